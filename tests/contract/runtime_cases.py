@@ -1,0 +1,195 @@
+"""One small adapter a runtime: how to say "run until stopped" or "exit 3" in its own terms.
+
+`test_runtimes.py` runs every case below. To add a runtime, subclass `RuntimeCase` (or `ShellCase` where a
+POSIX shell does the work) and append the class to `CASES`; a case whose engine is not there says why in
+`unavailable()` and is skipped with that line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+from hypervisor.kernel.names import InstanceName
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
+from hypervisor.runtimes.simulated import SimulatedRuntime
+from tests.support.wait import eventually
+
+SMALL = Resources(cpu_milli=100, ram_mib=64)
+
+
+class RealClock:
+    """The machine's clocks, as a `hypervisor.kernel.clock.Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class RuntimeCase(ABC):
+    """How to open one runtime on a state directory, and its way to say what a workload does."""
+
+    name: ClassVar[str]
+    runs_commands: ClassVar[bool] = True
+    """False where nothing really runs, so that environment and ports have nobody to arrive at."""
+    passes_gpu_environment: ClassVar[bool] = True
+    """False where devices reach the workload by another way than CUDA_VISIBLE_DEVICES."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.install = f"t{secrets.token_hex(4)}"
+        self._ids = itertools.count(1)
+        self._opened: list[Runtime] = []
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why this runtime cannot be tested here, None if it can."""
+        return None
+
+    @abstractmethod
+    def _new(self) -> Runtime:
+        """A runtime object on this case's state, as a freshly started server would make it."""
+
+    @abstractmethod
+    def sleeps(self) -> LaunchSpec:
+        """Runs until it is stopped, and ends at once on SIGTERM."""
+
+    @abstractmethod
+    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
+        """Ends by itself with `code` after so many seconds."""
+
+    @abstractmethod
+    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
+        """Writes the lines at once, then goes on for `lasting` seconds and exits 0."""
+
+    @abstractmethod
+    def ignores_term(self) -> LaunchSpec:
+        """Prints "ready" once SIGTERM does nothing to it, and then runs until it is killed."""
+
+    @abstractmethod
+    def cannot_start(self) -> tuple[LaunchSpec, str]:
+        """A spec that can never start, and a word that its LaunchFailed must carry."""
+
+    def prints_env(
+        self, *names: str, env: Mapping[str, str], gpu_indices: tuple[int, ...] = ()
+    ) -> LaunchSpec:
+        """Prints one line NAME=[value] for each name (unset reads as NAME=[-]) and exits 0."""
+        raise AssertionError(f"{self.name} runs no commands")
+
+    def listens(self, port: int) -> LaunchSpec:
+        """Declares `port`, accepts TCP connections on $PORT on every interface and runs until stopped."""
+        raise AssertionError(f"{self.name} runs no commands")
+
+    def instance(self) -> str:
+        """A name that was not used before."""
+        return str(InstanceName(self.install, next(self._ids), 1))
+
+    def open(self) -> Runtime:
+        """Another runtime object on the same state; closed at the end of the test at the latest."""
+        runtime = self._new()
+        self._opened.append(runtime)
+        return runtime
+
+    async def clean_up(self) -> None:
+        """End and remove everything that the test started, and close what it opened."""
+        for runtime in self._opened:
+            await runtime.close()
+        runtime = self._new()
+        names = list(await runtime.list_instances())
+        for name in names:
+            await runtime.stop(name, 0)
+        for name in names:
+            await eventually(lambda name=name: _not_running(runtime, name))
+            await runtime.remove(name)
+            await runtime.purge_logs(name)
+        await runtime.close()
+
+
+class ShellCase(RuntimeCase):
+    """Runtimes whose workloads have a POSIX shell with `sleep`."""
+
+    @abstractmethod
+    def shell(self, script: str, **fields: object) -> LaunchSpec:
+        """A spec that runs `sh -c script`; `fields` are further fields of LaunchSpec."""
+
+    def sleeps(self) -> LaunchSpec:
+        return self.shell("trap 'exit 143' TERM; while :; do sleep 0.05; done")
+
+    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
+        return self.shell(f"sleep {after}; exit {code}")
+
+    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
+        return self.shell(f"printf '%s\\n' {shlex.join(lines)}; sleep {lasting}")
+
+    def ignores_term(self) -> LaunchSpec:
+        return self.shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+
+    def prints_env(
+        self, *names: str, env: Mapping[str, str], gpu_indices: tuple[int, ...] = ()
+    ) -> LaunchSpec:
+        script = "\n".join(f'echo "{name}=[${{{name}--}}]"' for name in names)
+        return self.shell(script, env=env, gpu_indices=gpu_indices, gpu_milli=1000 if gpu_indices else 0)
+
+
+class ProcessCase(ShellCase):
+    name = "process"
+
+    def _new(self) -> Runtime:
+        return ProcessRuntime(self.state_dir, self.install, RealClock())
+
+    def shell(self, script: str, **fields: object) -> LaunchSpec:
+        return LaunchSpec(self.instance(), SMALL, command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+
+    def cannot_start(self) -> tuple[LaunchSpec, str]:
+        return LaunchSpec(self.instance(), SMALL, command=("/nowhere/at-all",)), "/nowhere/at-all"
+
+    def listens(self, port: int) -> LaunchSpec:
+        program = (
+            "import http.server as h, os; h.test(h.SimpleHTTPRequestHandler, port=int(os.environ['PORT']))"
+        )
+        return LaunchSpec(self.instance(), SMALL, command=("python3", "-c", program), ports=(port,))
+
+
+class SimulatedCase(RuntimeCase):
+    name = "simulated"
+    runs_commands = False
+
+    def _new(self) -> Runtime:
+        return SimulatedRuntime(self.state_dir, self.install, RealClock())
+
+    def sleeps(self) -> LaunchSpec:
+        return self._labelled({})
+
+    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
+        return self._labelled({"simulate/duration": str(after), "simulate/exit-code": str(code)})
+
+    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
+        return self._labelled({"simulate/duration": str(lasting), "simulate/log": "\n".join(lines)})
+
+    def ignores_term(self) -> LaunchSpec:
+        return self._labelled({"simulate/ignore-term": "true", "simulate/log": "ready"})
+
+    def cannot_start(self) -> tuple[LaunchSpec, str]:
+        return self._labelled({"simulate/fail-start": "no such image: nowhere"}), "nowhere"
+
+    def _labelled(self, labels: Mapping[str, str]) -> LaunchSpec:
+        return LaunchSpec(self.instance(), SMALL, labels=labels)
+
+
+CASES: tuple[type[RuntimeCase], ...] = (ProcessCase, SimulatedCase)
+
+
+async def _not_running(runtime: Runtime, name: str) -> bool:
+    seen = await runtime.observe([name])
+    return seen[name].state is not ObservedState.RUNNING

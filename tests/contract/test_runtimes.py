@@ -1,0 +1,339 @@
+"""What every runtime promises (see `hypervisor/runtimes/protocol.py`), run on each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, Observation, ObservedState, Runtime
+from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.support.wait import eventually
+
+PROMPT = 5.0
+"""Seconds within which something that is meant to happen at once has happened on a busy machine."""
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+async def runtime_case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RuntimeCase]:
+    kind: type[RuntimeCase] = request.param
+    if reason := kind.unavailable():
+        pytest.skip(reason)
+    case = kind(tmp_path)
+    yield case
+    await case.clean_up()
+
+
+@pytest.fixture
+def runtime(runtime_case: RuntimeCase) -> Runtime:
+    return runtime_case.open()
+
+
+async def test_it_says_its_name_and_answers_a_probe(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    info = await runtime.probe()
+    assert runtime.name == runtime_case.name == info.name
+    assert info.description
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_an_instance_runs_and_leaves_its_exit_code(
+    runtime: Runtime, runtime_case: RuntimeCase, code: int
+) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    spec = runtime_case.exits(code, after=0.3)
+    started = await runtime.start(spec)
+    assert started.state is ObservedState.RUNNING
+    assert (await look(runtime, spec.instance)).exit_code is None
+    ended = await end_of(runtime, spec.instance)
+    assert ended.exit_code == code
+    assert ended.started_at is not None
+    assert ended.finished_at is not None
+    assert before < ended.started_at <= ended.finished_at <= datetime.now(UTC) + timedelta(seconds=2)
+    assert ended.started_at.tzinfo is not None
+    assert not ended.oom_killed
+
+
+async def test_starting_twice_is_one_instance(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.prints(["once"], lasting=0.3)
+    first = await runtime.start(spec)
+    second = await runtime.start(spec)
+    assert second.state is ObservedState.RUNNING
+    assert second.started_at == first.started_at
+    await end_of(runtime, spec.instance)
+    third = await runtime.start(spec)
+    assert third.state is ObservedState.EXITED
+    assert await lines(runtime, spec.instance) == ["once"]
+
+
+async def test_concurrent_starts_are_one_instance(runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.prints(["once"], lasting=0.3)
+    runtimes = [runtime_case.open(), runtime_case.open()]
+    await asyncio.gather(*(runtime.start(spec) for runtime in runtimes for _ in range(3)))
+    for runtime in runtimes:
+        assert (await end_of(runtime, spec.instance)).exit_code == 0
+        assert list(await runtime.list_instances()) == [spec.instance]
+    assert await lines(runtimes[0], spec.instance) == ["once"]
+
+
+async def test_what_was_never_started_is_absent_and_may_be_stopped_and_removed(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    name = runtime_case.instance()
+    await runtime.stop(name, 5)
+    await runtime.remove(name)
+    await runtime.purge_logs(name)
+    assert await runtime.observe([name]) == {name: ABSENT}
+    assert await lines(runtime, name) == []
+    assert await lines(runtime, name, follow=True) == []
+    assert name not in await runtime.list_instances()
+
+
+async def test_stop_ends_what_listens_to_term_at_once(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.sleeps()
+    await runtime.start(spec)
+    # A workload that was asked in its first millisecond may not have installed its handler yet.
+    await asyncio.sleep(0.3)
+    await runtime.stop(spec.instance, 60)
+    assert (await end_of(runtime, spec.instance, within=PROMPT)).exit_code == 143
+
+
+async def test_stop_right_after_start_is_not_lost(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    specs = [runtime_case.sleeps() for _ in range(10)]
+    for spec in specs:
+        await runtime.start(spec)
+        await runtime.stop(spec.instance, 60)
+    for spec in specs:
+        assert (await end_of(runtime, spec.instance, within=PROMPT)).exit_code is not None
+
+
+async def test_what_ignores_term_is_killed_when_grace_is_over(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    spec = runtime_case.ignores_term()
+    await start_and_be_ready(runtime, spec)
+    asked = time.monotonic()
+    await runtime.stop(spec.instance, 1)
+    assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
+    assert (await end_of(runtime, spec.instance, within=1 + PROMPT)).exit_code == 137
+    assert time.monotonic() - asked >= 0.9
+
+
+async def test_a_second_stop_never_restarts_the_grace_period(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    spec = runtime_case.ignores_term()
+    await start_and_be_ready(runtime, spec)
+    await runtime.stop(spec.instance, 1)
+    for _ in range(4):
+        await asyncio.sleep(0.2)
+        await runtime.stop(spec.instance, 60)
+    assert (await end_of(runtime, spec.instance, within=PROMPT)).exit_code == 137
+
+
+async def test_instances_outlive_the_server_and_are_adopted(runtime_case: RuntimeCase) -> None:
+    running, ended = runtime_case.sleeps(), runtime_case.exits(3)
+    first = runtime_case.open()
+    started = await first.start(running)
+    await first.start(ended)
+    await end_of(first, ended.instance)
+    await first.close()
+
+    second = runtime_case.open()
+    seen = await second.observe([running.instance, ended.instance])
+    assert seen[running.instance].state is ObservedState.RUNNING
+    assert seen[running.instance].started_at == started.started_at
+    assert (seen[ended.instance].state, seen[ended.instance].exit_code) == (ObservedState.EXITED, 3)
+    assert set(await second.list_instances()) == {running.instance, ended.instance}
+    assert (await second.start(running)).state is ObservedState.RUNNING
+
+    await second.stop(running.instance, 60)
+    assert (await end_of(second, running.instance, within=PROMPT)).exit_code is not None
+
+
+async def test_what_ended_while_nobody_looked_keeps_its_exit_code(runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.exits(7, after=0.2)
+    first = runtime_case.open()
+    await first.start(spec)
+    await first.close()
+    await asyncio.sleep(0.5)
+    assert (await end_of(runtime_case.open(), spec.instance)).exit_code == 7
+
+
+async def test_a_kill_that_was_due_is_made_up_for_by_the_next_server(runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.ignores_term()
+    first = runtime_case.open()
+    await start_and_be_ready(first, spec)
+    await first.stop(spec.instance, 0.5)
+    await first.close()
+    second = runtime_case.open()
+    await second.stop(spec.instance, 60)
+    assert (await end_of(second, spec.instance, within=PROMPT)).exit_code == 137
+
+
+async def test_logs_keep_their_order_and_can_be_cut_to_the_tail(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    written = [f"line {number} é" for number in range(50)]
+    spec = runtime_case.prints(written)
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    assert await lines(runtime, spec.instance) == written
+    assert await lines(runtime, spec.instance, tail=3) == written[-3:]
+    assert await lines(runtime, spec.instance, tail=0) == []
+    assert await lines(runtime, spec.instance, tail=999) == written
+    assert await lines(runtime, spec.instance, tail=2, follow=True) == written[-2:]
+
+
+async def test_followed_logs_arrive_while_it_runs_and_end_with_it(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    spec = runtime_case.prints(["first", "second"], lasting=0.7)
+    await runtime.start(spec)
+    followed = runtime.logs(spec.instance, follow=True)
+    assert await asyncio.wait_for(anext(followed), PROMPT) == "first"
+    assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
+    async with asyncio.timeout(PROMPT):
+        assert [line async for line in followed] == ["second"]
+    assert (await end_of(runtime, spec.instance)).exit_code == 0
+
+
+async def test_a_hint_arrives_when_an_instance_ends(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    changes = runtime.changes()
+    spec = runtime_case.exits(0, after=0.3)
+    await runtime.start(spec)
+    async with asyncio.timeout(PROMPT):
+        async for name in changes:
+            if (await look(runtime, name)).state is ObservedState.EXITED:
+                break
+    assert name == spec.instance
+
+
+async def test_a_hint_arrives_for_an_adopted_instance(runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.exits(0, after=0.5)
+    first = runtime_case.open()
+    await first.start(spec)
+    await first.close()
+    second = runtime_case.open()
+    async with asyncio.timeout(PROMPT):
+        async for name in second.changes():
+            if (await look(second, name)).state is ObservedState.EXITED:
+                break
+    assert name == spec.instance
+
+
+async def test_close_ends_the_hints(runtime: Runtime) -> None:
+    async def listen() -> list[str]:
+        return [name async for name in runtime.changes()]
+
+    listener = asyncio.create_task(listen())
+    await asyncio.sleep(0.05)
+    await runtime.close()
+    assert await asyncio.wait_for(listener, PROMPT) == []
+
+
+async def test_remove_forgets_what_has_ended_and_keeps_its_logs_until_the_purge(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    spec = runtime_case.prints(["kept"])
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    kept = await lines(runtime, spec.instance)
+    await runtime.remove(spec.instance)
+    assert await look(runtime, spec.instance) == ABSENT
+    assert spec.instance not in await runtime.list_instances()
+    # "where the engine allows it": none at all or all of it, never a part.
+    assert await lines(runtime, spec.instance) in ([], kept)
+    await runtime.purge_logs(spec.instance)
+    assert await lines(runtime, spec.instance) == []
+
+
+async def test_what_runs_is_not_removed(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.sleeps()
+    await runtime.start(spec)
+    await runtime.remove(spec.instance)
+    assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
+
+
+async def test_what_cannot_start_says_why_and_leaves_nothing(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    spec, word = runtime_case.cannot_start()
+    with pytest.raises(LaunchFailed, match=word) as refusal:
+        await runtime.start(spec)
+    assert not refusal.value.retryable
+    assert await look(runtime, spec.instance) == ABSENT
+
+
+async def test_the_environment_arrives_and_the_servers_does_not(
+    runtime: Runtime, runtime_case: RuntimeCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not runtime_case.runs_commands:
+        pytest.skip("nothing runs here that could read it")
+    monkeypatch.setenv("SERVER_SECRET", "do not pass on")
+    value = "two words \"quoted\" 'and' $HOME `id` \\n é"
+    spec = runtime_case.prints_env("GIVEN", "SERVER_SECRET", env={"GIVEN": value})
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    assert await lines(runtime, spec.instance) == [f"GIVEN=[{value}]", "SERVER_SECRET=[-]"]
+
+
+async def test_a_declared_port_can_be_reached(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if not runtime_case.runs_commands:
+        pytest.skip("nothing listens here")
+    spec = runtime_case.listens(8080)
+    await runtime.start(spec)
+    (binding,) = (await look(runtime, spec.instance)).ports
+    assert binding.port == 8080
+    assert binding.host == "127.0.0.1"
+    await eventually(lambda: _connects(binding.host, binding.host_port))
+
+
+async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if not runtime_case.runs_commands or not runtime_case.passes_gpu_environment:
+        pytest.skip("devices do not reach the workload by the environment here")
+    for indices, seen in (((1, 3), "1,3"), ((), "")):
+        spec = runtime_case.prints_env("CUDA_VISIBLE_DEVICES", env={}, gpu_indices=indices)
+        await runtime.start(spec)
+        await end_of(runtime, spec.instance)
+        assert await lines(runtime, spec.instance) == [f"CUDA_VISIBLE_DEVICES=[{seen}]"]
+
+
+async def look(runtime: Runtime, name: str) -> Observation:
+    return (await runtime.observe([name]))[name]
+
+
+async def end_of(runtime: Runtime, name: str, *, within: float = 10.0) -> Observation:
+    async def ended() -> Observation | None:
+        seen = await look(runtime, name)
+        return seen if seen.state is ObservedState.EXITED else None
+
+    observation = await eventually(ended, within=within, what=f"the end of {name}")
+    assert observation is not None
+    return observation
+
+
+async def lines(runtime: Runtime, name: str, *, tail: int | None = None, follow: bool = False) -> list[str]:
+    async with asyncio.timeout(PROMPT):
+        return [line async for line in runtime.logs(name, tail=tail, follow=follow)]
+
+
+async def start_and_be_ready(runtime: Runtime, spec: LaunchSpec) -> None:
+    await runtime.start(spec)
+
+    async def ready() -> bool:
+        return await lines(runtime, spec.instance) == ["ready"]
+
+    await eventually(ready, what=f"{spec.instance} being ready")
+
+
+async def _connects(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
