@@ -1,0 +1,1 @@
+"""Value types shared by every room: resources, priority, names, the clock. Standard library only, no I/O."""

@@ -1,0 +1,39 @@
+"""Priorities: an integer from 0 to 1000, with four names for the people who do not want numbers."""
+
+from __future__ import annotations
+
+MIN_PRIORITY = 0
+MAX_PRIORITY = 1000
+NAMED_PRIORITIES = {"LOW": 100, "MEDIUM": 500, "HIGH": 750, "CRITICAL": 1000}
+DEFAULT_PRIORITY = NAMED_PRIORITIES["MEDIUM"]
+
+_NAMES = {value: name for name, value in NAMED_PRIORITIES.items()}
+
+
+class InvalidPriority(ValueError):
+    """Not a priority; the message says what would be one."""
+
+
+def parse_priority(value: int | str) -> int:
+    """Turn "HIGH", "high", "750" or 750 into 750. Raises InvalidPriority."""
+    if isinstance(value, str):
+        name = value.strip().upper()
+        if name in NAMED_PRIORITIES:
+            return NAMED_PRIORITIES[name]
+        if not name.isascii() or not name.isdigit():
+            raise InvalidPriority(_hint(value))
+        # Cut after the zeros: int() refuses thousands of digits, and more than six are out of range anyway.
+        value = int(name.lstrip("0")[:6] or "0")
+    if isinstance(value, bool) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
+        raise InvalidPriority(_hint(value))
+    return value
+
+
+def priority_label(value: int) -> str:
+    """The name of a priority where it has one ("HIGH"), else its number ("612")."""
+    return _NAMES.get(value, str(value))
+
+
+def _hint(value: object) -> str:
+    names = ", ".join(NAMED_PRIORITIES)
+    return f"priority must be one of {names} or a whole number from 0 to 1000, not {value!r}"

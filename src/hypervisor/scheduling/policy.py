@@ -1,0 +1,23 @@
+"""The settable part of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hypervisor.scheduling.snapshot import Shape
+
+PlacementScore = Literal["fgd", "bestfit", "spread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one cluster is scheduled.
+
+    `typical` are (shape, weight) pairs for the FGD score; None derives them from what the snapshot holds.
+    """
+
+    placement: PlacementScore = "fgd"
+    preemption: bool = True
+    typical: Sequence[tuple[Shape, float]] | None = None

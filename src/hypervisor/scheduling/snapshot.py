@@ -1,0 +1,146 @@
+"""What the scheduler sees: one cluster at one moment, as columns.
+
+Tables are structures of NumPy arrays, one row an item, so that a pass over 100,000 queued deployments and
+10,000 nodes never touches a Python object a row. All amounts are integers (milli-CPU, MiB, milli-GPU), all
+times are seconds since the Unix epoch as float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hypervisor.kernel.resources import Resources
+
+Int64 = NDArray[np.int64]
+Int32 = NDArray[np.int32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+GpuMask = NDArray[np.uint64]
+
+MAX_GPUS_PER_NODE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An equivalence class of requests: whatever fits for one of its members fits for all.
+
+    `gpu_milli` is 0, 1..999 (a part of one device) or a multiple of 1000 (whole devices). `gpu_models`
+    empty means any model; `node_selector` holds sorted (label, value) pairs that a node must carry.
+    """
+
+    cpu_milli: int
+    ram_mib: int
+    gpu_milli: int = 0
+    gpu_models: tuple[str, ...] = ()
+    node_selector: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def gpu_devices(self) -> int:
+        """How many distinct devices it needs (a fraction needs one)."""
+        return -(-self.gpu_milli // 1000)
+
+    @property
+    def gpu_each(self) -> int:
+        """Milli-GPU taken of each of those devices."""
+        return min(self.gpu_milli, 1000)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.cpu_milli, self.ram_mib, self.gpu_milli)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeTable:
+    """The nodes of the cluster; rows are ordered by node id.
+
+    `schedulable` is False for cordoned, draining and unreachable nodes: nothing new starts there. Capacity
+    is what may be used (a node that is being shrunk has its future size here).
+    """
+
+    id: Int64
+    cpu_milli: Int64
+    ram_mib: Int64
+    gpu_count: Int32
+    schedulable: Bool
+    name: tuple[str, ...]
+    gpu_model: tuple[str | None, ...]
+    labels: tuple[Mapping[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllocationTable:
+    """Everything that holds capacity: starting, running and stopping attempts, one row per (attempt, node).
+
+    `node` is a row of the NodeTable. `gpu_mask` has bit i set where device i is used, `gpu_each` is the
+    milli-GPU taken of each. `protected_until` is when `min_runtime_seconds` ends (-inf where there is none).
+    `work_since` is the start or the last reported checkpoint: what would be lost counts from there.
+    `releasing` rows have been asked to stop: they still hold capacity, and they are never victims.
+    """
+
+    id: Int64
+    deployment_id: Int64
+    node: Int32
+    cpu_milli: Int64
+    ram_mib: Int64
+    gpu_each: Int32
+    gpu_mask: GpuMask
+    priority: Int32
+    preemptible: Bool
+    releasing: Bool
+    started_at: Float64
+    work_since: Float64
+    protected_until: Float64
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingTable:
+    """What waits and may start now (dependencies met, back-off over). Rows need not be sorted.
+
+    `created_at` is the place in the queue: a preempted deployment keeps its own. `shape` is an index into
+    `Snapshot.shapes`. `preemptible` and `protected` say whether it could be evicted once it runs, and
+    whether a minimum runtime would shield it then.
+    """
+
+    deployment_id: Int64
+    priority: Int32
+    created_at: Float64
+    shape: Int32
+    preemptible: Bool
+    protected: Bool
+
+    def __len__(self) -> int:
+        return len(self.deployment_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Nomination:
+    """Capacity on a node that is kept for one pending deployment until it runs or gives up.
+
+    Written with the evictions that were made for it. `node_id` is the node's id, not its row.
+    """
+
+    deployment_id: int
+    node_id: int
+    gpu_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One cluster at `now`. Immutable; the arrays must not be written to."""
+
+    now: float
+    nodes: NodeTable
+    allocations: AllocationTable
+    pending: PendingTable
+    shapes: tuple[Shape, ...]
+    nominations: tuple[Nomination, ...] = ()

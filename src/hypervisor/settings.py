@@ -1,0 +1,66 @@
+"""Settings from the environment or a `.env` file, checked once at start."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RuntimeChoice = Literal["auto", "docker", "process", "kubernetes", "simulated"]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; the variable's name is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+
+    database_url: str = Field(
+        default="sqlite:///hypervisor-data/hypervisor.db",
+        description="SQLite file or PostgreSQL; the async driver is added where it is missing.",
+    )
+    redis_url: str | None = Field(default=None, description="Optional Redis for several replicas.")
+    data_dir: Path = Field(
+        default=Path("hypervisor-data"),
+        description="Folder for process workloads, their logs and the generated secret key.",
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="At least 32 characters. Unset: a random key is kept in DATA_DIR, on loopback only.",
+    )
+    access_token_expire_minutes: int = Field(default=30, ge=1, le=24 * 60)
+    scheduler_interval: float = Field(
+        default=5.0, gt=0, le=300, description="Seconds between full passes; events wake the loop at once."
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    default_runtime: RuntimeChoice = Field(
+        default="auto", description="auto: Docker if an engine answers, else simulated."
+    )
+    docker_host: str | None = Field(default=None, description="Engine endpoint; unset: the default socket.")
+    docker_pull_policy: Literal["if-missing", "always", "never"] = "if-missing"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    rate_limit: str = Field(
+        default="1200/minute", description="Requests per caller; a `limits` expression, empty for none."
+    )
+    event_retention_days: int = Field(default=90, ge=1)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("SECRET_KEY must have at least 32 characters; `openssl rand -hex 32` makes one")
+        return value
+
+    @property
+    def binds_loopback_only(self) -> bool:
+        """Whether HOST is reachable from this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,56 @@
+"""Bring a database to the current schema with Alembic, or say how far it is."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from hypervisor.store.database import Database, normalise_url
+
+
+async def upgrade(database_url: str) -> None:
+    """Apply all missing migrations. Raises StartupError for a URL that is not supported."""
+    await _run(database_url, lambda connection: _upgrade(connection))
+
+
+async def current_revision(database_url: str) -> str | None:
+    """The revision that the database is at, or None for an empty one."""
+    seen: list[str | None] = []
+    await _run(
+        database_url,
+        lambda connection: seen.append(MigrationContext.configure(connection).get_current_revision()),
+    )
+    return seen[0]
+
+
+def head_revision() -> str | None:
+    """The revision that this program needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def _run(database_url: str, work: object) -> None:
+    Database(database_url)  # creates the folder of a new SQLite file
+    engine = create_async_engine(normalise_url(database_url))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(work)  # type: ignore[arg-type]
+    finally:
+        await engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("hypervisor.store") / "migrations"))
+    return config

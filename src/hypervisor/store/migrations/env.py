@@ -1,0 +1,22 @@
+"""Alembic's entry point: runs on the connection that `hypervisor.store.migrate` hands over."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from hypervisor.store import tables  # noqa: F401  (registers every table)
+from hypervisor.store.base import Base
+
+
+def run() -> None:
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

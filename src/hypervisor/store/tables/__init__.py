@@ -1,0 +1,41 @@
+"""All tables, one file an aggregate; import from here."""
+
+from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, NominationRow
+from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu
+from hypervisor.store.tables.deployments import (
+    STATES,
+    Dependency,
+    Deployment,
+    DeploymentLabel,
+    IdempotencyKey,
+)
+from hypervisor.store.tables.events import Event
+from hypervisor.store.tables.identity import LoginSession, LoginThrottle, RefreshToken, User
+from hypervisor.store.tables.organizations import Invite, Membership, Organization
+from hypervisor.store.tables.system import Installation, Lease, LeaseEpoch
+
+__all__ = [
+    "STATES",
+    "Allocation",
+    "Attempt",
+    "Cluster",
+    "Dependency",
+    "Deployment",
+    "DeploymentLabel",
+    "Event",
+    "GpuClaim",
+    "IdempotencyKey",
+    "Installation",
+    "Invite",
+    "Lease",
+    "LeaseEpoch",
+    "LoginSession",
+    "LoginThrottle",
+    "Membership",
+    "Node",
+    "NodeGpu",
+    "NominationRow",
+    "Organization",
+    "RefreshToken",
+    "User",
+]

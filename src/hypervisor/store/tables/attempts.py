@@ -1,0 +1,130 @@
+"""Attempts (each run of a deployment on a node), the capacity they hold, and capacity kept for a preemptor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hypervisor.store.base import Base, BigId
+
+
+class Attempt(Base):
+    """One run. It is live until `finished_at`; a deployment has at most one live attempt a replica."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployments.id", ondelete="CASCADE"))
+    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
+    node_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id", ondelete="SET NULL"), index=True)
+    node_name: Mapped[str] = mapped_column(String(100))
+    number: Mapped[int]
+    replica: Mapped[int] = mapped_column(default=0)
+    runtime: Mapped[str] = mapped_column(String(16))
+    engine_endpoint: Mapped[str | None] = mapped_column(String(255))
+    instance: Mapped[str] = mapped_column(String(64), unique=True)
+    gpu_indices: Mapped[list[int]] = mapped_column(default=list)
+    gpu_each: Mapped[int] = mapped_column(default=0)
+
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    stop_requested_at: Mapped[datetime | None]
+    stop_grace_seconds: Mapped[int | None]
+    stop_reason: Mapped[str | None] = mapped_column(String(32))
+    """Why it was asked to stop: preempted, stopped, cancelled, drained, max_runtime, deleted."""
+    preempted_by: Mapped[int | None] = mapped_column(BigInteger)
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(32))
+    exit_code: Mapped[int | None]
+    message: Mapped[str | None] = mapped_column(Text)
+    ports: Mapped[list[dict[str, Any]] | None]
+    removed_at: Mapped[datetime | None]
+    """When the runtime was told to forget the instance, after its end had been recorded."""
+
+    __table_args__ = (
+        Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
+        Index(
+            "uq_attempts_live",
+            "deployment_id",
+            "replica",
+            unique=True,
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index(
+            "ix_attempts_to_remove",
+            "finished_at",
+            sqlite_where=text("removed_at IS NULL"),
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Allocation(Base):
+    """Capacity held by a live attempt; deleted only when its end was OBSERVED."""
+
+    __tablename__ = "allocations"
+
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployments.id", ondelete="CASCADE"), index=True)
+    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="RESTRICT"), index=True)
+    cpu_milli: Mapped[int] = mapped_column(BigInteger)
+    ram_mib: Mapped[int] = mapped_column(BigInteger)
+    gpu_milli: Mapped[int] = mapped_column(BigInteger)
+
+
+class GpuClaim(Base):
+    """A device (or a part of one) held by an allocation. A whole-device claim is alone on its device."""
+
+    __tablename__ = "gpu_claims"
+
+    attempt_id: Mapped[int] = mapped_column(
+        ForeignKey("allocations.attempt_id", ondelete="CASCADE"), primary_key=True
+    )
+    gpu_index: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[int]
+    milli: Mapped[int]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["node_id", "gpu_index"], ["node_gpus.node_id", "node_gpus.gpu_index"], ondelete="RESTRICT"
+        ),
+        CheckConstraint("milli BETWEEN 1 AND 1000", name="milli"),
+        Index(
+            "uq_gpu_claims_whole",
+            "node_id",
+            "gpu_index",
+            unique=True,
+            sqlite_where=text("milli = 1000"),
+            postgresql_where=text("milli = 1000"),
+        ),
+    )
+
+
+class NominationRow(Base):
+    """Capacity that is kept for a deployment on a node until it runs or gives up."""
+
+    __tablename__ = "nominations"
+
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True
+    )
+    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"), index=True)
+    gpu_indices: Mapped[list[int]] = mapped_column(default=list)
+    created_at: Mapped[datetime]

@@ -1,0 +1,151 @@
+"""Deployments, what they depend on, and their labels for filtering."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hypervisor.store.base import Base, BigId
+
+STATES = (
+    "BLOCKED",
+    "QUEUED",
+    "STARTING",
+    "RUNNING",
+    "STOPPING",
+    "SUCCEEDED",
+    "FAILED",
+    "STOPPED",
+    "CANCELLED",
+)
+
+
+class Deployment(Base):
+    """What somebody wants run. `generation` rises with each change of state: every apply is guarded by it."""
+
+    __tablename__ = "deployments"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"))
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(16))
+
+    docker_image: Mapped[str | None] = mapped_column(String(512))
+    command: Mapped[list[str] | None]
+    env: Mapped[dict[str, Any] | None]
+    """Plain values as text; secret ones as {"sealed": ...}."""
+    ports: Mapped[list[int] | None]
+    read_only_root: Mapped[bool] = mapped_column(default=False)
+
+    cpu_milli: Mapped[int] = mapped_column(BigInteger)
+    ram_mib: Mapped[int] = mapped_column(BigInteger)
+    gpu_milli: Mapped[int] = mapped_column(BigInteger, default=0)
+    placement_limits: Mapped[dict[str, Any] | None]
+    """{"gpu_models": [...], "node_selector": {...}}; NULL where there are none."""
+    replicas: Mapped[int] = mapped_column(default=1)
+
+    priority: Mapped[int]
+    preemptible: Mapped[bool] = mapped_column(default=True)
+    min_runtime_seconds: Mapped[int] = mapped_column(default=0)
+    max_runtime_seconds: Mapped[int | None]
+    grace_period_seconds: Mapped[int] = mapped_column(default=10)
+    restart_policy: Mapped[str] = mapped_column(String(16))
+    max_retries: Mapped[int] = mapped_column(default=0)
+    on_failure: Mapped[str] = mapped_column(String(16), default="cancel")
+    labels: Mapped[dict[str, str] | None]
+
+    state: Mapped[str] = mapped_column(String(16))
+    stopping_to: Mapped[str | None] = mapped_column(String(16))
+    """While STOPPING: the state that follows once the stop was observed."""
+    reason_code: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None] = mapped_column(Text)
+    reason_data: Mapped[dict[str, Any] | None]
+    generation: Mapped[int] = mapped_column(default=0)
+    attempts_made: Mapped[int] = mapped_column(default=0)
+    retries_used: Mapped[int] = mapped_column(default=0)
+    preemptions: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+    delete_requested_at: Mapped[datetime | None]
+
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    exit_code: Mapped[int | None]
+
+    __table_args__ = (
+        CheckConstraint(f"state IN ({', '.join(repr(s) for s in STATES)})", name="state"),
+        CheckConstraint("kind IN ('job', 'service')", name="kind"),
+        CheckConstraint("cpu_milli >= 0 AND ram_mib >= 0 AND gpu_milli >= 0", name="resources"),
+        CheckConstraint("gpu_milli < 1000 OR gpu_milli % 1000 = 0", name="gpu_shape"),
+        CheckConstraint("priority BETWEEN 0 AND 1000", name="priority"),
+        CheckConstraint("replicas >= 1", name="replicas"),
+        CheckConstraint("(state = 'STOPPING') = (stopping_to IS NOT NULL)", name="stopping_to"),
+        CheckConstraint("restart_policy IN ('never', 'on-failure', 'always')", name="restart_policy"),
+        CheckConstraint("on_failure IN ('cancel', 'hold')", name="on_failure"),
+        Index("ix_deployments_organization_id_id", "organization_id", "id"),
+        Index("ix_deployments_organization_id_name", "organization_id", "name", "id"),
+        # The queue of a cluster, in its order.
+        Index(
+            "ix_deployments_queue",
+            "cluster_id",
+            text("priority DESC"),
+            "created_at",
+            "id",
+            sqlite_where=text("state = 'QUEUED'"),
+            postgresql_where=text("state = 'QUEUED'"),
+        ),
+        Index("ix_deployments_cluster_id_state", "cluster_id", "state"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Dependency(Base):
+    """`deployment_id` waits until `depends_on_id` has reached `condition`."""
+
+    __tablename__ = "dependencies"
+
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True
+    )
+    depends_on_id: Mapped[int] = mapped_column(
+        ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    condition: Mapped[str] = mapped_column(String(16))
+    met_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("condition IN ('succeeded', 'running')", name="condition"),
+        CheckConstraint("deployment_id <> depends_on_id", name="not_itself"),
+    )
+
+
+class DeploymentLabel(Base):
+    """A copy of `Deployment.labels`, one row a pair, so that lists can be filtered by an index."""
+
+    __tablename__ = "deployment_labels"
+
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(63), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))
+
+    __table_args__ = (Index("ix_deployment_labels_key_value", "key", "value", "deployment_id"),)
+
+
+class IdempotencyKey(Base):
+    """Which deployments an `Idempotency-Key` of this user made, and from what request."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    deployment_ids: Mapped[list[int]]
+    created_at: Mapped[datetime]
