@@ -20,7 +20,7 @@ class StaleEpoch(Exception):
 
 
 async def acquire(session: WriteSession, name: str, holder: str, now: datetime, ttl: timedelta) -> int | None:
-    """Take the lease when it is free, expired or already ours. Returns the new epoch, or None if it is held."""
+    """Take the lease when it is free, expired or already ours. Returns the new epoch, None if it is held."""
     lease = await session.get(Lease, name, with_for_update=True)
     if lease is not None and lease.holder != holder and lease.expires_at > now:
         return None

@@ -1,4 +1,4 @@
-"""Attempts (each run of a deployment on a node), the capacity they hold, and capacity kept for a preemptor."""
+"""Attempts (each run on a node), the capacity they hold, and capacity kept for a preemptor."""
 
 from __future__ import annotations
 

@@ -291,7 +291,8 @@ def upgrade() -> None:
             "restart_policy IN ('never', 'on-failure', 'always')", name=op.f("ck_deployments_restart_policy")
         ),
         sa.CheckConstraint(
-            "state IN ('BLOCKED', 'QUEUED', 'STARTING', 'RUNNING', 'STOPPING', 'SUCCEEDED', 'FAILED', 'STOPPED', 'CANCELLED')",
+            "state IN ('BLOCKED', 'QUEUED', 'STARTING', 'RUNNING', 'STOPPING', "
+            "'SUCCEEDED', 'FAILED', 'STOPPED', 'CANCELLED')",
             name=op.f("ck_deployments_state"),
         ),
         sa.CheckConstraint(
