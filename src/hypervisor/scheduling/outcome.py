@@ -66,7 +66,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """Stop this allocation so that `preemptor_id` can run. `lost_work` is in GPU-seconds, without GPUs in CPU-seconds."""
+    """Stop this allocation so that `preemptor_id` can run.
+
+    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds.
+    """
 
     allocation_id: int
     deployment_id: int
