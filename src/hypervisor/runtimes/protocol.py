@@ -13,11 +13,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
+from hypervisor.kernel.observation import ABSENT, Observation, ObservedState, PortBinding
 from hypervisor.kernel.resources import Resources
+
+__all__ = [
+    "ABSENT",
+    "LaunchFailed",
+    "LaunchSpec",
+    "Observation",
+    "ObservedState",
+    "PortBinding",
+    "Runtime",
+    "RuntimeInfo",
+    "RuntimeUnavailable",
+]
 
 
 class RuntimeUnavailable(Exception):
@@ -33,44 +44,6 @@ class LaunchFailed(Exception):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
-
-
-class ObservedState(StrEnum):
-    ABSENT = "absent"
-    """The engine knows no such instance (said by the engine, never assumed)."""
-    CREATED = "created"
-    """It exists and has not been started yet."""
-    RUNNING = "running"
-    EXITED = "exited"
-
-
-@dataclass(frozen=True, slots=True)
-class PortBinding:
-    """A declared port and where it can be reached from this machine."""
-
-    port: int
-    host: str
-    host_port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the engine says about one instance. Times are UTC, None where unknown.
-
-    `exit_code` is None while running, and also for an instance that is gone without anybody having seen
-    its exit; `message` then says so. Death by signal N is reported as 128 + N.
-    """
-
-    state: ObservedState
-    exit_code: int | None = None
-    oom_killed: bool = False
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    message: str | None = None
-    ports: tuple[PortBinding, ...] = ()
-
-
-ABSENT = Observation(ObservedState.ABSENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +111,8 @@ class Runtime(Protocol):
         """Ask the instance to end: SIGTERM to all of it now, SIGKILL when `grace_seconds` have passed.
 
         Returns once the request is on its way, not when the instance has ended; calling it again is
-        harmless and never restarts the grace period. The kill still happens if this process is restarted and calls `stop` again.
+        harmless and never restarts the grace period. After a restart of this process, calling it again
+        makes sure that the kill still happens.
         Raises RuntimeUnavailable.
         """
         ...
@@ -170,7 +144,7 @@ class Runtime(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[str]:
-        """Names of instances that may have changed, as they change. Hints only: one may be lost or doubled."""
+        """Names of instances that may have changed, as they do. Hints only: one may be lost or doubled."""
         ...
 
     async def close(self) -> None:

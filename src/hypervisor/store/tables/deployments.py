@@ -117,7 +117,6 @@ class Dependency(Base):
         ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     condition: Mapped[str] = mapped_column(String(16))
-    met_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("condition IN ('succeeded', 'running')", name="condition"),

@@ -440,7 +440,6 @@ def upgrade() -> None:
         sa.Column("deployment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("depends_on_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("condition", sa.String(length=16), nullable=False),
-        sa.Column("met_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("condition IN ('succeeded', 'running')", name=op.f("ck_dependencies_condition")),
         sa.CheckConstraint("deployment_id <> depends_on_id", name=op.f("ck_dependencies_not_itself")),
         sa.ForeignKeyConstraint(
