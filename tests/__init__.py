@@ -1,0 +1,1 @@
+"""The tests. The tree mirrors the package: unit, component (real servers), contract (one a Protocol), e2e."""

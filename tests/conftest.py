@@ -1,0 +1,20 @@
+"""Fixtures for every test; each lives in the module of `tests.support` that is named here."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+pytest_plugins = [
+    "pytester",
+    "tests.support.summary",
+    "tests.support.postgres",
+    "tests.support.redis",
+    "tests.support.databases",
+]
+
+# A slow machine is no failed property. HYPOTHESIS_PROFILE=long searches as long as a night allows.
+settings.register_profile("quick", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

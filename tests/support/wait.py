@@ -1,0 +1,94 @@
+"""Bounded polling: wait for a condition, never for a guessed time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T]], *, within: float = ..., every: float = ..., what: str = ...
+) -> T: ...
+@overload
+async def eventually(
+    condition: Callable[[], T], *, within: float = ..., every: float = ..., what: str = ...
+) -> T: ...
+async def eventually(
+    condition: Callable[[], Any], *, within: float = 10.0, every: float = 0.02, what: str = ""
+) -> Any:
+    """Poll `condition` (sync or async) until it is truthy or stops raising AssertionError; return its value.
+
+    `within` and `every` are seconds. Fails with what was last seen when the time is up; any exception
+    other than AssertionError passes through at once.
+    """
+    watch = _Watch(what or _name(condition), within)
+    while True:
+        try:
+            seen = condition()
+            value = await seen if inspect.isawaitable(seen) else seen
+            if value:
+                return value
+            watch.saw(value)
+        except AssertionError as error:
+            watch.failed(error)
+        watch.check()
+        await asyncio.sleep(every)
+
+
+def eventually_sync(
+    condition: Callable[[], T], *, within: float = 10.0, every: float = 0.02, what: str = ""
+) -> T:
+    """The twin of `eventually` for tests without an event loop."""
+    watch = _Watch(what or _name(condition), within)
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            watch.saw(value)
+        except AssertionError as error:
+            watch.failed(error)
+        watch.check()
+        time.sleep(every)
+
+
+class _Watch:
+    """Counts the looks and remembers the last one for the failure message."""
+
+    def __init__(self, what: str, within: float) -> None:
+        self._what = what
+        self._within = within
+        self._deadline = time.monotonic() + within
+        self._looks = 0
+        self._last = "nothing"
+        self._error: AssertionError | None = None
+
+    def saw(self, value: object) -> None:
+        self._looks += 1
+        self._last, self._error = repr(value), None
+
+    def failed(self, error: AssertionError) -> None:
+        self._looks += 1
+        self._last, self._error = f"AssertionError: {error}", error
+
+    def check(self) -> None:
+        if time.monotonic() < self._deadline:
+            return
+        message = (
+            f"{self._what} did not come true within {self._within:g} s; look {self._looks}: {self._last}"
+        )
+        raise AssertionError(message) from self._error
+
+
+def _name(condition: Callable[[], object]) -> str:
+    name = getattr(condition, "__qualname__", repr(condition))
+    if "<lambda>" not in name:
+        return name
+    code = condition.__code__
+    return f"the condition at {code.co_filename}:{code.co_firstlineno}"
