@@ -1,0 +1,104 @@
+"""Every change of a deployment's state: one legal edge, one event row, in the caller's transaction.
+
+Callers hold the deployment's row (`FOR UPDATE`, on SQLite the write lock). Nothing else assigns `state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from hypervisor.events.log import record
+from hypervisor.lifecycle.states import ENDED, State, is_legal
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
+
+
+class IllegalTransition(AssertionError):
+    """A change along an edge that does not exist: a defect, stopped before it is committed."""
+
+
+def move(
+    session: WriteSession,
+    deployment: Deployment,
+    target: State,
+    *,
+    now: datetime,
+    actor: str,
+    code: str,
+    sentence: str,
+    data: Mapping[str, object] | None = None,
+    then: State | None = None,
+) -> None:
+    """Take a deployment to `target` and write the event.
+
+    `then` is the state after an observed stop; it is given exactly when `target` is STOPPING. A change of
+    `then` alone (STOPPING to STOPPING) is an event too. Raises IllegalTransition.
+    """
+    source = State(deployment.state)
+    if not is_legal(source, target) and not (source is target is State.STOPPING):
+        raise IllegalTransition(f"deployment {deployment.id}: {source} -> {target}")
+    if (target is State.STOPPING) != (then is not None):
+        raise IllegalTransition(f"deployment {deployment.id}: {target} with then={then}")
+    deployment.state = target.value
+    deployment.stopping_to = then.value if then else None
+    deployment.generation += 1
+    set_reason(deployment, code, sentence, data)
+    _set_times(deployment, source, target, now)
+    record(
+        session,
+        organization_id=deployment.organization_id,
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.id,
+        at=now,
+        actor=actor,
+        type="deployment.state",
+        from_state=source.value,
+        to_state=target.value,
+        code=code,
+        message=sentence,
+        data=data,
+    )
+
+
+def record_creation(session: WriteSession, deployment: Deployment, *, now: datetime, actor: str) -> None:
+    """The first event of a deployment: from nothing to its initial state (which the row already carries)."""
+    record(
+        session,
+        organization_id=deployment.organization_id,
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.id,
+        at=now,
+        actor=actor,
+        type="deployment.state",
+        to_state=deployment.state,
+        code="submitted",
+        message=f"submitted; {deployment.reason or 'waits for its turn'}",
+    )
+
+
+def set_reason(
+    deployment: Deployment, code: str, sentence: str, data: Mapping[str, object] | None = None
+) -> None:
+    """Say why the deployment is as it is; not an event by itself."""
+    deployment.reason_code = code
+    deployment.reason = sentence
+    deployment.reason_data = dict(data) if data is not None else None
+
+
+def _set_times(deployment: Deployment, source: State, target: State, now: datetime) -> None:
+    if target is State.QUEUED:
+        deployment.queued_at = now
+    if target is State.STARTING:
+        deployment.started_at = None
+        deployment.finished_at = None
+        deployment.exit_code = None
+        deployment.not_before = None
+    if target is State.RUNNING:
+        deployment.started_at = now
+    if target in ENDED:
+        deployment.finished_at = now
+    if source in ENDED:
+        deployment.finished_at = None
+        deployment.exit_code = None
+        deployment.retries_used = 0

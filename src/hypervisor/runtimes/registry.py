@@ -1,0 +1,75 @@
+"""Which engines there are, and what `auto` means on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
+
+RuntimeFactory = Callable[[str | None], Runtime]
+"""Makes a runtime for an engine endpoint; None is this machine's default engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The runtime behind a choice, and the plain words about it that people are shown."""
+
+    name: str
+    note: str
+
+
+class RuntimeRegistry:
+    """Opens each (runtime, endpoint) once and keeps it until `close`."""
+
+    def __init__(self, factories: dict[str, RuntimeFactory]) -> None:
+        self._factories = factories
+        self._open: dict[tuple[str, str | None], Runtime] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._factories)
+
+    def get(self, runtime: str, endpoint: str | None = None) -> Runtime:
+        """The runtime of that name for that engine. Raises KeyError for a name that is not registered."""
+        key = (runtime, endpoint)
+        if key not in self._open:
+            self._open[key] = self._factories[runtime](endpoint)
+        return self._open[key]
+
+    async def resolve(self, choice: str) -> Resolved:
+        """What a choice stands for; `auto` is Docker if an engine answers now, else simulated."""
+        if choice != "auto":
+            return Resolved(choice, _note(choice))
+        try:
+            info = await self.get("docker").probe()
+        except RuntimeUnavailable:
+            return Resolved(
+                "simulated",
+                "auto: no Docker engine answered, so this cluster is SIMULATED and runs nothing for real; "
+                "choose runtime process or docker for real work",
+            )
+        return Resolved("docker", f"auto: {info.description}")
+
+    async def found(self) -> dict[str, str]:
+        """Each runtime with a short description, or with why it cannot be used now."""
+        lines: dict[str, str] = {}
+        for name in self._factories:
+            try:
+                lines[name] = (await self.get(name).probe()).description
+            except RuntimeUnavailable as error:
+                lines[name] = f"not available: {error}"
+        return lines
+
+    async def close(self) -> None:
+        for runtime in self._open.values():
+            await runtime.close()
+        self._open.clear()
+
+
+def _note(choice: str) -> str:
+    return {
+        "simulated": "simulated: durations and outcomes come from labels, nothing runs for real",
+        "process": "process: commands run on this machine as the server's user; limits are bookkeeping",
+        "docker": "docker: images run on a Docker-compatible engine, with limits enforced",
+    }.get(choice, choice)
