@@ -1,0 +1,133 @@
+"""What is asked of the engine for one instance: pure translation of a launch spec, hardening included."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
+
+INSTALL_LABEL: Final = "hypervisor.install"
+INSTANCE_LABEL: Final = "hypervisor.instance"
+
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
+_CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,200}")
+_LOOPBACK: Final = "127.0.0.1"
+_MIB: Final = 1024 * 1024
+_NANO_PER_MILLI: Final = 1_000_000
+_PIDS_LIMIT: Final = 256
+# The engine refuses less than these; a smaller wish gets the smallest limit there is rather than none.
+_LEAST_MEMORY_MIB: Final = 6
+_LEAST_CPU_MILLI: Final = 10
+_DEFAULT_SHM_MIB: Final = 64
+
+
+def network_name(install: str) -> str:
+    """The bridge network that all instances of one installation share and nothing else is on."""
+    return f"hv-{install}"
+
+
+def is_container_name(text: str) -> bool:
+    """Whether the engine could know a container by this name; safe inside a URL path."""
+    return _CONTAINER_NAME.fullmatch(text) is not None
+
+
+def check_image(image: str | None) -> str:
+    """The image reference if it can be one: no leading "-", no blanks or control characters.
+
+    The finer grammar is the engine's to judge. Raises LaunchFailed.
+    """
+    if not image:
+        raise LaunchFailed("the docker runtime needs an image, and none is given")
+    if _IMAGE.fullmatch(image) is None:
+        raise LaunchFailed(f"invalid image name: {image!r}")
+    return image
+
+
+def network_config(install: str, *, isolated: bool = True) -> dict[str, Any]:
+    """The network of an installation; `isolated` keeps its containers from reaching each other."""
+    options = {"com.docker.network.bridge.enable_icc": "false"} if isolated else {}
+    return {
+        "Name": network_name(install),
+        "CheckDuplicate": True,
+        "Driver": "bridge",
+        "Options": options,
+        "Labels": {INSTALL_LABEL: install},
+    }
+
+
+def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> dict[str, Any]:
+    """The body of the engine's "create container" call.
+
+    A command replaces the image's entry point, so that what runs is exactly that argv. With `init` the
+    engine's init is PID 1 and forwards SIGTERM; without it, a workload that installs no handler ignores
+    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an image name that cannot be one.
+    """
+    config: dict[str, Any] = {
+        "Image": check_image(spec.image),
+        "Env": [f"{name}={value}" for name, value in _environment(spec, init=init).items()],
+        "Labels": {INSTALL_LABEL: install, INSTANCE_LABEL: spec.instance},
+        "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
+        "HostConfig": _host_config(spec, install, init=init),
+    }
+    if spec.command:
+        config["Entrypoint"] = list(spec.command)
+        config["Cmd"] = []
+    return config
+
+
+def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any]:
+    return {
+        **_limits(spec),
+        **_hardening(spec),
+        "Init": init,
+        "NetworkMode": network_name(install),
+        "PortBindings": {f"{port}/tcp": [{"HostIp": _LOOPBACK, "HostPort": ""}] for port in spec.ports},
+        "RestartPolicy": {"Name": "no"},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+    }
+
+
+def _limits(spec: LaunchSpec) -> dict[str, Any]:
+    """CPU, memory (swap included, so there is none) and GPUs; an amount of 0 sets no limit."""
+    limits: dict[str, Any] = {"PidsLimit": _PIDS_LIMIT}
+    if spec.resources.cpu_milli:
+        limits["NanoCPUs"] = max(spec.resources.cpu_milli, _LEAST_CPU_MILLI) * _NANO_PER_MILLI
+    if spec.resources.ram_mib:
+        memory = max(spec.resources.ram_mib, _LEAST_MEMORY_MIB) * _MIB
+        # Shared memory counts against the limit; the engine's 64 MiB is too little for data loaders.
+        shared = max(_DEFAULT_SHM_MIB * _MIB, memory // 2)
+        limits |= {"Memory": memory, "MemorySwap": memory, "ShmSize": shared}
+    if spec.gpu_indices:
+        devices = [str(index) for index in spec.gpu_indices]
+        limits["DeviceRequests"] = [{"DeviceIDs": devices, "Capabilities": [["gpu"]]}]
+    return limits
+
+
+def _hardening(spec: LaunchSpec) -> dict[str, Any]:
+    hardening: dict[str, Any] = {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Privileged": False,
+        "ReadonlyRootfs": spec.read_only_root,
+    }
+    if spec.read_only_root:
+        hardening["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+    return hardening
+
+
+def _environment(spec: LaunchSpec, *, init: bool) -> dict[str, str]:
+    """The deployment's variables and ours; ours win where a variable decides which devices are seen."""
+    environment = {**spec.env}
+    if spec.ports:
+        environment["PORT"] = str(spec.ports[0])
+        environment |= {f"PORT_{number}": str(port) for number, port in enumerate(spec.ports)}
+    # Where the nvidia runtime is the engine's default, an image's own "all" would show every device.
+    environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpu_indices)) or "void"
+    if 0 < spec.gpu_milli < WHOLE_GPU:
+        environment["HYPERVISOR_GPU_SHARE"] = f"{spec.gpu_milli / WHOLE_GPU:g}"
+    if init:
+        # tini then signals the whole process group of the workload, not only its first process.
+        environment["TINI_KILL_PROCESS_GROUP"] = "1"
+    return environment

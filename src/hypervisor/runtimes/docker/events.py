@@ -1,0 +1,75 @@
+"""Hints from the engine's event stream, reconnecting until the runtime is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiodocker.exceptions import DockerError
+
+from hypervisor.runtimes.docker.config import INSTALL_LABEL
+from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.observe import Observer
+from hypervisor.runtimes.hints import ChangeHints
+from hypervisor.runtimes.protocol import RuntimeUnavailable
+
+_FIRST_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 10.0
+# A connection that died without a word looks like a quiet one; a new one costs little.
+_IDLE_SECONDS: Final = 300.0
+
+
+class EventListener:
+    """One connection to the event stream for all who listen, opened for the first of them."""
+
+    def __init__(self, engine: Engine, observer: Observer, install: str) -> None:
+        self._engine = engine
+        self._observer = observer
+        self._filters = json.dumps({"type": ["container"], "label": [f"{INSTALL_LABEL}={install}"]})
+        self._hints = ChangeHints()
+        self._task: asyncio.Task[None] | None = None
+
+    def listen(self) -> AsyncIterator[str]:
+        """Names as they change; after each (re)connection all of them, for what was missed."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="engine events")
+        return self._hints.subscribe()
+
+    async def close(self) -> None:
+        self._hints.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                async for name in self._one_connection():
+                    wait = _FIRST_WAIT
+                    self._hints.publish(name)
+            except (RuntimeUnavailable, DockerError):
+                wait = min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(random.uniform(_FIRST_WAIT / 2, wait))
+
+    async def _one_connection(self) -> AsyncIterator[str]:
+        params = {"filters": self._filters}
+        async with self._engine.stream("events", params, idle_seconds=_IDLE_SECONDS) as body:
+            for name in await self._observer.names():
+                yield name
+            async for line in body:
+                changed = _changed(line)
+                if changed is not None:
+                    yield changed
+
+
+def _changed(line: bytes) -> str | None:
+    """The container's name, None for what happens inside it (health checks, exec)."""
+    event = json.loads(line)
+    if str(event.get("Action", "")).startswith(("exec_", "top", "attach", "resize")):
+        return None
+    name = event.get("Actor", {}).get("Attributes", {}).get("name")
+    return str(name) if name else None

@@ -1,0 +1,218 @@
+"""Creating and starting a container exactly once, and telling a refusal from not knowing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from aiodocker.exceptions import DockerError
+
+from hypervisor.runtimes.docker.config import container_config, network_config, network_name
+from hypervisor.runtimes.docker.engine import LAUNCH_SECONDS, Engine, NoSuchContainer, WrongState
+from hypervisor.runtimes.docker.images import ImagePuller
+from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
+from hypervisor.runtimes.protocol import (
+    LaunchFailed,
+    LaunchSpec,
+    Observation,
+    ObservedState,
+    RuntimeUnavailable,
+)
+
+PullPolicy = Literal["if-missing", "always", "never"]
+
+# The init is a program of its own beside the engine; these are Docker's and Podman's names for it.
+_NO_INIT = re.compile(r"docker-init|container-init|catatonit")
+_NEVER_WORKS = re.compile(
+    r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
+    r"|could not select device driver|no such device|unknown runtime",
+    re.IGNORECASE,
+)
+_CREATOR_SECONDS: Final = 3.0
+_CREATOR_POLL: Final = 0.1
+
+
+class Launcher:
+    """Starts instances of one installation; callers keep two starts of one name from overlapping."""
+
+    def __init__(self, engine: Engine, observer: Observer, install: str, policy: PullPolicy) -> None:
+        self._engine = engine
+        self._observer = observer
+        self._install = install
+        self._policy = policy
+        self.puller = ImagePuller(engine)
+        self._init = True
+        self._network: asyncio.Task[None] | None = None
+
+    async def launch(self, spec: LaunchSpec) -> Observation:
+        """Create and start, or adopt what has the name. Raises LaunchFailed, RuntimeUnavailable."""
+        config = container_config(spec, self._install, init=self._init)
+        if self._policy == "always":
+            present = await self._observer.inspect(spec.instance)
+            if present is not None:
+                return await self._adopt(spec, present)
+            await self.puller.pull(config["Image"])
+        await self._ensure_network()
+        if await self._create_or_pull(spec, config):
+            return await self._run(spec)
+        present = await self._observer.inspect(spec.instance)
+        if present is None:
+            raise RuntimeUnavailable(f"{spec.instance} was removed while it was being started")
+        return await self._adopt(spec, present)
+
+    async def close(self) -> None:
+        await self.puller.close()
+        if self._network is not None:
+            self._network.cancel()
+            await asyncio.gather(self._network, return_exceptions=True)
+
+    async def _create_or_pull(self, spec: LaunchSpec, config: dict[str, Any]) -> bool:
+        """Whether this call made the container; False when the name is taken."""
+        try:
+            return await self._create(spec.instance, config)
+        except DockerError as error:
+            if not (_says_no_image(error) and self._policy == "if-missing"):
+                return await self._create_refused(spec, error)
+        await self.puller.pull(config["Image"])
+        try:
+            return await self._create(spec.instance, config)
+        except DockerError as error:
+            return await self._create_refused(spec, error)
+
+    async def _create(self, name: str, config: dict[str, Any]) -> bool:
+        try:
+            await self._engine.attempt(
+                lambda docker: docker.containers.create(config, name=name), seconds=LAUNCH_SECONDS
+            )
+        except DockerError as error:
+            # Podman has answered 500 for a taken name.
+            if error.status == 409 or (error.status == 500 and "already in use" in error.message):
+                return False
+            raise
+        return True
+
+    async def _create_refused(self, spec: LaunchSpec, error: DockerError) -> bool:
+        if error.status not in (404, 409) and self._init and _NO_INIT.search(error.message):
+            self._init = False
+            return await self._create_or_pull(spec, container_config(spec, self._install, init=False))
+        raise LaunchFailed(error.message, retryable=error.status >= 500) from error
+
+    async def _run(self, spec: LaunchSpec) -> Observation:
+        """Start the container that exists; one that cannot be started is not left behind."""
+        try:
+            await self._start(spec.instance)
+        except DockerError as error:
+            return await self._start_refused(spec, error)
+        return await self._seen(spec.instance)
+
+    async def _start(self, name: str) -> None:
+        try:
+            await self._start_once(name)
+        except DockerError as error:
+            if f"network {network_name(self._install)} not found" not in error.message:
+                raise
+            # Somebody has pruned the network since this process made sure of it.
+            self._network = None
+            await self._ensure_network()
+            await self._start_once(name)
+
+    async def _start_once(self, name: str) -> None:
+        await self._engine.attempt(
+            lambda docker: docker.containers.container(name).start(), seconds=LAUNCH_SECONDS
+        )
+
+    async def _start_refused(self, spec: LaunchSpec, error: DockerError) -> Observation:
+        """The engine said no: unless it runs all the same, take the container away and say why."""
+        present = await self._observer.inspect(spec.instance)
+        if present is not None:
+            if state_of(present["State"]["Status"]) is not ObservedState.CREATED:
+                return observation(present)
+            await self._discard(spec.instance)
+        if self._init and _NO_INIT.search(error.message):
+            return await self._without_init(spec)
+        retryable = error.status >= 500 and _NEVER_WORKS.search(error.message) is None
+        raise LaunchFailed(error.message, retryable=retryable) from error
+
+    async def _without_init(self, spec: LaunchSpec) -> Observation:
+        self._init = False
+        return await self.launch(spec)
+
+    async def _discard(self, name: str) -> None:
+        try:
+            await self._engine.ask(lambda docker: docker.containers.container(name).delete(v=True))
+        except NoSuchContainer:
+            return
+        except WrongState as error:
+            raise RuntimeUnavailable(f"{name} can neither be started nor removed: {error}") from error
+
+    async def _adopt(self, spec: LaunchSpec, present: Mapping[str, Any]) -> Observation:
+        if not is_ours(present, self._install):
+            raise LaunchFailed(f"the name {spec.instance} is taken by a container of somebody else")
+        if state_of(present["State"]["Status"]) is not ObservedState.CREATED:
+            return observation(present)
+        if await self._creator_starts_it(spec.instance, present):
+            return await self._seen(spec.instance)
+        return await self._run(spec)
+
+    async def _creator_starts_it(self, name: str, present: Mapping[str, Any]) -> bool:
+        """Give another process that has just created the container a moment to start it.
+
+        The engine restarts an ended container when it is told to start it, so two that start one short
+        job could run it twice; only a container that its creator has left alone is started here.
+        """
+        created = datetime.fromisoformat(present["Created"])
+        age = (datetime.now(UTC) - created).total_seconds()
+        for _ in range(int((_CREATOR_SECONDS - max(0.0, age)) / _CREATOR_POLL)):
+            await asyncio.sleep(_CREATOR_POLL)
+            if (await self._seen(name)).state is not ObservedState.CREATED:
+                return True
+        return False
+
+    async def _seen(self, name: str) -> Observation:
+        seen = await self._observer.one(name)
+        if seen.state is ObservedState.ABSENT:
+            raise RuntimeUnavailable(f"{name} was removed while it was being started")
+        return seen
+
+    async def _ensure_network(self) -> None:
+        """Once a process, shared by all starts that wait for it; tried again after a failure."""
+        if self._network is None:
+            self._network = asyncio.create_task(self._make_network(), name="engine network")
+        task = self._network
+        try:
+            await asyncio.shield(task)
+        except (LaunchFailed, RuntimeUnavailable):
+            if self._network is task:
+                self._network = None
+            raise
+
+    async def _make_network(self) -> None:
+        try:
+            await self._engine.attempt(lambda docker: docker.networks.get(network_name(self._install)))
+        except DockerError as error:
+            if error.status != 404:
+                raise LaunchFailed(error.message, retryable=True) from error
+            await self._create_network()
+
+    async def _create_network(self) -> None:
+        for isolated in (True, False):
+            try:
+                await self._post_network(isolated=isolated)
+                return
+            except DockerError as error:
+                if error.status == 409:  # another process was faster
+                    return
+                # Some versions of Podman do not know the option; a network of its own is better than none.
+                if not isolated or "enable_icc" not in error.message:
+                    raise LaunchFailed(error.message, retryable=True) from error
+
+    async def _post_network(self, *, isolated: bool) -> None:
+        config = network_config(self._install, isolated=isolated)
+        await self._engine.attempt(lambda docker: docker.networks.create(config))
+
+
+def _says_no_image(error: DockerError) -> bool:
+    return error.status == 404 and "no such image" in error.message.lower()
