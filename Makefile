@@ -1,0 +1,51 @@
+# Everything a newcomer needs; `make` alone lists it. Only python3 (3.11 or newer) has to be there.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint bench fmt
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything in it (quick when nothing changed)
+
+demo: $(STAMP) ## Watch organizations share a small cluster, in about a minute
+	@$(BIN)/hypervisor demo
+
+run: $(STAMP) ## Serve on http://127.0.0.1:8000 with an embedded database
+	@$(BIN)/hypervisor serve
+
+test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+
+lint: $(STAMP) ## Check style, formatting, types and the import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: $(STAMP) ## Run the small form of every benchmark
+	@set -e; for file in benchmarks/[!_]*.py; do \
+		module=benchmarks.$$(basename "$$file" .py); \
+		echo "== $$module"; $(BIN)/python -m "$$module" --small; \
+	done
+
+$(STAMP): pyproject.toml uv.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.11 or newer is needed: set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) comes without venv: on Debian or Ubuntu run apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
