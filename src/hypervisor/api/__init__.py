@@ -1,0 +1,4 @@
+"""What every endpoint shares: the container, declared permissions, request models, pages, problems, streams.
+
+Knows HTTP but no domain. Routers of the domains above build on it; the app puts them behind one middleware.
+"""

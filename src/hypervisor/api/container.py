@@ -1,0 +1,51 @@
+"""What a request can reach: the adapters that were chosen at start, handed to routes as a dependency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends
+from limits import RateLimitItem
+from starlette.requests import HTTPConnection
+
+from hypervisor.infra.passwords import Passwords
+from hypervisor.infra.ratelimit import RateLimiter
+from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.tokens import AccessTokens
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.runtimes.protocol import Runtime
+from hypervisor.settings import Settings
+from hypervisor.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
+
+    `wakeup` wakes the control loops, `stopping` is set when the server goes down: streams end on it.
+    """
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    install_id: str
+    tokens: AccessTokens
+    sealer: Sealer
+    passwords: Passwords
+    limiter: RateLimiter
+    request_limit: RateLimitItem | None
+    wakeup: Wakeup
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+
+
+def container_of(connection: HTTPConnection) -> Container:
+    """The container of the app that serves this request."""
+    return cast(Container, connection.app.state.container)
+
+
+ContainerDep = Annotated[Container, Depends(container_of)]

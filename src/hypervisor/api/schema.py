@@ -1,0 +1,74 @@
+"""Base classes and field types of requests and answers.
+
+Requests refuse unknown fields; no text with NUL or half a surrogate pair gets in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+
+from hypervisor.kernel.text import has_control_characters, unsafe_reason
+
+MAX_ID = 2**31 - 1
+MAX_BIG_ID = 2**63 - 1
+
+
+class RequestModel(BaseModel):
+    """A request body: unknown fields are refused, so that nothing is silently ignored or smuggled in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unsafe_text(cls, value: Any) -> Any:
+        # Once for the whole body, so that no field can be forgotten.
+        reason = _unsafe_within(value)
+        if reason is not None:
+            raise ValueError(f"text {reason}")
+        return value
+
+
+class ResponseModel(BaseModel):
+    """An answer; may be read from a table row."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+def _check_safe(text: str) -> str:
+    reason = unsafe_reason(text)
+    if reason is not None:
+        raise ValueError(reason)
+    return text
+
+
+def _check_one_line(text: str) -> str:
+    if has_control_characters(text):
+        raise ValueError("must not contain control characters or line breaks")
+    return text
+
+
+SafeStr = Annotated[str, AfterValidator(_check_safe)]
+"""Any text that every database can hold; use it for path and query parameters too."""
+
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    AfterValidator(_check_safe),
+    AfterValidator(_check_one_line),
+]
+"""A name for people: one line of 1 to 100 characters, spaces around it removed."""
+
+OrganizationId = Annotated[int, Path(ge=1, le=MAX_ID, description="The organization's id.")]
+
+
+def _unsafe_within(value: Any) -> str | None:
+    if isinstance(value, str):
+        return unsafe_reason(value)
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        return next((reason for item in value if (reason := _unsafe_within(item))), None)
+    return None

@@ -1,0 +1,126 @@
+"""Who is calling: the principal of a request, read from the database each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.permissions import declares
+from hypervisor.errors import Forbidden, Unauthenticated
+from hypervisor.events.log import user_actor
+from hypervisor.identity import repository
+from hypervisor.infra.ratelimit import address_key
+from hypervisor.infra.tokens import AccessClaims, InvalidToken
+from hypervisor.kernel.roles import Role
+
+LOGIN_PATH = "/api/v1/auth/login"
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationRole:
+    organization_id: int
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An active user with a live session. `memberships` is keyed by organization id."""
+
+    user_id: int
+    username: str
+    is_superuser: bool
+    session_id: str
+    memberships: Mapping[int, OrganizationRole] = field(default_factory=dict)
+
+    @property
+    def actor(self) -> str:
+        """This user as the actor of events."""
+        return user_actor(self.user_id)
+
+    def role_in(self, organization_id: int) -> Role | None:
+        """The role there; None: not a member. A superuser is admin everywhere, member or not."""
+        if self.is_superuser:
+            return Role.ADMIN
+        membership = self.memberships.get(organization_id)
+        return membership.role if membership else None
+
+
+_bearer = OAuth2PasswordBearer(
+    tokenUrl=LOGIN_PATH,
+    auto_error=False,
+    description="Log in with a username (or e-mail address) and password.",
+)
+
+
+@declares("authenticated")
+async def authenticated(
+    request: Request, container: ContainerDep, token: Annotated[str | None, Depends(_bearer)]
+) -> Principal:
+    """The caller. Raises Unauthenticated; counts the call against the user's (or address's) rate limit."""
+    try:
+        principal = await _identify(container, token)
+    except Unauthenticated:
+        address = address_key(request.client.host if request.client else None)
+        await _count(container, f"address:{address}")
+        raise
+    await _count(container, f"user:{principal.user_id}")
+    return principal
+
+
+CurrentUser = Annotated[Principal, Depends(authenticated)]
+
+
+@declares("superuser")
+async def superuser(principal: CurrentUser) -> Principal:
+    if not principal.is_superuser:
+        raise Forbidden("superuser_only", "Only a superuser may do this.")
+    return principal
+
+
+Superuser = Annotated[Principal, Depends(superuser)]
+
+
+async def load_principal(container: ContainerDep, claims: AccessClaims) -> Principal | None:
+    """The user behind a session that is still live, or None."""
+    async with container.database.read() as session:
+        user = await repository.user_of_live_session(session, claims.session_id, container.clock.now())
+        if user is None or user.id != claims.user_id:
+            return None
+        memberships = await repository.memberships_of(session, user.id)
+    return Principal(
+        user_id=user.id,
+        username=user.username,
+        is_superuser=user.is_superuser,
+        session_id=claims.session_id,
+        memberships={row.id: OrganizationRole(row.id, row.name, Role(row.role)) for row in memberships},
+    )
+
+
+async def _identify(container: ContainerDep, token: str | None) -> Principal:
+    if token is None:
+        raise _unauthenticated("not_authenticated", "Log in first: this needs an access token (Bearer).")
+    try:
+        claims = container.tokens.read(token, container.clock.now())
+    except InvalidToken:
+        raise _unauthenticated(
+            "invalid_token", "The access token is not valid or is over; refresh or log in again."
+        ) from None
+    principal = await load_principal(container, claims)
+    if principal is None:
+        raise _unauthenticated("session_ended", "This login has ended; log in again.")
+    return principal
+
+
+def _unauthenticated(code: str, detail: str) -> Unauthenticated:
+    return Unauthenticated(code, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+async def _count(container: ContainerDep, key: str) -> None:
+    if container.request_limit is not None:
+        await container.limiter.check(container.request_limit, "requests", key)
