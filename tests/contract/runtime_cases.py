@@ -17,11 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
 from hypervisor.runtimes.simulated import SimulatedRuntime
+from tests.support import docker
 from tests.support.wait import eventually
 
 SMALL = Resources(cpu_milli=100, ram_mib=64)
@@ -41,6 +45,7 @@ class RuntimeCase(ABC):
     """How to open one runtime on a state directory, and its way to say what a workload does."""
 
     name: ClassVar[str]
+    marks: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     runs_commands: ClassVar[bool] = True
     """False where nothing really runs, so that environment and ports have nobody to arrive at."""
     passes_gpu_environment: ClassVar[bool] = True
@@ -187,7 +192,34 @@ class SimulatedCase(RuntimeCase):
         return LaunchSpec(self.instance(), SMALL, labels=labels)
 
 
-CASES: tuple[type[RuntimeCase], ...] = (ProcessCase, SimulatedCase)
+class DockerCase(ShellCase):
+    name = "docker"
+    marks = (pytest.mark.docker,)
+    passes_gpu_environment = False
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        return docker.why_no_docker()
+
+    def _new(self) -> Runtime:
+        return DockerRuntime(self.install, pull_policy="never", log_dir=self.state_dir)
+
+    def shell(self, script: str, **fields: object) -> LaunchSpec:
+        command = ("/bin/sh", "-c", script)
+        return LaunchSpec(self.instance(), SMALL, image=docker.IMAGE, command=command, **fields)  # type: ignore[arg-type]
+
+    def cannot_start(self) -> tuple[LaunchSpec, str]:
+        return LaunchSpec(self.instance(), SMALL, image="hv-test/nowhere:1"), "hv-test/nowhere:1"
+
+    def listens(self, port: int) -> LaunchSpec:
+        return self.shell('exec httpd -f -p "$PORT"', ports=(port,))
+
+    async def clean_up(self) -> None:
+        await super().clean_up()
+        docker.clean_up(self.install)
+
+
+CASES: tuple[type[RuntimeCase], ...] = (ProcessCase, SimulatedCase, DockerCase)
 
 
 async def _not_running(runtime: Runtime, name: str) -> bool:

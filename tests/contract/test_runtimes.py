@@ -18,7 +18,7 @@ PROMPT = 5.0
 """Seconds within which something that is meant to happen at once has happened on a busy machine."""
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+@pytest.fixture(params=[pytest.param(case, marks=case.marks, id=case.name) for case in CASES])
 async def runtime_case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RuntimeCase]:
     kind: type[RuntimeCase] = request.param
     if reason := kind.unavailable():

@@ -118,11 +118,11 @@ def _hardening(spec: LaunchSpec) -> dict[str, Any]:
 
 
 def _environment(spec: LaunchSpec, *, init: bool) -> dict[str, str]:
-    """The deployment's variables and ours; ours win where a variable decides which devices are seen."""
+    """The deployment's variables and ours; ours win, for they are facts about ports and devices."""
     environment = {**spec.env}
     if spec.ports:
         environment["PORT"] = str(spec.ports[0])
-        environment |= {f"PORT_{number}": str(port) for number, port in enumerate(spec.ports)}
+        environment |= {f"PORT_{port}": str(port) for port in spec.ports}
     # Where the nvidia runtime is the engine's default, an image's own "all" would show every device.
     environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpu_indices)) or "void"
     if 0 < spec.gpu_milli < WHOLE_GPU:

@@ -1,0 +1,239 @@
+"""What is asked of the engine for a launch spec, without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker.config import (
+    check_image,
+    container_config,
+    is_container_name,
+    network_config,
+    network_name,
+)
+from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.images import pull_failure
+from hypervisor.runtimes.docker.logs import LineSplitter
+from hypervisor.runtimes.docker.observe import observation, state_of
+from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState, PortBinding
+
+SPEC = LaunchSpec("hv-inst-1-1-0", Resources(1500, 512), image="team/model:1")
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return container_config(replace(SPEC, **changes), "inst")
+
+
+def environment(**changes: Any) -> dict[str, str]:
+    return dict(item.split("=", 1) for item in config(**changes)["Env"])
+
+
+def test_limits_are_exact_and_leave_no_swap() -> None:
+    host = config()["HostConfig"]
+    assert host["NanoCPUs"] == 1_500_000_000
+    assert host["Memory"] == host["MemorySwap"] == 512 * 1024 * 1024
+    assert host["PidsLimit"] == 256
+
+
+def test_no_amount_is_no_limit_and_a_tiny_one_is_the_smallest_the_engine_takes() -> None:
+    none = config(resources=Resources())["HostConfig"]
+    assert "NanoCPUs" not in none
+    assert "Memory" not in none
+    tiny = config(resources=Resources(1, 1))["HostConfig"]
+    assert tiny["NanoCPUs"] == 10_000_000
+    assert tiny["Memory"] == 6 * 1024 * 1024
+
+
+def test_it_is_hardened_and_mounts_nothing() -> None:
+    host = config()["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["RestartPolicy"] == {"Name": "no"}
+    assert host["NetworkMode"] == "hv-inst" == network_name("inst")
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert not host["Privileged"]
+    assert not host["ReadonlyRootfs"]
+    assert not {"Binds", "Mounts", "Devices", "Tmpfs"} & set(host)
+
+
+def test_a_read_only_root_keeps_a_writable_tmp() -> None:
+    host = config(read_only_root=True)["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert list(host["Tmpfs"]) == ["/tmp"]
+
+
+def test_containers_of_one_installation_cannot_reach_each_other() -> None:
+    assert network_config("inst")["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+    assert network_config("inst", isolated=False)["Options"] == {}
+
+
+def test_whole_and_fractional_gpus_are_asked_for_by_index() -> None:
+    assert "DeviceRequests" not in config()["HostConfig"]
+    for gpu_milli in (1000, 250):
+        host = config(gpu_indices=(1, 3), gpu_milli=gpu_milli)["HostConfig"]
+        assert host["DeviceRequests"] == [{"DeviceIDs": ["1", "3"], "Capabilities": [["gpu"]]}]
+        assert environment(gpu_indices=(1, 3), gpu_milli=gpu_milli)["NVIDIA_VISIBLE_DEVICES"] == "1,3"
+
+
+def test_no_deployment_can_grant_itself_devices_by_its_environment() -> None:
+    assert environment(env={"NVIDIA_VISIBLE_DEVICES": "all"})["NVIDIA_VISIBLE_DEVICES"] == "void"
+    seen = environment(env={"NVIDIA_VISIBLE_DEVICES": "all"}, gpu_indices=(2,))
+    assert seen["NVIDIA_VISIBLE_DEVICES"] == "2"
+
+
+def test_ports_are_published_on_loopback_and_told_to_the_workload() -> None:
+    host = config(ports=(8080, 9090))["HostConfig"]
+    assert host["PortBindings"] == {
+        "8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+        "9090/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+    }
+    env = environment(ports=(8080, 9090), env={"PORT": "1", "A": "b=c"})
+    assert (env["PORT"], env["PORT_8080"], env["PORT_9090"], env["A"]) == ("8080", "8080", "9090", "b=c")
+
+
+def test_a_command_is_the_whole_argv_and_none_is_the_images_own() -> None:
+    assert "Entrypoint" not in config()
+    with_command = config(command=("python", "-c", "print('a b')"))
+    assert with_command["Entrypoint"] == ["python", "-c", "print('a b')"]
+    assert with_command["Cmd"] == []
+
+
+def test_labels_say_whose_it_is() -> None:
+    assert config()["Labels"] == {"hypervisor.install": "inst", "hypervisor.instance": "hv-inst-1-1-0"}
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["busybox", "team/model:1.0", "127.0.0.1:5000/a/b@sha256:" + "0" * 64, "ghcr.io/Org/x_y-z:tag.1"],
+)
+def test_real_image_names_pass(image: str) -> None:
+    assert check_image(image) == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [None, "", "-v", "--privileged", "a b", "a\n", "a\x00b", " a", "a?tag=b", "a#b", "a%20b", "é", "a" * 600],
+)
+def test_what_cannot_be_an_image_name_is_refused(image: str | None) -> None:
+    with pytest.raises(LaunchFailed) as refusal:
+        check_image(image)
+    assert not refusal.value.retryable
+
+
+@pytest.mark.parametrize("name", ["", "-a", "../json", "a/b", "a?b", "a b", "a" * 300])
+def test_names_that_could_leave_their_place_in_a_url_are_no_container_names(name: str) -> None:
+    assert not is_container_name(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "retryable"),
+    [
+        ("No such image: a:latest", 404, False),
+        ("pull access denied for a, repository does not exist or may require 'docker login'", 404, False),
+        ("manifest for a:b not found: manifest unknown: manifest unknown", 0, False),
+        ("no matching manifest for linux/arm64/v8 in the manifest list entries", 0, False),
+        ("invalid reference format", 400, False),
+        ('Get "https://r/v2/": dial tcp: lookup r: no such host', 500, True),
+        ('Get "https://r/v2/": dial tcp 127.0.0.1:1: connect: connection refused', 500, True),
+        ("toomanyrequests: You have reached your pull rate limit", 500, True),
+        ("received unexpected HTTP status: 503 Service Unavailable", 500, True),
+        ("unexpected EOF", 0, True),
+    ],
+)
+def test_a_failed_pull_says_whether_to_try_again(words: str, status: int, retryable: bool) -> None:
+    failure = pull_failure(words, status)
+    assert str(failure) == words
+    assert failure.retryable is retryable
+
+
+def test_broken_bytes_and_split_characters_in_logs() -> None:
+    splitter = LineSplitter()
+    assert list(splitter.feed(b"caf" + b"\xc3")) == []
+    assert list(splitter.feed(b"\xa9\nbad \xff\n\nrest")) == ["café", "bad �", ""]
+    assert list(splitter.end()) == ["rest"]
+    assert list(splitter.end()) == []
+
+
+def test_an_endless_line_does_not_fill_the_memory() -> None:
+    splitter = LineSplitter()
+    lengths = [len(line) for _ in range(40) for line in splitter.feed(b"x" * 65536)]
+    assert lengths == [1024 * 1024, 1024 * 1024]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("created", ObservedState.CREATED),
+        ("running", ObservedState.RUNNING),
+        ("paused", ObservedState.RUNNING),
+        ("removing", ObservedState.RUNNING),
+        ("exited", ObservedState.EXITED),
+        ("dead", ObservedState.EXITED),
+        ("stopped", ObservedState.EXITED),
+    ],
+)
+def test_only_what_has_surely_ended_counts_as_ended(word: str, state: ObservedState) -> None:
+    assert state_of(word) is state
+
+
+def test_times_with_nanoseconds_and_other_zones_are_read_as_utc() -> None:
+    seen = observation(
+        details("exited", StartedAt="2026-01-02T03:04:05.123456789Z", FinishedAt="2026-01-02T05:04:06+02:00")
+    )
+    assert seen.started_at is not None
+    assert seen.finished_at is not None
+    assert seen.started_at.isoformat() == "2026-01-02T03:04:05.123456+00:00"
+    assert seen.finished_at.isoformat() == "2026-01-02T03:04:06+00:00"
+
+
+def test_a_helper_that_ran_out_of_memory_does_not_spoil_a_success() -> None:
+    assert not observation(details("exited", OOMKilled=True, ExitCode=0)).oom_killed
+    killed = observation(details("exited", OOMKilled=True, ExitCode=137))
+    assert killed.oom_killed
+    assert killed.message == "killed: out of memory (limit 64 MiB)"
+
+
+def test_a_running_container_has_ports_and_no_exit_code() -> None:
+    seen = observation(details("running"))
+    assert seen.exit_code is None
+    assert seen.finished_at is None
+    assert seen.ports == (PortBinding(80, "127.0.0.1", 32768),)
+
+
+@pytest.mark.parametrize("endpoint", ["/var/run/docker.sock", "ssh://host", "file:///x"])
+def test_an_endpoint_of_another_kind_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="endpoint"):
+        Engine(endpoint)
+
+
+def test_an_engine_may_be_made_and_closed_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://example:2375")
+    engine = Engine(None)
+    assert engine.endpoint == "tcp://example:2375"
+    asyncio.run(engine.close())
+
+
+def details(status: str, **state: Any) -> dict[str, Any]:
+    """As much of an inspected container as is looked at."""
+    never = "0001-01-01T00:00:00Z"
+    return {
+        "Name": "/hv-inst-1-1-0",
+        "State": {
+            "Status": status,
+            "ExitCode": 0,
+            "OOMKilled": False,
+            "Error": "",
+            "StartedAt": never,
+            "FinishedAt": never,
+            **state,
+        },
+        "HostConfig": {"Memory": 64 * 1024 * 1024},
+        "NetworkSettings": {
+            "Ports": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}], "9/tcp": None}
+        },
+    }
