@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.redis",
     "tests.support.databases",
+    "tests.support.server",
 ]
 
 # A slow machine is no failed property. HYPOTHESIS_PROFILE=long searches as long as a night allows.

@@ -1,0 +1,39 @@
+"""People: registration, sessions, who am I."""
+
+from __future__ import annotations
+
+from hypervisor.client.models import User
+from hypervisor.client.transport import Transport, read_tokens
+
+
+class Accounts:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def register(self, username: str, email: str, password: str) -> User:
+        """Create an account; it is not logged in by this."""
+        body = {"username": username, "email": email, "password": password}
+        user: User = self._transport.send("POST", "/auth/register", body=body, authorise=False)
+        return user
+
+    def login(self, username: str, password: str) -> None:
+        """Open a session and keep its tokens in the client's store."""
+        form = {"username": username, "password": password}
+        answer = self._transport.send("POST", "/auth/login", form=form, authorise=False)
+        self._transport.tokens.save(read_tokens(answer))
+
+    def logout(self) -> None:
+        """End the session on the server and forget its tokens, also when the server has ended it before."""
+        tokens = self._transport.tokens.load()
+        if tokens is None:
+            return
+        body = {"refresh_token": tokens.refresh} if tokens.refresh else None
+        self._transport.post("/auth/logout", body)
+        self._transport.tokens.save(None)
+
+    def me(self) -> User:
+        user: User = self._transport.get("/auth/me")
+        return user
+
+    def change_password(self, current: str, new: str) -> None:
+        self._transport.post("/auth/change-password", {"current_password": current, "new_password": new})

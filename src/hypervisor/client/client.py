@@ -1,0 +1,58 @@
+"""The door of the SDK."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from hypervisor.client.accounts import Accounts
+from hypervisor.client.clusters import Clusters
+from hypervisor.client.deployments import Deployments
+from hypervisor.client.models import SystemInfo
+from hypervisor.client.organizations import Organizations
+from hypervisor.client.tokens import MemoryTokens, TokenStore
+from hypervisor.client.transport import Transport
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class Client:
+    """A session with one server.
+
+        with Client("http://127.0.0.1:8000") as client:
+            client.accounts.login("ada", "correct horse battery")
+            job = client.deployments.create({"name": "train", "kind": "job", "command": ["python", "t.py"]})
+
+    Every call raises ApiError for a refusal and Unreachable when no answer came. Not for several threads at
+    once; make one client a thread, they may share a TokenStore.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, tokens: TokenStore | None = None) -> None:
+        self._transport = Transport(url, tokens or MemoryTokens())
+        self.accounts = Accounts(self._transport)
+        self.organizations = Organizations(self._transport)
+        self.clusters = Clusters(self._transport)
+        self.deployments = Deployments(self._transport)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    @property
+    def tokens(self) -> TokenStore:
+        return self._transport.tokens
+
+    def system_info(self) -> SystemInfo:
+        info: SystemInfo = self._transport.get("/system/info")
+        return info
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

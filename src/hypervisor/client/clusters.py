@@ -1,0 +1,70 @@
+"""Clusters and their nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypervisor.client.models import Cluster, Node
+from hypervisor.client.transport import Transport
+
+Fields = Mapping[str, Any]
+"""Fields of a request by their API names; left out means the server's default."""
+
+
+class Clusters:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, name: str, fields: Fields) -> Cluster:
+        """`fields` holds `total_*` for one node of that size, or `nodes`; see the API reference."""
+        cluster: Cluster = self._transport.post("/clusters", {"name": name, **fields})
+        return cluster
+
+    def all(self, *, organization_id: int | None = None) -> list[Cluster]:
+        return list(self._transport.pages("/clusters", {"organization_id": organization_id}))
+
+    def get(self, cluster_id: int) -> Cluster:
+        cluster: Cluster = self._transport.get(f"/clusters/{cluster_id}")
+        return cluster
+
+    def update(self, cluster_id: int, fields: Fields, *, force: bool = False) -> Cluster:
+        """Shrinking below what is allocated is refused (409) unless `force` drains what is too much."""
+        cluster: Cluster = self._transport.patch(f"/clusters/{cluster_id}", fields, {"force": force})
+        return cluster
+
+    def delete(self, cluster_id: int, *, force: bool = False) -> None:
+        self._transport.delete(f"/clusters/{cluster_id}", {"force": force})
+
+    def nodes(self, cluster_id: int) -> list[Node]:
+        return list(self._transport.pages(f"/clusters/{cluster_id}/nodes"))
+
+    def add_node(self, cluster_id: int, fields: Fields) -> Any:
+        """Add one node, or `count` equal ones."""
+        return self._transport.post(f"/clusters/{cluster_id}/nodes", fields)
+
+    def update_node(self, cluster_id: int, node_id: int, fields: Fields, *, force: bool = False) -> Node:
+        node: Node = self._transport.patch(_node(cluster_id, node_id), fields, {"force": force})
+        return node
+
+    def remove_node(self, cluster_id: int, node_id: int, *, force: bool = False) -> None:
+        self._transport.delete(_node(cluster_id, node_id), {"force": force})
+
+    def cordon(self, cluster_id: int, node_id: int) -> Node:
+        """Nothing new starts there; what runs goes on."""
+        return self._node_action(cluster_id, node_id, "cordon")
+
+    def uncordon(self, cluster_id: int, node_id: int) -> Node:
+        return self._node_action(cluster_id, node_id, "uncordon")
+
+    def drain(self, cluster_id: int, node_id: int) -> Node:
+        """Cordon it and send what runs there back to the queue."""
+        return self._node_action(cluster_id, node_id, "drain")
+
+    def _node_action(self, cluster_id: int, node_id: int, action: str) -> Node:
+        node: Node = self._transport.post(f"{_node(cluster_id, node_id)}/{action}")
+        return node
+
+
+def _node(cluster_id: int, node_id: int) -> str:
+    return f"/clusters/{cluster_id}/nodes/{node_id}"

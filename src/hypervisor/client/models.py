@@ -1,0 +1,245 @@
+"""The shapes of answers. A server may send more than is declared here; what is unknown passes through."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypedDict, TypeVar
+
+T = TypeVar("T")
+
+
+class Page(TypedDict, Generic[T]):
+    """One page of a list; `next_cursor` is None on the last one."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class User(TypedDict, total=False):
+    id: int
+    username: str
+    email: str
+    is_superuser: bool
+    created_at: str
+
+
+class Organization(TypedDict, total=False):
+    id: int
+    name: str
+    role: str
+    """The caller's own role."""
+    created_at: str
+
+
+class InviteCode(TypedDict, total=False):
+    invite_code: str
+    role: str
+    expires_at: str | None
+    max_uses: int | None
+    uses: int
+
+
+class Member(TypedDict, total=False):
+    user_id: int
+    username: str
+    email: str
+    role: str
+    joined_at: str
+
+
+class Amounts(TypedDict):
+    """CPU in cores, RAM in GiB, GPU in devices."""
+
+    cpu_cores: float
+    ram_gb: float
+    gpu_count: float
+
+
+class GpuUse(TypedDict):
+    """`used` is the share of the device that is taken, 0 to 1."""
+
+    index: int
+    used: float
+
+
+class Node(TypedDict, total=False):
+    id: int
+    cluster_id: int
+    name: str
+    cpu_cores: float
+    ram_gb: float
+    gpu_count: int
+    gpu_model: str | None
+    labels: dict[str, str]
+    engine_endpoint: str | None
+    cordoned: bool
+    draining: bool
+    status: str
+    capacity: Amounts
+    allocated: Amounts
+    available: Amounts
+    gpus: list[GpuUse]
+
+
+class Cluster(TypedDict, total=False):
+    id: int
+    organization_id: int
+    name: str
+    runtime: str
+    resolved_runtime: str
+    runtime_note: str
+    placement: str
+    preemption: bool
+    min_runtime_seconds: int
+    created_at: str
+    status: str
+    total_cpu_cores: float
+    total_ram_gb: float
+    total_gpu_count: float
+    capacity: Amounts
+    allocated: Amounts
+    available: Amounts
+    node_count: int
+    nodes: list[Node]
+
+
+class Endpoint(TypedDict, total=False):
+    port: int
+    host: str
+    host_port: int
+    url: str
+
+
+class DependencyStatus(TypedDict, total=False):
+    deployment_id: int
+    name: str
+    condition: str
+    status: str
+
+
+class Deployment(TypedDict, total=False):
+    id: int
+    organization_id: int
+    cluster_id: int
+    cluster_name: str
+    name: str
+    kind: str
+    docker_image: str | None
+    command: list[str] | None
+    env: dict[str, Any]
+    ports: list[int]
+    required_cpu_cores: float
+    required_ram_gb: float
+    required_gpu_count: float
+    priority: int
+    priority_label: str
+    depends_on: list[DependencyStatus]
+    on_failure: str
+    preemptible: bool
+    min_runtime_seconds: int
+    max_runtime_seconds: int | None
+    grace_period_seconds: int
+    restart_policy: str
+    max_retries: int
+    labels: dict[str, str]
+    node_selector: dict[str, str]
+    gpu_models: list[str]
+    replicas: int
+    read_only_root: bool
+    status: str
+    state: str
+    stopping_to: str | None
+    reason: str | None
+    reason_code: str | None
+    reason_data: dict[str, Any] | None
+    queue_position: int | None
+    attempts_made: int
+    retries_used: int
+    preemptions: int
+    created_at: str
+    queued_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    exit_code: int | None
+    node_name: str | None
+    gpu_indices: list[int]
+    endpoints: list[Endpoint]
+    created_by: int | None
+
+
+class Attempt(TypedDict, total=False):
+    number: int
+    node_name: str
+    runtime: str
+    instance: str
+    gpu_indices: list[int]
+    created_at: str
+    started_at: str | None
+    stop_requested_at: str | None
+    stop_reason: str | None
+    preempted_by: int | None
+    finished_at: str | None
+    outcome: str | None
+    exit_code: int | None
+    message: str | None
+    ports: list[Endpoint]
+
+
+class Event(TypedDict, total=False):
+    id: int
+    at: str
+    actor: str
+    type: str
+    from_state: str | None
+    to_state: str | None
+    code: str | None
+    message: str
+    data: dict[str, Any] | None
+    deployment_id: int | None
+    cluster_id: int | None
+
+
+class Party(TypedDict, total=False):
+    """A deployment as a preemption receipt names it."""
+
+    id: int
+    name: str
+    priority: int
+    lost_work_seconds: float
+    why: str
+
+
+class Receipt(TypedDict, total=False):
+    """What a preemption did, to whom and by which rule; the same on both sides."""
+
+    at: str
+    role: str
+    rule: str
+    preemptor: Party
+    victims: list[Party]
+    spared: list[Party]
+    node: str
+    returns: str
+
+
+class Ahead(TypedDict):
+    deployment_id: int
+    name: str
+    priority: int
+
+
+class Explanation(TypedDict, total=False):
+    deployment_id: int
+    status: str
+    sentence: str
+    reason: dict[str, Any] | None
+    queue_position: int | None
+    ahead: list[Ahead]
+    dependencies: list[DependencyStatus]
+    receipts: list[Receipt]
+
+
+class SystemInfo(TypedDict, total=False):
+    version: str
+    database: str
+    runtimes: Any
+    install_id: str
