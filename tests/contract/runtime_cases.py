@@ -143,7 +143,7 @@ class ShellCase(RuntimeCase):
     def prints_env(
         self, *names: str, env: Mapping[str, str], gpu_indices: tuple[int, ...] = ()
     ) -> LaunchSpec:
-        script = "\n".join(f'echo "{name}=[${{{name}--}}]"' for name in names)
+        script = "\n".join(f"printf '%s\\n' \"{name}=[${{{name}--}}]\"" for name in names)
         return self.shell(script, env=env, gpu_indices=gpu_indices, gpu_milli=1000 if gpu_indices else 0)
 
 

@@ -1,0 +1,183 @@
+"""The output of one instance: bounded on disk by rotation, readable as one stream of lines.
+
+The workload holds the file open, so rotation copies it and cuts it to nothing (the supervisor opened it for
+appending). What is written between the copy and the cut, a few microseconds, can be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypervisor.runtimes.process.folder import LOG
+
+CHUNK = 256 * 1024
+LONGEST_LINE = 1024 * 1024
+"""Bytes after which a line without an end is handed out in pieces."""
+
+FOLLOW_INTERVAL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How many bytes a file may hold, and how many files there are (the current one included)."""
+
+    max_bytes: int = 10_000_000
+    files: int = 3
+
+
+class RotatingLog:
+    """`log`, `log.1`, ... in `folder`, newest first, each of at most `max_bytes` (the current one may be over
+    until the next `rotate`). Positions count all bytes ever written since this object was made, so that a
+    reader keeps its place across rotations. Safe to use from several threads.
+    """
+
+    def __init__(self, folder: Path, limits: LogLimits) -> None:
+        self._folder = folder
+        self._max_bytes = limits.max_bytes
+        self._files = limits.files
+        self._rotated_out = 0
+        self._lock = threading.Lock()
+
+    def is_too_large(self) -> bool:
+        return _size(self._path(0)) > self._max_bytes
+
+    def rotate(self) -> None:
+        """Make room if the current file is too large. A full disk is no reason to stop: it is tried again."""
+        with self._lock, contextlib.suppress(OSError):
+            if self.is_too_large():
+                self._rotate()
+
+    def move(self, folder: Path) -> None:
+        """The files are somewhere else from now on."""
+        with self._lock:
+            self._folder = folder
+
+    def bounds(self) -> tuple[int, int]:
+        """The positions of the first byte that is still there and of the end."""
+        with self._lock:
+            return self._segments()[0][0], self._rotated_out + _size(self._path(0))
+
+    def read(self, position: int, limit: int) -> tuple[bytes, int]:
+        """Up to `limit` bytes from `position` (or from the oldest byte left) and the position after them."""
+        with self._lock:
+            segments = self._segments()
+            position = max(position, segments[0][0])
+            begin, path = next(one for one in reversed(segments) if one[0] <= position)
+            data = _read_at(path, position - begin, limit)
+            return data, position + len(data)
+
+    def tail(self, lines: int) -> int:
+        """The position at which the last `lines` lines begin."""
+        start, end = self.bounds()
+        if lines <= 0:
+            return end
+        position, wanted = end, lines
+        while position > start:
+            begin = max(start, position - CHUNK)
+            block = self._exactly(begin, position - begin)
+            if position == end and block.endswith(b"\n"):
+                wanted += 1
+            found = block.count(b"\n")
+            if found >= wanted:
+                return begin + _nth_newline_from_end(block, wanted) + 1
+            wanted -= found
+            position = begin
+        return start
+
+    def _exactly(self, position: int, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            data, after = self.read(position, size)
+            if not data:
+                break
+            parts.append(data)
+            size -= after - position
+            position = after
+        return b"".join(parts)
+
+    def _segments(self) -> list[tuple[int, Path]]:
+        """The files that may hold something with the position at which each begins, oldest first."""
+        begin, segments = self._rotated_out, [(self._rotated_out, self._path(0))]
+        for index in range(1, self._files):
+            if size := _size(self._path(index)):
+                begin -= size
+                segments.append((begin, self._path(index)))
+        return segments[::-1]
+
+    def _rotate(self) -> None:
+        current, draft = self._path(0), self._folder / ".log.copy"
+        with current.open("r+b") as source, draft.open("wb") as target:
+            copied = max(0, _size(current) - self._max_bytes)
+            while sent := os.sendfile(target.fileno(), source.fileno(), copied, CHUNK):
+                copied += sent
+            for index in range(self._files - 1, 1, -1):
+                if self._path(index - 1).exists():
+                    self._path(index - 1).replace(self._path(index))
+            draft.replace(self._path(1))
+            source.truncate(0)
+        self._rotated_out += copied
+
+    def _path(self, index: int) -> Path:
+        return self._folder / (f"{LOG}.{index}" if index else LOG)
+
+
+async def read_lines(
+    log: RotatingLog, *, tail: int | None, follow: bool, ended: asyncio.Event
+) -> AsyncIterator[str]:
+    """The lines of a log, oldest first; with `follow` until `ended` is set and all was read."""
+    begin, end = await asyncio.to_thread(log.bounds)
+    position = begin if tail is None else await asyncio.to_thread(log.tail, tail)
+    rest = b""
+    while follow or position < end:
+        over = ended.is_set()
+        data, position = await asyncio.to_thread(log.read, position, CHUNK)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+        if len(rest) > LONGEST_LINE:
+            yield rest.decode(errors="replace")
+            rest = b""
+        if not data:
+            if over or not follow:
+                break
+            await _wait(ended, FOLLOW_INTERVAL)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _read_at(path: Path, offset: int, limit: int) -> bytes:
+    """Bytes of one file; none where there is no file."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _nth_newline_from_end(block: bytes, count: int) -> int:
+    index = len(block)
+    for _ in range(count):
+        index = block.rindex(b"\n", 0, index)
+    return index

@@ -1,0 +1,194 @@
+"""The face of the process runtime: the contract's calls, in terms of `Instances` and the state folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.names import InstanceName
+from hypervisor.runtimes.hints import ChangeHints
+from hypervisor.runtimes.process import ports, shim
+from hypervisor.runtimes.process.folder import Launch, StateDir
+from hypervisor.runtimes.process.instances import Instances
+from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
+from hypervisor.runtimes.process.proc import read_stat
+from hypervisor.runtimes.process.stopping import Stopper
+from hypervisor.runtimes.process.tracked import Tracked
+from hypervisor.runtimes.protocol import (
+    ABSENT,
+    LaunchFailed,
+    LaunchSpec,
+    Observation,
+    ObservedState,
+    RuntimeInfo,
+    RuntimeUnavailable,
+)
+
+DEFAULT_LIMITS = LogLimits()
+HOUSEKEEPING_INTERVAL = 1.0
+
+
+class ProcessRuntime:
+    """Implements `hypervisor.runtimes.protocol.Runtime` on this machine's processes.
+
+    `state_dir` belongs to this runtime alone and to one server at a time. `log_limits` bounds each instance's
+    output on disk; every `housekeeping_interval` seconds what has grown over it is rotated.
+    """
+
+    name = "process"
+
+    def __init__(
+        self,
+        state_dir: Path,
+        install: str,
+        clock: Clock,
+        *,
+        log_limits: LogLimits = DEFAULT_LIMITS,
+        housekeeping_interval: float = HOUSEKEEPING_INTERVAL,
+    ) -> None:
+        self._clock = clock
+        self._limits = log_limits
+        self._interval = housekeeping_interval
+        self._state = StateDir(state_dir, install)
+        self._hints = ChangeHints()
+        self._stopper = Stopper(clock)
+        self._instances = Instances(self._state, self._hints, self._stopper, log_limits)
+        self._housekeeper: asyncio.Task[None] | None = None
+
+    async def probe(self) -> RuntimeInfo:
+        if not hasattr(os, "pidfd_open") or read_stat(os.getpid()) is None:
+            raise RuntimeUnavailable("the process runtime needs Linux with /proc and pidfd")
+        with self._engine():
+            return RuntimeInfo(
+                self.name,
+                "processes of this machine, without isolation: for trusted use",
+                cpu_milli=1000 * len(os.sched_getaffinity(0)),
+                ram_mib=psutil.virtual_memory().total // 2**20,
+                details={"supervisor": shim.SHELL},
+            )
+
+    async def start(self, spec: LaunchSpec) -> Observation:
+        with self._engine():
+            tracked = self._instances.find(spec.instance)
+            if tracked is None or tracked.look().state is ObservedState.CREATED:
+                tracked = self._launch(spec)
+            return tracked.look()
+
+    async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
+        with self._engine():
+            return {name: self._look(name) for name in instances}
+
+    async def stop(self, instance: str, grace_seconds: float) -> None:
+        """As the contract says; a second stop with less grace brings the kill forward."""
+        with self._engine():
+            tracked = self._instances.find(instance)
+            if tracked is not None and tracked.final is None:
+                self._instances.stop(tracked, max(0.0, grace_seconds))
+
+    async def remove(self, instance: str) -> None:
+        with self._engine():
+            tracked = self._instances.find(instance)
+            if tracked is None or not self._may_go(tracked):
+                return
+            self._state.keep_logs(tracked.folder)
+            tracked.log.move(self._state.kept_logs(instance))
+            self._instances.forget(tracked)
+            self._state.discard(tracked.folder.path)
+        await asyncio.to_thread(self._state.empty_trash)
+
+    async def list_instances(self) -> Mapping[str, Observation]:
+        with self._engine():
+            seen = {name: self._look(name) for name in self._state.names()}
+            return {name: look for name, look in seen.items() if look.state is not ObservedState.ABSENT}
+
+    async def logs(
+        self, instance: str, *, tail: int | None = None, follow: bool = False
+    ) -> AsyncIterator[str]:
+        if InstanceName.parse(instance) is None:
+            return
+        with self._engine():
+            tracked = self._instances.find(instance)
+            log, over = (tracked.log, tracked.over) if tracked else (self._kept_log(instance), _set_event())
+        async for line in read_lines(log, tail=tail, follow=follow, ended=over):
+            yield line
+
+    async def purge_logs(self, instance: str) -> None:
+        """Logs of an instance that is not removed yet stay."""
+        if InstanceName.parse(instance) is None:
+            return
+        with self._engine():
+            self._state.discard(self._state.kept_logs(instance))
+        await asyncio.to_thread(self._state.empty_trash)
+
+    def changes(self) -> AsyncIterator[str]:
+        with self._engine():
+            return self._hints.subscribe()
+
+    async def close(self) -> None:
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            await asyncio.gather(self._housekeeper, return_exceptions=True)
+        await self._stopper.close()
+        await self._instances.close()
+        self._hints.close()
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[None]:
+        """Adopt what is there on first use, and say in the contract's words that the disk does not answer."""
+        try:
+            if self._housekeeper is None:
+                self._state.create()
+                self._housekeeper = asyncio.create_task(self._keep_house())
+                self._instances.adopt_all()
+            yield
+        except OSError as error:
+            raise RuntimeUnavailable(f"the state folder of the process runtime: {error}") from error
+
+    def _look(self, name: str) -> Observation:
+        tracked = self._instances.find(name)
+        return ABSENT if tracked is None else tracked.look()
+
+    def _launch(self, spec: LaunchSpec) -> Tracked:
+        folder = self._state.folder(spec.instance)
+        given = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
+        launch = Launch(self._clock.now(), ports.choose(spec.ports, given))
+        shim.check_program(spec.command, shim.environment(spec, launch.ports)["PATH"])
+        launch = folder.prepare(launch)
+        env = shim.environment(spec, launch.ports)
+        try:
+            pid = shim.spawn(spec.instance, spec.command, env, folder.path)
+        except LaunchFailed:
+            if folder.claim_void():
+                self._state.discard(folder.path)
+            raise
+        return self._instances.track(spec.instance, folder, launch, pid)
+
+    def _may_go(self, tracked: Tracked) -> bool:
+        """Whether it has ended, or never began and from now on never can."""
+        if tracked.final is not None:
+            return True
+        return tracked.look().state is ObservedState.CREATED and tracked.folder.claim_void()
+
+    def _kept_log(self, instance: str) -> RotatingLog:
+        return RotatingLog(self._state.kept_logs(instance), self._limits)
+
+    async def _keep_house(self) -> None:
+        await asyncio.to_thread(self._state.empty_trash)
+        while True:
+            await asyncio.sleep(self._interval)
+            for tracked in self._instances.live():
+                self._instances.look_after(tracked)
+                if tracked.log.is_too_large():
+                    await asyncio.to_thread(tracked.log.rotate)
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
