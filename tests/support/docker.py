@@ -10,6 +10,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -81,6 +82,27 @@ def clean_up(install: str, api: Api | None = None) -> None:
         api.call("DELETE", f"/containers/{container['Id']}?force=1&v=1", accept=(204, 404, 409))
     for network in api.json("GET", f"/networks?filters={filters}"):
         api.call("DELETE", f"/networks/{network['Id']}", accept=(204, 404))
+
+
+def own_engine_command(folder: Path, *options: str) -> list[str] | None:
+    """How to start an engine of one's own at `own_endpoint(folder)`, None where that cannot be done.
+
+    It has network and mounts to itself, so that it cannot disturb the machine's engine.
+    """
+    dockerd, unshare = shutil.which("dockerd"), shutil.which("unshare")
+    if dockerd is None or unshare is None or os.geteuid() != 0:
+        return None
+    folder.mkdir(exist_ok=True)
+    (folder / "daemon.json").write_text("{}")
+    return [
+        *(unshare, "--net", "--mount", dockerd, "--config-file", str(folder / "daemon.json")),
+        *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+        *("--pidfile", str(folder / "pid"), "--host", own_endpoint(folder), *options),
+    ]
+
+
+def own_endpoint(folder: Path) -> str:
+    return f"unix://{folder / 'engine.sock'}"
 
 
 class Api:

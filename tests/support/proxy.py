@@ -1,0 +1,58 @@
+"""A socket between a client and an engine: counts the requests, and can be cut and mended."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_REQUEST = re.compile(rb"(?:^|\r\n)(GET|POST|PUT|DELETE|HEAD) (\S+) HTTP/1\.1\r\n")
+
+
+class EngineProxy:
+    """Forwards a Unix socket of its own to a Unix endpoint."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self._path = folder / "proxy.sock"
+        self._target = urlsplit(target).path
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self.requests: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"unix://{self._path}"
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+
+    async def cut(self) -> None:
+        """Break every connection and refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        engine_reader, engine_writer = await asyncio.open_unix_connection(self._target)
+        await asyncio.gather(
+            self._copy(reader, engine_writer, note=True), self._copy(engine_reader, writer, note=False)
+        )
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, note: bool) -> None:
+        self._open.add(sink)
+        try:
+            while data := await source.read(65536):
+                if note:
+                    self.requests += [
+                        f"{verb.decode()} {path.decode()}" for verb, path in _REQUEST.findall(data)
+                    ]
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            return
+        finally:
+            self._open.discard(sink)
+            sink.close()
