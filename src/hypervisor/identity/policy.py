@@ -1,0 +1,30 @@
+"""Numbers and rules of logins; pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from limits import RateLimitItem, RateLimitItemPerMinute
+
+REFRESH_IDLE = timedelta(days=7)
+SESSION_LIFETIME = timedelta(days=30)
+LOGINS_PER_ADDRESS: RateLimitItem = RateLimitItemPerMinute(20)
+
+FREE_FAILURES = 4
+MAX_BACKOFF = timedelta(minutes=15)
+FAILURES_FORGOTTEN_AFTER = timedelta(days=1)
+
+USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$"
+"""Without @, so that a username is never somebody's address."""
+
+
+def backoff(failures: int) -> timedelta:
+    """How long an account waits after so many failures in a row: 1 s at the fifth, doubling up to 15 min."""
+    if failures <= FREE_FAILURES:
+        return timedelta(0)
+    return min(MAX_BACKOFF, timedelta(seconds=2 ** min(failures - FREE_FAILURES - 1, 20)))
+
+
+def failures_so_far(failures: int, last_at: datetime, now: datetime) -> int:
+    """The failures that still count."""
+    return 0 if now - last_at >= FAILURES_FORGOTTEN_AFTER else failures

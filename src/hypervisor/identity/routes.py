@@ -1,0 +1,77 @@
+"""Endpoints under /auth."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, status
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.permissions import PUBLIC
+from hypervisor.api.problems import documented
+from hypervisor.identity import repository, service, sessions
+from hypervisor.identity.principal import CurrentUser
+from hypervisor.identity.schemas import (
+    ChangePasswordRequest,
+    LoginForm,
+    LogoutRequest,
+    MeAnswer,
+    OrganizationRoleAnswer,
+    RefreshRequest,
+    RegisterRequest,
+    TokenAnswer,
+    UserAnswer,
+)
+from hypervisor.store.tables import User
+
+router = APIRouter(prefix="/auth", tags=["Accounts"])
+
+
+@router.post(
+    "/register",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[PUBLIC],
+    responses=documented(409, 422, 429),
+)
+async def register(body: RegisterRequest, container: ContainerDep) -> UserAnswer:
+    """Make an account. It has no rights until its owner creates or joins an organization."""
+    return UserAnswer.model_validate(await service.register(container, body))
+
+
+@router.post("/login", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+async def login(form: Annotated[LoginForm, Form()], request: Request, container: ContainerDep) -> TokenAnswer:
+    """Log in with a username or e-mail address (OAuth2 password form)."""
+    address = request.client.host if request.client else None
+    return await sessions.login(container, form.username, form.password, address)
+
+
+@router.post("/refresh", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+async def refresh(body: RefreshRequest, container: ContainerDep) -> TokenAnswer:
+    """Exchange a refresh token for a new pair. Each works once: a second use ends the whole login."""
+    return await sessions.refresh(container, body.refresh_token)
+
+
+@router.post("/logout", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429))
+async def logout(user: CurrentUser, container: ContainerDep, _body: LogoutRequest | None = None) -> None:
+    """End this login: its access and refresh tokens stop working at once."""
+    async with container.database.write() as session:
+        await repository.revoke_session(session, user.session_id, "logout", container.clock.now())
+
+
+@router.get("/me", responses=documented(401, 429))
+async def me(user: CurrentUser, container: ContainerDep) -> MeAnswer:
+    """Who is logged in, and the roles in their organizations."""
+    async with container.database.read() as session:
+        row = await session.get_one(User, user.user_id)
+    roles = [OrganizationRoleAnswer.model_validate(one) for one in user.memberships.values()]
+    return MeAnswer(**UserAnswer.model_validate(row).model_dump(), organizations=roles)
+
+
+@router.post(
+    "/change-password",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=documented(401, 403, 409, 422, 429),
+)
+async def change_password(body: ChangePasswordRequest, user: CurrentUser, container: ContainerDep) -> None:
+    """Change the password and end all other logins of this account."""
+    await service.change_password(container, user, body.current_password, body.new_password)

@@ -1,0 +1,99 @@
+"""Accounts: registration, superusers, changed passwords. Logins and sessions are in `sessions`."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from hypervisor.api.container import Container
+from hypervisor.errors import Conflict, Forbidden, Invalid
+from hypervisor.identity import repository, sessions
+from hypervisor.identity.principal import Principal
+from hypervisor.identity.schemas import RegisterRequest
+from hypervisor.infra.passwords import Passwords
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.text import fold
+from hypervisor.store.database import Database
+from hypervisor.store.tables import User
+
+
+async def register(container: Container, request: RegisterRequest) -> User:
+    """Make an account without any rights; `role` is only remembered. Raises Conflict for a taken name."""
+    user = User(
+        username=request.username,
+        username_key=fold(request.username),
+        email=request.email,
+        email_key=fold(request.email),
+        password_hash=await container.passwords.hash(request.password),
+        requested_role=request.role,
+        is_superuser=False,
+        is_active=True,
+        created_at=container.clock.now(),
+    )
+    return await _insert(container.database, user)
+
+
+async def create_superuser(
+    database: Database, clock: Clock, username: str, email: str, password: str
+) -> User:
+    """Make an account that may do everything, for the command line.
+
+    Raises pydantic.ValidationError for a bad name, address or password, Conflict for a taken one.
+    """
+    request = RegisterRequest(username=username, email=email, password=password)
+    user = User(
+        username=request.username,
+        username_key=fold(request.username),
+        email=request.email,
+        email_key=fold(request.email),
+        password_hash=await Passwords().hash(request.password),
+        is_superuser=True,
+        is_active=True,
+        created_at=clock.now(),
+    )
+    return await _insert(database, user)
+
+
+async def change_password(container: Container, principal: Principal, current: str, new: str) -> None:
+    """Replace the password and end every other login of this user.
+
+    Raises Forbidden for a wrong current password (counted like a failed login), TooManyRequests.
+    """
+    user = await sessions.check_password(container, principal.username, current)
+    if user is None or user.id != principal.user_id:
+        raise Forbidden("wrong_password", "The current password is not right.")
+    if current == new:
+        raise Invalid("same_password", "The new password must differ from the current one.")
+    new_hash = await container.passwords.hash(new)
+    async with container.database.write() as session:
+        changed = await session.scalar(
+            update(User)
+            .where(User.id == user.id, User.password_hash == user.password_hash)
+            .values(password_hash=new_hash)
+            .returning(User.id)
+        )
+        if changed is None:
+            raise Conflict("password_changed_meanwhile", "The password was changed by another request.")
+        await repository.revoke_user_sessions(
+            session, user.id, "password changed", container.clock.now(), keep=principal.session_id
+        )
+
+
+async def _insert(database: Database, user: User) -> User:
+    try:
+        async with database.write() as session:
+            _refuse_taken(await repository.taken_fields(session, user.username_key, user.email_key))
+            session.add(user)
+    except IntegrityError:
+        # Somebody else took it between the look and the insert.
+        async with database.read() as session:
+            _refuse_taken(await repository.taken_fields(session, user.username_key, user.email_key))
+        raise
+    return user
+
+
+def _refuse_taken(taken: set[str]) -> None:
+    if "username" in taken:
+        raise Conflict("username_taken", "This username is taken; choose another.")
+    if "email" in taken:
+        raise Conflict("email_taken", "There is an account with this e-mail address already; log in instead.")

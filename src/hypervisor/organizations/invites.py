@@ -1,0 +1,133 @@
+"""Invite codes: one current code an organization, consumed by one conditional UPDATE."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.errors import Conflict, NotFound
+from hypervisor.events.log import record
+from hypervisor.identity.principal import Principal
+from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.tokens import hash_secret
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations import repository
+from hypervisor.organizations.access import OrganizationAccess
+from hypervisor.organizations.policy import check_grant
+from hypervisor.organizations.schemas import InviteAnswer, InviteOptions
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Invite, Membership
+
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+CODE_LENGTH = 27
+"""31 ** 27 is about 2 ** 133: at least 128 bits, in characters that nobody mixes up."""
+PURPOSE = "invite"
+
+
+async def current(session: AsyncSession, sealer: Sealer, access: OrganizationAccess) -> InviteAnswer:
+    """The organization's code. Raises NotFound when there is none."""
+    invite = await repository.live_invite(session, access.organization_id)
+    if invite is None:
+        raise NotFound("no_invite", "There is no invite code; POST regenerate-invite makes one.")
+    return _answer(invite, sealer.unseal(invite.code_sealed, PURPOSE))
+
+
+async def replace(
+    session: WriteSession, sealer: Sealer, access: OrganizationAccess, options: InviteOptions, now: datetime
+) -> InviteAnswer:
+    """Make a new code; the old one stops working. Raises Forbidden for a role above the inviter's."""
+    check_grant(access.role, options.role)
+    # The lock makes two simultaneous replacements leave one code, not two.
+    await repository.lock(session, access.organization_id)
+    await repository.revoke_invites(session, access.organization_id, now)
+    code = new_code()
+    invite = Invite(
+        organization_id=access.organization_id,
+        code_hash=hash_secret(code),
+        code_sealed=sealer.seal(code, PURPOSE),
+        role=options.role,
+        created_by=access.principal.user_id,
+        created_at=now,
+        expires_at=_expiry(options, now),
+        max_uses=options.max_uses,
+        uses=0,
+        revoked_at=None,
+    )
+    session.add(invite)
+    record(
+        session,
+        organization_id=access.organization_id,
+        at=now,
+        actor=access.principal.actor,
+        type="invite.created",
+        message=f"{access.principal.username} made a new invite code for the role {options.role}.",
+    )
+    return _answer(invite, code)
+
+
+async def join(
+    session: WriteSession,
+    principal: Principal,
+    code: str,
+    now: datetime,
+    *,
+    organization_id: int | None = None,
+) -> OrganizationAccess:
+    """Use a code. With `organization_id` only one of that organization is accepted.
+
+    Raises NotFound in the same words for every code that does not work; Conflict for members, without
+    using up the code.
+    """
+    code_hash = hash_secret(code.strip())
+    found = await repository.organization_of_invite(session, code_hash)
+    if found is None or organization_id not in (None, found):
+        raise _not_valid()
+    # Locked before the invite, in the same order as `replace` does.
+    organization = await repository.lock(session, found)
+    role = await repository.consume_invite(session, code_hash, now)
+    if organization is None or organization.deleting_at is not None or role is None:
+        raise _not_valid()
+    membership = Membership(
+        organization_id=organization.id, user_id=principal.user_id, role=role, joined_at=now
+    )
+    if not await repository.add_member(session, membership):
+        # Rolls the transaction back, and with it the counted use.
+        raise Conflict("already_member", f"You are a member of {organization.name!r} already.")
+    record(
+        session,
+        organization_id=organization.id,
+        at=now,
+        actor=principal.actor,
+        type="member.joined",
+        message=f"{principal.username} joined as {role}.",
+        data={"user_id": principal.user_id, "role": role},
+    )
+    return OrganizationAccess(organization.id, organization.name, role, principal)
+
+
+def new_code() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+
+
+def _expiry(options: InviteOptions, now: datetime) -> datetime | None:
+    return now + timedelta(hours=options.expires_in_hours) if options.expires_in_hours is not None else None
+
+
+def _not_valid() -> NotFound:
+    return NotFound(
+        "invalid_invite",
+        "This invite code does not work: mistyped, expired, used up or replaced. Ask for a new one.",
+    )
+
+
+def _answer(invite: Invite, code: str) -> InviteAnswer:
+    return InviteAnswer(
+        invite_code=code,
+        role=Role(invite.role),
+        created_at=invite.created_at,
+        expires_at=invite.expires_at,
+        max_uses=invite.max_uses,
+        uses=invite.uses,
+    )

@@ -1,0 +1,200 @@
+"""Endpoints under /organizations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response, status
+
+from hypervisor.api.container import Container, ContainerDep
+from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_ID, OrganizationId
+from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations import invites, repository, service
+from hypervisor.organizations.access import AdminAccess, ViewerAccess
+from hypervisor.organizations.policy import check_removal
+from hypervisor.organizations.schemas import (
+    InviteAnswer,
+    InviteCode,
+    InviteOptions,
+    JoinRequest,
+    MemberAnswer,
+    MemberUpdate,
+    OrganizationAnswer,
+    OrganizationCreate,
+    OrganizationUpdate,
+)
+from hypervisor.store.tables import Organization
+
+router = APIRouter(prefix="/organizations", tags=["Organizations"])
+
+UserId = Annotated[int, Path(ge=1, le=MAX_ID, description="The member's user id.")]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 409, 422, 429))
+async def create_organization(
+    body: OrganizationCreate, user: CurrentUser, container: ContainerDep
+) -> OrganizationAnswer:
+    """Create an organization; the caller becomes its admin."""
+    async with container.database.write() as session:
+        organization = await service.create(session, container.sealer, user, body.name, container.clock.now())
+    return _answer(organization, Role.ADMIN)
+
+
+@router.get("", responses=documented(401, 422, 429))
+async def list_organizations(
+    user: CurrentUser, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[OrganizationAnswer]:
+    """The caller's organizations by id; a superuser sees all."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    member = None if user.is_superuser else user.user_id
+    async with container.database.read() as session:
+        rows = await repository.page(session, member=member, after=after, limit=limit + 1)
+    answers = [_answer(row, Role(role) if role else Role.ADMIN) for row, role in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.post("/join", responses=documented(401, 404, 409, 422, 429))
+async def join_organization(
+    body: JoinRequest, user: CurrentUser, container: ContainerDep
+) -> OrganizationAnswer:
+    """Join the organization of an invite code."""
+    return await _join(container, user, body.invite_code)
+
+
+@router.post("/join/{invite_code}", include_in_schema=False)
+async def join_organization_by_path(
+    invite_code: InviteCode, user: CurrentUser, container: ContainerDep
+) -> OrganizationAnswer:
+    """As /join, with the code in the path."""
+    return await _join(container, user, invite_code)
+
+
+@router.get("/{organization_id}", responses=documented(401, 404, 422, 429))
+async def get_organization(access: ViewerAccess, container: ContainerDep) -> OrganizationAnswer:
+    """One organization that the caller belongs to."""
+    async with container.database.read() as session:
+        organization = await session.get_one(Organization, access.organization_id)
+    return _answer(organization, access.role)
+
+
+@router.patch("/{organization_id}", responses=documented(401, 403, 404, 409, 422, 429))
+async def update_organization(
+    body: OrganizationUpdate, access: AdminAccess, container: ContainerDep
+) -> OrganizationAnswer:
+    """Rename the organization."""
+    async with container.database.write() as session:
+        organization = await service.rename(session, access, body.name, container.clock.now())
+    return _answer(organization, access.role)
+
+
+router.add_api_route(
+    "/{organization_id}",
+    update_organization,
+    methods=["PUT"],
+    operation_id="replace_organization",
+    responses=documented(401, 403, 404, 409, 422, 429),
+)
+
+
+@router.delete(
+    "/{organization_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses={
+        202: {"description": "Accepted: what still runs is being stopped; the organization goes after that."},
+        **documented(401, 403, 404, 409, 422, 429),
+    },
+)
+async def delete_organization(
+    access: AdminAccess,
+    container: ContainerDep,
+    force: Annotated[bool, Query(description="Also while something runs: it is stopped first.")] = False,
+) -> Response:
+    """Delete the organization with all that is in it. Refused while something runs, unless `force`."""
+    async with container.database.write() as session:
+        gone = await service.delete(session, access, container.clock.now(), force=force)
+    container.wakeup.notify("organization.deleting")
+    return Response(status_code=status.HTTP_204_NO_CONTENT if gone else status.HTTP_202_ACCEPTED)
+
+
+@router.get("/{organization_id}/invite-code", responses=documented(401, 403, 404, 422, 429))
+async def get_invite_code(access: AdminAccess, container: ContainerDep) -> InviteAnswer:
+    """The current invite code with its role, expiry, limit and uses."""
+    async with container.database.read() as session:
+        return await invites.current(session, container.sealer, access)
+
+
+@router.post("/{organization_id}/regenerate-invite", responses=documented(401, 403, 404, 409, 422, 429))
+async def regenerate_invite(
+    access: AdminAccess, container: ContainerDep, body: InviteOptions | None = None
+) -> InviteAnswer:
+    """Make a new invite code; the old one stops working."""
+    async with container.database.write() as session:
+        return await invites.replace(
+            session, container.sealer, access, body or InviteOptions(), container.clock.now()
+        )
+
+
+@router.post("/{organization_id}/join", include_in_schema=False)
+async def join_named_organization(
+    organization_id: OrganizationId, body: JoinRequest, user: CurrentUser, container: ContainerDep
+) -> OrganizationAnswer:
+    """As /join, for a code of this organization only."""
+    return await _join(container, user, body.invite_code, organization_id)
+
+
+@router.get("/{organization_id}/members", responses=documented(401, 404, 422, 429))
+async def list_members(
+    access: ViewerAccess, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[MemberAnswer]:
+    """The members with their roles, by user id."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    async with container.database.read() as session:
+        rows = await repository.members(session, access.organization_id, after=after, limit=limit + 1)
+    answers = [MemberAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.user_id))
+
+
+@router.patch("/{organization_id}/members/{user_id}", responses=documented(401, 403, 404, 409, 422, 429))
+async def change_member_role(
+    user_id: UserId, body: MemberUpdate, access: AdminAccess, container: ContainerDep
+) -> MemberAnswer:
+    """Give a member another role. The last admin cannot be demoted."""
+    async with container.database.write() as session:
+        row = await service.change_role(session, access, user_id, body.role, container.clock.now())
+    return MemberAnswer.model_validate(row)
+
+
+@router.delete(
+    "/{organization_id}/members/{user_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=documented(401, 403, 404, 409, 422, 429),
+)
+async def remove_member(user_id: UserId, access: ViewerAccess, container: ContainerDep) -> None:
+    """Remove a member (admins), or leave. Who was removed still knows the invite code: regenerate it."""
+    check_removal(access.role, is_self=user_id == access.principal.user_id)
+    async with container.database.write() as session:
+        await service.remove_member(session, access, user_id, container.clock.now())
+
+
+async def _join(
+    container: Container, user: Principal, code: str, organization_id: int | None = None
+) -> OrganizationAnswer:
+    async with container.database.write() as session:
+        access = await invites.join(
+            session, user, code, container.clock.now(), organization_id=organization_id
+        )
+        organization = await session.get_one(Organization, access.organization_id)
+    return _answer(organization, access.role)
+
+
+def _answer(organization: Organization, role: Role) -> OrganizationAnswer:
+    return OrganizationAnswer(
+        id=organization.id,
+        name=organization.name,
+        role=role,
+        created_at=organization.created_at,
+        deleting_at=organization.deleting_at,
+    )

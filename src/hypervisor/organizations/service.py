@@ -1,0 +1,193 @@
+"""Organizations and their members. Each function works in the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from hypervisor.errors import Conflict, NotFound
+from hypervisor.events.log import record
+from hypervisor.identity.principal import Principal
+from hypervisor.infra.sealing import Sealer
+from hypervisor.kernel.roles import Role
+from hypervisor.kernel.text import fold
+from hypervisor.organizations import invites, repository
+from hypervisor.organizations.access import OrganizationAccess, not_found
+from hypervisor.organizations.policy import check_grant
+from hypervisor.organizations.repository import MemberRow
+from hypervisor.organizations.schemas import InviteOptions
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Membership, Organization
+
+
+async def create(
+    session: WriteSession, sealer: Sealer, principal: Principal, name: str, now: datetime
+) -> Organization:
+    """Make an organization with the caller as its admin and a first invite code. Raises Conflict."""
+    organization = Organization(
+        name=name, name_key=fold(name), created_by=principal.user_id, created_at=now, deleting_at=None
+    )
+    await _save_name(session, organization)
+    session.add(
+        Membership(organization_id=organization.id, user_id=principal.user_id, role=Role.ADMIN, joined_at=now)
+    )
+    record(
+        session,
+        organization_id=organization.id,
+        at=now,
+        actor=principal.actor,
+        type="organization.created",
+        message=f"{principal.username} created the organization {name!r}.",
+    )
+    access = OrganizationAccess(organization.id, name, Role.ADMIN, principal)
+    await invites.replace(session, sealer, access, InviteOptions(), now)
+    return organization
+
+
+async def rename(
+    session: WriteSession, access: OrganizationAccess, name: str | None, now: datetime
+) -> Organization:
+    """Change the name; None leaves it. Raises Conflict for a taken one."""
+    organization = await _locked(session, access)
+    if name is None or name == organization.name:
+        return organization
+    before, organization.name, organization.name_key = organization.name, name, fold(name)
+    await _save_name(session, organization)
+    record(
+        session,
+        organization_id=organization.id,
+        at=now,
+        actor=access.principal.actor,
+        type="organization.renamed",
+        message=f"{access.principal.username} renamed the organization from {before!r} to {name!r}.",
+    )
+    return organization
+
+
+async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
+    """Delete the organization at once when nothing of it runs; True then.
+
+    With `force` it is marked (`deleting_at`) while something runs: the reconciler stops that and deletes
+    the row when nothing lives. Raises Conflict without `force`.
+    """
+    organization = await _locked(session, access)
+    running = await repository.count_running(session, organization.id)
+    if running == 0:
+        await session.execute(delete_rows(Organization).where(Organization.id == organization.id))
+        return True
+    if not force:
+        raise Conflict(
+            "organization_busy",
+            f"{running} deployment(s) of this organization still run; stop them or delete with ?force=true.",
+            extra={"running": running},
+        )
+    if organization.deleting_at is None:
+        organization.deleting_at = now
+        record(
+            session,
+            organization_id=organization.id,
+            at=now,
+            actor=access.principal.actor,
+            type="organization.deleting",
+            message=f"{access.principal.username} deletes it; {running} deployment(s) are stopped first.",
+        )
+    return False
+
+
+async def change_role(
+    session: WriteSession, access: OrganizationAccess, user_id: int, role: Role, now: datetime
+) -> MemberRow:
+    """Give a member another role. Raises NotFound, Forbidden; Conflict for the last admin."""
+    check_grant(access.role, role)
+    await _locked(session, access)
+    member = await _member(session, access, user_id)
+    if member.role == role:
+        return member
+    if member.role == Role.ADMIN:
+        await _keep_an_admin(session, access.organization_id)
+    await session.execute(
+        update(Membership)
+        .where(Membership.organization_id == access.organization_id, Membership.user_id == user_id)
+        .values(role=role)
+    )
+    record(
+        session,
+        organization_id=access.organization_id,
+        at=now,
+        actor=access.principal.actor,
+        type="member.role_changed",
+        message=f"{access.principal.username} made {member.username} {role} (was {member.role}).",
+        data={"user_id": user_id, "from": member.role, "to": role},
+    )
+    return await _member(session, access, user_id)
+
+
+async def remove_member(
+    session: WriteSession, access: OrganizationAccess, user_id: int, now: datetime
+) -> None:
+    """Remove a member, or leave: everybody may remove themselves, admins anybody.
+
+    Raises NotFound; Conflict for the last admin.
+    """
+    await _locked(session, access)
+    member = await _member(session, access, user_id)
+    if member.role == Role.ADMIN:
+        await _keep_an_admin(session, access.organization_id)
+    await session.execute(
+        delete_rows(Membership).where(
+            Membership.organization_id == access.organization_id, Membership.user_id == user_id
+        )
+    )
+    remover = access.principal
+    leaves = user_id == remover.user_id
+    record(
+        session,
+        organization_id=access.organization_id,
+        at=now,
+        actor=access.principal.actor,
+        type="member.left" if leaves else "member.removed",
+        message=f"{member.username} left."
+        if leaves
+        else f"{access.principal.username} removed {member.username}.",
+        data={"user_id": user_id},
+    )
+
+
+async def _locked(session: WriteSession, access: OrganizationAccess) -> Organization:
+    organization = await repository.lock(session, access.organization_id)
+    if organization is None:
+        raise not_found("organization", access.organization_id)
+    return organization
+
+
+async def _member(session: WriteSession, access: OrganizationAccess, user_id: int) -> MemberRow:
+    member = await repository.member(session, access.organization_id, user_id)
+    if member is None:
+        raise NotFound("member_not_found", f"User {user_id} is no member of this organization.")
+    return member
+
+
+async def _keep_an_admin(session: WriteSession, organization_id: int) -> None:
+    """Called with the organization locked, so that two admins cannot both go at once."""
+    if await repository.count_admins(session, organization_id) <= 1:
+        raise Conflict(
+            "last_admin",
+            "This is the last admin: make somebody else admin first, or delete the organization.",
+        )
+
+
+async def _save_name(session: WriteSession, organization: Organization) -> None:
+    taken = Conflict(
+        "organization_name_taken", f"There is an organization called {organization.name!r} already."
+    )
+    with session.no_autoflush:
+        if await repository.name_taken(session, organization.name_key, besides=organization.id):
+            raise taken
+    session.add(organization)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise taken from None
