@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -17,7 +16,7 @@ from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.tokens import AccessTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
-from hypervisor.runtimes.protocol import Runtime
+from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 from hypervisor.store.database import Database
 
@@ -39,8 +38,8 @@ class Container:
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
+    runtimes: RuntimeRegistry
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
 
 
 def container_of(connection: HTTPConnection) -> Container:

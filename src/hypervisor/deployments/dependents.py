@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +16,8 @@ from hypervisor.lifecycle.dependencies import Condition, DependencyStatus, depen
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Dependency, Deployment
+
+T = TypeVar("T")
 
 IN_CHUNK = 500
 """Ids in one IN list; SQLite allows 32,766 variables, plans get worse long before."""
@@ -105,7 +108,31 @@ async def settle_dependents(
         await session.flush()
 
 
-def chunks(ids: Sequence[int], size: int = IN_CHUNK) -> list[Sequence[int]]:
+async def cancel_dependents(
+    session: WriteSession, parent_ids: Collection[int], *, now: datetime, actor: str
+) -> None:
+    """End every BLOCKED deployment that waits for one of `parent_ids`, which are about to be deleted.
+
+    Held ones end as well: what they wait for cannot come any more.
+    """
+    await session.flush()
+    children = await _blocked_children(session, parent_ids)
+    for child in children:
+        move(
+            session,
+            child,
+            State.CANCELLED,
+            now=now,
+            actor=actor,
+            code="dependency_deleted",
+            sentence="a deployment that it depends on was deleted",
+        )
+    if children:
+        await settle_dependents(session, [child.id for child in children], now=now, actor=actor)
+
+
+def chunks(ids: Sequence[T], size: int = IN_CHUNK) -> list[Sequence[T]]:
+    """Cut a list of keys into lists short enough for one IN."""
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 

@@ -8,19 +8,10 @@ from datetime import datetime
 from sqlalchemy import select
 
 from hypervisor.deployments.transitions import move
-from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.lifecycle.conclude import StopReason, state_after_stop
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Attempt, Deployment
-
-STATE_AFTER: Mapping[StopReason, State] = {
-    StopReason.PREEMPTED: State.QUEUED,
-    StopReason.DRAINED: State.QUEUED,
-    StopReason.STOPPED: State.STOPPED,
-    StopReason.CANCELLED: State.CANCELLED,
-    StopReason.DELETED: State.STOPPED,
-    StopReason.MAX_RUNTIME: State.FAILED,
-}
 
 
 async def live_attempt(session: WriteSession, deployment_id: int) -> Attempt | None:
@@ -67,5 +58,5 @@ def request_stop(
         code=reason.value,
         sentence=sentence,
         data=data,
-        then=STATE_AFTER[reason],
+        then=state_after_stop(reason),
     )

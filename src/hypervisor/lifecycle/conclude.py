@@ -71,6 +71,11 @@ _STOPPED: Mapping[StopReason, tuple[State, str]] = {
 }
 
 
+def state_after_stop(reason: StopReason) -> State:
+    """Where a deployment goes once a stop for this reason was observed."""
+    return _STOPPED[reason][0]
+
+
 def conclude(ending: Ending, jitter: float) -> Conclusion:
     """Judge the end of an attempt. `jitter` is a number in [0, 1) for the back-off of a retry.
 

@@ -19,10 +19,15 @@ class StaleEpoch(Exception):
     """Somebody else holds the lease now: whatever was planned under the old epoch is dropped."""
 
 
-async def acquire(session: WriteSession, name: str, holder: str, now: datetime, ttl: timedelta) -> int | None:
-    """Take the lease when it is free, expired or already ours. Returns the new epoch, None if it is held."""
+async def acquire(
+    session: WriteSession, name: str, holder: str, now: datetime, ttl: timedelta, *, force: bool = False
+) -> int | None:
+    """Take the lease when it is free, expired or already ours. Returns the new epoch, None if it is held.
+
+    `force` takes it from anybody; for callers that know the other holder to be dead.
+    """
     lease = await session.get(Lease, name, with_for_update=True)
-    if lease is not None and lease.holder != holder and lease.expires_at > now:
+    if lease is not None and lease.holder != holder and lease.expires_at > now and not force:
         return None
     if lease is None:
         session.add(Lease(name=name, holder=holder, expires_at=now + ttl))

@@ -1,6 +1,6 @@
 """All tables, one file an aggregate; import from here."""
 
-from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, NominationRow
+from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, NominationRow, RuntimeRemoval
 from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu
 from hypervisor.store.tables.deployments import (
     STATES,
@@ -37,5 +37,6 @@ __all__ = [
     "NominationRow",
     "Organization",
     "RefreshToken",
+    "RuntimeRemoval",
     "User",
 ]

@@ -51,8 +51,6 @@ class Attempt(Base):
     exit_code: Mapped[int | None]
     message: Mapped[str | None] = mapped_column(Text)
     ports: Mapped[list[dict[str, Any]] | None]
-    removed_at: Mapped[datetime | None]
-    """When the runtime was told to forget the instance, after its end had been recorded."""
 
     __table_args__ = (
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
@@ -63,12 +61,6 @@ class Attempt(Base):
             unique=True,
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
-        ),
-        Index(
-            "ix_attempts_to_remove",
-            "finished_at",
-            sqlite_where=text("removed_at IS NULL"),
-            postgresql_where=text("removed_at IS NULL"),
         ),
         {"sqlite_autoincrement": True},
     )
@@ -127,4 +119,18 @@ class NominationRow(Base):
     cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"), index=True)
     gpu_indices: Mapped[list[int]] = mapped_column(default=list)
+    created_at: Mapped[datetime]
+
+
+class RuntimeRemoval(Base):
+    """An instance that the runtime is to forget: written with the end of its attempt or the deletion of its
+    deployment, deleted when the runtime has done it. `purge_logs` takes its logs as well.
+    """
+
+    __tablename__ = "runtime_removals"
+
+    instance: Mapped[str] = mapped_column(String(64), primary_key=True)
+    runtime: Mapped[str] = mapped_column(String(16))
+    engine_endpoint: Mapped[str | None] = mapped_column(String(255))
+    purge_logs: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]

@@ -15,6 +15,15 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "runtime_removals",
+        sa.Column("instance", sa.String(length=64), nullable=False),
+        sa.Column("runtime", sa.String(length=16), nullable=False),
+        sa.Column("engine_endpoint", sa.String(length=255), nullable=True),
+        sa.Column("purge_logs", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("instance", name=op.f("pk_runtime_removals")),
+    )
+    op.create_table(
         "installation",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("install_id", sa.String(length=16), nullable=False),
@@ -393,7 +402,6 @@ def upgrade() -> None:
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("ports", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["cluster_id"], ["clusters.id"], name=op.f("fk_attempts_cluster_id_clusters"), ondelete="CASCADE"
         ),
@@ -420,13 +428,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_attempts_cluster_id"), ["cluster_id"], unique=False)
         batch_op.create_index("ix_attempts_deployment_id_number", ["deployment_id", "number"], unique=False)
         batch_op.create_index(batch_op.f("ix_attempts_node_id"), ["node_id"], unique=False)
-        batch_op.create_index(
-            "ix_attempts_to_remove",
-            ["finished_at"],
-            unique=False,
-            sqlite_where=sa.text("removed_at IS NULL"),
-            postgresql_where=sa.text("removed_at IS NULL"),
-        )
         batch_op.create_index(
             "uq_attempts_live",
             ["deployment_id", "replica"],
@@ -585,6 +586,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("runtime_removals")
     with op.batch_alter_table("gpu_claims", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_gpu_claims_whole",
@@ -618,11 +620,6 @@ def downgrade() -> None:
             "uq_attempts_live",
             sqlite_where=sa.text("finished_at IS NULL"),
             postgresql_where=sa.text("finished_at IS NULL"),
-        )
-        batch_op.drop_index(
-            "ix_attempts_to_remove",
-            sqlite_where=sa.text("removed_at IS NULL"),
-            postgresql_where=sa.text("removed_at IS NULL"),
         )
         batch_op.drop_index(batch_op.f("ix_attempts_node_id"))
         batch_op.drop_index("ix_attempts_deployment_id_number")

@@ -1,0 +1,157 @@
+"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import and_, delete, false, or_, select
+
+from hypervisor.control.deletions import finish_deletions
+from hypervisor.control.engines import Engines
+from hypervisor.control.snapshots import Engine
+from hypervisor.deployments.dependents import chunks
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.runtimes.protocol import RuntimeUnavailable
+from hypervisor.store.database import Database
+from hypervisor.store.tables import Attempt, RuntimeRemoval
+
+TOPIC = "janitor"
+BATCH = 200
+REMOVALS_AT_ONCE = 16
+SWEEP_EVERY = 60.0
+ORPHAN_GRACE = timedelta(minutes=5)
+ORPHAN_STOP_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Janitor:
+    """Cleans up behind the other loops; nothing waits for it."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        wakeup: Wakeup,
+        engines: Engines,
+        *,
+        default_engines: Sequence[Engine],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._listener = wakeup.listen(TOPIC)
+        self._engines = engines
+        self._default_engines = default_engines
+        self._orphans_since: dict[str, float] = {}
+        self._swept_at = clock.monotonic()
+
+    async def run(self) -> None:
+        """Clean up on hints and every minute until cancelled. The first sweep is a minute after the start."""
+        while True:
+            await self._listener.wait(SWEEP_EVERY)
+            try:
+                await self.remove_ended()
+                await self._database.transact(lambda session: finish_deletions(session, self._clock.now()))
+                if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
+                    self._swept_at = self._clock.monotonic()
+                    await self.sweep_orphans()
+            except Exception:
+                log.exception("janitor.failed")
+
+    async def remove_ended(self) -> None:
+        """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
+        after = ""
+        while True:
+            async with self._database.read() as session:
+                rows = list(
+                    await session.scalars(
+                        select(RuntimeRemoval)
+                        .where(RuntimeRemoval.instance > after)
+                        .order_by(RuntimeRemoval.instance)
+                        .limit(BATCH)
+                    )
+                )
+            if not rows:
+                return
+            after = rows[-1].instance
+            await self._remove_all(rows)
+
+    async def sweep_orphans(self) -> None:
+        """Stop and remove instances of ours that no live attempt explains, once they have been seen so for
+        five minutes: a row that is about to be committed must not lose its instance.
+        """
+        found: dict[str, tuple[Engine, Observation]] = {}
+        for engine in await self._known_engines():
+            for instance, seen in (await self._list(engine)).items():
+                found[instance] = (engine, seen)
+        orphans = set(found) - await self._explained(sorted(found))
+        now = self._clock.monotonic()
+        self._orphans_since = {name: self._orphans_since.get(name, now) for name in orphans}
+        for name in sorted(orphans):
+            if now - self._orphans_since[name] >= ORPHAN_GRACE.total_seconds():
+                await self._remove_orphan(name, *found[name])
+
+    async def _remove_all(self, rows: Sequence[RuntimeRemoval]) -> None:
+        limit = asyncio.Semaphore(REMOVALS_AT_ONCE)
+
+        async def remove(row: RuntimeRemoval) -> RuntimeRemoval | None:
+            async with limit:
+                return row if await self._remove(row) else None
+
+        done = [row for row in await asyncio.gather(*map(remove, rows)) if row is not None]
+        # A deletion may have asked for the logs as well in the meantime: such a row stays for another turn.
+        finished = [
+            and_(RuntimeRemoval.instance == r.instance, RuntimeRemoval.purge_logs == r.purge_logs)
+            for r in done
+        ]
+        async with self._database.write() as session:
+            for chunk in chunks(finished, BATCH):
+                await session.execute(delete(RuntimeRemoval).where(or_(false(), *chunk)))
+
+    async def _remove(self, row: RuntimeRemoval) -> bool:
+        runtime = self._engines.open((row.runtime, row.engine_endpoint))
+        try:
+            await runtime.remove(row.instance)
+            if row.purge_logs:
+                await runtime.purge_logs(row.instance)
+        except RuntimeUnavailable:
+            return False
+        return True
+
+    async def _known_engines(self) -> set[Engine]:
+        async with self._database.read() as session:
+            rows = await session.execute(select(Attempt.runtime, Attempt.engine_endpoint).distinct())
+            return {(runtime, endpoint) for runtime, endpoint in rows} | set(self._default_engines)
+
+    async def _list(self, engine: Engine) -> Mapping[str, Observation]:
+        try:
+            return await self._engines.open(engine).list_instances()
+        except RuntimeUnavailable:
+            return {}
+
+    async def _explained(self, names: Sequence[str]) -> set[str]:
+        explained: set[str] = set()
+        async with self._database.read() as session:
+            for chunk in chunks(names):
+                live = select(Attempt.instance).where(
+                    Attempt.instance.in_(chunk), Attempt.finished_at.is_(None)
+                )
+                listed = select(RuntimeRemoval.instance).where(RuntimeRemoval.instance.in_(chunk))
+                explained |= set(await session.scalars(live)) | set(await session.scalars(listed))
+        return explained
+
+    async def _remove_orphan(self, name: str, engine: Engine, seen: Observation) -> None:
+        log.warning("janitor.orphan", instance=name, runtime=engine[0], state=seen.state.value)
+        runtime = self._engines.open(engine)
+        try:
+            if seen.state is ObservedState.RUNNING:
+                await runtime.stop(name, ORPHAN_STOP_SECONDS)
+            else:
+                await runtime.remove(name)
+        except RuntimeUnavailable as error:
+            log.info("janitor.orphan_unreachable", instance=name, error=str(error))

@@ -1,0 +1,217 @@
+"""Facts about attempts, and the transaction that makes them part of the truth.
+
+A fact is applied only to an attempt that is still live. An end frees the capacity, moves the deployment
+along its edge and settles its dependents, all in one commit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+
+from hypervisor.control.capacity import release
+from hypervisor.deployments.dependents import chunks, settle_dependents
+from hypervisor.deployments.removal import delete_deployment
+from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.transitions import move
+from hypervisor.events.log import RECONCILER
+from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.lifecycle.conclude import Conclusion, Ending, StopReason, conclude
+from hypervisor.lifecycle.states import ENDED, State
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, Deployment, RuntimeRemoval
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """It was seen running."""
+
+    attempt_id: int
+    deployment_id: int
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """It was seen to have ended, or could not be launched (`launch_error`)."""
+
+    attempt_id: int
+    deployment_id: int
+    observation: Observation | None
+    launch_error: str | None = None
+    launch_retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """It has used up its `max_runtime_seconds`."""
+
+    attempt_id: int
+    deployment_id: int
+
+
+Fact = Running | Ended | Expired
+
+
+@dataclass(slots=True)
+class Applied:
+    """How many ended (their instances may be removed now), and the instances to be stopped."""
+
+    ended: int = 0
+    stopping: list[str] = field(default_factory=list)
+
+
+async def apply_facts(session: WriteSession, facts: Sequence[Fact], now: datetime) -> Applied:
+    """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
+    deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
+    attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
+    applied, changed, ended = Applied(), [], []
+    for fact in facts:
+        deployment, attempt = deployments.get(fact.deployment_id), attempts.get(fact.attempt_id)
+        if deployment is None or attempt is None or attempt.finished_at is not None:
+            continue
+        changed.append(deployment.id)
+        match fact:
+            case Running():
+                _mark_running(session, deployment, attempt, fact.observation, now)
+            case Expired():
+                _expire(session, deployment, attempt, now)
+                applied.stopping.append(attempt.instance)
+            case Ended():
+                _end(session, deployment, attempt, fact, now)
+                ended.append(attempt)
+    await release(session, ended)
+    applied.ended = len(ended)
+    await settle_dependents(session, changed, now=now, actor=RECONCILER)
+    await _finish_deletions(session, [deployments[attempt.deployment_id] for attempt in ended], now)
+    return applied
+
+
+async def _lock_deployments(session: WriteSession, ids: set[int]) -> dict[int, Deployment]:
+    locked: dict[int, Deployment] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.scalars(
+            select(Deployment).where(Deployment.id.in_(chunk)).order_by(Deployment.id).with_for_update()
+        )
+        locked.update((row.id, row) for row in rows)
+    return locked
+
+
+async def _lock_attempts(session: WriteSession, ids: set[int]) -> dict[int, Attempt]:
+    locked: dict[int, Attempt] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.scalars(
+            select(Attempt).where(Attempt.id.in_(chunk)).order_by(Attempt.id).with_for_update()
+        )
+        locked.update((row.id, row) for row in rows)
+    return locked
+
+
+def _mark_running(
+    session: WriteSession, deployment: Deployment, attempt: Attempt, seen: Observation, now: datetime
+) -> None:
+    if attempt.started_at is not None:
+        return
+    attempt.started_at = seen.started_at or now
+    attempt.ports = [
+        {"port": binding.port, "host": binding.host, "host_port": binding.host_port} for binding in seen.ports
+    ]
+    if deployment.state == State.STARTING.value:
+        move(
+            session,
+            deployment,
+            State.RUNNING,
+            now=attempt.started_at,
+            actor=RECONCILER,
+            code="running",
+            sentence=f"runs on {attempt.node_name}",
+            data={"attempt": attempt.number, "node": attempt.node_name},
+        )
+
+
+def _expire(session: WriteSession, deployment: Deployment, attempt: Attempt, now: datetime) -> None:
+    if attempt.stop_requested_at is not None:
+        return
+    request_stop(
+        session,
+        deployment,
+        attempt,
+        StopReason.MAX_RUNTIME,
+        now=now,
+        actor=RECONCILER,
+        sentence=f"has run for its max_runtime_seconds ({deployment.max_runtime_seconds} s)",
+    )
+
+
+def _end(session: WriteSession, deployment: Deployment, attempt: Attempt, fact: Ended, now: datetime) -> None:
+    seen = fact.observation
+    if seen is not None and seen.state is ObservedState.EXITED:
+        # It ran and ended between two looks: its running is part of the history too.
+        _mark_running(session, deployment, attempt, seen, now)
+    conclusion = conclude(_ending(deployment, attempt, fact), random.random())
+    attempt.finished_at = (seen.finished_at if seen else None) or now
+    attempt.outcome = conclusion.outcome
+    attempt.exit_code = seen.exit_code if seen else None
+    attempt.message = fact.launch_error or (seen.message if seen else None) or conclusion.sentence
+    session.add(
+        RuntimeRemoval(
+            instance=attempt.instance,
+            runtime=attempt.runtime,
+            engine_endpoint=attempt.engine_endpoint,
+            created_at=now,
+        )
+    )
+    _follow(session, deployment, attempt, conclusion, now)
+
+
+def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
+    return Ending(
+        observation=fact.observation,
+        launch_error=fact.launch_error,
+        launch_retryable=fact.launch_retryable,
+        started_at=attempt.started_at,
+        stop_reason=StopReason(attempt.stop_reason) if attempt.stop_reason else None,
+        stop_requested_at=attempt.stop_requested_at,
+        restart_policy=deployment.restart_policy,
+        max_retries=deployment.max_retries,
+        retries_used=deployment.retries_used,
+        ram_limit_mib=deployment.ram_mib,
+    )
+
+
+def _follow(
+    session: WriteSession,
+    deployment: Deployment,
+    attempt: Attempt,
+    conclusion: Conclusion,
+    now: datetime,
+) -> None:
+    state = conclusion.state
+    if deployment.delete_requested_at is not None and state is State.QUEUED:
+        state = State.STOPPED
+    deployment.retries_used = conclusion.retries_used
+    deployment.exit_code = attempt.exit_code
+    if conclusion.delay:
+        deployment.not_before = now + timedelta(seconds=conclusion.delay)
+    move(
+        session,
+        deployment,
+        state,
+        now=now,
+        actor=RECONCILER,
+        code=conclusion.code,
+        sentence=conclusion.sentence,
+        data={"attempt": attempt.number, "outcome": conclusion.outcome, "exit_code": attempt.exit_code},
+    )
+
+
+async def _finish_deletions(session: WriteSession, deployments: Sequence[Deployment], now: datetime) -> None:
+    """Rows whose deletion waited for the end of their attempt go now; their history stays."""
+    await session.flush()
+    for deployment in deployments:
+        if deployment.delete_requested_at is not None and State(deployment.state) in ENDED:
+            await delete_deployment(session, deployment, now=now, actor=RECONCILER)

@@ -1,0 +1,80 @@
+"""The preemption receipt: the same permanent record on the preemptor's and on every victim's side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from hypervisor.events.log import SCHEDULER, record
+from hypervisor.scheduling.outcome import Eviction
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
+
+PREEMPTION = "deployment.preemption"
+PREEMPTED = "deployment.preempted"
+
+
+def record_preemption(
+    session: WriteSession,
+    preemptor: Deployment,
+    victims: Sequence[tuple[Eviction, Deployment]],
+    spared: Sequence[tuple[int, str, str]],
+    *,
+    node_name: str,
+    now: datetime,
+) -> None:
+    """Write the receipt. `spared` are (id, name, why) of lower ones on the node that were not needed.
+
+    Preemptor and victims may belong to different organizations only where a cluster is shared; each
+    side's event stays in its own organization.
+    """
+    receipt = {
+        "rule": victims[0][0].rule,
+        "node": node_name,
+        "preemptor": {"id": preemptor.id, "name": preemptor.name, "priority": preemptor.priority},
+        "victims": [
+            {
+                "id": victim.id,
+                "name": victim.name,
+                "priority": victim.priority,
+                "lost_work_seconds": round(eviction.lost_work, 3),
+            }
+            for eviction, victim in victims
+        ],
+        "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in spared],
+        "returns": "each victim goes back to the queue at its old place",
+    }
+    count = len(victims)
+    _write(
+        session,
+        preemptor,
+        PREEMPTION,
+        f"preempts {count} deployment{'s' if count > 1 else ''} of lower priority on {node_name}",
+        {**receipt, "role": "preemptor"},
+        now,
+    )
+    for _, victim in victims:
+        message = f"preempted by {preemptor.name} ({preemptor.id}); goes back to the queue at its old place"
+        _write(session, victim, PREEMPTED, message, {**receipt, "role": "victim"}, now)
+
+
+def _write(
+    session: WriteSession,
+    deployment: Deployment,
+    type_: str,
+    message: str,
+    data: dict[str, object],
+    now: datetime,
+) -> None:
+    record(
+        session,
+        organization_id=deployment.organization_id,
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.id,
+        at=now,
+        actor=SCHEDULER,
+        type=type_,
+        code="preemption",
+        message=message,
+        data=data,
+    )

@@ -1,0 +1,251 @@
+"""The reconciler: makes engines do what was committed, and records what they say.
+
+For each attempt: load, close the session, observe, `decide()`, act, apply guarded. Intent is committed
+before a runtime is called, names are deterministic and starts adopt, so a crash anywhere is followed by
+adoption. One slow launch (an image pull) holds up nobody else: acts are tasks, facts are applied in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from hypervisor.control.engines import Engines
+from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
+from hypervisor.control.snapshots import Engine
+from hypervisor.control.work import (
+    LiveAttempt,
+    all_live_instances,
+    instances_to_act_on,
+    launch_spec,
+    load_live,
+)
+from hypervisor.deployments.environment import open_environment
+from hypervisor.infra.sealing import Sealer, UnsealError
+from hypervisor.infra.wakeup import Listener, Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
+from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
+from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
+from hypervisor.store.database import Database
+
+TOPIC = "reconciler"
+BATCH = 500
+LAUNCHES_AT_ONCE = 32
+ERROR_PAUSE = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Drives every live attempt of this installation."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        wakeup: Wakeup,
+        engines: Engines,
+        sealer: Sealer,
+        *,
+        interval: float,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._wakeup = wakeup
+        self._listener: Listener = wakeup.listen(TOPIC)
+        self._engines = engines
+        self._sealer = sealer
+        self._interval = interval
+        self._hinted: set[str] = set()
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watched: dict[Engine, asyncio.Task[None]] = {}
+        self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
+        self._facts: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
+        self._full_at = float("-inf")
+
+    @property
+    def unreachable(self) -> Collection[Engine]:
+        return self._engines.unreachable
+
+    def hint(self, instances: Collection[str]) -> None:
+        """These instances should be looked at now."""
+        self._hinted.update(instances)
+        self._listener.set()
+
+    async def run(self) -> None:
+        """Reconcile until cancelled; what runs goes on running."""
+        applier = asyncio.create_task(self._apply_forever(), name="reconciler-apply")
+        try:
+            while True:
+                try:
+                    await self._step()
+                    pause = self._interval
+                except Exception:
+                    log.exception("reconciler.step_failed")
+                    pause = ERROR_PAUSE
+                await self._listener.wait(pause)
+        finally:
+            for task in (applier, *self._tasks, *self._watched.values()):
+                task.cancel()
+            await asyncio.gather(applier, *self._tasks, *self._watched.values(), return_exceptions=True)
+
+    async def _step(self) -> None:
+        """Look at what was hinted and at what is to be done by the database; at intervals, at everything."""
+        names, self._hinted = self._hinted, set()
+        full = self._clock.monotonic() - self._full_at >= self._interval
+        if full:
+            self._full_at = self._clock.monotonic()
+            if await self._engines.retry_unreachable():
+                self._wakeup.notify("scheduler")
+        async with self._database.read() as session:
+            names |= set(await (all_live_instances if full else instances_to_act_on)(session))
+            self._again |= names & self._busy
+            work = await load_live(session, names - self._busy)
+        if work:
+            await self._act_on(work)
+
+    async def _act_on(self, work: list[LiveAttempt]) -> None:
+        # What has never been seen running is started without a look: `start` adopts what is there.
+        fresh = [w for w in work if w.desired.started_at is None and w.desired.stop_requested_at is None]
+        known = [
+            w for w in work if w.desired.started_at is not None or w.desired.stop_requested_at is not None
+        ]
+        for item in work:
+            self._watch(item.engine)
+        for item in fresh:
+            self._take_up(item, ABSENT)
+        seen = await self._engines.observe(known)
+        for item in known:
+            self._take_up(item, seen.get(item.instance))
+
+    def _take_up(self, work: LiveAttempt, observed: Observation | None) -> None:
+        now = self._clock.now()
+        match decide(work.desired, observed, now):
+            case Launch():
+                self._spawn(work.instance, self._launch(work))
+            case RequestStop(grace_seconds):
+                self._spawn(work.instance, self._stop(work, grace_seconds, now))
+            case MarkRunning() if observed is not None:
+                self._report(work, Running(work.attempt_id, work.deployment_id, observed))
+            case Finish():
+                self._report(work, Ended(work.attempt_id, work.deployment_id, observed))
+            case Expire():
+                self._report(work, Expired(work.attempt_id, work.deployment_id))
+            case Leave(until) if until is not None:
+                self._look_again(work.instance, until, now)
+            case _:
+                pass
+
+    async def _launch(self, work: LiveAttempt) -> None:
+        try:
+            env = open_environment(work.env, self._sealer)
+            async with self._launches:
+                seen = await self._engines.open(work.engine).start(launch_spec(work, env))
+        except RuntimeUnavailable as error:
+            self._engines.failed(work.engine, error)
+            return
+        except (LaunchFailed, UnsealError) as error:
+            retryable = isinstance(error, LaunchFailed) and error.retryable
+            await self._hand_over(Ended(work.attempt_id, work.deployment_id, None, str(error), retryable))
+            return
+        self._engines.answered(work.engine)
+        if seen.state is ObservedState.EXITED:
+            await self._hand_over(Ended(work.attempt_id, work.deployment_id, seen))
+        else:
+            await self._hand_over(Running(work.attempt_id, work.deployment_id, seen))
+
+    async def _stop(self, work: LiveAttempt, grace_seconds: int, now: datetime) -> None:
+        """Pass the stop on with what is left of the grace period."""
+        asked = work.desired.stop_requested_at or now
+        left = max(0.0, grace_seconds - (now - asked).total_seconds())
+        try:
+            await self._engines.open(work.engine).stop(work.instance, left)
+        except RuntimeUnavailable as error:
+            self._engines.failed(work.engine, error)
+            return
+        self._engines.answered(work.engine)
+
+    def _report(self, work: LiveAttempt, fact: Fact) -> None:
+        self._spawn(work.instance, self._hand_over(fact))
+
+    async def _hand_over(self, fact: Fact) -> None:
+        """Queue a fact and wait until it was applied: the attempt stays busy so long."""
+        applied = asyncio.get_running_loop().create_future()
+        await self._facts.put((fact, applied))
+        await applied
+
+    async def _apply_forever(self) -> None:
+        """Apply facts as they come, whatever has gathered in one transaction."""
+        while True:
+            batch = [await self._facts.get()]
+            while not self._facts.empty() and len(batch) < BATCH:
+                batch.append(self._facts.get_nowait())
+            await self._apply([fact for fact, _ in batch])
+            for _, applied in batch:
+                if not applied.done():
+                    applied.set_result(None)
+
+    async def _apply(self, facts: list[Fact]) -> None:
+        now = self._clock.now()
+        try:
+            applied = await self._database.transact(lambda session: apply_facts(session, facts, now))
+        except Exception:
+            # Nothing is lost: a full pass finds the same facts again.
+            log.exception("reconciler.apply_failed", facts=len(facts))
+            await asyncio.sleep(ERROR_PAUSE)
+            return
+        self._follow_up(applied)
+
+    def _follow_up(self, applied: Applied) -> None:
+        if applied.stopping:
+            self.hint(applied.stopping)
+        if applied.ended:
+            self._wakeup.notify("janitor")
+        self._wakeup.notify("scheduler")
+        self._wakeup.notify("events")
+
+    def _spawn(self, instance: str, act: Coroutine[Any, Any, None]) -> None:
+        """Run an act as a task; the instance is left alone until it is done."""
+        self._busy.add(instance)
+        task = asyncio.create_task(self._guarded(instance, act))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, instance: str, act: Coroutine[Any, Any, None]) -> None:
+        try:
+            await act
+        except Exception:
+            log.exception("reconciler.act_failed", instance=instance)
+        finally:
+            self._busy.discard(instance)
+            if instance in self._again:
+                self._again.discard(instance)
+                self.hint([instance])
+
+    def _look_again(self, instance: str, until: datetime, now: datetime) -> None:
+        delay = (until - now).total_seconds()
+        if delay <= self._interval:
+            asyncio.get_running_loop().call_later(max(0.0, delay), self.hint, [instance])
+
+    def _watch(self, engine: Engine) -> None:
+        if engine not in self._watched:
+            self._watched[engine] = asyncio.create_task(self._follow_changes(engine))
+
+    async def _follow_changes(self, engine: Engine) -> None:
+        """Turn the engine's hints into ours, for ever."""
+        while True:
+            try:
+                async for instance in self._engines.open(engine).changes():
+                    self.hint([instance])
+            except RuntimeUnavailable as error:
+                self._engines.failed(engine, error)
+            except Exception:
+                log.exception("reconciler.watch_failed", runtime=engine[0], endpoint=engine[1])
+            await asyncio.sleep(ERROR_PAUSE)

@@ -1,0 +1,158 @@
+"""The scheduler's loop: for each cluster with something waiting, snapshot, plan, commit.
+
+It wakes at once on a hint (submit, finish, node change) and makes a full pass every interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy import func, select
+
+from hypervisor.control.commit import Committed, Fence, commit_plan
+from hypervisor.control.leadership import Leadership
+from hypervisor.control.reasons import changed_reasons, write_reasons
+from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.store.database import Database
+from hypervisor.store.leases import StaleEpoch
+from hypervisor.store.tables import Deployment
+
+TOPIC = "scheduler"
+LEASE = "scheduler"
+ERROR_PAUSE = 1.0
+CONFLICT_PASSES = 5
+"""A plan that was partly rejected is made anew at once, at most so often before the next hint or interval."""
+REASONS_EVERY = timedelta(seconds=1)
+
+log = structlog.get_logger(__name__)
+
+
+class Hinted(Protocol):
+    """Whoever starts and stops what a commit decided."""
+
+    def hint(self, instances: Collection[str]) -> None: ...
+
+    @property
+    def unreachable(self) -> Collection[Engine]: ...
+
+
+class Scheduler:
+    """One leader's loop over all clusters."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        wakeup: Wakeup,
+        leadership: Leadership,
+        reconciler: Hinted,
+        *,
+        install: str,
+        interval: float,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._listener = wakeup.listen(TOPIC)
+        self._wakeup = wakeup
+        self._leadership = leadership
+        self._reconciler = reconciler
+        self._install = install
+        self._interval = interval
+        self._reasons_at: dict[int, datetime] = {}
+        self._reasons_held_back = False
+
+    async def run(self) -> None:
+        """Schedule until cancelled. An error is logged, and the next pass finds everything again."""
+        while True:
+            fence = await self._leadership.wait_until_leading()
+            try:
+                wait = await self.pass_over_all(fence)
+            except StaleEpoch as error:
+                log.warning("scheduler.stale", error=str(error))
+                self._leadership.doubt()
+                continue
+            except Exception:
+                log.exception("scheduler.pass_failed")
+                wait = ERROR_PAUSE
+            await self._listener.wait(wait)
+
+    async def pass_over_all(self, fence: Fence) -> float:
+        """One pass over every cluster with something waiting; how long to wait for the next one, seconds."""
+        self._reasons_held_back = False
+        for cluster_id in await self._clusters_with_waiting():
+            await self.pass_over(cluster_id, fence)
+        wait = await self._until_next_retry()
+        return min(wait, REASONS_EVERY.total_seconds()) if self._reasons_held_back else wait
+
+    async def pass_over(self, cluster_id: int, fence: Fence) -> None:
+        """Plan one cluster and commit, again while parts were rejected by what changed in between."""
+        for _ in range(CONFLICT_PASSES):
+            view = await self._load(cluster_id)
+            if view is None or not view.pending:
+                return
+            decided = await asyncio.to_thread(plan, view.snapshot, view.policy)
+            committed = await self._commit(view, decided, fence)
+            if committed.started or committed.stopping:
+                self._reconciler.hint([*committed.started, *committed.stopping])
+                self._wakeup.notify("events")
+            if not committed.rejected:
+                await self._write_reasons(view, decided)
+                return
+            log.info("scheduler.rejected", cluster=cluster_id, deployments=committed.rejected[:20])
+
+    async def _clusters_with_waiting(self) -> list[int]:
+        async with self._database.read() as session:
+            rows = await session.scalars(
+                select(Deployment.cluster_id).where(Deployment.state == State.QUEUED.value).distinct()
+            )
+            return sorted(rows)
+
+    async def _load(self, cluster_id: int) -> ClusterView | None:
+        async with self._database.read() as session:
+            return await load_cluster(session, cluster_id, self._clock.now(), self._reconciler.unreachable)
+
+    async def _commit(self, view: ClusterView, decided: Plan, fence: Fence) -> Committed:
+        if not (decided.placements or decided.evictions or _nominations_differ(view, decided)):
+            return Committed()
+        now = self._clock.now()
+        return await self._database.transact(
+            lambda session: commit_plan(session, view, decided, fence=fence, install=self._install, now=now)
+        )
+
+    async def _write_reasons(self, view: ClusterView, decided: Plan) -> None:
+        """Reasons are for people: a busy cluster rewrites them at most once a second."""
+        changes = changed_reasons(decided.unplaced, view.pending)
+        now = self._clock.now()
+        last = self._reasons_at.get(view.cluster_id)
+        if not changes:
+            return
+        if last is not None and timedelta(0) <= now - last < REASONS_EVERY:
+            self._reasons_held_back = True
+            return
+        self._reasons_at[view.cluster_id] = now
+        await self._database.transact(lambda session: write_reasons(session, changes))
+
+    async def _until_next_retry(self) -> float:
+        """The interval, or less when a back-off ends before it; in seconds."""
+        async with self._database.read() as session:
+            due = await session.scalar(
+                select(func.min(Deployment.not_before)).where(
+                    Deployment.state == State.QUEUED.value, Deployment.not_before > self._clock.now()
+                )
+            )
+        if due is None:
+            return self._interval
+        return min(self._interval, max(0.01, (due - self._clock.now()).total_seconds()))
+
+
+def _nominations_differ(view: ClusterView, decided: Plan) -> bool:
+    return set(view.snapshot.nominations) != set(decided.nominations)

@@ -1,0 +1,191 @@
+"""Reads one cluster into the frozen `Snapshot` that `plan()` decides on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.store.database import ReadSession
+from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, NominationRow
+
+Engine = tuple[str, str | None]
+"""A runtime's name and its endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the commit must find unchanged, and the reason that the row shows now."""
+
+    generation: int
+    name: str
+    priority: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """A snapshot with what is needed to commit a plan made from it."""
+
+    cluster_id: int
+    organization_id: int
+    runtime: str
+    snapshot: Snapshot
+    policy: Policy
+    pending: Mapping[int, Pending]
+
+
+async def load_cluster(
+    session: ReadSession, cluster_id: int, now: datetime, unreachable: Collection[Engine] = ()
+) -> ClusterView | None:
+    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new."""
+    cluster = await session.get(Cluster, cluster_id)
+    if cluster is None:
+        return None
+    builder = SnapshotBuilder(now.timestamp())
+    await _add_nodes(session, builder, cluster, unreachable)
+    await _add_allocations(session, builder, cluster)
+    pending = await _add_pending(session, builder, cluster, now)
+    await _add_nominations(session, builder, cluster_id, pending)
+    return ClusterView(
+        cluster_id,
+        cluster.organization_id,
+        cluster.resolved_runtime,
+        builder.build(),
+        Policy(placement=cluster.placement, preemption=cluster.preemption),  # type: ignore[arg-type]
+        pending,
+    )
+
+
+def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, Any] | None) -> Shape:
+    """The equivalence class of a request; `limits` as in `Deployment.placement_limits`."""
+    if not limits:
+        return Shape(cpu_milli, ram_mib, gpu_milli)
+    return Shape(
+        cpu_milli,
+        ram_mib,
+        gpu_milli,
+        tuple(sorted(limits.get("gpu_models", ()))),
+        tuple(sorted(limits.get("node_selector", {}).items())),
+    )
+
+
+async def _add_nodes(
+    session: ReadSession, builder: SnapshotBuilder, cluster: Cluster, unreachable: Collection[Engine]
+) -> None:
+    for node in await session.scalars(select(Node).where(Node.cluster_id == cluster.id)):
+        closed = node.cordoned or node.draining or node.deleting or cluster.deleting_at is not None
+        engine = (cluster.resolved_runtime, node.engine_endpoint)
+        builder.add_node(
+            node.id,
+            cpu_milli=_smaller(node.cpu_milli, node.shrink_cpu_milli),
+            ram_mib=_smaller(node.ram_mib, node.shrink_ram_mib),
+            gpu_count=_smaller(node.gpu_count, node.shrink_gpu_count),
+            name=node.name,
+            gpu_model=node.gpu_model,
+            labels=node.labels,
+            schedulable=not closed and engine not in unreachable,
+        )
+
+
+async def _add_allocations(session: ReadSession, builder: SnapshotBuilder, cluster: Cluster) -> None:
+    rows = await session.execute(
+        select(
+            Allocation.attempt_id,
+            Allocation.deployment_id,
+            Allocation.node_id,
+            Allocation.cpu_milli,
+            Allocation.ram_mib,
+            Attempt.gpu_indices,
+            Attempt.gpu_each,
+            Attempt.created_at,
+            Attempt.started_at,
+            Attempt.stop_requested_at,
+            Deployment.priority,
+            Deployment.preemptible,
+            Deployment.min_runtime_seconds,
+        )
+        .join(Attempt, Attempt.id == Allocation.attempt_id)
+        .join(Deployment, Deployment.id == Allocation.deployment_id)
+        .where(Allocation.cluster_id == cluster.id)
+    )
+    for row in rows:
+        _add_allocation(builder, row, cluster.min_runtime_seconds)
+
+
+def _add_allocation(builder: SnapshotBuilder, row: Any, cluster_min_runtime: int) -> None:
+    since = (row.started_at or row.created_at).timestamp()
+    min_runtime = max(row.min_runtime_seconds, cluster_min_runtime)
+    builder.add_allocation(
+        row.attempt_id,
+        deployment_id=row.deployment_id,
+        node_id=row.node_id,
+        cpu_milli=row.cpu_milli,
+        ram_mib=row.ram_mib,
+        gpu_indices=row.gpu_indices,
+        gpu_each=row.gpu_each or WHOLE_GPU,
+        priority=row.priority,
+        preemptible=row.preemptible,
+        releasing=row.stop_requested_at is not None,
+        started_at=since,
+        protected_until=since + min_runtime if min_runtime else -math.inf,
+    )
+
+
+async def _add_pending(
+    session: ReadSession, builder: SnapshotBuilder, cluster: Cluster, now: datetime
+) -> dict[int, Pending]:
+    rows = await session.execute(
+        select(
+            Deployment.id,
+            Deployment.name,
+            Deployment.generation,
+            Deployment.reason,
+            Deployment.cpu_milli,
+            Deployment.ram_mib,
+            Deployment.gpu_milli,
+            Deployment.placement_limits,
+            Deployment.priority,
+            Deployment.created_at,
+            Deployment.preemptible,
+            Deployment.min_runtime_seconds,
+        ).where(
+            Deployment.cluster_id == cluster.id,
+            Deployment.state == State.QUEUED.value,
+            or_(Deployment.not_before.is_(None), Deployment.not_before <= now),
+        )
+    )
+    pending: dict[int, Pending] = {}
+    for row in rows:
+        builder.add_pending(
+            row.id,
+            shape_of(row.cpu_milli, row.ram_mib, row.gpu_milli, row.placement_limits),
+            priority=row.priority,
+            created_at=row.created_at.timestamp(),
+            preemptible=row.preemptible,
+            protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
+        )
+        pending[row.id] = Pending(row.generation, row.name, row.priority, row.reason)
+    return pending
+
+
+async def _add_nominations(
+    session: ReadSession, builder: SnapshotBuilder, cluster_id: int, pending: Mapping[int, Pending]
+) -> None:
+    rows = await session.scalars(select(NominationRow).where(NominationRow.cluster_id == cluster_id))
+    for row in rows:
+        if row.deployment_id in pending:
+            builder.nominate(row.deployment_id, row.node_id, row.gpu_indices)
+
+
+def _smaller(capacity: int, target: int | None) -> int:
+    return capacity if target is None else min(capacity, target)

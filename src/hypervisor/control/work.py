@@ -1,0 +1,125 @@
+"""Reads live attempts with all that is needed to act on them, so that no session is open while acting."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select
+
+from hypervisor.control.snapshots import Engine
+from hypervisor.deployments.dependents import chunks
+from hypervisor.kernel.names import InstanceName
+from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.decide import Desired
+from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.store.database import ReadSession
+from hypervisor.store.tables import Attempt, Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """A live attempt as it was read: `env` may hold sealed values, opened only for the launch."""
+
+    attempt_id: int
+    deployment_id: int
+    organization_id: int
+    instance: str
+    engine: Engine
+    node_name: str
+    created_at: datetime
+    desired: Desired
+    image: str | None
+    command: tuple[str, ...]
+    env: Mapping[str, Any]
+    ports: tuple[int, ...]
+    labels: Mapping[str, str]
+    read_only_root: bool
+    resources: Resources
+    gpu_indices: tuple[int, ...]
+    gpu_each: int
+
+
+async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
+    """The live attempts among these instances; ended and unknown ones are left out."""
+    found: list[LiveAttempt] = []
+    for chunk in chunks(sorted(instances)):
+        rows = await session.execute(_live().where(Attempt.instance.in_(chunk)))
+        found.extend(_from_row(attempt, deployment) for attempt, deployment in rows)
+    return found
+
+
+async def instances_to_act_on(session: ReadSession) -> list[str]:
+    """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
+    rows = await session.scalars(
+        select(Attempt.instance).where(
+            Attempt.finished_at.is_(None),
+            or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)),
+        )
+    )
+    return list(rows)
+
+
+async def all_live_instances(session: ReadSession) -> list[str]:
+    return list(await session.scalars(select(Attempt.instance).where(Attempt.finished_at.is_(None))))
+
+
+def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
+    """What the runtime is given; `env` is the deployment's with its secrets opened.
+
+    The workload also learns who it is (`HV_*`).
+    """
+    name = InstanceName.parse(work.instance)
+    identity = {
+        "HV_DEPLOYMENT_ID": str(work.deployment_id),
+        "HV_ORGANIZATION_ID": str(work.organization_id),
+        "HV_ATTEMPT": str(name.attempt if name else 0),
+        "HV_NODE": work.node_name,
+    }
+    return LaunchSpec(
+        instance=work.instance,
+        resources=work.resources,
+        image=work.image,
+        command=work.command,
+        env={**env, **identity},
+        gpu_indices=work.gpu_indices,
+        gpu_milli=work.gpu_each,
+        ports=work.ports,
+        labels=work.labels,
+        read_only_root=work.read_only_root,
+    )
+
+
+def _live() -> Select[Attempt, Deployment]:
+    return select(Attempt, Deployment).join(
+        Deployment, and_(Deployment.id == Attempt.deployment_id, Attempt.finished_at.is_(None))
+    )
+
+
+def _from_row(attempt: Attempt, deployment: Deployment) -> LiveAttempt:
+    return LiveAttempt(
+        attempt_id=attempt.id,
+        deployment_id=deployment.id,
+        organization_id=deployment.organization_id,
+        instance=attempt.instance,
+        engine=(attempt.runtime, attempt.engine_endpoint),
+        node_name=attempt.node_name,
+        created_at=attempt.created_at,
+        desired=Desired(
+            started_at=attempt.started_at,
+            stop_requested_at=attempt.stop_requested_at,
+            grace_seconds=attempt.stop_grace_seconds or 0,
+            max_runtime_seconds=deployment.max_runtime_seconds,
+        ),
+        image=deployment.docker_image,
+        command=tuple(deployment.command or ()),
+        env=deployment.env or {},
+        ports=tuple(deployment.ports or ()),
+        labels=deployment.labels or {},
+        read_only_root=deployment.read_only_root,
+        resources=Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli),
+        gpu_indices=tuple(attempt.gpu_indices),
+        gpu_each=attempt.gpu_each,
+    )

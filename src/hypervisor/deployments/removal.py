@@ -1,0 +1,56 @@
+"""Deleting deployments so that nothing is left behind on an engine, and their history stays."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, exists, insert, literal, select, true, update
+
+from hypervisor.deployments.dependents import cancel_dependents
+from hypervisor.events.log import record
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, Deployment, RuntimeRemoval
+
+
+async def delete_deployment(
+    session: WriteSession, deployment: Deployment, *, now: datetime, actor: str
+) -> None:
+    """Delete a deployment without a live attempt, with its attempts and logs; the event stays.
+
+    Deployments that are blocked on it are cancelled: what they wait for cannot come any more.
+    """
+    await cancel_dependents(session, [deployment.id], now=now, actor=actor)
+    await forget_attempts(session, Attempt.deployment_id == deployment.id, now)
+    record(
+        session,
+        organization_id=deployment.organization_id,
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.id,
+        at=now,
+        actor=actor,
+        type="deployment.deleted",
+        message=f"{deployment.name} was deleted",
+    )
+    await session.delete(deployment)
+
+
+async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now: datetime) -> None:
+    """Have the runtimes forget the instances of these attempts, logs included, once this is committed."""
+    await session.flush()
+    instances = select(Attempt.instance).where(which)
+    await session.execute(
+        update(RuntimeRemoval).where(RuntimeRemoval.instance.in_(instances)).values(purge_logs=True)
+    )
+    known = exists().where(RuntimeRemoval.instance == Attempt.instance)
+    await session.execute(
+        insert(RuntimeRemoval).from_select(
+            ["instance", "runtime", "engine_endpoint", "purge_logs", "created_at"],
+            select(
+                Attempt.instance,
+                Attempt.runtime,
+                Attempt.engine_endpoint,
+                true(),
+                literal(now, RuntimeRemoval.created_at.type),
+            ).where(which, ~known),
+        )
+    )

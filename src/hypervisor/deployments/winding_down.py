@@ -1,0 +1,65 @@
+"""Ending everything that waits or runs in a place that is being deleted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, select
+
+from hypervisor.deployments.dependents import cancel_dependents, chunks, settle_dependents
+from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.transitions import move
+from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.lifecycle.states import LIVE, WAITING, State
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, Deployment
+
+
+async def wind_down(
+    session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str, why: str
+) -> None:
+    """Cancel what waits and stop what is live among the deployments `which` selects. Safe to repeat."""
+    rows = await session.scalars(
+        select(Deployment)
+        .where(which, Deployment.state.in_([state.value for state in WAITING | LIVE]))
+        .order_by(Deployment.id)
+        .with_for_update()
+    )
+    deployments = list(rows)
+    waiting = [d for d in deployments if State(d.state) in WAITING]
+    for deployment in waiting:
+        move(session, deployment, State.CANCELLED, now=now, actor=actor, code="place_deleted", sentence=why)
+    await settle_dependents(session, [d.id for d in waiting], now=now, actor=actor)
+    await _stop_live(session, [d for d in deployments if State(d.state) in LIVE], now, actor, why)
+
+
+async def cancel_outside_dependents(
+    session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str
+) -> None:
+    """End what is blocked on the deployments `which` selects, which are about to be deleted."""
+    ids = list(await session.scalars(select(Deployment.id).where(which).order_by(Deployment.id)))
+    await cancel_dependents(session, ids, now=now, actor=actor)
+
+
+async def _stop_live(
+    session: WriteSession, deployments: list[Deployment], now: datetime, actor: str, why: str
+) -> None:
+    by_id = {deployment.id: deployment for deployment in deployments}
+    for chunk in chunks(sorted(by_id)):
+        attempts = await session.scalars(
+            select(Attempt)
+            .where(Attempt.deployment_id.in_(chunk), Attempt.finished_at.is_(None))
+            .order_by(Attempt.id)
+            .with_for_update()
+        )
+        for attempt in attempts:
+            if attempt.stop_reason != StopReason.DELETED.value:
+                request_stop(
+                    session,
+                    by_id[attempt.deployment_id],
+                    attempt,
+                    StopReason.DELETED,
+                    now=now,
+                    actor=actor,
+                    sentence=why,
+                )
