@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -100,11 +100,12 @@ class Plan:
     Placements are in queue order. Every eviction's preemptor has an entry in `nominations`, which also
     lists earlier nominations that are still waiting for their victims to end; a nomination that is not
     listed any more is to be dropped. `spared` is keyed by preemptor. `unplaced` holds every pending
-    deployment that is not in `placements`, nominated ones included.
+    deployment that is not in `placements`, nominated ones included, in queue order; deployments of the same
+    shape and priority share one Reason object.
     """
 
     placements: tuple[Placement, ...] = ()
     evictions: tuple[Eviction, ...] = ()
     nominations: tuple[Nomination, ...] = ()
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: Sequence[Unplaced] = ()
     spared: Mapping[int, tuple[Spared, ...]] = field(default_factory=dict)

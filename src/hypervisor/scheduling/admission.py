@@ -1,0 +1,307 @@
+"""One pass over the queue: who is placed, who is nominated, who is evicted for whom."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hypervisor.scheduling.feasibility import fits_empty, fits_node, fits_room, usable_devices
+from hypervisor.scheduling.hold import Hold, hold_for
+from hypervisor.scheduling.outcome import Eviction, Placement, Spared
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.potential import Candidates
+from hypervisor.scheduling.preemption import Option, Preemption
+from hypervisor.scheduling.queue import Queue
+from hypervisor.scheduling.ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.receipt import rule_of, spared_on
+from hypervisor.scheduling.requests import Eligibility, Request
+from hypervisor.scheduling.reservations import Reservation, Reservations
+from hypervisor.scheduling.scoring.choose import scorer_for
+from hypervisor.scheduling.snapshot import Nomination, Snapshot
+from hypervisor.scheduling.working import WorkingState
+
+
+class Admission:
+    """The state of one pass. `placements`, `evictions` and `spared` grow as the queue is worked through."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, queue: Queue) -> None:
+        self.snapshot = snapshot
+        self.policy = policy
+        self.queue = queue
+        self.state = WorkingState(snapshot)
+        self.eligibility = Eligibility(snapshot.nodes)
+        self.candidates = Candidates(snapshot, self.state)
+        self.reservations = Reservations(self.state)
+        self.preemption = Preemption(self.state, self.candidates, self.reservations, policy.preemption)
+        self.hold: Hold | None = None
+        self.placements: list[Placement] = []
+        self.evictions: list[Eviction] = []
+        self.spared: dict[int, tuple[Spared, ...]] = {}
+        self.placed = np.zeros(len(queue.order), np.bool_)
+        self._scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
+        self._ranking = NodeRanking(self.state, self._scorer, snapshot.shapes, self.eligibility.request)
+        self._requests: list[Request | None] = [None] * len(snapshot.shapes)
+        self._nothing_free: set[int] = set()
+        self._hopeless = bytearray(queue.kinds)
+
+    def request(self, shape: int) -> Request:
+        found = self._requests[shape]
+        if found is None:
+            found = self._requests[shape] = self.eligibility.request(shape, self.snapshot.shapes[shape])
+        return found
+
+    def nominations(self) -> tuple[Nomination, ...]:
+        """Those in force, in queue order."""
+        ids = self.snapshot.nodes.id
+        ranked = sorted(self.reservations.all(), key=lambda held: held.rank)
+        return tuple(Nomination(held.deployment_id, int(ids[held.node]), held.devices) for held in ranked)
+
+    def claim_nominations(self) -> None:
+        """Put the snapshot's nominations in force, the highest-ranked first, where they can still be met."""
+        if not self.snapshot.nominations:
+            return
+        wanted = {nomination.deployment_id: nomination for nomination in self.snapshot.nominations}
+        rows = self.queue.rows_of(set(wanted))
+        node_rows = {int(node_id): row for row, node_id in enumerate(self.snapshot.nodes.id)}
+        rank_of = np.empty(len(self.queue.order), np.int64)
+        rank_of[self.queue.order] = np.arange(len(rank_of))
+        for row in sorted(rows.values(), key=lambda row: int(rank_of[row])):
+            nomination = wanted[self.queue.deployment_id(row)]
+            node = node_rows.get(nomination.node_id)
+            request = self.request(self.queue.shape(row))
+            if node is not None and self.reservations.can_keep(request, node, nomination.gpu_indices):
+                self._reserve(row, int(rank_of[row]), request, node, nomination.gpu_indices)
+
+    def work_through_queue(self) -> None:
+        """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
+        kind = self.queue.kind[self.queue.order].tolist()
+        nominated = self.reservations
+        for rank, row in enumerate(self.queue.order.tolist()):
+            if not self._hopeless[kind[rank]] or nominated.of(row) is not None:
+                self._decide(row, rank)
+
+    def _decide(self, row: int, rank: int) -> None:
+        request = self.request(self.queue.shape(row))
+        kept = self.reservations.of(row)
+        if kept is not None and self._settle(kept):
+            return
+        restricted = self._restricted(row)
+        if (
+            self._place_in_free(row, request, restricted)
+            or self._nominate_in_coming(row, rank, request, restricted, kept)
+            or self._preempt(row, rank, request, restricted)
+        ):
+            return
+        self._hopeless[self.queue.kind[row]] = 1
+        if self.hold is None:
+            self._hold_for_head(row, rank, request)
+
+    def _settle(self, kept: Reservation) -> bool:
+        """Start a nominated deployment on its node, else elsewhere; keep the nomination if neither goes.
+
+        False if the nomination can no longer be met: it is dropped and the deployment decided anew.
+        """
+        row, node, request = kept.row, kept.node, kept.request
+        self._drop(kept)
+        state = self.state
+        free = state.free_gpu[node].tolist()
+        if fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
+            usable = usable_devices(request, free) if request.devices else []
+            same = set(kept.devices).issubset(usable)
+            self._place(row, request, node, kept.devices if same else self._devices(request, node, usable))
+            if not same:
+                self._grew()
+            return True
+        if self._place_in_free(row, request, self._restricted(row)):
+            self._grew()
+            return True
+        if self.reservations.can_keep(request, node, kept.devices):
+            self._reserve(row, kept.rank, request, node, kept.devices)
+            return True
+        self._grew()
+        return False
+
+    def _restricted(self, row: int) -> bool:
+        """Whether the head's hold binds this one: the head could not evict it at once if it started."""
+        hold = self.hold
+        if hold is None:
+            return False
+        evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
+        return not (evictable and self.policy.preemption)
+
+    def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
+        if request.index in self._nothing_free:
+            return False
+        node = self._ranking.best(request)
+        if node == NOWHERE:
+            self._nothing_free.add(request.index)
+            return False
+        devices = self._free_devices(request, node, restricted)
+        if devices is None:
+            node = self._ranking.best(request, without=node)
+            devices = self._free_devices(request, node, restricted) if node != NOWHERE else None
+        if devices is None:
+            return False
+        self._place(row, request, node, devices)
+        return True
+
+    def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
+        """Devices of the node to start on; None if every choice would take from the head."""
+        usable = usable_devices(request, self.state.free_gpu[node].tolist()) if request.devices else []
+        hold = self.hold
+        if hold is None or not restricted or hold.node != node:
+            return self._devices(request, node, usable)
+        if request.devices == 1 and not request.whole:
+            ranked = self._scorer.rank_devices(request, node, usable)
+            return next(((device,) for device in ranked if hold.allows(request, (device,))), None)
+        devices = tuple(usable[: request.devices])
+        return devices if hold.allows(request, devices) else None
+
+    def _devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
+        if request.whole or len(usable) < 2:
+            return tuple(usable[: request.devices])
+        return (self._scorer.rank_devices(request, node, usable)[0],)
+
+    def _place(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+        self.state.place(node, request, devices)
+        self._tell_hold(row, request, node, devices)
+        self.placed[row] = True
+        node_id = int(self.snapshot.nodes.id[node])
+        self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices))
+
+    def _nominate_in_coming(
+        self, row: int, rank: int, request: Request, restricted: bool, kept: Reservation | None
+    ) -> bool:
+        """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
+        state = self.state
+        nodes = np.flatnonzero(state.has_coming & request.eligible)
+        if not len(nodes):
+            return False
+        cpu = state.free_cpu[nodes] + state.coming_cpu[nodes]
+        ram = state.free_ram[nodes] + state.coming_ram[nodes]
+        gpu = state.free_gpu[nodes] + state.coming_gpu[nodes]
+        fitting = nodes[fits_room(request, request.eligible[nodes], cpu, ram, gpu)].tolist()
+        if kept is not None and kept.node in fitting:
+            fitting.insert(0, kept.node)
+        for node in fitting:
+            devices = self._coming_devices(request, node)
+            if self._hold_allows(request, node, devices, restricted):
+                self._reserve(row, rank, request, node, devices)
+                return True
+        return False
+
+    def _coming_devices(self, request: Request, node: int) -> tuple[int, ...]:
+        """Devices that are or will be free: for whole ones those free by now first, for a fraction the
+        tightest."""
+        if not request.devices:
+            return ()
+        free = self.state.free_gpu[node].tolist()
+        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
+        usable = usable_devices(request, room)
+        usable.sort(key=lambda index: (room[index], -free[index], index))
+        return tuple(sorted(usable[: request.devices]))
+
+    def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
+        priority = self.queue.priority(row)
+        option = self.preemption.search(request, priority, rank)
+        if option is None:
+            return False
+        if not self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
+            option = self.preemption.search(request, priority, rank, without=option.node)
+            if option is None:
+                return False
+        self._carry_out(row, rank, request, option)
+        return True
+
+    def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
+        """The devices that the request gets once the victims are gone."""
+        if not request.devices:
+            return ()
+        node = option.node
+        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
+        free = self.state.free_gpu[node].tolist()
+        for victim in option.victims:
+            for device in victim.devices:
+                room[device] += victim.each
+        usable = usable_devices(request, room)
+        usable.sort(key=lambda index: (room[index], -free[index], index))
+        return tuple(sorted(usable[: request.devices]))
+
+    def _carry_out(self, row: int, rank: int, request: Request, option: Option) -> None:
+        """Evict and override, then start at once if only nominations stood in the way, else nominate."""
+        node, deployment_id = option.node, self.queue.deployment_id(row)
+        priority = self.queue.priority(row)
+        evicted = [victim for victim in option.victims if victim.row >= 0]
+        if evicted:
+            self.spared[deployment_id] = spared_on(
+                self.candidates, self.snapshot.now, node, priority, evicted
+            )
+        for victim in evicted:
+            self._evict(victim.row, node, deployment_id, rule_of(priority, victim.priority))
+            self.candidates.take(victim, node)
+        overridden = {victim.id for victim in option.victims if victim.row < 0}
+        for held in [held for held in self.reservations.on(node) if held.deployment_id in overridden]:
+            self._drop(held)
+        free = self.state.free_gpu[node].tolist()
+        room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
+        if not evicted and fits_node(request, *room, free):
+            usable = usable_devices(request, free) if request.devices else []
+            self._place(row, request, node, self._devices(request, node, usable))
+        else:
+            self._reserve(row, rank, request, node, self._coming_devices(request, node))
+        if overridden:
+            self._grew()
+
+    def _evict(self, victim_row: int, node: int, preemptor_id: int, rule: str) -> None:
+        table = self.snapshot.allocations
+        self.evictions.append(
+            Eviction(
+                allocation_id=int(table.id[victim_row]),
+                deployment_id=int(table.deployment_id[victim_row]),
+                node_id=int(self.snapshot.nodes.id[node]),
+                preemptor_id=preemptor_id,
+                lost_work=float(self.candidates.lost[victim_row]),
+                rule=rule,
+            )
+        )
+
+    def _reserve(self, row: int, rank: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+        self._tell_hold(row, request, node, devices)
+        self.reservations.add(
+            Reservation(
+                row=row,
+                rank=rank,
+                deployment_id=self.queue.deployment_id(row),
+                priority=self.queue.priority(row),
+                yields=self.queue.yields(row),
+                request=request,
+                node=node,
+                devices=devices,
+                claim=self.state.reserve(node, request, devices),
+            )
+        )
+
+    def _drop(self, held: Reservation) -> None:
+        self.reservations.drop(held.row)
+        if self.hold is not None and self.hold.node == held.node and self._restricted(held.row):
+            self.hold.give(held.request, held.devices)
+
+    def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
+        admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
+        if admissible.any():
+            head = self.queue.deployment_id(row), self.queue.priority(row), rank
+            candidates = self.candidates if self.policy.preemption else None
+            self.hold = hold_for(head, request, admissible, self.state, candidates, self.reservations)
+
+    def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
+        hold = self.hold
+        return hold is None or not restricted or hold.node != node or hold.allows(request, devices)
+
+    def _tell_hold(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+        if self.hold is not None and self.hold.node == node and self._restricted(row):
+            self.hold.take(request, devices)
+
+    def _grew(self) -> None:
+        """Forget what was found impossible, as capacity has come back."""
+        self.state.grew()
+        self._nothing_free.clear()
+        self._hopeless = bytearray(self.queue.kinds)

@@ -1,0 +1,238 @@
+"""A reason for everything that waits: worked out per shape, told per kind, never per deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.admission import Admission
+from hypervisor.scheduling.classes import score_classes
+from hypervisor.scheduling.feasibility import fits_room
+from hypervisor.scheduling.hold import shortfall_distance
+from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.refusal import refusal
+from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.reservations import Reservation
+from hypervisor.scheduling.snapshot import Int64
+from hypervisor.scheduling.victims import Candidate, choose_victims
+from hypervisor.scheduling.waiting import Waiting
+from hypervisor.scheduling.wording import cores, described, gpus, listed, number, ram
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortage:
+    """What is missing for a shape on its nearest node, whatever its priority."""
+
+    node: int
+    missing: Resources
+    free: Resources
+    victims: tuple[Candidate, ...]
+
+
+def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
+    """Everything that is not placed, in queue order, with its reason."""
+    queue = admission.queue
+    rows = queue.order[~admission.placed[queue.order]]
+    explainer = Explainer(admission)
+    reasons = np.empty(queue.kinds, np.object_)
+    for kind in np.unique(queue.kind[rows]).tolist():
+        reasons[kind] = explainer.of_kind(int(queue.sample[kind]))
+    told = reasons[queue.kind[rows]]
+    nominated = {held.row: held for held in admission.reservations.all()}
+    if nominated:
+        for place in np.flatnonzero(np.isin(rows, list(nominated))).tolist():
+            told[place] = explainer.of_nominated(nominated[int(rows[place])])
+    return Waiting(queue.pending.deployment_id[rows].tolist(), told.tolist())
+
+
+class Explainer:
+    """Reasons at the end of a pass. Work that depends on the shape alone is done once a shape."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._snapshot = admission.snapshot
+        self._state = admission.state
+        self._shapes: dict[int, Reason | _Shortage] = {}
+        self._class_of, self._representatives = score_classes(admission.snapshot.shapes)
+        self._nearest: dict[int, int] = {}
+        self._unreserved: tuple[Int64, Int64, Int64] | None = None
+
+    def of_kind(self, row: int) -> Reason:
+        """Why this kind, of which `row` is a member, was neither placed nor nominated."""
+        queue = self._admission.queue
+        request = self._admission.request(queue.shape(row))
+        found = self._shapes.get(request.index)
+        if found is None:
+            found = self._shapes[request.index] = self._of_shape(request)
+        if isinstance(found, Reason):
+            return found
+        return self._short(request, found, queue.priority(row))
+
+    def of_nominated(self, held: Reservation) -> Reason:
+        """It has a place, and waits for those who leave it."""
+        name = self._snapshot.nodes.name[held.node]
+        leaving = self._leaving(held.node)
+        count = f"{leaving} deployment" + ("" if leaving == 1 else "s")
+        claim = held.claim
+        return Reason(
+            ReasonCode.WAITING_FOR_VICTIMS,
+            f"has its place on {name} and starts there as soon as {count} there have stopped",
+            shortfall=Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu)),
+            nearest_node=name,
+            remedy="nothing to do: it starts by itself",
+        )
+
+    def _leaving(self, node: int) -> int:
+        table = self._snapshot.allocations
+        leaving = int(np.count_nonzero(table.releasing & (table.node == node)))
+        node_id = int(self._snapshot.nodes.id[node])
+        return leaving + sum(eviction.node_id == node_id for eviction in self._admission.evictions)
+
+    def _of_shape(self, request: Request) -> Reason | _Shortage:
+        never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape)
+        if never is not None:
+            return never
+        if not request.eligible.any():
+            return Reason(
+                ReasonCode.NO_SCHEDULABLE_NODE,
+                "every node that it may use is cordoned, draining or unreachable",
+                request.shape.resources,
+                remedy="make a node schedulable again",
+            )
+        kept = self._kept_for_another(request)
+        return kept if kept is not None else self._shortage(request)
+
+    def _kept_for_another(self, request: Request) -> Reason | None:
+        """Where it would fit if nothing were reserved or held there."""
+        cpu, ram_room, gpu = self._without_reservations()
+        nodes = np.flatnonzero(fits_room(request, request.eligible, cpu, ram_room, gpu))
+        if not len(nodes):
+            return None
+        node = int(nodes[0])
+        name = self._snapshot.nodes.name[node]
+        owners = [held.deployment_id for held in self._admission.reservations.on(node)]
+        hold = self._admission.hold
+        if hold is not None and hold.node == node:
+            owners.append(hold.deployment_id)
+        shown = listed([str(owner) for owner in sorted(set(owners))[:_MOST_NAMED]])
+        return Reason(
+            ReasonCode.RESERVED_FOR_ANOTHER,
+            f"{name} has room for it, but keeps it for deployment {shown}, which ranks higher",
+            nearest_node=name,
+            remedy=f"wait until deployment {shown} has started, or raise the priority above its",
+        )
+
+    def _without_reservations(self) -> tuple[Int64, Int64, Int64]:
+        if self._unreserved is None:
+            state = self._state
+            cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
+            for held in self._admission.reservations.all():
+                cpu[held.node] += held.claim.free_cpu
+                ram_room[held.node] += held.claim.free_ram
+                gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)
+            self._unreserved = cpu, ram_room, gpu
+        return self._unreserved
+
+    def _shortage(self, request: Request) -> _Shortage:
+        state, node = self._state, self._nearest_node(request)
+        free_gpu = int(state.full[node]) * MILLI if request.whole else max(0, int(state.widest[node]))
+        free = Resources(max(0, int(state.free_cpu[node])), max(0, int(state.free_ram[node])), free_gpu)
+        room = (int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist())
+        evictable = self._admission.candidates.evictable
+        running = [item for item in self._admission.candidates.on(node) if evictable[item.row]]
+        victims = choose_victims(request, *room, running) if self._admission.policy.preemption else None
+        return _Shortage(node, request.shape.resources.shortfall(free), free, tuple(victims or ()))
+
+    def _nearest_node(self, request: Request) -> int:
+        """The eligible node with the least missing; shapes that share a score class share it."""
+        if len(self._representatives) == len(self._snapshot.shapes):
+            return self._least_distant(request)
+        number = self._class_of[request.index]
+        if number not in self._nearest:
+            self._nearest[number] = self._least_distant(request)
+        return self._nearest[number]
+
+    def _least_distant(self, request: Request) -> int:
+        state = self._state
+        room = state.full if request.whole else state.widest
+        distance = shortfall_distance(request, state.free_cpu, state.free_ram, room)
+        return int(np.where(request.eligible, distance, np.inf).argmin())
+
+    def _short(self, request: Request, shortage: _Shortage, priority: int) -> Reason:
+        name = self._snapshot.nodes.name[shortage.node]
+        code = self._code(request)
+        sentence = f"needs {described(request.shape.resources)}; the nearest node {name} has "
+        sentence += listed(_gaps(shortage))
+        ahead = self._not_lower(shortage.node, priority)
+        if code is ReasonCode.FRAGMENTED:
+            sentence += "; the free capacity of all nodes together would do, but no single node has it"
+        elif ahead:
+            sentence += (
+                f"; {ahead} of the same or a higher priority run" + ("s" if ahead == 1 else "") + " there"
+            )
+        return Reason(code, sentence, shortage.missing, name, self._remedy(request, shortage, priority, name))
+
+    def _code(self, request: Request) -> ReasonCode:
+        """The scarcest resource whose free total does not suffice, else fragmentation."""
+        state, eligible = self._state, request.eligible
+        if int(np.maximum(state.free_gpu, 0).sum(axis=1)[eligible].sum()) < request.shape.gpu_milli:
+            return ReasonCode.INSUFFICIENT_GPU
+        if int(np.maximum(state.free_ram, 0)[eligible].sum()) < request.ram:
+            return ReasonCode.INSUFFICIENT_RAM
+        if int(np.maximum(state.free_cpu, 0)[eligible].sum()) < request.cpu:
+            return ReasonCode.INSUFFICIENT_CPU
+        return ReasonCode.FRAGMENTED
+
+    def _not_lower(self, node: int, priority: int) -> int:
+        return sum(item.priority >= priority for item in self._admission.candidates.on(node))
+
+    def _remedy(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
+        options = [f"free {described(shortage.missing)} on {name}"]
+        if _fits_when_lowered(shortage):
+            options.append(f"lower the request to {_lowered(request, shortage)}")
+        level = max((victim.priority for victim in shortage.victims), default=-1)
+        if level >= priority and level < 1000:
+            table = self._snapshot.allocations
+            ids = sorted({int(table.deployment_id[victim.row]) for victim in shortage.victims})
+            who = f"{len(ids)} deployments" if len(ids) > _MOST_NAMED else listed([str(i) for i in ids])
+            options.append(f"raise the priority above {level}: evicting {who} would be enough")
+        return ", or ".join(options)
+
+
+def _gaps(shortage: _Shortage) -> list[str]:
+    """Per short resource what is free and what is missing."""
+    free, missing = shortage.free, shortage.missing
+    gaps = []
+    if missing.gpu_milli:
+        gaps.append(f"{gpus(free.gpu_milli)} free ({number(missing.gpu_milli / WHOLE_GPU)} short)")
+    if missing.ram_mib:
+        gaps.append(f"{ram(free.ram_mib)} free ({number(missing.ram_mib / 1024)} short)")
+    if missing.cpu_milli:
+        gaps.append(f"{cores(free.cpu_milli)} free ({number(missing.cpu_milli / MILLI)} short)")
+    return gaps
+
+
+def _fits_when_lowered(shortage: _Shortage) -> bool:
+    """Whether something of every short resource is left to ask for."""
+    free, missing = shortage.free, shortage.missing
+    return not (
+        (missing.gpu_milli and not free.gpu_milli)
+        or (missing.ram_mib and not free.ram_mib)
+        or (missing.cpu_milli and not free.cpu_milli)
+    )
+
+
+def _lowered(request: Request, shortage: _Shortage) -> str:
+    free, missing = shortage.free, shortage.missing
+    return described(
+        Resources(
+            free.cpu_milli if missing.cpu_milli else 0,
+            free.ram_mib if missing.ram_mib else 0,
+            free.gpu_milli if missing.gpu_milli else 0,
+        )
+    )

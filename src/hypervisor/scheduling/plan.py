@@ -1,0 +1,36 @@
+"""The decision: one pass over the queue, pure and deterministic."""
+
+from __future__ import annotations
+
+from hypervisor.scheduling.admission import Admission
+from hypervisor.scheduling.explain import explain_waiting
+from hypervisor.scheduling.ordering import queue_order
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.queue import Queue
+from hypervisor.scheduling.snapshot import Snapshot
+
+
+def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
+    """Decide what starts now, what must yield for whom, and why the rest waits.
+
+    1. Nominations of earlier passes claim their capacity.
+    2. Deployments are taken in queue order: priority, age, id.
+    3. One that fits in what is free is placed on the node with the best score.
+    4. One that fits as soon as releasing work is gone is nominated there; nobody is evicted for it.
+    5. One that fits after evicting lower ones is nominated together with the evictions.
+    6. The first that none of this helps, although some node is large enough, holds its nearest node.
+    7. Everything that was not placed gets a reason.
+
+    The same snapshot and policy give the same plan, whatever the order of the rows of its tables.
+    """
+    admission = Admission(snapshot, policy or Policy(), Queue(snapshot, queue_order(snapshot.pending)))
+    admission.claim_nominations()
+    admission.work_through_queue()
+    return Plan(
+        placements=tuple(admission.placements),
+        evictions=tuple(admission.evictions),
+        nominations=admission.nominations(),
+        unplaced=explain_waiting(admission),
+        spared=admission.spared,
+    )

@@ -1,0 +1,230 @@
+"""The node on which a deployment can be admitted by evicting lower ones, at the least cost.
+
+Node order: lowest highest-victim priority, then least lost work, then lowest sum of priorities, then fewest
+victims, then latest start, then node id (kube-scheduler's order with lost work put second).
+
+Working out the victims of a node is a loop over its allocations, so it is done for few nodes: every node
+has a lower bound of its first two keys, computed for all nodes at once, and only nodes whose bound is the
+lowest are worked out. Since capacity only shrinks within a pass, what was known of a node stays a lower
+bound after the node has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.feasibility import fits_room
+from hypervisor.scheduling.potential import Candidates
+from hypervisor.scheduling.ranking import NOWHERE
+from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.reservations import Reservations
+from hypervisor.scheduling.snapshot import Bool, Float64, Int64
+from hypervisor.scheduling.victims import Candidate, Cost, choose_victims, cost
+from hypervisor.scheduling.working import WorkingState
+
+_NONE = np.iinfo(np.int64).max
+_ROUNDING = 1.0 - 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A node with the victims that a request needs there."""
+
+    node: int
+    victims: tuple[Candidate, ...]
+    cost: Cost
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """What is known of every node for one shape and priority; `exact` where it is not just a bound."""
+
+    level: Int64
+    keys: Float64
+    exact: Bool
+    options: dict[int, Option]
+    seen: int
+    generation: int
+
+
+class Preemption:
+    """Searches victims; holds its bounds per (shape, priority) for the length of a pass."""
+
+    def __init__(
+        self, state: WorkingState, candidates: Candidates, reservations: Reservations, enabled: bool
+    ) -> None:
+        self._state = state
+        self._candidates = candidates
+        self._reservations = reservations
+        self._enabled = enabled
+        self._bounds: dict[tuple[int, int], _Bounds] = {}
+
+    def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
+        """The best node for a deployment of this priority and rank, or None if no node would do.
+
+        Nominations that rank lower may be overridden; they count as victims without lost work.
+        """
+        options = self._overriding(request, priority, rank, without)
+        if self._enabled:
+            evicting = self._evicting(request, priority, without)
+            if evicting is not None:
+                options.append(evicting)
+        return min(options, key=lambda option: (option.cost, option.node), default=None)
+
+    def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[Option]:
+        """Options on nodes with lower-ranked nominations, which change too often for bounds."""
+        found = []
+        for node in sorted(self._reservations.nodes()):
+            if node == without or not request.eligible[node]:
+                continue
+            lower = [held.as_candidate() for held in self._reservations.on(node) if held.rank > rank]
+            option = self._work_out(request, priority, node, lower) if lower else None
+            if option is not None:
+                found.append(option)
+        return found
+
+    def _evicting(self, request: Request, priority: int, without: int) -> Option | None:
+        bounds = self._up_to_date(request, priority)
+        level = bounds.level
+        if without != NOWHERE:
+            level = level.copy()
+            level[without] = _NONE
+        while len(level) and (lowest := level.min()) != _NONE:
+            nodes = np.flatnonzero(level == lowest)
+            lost = bounds.keys[0, nodes]
+            nodes = nodes[lost == lost.min()]
+            unknown = nodes[~bounds.exact[nodes]]
+            if not len(unknown):
+                return bounds.options[_least(bounds.keys, nodes)]
+            for node in unknown.tolist():
+                self._make_exact(bounds, request, priority, node)
+                level[node] = bounds.level[node]
+        return None
+
+    def _up_to_date(self, request: Request, priority: int) -> _Bounds:
+        key = (request.index, priority)
+        bounds = self._bounds.get(key)
+        touched = self._state.touched
+        if bounds is None or bounds.generation != self._state.generation:
+            bounds = self._bounds[key] = self._fresh(request, priority)
+        elif bounds.seen < len(touched):
+            bounds.exact[touched[bounds.seen :]] = False
+        bounds.seen = len(touched)
+        return bounds
+
+    def _make_exact(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
+        option = self._work_out(request, priority, node, [])
+        bounds.exact[node] = True
+        if option is None:
+            bounds.level[node] = _NONE
+        else:
+            bounds.options[node] = option
+            bounds.level[node] = option.cost[0]
+            bounds.keys[:, node] = option.cost[1:]
+
+    def _work_out(
+        self, request: Request, priority: int, node: int, lower_ranked: list[Candidate]
+    ) -> Option | None:
+        state, evictable = self._state, self._candidates.evictable
+        yielding = list(lower_ranked)
+        if self._enabled:
+            yielding += [
+                candidate
+                for candidate in self._candidates.on(node)
+                if candidate.priority < priority and evictable[candidate.row]
+            ]
+        if lower_ranked:
+            yielding.sort(key=lambda candidate: candidate.importance)
+        victims = choose_victims(
+            request,
+            int(state.free_cpu[node] + state.coming_cpu[node]),
+            int(state.free_ram[node] + state.coming_ram[node]),
+            (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
+            yielding,
+        )
+        return None if victims is None else Option(node, tuple(victims), cost(victims))
+
+    def _fresh(self, request: Request, priority: int) -> _Bounds:
+        count = len(self._state.nodes)
+        level = self._lowest_levels(request, priority)
+        keys = np.zeros((4, count))
+        possible = level != _NONE
+        if possible.any():
+            keys[0] = np.where(possible, self._least_lost_work(request, priority, level), 0.0)
+        return _Bounds(level, keys, np.zeros(count, np.bool_), {}, 0, self._state.generation)
+
+    def _lowest_levels(self, request: Request, priority: int) -> Int64:
+        """Per node the lowest priority such that evicting everything up to it makes the request fit.
+
+        A binary search over the priorities that occur, for all nodes at once.
+        """
+        table = self._candidates.table
+        below = self._candidates.below(priority)
+        possible = self._fits_with(request, self._candidates.sums(priority))
+        below &= possible[table.node]
+        priorities = np.unique(table.priority[below]).astype(np.int64)
+        if not len(priorities):
+            return np.full(len(possible), _NONE)
+        low = np.zeros(len(possible), np.int64)
+        high = np.full(len(possible), len(priorities) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            chosen = below & (table.priority <= priorities[middle][table.node])
+            fits = self._fits_with(request, self._state.sums(table, chosen))
+            high = np.where(fits, middle, high)
+            low = np.where(fits, low, np.minimum(middle + 1, high))
+        return np.where(possible, priorities[high], _NONE)
+
+    def _fits_with(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
+        state = self._state
+        cpu, ram, gpu = freed
+        return fits_room(
+            request,
+            request.eligible,
+            state.free_cpu + state.coming_cpu + cpu,
+            state.free_ram + state.coming_ram + ram,
+            state.free_gpu + state.coming_gpu + gpu,
+        )
+
+    def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
+        """A lower bound of the work lost per node: someone at the highest level must go, and enough devices
+        must be cleared, each of which costs at least its share of those who use it."""
+        table, lost = self._candidates.table, self._candidates.lost
+        below = self._candidates.below(priority)
+        at_level = np.flatnonzero(below & (table.priority == level[table.node]))
+        bound = np.full(len(level), np.inf)
+        np.minimum.at(bound, table.node[at_level], lost[at_level])
+        bound[np.isinf(bound)] = 0.0
+        if request.whole:
+            bound = np.maximum(bound, self._clearing_devices(request, below, level))
+        return bound * _ROUNDING
+
+    def _clearing_devices(self, request: Request, below: Bool, level: Int64) -> Float64:
+        state, table = self._state, self._candidates.table
+        chosen = below & (table.priority <= level[table.node])
+        row, device = state.claims
+        picked = chosen[row]
+        row, device = row[picked], device[picked]
+        share = self._candidates.lost[row] / np.bitwise_count(table.gpu_mask[row])
+        flat = table.node[row].astype(np.int64) * state.width + device
+        price = np.bincount(flat, share, level.size * state.width).reshape(level.size, state.width)
+        _, _, freed = state.sums(table, chosen)
+        room = state.free_gpu + state.coming_gpu
+        price[room + freed != WHOLE_GPU] = np.inf
+        price[room == WHOLE_GPU] = 0.0
+        price.sort(axis=1)
+        total = price[:, : request.devices].sum(axis=1)
+        return np.where(np.isfinite(total), total, 0.0)
+
+
+def _least(keys: Float64, nodes: Int64) -> int:
+    """The node with the least keys in lexicographic order; ties go to the lower id."""
+    for column in keys[1:]:
+        if len(nodes) == 1:
+            break
+        values = column[nodes]
+        nodes = nodes[values == values.min()]
+    return int(nodes[0])

@@ -1,0 +1,21 @@
+"""The scorer that a policy names."""
+
+from __future__ import annotations
+
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.requests import Eligibility
+from hypervisor.scheduling.scoring.base import Scorer
+from hypervisor.scheduling.scoring.fgd import FgdScorer
+from hypervisor.scheduling.scoring.leftover import BestFitScorer, SpreadScorer
+from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.snapshot import Snapshot
+from hypervisor.scheduling.working import WorkingState
+
+
+def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibility: Eligibility) -> Scorer:
+    """A new score is one file beside this one, one literal in `PlacementScore`, one line here."""
+    if policy.placement == "bestfit":
+        return BestFitScorer(state)
+    if policy.placement == "spread":
+        return SpreadScorer(state)
+    return FgdScorer(state, typical_requests(snapshot, policy), eligibility)

@@ -1,0 +1,47 @@
+"""Amounts in the units that people use: cores, GB, GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypervisor.kernel.resources import Resources
+
+
+def number(amount: float) -> str:
+    """At most three decimals, none where it is whole."""
+    return f"{round(amount, 3):g}" if abs(amount) < 1e6 else f"{amount:.0f}"
+
+
+def gpus(milli: int) -> str:
+    return f"{number(milli / 1000)} GPU" + ("" if milli <= 1000 else "s")
+
+
+def cores(milli: int) -> str:
+    return f"{number(milli / 1000)} CPU core" + ("" if milli == 1000 else "s")
+
+
+def ram(mib: int) -> str:
+    return f"{number(mib / 1024)} GB RAM"
+
+
+def amounts(resources: Resources) -> list[str]:
+    """Each amount that is not zero, GPUs first: the order in which things are scarce."""
+    parts = []
+    if resources.gpu_milli:
+        parts.append(gpus(resources.gpu_milli))
+    if resources.ram_mib:
+        parts.append(ram(resources.ram_mib))
+    if resources.cpu_milli:
+        parts.append(cores(resources.cpu_milli))
+    return parts
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """ "a", "a and b", "a, b and c"."""
+    if len(parts) <= 1:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+def described(resources: Resources) -> str:
+    return listed(amounts(resources)) or "nothing"
