@@ -1,0 +1,103 @@
+"""How the end of an attempt is judged."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
+from hypervisor.lifecycle.conclude import (
+    BACKOFF_FIRST,
+    BACKOFF_LONGEST,
+    Ending,
+    StopReason,
+    backoff,
+    conclude,
+)
+from hypervisor.lifecycle.states import State
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def exited(code: int | None, *, at: datetime = NOW, oom: bool = False) -> Observation:
+    return Observation(ObservedState.EXITED, exit_code=code, finished_at=at, oom_killed=oom)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "outcome"), [(0, State.SUCCEEDED, "succeeded"), (3, State.FAILED, "failed")]
+)
+def test_an_exit_code_decides(code, state, outcome):
+    conclusion = conclude(Ending(exited(code)), 0.5)
+    assert (conclusion.state, conclusion.outcome) == (state, outcome)
+
+
+def test_the_sentence_of_a_failure_names_what_happened():
+    assert "code 3" in conclude(Ending(exited(3)), 0).sentence
+    assert "signal 11" in conclude(Ending(exited(139)), 0).sentence
+    assert "512 MiB" in conclude(Ending(exited(137, oom=True), ram_limit_mib=512), 0).sentence
+    assert "no such image" in conclude(Ending(None, launch_error="no such image"), 0).sentence
+    assert conclude(Ending(ABSENT), 0).outcome == "lost"
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        (StopReason.PREEMPTED, State.QUEUED),
+        (StopReason.DRAINED, State.QUEUED),
+        (StopReason.STOPPED, State.STOPPED),
+        (StopReason.CANCELLED, State.CANCELLED),
+        (StopReason.DELETED, State.STOPPED),
+        (StopReason.MAX_RUNTIME, State.FAILED),
+    ],
+)
+@pytest.mark.parametrize("code", [0, 1, 137, 143, None])
+def test_an_exit_inside_grace_counts_as_the_stop(reason, state, code):
+    ending = Ending(exited(code), stop_reason=reason, stop_requested_at=NOW - timedelta(seconds=1))
+    assert conclude(ending, 0.5).state is state
+
+
+def test_an_exit_before_the_stop_counts_as_its_own():
+    asked = NOW + timedelta(seconds=1)
+    ending = Ending(exited(0), stop_reason=StopReason.PREEMPTED, stop_requested_at=asked)
+    assert conclude(ending, 0.5).state is State.SUCCEEDED
+
+
+def test_retries_are_used_up_and_then_it_fails_with_the_last_reason():
+    retrying = conclude(Ending(exited(1), restart_policy="on-failure", max_retries=2, retries_used=1), 0.5)
+    assert (retrying.state, retrying.retries_used) == (State.QUEUED, 2)
+    assert retrying.delay >= BACKOFF_FIRST
+    last = conclude(Ending(exited(1), restart_policy="on-failure", max_retries=2, retries_used=2), 0.5)
+    assert last.state is State.FAILED
+    assert "code 1" in last.sentence
+    assert "2 retries" in last.sentence
+
+
+def test_a_long_healthy_run_forgets_earlier_retries():
+    ending = Ending(
+        exited(1),
+        started_at=NOW - timedelta(hours=1),
+        restart_policy="on-failure",
+        max_retries=3,
+        retries_used=3,
+    )
+    assert conclude(ending, 0).retries_used == 1
+
+
+def test_what_the_engine_refuses_for_good_is_not_retried():
+    refused = Ending(None, launch_error="bad image", restart_policy="always", max_retries=5)
+    assert conclude(refused, 0).state is State.FAILED
+    passing = Ending(
+        None, launch_error="engine busy", launch_retryable=True, restart_policy="always", max_retries=5
+    )
+    assert conclude(passing, 0).state is State.QUEUED
+
+
+def test_only_always_restarts_a_success():
+    assert conclude(Ending(exited(0), restart_policy="always", max_retries=1), 0).state is State.QUEUED
+    assert conclude(Ending(exited(0), restart_policy="on-failure", max_retries=1), 0).state is State.SUCCEEDED
+
+
+@given(retry=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
+def test_the_back_off_stays_between_ten_seconds_and_five_minutes(retry, jitter):
+    assert BACKOFF_FIRST <= backoff(retry, jitter) <= BACKOFF_LONGEST

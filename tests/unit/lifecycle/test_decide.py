@@ -1,0 +1,61 @@
+"""The next step for an attempt, for each thing an engine may say."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
+from hypervisor.lifecycle.decide import (
+    Desired,
+    Expire,
+    Finish,
+    Launch,
+    Leave,
+    MarkRunning,
+    RequestStop,
+    decide,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CREATED = Observation(ObservedState.CREATED)
+RUNNING = Observation(ObservedState.RUNNING)
+EXITED = Observation(ObservedState.EXITED, exit_code=0)
+
+ASSIGNED = Desired()
+STARTED = Desired(started_at=NOW)
+TO_STOP = Desired(started_at=NOW, stop_requested_at=NOW, grace_seconds=7)
+TO_STOP_EARLY = Desired(stop_requested_at=NOW, grace_seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "action"),
+    [
+        (ASSIGNED, ABSENT, Launch()),
+        (ASSIGNED, CREATED, Launch()),
+        (ASSIGNED, RUNNING, MarkRunning()),
+        (ASSIGNED, EXITED, Finish()),
+        (STARTED, RUNNING, Leave()),
+        (STARTED, EXITED, Finish()),
+        (STARTED, ABSENT, Finish()),
+        (TO_STOP, RUNNING, RequestStop(7)),
+        (TO_STOP, EXITED, Finish()),
+        (TO_STOP, ABSENT, Finish()),
+        (TO_STOP_EARLY, ABSENT, Finish()),
+        (TO_STOP_EARLY, CREATED, RequestStop(7)),
+        (TO_STOP_EARLY, RUNNING, RequestStop(7)),
+    ],
+)
+def test_each_combination_has_its_step(desired, observed, action):
+    assert decide(desired, observed, NOW) == action
+
+
+@pytest.mark.parametrize("desired", [ASSIGNED, STARTED, TO_STOP, TO_STOP_EARLY])
+def test_what_cannot_be_seen_is_left_alone(desired):
+    assert decide(desired, None, NOW) == Leave()
+
+
+def test_max_runtime_is_a_time_to_look_again_and_then_an_end():
+    desired = Desired(started_at=NOW, max_runtime_seconds=60)
+    deadline = NOW + timedelta(seconds=60)
+    assert decide(desired, RUNNING, NOW) == Leave(until=deadline)
+    assert decide(desired, RUNNING, deadline) == Expire()
