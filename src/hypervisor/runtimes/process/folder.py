@@ -83,15 +83,15 @@ class Folder:
         """None if nothing (readable) was written."""
         try:
             data = json.loads((self.path / "launch").read_text())
-        except (OSError, ValueError):
+            ports = {int(port): int(host_port) for port, host_port in data["ports"]}
+            return Launch(datetime.fromisoformat(data["started_at"]), ports)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        ports = {int(port): int(host_port) for port, host_port in data["ports"]}
-        return Launch(datetime.fromisoformat(data["started_at"]), ports)
 
     def state(self) -> State | None:
         """None if nobody has claimed the instance."""
         try:
-            lines = self._state.read_text().splitlines()
+            lines = self._state.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return None
         identity, exit_code, swept_at = _parse_claim(lines[0] if lines else ""), None, None

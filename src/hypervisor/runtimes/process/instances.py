@@ -8,11 +8,13 @@ import os
 from collections.abc import Collection
 from dataclasses import replace
 
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.process.folder import Folder, Launch, State, StateDir
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
 from hypervisor.runtimes.process.proc import Identity, reap, reap_pid
+from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.stopping import Stopper
 from hypervisor.runtimes.process.sweeper import Sweeper
 from hypervisor.runtimes.process.tracked import KILLED, TERMINATED, Tracked
@@ -22,13 +24,14 @@ from hypervisor.runtimes.protocol import Observation
 class Instances:
     """Memory in front of the state folder. Synchronous, so that no two tasks of the loop ever interleave."""
 
-    def __init__(self, state: StateDir, hints: ChangeHints, stopper: Stopper, limits: LogLimits) -> None:
+    def __init__(self, state: StateDir, hints: ChangeHints, clock: Clock, limits: LogLimits) -> None:
         self._state = state
         self._hints = hints
-        self._stopper = stopper
         self._limits = limits
         self._known: dict[str, Tracked] = {}
-        self._sweeper = Sweeper(self._conclude, self._live_sessions)
+        scanner = Scanner(self._live_sessions)
+        self._stopper = Stopper(clock, scanner)
+        self._sweeper = Sweeper(self._conclude, scanner)
 
     def adopt_all(self) -> None:
         for name in self._state.names():
@@ -87,6 +90,7 @@ class Instances:
             self._supervisor_ended(tracked)
 
     async def close(self) -> None:
+        await self._stopper.close()
         await self._sweeper.close()
         for tracked in self._known.values():
             self._release(tracked)

@@ -25,16 +25,18 @@ FOLLOW_INTERVAL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """How many bytes a file may hold, and how many files there are (the current one included)."""
+    """How many bytes a file holds on average, and how many files there are (the current one included, at
+    least 2). Their product bounds what one instance keeps on disk.
+    """
 
     max_bytes: int = 10_000_000
     files: int = 3
 
 
 class RotatingLog:
-    """`log`, `log.1`, ... in `folder`, newest first, each of at most `max_bytes` (the current one may be over
-    until the next `rotate`). Positions count all bytes ever written since this object was made, so that a
-    reader keeps its place across rotations. Safe to use from several threads.
+    """`log`, `log.1`, ... in `folder`, newest first. The rotated ones together hold at most `max_bytes` each;
+    the current one is cut at every `rotate`. Positions count all bytes written since this object was made, so
+    that a reader keeps its place across rotations. Safe to use from several threads.
     """
 
     def __init__(self, folder: Path, limits: LogLimits) -> None:
@@ -45,7 +47,8 @@ class RotatingLog:
         self._lock = threading.Lock()
 
     def is_too_large(self) -> bool:
-        return _size(self._path(0)) > self._max_bytes
+        # Early enough that what is written until the next look still fits.
+        return _size(self._path(0)) > self._max_bytes * 3 // 4
 
     def rotate(self) -> None:
         """Make room if the current file is too large. A full disk is no reason to stop: it is tried again."""
@@ -111,17 +114,29 @@ class RotatingLog:
         return segments[::-1]
 
     def _rotate(self) -> None:
+        """Copy, then cut. What is kept is always the newest output without a gap in between."""
+        room = (self._files - 1) * self._max_bytes
         current, draft = self._path(0), self._folder / ".log.copy"
         with current.open("r+b") as source, draft.open("wb") as target:
-            copied = max(0, _size(current) - self._max_bytes)
-            while sent := os.sendfile(target.fileno(), source.fileno(), copied, CHUNK):
-                copied += sent
-            for index in range(self._files - 1, 1, -1):
-                if self._path(index - 1).exists():
-                    self._path(index - 1).replace(self._path(index))
+            position = begin = max(0, _size(current) - room)
+            while sent := os.sendfile(target.fileno(), source.fileno(), position, CHUNK):
+                position += sent
+            self._shift(room - (position - begin))
             draft.replace(self._path(1))
             source.truncate(0)
-        self._rotated_out += copied
+        self._rotated_out += position
+
+    def _shift(self, room: int) -> None:
+        """Move each rotated file one on, newest first; those that do not fit into `room` bytes go."""
+        sizes = [_size(self._path(index)) for index in range(1, self._files)]
+        kept = 0
+        while kept < len(sizes) - 1 and sum(sizes[: kept + 1]) <= room:
+            kept += 1
+        for index in range(kept + 1, self._files):
+            self._path(index).unlink(missing_ok=True)
+        for index in range(kept, 0, -1):
+            if sizes[index - 1]:
+                self._path(index).replace(self._path(index + 1))
 
     def _path(self, index: int) -> Path:
         return self._folder / (f"{LOG}.{index}" if index else LOG)

@@ -96,8 +96,10 @@ class ProcessTable:
         for process in self._by_pid.values():
             self._sessions[process.session].append(process)
             self._children[process.parent].append(process)
-        self._marks: dict[int, str] = {}
-        self._settled = settled
+        self._marked: dict[str, list[Process]] = defaultdict(list)
+        for process in self._by_pid.values():
+            if process.session not in settled:
+                self._marked[_read_mark(process.pid)].append(process)
 
     @classmethod
     def scan(cls, settled: Container[int] = ()) -> ProcessTable:
@@ -110,10 +112,8 @@ class ProcessTable:
         """
         if identity.boot_id != boot_id():
             return []
-        found = {process.pid: process for process in self._session(identity)}
-        for process in self._by_pid.values():
-            if process.start_ticks >= identity.start_ticks and self._mark(process) == instance:
-                found[process.pid] = process
+        marked = (one for one in self._marked[instance] if one.start_ticks >= identity.start_ticks)
+        found = {process.pid: process for process in (*self._session(instance, identity), *marked)}
         queue = list(found.values())
         while queue:
             for child in self._children[queue.pop().pid]:
@@ -122,18 +122,12 @@ class ProcessTable:
                     queue.append(child)
         return list(found.values())
 
-    def _session(self, identity: Identity) -> list[Process]:
-        leader = self._by_pid.get(identity.pid)
-        if leader is not None and leader.start_ticks != identity.start_ticks:
+    def _session(self, instance: str, identity: Identity) -> list[Process]:
+        leader = read_stat(identity.pid)
+        if leader is not None and not leader.is_dead and not identity.is_alive(instance):
+            # The kernel frees a session's number only with its last process: this is a stranger's session.
             return []
         return [one for one in self._sessions[identity.pid] if one.start_ticks >= identity.start_ticks]
-
-    def _mark(self, process: Process) -> str:
-        if process.session in self._settled:
-            return ""
-        if process.pid not in self._marks:
-            self._marks[process.pid] = _read_mark(process.pid)
-        return self._marks[process.pid]
 
 
 def read_stat(pid: int) -> Process | None:

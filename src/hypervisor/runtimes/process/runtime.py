@@ -18,7 +18,6 @@ from hypervisor.runtimes.process.folder import Launch, StateDir
 from hypervisor.runtimes.process.instances import Instances
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.proc import read_stat
-from hypervisor.runtimes.process.stopping import Stopper
 from hypervisor.runtimes.process.tracked import Tracked
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -57,8 +56,7 @@ class ProcessRuntime:
         self._interval = housekeeping_interval
         self._state = StateDir(state_dir, install)
         self._hints = ChangeHints()
-        self._stopper = Stopper(clock)
-        self._instances = Instances(self._state, self._hints, self._stopper, log_limits)
+        self._instances = Instances(self._state, self._hints, clock, log_limits)
         self._housekeeper: asyncio.Task[None] | None = None
 
     async def probe(self) -> RuntimeInfo:
@@ -134,7 +132,6 @@ class ProcessRuntime:
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
-        await self._stopper.close()
         await self._instances.close()
         self._hints.close()
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.process.folder import StopOrder
-from hypervisor.runtimes.process.proc import Identity, Process, ProcessTable
+from hypervisor.runtimes.process.proc import Identity, Process
+from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.sweeper import send_all
 from hypervisor.runtimes.process.tracked import Tracked
 
@@ -22,8 +23,9 @@ SUPERVISOR_TIME = 0.5
 class Stopper:
     """Carries out stop orders and keeps them on disk, where the next server finds them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, scanner: Scanner) -> None:
         self._clock = clock
+        self._scanner = scanner
         self._tasks: set[asyncio.Task[None]] = set()
 
     def record(self, tracked: Tracked, grace: float) -> bool:
@@ -44,7 +46,7 @@ class Stopper:
         if not order.sent:
             _signal_group(tracked, supervisor, signal.SIGTERM)
             _write(tracked, replace(order, sent=True))
-            self._spawn(_terminate_others(tracked.name, supervisor))
+            self._spawn(self._terminate_others(tracked.name, supervisor))
         if tracked.timer is not None:
             tracked.timer.cancel()
         left = order.remaining(self._clock.now().timestamp())
@@ -57,41 +59,38 @@ class Stopper:
 
     def _deadline(self, tracked: Tracked) -> None:
         if tracked.final is None and not tracked.supervisor_gone.is_set():
-            self._spawn(_kill(tracked))
+            self._spawn(self._kill(tracked))
+
+    async def _kill(self, tracked: Tracked) -> None:
+        """The workload first, so that its supervisor can still write the exit code; then the supervisor."""
+        identity = tracked.identity
+        if identity is None or tracked.stop is None:
+            return
+        _write(tracked, replace(tracked.stop, killed=True))
+        members = await self._members(tracked.name, identity)
+        send_all((one for one in members if one.pid != identity.pid), signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUPERVISOR_TIME):
+                await tracked.supervisor_gone.wait()
+        # The kernel kills a group in one step: what was forked meanwhile goes with the supervisor.
+        if not tracked.supervisor_gone.is_set():
+            _signal_group(tracked, identity, signal.SIGKILL)
+
+    async def _terminate_others(self, instance: str, supervisor: Identity) -> None:
+        """What has made a process group or session of its own did not hear the signal to the group."""
+        members = await self._members(instance, supervisor)
+        send_all((one for one in members if one.group != supervisor.pid), signal.SIGTERM)
+
+    async def _members(self, instance: str, identity: Identity) -> list[Process]:
+        try:
+            return (await self._scanner.table()).members(instance, identity)
+        except OSError:
+            return []
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _kill(tracked: Tracked) -> None:
-    """The workload first, so that its supervisor can still write the exit code; then the supervisor."""
-    identity = tracked.identity
-    if identity is None or tracked.stop is None:
-        return
-    _write(tracked, replace(tracked.stop, killed=True))
-    members = await asyncio.to_thread(_members, tracked.name, identity)
-    send_all((one for one in members if one.pid != identity.pid), signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SUPERVISOR_TIME):
-            await tracked.supervisor_gone.wait()
-    # The kernel kills a group in one step: what was forked meanwhile goes with the supervisor.
-    if not tracked.supervisor_gone.is_set():
-        _signal_group(tracked, identity, signal.SIGKILL)
-
-
-async def _terminate_others(instance: str, supervisor: Identity) -> None:
-    """What has made a process group or session of its own did not hear the signal to the group."""
-    members = await asyncio.to_thread(_members, instance, supervisor)
-    send_all((one for one in members if one.group != supervisor.pid), signal.SIGTERM)
-
-
-def _members(instance: str, identity: Identity) -> list[Process]:
-    try:
-        return ProcessTable.scan().members(instance, identity)
-    except OSError:
-        return []
 
 
 def _signal_group(tracked: Tracked, supervisor: Identity, signum: int) -> None:

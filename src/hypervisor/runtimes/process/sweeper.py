@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from hypervisor.runtimes.process.proc import Process, ProcessTable
+from hypervisor.runtimes.process.proc import Process
+from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.tracked import Tracked
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
@@ -25,9 +26,9 @@ class Sweeper:
     driver, or another user's) is looked at again for as long as it takes.
     """
 
-    def __init__(self, on_clean: Callable[[Tracked], None], sessions: Callable[[], Container[int]]) -> None:
+    def __init__(self, on_clean: Callable[[Tracked], None], scanner: Scanner) -> None:
         self._on_clean = on_clean
-        self._sessions = sessions
+        self._scanner = scanner
         self._waiting: dict[str, Tracked] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +47,7 @@ class Sweeper:
         while self._waiting:
             begun = clock()
             batch = list(self._waiting.values())
-            dirty = await asyncio.to_thread(_sweep, batch, self._sessions())
+            dirty = await self._sweep(batch)
             for tracked in batch:
                 if tracked.name not in dirty:
                     del self._waiting[tracked.name]
@@ -55,22 +56,21 @@ class Sweeper:
             if self._waiting:
                 await asyncio.sleep(max(pause if dirty else 0.0, SHARE * (clock() - begun)))
 
+    async def _sweep(self, batch: Collection[Tracked]) -> set[str]:
+        """Kill what is left of each; the names of those of which something was left."""
+        try:
+            table = await self._scanner.table()
+            left = {one.name: table.members(one.name, one.identity) for one in batch if one.identity}
+            for members in left.values():
+                send_all(members, signal.SIGKILL)
+        except OSError:
+            # No descriptor to look with: nothing is known, so nothing is called clean.
+            return {one.name for one in batch}
+        return {name for name, members in left.items() if members}
+
 
 def send_all(processes: Iterable[Process], signum: int) -> None:
     """Signal each that may be signalled: another user's processes (sudo in a workload) are passed over."""
     for process in processes:
         with contextlib.suppress(PermissionError):
             process.send(signum)
-
-
-def _sweep(batch: Collection[Tracked], sessions: Container[int]) -> set[str]:
-    """Kill what is left of each; the names of those of which something was left."""
-    try:
-        table = ProcessTable.scan(sessions)
-        left = {one.name: table.members(one.name, one.identity) for one in batch if one.identity}
-        for members in left.values():
-            send_all(members, signal.SIGKILL)
-    except OSError:
-        # No descriptor to look with: nothing is known, so nothing is called clean.
-        return {one.name for one in batch}
-    return {name for name, members in left.items() if members}

@@ -1,0 +1,395 @@
+"""What only the process runtime promises: the kernel's side of supervision, adoption and clean-up."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.logs import LogLimits
+from hypervisor.runtimes.process.proc import Identity, boot_id
+from hypervisor.runtimes.process.shim import SHELL
+from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, Observation, ObservedState
+from tests.contract.runtime_cases import RealClock
+from tests.support.wait import eventually
+
+INSTALL = "proctest"
+_ids = itertools.count(1)
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.protocol import LaunchSpec
+from tests.contract.runtime_cases import RealClock
+
+async def main(state_dir, install, instance, script):
+    runtime = ProcessRuntime(Path(state_dir), install, RealClock())
+    await runtime.start(LaunchSpec(instance, Resources(), command=("sh", "-c", script)))
+    print("started", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+async def open_runtime(tmp_path: Path) -> AsyncIterator[Callable[..., ProcessRuntime]]:
+    opened: list[ProcessRuntime] = []
+
+    def open_one(**options: object) -> ProcessRuntime:
+        opened.append(ProcessRuntime(tmp_path, INSTALL, RealClock(), **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_one
+    for runtime in opened:
+        await runtime.close()
+    last = ProcessRuntime(tmp_path, INSTALL, RealClock())
+    for name in await last.list_instances():
+        await last.stop(name, 0)
+        await end_of(last, name)
+    await last.close()
+
+
+@pytest.fixture
+def runtime(open_runtime: Callable[..., ProcessRuntime]) -> ProcessRuntime:
+    return open_runtime()
+
+
+async def test_a_workload_survives_kill_9_of_its_server(
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
+) -> None:
+    name, gate = new_name(), tmp_path / "gate"
+    script = f"echo begun; until [ -e {gate} ]; do sleep 0.05; done; echo done; exit 5"
+    argv = [sys.executable, "-c", SERVER, str(tmp_path), INSTALL, name, script]
+    server = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout is not None
+    assert await server.stdout.readline() == b"started\n"
+    server.kill()
+    await server.wait()
+
+    heir = open_runtime()
+    assert (await look(heir, name)).state is ObservedState.RUNNING
+    again = await heir.start(shell(script, instance=name))
+    assert again.state is ObservedState.RUNNING
+    gate.touch()
+    ended = await end_of(heir, name)
+    assert ended.exit_code == 5
+    assert await log_of(heir, name) == ["begun", "done"]
+
+
+async def test_a_server_that_died_before_its_supervisor_claimed_starts_it_once(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    """The folder is there, nobody has claimed: the state after kill -9 between the folder and the spawn."""
+    spec = shell("echo once")
+    (tmp_path / "instances" / spec.instance / "work").mkdir(parents=True)
+    assert (await look(runtime, spec.instance)).state is ObservedState.CREATED
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    assert await log_of(runtime, spec.instance) == ["once"]
+
+
+async def test_what_was_stopped_before_it_began_never_begins(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    spec = shell("echo never")
+    (tmp_path / "instances" / spec.instance / "work").mkdir(parents=True)
+    await runtime.stop(spec.instance, 60)
+    assert (await look(runtime, spec.instance)).exit_code == 143
+    assert (await runtime.start(spec)).state is ObservedState.EXITED
+    assert await log_of(runtime, spec.instance) == []
+
+
+@pytest.mark.parametrize("false_by", ["start time", "name", "boot"])
+async def test_a_reused_pid_is_neither_taken_for_the_instance_nor_killed(
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path, false_by: str
+) -> None:
+    name = new_name()
+    state = tmp_path / "instances" / name / "state"
+    state.parent.mkdir(parents=True)
+    with start_stranger() as stranger:
+        true = Identity.of(stranger.pid)
+        assert true is not None
+        ticks = true.start_ticks - (1 if false_by == "start time" else 0)
+        boot = "another-boot" if false_by == "boot" else boot_id()
+        state.write_text(f"{stranger.pid} {ticks} {boot}\n")
+        runtime = open_runtime()
+        await runtime.stop(name, 0)
+        ended = await end_of(runtime, name)
+        assert ended.exit_code is None
+        assert ended.message
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+async def test_a_killed_supervisor_leaves_nothing_and_an_honest_answer(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    spec = shell("sleep 1000")
+    await runtime.start(spec)
+    supervisor = await eventually(lambda: supervisor_of(tmp_path, spec.instance))
+    await eventually(lambda: len(marked(spec.instance)) >= 2)
+    supervisor.kill()
+    ended = await end_of(runtime, spec.instance)
+    assert ended.exit_code is None
+    assert ended.message is not None
+    assert "killed by somebody else" in ended.message
+    assert marked(spec.instance) == []
+
+
+LEFTOVERS = {
+    "same group": "sleep 1000 &",
+    "own group": "python3 -c 'import os, time; os.setpgid(0, 0); time.sleep(1000)' &",
+    "own session": "setsid sleep 1000 &",
+}
+
+
+@pytest.mark.parametrize("kind", LEFTOVERS)
+async def test_what_the_main_command_leaves_behind_ends_with_it(runtime: ProcessRuntime, kind: str) -> None:
+    spec = shell(f"{LEFTOVERS[kind]} sleep 0.3; exit 4")
+    await runtime.start(spec)
+    assert (await end_of(runtime, spec.instance)).exit_code == 4
+    assert marked(spec.instance) == []
+
+
+@pytest.mark.parametrize("kind", LEFTOVERS)
+async def test_the_kill_reaches_every_process_of_the_instance(runtime: ProcessRuntime, kind: str) -> None:
+    spec = shell(f"trap '' TERM; {LEFTOVERS[kind]} echo ready; while :; do sleep 0.05; done")
+    await runtime.start(spec)
+    await eventually(lambda: _is(log_of(runtime, spec.instance), ["ready"]))
+    await runtime.stop(spec.instance, 0.2)
+    ended = await end_of(runtime, spec.instance)
+    assert ended.exit_code == 137
+    assert ended.message == "killed: it had not ended 0.2 s after SIGTERM"
+    assert marked(spec.instance) == []
+
+
+async def test_term_reaches_a_child_in_a_session_of_its_own(runtime: ProcessRuntime) -> None:
+    """As torchrun starts its workers: they must hear of the stop in time to write a checkpoint."""
+    worker = "trap 'echo checkpoint; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    spec = shell(f"trap : TERM; setsid sh -c {shlex.quote(worker)} & wait; wait")
+    await runtime.start(spec)
+    await eventually(lambda: _is(log_of(runtime, spec.instance), ["ready"]))
+    await runtime.stop(spec.instance, 5)
+    await end_of(runtime, spec.instance)
+    assert "checkpoint" in await log_of(runtime, spec.instance)
+
+
+async def test_a_second_stop_with_less_grace_brings_the_kill_forward(runtime: ProcessRuntime) -> None:
+    spec = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    await runtime.start(spec)
+    await eventually(lambda: _is(log_of(runtime, spec.instance), ["ready"]))
+    await runtime.stop(spec.instance, 3600)
+    await runtime.stop(spec.instance, 0)
+    assert (await end_of(runtime, spec.instance)).exit_code == 137
+
+
+async def test_opening_alone_makes_up_for_a_kill_that_was_due(
+    open_runtime: Callable[..., ProcessRuntime],
+) -> None:
+    first, spec = open_runtime(), shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    await first.start(spec)
+    await eventually(lambda: _is(log_of(first, spec.instance), ["ready"]))
+    await first.stop(spec.instance, 0.5)
+    await first.close()
+    assert (await end_of(open_runtime(), spec.instance)).exit_code == 137
+
+
+async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
+) -> None:
+    limit, wanted = 20_000, 4_000
+    runtime = open_runtime(log_limits=LogLimits(limit, 3), housekeeping_interval=0.02)
+    program = (
+        "import time\n"
+        f"for number in range({wanted}):\n"
+        "    print(f'{number:07} ' + 'x' * 40, flush=True)\n"
+        "    number % 100 or time.sleep(0.05)\n"
+    )
+    spec = LaunchSpec(new_name(), Resources(), command=("python3", "-c", program))
+    await runtime.start(spec)
+    numbers = []
+    async with asyncio.timeout(30):
+        async for line in runtime.logs(spec.instance, follow=True):
+            numbers.append(int(line.split()[0]))
+            assert disk_use(tmp_path, spec.instance) < 4 * limit
+    assert numbers == list(range(wanted))
+    kept = [int(line.split()[0]) for line in (await log_of(runtime, spec.instance))[1:]]
+    assert kept == list(range(kept[0], wanted))
+    assert len(kept) > 1.5 * limit / 50
+    tail = [line async for line in runtime.logs(spec.instance, tail=len(kept))]
+    assert [int(line.split()[0]) for line in tail] == kept
+
+
+async def test_a_supervisor_costs_little(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    if not SHELL.endswith("dash"):
+        pytest.skip("there is no dash here; other shells are larger")
+    spec = shell("sleep 1000")
+    await runtime.start(spec)
+    supervisor = await eventually(lambda: supervisor_of(tmp_path, spec.instance))
+    await eventually(lambda: len(marked(spec.instance)) >= 2)
+    memory = supervisor.memory_full_info()
+    assert memory.rss < 2 * 2**20
+    assert memory.uss < 2**19
+    assert supervisor.num_threads() == 1
+
+
+async def test_secrets_in_the_environment_never_reach_the_disk(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    secret = "correct-horse-battery-staple"
+    spec = shell("sleep 1000", env={"TOKEN": secret})
+    await runtime.start(spec)
+    await runtime.stop(spec.instance, 60)
+    await end_of(runtime, spec.instance)
+    written = contents(tmp_path)
+    assert written
+    assert [path for path, content in written.items() if secret.encode() in content] == []
+
+
+async def test_nothing_of_the_server_leaks_into_the_workload(runtime: ProcessRuntime) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.set_inheritable(True)
+        script = "ls /proc/self/fd; readlink /proc/self/fd/0; grep -E 'SigIgn|SigBlk' /proc/self/status; pwd"
+        spec = shell(script)
+        await runtime.start(spec)
+        await end_of(runtime, spec.instance)
+    seen = await log_of(runtime, spec.instance)
+    # The fourth is the folder that ls itself reads.
+    assert seen[:5] == ["0", "1", "2", "3", "/dev/null"]
+    assert [line.split()[1] for line in seen[5:7]] == ["0000000000000000"] * 2
+    assert seen[7].endswith(f"{spec.instance}/work")
+
+
+async def test_each_workload_gets_ports_of_its_own(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    specs = [shell('echo "$PORT $PORT_8080 $PORT_9090"; sleep 1000', ports=(8080, 9090)) for _ in range(5)]
+    for spec in specs:
+        await runtime.start(spec)
+    given = [binding for spec in specs for binding in (await look(runtime, spec.instance)).ports]
+    assert [binding.port for binding in given] == [8080, 9090] * 5
+    assert len({binding.host_port for binding in given}) == 10
+    first, second = given[0].host_port, given[1].host_port
+    await eventually(lambda: _is(log_of(runtime, specs[0].instance), [f"{first} {first} {second}"]))
+    assert json.loads((tmp_path / "instances" / specs[0].instance / "launch").read_text())["ports"]
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "words"),
+    [
+        ((), {}, "gives none"),
+        (("no-such-program",), {}, "no program 'no-such-program' on the PATH"),
+        (("sh",), {"PATH": "/nowhere"}, "no program 'sh' on the PATH"),
+        (("./train.sh",), {}, "working directory is new and empty"),
+        (("/etc/passwd",), {}, "not executable: /etc/passwd"),
+        (("/etc",), {}, "no such program: /etc"),
+        (("true", "a\0b"), {}, "cannot be passed on"),
+        (("true",), {"A-B": "1"}, "environment variable 'A-B'"),
+        (("true", "x" * 200_000), {}, "Argument list too long"),
+    ],
+)
+async def test_what_can_never_start_is_refused_in_plain_words(
+    runtime: ProcessRuntime, command: tuple[str, ...], env: dict[str, str], words: str
+) -> None:
+    spec = LaunchSpec(new_name(), Resources(), command=command, env=env)
+    with pytest.raises(LaunchFailed, match=words):
+        await runtime.start(spec)
+    assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
+
+
+async def test_a_program_that_vanishes_underway_is_explained(runtime: ProcessRuntime) -> None:
+    spec = shell("no-such-program")
+    await runtime.start(spec)
+    ended = await end_of(runtime, spec.instance)
+    assert ended.exit_code == 127
+    assert ended.message is not None
+    assert "not found" in ended.message
+
+
+async def test_many_starts_at_once_all_end_and_leave_no_zombie(runtime: ProcessRuntime) -> None:
+    before = set(psutil.Process().children())
+    specs = [shell(f"exit {number}") for number in range(60)]
+    await asyncio.gather(*(runtime.start(spec) for spec in specs))
+    assert [(await end_of(runtime, spec.instance)).exit_code for spec in specs] == list(range(60))
+    await eventually(lambda: set(psutil.Process().children()) <= before)
+
+
+def new_name() -> str:
+    return f"hv-{INSTALL}-{next(_ids)}-1-0"
+
+
+def shell(script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+    name = instance or new_name()
+    return LaunchSpec(name, Resources(), command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+
+
+def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:
+    state = state_dir / "instances" / instance / "state"
+    assert state.exists()
+    return psutil.Process(int(state.read_text().split()[0]))
+
+
+def marked(instance: str) -> list[int]:
+    """Pids of live processes with the instance's mark, found without the code under test."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.environ().get("HV_INSTANCE") == instance:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def contents(state_dir: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in state_dir.rglob("*") if path.is_file()}
+
+
+def start_stranger() -> subprocess.Popen[bytes]:
+    """A process that leads a session, as a supervisor does, and is none."""
+    return subprocess.Popen(["sleep", "1000"], start_new_session=True)
+
+
+def disk_use(state_dir: Path, instance: str) -> int:
+    total = 0
+    for path in (state_dir / "instances" / instance).glob("*log*"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+async def look(runtime: ProcessRuntime, name: str) -> Observation:
+    return (await runtime.observe([name]))[name]
+
+
+async def end_of(runtime: ProcessRuntime, name: str) -> Observation:
+    async def ended() -> Observation | None:
+        seen = await look(runtime, name)
+        return seen if seen.state is ObservedState.EXITED else None
+
+    observation = await eventually(ended, what=f"the end of {name}")
+    assert observation is not None
+    return observation
+
+
+async def log_of(runtime: ProcessRuntime, name: str) -> list[str]:
+    return [line async for line in runtime.logs(name)]
+
+
+async def _is(lines: object, wanted: list[str]) -> bool:
+    seen = await lines  # type: ignore[misc]
+    assert seen == wanted
+    return True
