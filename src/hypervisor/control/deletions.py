@@ -9,10 +9,10 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, exists, select
 
-from hypervisor.deployments.removal import forget_attempts
 from hypervisor.deployments.winding_down import cancel_outside_dependents, wind_down
 from hypervisor.events.log import SYSTEM, record
 from hypervisor.store.database import WriteSession
+from hypervisor.store.removals import forget_attempts
 from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, Organization
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, exists, insert, literal, select, true, update
-
 from hypervisor.deployments.dependents import cancel_dependents
 from hypervisor.events.log import record
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Attempt, Deployment, RuntimeRemoval
+from hypervisor.store.removals import forget_attempts
+from hypervisor.store.tables import Attempt, Deployment
 
 
 async def delete_deployment(
@@ -32,25 +31,3 @@ async def delete_deployment(
         message=f"{deployment.name} was deleted",
     )
     await session.delete(deployment)
-
-
-async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now: datetime) -> None:
-    """Have the runtimes forget the instances of these attempts, logs included, once this is committed."""
-    await session.flush()
-    instances = select(Attempt.instance).where(which)
-    await session.execute(
-        update(RuntimeRemoval).where(RuntimeRemoval.instance.in_(instances)).values(purge_logs=True)
-    )
-    known = exists().where(RuntimeRemoval.instance == Attempt.instance)
-    await session.execute(
-        insert(RuntimeRemoval).from_select(
-            ["instance", "runtime", "engine_endpoint", "purge_logs", "created_at"],
-            select(
-                Attempt.instance,
-                Attempt.runtime,
-                Attempt.engine_endpoint,
-                true(),
-                literal(now, RuntimeRemoval.created_at.type),
-            ).where(which, ~known),
-        )
-    )

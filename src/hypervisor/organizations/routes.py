@@ -115,7 +115,7 @@ async def delete_organization(
     """Delete the organization with all that is in it. Refused while something runs, unless `force`."""
     async with container.database.write() as session:
         gone = await service.delete(session, access, container.clock.now(), force=force)
-    container.wakeup.notify("organization.deleting")
+    container.wakeup.notify("janitor")
     return Response(status_code=status.HTTP_204_NO_CONTENT if gone else status.HTTP_202_ACCEPTED)
 
 

@@ -20,7 +20,8 @@ from hypervisor.organizations.policy import check_grant
 from hypervisor.organizations.repository import MemberRow
 from hypervisor.organizations.schemas import InviteOptions
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Membership, Organization
+from hypervisor.store.removals import forget_attempts
+from hypervisor.store.tables import Attempt, Membership, Organization
 
 
 async def create(
@@ -76,6 +77,7 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
     organization = await _locked(session, access)
     running = await repository.count_running(session, organization.id)
     if running == 0:
+        await forget_attempts(session, Attempt.organization_id == organization.id, now)
         await session.execute(delete_rows(Organization).where(Organization.id == organization.id))
         return True
     if not force:

@@ -1,0 +1,40 @@
+"""The ONE table of paths that reach the same handlers: earlier names, the root, trailing slashes.
+
+Paths are rewritten before routing, never redirected: a redirect would lose the body of a POST.
+"""
+
+from __future__ import annotations
+
+API_PREFIX = "/api/v1"
+
+RESOURCES = ("auth", "organizations", "clusters", "deployments")
+"""First segments that are served at the root as well as below /api/v1."""
+
+RENAMED_RESOURCES = {
+    "organization": "organizations",
+    "cluster": "clusters",
+    "deployment": "deployments",
+}
+
+RENAMED_PATHS = {
+    "/register": "/auth/register",
+    "/token": "/auth/login",
+    "/login": "/auth/login",
+    "/join-organization": "/organizations/join",
+}
+
+_KEEP_SLASHES = ("/admin", "/static")
+
+
+def canonical_path(path: str) -> str:
+    """The path that the routes know for a requested one."""
+    if path.split("/", 2)[1:2] and f"/{path.split('/', 2)[1]}" in _KEEP_SLASHES:
+        return f"{path}/" if path in _KEEP_SLASHES else path
+    bare = path.rstrip("/") or "/"
+    below_api = bare.removeprefix(API_PREFIX) if f"{bare}/".startswith(f"{API_PREFIX}/") else bare
+    wanted = RENAMED_PATHS.get(below_api, below_api)
+    first, *rest = wanted.removeprefix("/").split("/")
+    first = RENAMED_RESOURCES.get(first, first)
+    if first in RESOURCES:
+        return "/".join((API_PREFIX, first, *rest))
+    return bare

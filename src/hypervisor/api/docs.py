@@ -1,0 +1,69 @@
+"""The documentation pages, from files of the package: no page asks any other server for anything."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from hypervisor.api.permissions import PUBLIC
+
+STATIC_PATH = "/static"
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>MLOps Hypervisor API</title>
+<link rel="icon" type="image/png" href="/static/docs/favicon.png">
+"""
+
+_SWAGGER = f"""{_HEAD}<link rel="stylesheet" href="/static/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/static/docs/swagger-ui-bundle.js"></script>
+<script src="/static/docs/swagger-init.js"></script>
+</body>
+</html>
+"""
+
+_REDOC = f"""{_HEAD}</head>
+<body>
+<redoc spec-url="/openapi.json"></redoc>
+<script src="/static/docs/redoc.standalone.js"></script>
+</body>
+</html>
+"""
+
+router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
+
+
+@router.get("/docs")
+@router.get("/swagger")
+async def swagger() -> HTMLResponse:
+    """Swagger UI; its Authorize button logs in with the OAuth2 password form."""
+    return _page(_SWAGGER)
+
+
+@router.get("/redoc")
+async def redoc() -> HTMLResponse:
+    return _page(_REDOC)
+
+
+def static_files() -> StaticFiles:
+    return StaticFiles(directory=Path(str(resources.files("hypervisor.api") / "static")))
+
+
+def _page(html: str) -> HTMLResponse:
+    return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY})

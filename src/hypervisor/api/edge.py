@@ -1,0 +1,75 @@
+"""The one middleware: canonical paths, request ids, security headers, and a last word on failures."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hypervisor.api.aliases import API_PREFIX, canonical_path
+from hypervisor.api.problems import render_unexpected
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # Answers of the API are no pages; pages bring a policy of their own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Edge:
+    """Wraps the whole app, so that refusals and failures get the same headers as answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = canonical_path(scope["path"])
+        request_id = _request_id(Headers(scope=scope))
+        sender = _Sender(send, request_id, path)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        inner = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+        try:
+            await self._app(inner, receive, sender)
+        except Exception as error:
+            if sender.started:
+                raise
+            await render_unexpected(error)(inner, receive, sender)
+
+
+class _Sender:
+    """Adds the headers to an answer and remembers whether one has begun."""
+
+    def __init__(self, send: Send, request_id: str, path: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._is_api = path.startswith(API_PREFIX)
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID_HEADER] = self._request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if self._is_api:
+                headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)

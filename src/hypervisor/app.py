@@ -1,0 +1,62 @@
+"""The HTTP service: routers under /api/v1, documentation, health, one middleware, one error format."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from hypervisor import __version__, bootstrap
+from hypervisor.api import docs, health, openapi, problems
+from hypervisor.api.aliases import API_PREFIX
+from hypervisor.api.edge import Edge
+from hypervisor.api.permissions import undeclared_routes
+from hypervisor.identity.routes import router as identity_router
+from hypervisor.kernel.clock import Clock
+from hypervisor.organizations.routes import router as organizations_router
+from hypervisor.settings import Settings
+
+MAX_BODY_BYTES = 1024 * 1024
+API_ROUTERS = (identity_router, organizations_router)
+
+
+def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
+    """The ASGI app; everything it needs is opened by its lifespan and closed with it.
+
+    Raises RuntimeError when a route declares no permission: such an app must not be served.
+    """
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with bootstrap.running(chosen, clock) as container:
+            app.state.container = container
+            yield
+
+    app = FastAPI(
+        title="MLOps Hypervisor",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
+        generate_unique_id_function=openapi.operation_id,
+    )
+    for router in API_ROUTERS:
+        app.include_router(router, prefix=API_PREFIX)
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    app.mount(docs.STATIC_PATH, docs.static_files(), name="static")
+    app.add_middleware(Edge)
+    problems.install(app)
+    openapi.install(app)
+    _refuse_undeclared(app)
+    return app
+
+
+def _refuse_undeclared(app: FastAPI) -> None:
+    undeclared = undeclared_routes(app.routes)
+    if undeclared:
+        raise RuntimeError(f"no permission declared by: {', '.join(undeclared)}")

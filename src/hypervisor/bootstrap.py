@@ -1,0 +1,146 @@
+"""Builds the running service from the settings; the only module that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
+from types import FrameType
+
+from hypervisor.api.container import Container
+from hypervisor.control.loops import Loops
+from hypervisor.errors import StartupError
+from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.passwords import Passwords
+from hypervisor.infra.ratelimit import RateLimiter, parse_limit
+from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.secret_key import load_secret_key
+from hypervisor.infra.tokens import AccessTokens
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.registry import RuntimeRegistry
+from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.settings import Settings
+from hypervisor.store.database import Database
+from hypervisor.store.file_lock import sole_server
+from hypervisor.store.installation import ensure_installation
+from hypervisor.store.migrate import current_revision, head_revision, upgrade
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Container]:
+    """The service from start to stop. Raises StartupError when it cannot run as configured.
+
+    Workloads outlive it: the next start adopts them.
+    """
+    clock = clock or SystemClock()
+    secret = load_secret_key(settings)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(sole_server(settings.database_url))
+        await _bring_schema_up_to_date(settings)
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        container = await _build(settings, clock, secret, database)
+        stack.push_async_callback(container.runtimes.close)
+        if settings.role == "all":
+            loops = _loops(container)
+            loops.start()
+            stack.push_async_callback(loops.stop)
+        stack.enter_context(_stopping_on_signals(container.stopping))
+        yield container
+
+
+async def _build(settings: Settings, clock: Clock, secret: bytes, database: Database) -> Container:
+    async with database.write() as session:
+        install_id = await ensure_installation(session, clock.now())
+    return Container(
+        settings=settings,
+        clock=clock,
+        database=database,
+        install_id=install_id,
+        tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
+        sealer=Sealer(secret),
+        passwords=Passwords(),
+        limiter=RateLimiter(settings.redis_url),
+        request_limit=parse_limit(settings.rate_limit),
+        wakeup=Wakeup(),
+        runtimes=build_runtimes(settings, install_id, clock),
+    )
+
+
+def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:
+    """Every runtime that a cluster may name; opened when first used."""
+    folder = settings.data_dir.absolute()
+    return RuntimeRegistry(
+        {
+            "docker": lambda endpoint: DockerRuntime(
+                install_id,
+                endpoint or settings.docker_host,
+                pull_policy=settings.docker_pull_policy,
+                log_dir=folder / "docker",
+            ),
+            "process": lambda _: ProcessRuntime(folder / "process", install_id, clock),
+            "simulated": lambda _: SimulatedRuntime(folder, install_id, clock),
+        }
+    )
+
+
+def _loops(container: Container) -> Loops:
+    return Loops(
+        container.database,
+        container.clock,
+        container.wakeup,
+        container.runtimes,
+        container.sealer,
+        install=container.install_id,
+        interval=container.settings.scheduler_interval,
+        local_engines=(("process", None), ("simulated", None)),
+    )
+
+
+async def _bring_schema_up_to_date(settings: Settings) -> None:
+    """The embedded database is migrated at start; a shared one only by `hypervisor migrate`."""
+    if await current_revision(settings.database_url) == head_revision():
+        return
+    if not settings.database_url.startswith("sqlite"):
+        raise StartupError("The database has not the schema of this version: run `hypervisor migrate` first")
+    await upgrade(settings.database_url)
+
+
+@contextmanager
+def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` with the first SIGINT or SIGTERM, before the server's own handler runs.
+
+    The server waits for open requests before it ends the lifespan, so streams must hear of it earlier.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        try:
+            yield
+        finally:
+            stopping.set()
+        return
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for number in previous:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        stopping.set()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,32 @@
+"""Instances that runtimes are to forget, listed in the transaction that deletes their attempts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, exists, insert, literal, select, true, update
+
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, RuntimeRemoval
+
+
+async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now: datetime) -> None:
+    """Have the runtimes forget the instances of these attempts, logs included, once this is committed."""
+    await session.flush()
+    instances = select(Attempt.instance).where(which)
+    await session.execute(
+        update(RuntimeRemoval).where(RuntimeRemoval.instance.in_(instances)).values(purge_logs=True)
+    )
+    known = exists().where(RuntimeRemoval.instance == Attempt.instance)
+    await session.execute(
+        insert(RuntimeRemoval).from_select(
+            ["instance", "runtime", "engine_endpoint", "purge_logs", "created_at"],
+            select(
+                Attempt.instance,
+                Attempt.runtime,
+                Attempt.engine_endpoint,
+                true(),
+                literal(now, RuntimeRemoval.created_at.type),
+            ).where(which, ~known),
+        )
+    )
