@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         default="1200/minute", description="Requests per caller; a `limits` expression, empty for none."
     )
+    role: Literal["all", "api"] = Field(
+        default="all", description="all: API and control loops; api: requests only, the loops run elsewhere."
+    )
     event_retention_days: int = Field(default=90, ge=1)
 
     @field_validator("secret_key")

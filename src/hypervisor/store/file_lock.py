@@ -1,0 +1,46 @@
+"""One server process on a SQLite file: a second one is refused with a clear error."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypervisor.errors import StartupError
+from hypervisor.store.database import normalise_url
+
+
+@contextmanager
+def sole_server(database_url: str) -> Iterator[None]:
+    """Hold `<database>.lock` for this process; the kernel lets go of it however the process ends.
+
+    Does nothing for PostgreSQL. Raises StartupError when another server has the file.
+    """
+    url = normalise_url(database_url)
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        yield
+        return
+    path = Path(f"{url.database}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        database = str(path).removesuffix(".lock")
+        raise StartupError(
+            f"another server (process {holder}) already uses {database}; stop it, or set DATABASE_URL to "
+            "another file or to PostgreSQL"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
