@@ -12,13 +12,15 @@ from hypervisor.api import docs, health, openapi, problems
 from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
 from hypervisor.api.permissions import undeclared_routes
+from hypervisor.clusters.routes import router as clusters_router
+from hypervisor.deployments.occupants import DeploymentOccupants
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
 
 MAX_BODY_BYTES = 1024 * 1024
-API_ROUTERS = (identity_router, organizations_router)
+API_ROUTERS = (identity_router, organizations_router, clusters_router)
 
 
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
@@ -44,6 +46,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         max_body_size=MAX_BODY_BYTES,
         generate_unique_id_function=openapi.operation_id,
     )
+    app.state.occupants = DeploymentOccupants()
     for router in API_ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health.router)

@@ -13,6 +13,7 @@ from types import FrameType
 from hypervisor.api.container import Container
 from hypervisor.control.loops import Loops
 from hypervisor.errors import StartupError
+from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
@@ -47,6 +48,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(database.close)
         container = await _build(settings, clock, secret, database)
         stack.push_async_callback(container.runtimes.close)
+        container.relay.start()
+        stack.push_async_callback(container.relay.stop)
         if settings.role == "all":
             loops = _loops(container)
             loops.start()
@@ -69,6 +72,7 @@ async def _build(settings: Settings, clock: Clock, secret: bytes, database: Data
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),
         wakeup=Wakeup(),
+        relay=EventRelay(database, clock),
         runtimes=build_runtimes(settings, install_id, clock),
     )
 

@@ -10,6 +10,7 @@ from fastapi import Depends
 from limits import RateLimitItem
 from starlette.requests import HTTPConnection
 
+from hypervisor.events.relay import EventRelay
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter
 from hypervisor.infra.sealing import Sealer
@@ -25,7 +26,8 @@ from hypervisor.store.database import Database
 class Container:
     """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
 
-    `wakeup` wakes the control loops, `stopping` is set when the server goes down: streams end on it.
+    `wakeup` wakes the control loops, `relay` passes events on to open streams. `stopping` is set when the
+    server goes down: streams end on it.
     """
 
     settings: Settings
@@ -38,6 +40,7 @@ class Container:
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
+    relay: EventRelay
     runtimes: RuntimeRegistry
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -69,6 +69,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = normalise_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.after_commit: list[Callable[[], None]] = []
+        """Called after each write transaction of this process was committed; must be quick and not raise."""
         self._make_parent_folder()
         self._read_engine = self._engine(writer=False)
         self._write_engine = self._engine(writer=True) if self.is_sqlite else self._read_engine
@@ -86,6 +88,8 @@ class Database:
         """One write transaction: committed when the block ends, rolled back when it raises."""
         async with self._writes() as session, session.begin():
             yield session
+        for hint in self.after_commit:
+            hint()
 
     async def transact(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
         """Run `work` in a write transaction, again up to three times on deadlock or serialization failure.

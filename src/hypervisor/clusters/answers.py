@@ -1,0 +1,178 @@
+"""Answers about clusters and nodes, and how they are made from rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from hypervisor.api.schema import ResponseModel
+from hypervisor.kernel.resources import WHOLE_GPU, Resources
+from hypervisor.store.tables import Cluster, Node, NodeGpu
+
+NodeStatus = Literal["ready", "cordoned", "draining", "deleting", "shrinking"]
+
+_NOTES = {
+    "simulated": "simulated: durations and outcomes come from labels, nothing really runs",
+    "process": "process: commands run on the server's machine as the server's user; limits are bookkeeping",
+    "docker": "docker: images run on a Docker-compatible engine, with limits enforced",
+}
+
+
+class Amounts(ResponseModel):
+    cpu_cores: float
+    ram_gb: float
+    gpu_count: float
+
+    @classmethod
+    def of(cls, resources: Resources) -> Amounts:
+        return cls(cpu_cores=resources.cpu_cores, ram_gb=resources.ram_gb, gpu_count=resources.gpu_count)
+
+
+class GpuAnswer(ResponseModel):
+    """One device; `used` is the share that is taken, from 0 to 1."""
+
+    index: int
+    used: float
+
+
+class NodeAnswer(ResponseModel):
+    """`available` is capacity minus what is allocated, whether or not the node takes new work."""
+
+    id: int
+    cluster_id: int
+    name: str
+    cpu_cores: float
+    ram_gb: float
+    gpu_count: int
+    gpu_model: str | None
+    labels: dict[str, str]
+    engine_endpoint: str | None
+    cordoned: bool
+    draining: bool
+    status: NodeStatus
+    capacity: Amounts
+    allocated: Amounts
+    available: Amounts
+    shrinking_to: Amounts | None
+    gpus: list[GpuAnswer]
+    created_at: datetime
+
+
+class ClusterAnswer(ResponseModel):
+    """`runtime` is what was asked for, `resolved_runtime` what it turned out to be."""
+
+    id: int
+    organization_id: int
+    name: str
+    runtime: str
+    resolved_runtime: str
+    runtime_note: str
+    placement: str
+    preemption: bool
+    min_runtime_seconds: int
+    created_at: datetime
+    status: Literal["active", "deleting"]
+    total_cpu_cores: float
+    total_ram_gb: float
+    total_gpu_count: int
+    capacity: Amounts
+    allocated: Amounts
+    available: Amounts
+    node_count: int
+    nodes: list[NodeAnswer] | None
+
+
+def runtime_note(asked: str, resolved: str) -> str:
+    """What the cluster's runtime means, in plain words."""
+    note = _NOTES.get(resolved, resolved)
+    if asked == "auto" and resolved == "simulated":
+        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for that"
+    return f"auto, {note}" if asked == "auto" else note
+
+
+def capacity_of(node: Node) -> Resources:
+    return Resources(node.cpu_milli, node.ram_mib, node.gpu_count * WHOLE_GPU)
+
+
+def allocated_on(node: Node, gpus: Sequence[NodeGpu]) -> Resources:
+    return Resources(node.used_cpu_milli, node.used_ram_mib, sum(gpu.used_milli for gpu in gpus))
+
+
+def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeAnswer:
+    capacity, allocated = capacity_of(node), allocated_on(node, gpus)
+    return NodeAnswer(
+        id=node.id,
+        cluster_id=node.cluster_id,
+        name=node.name,
+        cpu_cores=capacity.cpu_cores,
+        ram_gb=capacity.ram_gb,
+        gpu_count=node.gpu_count,
+        gpu_model=node.gpu_model,
+        labels=node.labels,
+        engine_endpoint=node.engine_endpoint,
+        cordoned=node.cordoned,
+        draining=node.draining,
+        status=_status(node),
+        capacity=Amounts.of(capacity),
+        allocated=Amounts.of(allocated),
+        available=Amounts.of(capacity - allocated),
+        shrinking_to=_shrinking_to(node),
+        gpus=[GpuAnswer(index=gpu.gpu_index, used=gpu.used_milli / WHOLE_GPU) for gpu in gpus],
+        created_at=node.created_at,
+    )
+
+
+def cluster_answer(
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    gpus: Mapping[int, Sequence[NodeGpu]],
+    *,
+    with_nodes: bool = True,
+) -> ClusterAnswer:
+    """The cluster with sums over its nodes; `gpus` are the devices by node id."""
+    capacity = sum((capacity_of(node) for node in nodes), Resources())
+    allocated = sum((allocated_on(node, gpus.get(node.id, ())) for node in nodes), Resources())
+    return ClusterAnswer(
+        id=cluster.id,
+        organization_id=cluster.organization_id,
+        name=cluster.name,
+        runtime=cluster.runtime,
+        resolved_runtime=cluster.resolved_runtime,
+        runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
+        placement=cluster.placement,
+        preemption=cluster.preemption,
+        min_runtime_seconds=cluster.min_runtime_seconds,
+        created_at=cluster.created_at,
+        status="active" if cluster.deleting_at is None else "deleting",
+        total_cpu_cores=capacity.cpu_cores,
+        total_ram_gb=capacity.ram_gb,
+        total_gpu_count=sum(node.gpu_count for node in nodes),
+        capacity=Amounts.of(capacity),
+        allocated=Amounts.of(allocated),
+        available=Amounts.of(capacity - allocated),
+        node_count=len(nodes),
+        nodes=[node_answer(node, gpus.get(node.id, ())) for node in nodes] if with_nodes else None,
+    )
+
+
+def _status(node: Node) -> NodeStatus:
+    if node.deleting:
+        return "deleting"
+    if node.draining:
+        return "draining"
+    if _shrinking_to(node) is not None:
+        return "shrinking"
+    return "cordoned" if node.cordoned else "ready"
+
+
+def _shrinking_to(node: Node) -> Amounts | None:
+    if node.shrink_cpu_milli is None and node.shrink_ram_mib is None and node.shrink_gpu_count is None:
+        return None
+    return Amounts.of(
+        Resources(
+            node.cpu_milli if node.shrink_cpu_milli is None else node.shrink_cpu_milli,
+            node.ram_mib if node.shrink_ram_mib is None else node.shrink_ram_mib,
+            (node.gpu_count if node.shrink_gpu_count is None else node.shrink_gpu_count) * WHOLE_GPU,
+        )
+    )

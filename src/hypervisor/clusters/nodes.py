@@ -1,0 +1,224 @@
+"""Nodes: add, look at, close and open for new work, drain, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.clusters import repository
+from hypervisor.clusters.answers import NodeAnswer, node_answer
+from hypervisor.clusters.occupants import Occupants
+from hypervisor.clusters.policy import ClusterAccess
+from hypervisor.clusters.schemas import NodeCreate
+from hypervisor.errors import Conflict, Invalid
+from hypervisor.events.log import record
+from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.organizations.access import not_found
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Cluster, Node
+
+NAMED_OCCUPANTS = 10
+
+
+async def lock_cluster(session: WriteSession, access: ClusterAccess) -> Cluster:
+    """The cluster, locked for a change. Raises NotFound; Conflict when it is being deleted."""
+    cluster = await repository.lock_cluster(session, access.cluster_id)
+    if cluster is None:
+        raise access.hidden
+    if cluster.deleting_at is not None:
+        raise Conflict("cluster_deleting", f"The cluster {cluster.name!r} is being deleted.")
+    return cluster
+
+
+async def lock_node(session: WriteSession, access: ClusterAccess, node_id: int) -> Node:
+    """The node, locked against commits of allocations. Raises NotFound; Conflict when it is to go."""
+    node = await repository.lock_node(session, access.cluster_id, node_id)
+    if node is None:
+        raise not_found("node", node_id)
+    if node.deleting:
+        raise Conflict("node_deleting", f"The node {node.name!r} is being removed.")
+    return node
+
+
+async def list_answers(
+    session: AsyncSession, access: ClusterAccess, *, after: int, limit: int
+) -> list[NodeAnswer]:
+    found = await repository.list_nodes(session, access.cluster_id, after=after, limit=limit)
+    return await describe_all(session, found)
+
+
+async def get(session: AsyncSession, access: ClusterAccess, node_id: int) -> NodeAnswer:
+    node = await repository.find_node(session, access.cluster_id, node_id)
+    if node is None:
+        raise not_found("node", node_id)
+    return await describe(session, node)
+
+
+async def describe(session: AsyncSession, node: Node) -> NodeAnswer:
+    return (await describe_all(session, [node]))[0]
+
+
+async def describe_all(session: AsyncSession, rows: Sequence[Node]) -> list[NodeAnswer]:
+    """The nodes with their devices; one query."""
+    await session.flush()
+    gpus = await repository.gpus_of_nodes(session, [node.id for node in rows])
+    return [node_answer(node, gpus.get(node.id, ())) for node in rows]
+
+
+async def add(
+    session: WriteSession, access: ClusterAccess, request: NodeCreate, *, now: datetime
+) -> list[Node]:
+    """Add a node (or `count` equal ones). Raises Conflict for names that the cluster has already."""
+    cluster = await lock_cluster(session, access)
+    check_endpoints([request], cluster.resolved_runtime)
+    taken = await repository.taken_node_names(session, cluster.id, request.names)
+    if taken:
+        raise Conflict("node_name_taken", f"The cluster has these nodes already: {', '.join(taken[:10])}.")
+    made = await insert_nodes(session, cluster.id, [request], now)
+    message = f"added {made[0].name}" if len(made) == 1 else f"added {made[0].name} to {made[-1].name}"
+    record_node(session, cluster, "node.added", message, now=now, actor=access.principal.actor)
+    return made
+
+
+async def insert_nodes(
+    session: WriteSession, cluster_id: int, specs: Sequence[NodeCreate], now: datetime
+) -> list[Node]:
+    """Insert the nodes with their devices, in the order given."""
+    made = [_new_node(cluster_id, spec, name, now) for spec in specs for name in spec.names]
+    session.add_all(made)
+    await session.flush()
+    await repository.add_devices(
+        session, [(node.id, index) for node in made for index in range(node.gpu_count)]
+    )
+    return made
+
+
+async def cordon(
+    session: WriteSession, access: ClusterAccess, node_id: int, *, cordoned: bool, now: datetime
+) -> NodeAnswer:
+    """Close the node for new work, or open it again (which also ends a drain)."""
+    cluster = await lock_cluster(session, access)
+    node = await lock_node(session, access, node_id)
+    if node.cordoned != cordoned or (node.draining and not cordoned):
+        node.cordoned = cordoned
+        node.draining = node.draining and cordoned
+        word = "cordoned" if cordoned else "uncordoned"
+        message = f"{node.name} takes no new work" if cordoned else f"{node.name} takes work again"
+        record_node(session, cluster, f"node.{word}", message, now=now, actor=access.principal.actor)
+    return await describe(session, node)
+
+
+async def drain(
+    session: WriteSession, access: ClusterAccess, node_id: int, occupants: Occupants, *, now: datetime
+) -> NodeAnswer:
+    """Close the node and ask what runs on it to end; it goes back to the queue at its old place."""
+    cluster = await lock_cluster(session, access)
+    node = await lock_node(session, access, node_id)
+    actor = access.principal.actor
+    if not node.draining:
+        node.draining = True
+        record_node(session, cluster, "node.draining", f"{node.name} is drained", now=now, actor=actor)
+    await _send_away(session, node, occupants, f"its node {node.name} is drained", now=now, actor=actor)
+    return await describe(session, node)
+
+
+async def remove(
+    session: WriteSession,
+    access: ClusterAccess,
+    node_id: int,
+    occupants: Occupants,
+    *,
+    force: bool,
+    now: datetime,
+) -> bool:
+    """Remove the node; True when it is gone, False when it goes once its work was seen to end.
+
+    Raises Conflict while something holds capacity there, unless `force`: then it is drained first.
+    """
+    cluster = await lock_cluster(session, access)
+    node = await repository.lock_node(session, access.cluster_id, node_id)
+    if node is None:
+        raise not_found("node", node_id)
+    actor = access.principal.actor
+    held = await repository.occupants_of_node(session, node.id)
+    if held and not force and not node.deleting:
+        named = ", ".join(f"{one.name} ({one.deployment_id})" for _, one in held[:NAMED_OCCUPANTS])
+        raise Conflict(
+            "node_in_use",
+            f"Deployments run on the node {node.name!r}: {named}. Drain it first, or remove it with "
+            "?force=true, which sends them back to the queue.",
+            extra={"deployments": [one.deployment_id for _, one in held[:100]]},
+        )
+    node.deleting = True
+    await _send_away(session, node, occupants, f"its node {node.name} is removed", now=now, actor=actor)
+    return await _finish_removal(session, cluster, node, now, actor)
+
+
+async def _finish_removal(
+    session: WriteSession, cluster: Cluster, node: Node, now: datetime, actor: str
+) -> bool:
+    """Delete a node that is to go if nothing holds capacity on it any more. The caller has locked it."""
+    await session.flush()
+    if not node.deleting or await repository.occupants_of_node(session, node.id):
+        return False
+    record_node(session, cluster, "node.deleted", f"{node.name} was removed", now=now, actor=actor)
+    await session.flush()
+    session.expunge(node)
+    await repository.delete_node(session, node.id)
+    return True
+
+
+def check_endpoints(specs: Sequence[NodeCreate], runtime: str) -> None:
+    """Only Docker has engines elsewhere. Raises Invalid."""
+    if runtime != "docker" and any(spec.engine_endpoint for spec in specs):
+        raise Invalid(
+            "engine_endpoint_without_docker",
+            f"engine_endpoint is for clusters with the runtime docker; this one has {runtime}.",
+        )
+
+
+def record_node(
+    session: WriteSession, cluster: Cluster, type_: str, message: str, *, now: datetime, actor: str
+) -> None:
+    record(
+        session,
+        organization_id=cluster.organization_id,
+        cluster_id=cluster.id,
+        at=now,
+        actor=actor,
+        type=type_,
+        message=f"cluster {cluster.name}: {message}",
+    )
+
+
+async def _send_away(
+    session: WriteSession, node: Node, occupants: Occupants, sentence: str, *, now: datetime, actor: str
+) -> None:
+    """Ask what runs on the node to end and to queue again."""
+    await session.flush()
+    attempts = await repository.stoppable_attempts(session, node.id)
+    await occupants.stop_attempts(
+        session,
+        attempts,
+        StopReason.DRAINED,
+        sentence=f"{sentence}; keeps its place in the queue",
+        now=now,
+        actor=actor,
+    )
+
+
+def _new_node(cluster_id: int, spec: NodeCreate, name: str, now: datetime) -> Node:
+    resources = spec.resources
+    return Node(
+        cluster_id=cluster_id,
+        name=name,
+        cpu_milli=resources.cpu_milli,
+        ram_mib=resources.ram_mib,
+        gpu_count=spec.gpu_count,
+        gpu_model=spec.gpu_model,
+        labels=dict(spec.labels),
+        engine_endpoint=spec.engine_endpoint,
+        created_at=now,
+    )

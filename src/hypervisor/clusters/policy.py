@@ -1,0 +1,95 @@
+"""Who may do what with clusters: every member reads, admins change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.permissions import declares
+from hypervisor.api.schema import MAX_ID
+from hypervisor.clusters import repository
+from hypervisor.errors import NotFound
+from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations.access import access_organization, check_role, not_found
+
+ClusterId = Annotated[int, Path(ge=1, le=MAX_ID, description="The cluster's id.")]
+NodeId = Annotated[int, Path(ge=1, le=MAX_ID, description="The node's id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """The caller at one cluster of one of their organizations, with a role that was found to be enough."""
+
+    cluster_id: int
+    organization_id: int
+    principal: Principal
+
+    @property
+    def hidden(self) -> NotFound:
+        """What to answer when the cluster has gone in the meantime."""
+        return no_such_cluster(self.cluster_id)
+
+
+def no_such_cluster(cluster_id: int) -> NotFound:
+    return not_found("cluster", cluster_id)
+
+
+def visible_organizations(principal: Principal, organization_id: int | None) -> frozenset[int] | None:
+    """The organizations that a list is limited to; None for a superuser who names none.
+
+    Raises NotFound for one that the caller is not in.
+    """
+    if organization_id is not None:
+        check_role(principal, organization_id, Role.VIEWER, hidden=not_found("organization", organization_id))
+        return frozenset((organization_id,))
+    return None if principal.is_superuser else frozenset(principal.memberships)
+
+
+@declares("member")
+async def lists_clusters(principal: CurrentUser) -> Principal:
+    """Lists show only what belongs to the caller's organizations."""
+    return principal
+
+
+@declares("admin of the named organization")
+async def creates_clusters(principal: CurrentUser) -> Principal:
+    """The organization is named in the body; the service checks the role there."""
+    return principal
+
+
+@declares("viewer of the cluster's organization")
+async def reads_cluster(
+    cluster_id: ClusterId, principal: CurrentUser, container: ContainerDep
+) -> ClusterAccess:
+    return await _access(cluster_id, principal, container, Role.VIEWER)
+
+
+@declares("admin of the cluster's organization")
+async def changes_cluster(
+    cluster_id: ClusterId, principal: CurrentUser, container: ContainerDep
+) -> ClusterAccess:
+    return await _access(cluster_id, principal, container, Role.ADMIN)
+
+
+ClusterLister = Annotated[Principal, Depends(lists_clusters)]
+ClusterCreator = Annotated[Principal, Depends(creates_clusters)]
+ClusterReader = Annotated[ClusterAccess, Depends(reads_cluster)]
+ClusterChanger = Annotated[ClusterAccess, Depends(changes_cluster)]
+
+
+async def _access(
+    cluster_id: int, principal: Principal, container: ContainerDep, minimum: Role
+) -> ClusterAccess:
+    async with container.database.read() as session:
+        cluster = await repository.find_cluster(session, cluster_id)
+        if cluster is None:
+            raise no_such_cluster(cluster_id)
+        organization_id = cluster.organization_id
+        check_role(principal, organization_id, minimum, hidden=no_such_cluster(cluster_id))
+        if minimum is not Role.VIEWER:
+            await access_organization(session, principal, organization_id, minimum)
+    return ClusterAccess(cluster_id, organization_id, principal)

@@ -1,0 +1,203 @@
+"""Rows of clusters, nodes and devices, always found together with the organization that they belong to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.lifecycle.states import LIVE, WAITING
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, NodeGpu, Organization
+
+IN_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A deployment that lives on a node or cluster, or waits for it."""
+
+    deployment_id: int
+    name: str
+    state: str
+
+
+async def list_clusters(
+    session: AsyncSession, organization_ids: Collection[int] | None, *, after: int, limit: int
+) -> Sequence[Cluster]:
+    """Clusters with ids above `after` in these organizations (None: in all), by id."""
+    query = select(Cluster).where(Cluster.id > after).order_by(Cluster.id).limit(limit)
+    if organization_ids is not None:
+        query = query.where(Cluster.organization_id.in_(sorted(organization_ids)))
+    return (await session.scalars(query)).all()
+
+
+async def find_cluster(session: AsyncSession, cluster_id: int) -> Cluster | None:
+    return await session.get(Cluster, cluster_id)
+
+
+async def lock_organization(session: WriteSession, organization_id: int) -> None:
+    """Whoever adds or ends work or clusters of an organization does so one after the other.
+
+    `FOR NO KEY UPDATE`: rows that only refer to the organization (events of the loops) need not wait.
+    """
+    await session.execute(
+        select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
+    )
+
+
+async def lock_cluster(session: WriteSession, cluster_id: int) -> Cluster | None:
+    return await session.get(Cluster, cluster_id, with_for_update={"key_share": True}, populate_existing=True)
+
+
+async def name_is_taken(session: AsyncSession, organization_id: int, name: str) -> bool:
+    found = await session.scalar(
+        select(Cluster.id).where(Cluster.organization_id == organization_id, Cluster.name == name)
+    )
+    return found is not None
+
+
+async def nodes_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, list[Node]]:
+    """The nodes of each cluster, by node id."""
+    found: dict[int, list[Node]] = defaultdict(list)
+    query = select(Node).where(Node.cluster_id.in_(sorted(cluster_ids))).order_by(Node.id)
+    for node in await session.scalars(query):
+        found[node.cluster_id].append(node)
+    return found
+
+
+async def list_nodes(session: AsyncSession, cluster_id: int, *, after: int, limit: int) -> Sequence[Node]:
+    query = select(Node).where(Node.cluster_id == cluster_id, Node.id > after).order_by(Node.id).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def find_node(session: AsyncSession, cluster_id: int, node_id: int) -> Node | None:
+    return await session.scalar(select(Node).where(Node.cluster_id == cluster_id, Node.id == node_id))
+
+
+async def lock_node(session: WriteSession, cluster_id: int, node_id: int) -> Node | None:
+    """The node, locked as every commit of allocations locks it."""
+    return await session.scalar(
+        select(Node)
+        .where(Node.cluster_id == cluster_id, Node.id == node_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+
+
+async def gpus_of_clusters(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, list[NodeGpu]]:
+    """The devices by node id, for all nodes of these clusters."""
+    query = (
+        select(NodeGpu)
+        .join(Node, Node.id == NodeGpu.node_id)
+        .where(Node.cluster_id.in_(sorted(cluster_ids)))
+        .order_by(NodeGpu.node_id, NodeGpu.gpu_index)
+    )
+    return _by_node(list(await session.scalars(query)))
+
+
+async def gpus_of_nodes(session: AsyncSession, node_ids: Collection[int]) -> dict[int, list[NodeGpu]]:
+    query = (
+        select(NodeGpu)
+        .where(NodeGpu.node_id.in_(sorted(node_ids)))
+        .order_by(NodeGpu.node_id, NodeGpu.gpu_index)
+        .execution_options(populate_existing=True)
+    )
+    return _by_node(list(await session.scalars(query)))
+
+
+async def taken_node_names(session: AsyncSession, cluster_id: int, names: Collection[str]) -> list[str]:
+    """Those of `names` that nodes of the cluster have already."""
+    wanted = set(names)
+    existing = await session.scalars(select(Node.name).where(Node.cluster_id == cluster_id))
+    return sorted(wanted.intersection(existing))
+
+
+async def add_devices(session: WriteSession, devices: Sequence[tuple[int, int]]) -> None:
+    """Insert free devices, given as (node id, index)."""
+    if devices:
+        rows = [{"node_id": node, "gpu_index": index, "used_milli": 0} for node, index in devices]
+        await session.execute(insert(NodeGpu), rows)
+
+
+async def remove_devices(session: WriteSession, node_id: int, from_index: int) -> None:
+    """Delete the devices from an index on; the database refuses when one of them is claimed."""
+    await session.execute(
+        delete(NodeGpu)
+        .where(NodeGpu.node_id == node_id, NodeGpu.gpu_index >= from_index)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def occupants_of_node(session: AsyncSession, node_id: int) -> Sequence[tuple[int, Occupant]]:
+    """(attempt id, deployment) for whatever holds capacity on the node, in order of the deployments."""
+    rows = await session.execute(
+        select(Allocation.attempt_id, Deployment.id, Deployment.name, Deployment.state)
+        .join(Deployment, Deployment.id == Allocation.deployment_id)
+        .where(Allocation.node_id == node_id)
+        .order_by(Deployment.id)
+    )
+    return [(attempt_id, Occupant(id_, name, state)) for attempt_id, id_, name, state in rows]
+
+
+async def stoppable_attempts(session: AsyncSession, node_id: int) -> list[int]:
+    """Attempts that hold capacity on the node and have not been asked to stop."""
+    rows = await session.scalars(
+        select(Allocation.attempt_id)
+        .join(Attempt, Attempt.id == Allocation.attempt_id)
+        .where(Allocation.node_id == node_id, Attempt.stop_requested_at.is_(None))
+        .order_by(Allocation.attempt_id)
+    )
+    return list(rows)
+
+
+async def allocations_of_node(
+    session: AsyncSession, node_id: int
+) -> Sequence[tuple[Allocation, Attempt, Deployment]]:
+    rows = await session.execute(
+        select(Allocation, Attempt, Deployment)
+        .join(Attempt, Attempt.id == Allocation.attempt_id)
+        .join(Deployment, Deployment.id == Allocation.deployment_id)
+        .where(Allocation.node_id == node_id)
+    )
+    return [row._tuple() for row in rows]
+
+
+async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[Occupant]:
+    """Deployments that live on the cluster or wait for it, by id."""
+    states = [state.value for state in WAITING | LIVE]
+    rows = await session.execute(
+        select(Deployment.id, Deployment.name, Deployment.state)
+        .where(Deployment.cluster_id == cluster_id, Deployment.state.in_(states))
+        .order_by(Deployment.id)
+    )
+    return [Occupant(id_, name, state) for id_, name, state in rows]
+
+
+async def holds_capacity(session: AsyncSession, *, cluster_id: int) -> bool:
+    """Whether anything holds capacity on the cluster: a live attempt, or one whose end was not observed."""
+    found = await session.scalar(
+        select(Allocation.attempt_id).where(Allocation.cluster_id == cluster_id).limit(1)
+    )
+    return found is not None
+
+
+async def delete_node(session: WriteSession, node_id: int) -> None:
+    await session.execute(delete(Node).where(Node.id == node_id).execution_options(synchronize_session=False))
+
+
+async def delete_cluster(session: WriteSession, cluster_id: int) -> None:
+    """Delete the row with all that belongs to it: nodes, deployments, attempts."""
+    await session.execute(
+        delete(Cluster).where(Cluster.id == cluster_id).execution_options(synchronize_session=False)
+    )
+
+
+def _by_node(devices: Sequence[NodeGpu]) -> dict[int, list[NodeGpu]]:
+    found: dict[int, list[NodeGpu]] = defaultdict(list)
+    for device in devices:
+        found[device.node_id].append(device)
+    return found

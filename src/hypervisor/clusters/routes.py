@@ -1,0 +1,272 @@
+"""Endpoints under /clusters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response, status
+from fastapi.responses import JSONResponse
+
+from hypervisor.api.container import Container, ContainerDep
+from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_ID
+from hypervisor.clusters import nodes, resizing, service
+from hypervisor.clusters.answers import ClusterAnswer, NodeAnswer
+from hypervisor.clusters.occupants import OccupantsDep
+from hypervisor.clusters.policy import (
+    ClusterChanger,
+    ClusterCreator,
+    ClusterLister,
+    ClusterReader,
+    NodeId,
+    visible_organizations,
+)
+from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate, NodeCreate, NodeUpdate
+from hypervisor.errors import Invalid
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations.access import resolve_organization
+from hypervisor.store.database import WriteSession
+
+router = APIRouter(prefix="/clusters", tags=["Clusters"])
+
+Force = Annotated[bool, Query(description="Also where work stands in the way: it is moved or stopped first.")]
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Accepted: what still runs is being stopped; it goes after that."}
+}
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 403, 404, 409, 422, 429))
+async def create_cluster(body: ClusterCreate, user: ClusterCreator, container: ContainerDep) -> ClusterAnswer:
+    """Add a cluster: totals make one node of that size, `nodes` says each machine."""
+    async with container.database.read() as session:
+        access = await resolve_organization(session, user, body.organization_id, Role.ADMIN)
+    runtime = body.runtime or container.settings.default_runtime
+    _check_runtime(container, runtime)
+    resolved = await container.runtimes.resolve(runtime)
+
+    async def work(session: WriteSession) -> ClusterAnswer:
+        return await service.create(
+            session,
+            access.organization_id,
+            body,
+            runtime=runtime,
+            resolved=resolved,
+            now=container.clock.now(),
+            actor=user.actor,
+        )
+
+    return await container.database.transact(work)
+
+
+@router.get("", responses=documented(401, 404, 422, 429))
+async def list_clusters(
+    user: ClusterLister,
+    container: ContainerDep,
+    organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    brief: Annotated[bool, Query(description="Leave out the nodes.")] = False,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+) -> Page[ClusterAnswer]:
+    """The clusters of the caller's organizations (or of one), by id; a superuser sees all."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    own = visible_organizations(user, organization_id)
+    async with container.database.read() as session:
+        rows = await service.list_answers(session, own, after=after, limit=limit + 1, brief=brief)
+    return page_of(rows, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/{cluster_id}", responses=documented(401, 404, 422, 429))
+async def get_cluster(access: ClusterReader, container: ContainerDep) -> ClusterAnswer:
+    """One cluster with its nodes: capacity, what is allocated, what is available."""
+    async with container.database.read() as session:
+        return await service.get(session, access)
+
+
+@router.patch("/{cluster_id}", responses=documented(401, 403, 404, 409, 422, 429))
+async def update_cluster(
+    body: ClusterUpdate,
+    access: ClusterChanger,
+    container: ContainerDep,
+    occupants: OccupantsDep,
+    force: Force = False,
+) -> ClusterAnswer:
+    """Change what is given. Totals resize the only node; `force` also below what is allocated."""
+
+    async def work(session: WriteSession) -> ClusterAnswer:
+        return await service.update(session, access, body, occupants, force=force, now=container.clock.now())
+
+    answer = await container.database.transact(work)
+    _wake(container)
+    return answer
+
+
+router.add_api_route(
+    "/{cluster_id}",
+    update_cluster,
+    methods=["PUT"],
+    operation_id="replace_cluster",
+    responses=documented(401, 403, 404, 409, 422, 429),
+)
+
+
+@router.delete(
+    "/{cluster_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses={**ACCEPTED, **documented(401, 403, 404, 409, 422, 429)},
+)
+async def delete_cluster(
+    access: ClusterChanger, container: ContainerDep, occupants: OccupantsDep, force: Force = False
+) -> Response:
+    """Delete the cluster. Refused while deployments run on it or wait for it, unless `force`."""
+
+    async def work(session: WriteSession) -> bool:
+        return await service.delete(session, access, occupants, force=force, now=container.clock.now())
+
+    gone = await container.database.transact(work)
+    _wake(container)
+    return _gone_or_accepted(gone, "The cluster goes as soon as what runs on it has ended.")
+
+
+@router.get("/{cluster_id}/nodes", responses=documented(401, 404, 422, 429))
+async def list_nodes(
+    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[NodeAnswer]:
+    """The nodes of the cluster, by id."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    async with container.database.read() as session:
+        rows = await nodes.list_answers(session, access, after=after, limit=limit + 1)
+    return page_of(rows, limit, lambda last: encode_cursor(last.id))
+
+
+@router.post(
+    "/{cluster_id}/nodes",
+    status_code=status.HTTP_201_CREATED,
+    responses=documented(401, 403, 404, 409, 422, 429),
+)
+async def add_node(
+    body: NodeCreate, access: ClusterChanger, container: ContainerDep
+) -> NodeAnswer | Page[NodeAnswer]:
+    """Add a node; with a `count` above 1 several equal ones, answered as a list."""
+
+    async def work(session: WriteSession) -> list[NodeAnswer]:
+        made = await nodes.add(session, access, body, now=container.clock.now())
+        return await nodes.describe_all(session, made)
+
+    answers = await container.database.transact(work)
+    _wake(container)
+    return answers[0] if body.count == 1 else Page(items=answers)
+
+
+@router.get("/{cluster_id}/nodes/{node_id}", responses=documented(401, 404, 422, 429))
+async def get_node(node_id: NodeId, access: ClusterReader, container: ContainerDep) -> NodeAnswer:
+    """One node with its devices."""
+    async with container.database.read() as session:
+        return await nodes.get(session, access, node_id)
+
+
+@router.patch("/{cluster_id}/nodes/{node_id}", responses=documented(401, 403, 404, 409, 422, 429))
+async def update_node(
+    node_id: NodeId,
+    body: NodeUpdate,
+    access: ClusterChanger,
+    container: ContainerDep,
+    occupants: OccupantsDep,
+    force: Force = False,
+) -> NodeAnswer:
+    """Change what is given. Growing is free; below what is allocated only with `force`."""
+
+    async def work(session: WriteSession) -> NodeAnswer:
+        return await resizing.update(
+            session, access, node_id, body, occupants, force=force, now=container.clock.now()
+        )
+
+    answer = await container.database.transact(work)
+    _wake(container)
+    return answer
+
+
+router.add_api_route(
+    "/{cluster_id}/nodes/{node_id}",
+    update_node,
+    methods=["PUT"],
+    operation_id="replace_node",
+    responses=documented(401, 403, 404, 409, 422, 429),
+)
+
+
+@router.delete(
+    "/{cluster_id}/nodes/{node_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses={**ACCEPTED, **documented(401, 403, 404, 409, 422, 429)},
+)
+async def remove_node(
+    node_id: NodeId,
+    access: ClusterChanger,
+    container: ContainerDep,
+    occupants: OccupantsDep,
+    force: Force = False,
+) -> Response:
+    """Remove a node. Refused while something runs there; `force` sends that back to the queue first."""
+
+    async def work(session: WriteSession) -> bool:
+        now = container.clock.now()
+        return await nodes.remove(session, access, node_id, occupants, force=force, now=now)
+
+    gone = await container.database.transact(work)
+    _wake(container)
+    return _gone_or_accepted(gone, "The node goes as soon as what runs on it has ended.")
+
+
+@router.post("/{cluster_id}/nodes/{node_id}/cordon", responses=documented(401, 403, 404, 409, 422, 429))
+async def cordon_node(node_id: NodeId, access: ClusterChanger, container: ContainerDep) -> NodeAnswer:
+    """Nothing new starts on the node; what runs there goes on."""
+    return await _cordon(container, access, node_id, cordoned=True)
+
+
+@router.post("/{cluster_id}/nodes/{node_id}/uncordon", responses=documented(401, 403, 404, 409, 422, 429))
+async def uncordon_node(node_id: NodeId, access: ClusterChanger, container: ContainerDep) -> NodeAnswer:
+    """The node takes new work again; a drain ends."""
+    return await _cordon(container, access, node_id, cordoned=False)
+
+
+@router.post("/{cluster_id}/nodes/{node_id}/drain", responses=documented(401, 403, 404, 409, 422, 429))
+async def drain_node(
+    node_id: NodeId, access: ClusterChanger, container: ContainerDep, occupants: OccupantsDep
+) -> NodeAnswer:
+    """Nothing new starts on the node; what runs there ends and queues again at its old place."""
+
+    async def work(session: WriteSession) -> NodeAnswer:
+        return await nodes.drain(session, access, node_id, occupants, now=container.clock.now())
+
+    answer = await container.database.transact(work)
+    _wake(container)
+    return answer
+
+
+async def _cordon(
+    container: Container, access: ClusterChanger, node_id: int, *, cordoned: bool
+) -> NodeAnswer:
+    async def work(session: WriteSession) -> NodeAnswer:
+        return await nodes.cordon(session, access, node_id, cordoned=cordoned, now=container.clock.now())
+
+    answer = await container.database.transact(work)
+    _wake(container)
+    return answer
+
+
+def _check_runtime(container: Container, runtime: str) -> None:
+    if runtime != "auto" and runtime not in container.runtimes.names:
+        there = ", ".join(("auto", *container.runtimes.names))
+        raise Invalid("unknown_runtime", f"The runtime {runtime!r} is not available here; there are {there}.")
+
+
+def _wake(container: Container) -> None:
+    for topic in ("scheduler", "reconciler", "janitor"):
+        container.wakeup.notify(topic)
+
+
+def _gone_or_accepted(gone: bool, sentence: str) -> Response:
+    if gone:
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+    return JSONResponse({"detail": sentence}, status_code=status.HTTP_202_ACCEPTED)

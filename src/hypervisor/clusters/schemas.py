@@ -1,0 +1,142 @@
+"""Requests about clusters and nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from hypervisor.api.schema import MAX_ID, Name
+from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, RamGb, Seconds, StrictRequest
+from hypervisor.kernel.resources import Resources
+
+MAX_NODES_AT_ONCE = 10_000
+_ENDPOINT = re.compile(
+    r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
+)
+
+RuntimeName = Literal["auto", "docker", "process", "simulated"]
+PlacementName = Literal["fgd", "bestfit", "spread"]
+
+
+def _engine_endpoint(text: str) -> str:
+    if _ENDPOINT.fullmatch(text) is None:
+        raise ValueError("must be unix:///path/to.sock or tcp://host:port")
+    return text
+
+
+EngineEndpoint = Annotated[str, Field(max_length=255), AfterValidator(_engine_endpoint)]
+
+
+class NodeCreate(StrictRequest):
+    """One machine, or `count` equal ones that are named `name-1` ... `name-<count>`."""
+
+    name: Name
+    count: int = Field(default=1, ge=1, le=MAX_NODES_AT_ONCE)
+    cpu_cores: CpuCores
+    ram_gb: RamGb
+    gpu_count: GpuDevices = 0
+    gpu_model: GpuModel | None = None
+    labels: Labels = Field(default_factory=dict)
+    engine_endpoint: EngineEndpoint | None = Field(
+        default=None, description="The Docker engine of this machine, if it is not the server's own."
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the nodes that this makes."""
+        if self.count == 1:
+            return [self.name]
+        return [f"{self.name}-{number}" for number in range(1, self.count + 1)]
+
+    @property
+    def resources(self) -> Resources:
+        return Resources.from_edge(cpu_cores=self.cpu_cores, ram_gb=self.ram_gb, gpu_count=self.gpu_count)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if len(self.names[-1]) > 100:
+            raise ValueError("the names of the nodes would be longer than 100 characters")
+        return self
+
+
+class ClusterCreate(StrictRequest):
+    """Totals make a cluster of one node "node-1"; `nodes` says each machine. One of the two is needed."""
+
+    organization_id: int | None = Field(default=None, ge=1, le=MAX_ID)
+    name: Name
+    runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
+    placement: PlacementName = "fgd"
+    preemption: bool = True
+    min_runtime_seconds: Seconds = 0
+    total_cpu_cores: CpuCores | None = None
+    total_ram_gb: RamGb | None = None
+    total_gpu_count: GpuDevices | None = None
+    gpu_model: GpuModel | None = None
+    labels: Labels | None = None
+    nodes: list[NodeCreate] | None = Field(default=None, min_length=1, max_length=MAX_NODES_AT_ONCE)
+
+    @model_validator(mode="after")
+    def _one_way_to_say_the_size(self) -> Self:
+        totals = ("total_cpu_cores", "total_ram_gb", "total_gpu_count", "gpu_model", "labels")
+        given = [name for name in totals if getattr(self, name) is not None]
+        if self.nodes is not None and given:
+            raise ValueError(f"give either nodes or {', '.join(given)}, not both")
+        if self.nodes is None and (self.total_cpu_cores is None or self.total_ram_gb is None):
+            raise ValueError("give total_cpu_cores and total_ram_gb (one node of that size) or nodes")
+        _check_names([name for node in self.nodes or () for name in node.names])
+        return self
+
+    def all_nodes(self) -> list[NodeCreate]:
+        """The nodes as they were given, or the one node of the totals."""
+        if self.nodes is not None:
+            return self.nodes
+        return [
+            NodeCreate(
+                name="node-1",
+                cpu_cores=self.total_cpu_cores or 0,
+                ram_gb=self.total_ram_gb or 0,
+                gpu_count=self.total_gpu_count or 0,
+                gpu_model=self.gpu_model,
+                labels=self.labels or {},
+            )
+        ]
+
+
+class ClusterUpdate(StrictRequest):
+    """What is given is changed. Totals change the node of a cluster that has only one."""
+
+    name: Name | None = None
+    placement: PlacementName | None = None
+    preemption: bool | None = None
+    min_runtime_seconds: Seconds | None = None
+    total_cpu_cores: CpuCores | None = None
+    total_ram_gb: RamGb | None = None
+    total_gpu_count: GpuDevices | None = None
+
+    def node_update(self) -> NodeUpdate | None:
+        """The change of the only node, or None where no total is given."""
+        if self.total_cpu_cores is None and self.total_ram_gb is None and self.total_gpu_count is None:
+            return None
+        return NodeUpdate(
+            cpu_cores=self.total_cpu_cores, ram_gb=self.total_ram_gb, gpu_count=self.total_gpu_count
+        )
+
+
+class NodeUpdate(StrictRequest):
+    """What is given is changed; the name stays."""
+
+    cpu_cores: CpuCores | None = None
+    ram_gb: RamGb | None = None
+    gpu_count: GpuDevices | None = None
+    gpu_model: GpuModel | None = None
+    labels: Labels | None = None
+
+
+def _check_names(names: list[str]) -> None:
+    if len(names) > MAX_NODES_AT_ONCE:
+        raise ValueError(f"at most {MAX_NODES_AT_ONCE} nodes at once")
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two nodes would be named {doubled!r}")

@@ -1,0 +1,213 @@
+"""Clusters: create, look at, change, delete, in the caller's session; who may was decided before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.clusters import nodes, repository, resizing
+from hypervisor.clusters.answers import ClusterAnswer, cluster_answer
+from hypervisor.clusters.occupants import Occupants
+from hypervisor.clusters.policy import ClusterAccess
+from hypervisor.clusters.repository import Occupant
+from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
+from hypervisor.errors import Conflict, Invalid
+from hypervisor.events.log import record
+from hypervisor.runtimes.registry import Resolved
+from hypervisor.store.database import WriteSession
+from hypervisor.store.removals import forget_attempts
+from hypervisor.store.tables import Attempt, Cluster
+
+NAMED_OCCUPANTS = 10
+
+
+async def create(
+    session: WriteSession,
+    organization_id: int,
+    request: ClusterCreate,
+    *,
+    runtime: str,
+    resolved: Resolved,
+    now: datetime,
+    actor: str,
+) -> ClusterAnswer:
+    """Add a cluster with its nodes. Raises Conflict for a name that the organization uses already."""
+    await repository.lock_organization(session, organization_id)
+    await _check_name(session, organization_id, request.name)
+    specs = request.all_nodes()
+    nodes.check_endpoints(specs, resolved.name)
+    cluster = Cluster(
+        organization_id=organization_id,
+        name=request.name,
+        runtime=runtime,
+        resolved_runtime=resolved.name,
+        placement=request.placement,
+        preemption=request.preemption,
+        min_runtime_seconds=request.min_runtime_seconds,
+        created_at=now,
+    )
+    session.add(cluster)
+    await session.flush()
+    made = await nodes.insert_nodes(session, cluster.id, specs, now)
+    _record(
+        session, cluster, "cluster.created", f"cluster {cluster.name} with {len(made)} node(s)", now, actor
+    )
+    return await describe(session, cluster)
+
+
+async def list_answers(
+    session: AsyncSession,
+    organization_ids: Collection[int] | None,
+    *,
+    after: int,
+    limit: int,
+    brief: bool = False,
+) -> list[ClusterAnswer]:
+    """Clusters of these organizations (None: of all) with ids above `after`; three queries in all."""
+    clusters = await repository.list_clusters(session, organization_ids, after=after, limit=limit)
+    return await _describe_all(session, clusters, with_nodes=not brief)
+
+
+async def describe(session: AsyncSession, cluster: Cluster) -> ClusterAnswer:
+    """The cluster as the session sees it now."""
+    await session.flush()
+    return (await _describe_all(session, [cluster], with_nodes=True))[0]
+
+
+async def get(session: AsyncSession, access: ClusterAccess) -> ClusterAnswer:
+    cluster = await repository.find_cluster(session, access.cluster_id)
+    if cluster is None:
+        raise access.hidden
+    return await describe(session, cluster)
+
+
+async def update(
+    session: WriteSession,
+    access: ClusterAccess,
+    request: ClusterUpdate,
+    occupants: Occupants,
+    *,
+    force: bool,
+    now: datetime,
+) -> ClusterAnswer:
+    """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
+    await repository.lock_organization(session, access.organization_id)
+    cluster = await nodes.lock_cluster(session, access)
+    if request.name is not None and request.name != cluster.name:
+        await _check_name(session, cluster.organization_id, request.name)
+    changed = []
+    for field in ("name", "placement", "preemption", "min_runtime_seconds"):
+        value = getattr(request, field)
+        if value is not None and value != getattr(cluster, field):
+            setattr(cluster, field, value)
+            changed.append(field)
+    if changed:
+        message = f"cluster {cluster.name}: changed {', '.join(changed)}"
+        _record(session, cluster, "cluster.updated", message, now, access.principal.actor)
+    await _resize_only_node(session, access, cluster, request, occupants, force, now)
+    return await describe(session, cluster)
+
+
+async def delete(
+    session: WriteSession, access: ClusterAccess, occupants: Occupants, *, force: bool, now: datetime
+) -> bool:
+    """Delete the cluster; True when it is gone, False when it goes once its work was seen to end.
+
+    Raises Conflict while deployments live on it or wait for it, unless `force`: then the ones that wait
+    are cancelled and the ones that live are stopped. Ended deployments go with their cluster.
+    """
+    await repository.lock_organization(session, access.organization_id)
+    cluster = await repository.lock_cluster(session, access.cluster_id)
+    if cluster is None:
+        raise access.hidden
+    actor = access.principal.actor
+    users = await repository.users_of_cluster(session, cluster.id)
+    if users and not force and cluster.deleting_at is None:
+        raise _in_use(cluster, users)
+    if cluster.deleting_at is None:
+        cluster.deleting_at = now
+        _record(session, cluster, "cluster.deleting", f"cluster {cluster.name} is to go", now, actor)
+        sentence = f"the cluster {cluster.name} is deleted"
+        await occupants.clear_cluster(session, cluster.id, sentence=sentence, now=now, actor=actor)
+    return await _finish_deletion(session, cluster, now, actor)
+
+
+async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetime, actor: str) -> bool:
+    """Remove a cluster that is to be deleted if nothing holds capacity on it any more."""
+    await session.flush()
+    if cluster.deleting_at is None or await repository.holds_capacity(session, cluster_id=cluster.id):
+        return False
+    await forget_attempts(session, Attempt.cluster_id == cluster.id, now)
+    _record(session, cluster, "cluster.deleted", f"cluster {cluster.name} was deleted", now, actor)
+    await session.flush()
+    session.expunge(cluster)
+    await repository.delete_cluster(session, cluster.id)
+    return True
+
+
+async def _describe_all(
+    session: AsyncSession, clusters: Sequence[Cluster], *, with_nodes: bool
+) -> list[ClusterAnswer]:
+    ids = [cluster.id for cluster in clusters]
+    by_cluster = await repository.nodes_of(session, ids)
+    gpus = await repository.gpus_of_clusters(session, ids)
+    return [
+        cluster_answer(cluster, by_cluster.get(cluster.id, ()), gpus, with_nodes=with_nodes)
+        for cluster in clusters
+    ]
+
+
+async def _check_name(session: AsyncSession, organization_id: int, name: str) -> None:
+    if await repository.name_is_taken(session, organization_id, name):
+        raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
+
+
+async def _resize_only_node(
+    session: WriteSession,
+    access: ClusterAccess,
+    cluster: Cluster,
+    request: ClusterUpdate,
+    occupants: Occupants,
+    force: bool,
+    now: datetime,
+) -> None:
+    change = request.node_update()
+    if change is None:
+        return
+    own = (await repository.nodes_of(session, [cluster.id])).get(cluster.id, [])
+    if len(own) != 1:
+        raise Invalid(
+            "several_nodes",
+            f"The cluster has {len(own)} nodes, so totals cannot be set; change, add or remove its nodes.",
+        )
+    node = await nodes.lock_node(session, access, own[0].id)
+    await resizing.update_node(
+        session, cluster, node, change, occupants, force=force, now=now, actor=access.principal.actor
+    )
+
+
+def _in_use(cluster: Cluster, users: Sequence[Occupant]) -> Conflict:
+    named = ", ".join(f"{user.name} ({user.deployment_id}, {user.state})" for user in users[:NAMED_OCCUPANTS])
+    more = f" and {len(users) - NAMED_OCCUPANTS} more" if len(users) > NAMED_OCCUPANTS else ""
+    return Conflict(
+        "cluster_in_use",
+        f"Deployments run on the cluster {cluster.name!r} or wait for it: {named}{more}. "
+        "End them first, or delete with ?force=true, which stops and cancels them.",
+        extra={"deployments": [user.deployment_id for user in users[:100]]},
+    )
+
+
+def _record(
+    session: WriteSession, cluster: Cluster, type_: str, message: str, now: datetime, actor: str
+) -> None:
+    record(
+        session,
+        organization_id=cluster.organization_id,
+        cluster_id=cluster.id,
+        at=now,
+        actor=actor,
+        type=type_,
+        message=message,
+    )

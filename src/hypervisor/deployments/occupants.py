@@ -1,0 +1,78 @@
+"""What clusters may ask of the work on them; implements `hypervisor.clusters.occupants.Occupants`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+
+from hypervisor.deployments.dependents import chunks
+from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.winding_down import cancel_outside_dependents, wind_down
+from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, Deployment
+
+
+class DeploymentOccupants:
+    """Ends and moves deployments in the caller's transaction; what it asks for, the reconciler passes on."""
+
+    async def stop_attempts(
+        self,
+        session: WriteSession,
+        attempt_ids: Collection[int],
+        reason: StopReason,
+        *,
+        sentence: str,
+        now: datetime,
+        actor: str,
+    ) -> None:
+        """Ask these attempts to end; one that has been asked already, or has ended, is left alone."""
+        for chunk in chunks(sorted(attempt_ids)):
+            deployments = await _lock_deployments(session, chunk)
+            for attempt in await _lock_attempts(session, chunk):
+                if attempt.finished_at is None and attempt.stop_requested_at is None:
+                    request_stop(
+                        session,
+                        deployments[attempt.deployment_id],
+                        attempt,
+                        reason,
+                        now=now,
+                        actor=actor,
+                        sentence=sentence,
+                    )
+        await session.flush()
+
+    async def clear_cluster(
+        self, session: WriteSession, cluster_id: int, *, sentence: str, now: datetime, actor: str
+    ) -> None:
+        """Cancel what waits for the cluster or for something on it, and stop what lives on it."""
+        inside = Deployment.cluster_id == cluster_id
+        await wind_down(session, inside, now=now, actor=actor, why=sentence)
+        await cancel_outside_dependents(session, inside, now=now, actor=actor)
+        await session.flush()
+
+
+async def _lock_deployments(session: WriteSession, attempt_ids: Sequence[int]) -> dict[int, Deployment]:
+    """The deployments of these attempts, locked before the attempts as everywhere."""
+    own = select(Attempt.deployment_id).where(Attempt.id.in_(attempt_ids))
+    rows = await session.scalars(
+        select(Deployment)
+        .where(Deployment.id.in_(own))
+        .order_by(Deployment.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {row.id: row for row in rows}
+
+
+async def _lock_attempts(session: WriteSession, attempt_ids: Sequence[int]) -> Sequence[Attempt]:
+    rows = await session.scalars(
+        select(Attempt)
+        .where(Attempt.id.in_(attempt_ids))
+        .order_by(Attempt.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return rows.all()

@@ -1,0 +1,226 @@
+"""Passes committed events on to live listeners of this process.
+
+A hint after each local commit makes it immediate; a poll finds what other processes wrote and what a lost
+hint hid. Ids are given out before transactions commit, so on PostgreSQL a lower id may become visible after
+a higher one: ids that were skipped are looked for again until `GAP_SECONDS` have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+from structlog import get_logger
+
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.store.database import Database
+from hypervisor.store.tables import Event
+
+POLL_SECONDS = 2.0
+GAP_SECONDS = 15.0
+"""Longer than any transaction lasts; an id that has not turned up by then was rolled back."""
+MAX_GAPS = 20_000
+READ_AT_ONCE = 1000
+QUEUE_SIZE = 2000
+OVERLAP = 200
+"""How many ids before the newest one may still belong to transactions that are not committed."""
+IN_CHUNK = 500
+_TOPIC = "events"
+
+log = get_logger(__name__)
+
+
+class Lagging(Exception):
+    """The listener did not keep up; it should start again after the last event that it got."""
+
+
+@dataclass(eq=False)
+class Subscription:
+    """One listener to the events of one organization; `after` is the highest id when it began."""
+
+    organization_id: int
+    after: int
+    _queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    _lagging: bool = False
+
+    async def next(self) -> Event:
+        """The next event. Raises Lagging when some were dropped because the queue was full."""
+        if self._lagging and self._queue.empty():
+            raise Lagging
+        return await self._queue.get()
+
+    def offer(self, event: Event, *, late: bool = False) -> None:
+        """Hand an event over without waiting; after the first one that does not fit, none are taken.
+
+        What was there when the listener began is its own to read, but for events that came `late`.
+        """
+        if self._lagging or (event.id <= self.after and not late):
+            return
+        if self._queue.full():
+            self._lagging = True
+            return
+        self._queue.put_nowait(event)
+
+
+class EventRelay:
+    """Reads new event rows once for all listeners of this process."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._wakeup = Wakeup()
+        self._listener = self._wakeup.listen(_TOPIC)
+        self._subscriptions: dict[int, set[Subscription]] = defaultdict(set)
+        self._last: int | None = None
+        self._gaps: dict[int, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        database.after_commit.append(self.hint)
+
+    def hint(self) -> None:
+        """Something was committed: look soon."""
+        if self._subscriptions:
+            self._wakeup.notify(_TOPIC)
+
+    def start(self) -> None:
+        """Pass events on from now until `stop`, on the running event loop."""
+        self._task = asyncio.create_task(self._run(), name="event-relay")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def pass_on(self) -> None:
+        """Read what is new and hand it to the listeners; without listeners nothing is read."""
+        if not self._subscriptions:
+            self._last = None
+            self._gaps.clear()
+            return
+        more = True
+        while more:
+            async with self._database.read() as session:
+                if self._last is None:
+                    self._last = self._lowest_start()
+                late, newer = await self._found_late(session), await self._newer(session)
+            more = len(newer) >= READ_AT_ONCE
+            self._hand_out(late, late=True)
+            self._hand_out(newer)
+
+    async def subscribe(self, organization_id: int) -> Subscription:
+        """Begin to listen: everything with an id above `subscription.after` will be offered."""
+        async with self._database.read() as session:
+            after = await session.scalar(select(func.max(Event.id))) or 0
+        subscription = Subscription(organization_id, after)
+        self._subscriptions[organization_id].add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        listeners = self._subscriptions.get(subscription.organization_id, set())
+        listeners.discard(subscription)
+        if not listeners:
+            self._subscriptions.pop(subscription.organization_id, None)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.pass_on()
+            except (SQLAlchemyError, OSError) as error:
+                # Nothing is lost: the next pass goes on where this one stopped.
+                log.warning("relay.database_unavailable", error=str(error))
+            await self._listener.wait(POLL_SECONDS)
+
+    def _hand_out(self, events: Sequence[Event], *, late: bool = False) -> None:
+        for event in events:
+            self._note(event.id)
+            for subscription in self._subscriptions.get(event.organization_id, ()):
+                subscription.offer(event, late=late)
+
+    def _lowest_start(self) -> int:
+        lowest = min(one.after for listeners in self._subscriptions.values() for one in listeners)
+        return max(0, lowest - OVERLAP)
+
+    async def _newer(self, session: AsyncSession) -> Sequence[Event]:
+        query = select(Event).where(Event.id > self._last).order_by(Event.id).limit(READ_AT_ONCE)
+        return (await session.scalars(query)).all()
+
+    async def _found_late(self, session: AsyncSession) -> Sequence[Event]:
+        """Events whose ids were skipped before."""
+        oldest = self._clock.monotonic() - GAP_SECONDS
+        self._gaps = {id_: since for id_, since in self._gaps.items() if since > oldest}
+        wanted = sorted(self._gaps)
+        found: list[Event] = []
+        for start in range(0, len(wanted), IN_CHUNK):
+            chunk = wanted[start : start + IN_CHUNK]
+            found.extend(await session.scalars(select(Event).where(Event.id.in_(chunk)).order_by(Event.id)))
+        return found
+
+    def _note(self, id_: int) -> None:
+        """Remember how far we are, and which ids were skipped on the way."""
+        if self._gaps.pop(id_, None) is not None or self._last is None or id_ <= self._last:
+            return
+        now = self._clock.monotonic()
+        room = MAX_GAPS - len(self._gaps)
+        for skipped in range(max(self._last + 1, id_ - max(room, 0)), id_):
+            self._gaps[skipped] = now
+        self._last = id_
+
+
+async def history(
+    session: AsyncSession,
+    *,
+    organization_ids: Collection[int] | None = None,
+    deployment_id: int | None = None,
+    after: int = 0,
+    limit: int = READ_AT_ONCE,
+) -> Sequence[Event]:
+    """Events with ids above `after`, oldest first."""
+    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    if organization_ids is not None:
+        query = query.where(Event.organization_id.in_(sorted(organization_ids)))
+    if deployment_id is not None:
+        query = query.where(Event.deployment_id == deployment_id)
+    return (await session.scalars(query)).all()
+
+
+async def follow(
+    relay: EventRelay, database: Database, organization_id: int, after: int | None
+) -> AsyncGenerator[Event, None]:
+    """The events of an organization: those after `after` (None: from now on), then each new one as it comes.
+
+    Ends when the listener lags too far behind; it may then begin again after the last one that it got.
+    """
+    subscription = await relay.subscribe(organization_id)
+    replayed: set[int] = set()
+    try:
+        async for event in _missed(database, subscription, after):
+            replayed.add(event.id)
+            yield event
+        while True:
+            try:
+                event = await subscription.next()
+            except Lagging:
+                return
+            if event.id not in replayed:
+                yield event
+    finally:
+        relay.unsubscribe(subscription)
+
+
+async def _missed(
+    database: Database, subscription: Subscription, after: int | None
+) -> AsyncGenerator[Event, None]:
+    """What happened between `after` and the beginning of the subscription."""
+    last = subscription.after if after is None else after
+    while last < subscription.after:
+        async with database.read() as session:
+            rows = await history(session, organization_ids=[subscription.organization_id], after=last)
+        for event in rows:
+            if event.id <= subscription.after:
+                yield event
+        last = rows[-1].id if rows else subscription.after
