@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
+from hypervisor.client.errors import ApiError
 from hypervisor.client.models import User
 from hypervisor.client.transport import Transport, read_tokens
 
@@ -24,11 +27,11 @@ class Accounts:
 
     def logout(self) -> None:
         """End the session on the server and forget its tokens, also when the server has ended it before."""
-        tokens = self._transport.tokens.load()
-        if tokens is None:
-            return
-        body = {"refresh_token": tokens.refresh} if tokens.refresh else None
-        self._transport.post("/auth/logout", body)
+        try:
+            self._transport.post("/auth/logout")
+        except ApiError as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
         self._transport.tokens.save(None)
 
     def me(self) -> User:

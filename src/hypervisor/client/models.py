@@ -14,12 +14,22 @@ class Page(TypedDict, Generic[T]):
     next_cursor: str | None
 
 
+class OrganizationRole(TypedDict):
+    organization_id: int
+    name: str
+    role: str
+
+
 class User(TypedDict, total=False):
+    """`organizations` only in the answer to "who am I"."""
+
     id: int
     username: str
     email: str
     is_superuser: bool
+    is_active: bool
     created_at: str
+    organizations: list[OrganizationRole]
 
 
 class Organization(TypedDict, total=False):

@@ -1,0 +1,159 @@
+"""`hypervisor deploy`: submit one deployment by flags, or any number from a YAML file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from hypervisor.cli import flags, resolve
+from hypervisor.cli.failures import CommandFailed
+from hypervisor.cli.nodes import parse_pairs
+from hypervisor.cli.progress import Progress
+from hypervisor.cli.session import Session
+from hypervisor.cli.specs import join_environment, parse_dependency, read_file
+from hypervisor.client.deployments import has_arrived
+from hypervisor.client.models import Deployment
+
+_COMMAND = "hypervisor.deploy.command"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class _WithCommand(TyperCommand):
+    """Everything after `--` is the workload's command and is not read as options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+@app.command(cls=_WithCommand)
+def deploy(
+    context: typer.Context,
+    name: flags.Name = None,
+    file: flags.File = None,
+    cluster: flags.Cluster = None,
+    image: flags.Image = None,
+    job: flags.Job = False,
+    cpu: flags.Cpu = None,
+    ram: flags.Ram = None,
+    gpu: flags.Gpu = None,
+    priority: flags.Priority = None,
+    env: flags.Env = None,
+    secret: flags.Secret = None,
+    port: flags.Port = None,
+    after: flags.After = None,
+    on_failure: flags.OnFailure = None,
+    min_runtime: flags.MinRuntime = None,
+    max_runtime: flags.MaxRuntime = None,
+    grace: flags.Grace = None,
+    never_preempt: flags.NeverPreempt = False,
+    restart: flags.Restart = None,
+    retries: flags.Retries = None,
+    label: flags.Label = None,
+    node_selector: flags.NodeSelector = None,
+    gpu_model: flags.GpuModel = None,
+    read_only: flags.ReadOnly = False,
+    wait: flags.Wait = False,
+    timeout: flags.Timeout = None,
+) -> None:
+    """Submit a deployment; everything after -- is its command.
+
+    hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
+    """
+    session = Session.of(context)
+    fields = _given(
+        {
+            "docker_image": image,
+            "kind": "job" if job else None,
+            "required_cpu_cores": cpu,
+            "required_ram_gb": ram,
+            "required_gpu_count": gpu,
+            "priority": priority,
+            "env": join_environment(parse_pairs(env, "--env"), parse_pairs(secret, "--secret")),
+            "ports": port,
+            "depends_on": [parse_dependency(text) for text in after] if after else None,
+            "on_failure": on_failure,
+            "min_runtime_seconds": min_runtime,
+            "max_runtime_seconds": max_runtime,
+            "grace_period_seconds": grace,
+            "preemptible": False if never_preempt else None,
+            "restart_policy": restart,
+            "max_retries": retries,
+            "labels": parse_pairs(label),
+            "node_selector": parse_pairs(node_selector, "--node-selector"),
+            "gpu_models": gpu_model,
+            "read_only_root": read_only or None,
+            "command": context.meta.get(_COMMAND),
+        }
+    )
+    submitted = _submit(session, _specs(name, file, fields), cluster)
+    _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
+
+
+def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    if file is None:
+        if name is None:
+            raise typer.BadParameter("a name is needed, or a file with -f")
+        return [{"name": name, **fields}]
+    if name is not None or fields:
+        raise typer.BadParameter("with -f the file says everything; only --cluster, --org, --wait go with it")
+    return read_file(file)
+
+
+def _submit(session: Session, specs: list[dict[str, Any]], cluster: str | None) -> list[Deployment]:
+    requests = [_with_place(session, spec, cluster) for spec in specs]
+    if len(requests) == 1:
+        return [session.client.deployments.create(requests[0])]
+    return session.client.deployments.create_batch(requests)
+
+
+def _with_place(session: Session, spec: dict[str, Any], cluster: str | None) -> dict[str, Any]:
+    """Names of cluster and organization become ids; what the file says wins over the options."""
+    fields = dict(spec)
+    wanted = fields.pop("cluster", None) or cluster
+    organization = fields.pop("organization", None)
+    if wanted is not None and "cluster_id" not in fields:
+        fields["cluster_id"] = resolve.cluster(session, str(wanted))["id"]
+    if organization is not None:
+        fields["organization_id"] = resolve.organization(session, str(organization))["id"]
+    elif "cluster_id" not in fields and "organization_id" not in fields:
+        fields["organization_id"] = resolve.organization_id(session)
+    return _given(fields)
+
+
+def _report(
+    session: Session, submitted: list[Deployment], *, wait: bool, timeout: float | None, from_file: bool
+) -> None:
+    if not wait:
+        lines = [_line(deployment) for deployment in submitted]
+        session.show(submitted if from_file else submitted[0], *lines)
+        return
+    ended = Progress(session).wait_for(submitted, has_arrived, within=timeout)
+    lines = [_line(deployment) for deployment in ended]
+    session.show(ended if from_file else ended[0], *lines)
+    unwell = [each["name"] for each in ended if each["status"] not in ("SUCCEEDED", "RUNNING")]
+    if unwell:
+        raise CommandFailed(f"not well: {', '.join(unwell)} (see `hypervisor explain`, `hypervisor logs`)")
+
+
+def _line(deployment: Deployment) -> str:
+    line = f"{deployment['name']} (id {deployment['id']}): {deployment['status']}"
+    if deployment.get("queue_position") and deployment["status"] == "QUEUED":
+        line += f", place {deployment['queue_position']} in the queue"
+    urls = [each["url"] for each in deployment.get("endpoints") or [] if each.get("url")]
+    if urls:
+        return f"{line} at {' '.join(urls)}"
+    return f"{line} - {deployment['reason']}" if deployment.get("reason") else line
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}

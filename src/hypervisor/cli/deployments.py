@@ -1,0 +1,232 @@
+"""ps, show, attempts, start, stop, cancel, rm."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hypervisor.cli import resolve
+from hypervisor.cli.formatting import (
+    ago,
+    amounts,
+    clock,
+    listed,
+    mapping,
+    place,
+    requires,
+    runtime_of,
+    state,
+)
+from hypervisor.cli.output import Cell, facts, table
+from hypervisor.cli.progress import Progress
+from hypervisor.cli.session import Session
+from hypervisor.client.deployments import ACTIVE, has_ended
+from hypervisor.client.models import Deployment
+from hypervisor.client.transport import Params
+
+Wanted = Annotated[
+    str, typer.Argument(metavar="DEPLOYMENT", help="Id, or name (the most recent of that name).")
+]
+Several = Annotated[list[str], typer.Argument(metavar="DEPLOYMENT...", help="Ids or names.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has happened.")]
+COLUMNS = (">id", "name", "kind", "state", "priority", "needs", "on", "ran", ">age", "reason")
+
+
+def ps(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also what has ended.")] = False,
+    state_filter: Annotated[
+        list[str] | None, typer.Option("--state", "-s", help="QUEUED, RUNNING, ...; repeatable.")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="Name or id.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "-p", help="LOW .. CRITICAL or a number.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="KEY or KEY=VALUE; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+) -> None:
+    """What waits and runs, newest first."""
+    session = Session.of(context)
+    states = [each.upper() for each in state_filter or []] or (None if everything else list(ACTIVE))
+    filters: Params = {
+        "organization_id": resolve.organization_id(session),
+        "cluster_id": None if cluster is None else resolve.cluster(session, cluster)["id"],
+        "state": states,
+        "priority": priority,
+        "label": label or None,
+        "name": name,
+        "limit": min(limit, 100),
+    }
+    found = session.client.deployments.find(filters, most=limit)
+    session.render(found, lambda: deployments_table(found))
+    if not found and not everything:
+        session.note("Nothing waits or runs (-a shows what has ended).")
+
+
+def show(context: typer.Context, deployment: Wanted) -> None:
+    """Everything about one deployment."""
+    session = Session.of(context)
+    found = resolve.deployment(session, deployment)
+    session.render(found, lambda: facts(_facts(found)))
+
+
+def attempts(context: typer.Context, deployment: Wanted) -> None:
+    """Each run of it: where, when, how it ended."""
+    session = Session.of(context)
+    found = session.client.deployments.attempts(resolve.deployment(session, deployment)["id"])
+    columns = [">#", "node", "gpus", "runtime", "started", "finished", "outcome", ">exit", "message"]
+    rows = [
+        (
+            each["number"],
+            each.get("node_name"),
+            listed(each.get("gpu_indices")),
+            each.get("runtime"),
+            clock(each.get("started_at")),
+            clock(each.get("finished_at")),
+            each.get("outcome"),
+            each.get("exit_code"),
+            each.get("message"),
+        )
+        for each in found
+    ]
+    session.show(found, table(columns, rows))
+
+
+def start(context: typer.Context, deployments: Several) -> None:
+    """Put deployments that have ended back in the queue."""
+    _steer(context, deployments, lambda session, each: session.client.deployments.start(each["id"]))
+
+
+def stop(
+    context: typer.Context,
+    deployments: Several,
+    grace: Annotated[int | None, typer.Option(min=0, help="Seconds between TERM and KILL.")] = None,
+    wait: Wait = False,
+) -> None:
+    """End what runs: TERM now, KILL after the grace period."""
+
+    def one(session: Session, each: Deployment) -> Deployment:
+        return session.client.deployments.stop(each["id"], grace_period_seconds=grace)
+
+    _steer(context, deployments, one, wait=wait)
+
+
+def cancel(context: typer.Context, deployments: Several, wait: Wait = False) -> None:
+    """Take deployments out of the queue, or end them where they run."""
+    _steer(
+        context, deployments, lambda session, each: session.client.deployments.cancel(each["id"]), wait=wait
+    )
+
+
+def remove(context: typer.Context, deployments: Several) -> None:
+    """Delete deployments; one that runs is stopped first."""
+    session = Session.of(context)
+    answers = []
+    for wanted in deployments:
+        found = resolve.deployment(session, wanted)
+        gone = session.client.deployments.delete(found["id"])
+        answers.append({"id": found["id"], "name": found["name"], "deleted": gone})
+    lines = [
+        f"{each['name']} (id {each['id']}): {'deleted' if each['deleted'] else 'stops, then is deleted'}"
+        for each in answers
+    ]
+    session.show(answers, *lines)
+
+
+def deployments_table(deployments: list[Deployment]) -> Table:
+    return table(COLUMNS, [_row(each) for each in deployments])
+
+
+def _row(deployment: Deployment) -> tuple[Cell, ...]:
+    position = deployment.get("queue_position")
+    reason = deployment.get("reason") or ""
+    return (
+        deployment["id"],
+        deployment["name"],
+        deployment["kind"],
+        state(deployment["status"]),
+        deployment.get("priority_label") or deployment["priority"],
+        requires(deployment),
+        place(deployment) or (f"#{position} in queue" if position else ""),
+        runtime_of(deployment),
+        ago(deployment["created_at"]),
+        reason,
+    )
+
+
+def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
+    return [
+        ("Deployment", f"{deployment['name']} (id {deployment['id']})"),
+        ("Kind", deployment["kind"]),
+        ("State", state(deployment["status"])),
+        ("Reason", deployment.get("reason")),
+        ("Queue", f"place {deployment['queue_position']}" if deployment.get("queue_position") else ""),
+        ("Cluster", f"{deployment.get('cluster_name', '')} (id {deployment['cluster_id']})"),
+        ("On", place(deployment)),
+        ("Endpoints", " ".join(each.get("url", "") for each in deployment.get("endpoints") or [])),
+        ("Image", deployment.get("docker_image")),
+        ("Command", shlex.join(deployment.get("command") or [])),
+        ("Needs", requires(deployment)),
+        ("Priority", f"{deployment['priority']} {_named(deployment)}".strip()),
+        ("After", _dependencies(deployment)),
+        ("Preemptible", "yes" if deployment.get("preemptible", True) else "no"),
+        ("Safe for", _seconds(deployment.get("min_runtime_seconds"))),
+        ("Ends after", _seconds(deployment.get("max_runtime_seconds"))),
+        ("Grace", _seconds(deployment.get("grace_period_seconds"))),
+        ("Restart", f"{deployment.get('restart_policy')}, {deployment.get('max_retries')} retries"),
+        ("Labels", mapping(deployment.get("labels"))),
+        ("Environment", mapping(deployment.get("env"))),
+        ("Node labels", mapping(deployment.get("node_selector"))),
+        ("GPU models", listed(deployment.get("gpu_models"))),
+        ("Attempts", deployment.get("attempts_made")),
+        ("Preempted", f"{deployment['preemptions']} times" if deployment.get("preemptions") else ""),
+        ("Exit code", deployment.get("exit_code")),
+        ("Created", deployment.get("created_at")),
+        ("Started", deployment.get("started_at")),
+        ("Finished", deployment.get("finished_at")),
+        ("Missing", _shortfall(deployment)),
+    ]
+
+
+def _named(deployment: Deployment) -> str:
+    label = deployment.get("priority_label", "")
+    return "" if label.isdecimal() else f"({label})"
+
+
+def _dependencies(deployment: Deployment) -> str:
+    return ", ".join(
+        f"{each['name']} {each['condition']} ({each['status']})"
+        for each in deployment.get("depends_on") or []
+    )
+
+
+def _shortfall(deployment: Deployment) -> str:
+    data = deployment.get("reason_data") or {}
+    missing = data.get("shortfall") if deployment["status"] == "QUEUED" else None
+    return amounts(missing) if missing and any(missing.values()) else ""
+
+
+def _seconds(value: int | None) -> str:
+    return f"{value} s" if value else ""
+
+
+def _steer(
+    context: typer.Context,
+    wanted: list[str],
+    act: Callable[[Session, Deployment], Deployment],
+    *,
+    wait: bool = False,
+) -> None:
+    session = Session.of(context)
+    changed: list[Any] = [act(session, resolve.deployment(session, each)) for each in wanted]
+    if wait:
+        changed = Progress(session).wait_for(changed, has_ended)
+    lines = [f"{each['name']} (id {each['id']}): {each['status']}" for each in changed]
+    session.show(changed if len(changed) > 1 else changed[0], *lines)

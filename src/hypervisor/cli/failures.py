@@ -1,0 +1,53 @@
+"""Any failure as one line for people and an exit code."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import typer
+import yaml
+
+from hypervisor.client import ApiError, ClientError
+from hypervisor.errors import HypervisorError, StartupError
+
+REFUSED = 1
+
+
+class CommandFailed(Exception):
+    """A command did what it could and the outcome is a no; the message is one line."""
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """The exit code and the line."""
+    if isinstance(error, typer.TyperException):
+        return error.exit_code, _usage(error)
+    if isinstance(error, ApiError):
+        return REFUSED, _refusal(error)
+    if isinstance(error, (ClientError, CommandFailed, StartupError, HypervisorError)):
+        return REFUSED, _one_line(str(error))
+    if isinstance(error, yaml.YAMLError):
+        return REFUSED, _one_line(f"not valid YAML: {error}")
+    if isinstance(error, OSError) and error.strerror:
+        return REFUSED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return REFUSED, (
+        f"this should not have happened: {type(error).__name__}: {_one_line(str(error))} "
+        "(HYPERVISOR_DEBUG=1 shows where)"
+    )
+
+
+def _usage(error: typer.TyperException) -> str:
+    line = _one_line(error.format_message()).rstrip(".").removeprefix("Invalid value: ")
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", None)
+    return f"{line} (see `{path} --help`)" if path else line
+
+
+def _refusal(error: ApiError) -> str:
+    line = _one_line(error.detail)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        return f"{line} (`hypervisor login` opens a session)"
+    return line
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

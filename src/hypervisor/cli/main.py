@@ -1,0 +1,130 @@
+"""The entry point: the table of commands, and where an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, ClassVar, NoReturn
+
+import typer
+from typer.main import get_command
+
+from hypervisor import __version__
+from hypervisor.cli import options
+from hypervisor.cli.lazy import Entry, LazyGroup
+
+REFUSED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+_SERVER = "Server"
+_YOU = "You and your organizations"
+_CLUSTERS = "Clusters"
+_WORK = "Deployments"
+_IN_ORG = ("url", "json", "organization")
+
+
+class Commands(LazyGroup):
+    entries: ClassVar = {
+        "serve": Entry(_SERVER, "hypervisor.cli.server:serve", "Run the server.", takes=()),
+        "demo": Entry(
+            _SERVER, "hypervisor.cli.demo.play:demo", "See everything work, in a minute.", takes=()
+        ),
+        "migrate": Entry(_SERVER, "hypervisor.cli.server:migrate", "Update the database.", takes=("json",)),
+        "create-superuser": Entry(
+            _SERVER,
+            "hypervisor.cli.server:create_superuser",
+            "Make an administrator of it all.",
+            takes=("json",),
+        ),
+        "register": Entry(_YOU, "hypervisor.cli.accounts:register", "Make an account and log in."),
+        "login": Entry(_YOU, "hypervisor.cli.accounts:login", "Log in and remember it."),
+        "logout": Entry(_YOU, "hypervisor.cli.accounts:logout", "End the session."),
+        "whoami": Entry(_YOU, "hypervisor.cli.accounts:whoami", "Who is logged in, where, with which roles."),
+        "org": Entry(_YOU, "hypervisor.cli.organizations:app", "Organizations, members, invite codes."),
+        "cluster": Entry(
+            _CLUSTERS, "hypervisor.cli.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
+        ),
+        "top": Entry(_CLUSTERS, "hypervisor.cli.live:top", "How full the nodes are.", takes=_IN_ORG),
+        "deploy": Entry(
+            _WORK, "hypervisor.cli.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG
+        ),
+        "ps": Entry(_WORK, "hypervisor.cli.deployments:ps", "List deployments.", takes=_IN_ORG),
+        "show": Entry(_WORK, "hypervisor.cli.deployments:show", "Everything about one.", takes=_IN_ORG),
+        "explain": Entry(
+            _WORK, "hypervisor.cli.insight:explain", "Why it waits, or gave way.", takes=_IN_ORG
+        ),
+        "logs": Entry(_WORK, "hypervisor.cli.insight:logs", "What it wrote.", takes=_IN_ORG),
+        "events": Entry(_WORK, "hypervisor.cli.insight:events", "What happened, and when.", takes=_IN_ORG),
+        "attempts": Entry(_WORK, "hypervisor.cli.deployments:attempts", "Each of its runs.", takes=_IN_ORG),
+        "start": Entry(
+            _WORK, "hypervisor.cli.deployments:start", "Queue again what has ended.", takes=_IN_ORG
+        ),
+        "stop": Entry(_WORK, "hypervisor.cli.deployments:stop", "End what runs.", takes=_IN_ORG),
+        "cancel": Entry(
+            _WORK, "hypervisor.cli.deployments:cancel", "Take it out, queued or running.", takes=_IN_ORG
+        ),
+        "rm": Entry(_WORK, "hypervisor.cli.deployments:remove", "Delete it.", takes=_IN_ORG),
+        "watch": Entry(_WORK, "hypervisor.cli.live:watch", "A table that follows.", takes=_IN_ORG),
+    }
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="hypervisor",
+    help="Decide which ML workloads run where, run them, and say why.",
+    epilog="First steps: hypervisor serve, then hypervisor register. To see it work: hypervisor demo.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"hypervisor {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code: 0, 1 for a refusal, 2 for wrong usage, 130 for Ctrl-C."""
+    command = get_command(app)
+    command.params.extend(options.parameters(_IN_ORG))
+    try:
+        code = command.main(list(arguments), prog_name="hypervisor", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return REFUSED
+    except Exception as error:
+        if os.environ.get("HYPERVISOR_DEBUG"):
+            raise
+        return _report(error)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception) -> int:
+    # Loaded only now: telling the errors of the SDK apart needs the SDK.
+    code, line = import_module("hypervisor.cli.failures").describe(error)
+    typer.echo(f"error: {line}", err=True)
+    return int(code)
+
+
+def _silence_stdout() -> None:
+    """The reader has gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
