@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -14,7 +15,7 @@ FREE_FAILURES = 4
 MAX_BACKOFF = timedelta(minutes=15)
 FAILURES_FORGOTTEN_AFTER = timedelta(days=1)
 
-USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$"
+USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,63}")
 """Without @, so that a username is never somebody's address."""
 
 

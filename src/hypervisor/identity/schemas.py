@@ -9,12 +9,18 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, field_validator
 
 from hypervisor.api.schema import RequestModel, ResponseModel, SafeStr
-from hypervisor.identity.policy import USERNAME_PATTERN
+from hypervisor.identity.policy import USERNAME
 from hypervisor.infra.passwords import weakness
 from hypervisor.kernel.roles import Role
 from hypervisor.kernel.text import fold
 
 MAX_EMAIL = 254
+
+
+def _check_username(text: str) -> str:
+    if not USERNAME.fullmatch(text):
+        raise ValueError("must be 2 to 64 letters, digits and . _ - only, and begin with a letter or digit")
+    return text
 
 
 def _check_email(text: str) -> str:
@@ -30,7 +36,8 @@ def _check_email(text: str) -> str:
 
 Username = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, pattern=USERNAME_PATTERN),
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_check_username),
     Field(
         description="2 to 64 letters, digits, dots, hyphens and underscores; case does not matter.",
         examples=["ada"],

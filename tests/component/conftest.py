@@ -1,0 +1,27 @@
+"""The service in this process, once on SQLite and once on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypervisor.identity import policy
+from limits import RateLimitItemPerMinute
+from tests.support.api import Api, running_api
+
+
+@pytest.fixture
+async def api(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """The API on a fresh database. Nobody is kept from logging in often: all come from one address here."""
+    monkeypatch.setattr(policy, "LOGINS_PER_ADDRESS", RateLimitItemPerMinute(1_000_000))
+    async with running_api(database_url, tmp_path / "data") as started:
+        yield started
+
+
+@pytest.fixture
+async def sqlite_api(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Api]:
+    """The API on SQLite alone, with the real limits, for what does not touch the database."""
+    async with running_api(sqlite_url, tmp_path / "data") as started:
+        yield started
