@@ -158,7 +158,7 @@ class Reconciler:
         self._engines.answered(work.engine)
         if seen.state is ObservedState.EXITED:
             await self._hand_over(Ended(work.attempt_id, work.deployment_id, seen))
-        else:
+        elif seen.state is ObservedState.RUNNING:
             await self._hand_over(Running(work.attempt_id, work.deployment_id, seen))
 
     async def _stop(self, work: LiveAttempt, grace_seconds: int, now: datetime) -> None:

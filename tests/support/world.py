@@ -1,0 +1,293 @@
+"""A small world for the control loops: rows written directly, the real loops, runtimes that really run.
+
+No HTTP: what the API makes of requests is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from hypervisor.control.loops import Loops
+from hypervisor.deployments.dependents import judge_standing, load_parents
+from hypervisor.deployments.stopping import live_attempt, request_stop
+from hypervisor.deployments.transitions import record_creation
+from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.lifecycle.states import State
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.protocol import Runtime
+from hypervisor.runtimes.registry import RuntimeRegistry
+from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.store.database import Database
+from hypervisor.store.installation import ensure_installation
+from hypervisor.store.tables import (
+    Allocation,
+    Attempt,
+    Cluster,
+    Dependency,
+    Deployment,
+    Event,
+    GpuClaim,
+    Node,
+    NodeGpu,
+    Organization,
+)
+from tests.support.wait import eventually
+
+PYTHON = sys.executable
+
+
+@dataclass
+class World:
+    """One installation: its database and everything that can be asked of it in a test."""
+
+    database: Database
+    folder: Path
+    install: str
+    interval: float = 0.5
+    clock: SystemClock = field(default_factory=SystemClock)
+    sealer: Sealer = field(default_factory=lambda: Sealer(b"k" * 32))
+    wakeup: Wakeup = field(default_factory=Wakeup)
+    runtime_overrides: dict[str, Runtime] = field(default_factory=dict)
+    _names: Any = field(default_factory=lambda: itertools.count(1))
+
+    def registry(self) -> RuntimeRegistry:
+        return RuntimeRegistry(
+            {
+                "process": lambda _: (
+                    self.runtime_overrides.get("process")
+                    or ProcessRuntime(self.folder / "process", self.install, self.clock)
+                ),
+                "simulated": lambda _: (
+                    self.runtime_overrides.get("simulated")
+                    or SimulatedRuntime(self.folder, self.install, self.clock)
+                ),
+            }
+        )
+
+    @asynccontextmanager
+    async def loops(self) -> AsyncIterator[RuntimeRegistry]:
+        """The control loops of one server, as long as the block lasts."""
+        registry = self.registry()
+        self.wakeup = Wakeup()
+        loops = Loops(
+            self.database,
+            self.clock,
+            self.wakeup,
+            registry,
+            self.sealer,
+            install=self.install,
+            interval=self.interval,
+        )
+        loops.start()
+        try:
+            yield registry
+        finally:
+            await loops.stop()
+            await registry.close()
+
+    async def cluster(
+        self,
+        *,
+        runtime: str = "simulated",
+        nodes: int = 1,
+        cpu: int = 4000,
+        ram: int = 4096,
+        gpus: int = 0,
+        **settings: Any,
+    ) -> int:
+        """A cluster of equal nodes in an organization of its own; its id."""
+        now = self.clock.now()
+        async with self.database.write() as session:
+            number = next(self._names)
+            organization = Organization(name=f"org-{number}", name_key=f"org-{number}", created_at=now)
+            session.add(organization)
+            await session.flush()
+            cluster = Cluster(
+                organization_id=organization.id,
+                name=f"cluster-{number}",
+                runtime=runtime,
+                resolved_runtime=runtime,
+                created_at=now,
+                **settings,
+            )
+            session.add(cluster)
+            await session.flush()
+            for index in range(nodes):
+                node = Node(
+                    cluster_id=cluster.id,
+                    name=f"node-{index + 1}",
+                    cpu_milli=cpu,
+                    ram_mib=ram,
+                    gpu_count=gpus,
+                    labels={},
+                    created_at=now,
+                )
+                session.add(node)
+                await session.flush()
+                session.add_all(NodeGpu(node_id=node.id, gpu_index=gpu, used_milli=0) for gpu in range(gpus))
+            return cluster.id
+
+    async def submit(self, cluster_id: int, **wanted: Any) -> int:
+        """A deployment as the API would write it; its id. `after` maps parent ids to conditions."""
+        return (await self.submit_many(cluster_id, [wanted]))[0]
+
+    async def submit_many(self, cluster_id: int, wanted: Sequence[Mapping[str, Any]]) -> list[int]:
+        now = self.clock.now()
+        async with self.database.write() as session:
+            cluster = await session.get_one(Cluster, cluster_id)
+            ids = []
+            for one in wanted:
+                fields = dict(one)
+                after: Mapping[int, str] = fields.pop("after", {})
+                deployment = _deployment(cluster, fields, now)
+                session.add(deployment)
+                await session.flush()
+                session.add_all(
+                    Dependency(deployment_id=deployment.id, depends_on_id=parent, condition=condition)
+                    for parent, condition in after.items()
+                )
+                await session.flush()
+                if after:
+                    parents = await load_parents(session, [deployment.id])
+                    deployment.state = judge_standing(parents[deployment.id]).state.value
+                record_creation(session, deployment, now=now, actor="test")
+                ids.append(deployment.id)
+        self.wakeup.notify("scheduler")
+        return ids
+
+    async def stop(self, deployment_id: int, reason: StopReason = StopReason.STOPPED) -> None:
+        async with self.database.write() as session:
+            deployment = await session.get_one(Deployment, deployment_id, with_for_update=True)
+            attempt = await live_attempt(session, deployment_id)
+            assert attempt is not None, "nothing to stop"
+            request_stop(
+                session,
+                deployment,
+                attempt,
+                reason,
+                now=self.clock.now(),
+                actor="test",
+                sentence="stopped by the test",
+            )
+        self.wakeup.notify("reconciler")
+
+    async def get(self, deployment_id: int) -> Deployment:
+        async with self.database.read() as session:
+            return await session.get_one(Deployment, deployment_id)
+
+    async def state(self, deployment_id: int) -> str:
+        return (await self.get(deployment_id)).state
+
+    async def states(self, ids: Sequence[int]) -> dict[str, int]:
+        """How many of these deployments are in each state."""
+        async with self.database.read() as session:
+            rows = await session.execute(
+                select(Deployment.state, func.count())
+                .where(Deployment.id.in_(ids))
+                .group_by(Deployment.state)
+            )
+            return dict(rows.all())
+
+    async def reaches(self, deployment_id: int, state: State | str, *, within: float = 15.0) -> Deployment:
+        """Wait until a deployment is in a state; fails with where it is and why."""
+
+        async def there() -> Deployment:
+            seen = await self.get(deployment_id)
+            assert seen.state == state, f"{seen.name} is {seen.state}: {seen.reason}"
+            return seen
+
+        return await eventually(there, within=within, what=f"{deployment_id} reaches {state}")
+
+    async def events(self, deployment_id: int) -> list[Event]:
+        async with self.database.read() as session:
+            rows = await session.scalars(
+                select(Event).where(Event.deployment_id == deployment_id).order_by(Event.id)
+            )
+            return list(rows)
+
+    async def attempts(self, deployment_id: int) -> list[Attempt]:
+        async with self.database.read() as session:
+            rows = await session.scalars(
+                select(Attempt).where(Attempt.deployment_id == deployment_id).order_by(Attempt.number)
+            )
+            return list(rows)
+
+    async def check_invariants(self) -> None:
+        """Recompute from the rows: capacity (I1), GPUs (I2), one live attempt (I4), counters (I8)."""
+        async with self.database.read() as session:
+            nodes = {node.id: node for node in await session.scalars(select(Node))}
+            held = list(await session.scalars(select(Allocation)))
+            claims = list(await session.scalars(select(GpuClaim)))
+            gpus = list(await session.scalars(select(NodeGpu)))
+            live = list(await session.scalars(select(Attempt).where(Attempt.finished_at.is_(None))))
+            deployments = list(await session.scalars(select(Deployment)))
+        for node in nodes.values():
+            mine = [a for a in held if a.node_id == node.id]
+            assert sum(a.cpu_milli for a in mine) == node.used_cpu_milli <= node.cpu_milli
+            assert sum(a.ram_mib for a in mine) == node.used_ram_mib <= node.ram_mib
+        for gpu in gpus:
+            mine_gpu = [c for c in claims if (c.node_id, c.gpu_index) == (gpu.node_id, gpu.gpu_index)]
+            assert sum(c.milli for c in mine_gpu) == gpu.used_milli <= 1000
+            assert len(mine_gpu) == 1 or all(c.milli < 1000 for c in mine_gpu)
+        assert {a.attempt_id for a in held} == {a.id for a in live}
+        assert len({a.deployment_id for a in live}) == len(live)
+        running = {d.id for d in deployments if d.state in ("STARTING", "RUNNING", "STOPPING")}
+        assert running == {a.deployment_id for a in live}
+
+
+@asynccontextmanager
+async def new_world(database_url: str, folder: Path, **options: Any) -> AsyncIterator[World]:
+    """A world on a migrated database."""
+    database = Database(database_url)
+    try:
+        async with database.write() as session:
+            install = await ensure_installation(session, SystemClock().now())
+        yield World(database, folder, install, **options)
+    finally:
+        await database.close()
+
+
+def sleeping(seconds: float) -> dict[str, Any]:
+    """A process workload that sleeps and exits with 0."""
+    return {"command": ["sleep", str(seconds)]}
+
+
+def simulated(seconds: float | None = None, **labels: str) -> dict[str, Any]:
+    """A simulated workload; without a duration it runs until it is stopped."""
+    script = {f"simulate/{key.replace('_', '-')}": value for key, value in labels.items()}
+    if seconds is not None:
+        script["simulate/duration"] = str(seconds)
+    return {"labels": script}
+
+
+def _deployment(cluster: Cluster, wanted: dict[str, Any], now: Any) -> Deployment:
+    fields: dict[str, Any] = {
+        "name": "work",
+        "kind": "job",
+        "cpu_milli": 1000,
+        "ram_mib": 64,
+        "gpu_milli": 0,
+        "priority": 500,
+        "restart_policy": "never",
+        "grace_period_seconds": 5,
+        **wanted,
+    }
+    return Deployment(
+        organization_id=cluster.organization_id,
+        cluster_id=cluster.id,
+        state=State.QUEUED.value,
+        created_at=now,
+        queued_at=now,
+        **fields,
+    )
