@@ -210,7 +210,8 @@ class Preemption:
         row, device = row[picked], device[picked]
         share = self._candidates.lost[row] / np.bitwise_count(table.gpu_mask[row])
         flat = table.node[row].astype(np.int64) * state.width + device
-        price = np.bincount(flat, share, level.size * state.width).reshape(level.size, state.width)
+        price = np.bincount(flat, share, level.size * state.width).astype(np.float64)
+        price = price.reshape(level.size, state.width)
         _, _, freed = state.sums(table, chosen)
         room = state.free_gpu + state.coming_gpu
         price[room + freed != WHOLE_GPU] = np.inf

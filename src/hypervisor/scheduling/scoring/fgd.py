@@ -9,6 +9,10 @@ Usable idle GPU splits into a sum over devices for requests of one device, and a
 free devices for requests of several. Both depend on the node's CPU and RAM only through the set of typical
 requests that these admit. So: one small table from (node kind, CPU, RAM) to such a set, one from (set, free
 milli-GPU of a device) to its usable amount, and one from (set, free devices).
+
+As in the published scheduler, the change of F goes through a sigmoid to whole points from 0 to 100. That
+blunting matters: differences of a few hundredths of a device are noise, and chasing them packs worse. Among
+nodes with the same points the one with the least idle GPU is taken, so that emptier nodes stay empty.
 """
 
 from __future__ import annotations
@@ -25,6 +29,11 @@ from hypervisor.scheduling.working import WorkingState
 _SCALE = 1 << 24
 _STRIDE = WHOLE_GPU + 1
 _IMPOSSIBLE = np.iinfo(np.int64).min // 4
+_POINTS = 100
+_STEPS = np.arange(1, _POINTS) / _POINTS
+# The fall of F, in scaled milli-GPU, from which on a placement earns 1, 2, .. 99 points: the inverse sigmoid.
+_THRESHOLDS = np.round(np.log(_STEPS / (1 - _STEPS)) * WHOLE_GPU * _SCALE).astype(np.int64)
+_BEYOND_IDLE = 1 << 17
 
 
 class FgdScorer:
@@ -44,24 +53,13 @@ class FgdScorer:
         self._several = _several_table(shapes, weights, fits, state.width)
         self._has_several = bool(self._several.any())
         self._usable = self._usable_now(np.arange(len(state.nodes), dtype=np.int64))
+        self._idle: Int64 = state.free_gpu.sum(axis=1)
 
     def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
-        """How much usable idle GPU is lost, in scaled milli-GPU; see `Scorer`."""
-        state = self._state
-        sets = self._set_of(state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram, nodes)
-        gpu = state.free_gpu[nodes]
-        flat = (sets * _STRIDE)[:, None] + gpu
-        now = self._device.take(flat, mode="clip")
-        usable = now.sum(axis=1)
-        full = state.full[nodes]
-        if request.whole:
-            usable -= request.devices * self._device[sets * _STRIDE + WHOLE_GPU]
-            full = full - request.devices
-        elif request.devices:
-            usable += self._best_change(request, sets, gpu, flat, now, full)
-        if self._has_several:
-            usable += self._several[sets, np.maximum(full, 0)]
-        losses: Int64 = self._usable[nodes] - usable
+        """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
+        fall = request.shape.gpu_milli * _SCALE - self._lost_usable(request, nodes)
+        missing = _POINTS - np.searchsorted(_THRESHOLDS, fall, side="right")
+        losses: Int64 = missing * _BEYOND_IDLE + self._idle[nodes]
         return losses
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
@@ -78,6 +76,26 @@ class FgdScorer:
     def refresh(self, nodes: Int64) -> None:
         """See `Scorer`."""
         self._usable[nodes] = self._usable_now(nodes)
+        self._idle[nodes] = self._state.free_gpu[nodes].sum(axis=1)
+
+    def _lost_usable(self, request: Request, nodes: Int64 | slice) -> Int64:
+        """How much usable idle GPU is lost, in scaled milli-GPU."""
+        state = self._state
+        sets = self._set_of(state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram, nodes)
+        gpu = state.free_gpu[nodes]
+        flat = (sets * _STRIDE)[:, None] + gpu
+        now = self._device.take(flat, mode="clip")
+        usable = now.sum(axis=1)
+        full = state.full[nodes]
+        if request.whole:
+            usable -= request.devices * self._device[sets * _STRIDE + WHOLE_GPU]
+            full = full - request.devices
+        elif request.devices:
+            usable += self._best_change(request, sets, gpu, flat, now, full)
+        if self._has_several:
+            usable += self._several[sets, np.maximum(full, 0)]
+        lost: Int64 = self._usable[nodes] - usable
+        return lost
 
     def _best_change(
         self, request: Request, sets: Int64, gpu: Int64, flat: Int64, now: Int64, full: Int64
@@ -109,7 +127,8 @@ class FgdScorer:
         by_cpu = np.searchsorted(self._cpus, cpu, side="right")
         by_ram = np.searchsorted(self._rams, ram, side="right")
         wide, deep = len(self._cpus) + 1, len(self._rams) + 1
-        return self._sets[(self._kind[nodes] * wide + by_cpu) * deep + by_ram]
+        found: Int64 = self._sets[(self._kind[nodes] * wide + by_cpu) * deep + by_ram]
+        return found
 
     def _admitted_sets(self, shapes: Sequence[Shape], admitted: Bool) -> tuple[Int64, Bool]:
         """Table from (kind, CPU step, RAM step) to a set number, and each set as a mask over the requests."""
@@ -118,6 +137,8 @@ class FgdScorer:
         by_cpu = np.arange(len(self._cpus) + 1)[:, None] >= cpu_step
         by_ram = np.arange(len(self._rams) + 1)[:, None] >= ram_step
         fits = admitted[:, None, None, :] & by_cpu[None, :, None, :] & by_ram[None, None, :, :]
+        if not shapes:
+            return np.zeros(fits.shape[:3], np.int64).reshape(-1), np.zeros((1, 0), np.bool_)
         flat = fits.reshape(-1, len(shapes))
         unique, number = np.unique(flat, axis=0, return_inverse=True)
         return number.reshape(-1).astype(np.int64), unique

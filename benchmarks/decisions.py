@@ -1,0 +1,139 @@
+"""How fast the scheduler decides: one pass of `plan()` over a synthetic cluster.
+
+`python -m benchmarks.decisions --queue 10000 --nodes 1000` prints one JSON line. The time of a pass is the
+median over several passes on the same snapshot, which is built beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import resource
+import statistics
+import time
+
+from benchmarks.report import print_report
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshot import Shape, Snapshot
+
+_LOW, _MEDIUM, _HIGH = 100, 500, 750
+_GPU_REQUESTS = (0, 0, 100, 200, 250, 300, 400, 500, 600, 750, 1000, 1000, 1000, 1000, 2000, 4000, 8000)
+_NOW = 1_000_000.0
+
+
+def main() -> None:
+    """Measure one scenario and print it."""
+    arguments = _parse()
+    started = time.perf_counter()
+    snapshot = _snapshot(arguments)
+    built = time.perf_counter() - started
+    policy = Policy(placement=arguments.placement)
+    times, decided = _measure(snapshot, policy, arguments.repeat)
+    seconds = statistics.median(times)
+    decisions = len(decided.placements) + len({eviction.preemptor_id for eviction in decided.evictions})
+    print_report(
+        "decisions",
+        {
+            "scenario": _scenario(arguments),
+            "queue": arguments.queue,
+            "nodes": arguments.nodes,
+            "shapes": len(snapshot.shapes),
+            "placement": arguments.placement,
+            "pass_seconds": round(seconds, 4),
+            "pass_seconds_all": [round(value, 4) for value in times],
+            "snapshot_build_seconds": round(built, 4),
+            "placed": len(decided.placements),
+            "preemptors": len({eviction.preemptor_id for eviction in decided.evictions}),
+            "evictions": len(decided.evictions),
+            "unplaced": len(decided.unplaced),
+            "placements_per_second": round(decisions / seconds),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        },
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time the scheduler's decisions.")
+    parser.add_argument("--queue", type=int, default=10_000, help="pending deployments")
+    parser.add_argument("--nodes", type=int, default=1_000)
+    parser.add_argument("--shapes", default="91", help="number of distinct requests, or 'distinct'")
+    parser.add_argument("--placement", choices=["fgd", "bestfit", "spread"], default="fgd")
+    parser.add_argument("--preempting", action="store_true", help="nodes full of low-priority work")
+    parser.add_argument("--idle", action="store_true", help="nothing fits: a pass with nothing to do")
+    parser.add_argument("--small", action="store_true", help="a quick run: 1,000 queued on 100 nodes")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.queue, arguments.nodes = 1_000, 100
+    return arguments
+
+
+def _scenario(arguments: argparse.Namespace) -> str:
+    if arguments.idle:
+        return "idle"
+    return "preempting" if arguments.preempting else "filling"
+
+
+def _measure(snapshot: Snapshot, policy: Policy, repeat: int) -> tuple[list[float], Plan]:
+    times = []
+    for _ in range(repeat):
+        gc.collect()
+        started = time.perf_counter()
+        decided = plan(snapshot, policy)
+        times.append(time.perf_counter() - started)
+    return times, decided
+
+
+def _snapshot(arguments: argparse.Namespace) -> Snapshot:
+    rng = random.Random(arguments.seed)
+    builder = SnapshotBuilder(_NOW)
+    for node in range(arguments.nodes):
+        builder.add_node(node, cpu_milli=96_000, ram_mib=524_288, gpu_count=8)
+        if arguments.idle or arguments.preempting:
+            _fill(builder, node, _HIGH + 50 if arguments.idle else _LOW, rng)
+    shapes = _shapes(arguments, rng)
+    for number in range(arguments.queue):
+        builder.add_pending(
+            number,
+            shapes[number] if arguments.shapes == "distinct" else rng.choice(shapes),
+            priority=_HIGH if arguments.preempting else rng.choice((_LOW, _MEDIUM, _HIGH)),
+            created_at=_NOW - rng.randrange(100_000),
+        )
+    return builder.build()
+
+
+def _fill(builder: SnapshotBuilder, node: int, priority: int, rng: random.Random) -> None:
+    """Four pieces of work that take the whole node."""
+    for part in range(4):
+        builder.add_allocation(
+            node * 4 + part,
+            deployment_id=1_000_000 + node * 4 + part,
+            node_id=node,
+            cpu_milli=24_000,
+            ram_mib=131_072,
+            gpu_indices=(2 * part, 2 * part + 1),
+            priority=priority,
+            started_at=_NOW - rng.randrange(1, 100_000),
+        )
+
+
+def _shapes(arguments: argparse.Namespace, rng: random.Random) -> list[Shape]:
+    """Distinct requests, of which many nodes' worth fit: about 4 cores and 16 GB a GPU."""
+    wanted = arguments.queue if arguments.shapes == "distinct" else int(arguments.shapes)
+    found: dict[Shape, None] = {}
+    while len(found) < wanted:
+        gpu = rng.choice(_GPU_REQUESTS)
+        scale = max(gpu, 500)
+        cpu = rng.randrange(1, 9) * scale if wanted < 1_000 else rng.randrange(scale, 9 * scale)
+        ram = rng.randrange(1, 9) * 4 * scale if wanted < 1_000 else rng.randrange(4 * scale, 32 * scale)
+        found[Shape(cpu, ram, gpu)] = None
+    return list(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The shared shape of a benchmark's output: what was measured, on which machine, under what load."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, Python, system."""
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def load_average() -> list[float]:
+    """Over 1, 5 and 15 minutes; empty where the system has none."""
+    try:
+        return [round(value, 2) for value in os.getloadavg()]
+    except OSError:
+        return []
+
+
+def print_report(name: str, figures: Mapping[str, Any]) -> None:
+    """Print the figures as one line of JSON."""
+    report = {"benchmark": name, **figures, "machine": machine(), "load_average": load_average()}
+    print(json.dumps(report), flush=True)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

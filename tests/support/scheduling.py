@@ -1,0 +1,251 @@
+"""Clusters for scheduler tests: random ones, what committing a plan does to them, checks by brute force."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.snapshot import Nomination, Shape, Snapshot
+
+NOW = 1_000.0
+PRIORITIES = (100, 500, 750)
+
+
+@dataclass(frozen=True)
+class Node:
+    id: int
+    cpu: int
+    ram: int
+    gpus: int
+    model: str | None = None
+    zone: str = "a"
+    schedulable: bool = True
+
+
+@dataclass(frozen=True)
+class Running:
+    """An allocation; the deployment has the same id."""
+
+    id: int
+    node_id: int
+    shape: Shape
+    devices: tuple[int, ...]
+    priority: int
+    preemptible: bool = True
+    releasing: bool = False
+    started_at: float = 0.0
+    protected_until: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Pending:
+    id: int
+    shape: Shape
+    priority: int
+    created_at: float = 0.0
+    preemptible: bool = True
+    protected: bool = False
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        return (-self.priority, self.created_at, self.id)
+
+
+@dataclass(frozen=True)
+class World:
+    """A cluster as plain objects; `snapshot()` is what the scheduler sees of it."""
+
+    nodes: tuple[Node, ...]
+    running: tuple[Running, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    nominations: tuple[Nomination, ...] = field(default=())
+
+    def snapshot(self) -> Snapshot:
+        builder = SnapshotBuilder(NOW)
+        for node in self.nodes:
+            builder.add_node(
+                node.id,
+                cpu_milli=node.cpu,
+                ram_mib=node.ram,
+                gpu_count=node.gpus,
+                gpu_model=node.model,
+                labels={"zone": node.zone},
+                schedulable=node.schedulable,
+            )
+        for run in self.running:
+            builder.add_allocation(
+                run.id,
+                deployment_id=run.id,
+                node_id=run.node_id,
+                cpu_milli=run.shape.cpu_milli,
+                ram_mib=run.shape.ram_mib,
+                gpu_indices=run.devices,
+                gpu_each=run.shape.gpu_each,
+                priority=run.priority,
+                preemptible=run.preemptible,
+                releasing=run.releasing,
+                started_at=run.started_at,
+                protected_until=run.protected_until,
+            )
+        for item in self.pending:
+            builder.add_pending(
+                item.id,
+                item.shape,
+                priority=item.priority,
+                created_at=item.created_at,
+                preemptible=item.preemptible,
+                protected=item.protected,
+            )
+        for nomination in self.nominations:
+            builder.nominate(nomination.deployment_id, nomination.node_id, nomination.gpu_indices)
+        return builder.build()
+
+
+def commit(world: World, plan: Plan) -> World:
+    """What the cluster looks like once the plan was committed: placements run, victims are releasing."""
+    waiting = {item.id: item for item in world.pending}
+    evicted = {eviction.allocation_id for eviction in plan.evictions}
+    running = [replace(run, releasing=True) if run.id in evicted else run for run in world.running]
+    for placement in plan.placements:
+        item = waiting.pop(placement.deployment_id)
+        running.append(
+            Running(
+                item.id,
+                placement.node_id,
+                item.shape,
+                placement.gpu_indices,
+                item.priority,
+                preemptible=item.preemptible,
+                started_at=NOW,
+                protected_until=math.inf if item.protected else -math.inf,
+            )
+        )
+    return replace(
+        world, running=tuple(running), pending=tuple(waiting.values()), nominations=tuple(plan.nominations)
+    )
+
+
+def victims_gone(world: World, requeue: bool = True) -> World:
+    """Every releasing allocation has ended; the evicted are back in the queue."""
+    back = tuple(
+        Pending(run.id, run.shape, run.priority, created_at=-1.0, preemptible=run.preemptible)
+        for run in world.running
+        if run.releasing and requeue
+    )
+    return replace(
+        world,
+        running=tuple(run for run in world.running if not run.releasing),
+        pending=world.pending + back,
+    )
+
+
+def free_on(world: World, node: Node, without: Iterable[int] = ()) -> tuple[int, int, list[int]]:
+    """CPU, RAM and milli-GPU per device that the allocations leave, those in `without` being gone."""
+    gone = set(without)
+    cpu, ram, gpu = node.cpu, node.ram, [1000] * node.gpus
+    for run in world.running:
+        if run.node_id == node.id and run.id not in gone:
+            cpu -= run.shape.cpu_milli
+            ram -= run.shape.ram_mib
+            for device in run.devices:
+                gpu[device] -= run.shape.gpu_each
+    return cpu, ram, gpu
+
+
+def admits(node: Node, shape: Shape) -> bool:
+    """Whether the node's state, model and labels admit the shape."""
+    model = not shape.gpu_models or not shape.gpu_milli or node.model in shape.gpu_models
+    return node.schedulable and model and all(value == node.zone for _, value in shape.node_selector)
+
+
+def fits(shape: Shape, room: tuple[int, int, list[int]]) -> bool:
+    cpu, ram, gpu = room
+    if cpu < shape.cpu_milli or ram < shape.ram_mib:
+        return False
+    return sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+
+
+def take(
+    room: tuple[int, int, list[int]], shape: Shape, devices: Iterable[int]
+) -> tuple[int, int, list[int]]:
+    cpu, ram, gpu = room
+    left = list(gpu)
+    for device in devices:
+        left[device] -= shape.gpu_each
+    return cpu - shape.cpu_milli, ram - shape.ram_mib, left
+
+
+def smaller_sets(victims: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+    """Every set with one victim fewer."""
+    return combinations(victims, len(victims) - 1) if victims else ()
+
+
+SHAPES = st.builds(
+    Shape,
+    cpu_milli=st.sampled_from([0, 500, 1000, 2000, 3000]),
+    ram_mib=st.sampled_from([0, 512, 1024, 3072]),
+    gpu_milli=st.sampled_from([0, 0, 300, 500, 700, 1000, 1000, 2000, 3000]),
+    gpu_models=st.sampled_from([(), (), (), ("A",), ("A", "B")]),
+    node_selector=st.sampled_from([(), (), (), (("zone", "a"),)]),
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 8) -> World:
+    """A random consistent cluster: nothing over capacity, no nominations yet."""
+    nodes = [
+        Node(
+            id=10 * index + draw(st.integers(0, 9)),
+            cpu=draw(st.sampled_from([2000, 4000, 8000])),
+            ram=draw(st.sampled_from([2048, 4096, 8192])),
+            gpus=draw(st.sampled_from([0, 1, 2, 4])),
+            model=draw(st.sampled_from(["A", "B", None])),
+            zone=draw(st.sampled_from(["a", "b"])),
+            schedulable=draw(st.sampled_from([True, True, True, False])),
+        )
+        for index in range(draw(st.integers(0, max_nodes)))
+    ]
+    world = World(tuple(nodes))
+    for number in range(draw(st.integers(0, 10)) if nodes else 0):
+        world = _with_running(draw, world, number)
+    pending = tuple(
+        Pending(
+            id=1000 + number,
+            shape=draw(SHAPES),
+            priority=draw(st.sampled_from(PRIORITIES)),
+            created_at=float(draw(st.integers(0, 3))),
+            preemptible=draw(st.sampled_from([True, True, False])),
+            protected=draw(st.sampled_from([False, False, True])),
+        )
+        for number in range(draw(st.integers(0, max_pending)))
+    )
+    return replace(world, pending=pending)
+
+
+def _with_running(draw: st.DrawFn, world: World, number: int) -> World:
+    """Add one allocation where it fits, if it does."""
+    node = draw(st.sampled_from(world.nodes))
+    shape = replace(draw(SHAPES), gpu_models=(), node_selector=())
+    room = free_on(world, node)
+    if not fits(shape, room):
+        return world
+    usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_each]
+    devices = draw(st.permutations(usable))[: shape.gpu_devices] if shape.gpu_devices else []
+    run = Running(
+        id=number + 1,
+        node_id=node.id,
+        shape=shape,
+        devices=tuple(sorted(devices)),
+        priority=draw(st.sampled_from(PRIORITIES)),
+        preemptible=draw(st.sampled_from([True, True, True, False])),
+        releasing=draw(st.sampled_from([False, False, False, True])),
+        started_at=float(draw(st.integers(0, 5)) * 100),
+        protected_until=draw(st.sampled_from([-math.inf, -math.inf, NOW, NOW + 1])),
+    )
+    return replace(world, running=(*world.running, run))

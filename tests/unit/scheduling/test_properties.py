@@ -1,0 +1,247 @@
+"""What must hold for every plan, on random clusters.
+
+HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from tests.support.scheduling import (
+    NOW,
+    Node,
+    Pending,
+    World,
+    admits,
+    commit,
+    fits,
+    free_on,
+    smaller_sets,
+    take,
+    victims_gone,
+    worlds,
+)
+
+checked = settings(
+    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")),
+    deadline=None,
+    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+policies = st.builds(
+    Policy, placement=st.sampled_from(["fgd", "bestfit", "spread"]), preemption=st.booleans()
+)
+preempting = Policy()
+
+
+def busy(world: World) -> World:
+    """The world after one pass: with nominations in force and victims on their way out."""
+    return commit(world, plan(world.snapshot(), preempting))
+
+
+@given(worlds(), policies)
+@checked
+def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> None:
+    after = commit(world, plan(world.snapshot(), policy))
+    for node in after.nodes:
+        cpu, ram, gpu = free_on(after, node)
+        assert cpu >= 0
+        assert ram >= 0
+        assert all(free >= 0 for free in gpu)
+
+
+@given(worlds(), policies)
+@checked
+def test_placements_respect_state_model_labels_and_devices(world: World, policy: Policy) -> None:
+    nodes = {node.id: node for node in world.nodes}
+    pending = {item.id: item for item in world.pending}
+    decided = plan(world.snapshot(), policy)
+    assert len({placement.deployment_id for placement in decided.placements}) == len(decided.placements)
+    for chosen in (*decided.placements, *decided.nominations):
+        item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
+        assert admits(node, item.shape)
+        assert len(set(chosen.gpu_indices)) == item.shape.gpu_devices
+        assert all(0 <= index < node.gpus for index in chosen.gpu_indices)
+
+
+@given(worlds(), policies)
+@checked
+def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, policy: Policy) -> None:
+    pending = {item.id: item for item in world.pending}
+    running = {run.id: run for run in world.running}
+    decided = plan(world.snapshot(), policy)
+    assert policy.preemption or not decided.evictions
+    assert len({eviction.allocation_id for eviction in decided.evictions}) == len(decided.evictions)
+    for eviction in decided.evictions:
+        victim = running[eviction.allocation_id]
+        assert victim.priority < pending[eviction.preemptor_id].priority
+        assert victim.preemptible
+        assert not victim.releasing
+        assert victim.protected_until <= NOW
+
+
+@given(worlds())
+@checked
+def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World) -> None:
+    decided = plan(world.snapshot(), preempting)
+    place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
+    for eviction in decided.evictions:
+        assert place[eviction.preemptor_id] == eviction.node_id
+
+
+@given(worlds())
+@checked
+def test_nominations_fit_together_once_the_victims_are_gone(world: World) -> None:
+    after = victims_gone(busy(world), requeue=False)
+    pending = {item.id: item for item in after.pending}
+    for node in after.nodes:
+        room = free_on(after, node)
+        for nomination in after.nominations:
+            if nomination.node_id == node.id:
+                room = take(room, pending[nomination.deployment_id].shape, nomination.gpu_indices)
+        cpu, ram, gpu = room
+        assert cpu >= 0
+        assert ram >= 0
+        assert all(free >= 0 for free in gpu)
+
+
+@given(worlds(max_pending=1))
+@checked
+def test_putting_any_victim_back_breaks_the_fit(world: World) -> None:
+    """With one preemptor, what else happens on the node cannot blur the picture."""
+    decided = plan(world.snapshot(), preempting)
+    nodes = {node.id: node for node in world.nodes}
+    releasing = tuple(run.id for run in world.running if run.releasing)
+    victims = tuple(eviction.allocation_id for eviction in decided.evictions)
+    for nomination in decided.nominations:
+        node, shape = nodes[nomination.node_id], world.pending[0].shape
+        assert fits(shape, free_on(world, node, releasing + victims))
+        for fewer in smaller_sets(victims):
+            assert not fits(shape, free_on(world, node, releasing + fewer))
+
+
+@given(worlds())
+@checked
+def test_nobody_waits_who_could_be_admitted_by_evicting_lower_ones_on_one_node(world: World) -> None:
+    """The oracle looks at the committed plan: what an unplaced, un-nominated deployment could still get.
+
+    Room reserved for higher-ranked nominations is taken; room of lower-ranked nominations is not. Where the
+    head of the queue holds a node, only the head itself is judged.
+    """
+    decided = plan(world.snapshot(), preempting)
+    after = commit(world, decided)
+    nominated = {nomination.deployment_id for nomination in after.nominations}
+    blocked = sorted((item for item in after.pending if item.id not in nominated), key=lambda item: item.rank)
+    head = next((item for item in blocked if _large_enough(world, item)), None)
+    for item in blocked:
+        if head is None or item.rank <= head.rank:
+            for node in after.nodes:
+                assert not _admissible(after, item, node), (item, node)
+
+
+def _large_enough(world: World, item: Pending) -> bool:
+    return any(
+        admits(node, item.shape) and fits(item.shape, (node.cpu, node.ram, [1000] * node.gpus))
+        for node in world.nodes
+    )
+
+
+def _admissible(world: World, item: Pending, node: Node) -> bool:
+    if not admits(node, item.shape):
+        return False
+    leaving = [
+        run.id
+        for run in world.running
+        if run.releasing or (run.priority < item.priority and run.preemptible and run.protected_until <= NOW)
+    ]
+    room = free_on(world, node, leaving)
+    pending = {other.id: other for other in world.pending}
+    for nomination in world.nominations:
+        holder = pending[nomination.deployment_id]
+        if nomination.node_id == node.id and holder.rank < item.rank:
+            room = take(room, holder.shape, nomination.gpu_indices)
+    return fits(item.shape, room)
+
+
+@given(worlds(), policies)
+@checked
+def test_planning_again_after_the_commit_changes_nothing(world: World, policy: Policy) -> None:
+    first = plan(world.snapshot(), policy)
+    again = plan(commit(world, first).snapshot(), policy)
+    assert again.placements == ()
+    assert again.evictions == ()
+    assert again.nominations == first.nominations
+
+
+@given(worlds())
+@checked
+def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World) -> None:
+    after = victims_gone(busy(world), requeue=False)
+    placed = {placement.deployment_id for placement in plan(after.snapshot(), preempting).placements}
+    assert {nomination.deployment_id for nomination in after.nominations} <= placed
+
+
+@given(worlds(), policies)
+@checked
+def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
+    decided = plan(world.snapshot(), policy)
+    placed = {placement.deployment_id for placement in decided.placements}
+    nominated = {nomination.deployment_id for nomination in decided.nominations}
+    reasons = {unplaced.deployment_id: unplaced.reason for unplaced in decided.unplaced}
+    assert set(reasons) == {item.id for item in world.pending} - placed
+    assert len(reasons) == len(decided.unplaced)
+    for deployment_id, reason in reasons.items():
+        assert reason.sentence
+        assert reason.remedy
+        assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
+
+
+@given(worlds())
+@checked
+def test_without_arrivals_evictions_end(world: World) -> None:
+    """Evicted work goes back into the queue at its old place, and the passes still come to rest."""
+    for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
+        decided = plan(world.snapshot(), preempting)
+        if not decided.placements and not decided.evictions:
+            return
+        world = victims_gone(commit(world, decided))
+    pytest.fail("still moving")
+
+
+@given(worlds(), policies, st.randoms(use_true_random=False))
+@checked
+def test_the_order_of_rows_does_not_matter(world: World, policy: Policy, shuffle: random.Random) -> None:
+    world = commit(world, plan(world.snapshot(), policy))
+    mixed = replace(
+        world,
+        nodes=_shuffled(world.nodes, shuffle),
+        running=_shuffled(world.running, shuffle),
+        pending=_shuffled(world.pending, shuffle),
+        nominations=_shuffled(world.nominations, shuffle),
+    )
+    assert _comparable(plan(mixed.snapshot(), policy)) == _comparable(plan(world.snapshot(), policy))
+
+
+def _shuffled(items: tuple, shuffle: random.Random) -> tuple:
+    mixed = list(items)
+    shuffle.shuffle(mixed)
+    return tuple(mixed)
+
+
+def _comparable(decided: Plan) -> tuple:
+    return (
+        decided.placements,
+        decided.evictions,
+        decided.nominations,
+        list(decided.unplaced),
+        decided.spared,
+    )
