@@ -6,15 +6,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
+from limits import RateLimitItemPerMinute
 
 from hypervisor.identity import policy
-from limits import RateLimitItemPerMinute
+from hypervisor.infra import passwords
 from tests.support.api import Api, running_api
 
 
 @pytest.fixture
 async def api(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
-    """The API on a fresh database. Nobody is kept from logging in often: all come from one address here."""
+    """The API on a fresh database. Hashes are cheap, and nobody is kept from logging in often: all the
+    people of a test come from one address.
+    """
+    monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     monkeypatch.setattr(policy, "LOGINS_PER_ADDRESS", RateLimitItemPerMinute(1_000_000))
     async with running_api(database_url, tmp_path / "data") as started:
         yield started
@@ -22,6 +27,6 @@ async def api(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def sqlite_api(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """The API on SQLite alone, with the real limits, for what does not touch the database."""
+    """The API on SQLite alone, with the real limits and hashes, for what does not touch the database."""
     async with running_api(sqlite_url, tmp_path / "data") as started:
         yield started

@@ -101,7 +101,7 @@ async def test_a_bcrypt_hash_is_accepted_once_and_replaced(api: Api) -> None:
     async with api.container.database.read() as session:
         stored = await session.scalar(select(User.password_hash))
     assert stored is not None
-    assert stored.startswith("$argon2id$v=19$m=47104,t=1,p=1$")
+    assert stored.startswith("$argon2id$")
     ok(await api.login("ada"))
 
 

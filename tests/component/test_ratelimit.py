@@ -1,0 +1,53 @@
+"""Limits in this process, in Redis, and while Redis is away."""
+
+from __future__ import annotations
+
+import pytest
+from limits import RateLimitItemPerMinute
+
+from hypervisor.errors import StartupError, TooManyRequests
+from hypervisor.infra.ratelimit import RateLimiter, address_key, parse_limit
+from tests.support.servers import free_port
+
+LIMIT = RateLimitItemPerMinute(3)
+
+
+async def test_a_limit_counts_each_key_for_itself_and_says_when_to_come_back() -> None:
+    limiter = RateLimiter()
+    for _ in range(3):
+        await limiter.check(LIMIT, "requests", "user:1")
+    with pytest.raises(TooManyRequests) as refused:
+        await limiter.check(LIMIT, "requests", "user:1")
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+    await limiter.check(LIMIT, "requests", "user:2")
+    await limiter.check(LIMIT, "logins", "user:1")
+
+
+async def test_replicas_share_a_limit_through_redis(redis_url: str) -> None:
+    replicas = [RateLimiter(redis_url), RateLimiter(redis_url)]
+    for number in range(3):
+        await replicas[number % 2].check(LIMIT, "requests", "user:1")
+    for replica in replicas:
+        with pytest.raises(TooManyRequests):
+            await replica.check(LIMIT, "requests", "user:1")
+
+
+async def test_while_redis_is_away_each_process_goes_on_limiting() -> None:
+    limiter = RateLimiter(f"redis://127.0.0.1:{free_port()}/0")
+    for _ in range(3):
+        await limiter.check(LIMIT, "requests", "user:1")
+    with pytest.raises(TooManyRequests):
+        await limiter.check(LIMIT, "requests", "user:1")
+
+
+def test_addresses_of_one_customer_count_as_one() -> None:
+    assert address_key("2001:db8::1") == address_key("2001:db8::ffff:2")
+    assert address_key("192.0.2.1") != address_key("192.0.2.2")
+    assert address_key(None) == "unknown"
+
+
+def test_a_limit_setting_is_checked_at_start() -> None:
+    assert parse_limit(" ") is None
+    assert parse_limit("1200/minute") is not None
+    with pytest.raises(StartupError, match="RATE_LIMIT"):
+        parse_limit("often")

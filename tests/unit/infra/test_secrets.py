@@ -1,0 +1,93 @@
+"""The installation's secret, what is derived from it, sealing and tokens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from hypervisor.errors import StartupError
+from hypervisor.infra.sealing import Sealer, UnsealError
+from hypervisor.infra.secret_key import derive_key, load_secret_key
+from hypervisor.infra.tokens import AccessClaims, AccessTokens, InvalidToken
+from hypervisor.settings import Settings
+from tests.support.clock import START
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+CLAIMS = AccessClaims(user_id=7, session_id="s")
+
+
+def _settings(folder: Path, **values: object) -> Settings:
+    return Settings(_env_file=None, data_dir=folder, **values)
+
+
+def test_a_random_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    first = load_secret_key(_settings(tmp_path / "data"))
+    assert len(first) >= 64
+    assert load_secret_key(_settings(tmp_path / "data")) == first
+    assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret.key"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "hypervisor.example.com"])
+def test_without_a_secret_only_loopback_is_served(tmp_path: Path, host: str) -> None:
+    with pytest.raises(StartupError, match="SECRET_KEY"):
+        load_secret_key(_settings(tmp_path, host=host))
+    assert load_secret_key(_settings(tmp_path, host=host, secret_key=SECRET.decode())) == SECRET
+
+
+def test_a_damaged_key_file_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "secret.key").write_text("short")
+    with pytest.raises(StartupError, match="damaged"):
+        load_secret_key(_settings(tmp_path))
+
+
+def test_what_is_sealed_opens_with_the_same_secret_and_purpose_alone() -> None:
+    sealer = Sealer(SECRET)
+    sealed = sealer.seal("grüße", "env")
+    assert "grüße" not in sealed
+    assert sealer.seal("grüße", "env") != sealed
+    assert Sealer(SECRET).unseal(sealed, "env") == "grüße"
+    with pytest.raises(UnsealError):
+        sealer.unseal(sealed, "invite")
+    with pytest.raises(UnsealError, match=sealer.key_id):
+        Sealer(b"another secret of enough length!").unseal(sealed, "env")
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "v1.aa.bb", "plain text", "v1..", "v2.{id}.AAAA", "v1.{id}.A", "v1.{id}.ü"]
+)
+def test_damaged_sealed_texts_do_not_open(damaged: str) -> None:
+    sealer = Sealer(SECRET)
+    with pytest.raises(UnsealError):
+        sealer.unseal(damaged.format(id=sealer.key_id), "env")
+
+
+def test_an_access_token_is_read_until_it_is_over() -> None:
+    tokens = AccessTokens(SECRET, timedelta(minutes=30))
+    token = tokens.issue(CLAIMS, START)
+    assert tokens.read(token, START + timedelta(minutes=29)) == CLAIMS
+    with pytest.raises(InvalidToken):
+        tokens.read(token, START + timedelta(minutes=31))
+    with pytest.raises(InvalidToken):
+        AccessTokens(b"another secret of enough length!", timedelta(minutes=30)).read(token, START)
+
+
+@pytest.mark.parametrize("missing", ["exp", "iat", "iss", "aud", "sub", "jti", "sid"])
+def test_a_token_without_a_required_claim_is_refused(missing: str) -> None:
+    tokens = AccessTokens(SECRET, timedelta(minutes=30))
+    key = OctKey.import_key(derive_key(SECRET, "access tokens"))
+    claims = jwt.decode(tokens.issue(CLAIMS, START), key, algorithms=["HS256"]).claims
+    del claims[missing]
+    with pytest.raises(InvalidToken):
+        tokens.read(jwt.encode({"alg": "HS256"}, claims, key), START)
+
+
+def test_another_algorithm_is_refused() -> None:
+    key = OctKey.import_key(derive_key(SECRET, "access tokens") * 2)
+    token = jwt.encode({"alg": "HS512"}, {"sub": "7"}, key, algorithms=["HS512"])
+    with pytest.raises(InvalidToken):
+        AccessTokens(SECRET, timedelta(minutes=30)).read(token, START)
