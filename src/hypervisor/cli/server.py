@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from hypervisor.cli.accounts import ask, ask_password
 from hypervisor.cli.output import make_console
-from hypervisor.cli.serving import run_server
+from hypervisor.cli.serving import printable_database, run_server
 from hypervisor.cli.session import Session
 from hypervisor.errors import StartupError
 from hypervisor.identity.service import create_superuser as make_superuser
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.logging import configure_logging
 from hypervisor.settings import Settings
-from hypervisor.store.database import Database, normalise_url
+from hypervisor.store.database import Database
 from hypervisor.store.migrate import current_revision, head_revision, upgrade
 
 
@@ -58,7 +58,7 @@ def migrate(context: typer.Context) -> None:
     session = Session.of(context)
     settings = load_settings()
     before, after = asyncio.run(_migrate(settings.database_url))
-    shown = normalise_url(settings.database_url).render_as_string(hide_password=True)
+    shown = printable_database(settings.database_url)
     text = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
     session.show({"database": shown, "from": before, "to": after}, f"{shown} {text}.")
 

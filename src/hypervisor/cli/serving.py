@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -41,6 +42,7 @@ def run_server(settings: Settings, console: Console) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _NOISE)
     with listener:
         _Server(config, app, settings, listener, console).run(sockets=[listener])
@@ -101,10 +103,9 @@ class _Server(uvicorn.Server):
         port = self._listener.getsockname()[1]
         url = f"http://{_printable(self._settings.host)}:{port}"
         runtimes = await self._app.runtimes.found()
-        database = normalise_url(self._settings.database_url)
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
-            ("Database", database.render_as_string(hide_password=True)),
+            ("Database", printable_database(self._settings.database_url)),
             ("Data", str(self._settings.data_dir.absolute())),
             *((f"Runtime {name}", description) for name, description in runtimes.items()),
             ("Default", self._settings.default_runtime),
@@ -120,9 +121,16 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port or --host"
+            f"cannot listen on {host}:{port}: {why}; choose another with --port or --host"
         ) from None
+
+
+def printable_database(url: str) -> str:
+    """The database as people know it: no driver, no password."""
+    parsed = normalise_url(url)
+    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _printable(host: str) -> str:
