@@ -231,6 +231,32 @@ async def test_what_was_created_and_never_started_is_started_by_the_next_server(
     assert await lines(runtime, wanted.instance) == ["once"]
 
 
+async def test_what_another_server_is_just_starting_is_left_to_it(
+    runtime: DockerRuntime, install: str, api: Api
+) -> None:
+    wanted = spec(install, "echo once")
+    api.json("POST", "/networks/create", network_config(install))
+    api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
+    adopting = asyncio.create_task(runtime.start(wanted))
+    await asyncio.sleep(0.5)
+    api.call("POST", f"/containers/{wanted.instance}/start")
+    assert (await adopting).state in (ObservedState.RUNNING, ObservedState.EXITED)
+    await end_of(runtime, wanted.instance)
+    assert await lines(runtime, wanted.instance) == ["once"]
+
+
+async def test_two_servers_never_run_a_short_job_twice(install: str, api: Api) -> None:
+    async with opened(DockerRuntime(install)) as one, opened(DockerRuntime(install)) as other:
+        jobs = [spec(install, "echo once", number) for number in range(5)]
+        for job in jobs:
+            await asyncio.gather(one.start(job), other.start(job))
+        for job in jobs:
+            await end_of(one, job.instance)
+            assert await lines(one, job.instance) == ["once"]
+    networks = [network["Name"] for network in api.json("GET", "/networks")]
+    assert networks.count(f"hv-{install}") == 1
+
+
 async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
     runtime: DockerRuntime, install: str, api: Api
 ) -> None:

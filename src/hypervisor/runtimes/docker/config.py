@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 INSTALL_LABEL: Final = "hypervisor.install"
@@ -125,8 +124,6 @@ def _environment(spec: LaunchSpec, *, init: bool) -> dict[str, str]:
         environment |= {f"PORT_{port}": str(port) for port in spec.ports}
     # Where the nvidia runtime is the engine's default, an image's own "all" would show every device.
     environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpu_indices)) or "void"
-    if 0 < spec.gpu_milli < WHOLE_GPU:
-        environment["HYPERVISOR_GPU_SHARE"] = f"{spec.gpu_milli / WHOLE_GPU:g}"
     if init:
         # tini then signals the whole process group of the workload, not only its first process.
         environment["TINI_KILL_PROCESS_GROUP"] = "1"

@@ -10,9 +10,10 @@ from typing import Any, Final, Literal
 
 from aiodocker.exceptions import DockerError
 
-from hypervisor.runtimes.docker.config import container_config, network_config, network_name
+from hypervisor.runtimes.docker.config import container_config
 from hypervisor.runtimes.docker.engine import LAUNCH_SECONDS, Engine, NoSuchContainer, WrongState
 from hypervisor.runtimes.docker.images import ImagePuller
+from hypervisor.runtimes.docker.network import InstallNetwork
 from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
 from hypervisor.runtimes.protocol import (
     LaunchFailed,
@@ -45,7 +46,7 @@ class Launcher:
         self._policy = policy
         self.puller = ImagePuller(engine)
         self._init = True
-        self._network: asyncio.Task[None] | None = None
+        self._network = InstallNetwork(engine, install)
 
     async def launch(self, spec: LaunchSpec) -> Observation:
         """Create and start, or adopt what has the name. Raises LaunchFailed, RuntimeUnavailable."""
@@ -55,19 +56,13 @@ class Launcher:
             if present is not None:
                 return await self._adopt(spec, present)
             await self.puller.pull(config["Image"])
-        await self._ensure_network()
         if await self._create_or_pull(spec, config):
             return await self._run(spec)
-        present = await self._observer.inspect(spec.instance)
-        if present is None:
-            raise RuntimeUnavailable(f"{spec.instance} was removed while it was being started")
-        return await self._adopt(spec, present)
+        return await self._adopt(spec, await self._holder(spec.instance))
 
     async def close(self) -> None:
         await self.puller.close()
-        if self._network is not None:
-            self._network.cancel()
-            await asyncio.gather(self._network, return_exceptions=True)
+        await self._network.close()
 
     async def _create_or_pull(self, spec: LaunchSpec, config: dict[str, Any]) -> bool:
         """Whether this call made the container; False when the name is taken."""
@@ -84,8 +79,10 @@ class Launcher:
 
     async def _create(self, name: str, config: dict[str, Any]) -> bool:
         try:
-            await self._engine.attempt(
-                lambda docker: docker.containers.create(config, name=name), seconds=LAUNCH_SECONDS
+            await self._network.run(
+                lambda: self._engine.attempt(
+                    lambda docker: docker.containers.create(config, name=name), seconds=LAUNCH_SECONDS
+                )
             )
         except DockerError as error:
             # Podman has answered 500 for a taken name.
@@ -109,19 +106,10 @@ class Launcher:
         return await self._seen(spec.instance)
 
     async def _start(self, name: str) -> None:
-        try:
-            await self._start_once(name)
-        except DockerError as error:
-            if f"network {network_name(self._install)} not found" not in error.message:
-                raise
-            # Somebody has pruned the network since this process made sure of it.
-            self._network = None
-            await self._ensure_network()
-            await self._start_once(name)
-
-    async def _start_once(self, name: str) -> None:
-        await self._engine.attempt(
-            lambda docker: docker.containers.container(name).start(), seconds=LAUNCH_SECONDS
+        await self._network.run(
+            lambda: self._engine.attempt(
+                lambda docker: docker.containers.container(name).start(), seconds=LAUNCH_SECONDS
+            )
         )
 
     async def _start_refused(self, spec: LaunchSpec, error: DockerError) -> Observation:
@@ -147,6 +135,15 @@ class Launcher:
             return
         except WrongState as error:
             raise RuntimeUnavailable(f"{name} can neither be started nor removed: {error}") from error
+
+    async def _holder(self, name: str) -> Mapping[str, Any]:
+        """What has the name: an engine takes a name for a new container before it shows the container."""
+        for _ in range(int(_CREATOR_SECONDS / _CREATOR_POLL)):
+            present = await self._observer.inspect(name)
+            if present is not None:
+                return present
+            await asyncio.sleep(_CREATOR_POLL)
+        raise RuntimeUnavailable(f"the engine says that {name} is taken and shows no container of this name")
 
     async def _adopt(self, spec: LaunchSpec, present: Mapping[str, Any]) -> Observation:
         if not is_ours(present, self._install):
@@ -176,42 +173,6 @@ class Launcher:
         if seen.state is ObservedState.ABSENT:
             raise RuntimeUnavailable(f"{name} was removed while it was being started")
         return seen
-
-    async def _ensure_network(self) -> None:
-        """Once a process, shared by all starts that wait for it; tried again after a failure."""
-        if self._network is None:
-            self._network = asyncio.create_task(self._make_network(), name="engine network")
-        task = self._network
-        try:
-            await asyncio.shield(task)
-        except (LaunchFailed, RuntimeUnavailable):
-            if self._network is task:
-                self._network = None
-            raise
-
-    async def _make_network(self) -> None:
-        try:
-            await self._engine.attempt(lambda docker: docker.networks.get(network_name(self._install)))
-        except DockerError as error:
-            if error.status != 404:
-                raise LaunchFailed(error.message, retryable=True) from error
-            await self._create_network()
-
-    async def _create_network(self) -> None:
-        for isolated in (True, False):
-            try:
-                await self._post_network(isolated=isolated)
-                return
-            except DockerError as error:
-                if error.status == 409:  # another process was faster
-                    return
-                # Some versions of Podman do not know the option; a network of its own is better than none.
-                if not isolated or "enable_icc" not in error.message:
-                    raise LaunchFailed(error.message, retryable=True) from error
-
-    async def _post_network(self, *, isolated: bool) -> None:
-        config = network_config(self._install, isolated=isolated)
-        await self._engine.attempt(lambda docker: docker.networks.create(config))
 
 
 def _says_no_image(error: DockerError) -> bool:
