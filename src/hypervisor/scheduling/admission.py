@@ -69,7 +69,7 @@ class Admission:
             node = node_rows.get(nomination.node_id)
             request = self.request(self.queue.shape(row))
             if node is not None and self.reservations.can_keep(request, node, nomination.gpu_indices):
-                self._reserve(row, int(rank_of[row]), request, node, nomination.gpu_indices)
+                self._reserve(row, int(rank_of[row]), request, node, nomination.gpu_indices, settled=False)
 
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
@@ -264,7 +264,9 @@ class Admission:
             )
         )
 
-    def _reserve(self, row: int, rank: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+    def _reserve(
+        self, row: int, rank: int, request: Request, node: int, devices: tuple[int, ...], settled: bool = True
+    ) -> None:
         self._tell_hold(row, request, node, devices)
         self.reservations.add(
             Reservation(
@@ -277,7 +279,8 @@ class Admission:
                 node=node,
                 devices=devices,
                 claim=self.state.reserve(node, request, devices),
-            )
+            ),
+            settled,
         )
 
     def _drop(self, held: Reservation) -> None:

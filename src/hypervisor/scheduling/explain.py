@@ -10,13 +10,13 @@ import numpy as np
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
 from hypervisor.scheduling.admission import Admission
 from hypervisor.scheduling.classes import score_classes
-from hypervisor.scheduling.feasibility import fits_room
 from hypervisor.scheduling.hold import shortfall_distance
 from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.potential import PotentialRoom
 from hypervisor.scheduling.refusal import refusal
-from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.reservations import Reservation
-from hypervisor.scheduling.snapshot import Int64
+from hypervisor.scheduling.snapshot import Bool
 from hypervisor.scheduling.victims import Candidate, choose_victims
 from hypervisor.scheduling.waiting import Waiting
 from hypervisor.scheduling.wording import cores, described, gpus, listed, number, ram
@@ -60,7 +60,8 @@ class Explainer:
         self._shapes: dict[int, Reason | _Shortage] = {}
         self._class_of, self._representatives = score_classes(admission.snapshot.shapes)
         self._nearest: dict[int, int] = {}
-        self._unreserved: tuple[Int64, Int64, Int64] | None = None
+        self._totals: dict[Constraint, Resources] = {}
+        self._unreserved: PotentialRoom | None = None
 
     def of_kind(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
@@ -77,11 +78,11 @@ class Explainer:
         """It has a place, and waits for those who leave it."""
         name = self._snapshot.nodes.name[held.node]
         leaving = self._leaving(held.node)
-        count = f"{leaving} deployment" + ("" if leaving == 1 else "s")
+        count = f"{leaving} deployment" + (" has" if leaving == 1 else "s have")
         claim = held.claim
         return Reason(
             ReasonCode.WAITING_FOR_VICTIMS,
-            f"has its place on {name} and starts there as soon as {count} there have stopped",
+            f"has its place on {name} and starts as soon as {count} there stopped",
             shortfall=Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu)),
             nearest_node=name,
             remedy="nothing to do: it starts by itself",
@@ -109,8 +110,7 @@ class Explainer:
 
     def _kept_for_another(self, request: Request) -> Reason | None:
         """Where it would fit if nothing were reserved or held there."""
-        cpu, ram_room, gpu = self._without_reservations()
-        nodes = np.flatnonzero(fits_room(request, request.eligible, cpu, ram_room, gpu))
+        nodes = np.flatnonzero(self._without_reservations().fits(request))
         if not len(nodes):
             return None
         node = int(nodes[0])
@@ -127,7 +127,7 @@ class Explainer:
             remedy=f"wait until deployment {shown} has started, or raise the priority above its",
         )
 
-    def _without_reservations(self) -> tuple[Int64, Int64, Int64]:
+    def _without_reservations(self) -> PotentialRoom:
         if self._unreserved is None:
             state = self._state
             cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
@@ -135,7 +135,8 @@ class Explainer:
                 cpu[held.node] += held.claim.free_cpu
                 ram_room[held.node] += held.claim.free_ram
                 gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)
-            self._unreserved = cpu, ram_room, gpu
+            full = (gpu == WHOLE_GPU).sum(axis=1)
+            self._unreserved = PotentialRoom(cpu, ram_room, full, gpu.max(axis=1))
         return self._unreserved
 
     def _shortage(self, request: Request) -> _Shortage:
@@ -179,14 +180,25 @@ class Explainer:
 
     def _code(self, request: Request) -> ReasonCode:
         """The scarcest resource whose free total does not suffice, else fragmentation."""
-        state, eligible = self._state, request.eligible
-        if int(np.maximum(state.free_gpu, 0).sum(axis=1)[eligible].sum()) < request.shape.gpu_milli:
+        key = constraint_of(request.shape)
+        total = self._totals.get(key)
+        if total is None:
+            total = self._totals[key] = self._free_total(request.eligible)
+        if total.gpu_milli < request.shape.gpu_milli:
             return ReasonCode.INSUFFICIENT_GPU
-        if int(np.maximum(state.free_ram, 0)[eligible].sum()) < request.ram:
+        if total.ram_mib < request.ram:
             return ReasonCode.INSUFFICIENT_RAM
-        if int(np.maximum(state.free_cpu, 0)[eligible].sum()) < request.cpu:
+        if total.cpu_milli < request.cpu:
             return ReasonCode.INSUFFICIENT_CPU
         return ReasonCode.FRAGMENTED
+
+    def _free_total(self, eligible: Bool) -> Resources:
+        state = self._state
+        return Resources(
+            int(np.maximum(state.free_cpu, 0)[eligible].sum()),
+            int(np.maximum(state.free_ram, 0)[eligible].sum()),
+            int(np.maximum(state.free_gpu, 0)[eligible].sum()),
+        )
 
     def _not_lower(self, node: int, priority: int) -> int:
         return sum(item.priority >= priority for item in self._admission.candidates.on(node))

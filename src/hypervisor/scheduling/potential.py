@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.snapshot import Bool, Float64, Int64, Snapshot
 from hypervisor.scheduling.victims import Candidate
 from hypervisor.scheduling.work import lost_work
 from hypervisor.scheduling.working import WorkingState
 
 Amounts = tuple[Int64, Int64, Int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PotentialRoom:
+    """Room per node once everything is gone that a priority may evict, and releasing work as well."""
+
+    cpu: Int64
+    ram: Int64
+    full: Int64
+    widest: Int64
+
+    def fits(self, request: Request) -> Bool:
+        """Nodes on which the request would fit then."""
+        fits: Bool = request.eligible & (self.cpu >= request.cpu) & (self.ram >= request.ram)
+        if request.whole:
+            fits &= self.full >= request.devices
+        elif request.devices:
+            fits &= self.widest >= request.each
+        return fits
 
 
 class Candidates:
@@ -28,6 +51,8 @@ class Candidates:
         self._start = np.searchsorted(table.node[order], np.arange(len(state.nodes) + 1))
         self._on_node: dict[int, list[Candidate]] = {}
         self._sums: dict[int, Amounts] = {}
+        self._rooms: dict[int, PotentialRoom] = {}
+        self._rooms_at = 0
 
     def below(self, priority: int) -> Bool:
         """Mask of the rows that may be evicted for this priority."""
@@ -38,6 +63,24 @@ class Candidates:
         found = self._sums.get(priority)
         if found is None:
             found = self._sums[priority] = self._state.sums(self.table, self.below(priority))
+        return found
+
+    def room(self, priority: int) -> PotentialRoom:
+        """The potential room for a priority, kept until any node changes."""
+        state = self._state
+        if self._rooms_at != len(state.touched):
+            self._rooms.clear()
+            self._rooms_at = len(state.touched)
+        found = self._rooms.get(priority)
+        if found is None:
+            cpu, ram, gpu = self.sums(priority)
+            gpu = state.free_gpu + state.coming_gpu + gpu
+            found = self._rooms[priority] = PotentialRoom(
+                state.free_cpu + state.coming_cpu + cpu,
+                state.free_ram + state.coming_ram + ram,
+                (gpu == WHOLE_GPU).sum(axis=1),
+                gpu.max(axis=1),
+            )
         return found
 
     def on(self, node: int) -> list[Candidate]:

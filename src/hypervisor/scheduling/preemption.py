@@ -77,7 +77,7 @@ class Preemption:
     def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[Option]:
         """Options on nodes with lower-ranked nominations, which change too often for bounds."""
         found = []
-        for node in sorted(self._reservations.nodes()):
+        for node in self._reservations.unsettled_nodes():
             if node == without or not request.eligible[node]:
                 continue
             lower = [held.as_candidate() for held in self._reservations.on(node) if held.rank > rank]
@@ -163,7 +163,9 @@ class Preemption:
         """
         table = self._candidates.table
         below = self._candidates.below(priority)
-        possible = self._fits_with(request, self._candidates.sums(priority))
+        if not below.any():
+            return np.full(len(self._state.nodes), _NONE)
+        possible = self._candidates.room(priority).fits(request)
         below &= possible[table.node]
         priorities = np.unique(table.priority[below]).astype(np.int64)
         if not len(priorities):

@@ -50,6 +50,7 @@ class Reservations:
         self._state = state
         self._by_row: dict[int, Reservation] = {}
         self._by_node: dict[int, dict[int, Reservation]] = {}
+        self._unsettled: dict[int, int] = {}
 
     def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
         """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
@@ -66,14 +67,20 @@ class Reservations:
         need = WHOLE_GPU if request.whole else request.each
         return all(state.free_gpu[node, i] + state.coming_gpu[node, i] >= need for i in devices)
 
-    def add(self, made: Reservation) -> None:
-        """Put a nomination in force; its claim is already made."""
+    def add(self, made: Reservation, settled: bool) -> None:
+        """Put a nomination in force; its claim is already made.
+
+        `settled` says that the pass has come to its deployment; until then those ahead may override it.
+        """
+        if not settled:
+            self._unsettled[made.row] = made.node
         self._by_row[made.row] = made
         self._by_node.setdefault(made.node, {})[made.row] = made
 
     def drop(self, row: int) -> Reservation:
         """Give its capacity back; the caller says whether capacity has `grown` by that."""
         found = self._by_row.pop(row)
+        self._unsettled.pop(row, None)
         on_node = self._by_node[found.node]
         del on_node[row]
         if not on_node:
@@ -87,8 +94,9 @@ class Reservations:
     def on(self, node: int) -> Iterable[Reservation]:
         return self._by_node.get(node, {}).values()
 
-    def nodes(self) -> Iterable[int]:
-        return self._by_node
+    def unsettled_nodes(self) -> list[int]:
+        """Nodes with nominations whose turn has not come yet."""
+        return sorted(set(self._unsettled.values()))
 
     def all(self) -> Iterable[Reservation]:
         return self._by_row.values()

@@ -58,7 +58,7 @@ class FgdScorer:
     def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
         """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * _SCALE - self._lost_usable(request, nodes)
-        missing = _POINTS - np.searchsorted(_THRESHOLDS, fall, side="right")
+        missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")
         losses: Int64 = missing * _BEYOND_IDLE + self._idle[nodes]
         return losses
 
@@ -85,7 +85,7 @@ class FgdScorer:
         gpu = state.free_gpu[nodes]
         flat = (sets * _STRIDE)[:, None] + gpu
         now = self._device.take(flat, mode="clip")
-        usable = now.sum(axis=1)
+        usable = np.add.reduce(now, axis=1)
         full = state.full[nodes]
         if request.whole:
             usable -= request.devices * self._device[sets * _STRIDE + WHOLE_GPU]
@@ -100,7 +100,7 @@ class FgdScorer:
     def _best_change(
         self, request: Request, sets: Int64, gpu: Int64, flat: Int64, now: Int64, full: Int64
     ) -> Int64:
-        best: Int64 = self._changes(request, sets, gpu, flat, now, full).max(axis=1)
+        best: Int64 = np.maximum.reduce(self._changes(request, sets, gpu, flat, now, full), axis=1)
         return best
 
     def _changes(
@@ -124,8 +124,8 @@ class FgdScorer:
 
     def _set_of(self, cpu: Int64, ram: Int64, nodes: Int64 | slice) -> Int64:
         """The number of the set of typical requests that these amounts of CPU and RAM admit."""
-        by_cpu = np.searchsorted(self._cpus, cpu, side="right")
-        by_ram = np.searchsorted(self._rams, ram, side="right")
+        by_cpu = self._cpus.searchsorted(cpu, "right")
+        by_ram = self._rams.searchsorted(ram, "right")
         wide, deep = len(self._cpus) + 1, len(self._rams) + 1
         found: Int64 = self._sets[(self._kind[nodes] * wide + by_cpu) * deep + by_ram]
         return found
