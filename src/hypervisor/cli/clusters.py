@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from hypervisor.cli import resolve
-from hypervisor.cli.formatting import amounts, mapping
+from hypervisor.cli.formatting import amounts, deletion, mapping
 from hypervisor.cli.groups import make_group
 from hypervisor.cli.nodes import parse_node, parse_pairs
 from hypervisor.cli.output import facts, table
@@ -140,8 +140,8 @@ def delete(context: typer.Context, cluster: Wanted, force: Force = False) -> Non
     """Delete it; refused while deployments live there, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    session.client.clusters.delete(found["id"], force=force)
-    session.show({"deleted": found["id"]}, f"Cluster {found['name']} is being deleted.")
+    gone = session.client.clusters.delete(found["id"], force=force)
+    session.show({"id": found["id"], "deleted": gone}, f"Cluster {found['name']} {deletion(gone)}.")
 
 
 @app.command()
@@ -189,9 +189,9 @@ def remove_node(context: typer.Context, cluster: Wanted, node: NodeName, force: 
     """Take a node out of its cluster."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    gone = resolve.node(found, node)
-    session.client.clusters.remove_node(found["id"], gone["id"], force=force)
-    session.show({"removed": gone["id"]}, f"Node {gone['name']} leaves {found['name']}.")
+    leaving = resolve.node(found, node)
+    gone = session.client.clusters.remove_node(found["id"], leaving["id"], force=force)
+    session.show({"id": leaving["id"], "deleted": gone}, f"Node {leaving['name']} {deletion(gone)}.")
 
 
 @app.command()

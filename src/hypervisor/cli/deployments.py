@@ -14,6 +14,7 @@ from hypervisor.cli.formatting import (
     ago,
     amounts,
     clock,
+    deletion,
     listed,
     mapping,
     place,
@@ -133,10 +134,7 @@ def remove(context: typer.Context, deployments: Several) -> None:
         found = resolve.deployment(session, wanted)
         gone = session.client.deployments.delete(found["id"])
         answers.append({"id": found["id"], "name": found["name"], "deleted": gone})
-    lines = [
-        f"{each['name']} (id {each['id']}): {'deleted' if each['deleted'] else 'stops, then is deleted'}"
-        for each in answers
-    ]
+    lines = [f"{each['name']} (id {each['id']}) {deletion(bool(each['deleted']))}." for each in answers]
     session.show(answers, *lines)
 
 

@@ -67,6 +67,10 @@ def clock(text: str | None) -> str:
     return "" if text is None else parse_time(text).astimezone().strftime("%H:%M:%S")
 
 
+def deletion(gone: bool) -> str:
+    return "is deleted" if gone else "will be deleted when all that runs there has ended"
+
+
 def number(value: float) -> str:
     return f"{round(value, 3):g}"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hypervisor.cli import resolve
-from hypervisor.cli.formatting import ago
+from hypervisor.cli.formatting import ago, deletion
 from hypervisor.cli.groups import make_group
 from hypervisor.cli.output import facts, table
 from hypervisor.cli.session import Session
@@ -80,8 +80,8 @@ def delete(
     """Delete it, with its clusters and deployments."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
-    session.client.organizations.delete(found["id"], force=force)
-    session.show({"deleted": found["id"]}, f"Organization {found['name']} is deleted.")
+    gone = session.client.organizations.delete(found["id"], force=force)
+    session.show({"id": found["id"], "deleted": gone}, f"Organization {found['name']} {deletion(gone)}.")
 
 
 @app.command()

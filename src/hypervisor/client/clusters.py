@@ -33,22 +33,26 @@ class Clusters:
         cluster: Cluster = self._transport.patch(f"/clusters/{cluster_id}", fields, {"force": force})
         return cluster
 
-    def delete(self, cluster_id: int, *, force: bool = False) -> None:
-        self._transport.delete(f"/clusters/{cluster_id}", {"force": force})
+    def delete(self, cluster_id: int, *, force: bool = False) -> bool:
+        """True when it is gone, False when what runs there is being stopped first (`force`)."""
+        return self._transport.delete(f"/clusters/{cluster_id}", {"force": force})
 
     def nodes(self, cluster_id: int) -> list[Node]:
         return list(self._transport.pages(f"/clusters/{cluster_id}/nodes"))
 
-    def add_node(self, cluster_id: int, fields: Fields) -> Any:
+    def add_node(self, cluster_id: int, fields: Fields) -> list[Node]:
         """Add one node, or `count` equal ones."""
-        return self._transport.post(f"/clusters/{cluster_id}/nodes", fields)
+        answer = self._transport.post(f"/clusters/{cluster_id}/nodes", fields)
+        added: list[Node] = answer.get("items", [answer])
+        return added
 
     def update_node(self, cluster_id: int, node_id: int, fields: Fields, *, force: bool = False) -> Node:
         node: Node = self._transport.patch(_node(cluster_id, node_id), fields, {"force": force})
         return node
 
-    def remove_node(self, cluster_id: int, node_id: int, *, force: bool = False) -> None:
-        self._transport.delete(_node(cluster_id, node_id), {"force": force})
+    def remove_node(self, cluster_id: int, node_id: int, *, force: bool = False) -> bool:
+        """True when it is gone, False when what runs there is being stopped first (`force`)."""
+        return self._transport.delete(_node(cluster_id, node_id), {"force": force})
 
     def cordon(self, cluster_id: int, node_id: int) -> Node:
         """Nothing new starts there; what runs goes on."""

@@ -61,7 +61,7 @@ class Deployments:
 
     def delete(self, deployment_id: int) -> bool:
         """True when it is gone, False when it is being stopped first."""
-        return self._transport.delete(f"/deployments/{deployment_id}") is None
+        return self._transport.delete(f"/deployments/{deployment_id}")
 
     def start(self, deployment_id: int) -> Deployment:
         """Queue it again after it has ended."""

@@ -30,8 +30,9 @@ class Organizations:
         changed: Organization = self._transport.patch(f"/organizations/{organization_id}", {"name": name})
         return changed
 
-    def delete(self, organization_id: int, *, force: bool = False) -> None:
-        self._transport.delete(f"/organizations/{organization_id}", {"force": force})
+    def delete(self, organization_id: int, *, force: bool = False) -> bool:
+        """True when it is gone, False when what runs there is being stopped first (`force`)."""
+        return self._transport.delete(f"/organizations/{organization_id}", {"force": force})
 
     def invite_code(self, organization_id: int) -> InviteCode:
         code: InviteCode = self._transport.get(f"/organizations/{organization_id}/invite-code")

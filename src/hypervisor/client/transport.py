@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
@@ -39,8 +40,9 @@ class Transport:
     def patch(self, path: str, body: object, params: Params | None = None) -> Any:
         return self.send("PATCH", path, body=body, params=params)
 
-    def delete(self, path: str, params: Params | None = None) -> Any:
-        return self.send("DELETE", path, params=params)
+    def delete(self, path: str, params: Params | None = None) -> bool:
+        """True when it is gone, False when that was accepted and something must be stopped first."""
+        return self._request("DELETE", path, params=params).status_code != HTTPStatus.ACCEPTED
 
     def send(
         self,
@@ -57,6 +59,23 @@ class Transport:
 
         Raises ApiError for a refusal, Unreachable when no answer came.
         """
+        return _parse(
+            self._request(
+                method, path, params=params, body=body, form=form, headers=headers, authorise=authorise
+            )
+        )
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: object = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        authorise: bool = True,
+    ) -> httpx2.Response:
 
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
@@ -66,7 +85,7 @@ class Transport:
 
         response = self._with_renewal(attempt, authorise=authorise)
         _raise_for(response)
-        return _parse(response)
+        return response
 
     @contextmanager
     def stream(

@@ -52,7 +52,7 @@ class Play:
         self._say(f"ada made {organization['name']}; ben joined it as {joined['role']} with the invite code.")
         cluster = self._ada.clusters.create("workbench", casting.CLUSTER)
         self._say(
-            f"ada declared the cluster {cluster['name']}: {amounts(cluster['capacity'])}. The process runtime "
+            f"ada declared the cluster workbench: {amounts(cluster['capacity'])}. The process runtime "
             "takes her word for it: the GPUs exist on paper, nothing here needs a real one."
         )
 
