@@ -113,10 +113,18 @@ async def cancel_dependents(
 ) -> None:
     """End every BLOCKED deployment that waits for one of `parent_ids`, which are about to be deleted.
 
-    Held ones end as well: what they wait for cannot come any more.
+    Held ones end as well: what they wait for cannot come any more. One that waits only for others, because
+    its dependency on these is met, goes on waiting.
     """
     await session.flush()
-    children = await _blocked_children(session, parent_ids)
+    gone = set(parent_ids)
+    blocked = await _blocked_children(session, parent_ids)
+    parents = await load_parents(session, [child.id for child in blocked])
+    children = [
+        child
+        for child in blocked
+        if any(p.id in gone and p.status is not DependencyStatus.MET for p in parents[child.id])
+    ]
     for child in children:
         move(
             session,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -28,6 +30,7 @@ class Sealer:
 
     def __init__(self, secret: bytes) -> None:
         self._cipher = AESGCM(derive_key(secret, "sealing"))
+        self._fingerprints = derive_key(secret, "fingerprints")
         self.key_id = derive_key(secret, "sealing key id")[:_KEY_ID_BYTES].hex()
 
     def seal(self, text: str, purpose: str) -> str:
@@ -47,6 +50,10 @@ class Sealer:
         except (InvalidTag, binascii.Error, ValueError):
             raise UnsealError("the sealed text is damaged or was sealed for something else") from None
         return opened.decode()
+
+    def fingerprint(self, text: str, purpose: str) -> str:
+        """64 hex characters by which equal texts are known again (HMAC-SHA256 with a derived key)."""
+        return hmac.new(self._fingerprints, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
 
     def _bound_to(self, purpose: str) -> bytes:
         return f"{_VERSION}.{self.key_id}.{purpose}".encode()

@@ -1,0 +1,135 @@
+"""Answers about deployments, their attempts and events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from hypervisor.api.schema import ResponseModel
+from hypervisor.lifecycle.dependencies import Condition, DependencyStatus
+from hypervisor.lifecycle.states import State
+
+
+class DependencyAnswer(ResponseModel):
+    deployment_id: int
+    name: str
+    condition: Condition
+    status: DependencyStatus
+
+
+class Endpoint(ResponseModel):
+    """Where a declared port of a live deployment can be reached from the server's machine."""
+
+    port: int
+    host: str
+    host_port: int
+    url: str
+
+
+class DeploymentAnswer(ResponseModel):
+    """`status` and `state` are the same. Secret values of `env` are shown as "***"."""
+
+    id: int
+    organization_id: int
+    cluster_id: int
+    cluster_name: str
+    created_by: int | None
+    name: str
+    kind: str
+    docker_image: str | None
+    command: list[str] | None
+    env: dict[str, str]
+    ports: list[int]
+    required_cpu_cores: float
+    required_ram_gb: float
+    required_gpu_count: float
+    priority: int
+    priority_label: str
+    depends_on: list[DependencyAnswer]
+    on_failure: str
+    preemptible: bool
+    min_runtime_seconds: int
+    max_runtime_seconds: int | None
+    grace_period_seconds: int
+    restart_policy: str
+    max_retries: int
+    labels: dict[str, str]
+    node_selector: dict[str, str]
+    gpu_models: list[str]
+    replicas: int
+    read_only_root: bool
+    status: State
+    state: State
+    stopping_to: State | None
+    reason: str | None
+    reason_code: str | None
+    reason_data: dict[str, Any] | None
+    queue_position: int | None
+    attempts_made: int
+    retries_used: int
+    preemptions: int
+    created_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    exit_code: int | None
+    node_name: str | None
+    gpu_indices: list[int]
+    endpoints: list[Endpoint]
+    delete_requested_at: datetime | None
+
+
+class AttemptAnswer(ResponseModel):
+    number: int
+    node_name: str
+    runtime: str
+    instance: str
+    gpu_indices: list[int]
+    created_at: datetime
+    started_at: datetime | None
+    stop_requested_at: datetime | None
+    stop_reason: str | None
+    preempted_by: int | None
+    finished_at: datetime | None
+    outcome: str | None
+    exit_code: int | None
+    message: str | None
+    ports: list[dict[str, Any]] | None
+
+
+class EventAnswer(ResponseModel):
+    id: int
+    organization_id: int
+    cluster_id: int | None
+    deployment_id: int | None
+    at: datetime
+    actor: str
+    type: str
+    from_state: str | None
+    to_state: str | None
+    code: str | None
+    message: str
+    data: dict[str, Any] | None
+
+
+class QueuedAhead(ResponseModel):
+    deployment_id: int
+    name: str
+    priority: int
+
+
+class Explanation(ResponseModel):
+    """Why a deployment is as it is. `ahead` are the first of those before it in the queue.
+
+    `receipts` are the preemptions that it took part in, newest first, as preemptor or as victim.
+    """
+
+    deployment_id: int
+    name: str
+    status: State
+    sentence: str
+    reason: dict[str, Any] | None
+    queue_position: int | None
+    ahead: list[QueuedAhead]
+    dependencies: list[DependencyAnswer]
+    receipts: list[dict[str, Any]]

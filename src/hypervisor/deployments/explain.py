@@ -1,0 +1,52 @@
+"""Why a deployment is as it is: its reason, who is before it, what it depends on, and past preemptions."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments import repository
+from hypervisor.deployments.answers import Explanation, QueuedAhead
+from hypervisor.deployments.dependents import load_parents
+from hypervisor.deployments.views import dependency_answers
+from hypervisor.lifecycle.states import WAITING, State
+from hypervisor.store.tables import Attempt, Deployment
+
+RECEIPTS = ("deployment.preempted", "deployment.preemption")
+SHOWN_AHEAD = 5
+SHOWN_RECEIPTS = 20
+
+
+async def explain(session: AsyncSession, deployment: Deployment) -> Explanation:
+    """Everything that is known about it; the reason is that of the scheduler's last pass."""
+    state = State(deployment.state)
+    position = (await repository.queue_positions(session, [deployment])).get(deployment.id)
+    ahead = await repository.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
+    parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
+    live = (await repository.live_attempts(session, [deployment.id])).get(deployment.id)
+    events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
+    return Explanation(
+        deployment_id=deployment.id,
+        name=deployment.name,
+        status=state,
+        sentence=_sentence(deployment, state, position, live),
+        reason=_reason(deployment) if state in WAITING else None,
+        queue_position=position,
+        ahead=[QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority) for one in ahead],
+        dependencies=dependency_answers(parents),
+        receipts=[{"at": event.at, **(event.data or {})} for event in events],
+    )
+
+
+def _sentence(deployment: Deployment, state: State, position: int | None, live: Attempt | None) -> str:
+    told = f"{deployment.name} is {state.value}"
+    if position is not None:
+        told += f", number {position} in the queue of its cluster"
+    elif live is not None:
+        told += f" on {live.node_name}"
+    return f"{told}: {deployment.reason}" if deployment.reason else told
+
+
+def _reason(deployment: Deployment) -> dict[str, object]:
+    """The scheduler's reason with its figures; what did not come from it has code and sentence only."""
+    plain: dict[str, object] = {"code": deployment.reason_code, "sentence": deployment.reason}
+    return {**plain, **(deployment.reason_data or {})}

@@ -1,0 +1,58 @@
+"""The events of an organization: as pages, and live. (Here, because the answers are those of deployments.)"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.api.streams import until_stopping
+from hypervisor.deployments.answers import EventAnswer
+from hypervisor.events.relay import follow, history
+from hypervisor.organizations.access import ViewerAccess
+
+router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"])
+
+After = Annotated[
+    int | None, Query(ge=0, le=MAX_BIG_ID, description="Only events with higher ids than this.")
+]
+
+
+@router.get("", responses=documented(401, 404, 422, 429))
+async def list_organization_events(
+    access: ViewerAccess,
+    container: ContainerDep,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+) -> Page[EventAnswer]:
+    """What happened in the organization, oldest first. Events of what was deleted stay."""
+    start: int = decode_cursor(cursor, int)[0] if cursor else after or 0
+    async with container.database.read() as session:
+        rows = await history(session, organization_ids=[access.organization_id], after=start, limit=limit + 1)
+    answers = [EventAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/stream", response_class=EventSourceResponse, responses=documented(401, 404, 422, 429))
+async def stream_organization_events(
+    access: ViewerAccess,
+    container: ContainerDep,
+    after: After = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_BIG_ID)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Events as they happen: the event's type, its id, and the event as JSON.
+
+    With `Last-Event-ID` (browsers send it when they reconnect) or `after` what was missed comes first.
+    A listener that does not keep up is cut off and may reconnect so.
+    """
+    start = after if last_event_id is None else last_event_id
+    rows = follow(container.relay, container.database, access.organization_id, start)
+    async for row in until_stopping(container, rows):
+        yield ServerSentEvent(data=EventAnswer.model_validate(row), id=str(row.id), event=row.type)

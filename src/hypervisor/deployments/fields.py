@@ -1,0 +1,92 @@
+"""Field types of deployments, with the rules for what a runtime may be handed."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from hypervisor.kernel.priority import MAX_PRIORITY, MIN_PRIORITY, parse_priority
+from hypervisor.kernel.resources import MAX_EDGE_VALUE, MILLI, Resources, check_gpu_request
+
+MAX_IMAGE = 512
+MAX_COMMAND = 1000
+MAX_ENV = 500
+MAX_ENV_VALUE = 65_536
+MAX_PORTS = 64
+
+# Reference grammar of the OCI distribution specification: [domain/]path[:tag][@digest].
+_DOMAIN_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?"
+_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_IMAGE = re.compile(rf"(?:{_DOMAIN}/)?{_PATH_PART}(?:/{_PATH_PART})*(?::{_TAG})?(?:@{_DIGEST})?")
+
+
+def _image(text: str) -> str:
+    if _IMAGE.fullmatch(text) is None:
+        raise ValueError(
+            'must be an image name like "python:3.12" or "registry.example.com/team/app@sha256:..."'
+        )
+    return text
+
+
+def _command(argv: list[str]) -> list[str]:
+    if argv and not argv[0].strip():
+        raise ValueError("the first part names the program and must not be empty")
+    return argv
+
+
+def _gpu_request(value: float) -> float:
+    check_gpu_request(Resources.from_edge(cpu_cores=0, ram_gb=0, gpu_count=value).gpu_milli)
+    return value
+
+
+def _priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"must be LOW, MEDIUM, HIGH, CRITICAL or a whole number from 0 to {MAX_PRIORITY}")
+    return parse_priority(value)
+
+
+def _distinct(ports: list[int]) -> list[int]:
+    if len(set(ports)) < len(ports):
+        raise ValueError("each port may be named once")
+    return ports
+
+
+Image = Annotated[str, Field(max_length=MAX_IMAGE), AfterValidator(_image)]
+Command = Annotated[
+    list[str],
+    Field(max_length=MAX_COMMAND, description='The program and its arguments, for example ["python", "-V"].'),
+    AfterValidator(_command),
+]
+GpuRequest = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=MAX_EDGE_VALUE // MILLI,
+        allow_inf_nan=False,
+        description="A part of one device (0.1 to 0.9) or whole devices.",
+    ),
+    AfterValidator(_gpu_request),
+]
+Priority = Annotated[
+    int,
+    BeforeValidator(_priority),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
+                {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY},
+            ],
+            "default": 500,
+            "description": "LOW (100), MEDIUM (500), HIGH (750), CRITICAL (1000) or a number between.",
+        }
+    ),
+]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
+EnvText = Annotated[str, Field(max_length=MAX_ENV_VALUE)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Ports = Annotated[list[Port], Field(max_length=MAX_PORTS), AfterValidator(_distinct)]

@@ -1,0 +1,44 @@
+"""The query parameters that lists of deployments are filtered by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BeforeValidator
+
+from hypervisor.api.schema import SafeStr
+from hypervisor.kernel.priority import parse_priority
+from hypervisor.lifecycle.states import State
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _priority(text: Any) -> Any:
+    return parse_priority(text) if isinstance(text, str) else text
+
+
+States = Annotated[
+    Sequence[Annotated[State, BeforeValidator(_upper)]],
+    Query(description="May be given several times: any of them.", max_length=len(State)),
+]
+PriorityFilter = Annotated[
+    Annotated[int, BeforeValidator(_priority)] | None,
+    Query(description="LOW, MEDIUM, HIGH, CRITICAL or a number from 0 to 1000."),
+]
+Labels = Annotated[
+    Sequence[SafeStr],
+    Query(description="`key=value` or `key`; given several times, all must hold.", max_length=16),
+]
+
+
+def parse_labels(texts: Sequence[str]) -> list[tuple[str, str | None]]:
+    """`key=value` as (key, value), `key` alone as (key, None)."""
+    found: list[tuple[str, str | None]] = []
+    for text in texts:
+        key, sign, value = text.partition("=")
+        found.append((key, value if sign else None))
+    return found

@@ -1,0 +1,87 @@
+"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts, and why it is as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_ID
+from hypervisor.deployments import logs, repository
+from hypervisor.deployments.answers import AttemptAnswer, EventAnswer, Explanation
+from hypervisor.deployments.explain import explain
+from hypervisor.deployments.policy import DeploymentReader
+from hypervisor.events.relay import history
+
+router = APIRouter(prefix="/deployments", tags=["Deployments"])
+
+READS = documented(401, 404, 422, 429)
+LOG_TYPES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The lines as text; with `follow` events: `log` for each line, then `end`.",
+        "content": {"text/plain": {}, "text/event-stream": {}},
+    }
+}
+
+
+@router.get(
+    "/{deployment_id}/logs",
+    response_class=PlainTextResponse,
+    responses={**LOG_TYPES, **READS, **documented(503)},
+)
+async def get_logs(
+    access: DeploymentReader,
+    container: ContainerDep,
+    tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
+    follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
+) -> Response:
+    """What it wrote to stdout and stderr; empty where it has not run yet."""
+    found = await logs.find_attempt(container, access, attempt)
+    if not follow:
+        text = await logs.read(container, found, tail)
+        return PlainTextResponse(text.encode(errors="replace"))
+    await logs.check_reachable(container, found)
+    return StreamingResponse(
+        logs.follow(container, access, found, tail),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get("/{deployment_id}/events", responses=READS)
+async def list_deployment_events(
+    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[EventAnswer]:
+    """Its history, oldest first."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    async with container.database.read() as session:
+        rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
+    answers = [EventAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/{deployment_id}/attempts", responses=READS)
+async def list_attempts(
+    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[AttemptAnswer]:
+    """Each run on a node, oldest first."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    async with container.database.read() as session:
+        rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
+    answers = [AttemptAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.number))
+
+
+@router.get("/{deployment_id}/explain", responses=READS)
+async def explain_deployment(access: DeploymentReader, container: ContainerDep) -> Explanation:
+    """Why it is as it is: the reason, who is before it, what it depends on, its preemptions."""
+    async with container.database.read() as session:
+        deployment = await repository.find(session, access.deployment_id)
+        if deployment is None:
+            raise access.hidden
+        return await explain(session, deployment)

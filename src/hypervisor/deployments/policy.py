@@ -1,0 +1,83 @@
+"""Who may do what with deployments: every member reads, developers and admins write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.permissions import declares
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.deployments import repository
+from hypervisor.errors import NotFound
+from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations.access import access_organization, check_role, not_found
+
+DeploymentPathId = Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The deployment's id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentAccess:
+    """The caller at one deployment of one of their organizations, with a role that was found to be enough."""
+
+    deployment_id: int
+    organization_id: int
+    principal: Principal
+
+    @property
+    def hidden(self) -> NotFound:
+        """What to answer when the deployment has gone in the meantime."""
+        return no_such_deployment(self.deployment_id)
+
+
+def no_such_deployment(deployment_id: int) -> NotFound:
+    return not_found("deployment", deployment_id)
+
+
+@declares("member")
+async def lists_deployments(principal: CurrentUser) -> Principal:
+    """Lists show only what belongs to the caller's organizations."""
+    return principal
+
+
+@declares("developer of the named organization")
+async def submits_deployments(principal: CurrentUser) -> Principal:
+    """The body names organization or cluster; the service checks the role there."""
+    return principal
+
+
+@declares("viewer of the deployment's organization")
+async def reads_deployment(
+    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+) -> DeploymentAccess:
+    return await _access(deployment_id, principal, container, Role.VIEWER)
+
+
+@declares("developer of the deployment's organization")
+async def changes_deployment(
+    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+) -> DeploymentAccess:
+    return await _access(deployment_id, principal, container, Role.DEVELOPER)
+
+
+DeploymentLister = Annotated[Principal, Depends(lists_deployments)]
+DeploymentSubmitter = Annotated[Principal, Depends(submits_deployments)]
+DeploymentReader = Annotated[DeploymentAccess, Depends(reads_deployment)]
+DeploymentChanger = Annotated[DeploymentAccess, Depends(changes_deployment)]
+
+
+async def _access(
+    deployment_id: int, principal: Principal, container: ContainerDep, minimum: Role
+) -> DeploymentAccess:
+    async with container.database.read() as session:
+        deployment = await repository.find(session, deployment_id)
+        if deployment is None:
+            raise no_such_deployment(deployment_id)
+        organization_id = deployment.organization_id
+        check_role(principal, organization_id, minimum, hidden=no_such_deployment(deployment_id))
+        if minimum is not Role.VIEWER:
+            await access_organization(session, principal, organization_id, minimum)
+    return DeploymentAccess(deployment_id, organization_id, principal)

@@ -1,0 +1,325 @@
+"""Rows of deployments and of what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments.dependents import chunks
+from hypervisor.lifecycle.states import State
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import (
+    Attempt,
+    Cluster,
+    Dependency,
+    Deployment,
+    DeploymentLabel,
+    Event,
+    NominationRow,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is limited to; `organization_ids` None means all. `labels` are (key, value or None)."""
+
+    organization_ids: Collection[int] | None
+    cluster_id: int | None = None
+    states: Collection[State] = ()
+    priority: int | None = None
+    labels: Sequence[tuple[str, str | None]] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued deployment stands: the key that the queue of its cluster is sorted by."""
+
+    cluster_id: int
+    priority: int
+    created_at: datetime
+    id: int
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> QueuePlace:
+        return cls(deployment.cluster_id, deployment.priority, deployment.created_at, deployment.id)
+
+    def ahead(self) -> ColumnElement[bool]:
+        """The condition for whatever stands before this place."""
+        later = or_(
+            Deployment.created_at < self.created_at,
+            and_(Deployment.created_at == self.created_at, Deployment.id < self.id),
+        )
+        return and_(
+            Deployment.cluster_id == self.cluster_id,
+            Deployment.state == State.QUEUED.value,
+            or_(Deployment.priority > self.priority, and_(Deployment.priority == self.priority, later)),
+        )
+
+
+async def find(session: AsyncSession, deployment_id: int) -> Deployment | None:
+    return await session.get(Deployment, deployment_id)
+
+
+async def lock(session: WriteSession, deployment_id: int) -> Deployment | None:
+    """The deployment, locked for a change of state."""
+    return await session.get(Deployment, deployment_id, with_for_update=True, populate_existing=True)
+
+
+async def lock_parents(session: WriteSession, deployment_id: int) -> None:
+    """Hold the states of what this one depends on (`FOR SHARE`) until the end of the transaction."""
+    own = select(Dependency.depends_on_id).where(Dependency.deployment_id == deployment_id)
+    await session.execute(
+        select(Deployment.id).where(Deployment.id.in_(own)).order_by(Deployment.id).with_for_update(read=True)
+    )
+
+
+async def find_all(session: AsyncSession, ids: Collection[int]) -> list[Deployment]:
+    """These deployments in the order of `ids`; missing ones are left out."""
+    found: dict[int, Deployment] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.scalars(select(Deployment).where(Deployment.id.in_(chunk)))
+        found.update((row.id, row) for row in rows)
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+async def page(
+    session: AsyncSession, filters: Filters, *, before: int | None, limit: int
+) -> list[Deployment]:
+    """Deployments that match, newest first, with ids below `before`."""
+    query = select(Deployment).where(*_conditions(filters)).order_by(Deployment.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Deployment.id < before)
+    return list(await session.scalars(query))
+
+
+async def newest_by_name(
+    session: AsyncSession, organization_id: int, names: Collection[str]
+) -> dict[str, int]:
+    """The id of the newest deployment of each name, where there is one."""
+    found: dict[str, int] = {}
+    for chunk in chunks(sorted(names)):
+        rows = await session.execute(
+            select(Deployment.name, func.max(Deployment.id))
+            .where(Deployment.organization_id == organization_id, Deployment.name.in_(chunk))
+            .group_by(Deployment.name)
+        )
+        found.update((name, id_) for name, id_ in rows)
+    return found
+
+
+async def hold(session: WriteSession, organization_id: int, ids: Collection[int]) -> dict[int, Deployment]:
+    """Those of `ids` that belong to the organization, with their states held (`FOR SHARE`).
+
+    An end that is being recorded is waited for; one that comes later will find who depends on it.
+    """
+    found: dict[int, Deployment] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.scalars(
+            select(Deployment)
+            .where(Deployment.organization_id == organization_id, Deployment.id.in_(chunk))
+            .order_by(Deployment.id)
+            .with_for_update(read=True)
+            .execution_options(populate_existing=True)
+        )
+        found.update((row.id, row) for row in rows)
+    return found
+
+
+async def ancestors(session: AsyncSession, ids: Collection[int]) -> dict[int, list[int]]:
+    """Everything that these deployments depend on, directly or not: child -> parents. One recursive query."""
+    reached = (
+        select(Dependency.deployment_id, Dependency.depends_on_id)
+        .where(Dependency.deployment_id.in_(sorted(ids)))
+        .cte("reached", recursive=True)
+    )
+    reached = reached.union(
+        select(Dependency.deployment_id, Dependency.depends_on_id).where(
+            Dependency.deployment_id == reached.c.depends_on_id
+        )
+    )
+    edges: dict[int, list[int]] = {}
+    for child, parent in await session.execute(select(reached.c.deployment_id, reached.c.depends_on_id)):
+        edges.setdefault(child, []).append(parent)
+    return edges
+
+
+async def names_of(session: AsyncSession, ids: Collection[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.execute(select(Deployment.id, Deployment.name).where(Deployment.id.in_(chunk)))
+        found.update((id_, name) for id_, name in rows)
+    return found
+
+
+async def cluster_names(session: AsyncSession, ids: Collection[int]) -> dict[int, str]:
+    rows = await session.execute(select(Cluster.id, Cluster.name).where(Cluster.id.in_(sorted(ids))))
+    return {row.id: row.name for row in rows}
+
+
+async def live_attempts(session: AsyncSession, ids: Collection[int]) -> dict[int, Attempt]:
+    """The live attempt of each deployment that has one."""
+    found: dict[int, Attempt] = {}
+    for chunk in chunks(sorted(ids)):
+        rows = await session.scalars(
+            select(Attempt).where(Attempt.deployment_id.in_(chunk), Attempt.finished_at.is_(None))
+        )
+        found.update((row.deployment_id, row) for row in rows)
+    return found
+
+
+async def attempts_page(
+    session: AsyncSession, deployment_id: int, *, after: int, limit: int
+) -> Sequence[Attempt]:
+    """Attempts with numbers above `after`, oldest first."""
+    query = (
+        select(Attempt)
+        .where(Attempt.deployment_id == deployment_id, Attempt.number > after)
+        .order_by(Attempt.number)
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def find_attempt(session: AsyncSession, deployment_id: int, number: int | None) -> Attempt | None:
+    """The attempt of that number; the last one for None."""
+    query = select(Attempt).where(Attempt.deployment_id == deployment_id)
+    if number is not None:
+        query = query.where(Attempt.number == number)
+    return await session.scalar(query.order_by(Attempt.number.desc()).limit(1))
+
+
+async def queue_positions(session: AsyncSession, deployments: Collection[Deployment]) -> dict[int, int]:
+    """The 1-based place of each queued one in the queue of its cluster.
+
+    One is counted by the queue's index; several are numbered by one query over their clusters' queues.
+    """
+    queued = [one for one in deployments if one.state == State.QUEUED.value]
+    if len(queued) == 1:
+        ahead = select(func.count()).select_from(Deployment).where(QueuePlace.of(queued[0]).ahead())
+        return {queued[0].id: (await session.scalar(ahead) or 0) + 1}
+    return await _numbered(session, queued) if queued else {}
+
+
+async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
+    """The first of the queue that stand before this one."""
+    query = (
+        select(Deployment)
+        .where(QueuePlace.of(deployment).ahead())
+        .order_by(Deployment.priority.desc(), Deployment.created_at, Deployment.id)
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def unmet_dependents(session: AsyncSession, deployment_id: int, limit: int) -> Mapping[int, str]:
+    """Blocked deployments that wait for this one: id -> name."""
+    rows = await session.execute(
+        select(Deployment.id, Deployment.name)
+        .join(Dependency, Dependency.deployment_id == Deployment.id)
+        .where(Dependency.depends_on_id == deployment_id, Deployment.state == State.BLOCKED.value)
+        .order_by(Deployment.id)
+        .limit(limit)
+    )
+    return {row.id: row.name for row in rows}
+
+
+async def insert_labels(session: WriteSession, deployments: Collection[Deployment]) -> None:
+    """Write the copies of the labels that lists are filtered by."""
+    rows = [
+        {"deployment_id": one.id, "key": key, "value": value}
+        for one in deployments
+        for key, value in (one.labels or {}).items()
+    ]
+    if rows:
+        await session.execute(insert(DeploymentLabel), rows)
+
+
+async def replace_labels(session: WriteSession, deployment: Deployment) -> None:
+    await session.execute(
+        delete(DeploymentLabel)
+        .where(DeploymentLabel.deployment_id == deployment.id)
+        .execution_options(synchronize_session=False)
+    )
+    await insert_labels(session, [deployment])
+
+
+async def replace_dependencies(
+    session: WriteSession, deployment_id: int, edges: Collection[tuple[int, str]]
+) -> None:
+    """Let the deployment depend on exactly these: (id, condition)."""
+    await session.execute(
+        delete(Dependency)
+        .where(Dependency.deployment_id == deployment_id)
+        .execution_options(synchronize_session=False)
+    )
+    rows = [
+        {"deployment_id": deployment_id, "depends_on_id": parent, "condition": condition}
+        for parent, condition in edges
+    ]
+    if rows:
+        await session.execute(insert(Dependency), rows)
+
+
+async def drop_nomination(session: WriteSession, deployment_id: int) -> None:
+    """Let go of capacity that is kept for the deployment."""
+    await session.execute(
+        delete(NominationRow)
+        .where(NominationRow.deployment_id == deployment_id)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def events_of_types(
+    session: AsyncSession, deployment_id: int, types: Collection[str], limit: int
+) -> Sequence[Event]:
+    """The newest events of these types, newest first."""
+    query = (
+        select(Event)
+        .where(Event.deployment_id == deployment_id, Event.type.in_(sorted(types)))
+        .order_by(Event.id.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def _numbered(session: AsyncSession, queued: Sequence[Deployment]) -> dict[int, int]:
+    clusters = sorted({one.cluster_id for one in queued})
+    place = func.row_number().over(
+        partition_by=Deployment.cluster_id,
+        order_by=(Deployment.priority.desc(), Deployment.created_at, Deployment.id),
+    )
+    numbered = (
+        select(Deployment.id, place.label("place"))
+        .where(Deployment.cluster_id.in_(clusters), Deployment.state == State.QUEUED.value)
+        .subquery()
+    )
+    found: dict[int, int] = {}
+    for chunk in chunks(sorted(one.id for one in queued)):
+        rows = await session.execute(select(numbered.c.id, numbered.c.place).where(numbered.c.id.in_(chunk)))
+        found.update((id_, number) for id_, number in rows)
+    return found
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.organization_ids is not None:
+        found.append(Deployment.organization_id.in_(sorted(filters.organization_ids)))
+    if filters.cluster_id is not None:
+        found.append(Deployment.cluster_id == filters.cluster_id)
+    if filters.states:
+        found.append(Deployment.state.in_(sorted(state.value for state in filters.states)))
+    if filters.priority is not None:
+        found.append(Deployment.priority == filters.priority)
+    if filters.name is not None:
+        found.append(Deployment.name == filters.name)
+    for key, value in filters.labels:
+        wanted = select(DeploymentLabel.deployment_id).where(DeploymentLabel.key == key)
+        if value is not None:
+            wanted = wanted.where(DeploymentLabel.value == value)
+        found.append(Deployment.id.in_(wanted))
+    return found

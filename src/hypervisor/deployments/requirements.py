@@ -1,0 +1,101 @@
+"""Whether a cluster could ever run a request: its runtime has what it needs, some node is large enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypervisor.errors import Invalid
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.refusal import refusal
+from hypervisor.scheduling.requests import Eligibility
+from hypervisor.scheduling.snapshot import NodeTable, Shape
+from hypervisor.store.tables import Cluster, Node
+
+
+class ClusterLimits:
+    """What one cluster can take at all, by the capacity of its nodes (never by what is free on them).
+
+    A node that is being made smaller counts with its future size, one that is to go does not count.
+    """
+
+    def __init__(self, cluster: Cluster, nodes: Sequence[Node]) -> None:
+        self._cluster = cluster
+        self._nodes = _table(nodes)
+        self._eligibility = Eligibility(self._nodes)
+        self._known: dict[Shape, Reason | None] = {}
+
+    def check(self, shape: Shape) -> None:
+        """Raises Invalid with the reason for what no node could ever take.
+
+        A cluster without nodes takes everything: its deployments wait for the first node.
+        """
+        if shape not in self._known:
+            self._known[shape] = refusal(self._nodes, self._eligibility, shape)
+        reason = self._known[shape]
+        if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
+            return
+        remedy = f" To run it here, {reason.remedy}." if reason.remedy else ""
+        raise Invalid(
+            reason.code.value,
+            f"The cluster {self._cluster.name!r} can never run this: {reason.sentence}.{remedy}",
+            extra={"reason": reason.as_data()},
+        )
+
+    def check_runtime(self, docker_image: str | None, command: Sequence[str] | None) -> None:
+        """Raises Invalid where the cluster's runtime lacks what it needs to start anything."""
+        runtime = self._cluster.resolved_runtime
+        if runtime == "docker" and not docker_image:
+            raise Invalid(
+                "docker_image_required", f"The cluster {self._cluster.name!r} runs images: give docker_image."
+            )
+        if runtime == "process" and not command:
+            raise Invalid(
+                "command_required",
+                f"The cluster {self._cluster.name!r} runs processes: give command as a list, "
+                'for example ["python", "train.py"].',
+            )
+
+
+def shape_of(required: Resources, limits: Mapping[str, Any] | None) -> Shape:
+    """The request as the scheduler sees it; `limits` as in `Deployment.placement_limits`."""
+    wanted = limits or {}
+    return Shape(
+        required.cpu_milli,
+        required.ram_mib,
+        required.gpu_milli,
+        tuple(sorted(wanted.get("gpu_models", ()))),
+        tuple(sorted(wanted.get("node_selector", {}).items())),
+    )
+
+
+def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]) -> dict[str, Any] | None:
+    """What limits the choice of nodes, as it is stored; None where nothing does."""
+    limits: dict[str, Any] = {}
+    if gpu_models:
+        limits["gpu_models"] = sorted(gpu_models)
+    if node_selector:
+        limits["node_selector"] = dict(sorted(node_selector.items()))
+    return limits or None
+
+
+def _table(nodes: Sequence[Node]) -> NodeTable:
+    builder = SnapshotBuilder(0.0)
+    for node in nodes:
+        if not node.deleting:
+            builder.add_node(
+                node.id,
+                cpu_milli=_future(node.cpu_milli, node.shrink_cpu_milli),
+                ram_mib=_future(node.ram_mib, node.shrink_ram_mib),
+                gpu_count=_future(node.gpu_count, node.shrink_gpu_count),
+                name=node.name,
+                gpu_model=node.gpu_model,
+                labels=node.labels,
+            )
+    return builder.build().nodes
+
+
+def _future(capacity: int, target: int | None) -> int:
+    return capacity if target is None else min(capacity, target)

@@ -1,0 +1,247 @@
+"""Endpoints under /deployments: making, finding, changing, commanding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response, status
+from fastapi.responses import JSONResponse
+
+from hypervisor.api.container import Container, ContainerDep
+from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_ID, SafeStr
+from hypervisor.clusters.policy import visible_organizations
+from hypervisor.deployments import commands, editing, repository, submission, views
+from hypervisor.deployments.answers import DeploymentAnswer
+from hypervisor.deployments.filters import Labels, PriorityFilter, States, parse_labels
+from hypervisor.deployments.idempotency import KeyedRequest, keyed_request
+from hypervisor.deployments.policy import (
+    DeploymentAccess,
+    DeploymentChanger,
+    DeploymentLister,
+    DeploymentReader,
+    DeploymentSubmitter,
+)
+from hypervisor.deployments.references import RefusedMember
+from hypervisor.deployments.repository import Filters
+from hypervisor.deployments.schemas import MAX_GRACE, DeploymentBatch, DeploymentCreate, DeploymentUpdate
+from hypervisor.errors import HypervisorError
+from hypervisor.lifecycle.commands import Command
+from hypervisor.store.database import WriteSession
+
+router = APIRouter(prefix="/deployments", tags=["Deployments"])
+
+REPLAYED = "Idempotent-Replayed"
+READS = documented(401, 404, 422, 429)
+CHANGES = documented(401, 403, 404, 409, 422, 429)
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Accepted: it is being stopped; it goes after that."}
+}
+IdempotencyKey = Annotated[
+    SafeStr | None,
+    Header(min_length=1, max_length=255, description="The same key and body again make nothing new."),
+]
+Force = Annotated[bool, Query(description="Also while others wait for it: they are cancelled.")]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses=CHANGES)
+async def create_deployment(
+    body: DeploymentCreate,
+    user: DeploymentSubmitter,
+    container: ContainerDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> DeploymentAnswer:
+    """Submit a deployment. It waits for its turn, or for what it depends on, and `reason` says for what."""
+    keyed = _keyed(container, user.user_id, idempotency_key, "single", body)
+    try:
+        answers = await _submit(container, user, [body], keyed, response)
+    except RefusedMember as refused:
+        raise refused.error from None
+    return answers[0]
+
+
+@router.post("/batch", status_code=status.HTTP_201_CREATED, responses=CHANGES)
+async def create_deployments(
+    body: DeploymentBatch,
+    user: DeploymentSubmitter,
+    container: ContainerDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Page[DeploymentAnswer]:
+    """Submit up to 1,000 deployments: all or none. `depends_on` may name other members of the batch."""
+    keyed = _keyed(container, user.user_id, idempotency_key, "batch", body)
+    try:
+        return Page(items=await _submit(container, user, body.deployments, keyed, response))
+    except RefusedMember as refused:
+        raise _of_member(refused, body.deployments[refused.index].name) from None
+
+
+@router.get("", responses=READS)
+async def list_deployments(
+    user: DeploymentLister,
+    container: ContainerDep,
+    organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    cluster_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    state: States = (),
+    priority: PriorityFilter = None,
+    label: Labels = (),
+    name: Annotated[SafeStr | None, Query(max_length=100)] = None,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+) -> Page[DeploymentAnswer]:
+    """Deployments of the caller's organizations, newest first. Several `state`s are alternatives."""
+    (before,) = decode_cursor(cursor, int) if cursor else (None,)
+    filters = Filters(
+        visible_organizations(user, organization_id),
+        cluster_id=cluster_id,
+        states=state,
+        priority=priority,
+        labels=parse_labels(label),
+        name=name,
+    )
+    async with container.database.read() as session:
+        rows = await repository.page(session, filters, before=before, limit=limit + 1)
+        items = await views.describe_all(session, rows[:limit])
+    more = len(rows) > limit
+    return Page(items=items, next_cursor=encode_cursor(items[-1].id) if more else None)
+
+
+@router.get("/{deployment_id}", responses=READS)
+async def get_deployment(access: DeploymentReader, container: ContainerDep) -> DeploymentAnswer:
+    """One deployment with its reason and its place in the queue."""
+    return await _describe(container, access)
+
+
+@router.patch("/{deployment_id}", responses=CHANGES)
+async def update_deployment(
+    body: DeploymentUpdate, access: DeploymentChanger, container: ContainerDep
+) -> DeploymentAnswer:
+    """Change what is given. While it lives: only priority, labels, name and max_retries."""
+
+    async def work(session: WriteSession) -> DeploymentAnswer:
+        now = container.clock.now()
+        changed = await editing.update(session, access, body, sealer=container.sealer, now=now)
+        return await views.describe(session, changed)
+
+    answer = await _refused_alone(container, work)
+    _wake(container, "scheduler")
+    return answer
+
+
+router.add_api_route(
+    "/{deployment_id}",
+    update_deployment,
+    methods=["PUT"],
+    operation_id="replace_deployment",
+    responses=CHANGES,
+)
+
+
+@router.delete("/{deployment_id}", status_code=status.HTTP_204_NO_CONTENT, responses={**ACCEPTED, **CHANGES})
+async def delete_deployment(
+    access: DeploymentChanger, container: ContainerDep, force: Force = False
+) -> Response:
+    """Delete a deployment with its attempts and logs; a live one is stopped first. Its events stay."""
+
+    async def work(session: WriteSession) -> bool:
+        return await commands.delete(session, access, force=force, now=container.clock.now())
+
+    gone = await container.database.transact(work)
+    _wake(container, "scheduler", "reconciler", "janitor")
+    if gone:
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+    sentence = "It is being stopped and goes as soon as it has ended."
+    return JSONResponse({"detail": sentence}, status_code=status.HTTP_202_ACCEPTED)
+
+
+@router.post("/{deployment_id}/start", responses=CHANGES)
+async def start_deployment(access: DeploymentChanger, container: ContainerDep) -> DeploymentAnswer:
+    """Queue a deployment again that has ended."""
+    return await _obey(container, access, Command.START)
+
+
+@router.post("/{deployment_id}/stop", responses=CHANGES)
+async def stop_deployment(
+    access: DeploymentChanger,
+    container: ContainerDep,
+    grace_period_seconds: Annotated[
+        int | None, Query(ge=0, le=MAX_GRACE, description="Between SIGTERM and SIGKILL; default: its own.")
+    ] = None,
+) -> DeploymentAnswer:
+    """Stop a live deployment; it can be started again."""
+    return await _obey(container, access, Command.STOP, grace_period_seconds)
+
+
+@router.post("/{deployment_id}/cancel", responses=CHANGES)
+async def cancel_deployment(access: DeploymentChanger, container: ContainerDep) -> DeploymentAnswer:
+    """Take a deployment out of the queue, or end a live one for good."""
+    return await _obey(container, access, Command.CANCEL)
+
+
+async def _submit(
+    container: Container,
+    user: DeploymentSubmitter,
+    requests: Sequence[DeploymentCreate],
+    keyed: KeyedRequest | None,
+    response: Response,
+) -> list[DeploymentAnswer]:
+    async def work(session: WriteSession) -> tuple[bool, list[DeploymentAnswer]]:
+        made = await submission.submit(
+            session, user, requests, sealer=container.sealer, now=container.clock.now(), keyed=keyed
+        )
+        return made.replayed, await views.describe_all(session, made.deployments)
+
+    replayed, answers = await container.database.transact(work)
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    _wake(container, "scheduler")
+    return answers
+
+
+def _keyed(
+    container: Container, user_id: int, key: str | None, kind: str, body: DeploymentCreate | DeploymentBatch
+) -> KeyedRequest | None:
+    return None if key is None else keyed_request(user_id, key, kind, body, container.sealer)
+
+
+def _of_member(refused: RefusedMember, name: str) -> HypervisorError:
+    error = refused.error
+    detail = f"deployments[{refused.index}] ({name}): {error.detail} Nothing was made."
+    return type(error)(error.code, detail, extra={**error.extra, "index": refused.index})
+
+
+async def _refused_alone(container: Container, work: Any) -> DeploymentAnswer:
+    try:
+        answer: DeploymentAnswer = await container.database.transact(work)
+    except RefusedMember as refused:
+        raise refused.error from None
+    return answer
+
+
+async def _describe(container: Container, access: DeploymentAccess) -> DeploymentAnswer:
+    async with container.database.read() as session:
+        deployment = await repository.find(session, access.deployment_id)
+        if deployment is None:
+            raise access.hidden
+        return await views.describe(session, deployment)
+
+
+async def _obey(
+    container: Container, access: DeploymentAccess, command: Command, grace_seconds: int | None = None
+) -> DeploymentAnswer:
+    async def work(session: WriteSession) -> DeploymentAnswer:
+        now = container.clock.now()
+        deployment = await commands.obey(session, access, command, now=now, grace_seconds=grace_seconds)
+        return await views.describe(session, deployment)
+
+    answer = await container.database.transact(work)
+    _wake(container, "scheduler", "reconciler")
+    return answer
+
+
+def _wake(container: Container, *topics: str) -> None:
+    for topic in topics:
+        container.wakeup.notify(topic)

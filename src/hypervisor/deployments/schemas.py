@@ -1,0 +1,153 @@
+"""Requests about deployments."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hypervisor.api.schema import MAX_BIG_ID, MAX_ID, Name
+from hypervisor.clusters.fields import CpuCores, GpuModel, Labels, RamGb, Seconds, StrictRequest
+from hypervisor.deployments.fields import (
+    MAX_ENV,
+    Command,
+    EnvName,
+    EnvText,
+    GpuRequest,
+    Image,
+    Ports,
+    Priority,
+)
+from hypervisor.kernel.priority import DEFAULT_PRIORITY
+from hypervisor.kernel.resources import Resources
+
+MAX_BATCH = 1000
+MAX_DEPENDENCIES = 100
+MAX_GRACE = 3600
+DEFAULT_RETRIES = 3
+
+Kind = Literal["service", "job"]
+RestartPolicy = Literal["never", "on-failure", "always"]
+OnFailure = Literal["cancel", "hold"]
+DeploymentId = Annotated[int, Field(ge=1, le=MAX_BIG_ID)]
+Reference = DeploymentId | Name
+
+
+class SecretValue(StrictRequest):
+    """A value of the environment; a secret one is sealed at once and never shown again."""
+
+    value: EnvText
+    secret: bool = False
+
+
+class DependencyRequest(StrictRequest):
+    """What to wait for: an id, or a name (the newest deployment of that name in the organization)."""
+
+    deployment: Reference
+    condition: Literal["succeeded", "running"] = "succeeded"
+
+
+Env = Annotated[dict[EnvName, EnvText | SecretValue], Field(max_length=MAX_ENV)]
+DependsOn = Annotated[list[Reference | DependencyRequest], Field(max_length=MAX_DEPENDENCIES)]
+GpuModels = Annotated[list[GpuModel], Field(max_length=32)]
+
+
+class DeploymentFields(StrictRequest):
+    """What can be said of a deployment, both when it is made and later; None is "not said"."""
+
+    docker_image: Image | None = None
+    command: Command | None = None
+    env: Env | None = None
+    ports: Ports | None = None
+    required_cpu_cores: CpuCores | None = None
+    required_ram_gb: RamGb | None = None
+    required_gpu_count: GpuRequest | None = None
+    priority: Priority | None = None
+    depends_on: DependsOn | None = None
+    on_failure: OnFailure | None = None
+    preemptible: bool | None = None
+    min_runtime_seconds: Seconds | None = None
+    max_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] | None = None
+    restart_policy: RestartPolicy | None = None
+    max_retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    labels: Labels | None = None
+    node_selector: Labels | None = None
+    gpu_models: GpuModels | None = None
+    gpu_model: GpuModel | None = None
+    replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    read_only_root: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_replica(self) -> Self:
+        if self.replicas is not None and self.replicas != 1:
+            raise ValueError("replicas: only 1 is possible for now; submit several deployments instead")
+        return self
+
+    @property
+    def all_gpu_models(self) -> list[str]:
+        """`gpu_models` and `gpu_model` together, sorted, each once."""
+        one = [self.gpu_model] if self.gpu_model is not None else []
+        return sorted({*(self.gpu_models or ()), *one})
+
+    def dependencies(self) -> list[DependencyRequest]:
+        """`depends_on` in its long form."""
+        return [
+            one if isinstance(one, DependencyRequest) else DependencyRequest(deployment=one)
+            for one in self.depends_on or ()
+        ]
+
+
+class DeploymentCreate(DeploymentFields):
+    """A workload to run. The docker runtime needs `docker_image`, process needs `command`."""
+
+    organization_id: int | None = Field(
+        default=None, ge=1, le=MAX_ID, description="May be left out where cluster_id or membership tells it."
+    )
+    cluster_id: int | None = Field(
+        default=None, ge=1, le=MAX_ID, description="May be left out where the organization has one cluster."
+    )
+    name: Name
+    kind: Kind = "service"
+    required_cpu_cores: CpuCores = 1
+    required_ram_gb: RamGb = 1
+    required_gpu_count: GpuRequest = 0
+    priority: Priority = DEFAULT_PRIORITY
+    on_failure: OnFailure = "cancel"
+    preemptible: bool = True
+    min_runtime_seconds: Seconds = 0
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] = 10
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    read_only_root: bool = False
+
+    @property
+    def resources(self) -> Resources:
+        return Resources.from_edge(
+            cpu_cores=self.required_cpu_cores,
+            ram_gb=self.required_ram_gb,
+            gpu_count=self.required_gpu_count,
+        )
+
+    @property
+    def chosen_restart_policy(self) -> RestartPolicy:
+        if self.restart_policy is not None:
+            return self.restart_policy
+        return "never" if self.kind == "job" else "on-failure"
+
+    @property
+    def chosen_max_retries(self) -> int:
+        if self.max_retries is not None:
+            return self.max_retries
+        return 0 if self.chosen_restart_policy == "never" else DEFAULT_RETRIES
+
+
+class DeploymentBatch(StrictRequest):
+    """Up to 1,000 deployments of one organization: all are made or none."""
+
+    deployments: list[DeploymentCreate] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class DeploymentUpdate(DeploymentFields):
+    """What is given is changed; while it runs only priority, labels, name and max_retries can be."""
+
+    name: Name | None = None

@@ -1,0 +1,118 @@
+"""Deployments as answers: everything that a page of them needs, in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments import repository
+from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint
+from hypervisor.deployments.dependents import Parent, load_parents
+from hypervisor.deployments.environment import shown_environment
+from hypervisor.kernel.priority import priority_label
+from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.states import State
+from hypervisor.store.tables import Attempt, Deployment
+
+
+async def describe(session: AsyncSession, deployment: Deployment) -> DeploymentAnswer:
+    """One deployment as the session sees it now."""
+    return (await describe_all(session, [deployment]))[0]
+
+
+async def describe_all(session: AsyncSession, deployments: Sequence[Deployment]) -> list[DeploymentAnswer]:
+    """These deployments, in their order."""
+    ids = [one.id for one in deployments]
+    clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
+    parents = await load_parents(session, ids)
+    attempts = await repository.live_attempts(session, ids)
+    positions = await repository.queue_positions(session, deployments)
+    return [
+        _answer(
+            one,
+            cluster_name=clusters[one.cluster_id],
+            parents=parents.get(one.id, []),
+            live=attempts.get(one.id),
+            position=positions.get(one.id),
+        )
+        for one in deployments
+    ]
+
+
+def dependency_answers(parents: Sequence[Parent]) -> list[DependencyAnswer]:
+    return [
+        DependencyAnswer(deployment_id=one.id, name=one.name, condition=one.condition, status=one.status)
+        for one in parents
+    ]
+
+
+def _answer(
+    one: Deployment,
+    *,
+    cluster_name: str,
+    parents: Sequence[Parent],
+    live: Attempt | None,
+    position: int | None,
+) -> DeploymentAnswer:
+    state = State(one.state)
+    required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
+    limits = one.placement_limits or {}
+    return DeploymentAnswer(
+        id=one.id,
+        organization_id=one.organization_id,
+        cluster_id=one.cluster_id,
+        cluster_name=cluster_name,
+        created_by=one.created_by,
+        name=one.name,
+        kind=one.kind,
+        docker_image=one.docker_image,
+        command=one.command,
+        env=shown_environment(one.env),
+        ports=one.ports or [],
+        required_cpu_cores=required.cpu_cores,
+        required_ram_gb=required.ram_gb,
+        required_gpu_count=required.gpu_count,
+        priority=one.priority,
+        priority_label=priority_label(one.priority),
+        depends_on=dependency_answers(parents),
+        on_failure=one.on_failure,
+        preemptible=one.preemptible,
+        min_runtime_seconds=one.min_runtime_seconds,
+        max_runtime_seconds=one.max_runtime_seconds,
+        grace_period_seconds=one.grace_period_seconds,
+        restart_policy=one.restart_policy,
+        max_retries=one.max_retries,
+        labels=one.labels or {},
+        node_selector=limits.get("node_selector", {}),
+        gpu_models=limits.get("gpu_models", []),
+        replicas=one.replicas,
+        read_only_root=one.read_only_root,
+        status=state,
+        state=state,
+        stopping_to=State(one.stopping_to) if one.stopping_to else None,
+        reason=one.reason,
+        reason_code=one.reason_code,
+        reason_data=one.reason_data,
+        queue_position=position,
+        attempts_made=one.attempts_made,
+        retries_used=one.retries_used,
+        preemptions=one.preemptions,
+        created_at=one.created_at,
+        queued_at=one.queued_at,
+        started_at=one.started_at,
+        finished_at=one.finished_at,
+        exit_code=one.exit_code,
+        node_name=live.node_name if live else None,
+        gpu_indices=live.gpu_indices if live else [],
+        endpoints=[_endpoint(binding) for binding in (live.ports if live else None) or ()],
+        delete_requested_at=one.delete_requested_at,
+    )
+
+
+def _endpoint(binding: dict[str, Any]) -> Endpoint:
+    host, host_port = str(binding["host"]), int(binding["host_port"])
+    return Endpoint(
+        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{host}:{host_port}"
+    )
