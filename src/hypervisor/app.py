@@ -13,14 +13,24 @@ from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.clusters.routes import router as clusters_router
+from hypervisor.deployments.feed_routes import router as feed_router
+from hypervisor.deployments.inspection_routes import router as inspection_router
 from hypervisor.deployments.occupants import DeploymentOccupants
+from hypervisor.deployments.routes import router as deployments_router
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
 
 MAX_BODY_BYTES = 1024 * 1024
-API_ROUTERS = (identity_router, organizations_router, clusters_router)
+API_ROUTERS = (
+    identity_router,
+    organizations_router,
+    clusters_router,
+    deployments_router,
+    inspection_router,
+    feed_router,
+)
 
 
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
