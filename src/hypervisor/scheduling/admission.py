@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hypervisor.scheduling.feasibility import fits_empty, fits_node, fits_room, usable_devices
+from hypervisor.scheduling.feasibility import fits_empty, fits_later, fits_node, usable_devices
 from hypervisor.scheduling.hold import Hold, hold_for
 from hypervisor.scheduling.outcome import Eviction, Placement, Spared
 from hypervisor.scheduling.policy import Policy
@@ -74,9 +74,9 @@ class Admission:
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
         kind = self.queue.kind[self.queue.order].tolist()
-        nominated = self.reservations
+        nominated = {held.row for held in self.reservations.all()}
         for rank, row in enumerate(self.queue.order.tolist()):
-            if not self._hopeless[kind[rank]] or nominated.of(row) is not None:
+            if not self._hopeless[kind[rank]] or row in nominated:
                 self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
@@ -173,13 +173,9 @@ class Admission:
     ) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
         state = self.state
-        nodes = np.flatnonzero(state.has_coming & request.eligible)
-        if not len(nodes):
+        if not state.anything_coming:
             return False
-        cpu = state.free_cpu[nodes] + state.coming_cpu[nodes]
-        ram = state.free_ram[nodes] + state.coming_ram[nodes]
-        gpu = state.free_gpu[nodes] + state.coming_gpu[nodes]
-        fitting = nodes[fits_room(request, request.eligible[nodes], cpu, ram, gpu)].tolist()
+        fitting = np.flatnonzero(fits_later(state, request)).tolist()
         if kept is not None and kept.node in fitting:
             fitting.insert(0, kept.node)
         for node in fitting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
     rows = queue.order[~admission.placed[queue.order]]
     explainer = Explainer(admission)
     reasons = np.empty(queue.kinds, np.object_)
-    for kind in np.unique(queue.kind[rows]).tolist():
+    for kind in np.flatnonzero(np.bincount(queue.kind[rows])).tolist():
         reasons[kind] = explainer.of_kind(int(queue.sample[kind]))
     told = reasons[queue.kind[rows]]
     nominated = {held.row: held for held in admission.reservations.all()}
@@ -62,6 +63,7 @@ class Explainer:
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
         self._unreserved: PotentialRoom | None = None
+        self._leaving_on: Counter[int] | None = None
 
     def of_kind(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
@@ -89,10 +91,11 @@ class Explainer:
         )
 
     def _leaving(self, node: int) -> int:
-        table = self._snapshot.allocations
-        leaving = int(np.count_nonzero(table.releasing & (table.node == node)))
-        node_id = int(self._snapshot.nodes.id[node])
-        return leaving + sum(eviction.node_id == node_id for eviction in self._admission.evictions)
+        if self._leaving_on is None:
+            table = self._snapshot.allocations
+            before = Counter(self._snapshot.nodes.id[table.node[table.releasing]].tolist())
+            self._leaving_on = before + Counter(item.node_id for item in self._admission.evictions)
+        return self._leaving_on[int(self._snapshot.nodes.id[node])]
 
     def _of_shape(self, request: Request) -> Reason | _Shortage:
         never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape)

@@ -10,18 +10,29 @@ from hypervisor.scheduling.snapshot import Bool, Int64, NodeTable
 from hypervisor.scheduling.working import WorkingState
 
 
-def fits_free(state: WorkingState, request: Request, nodes: Int64 | slice) -> Bool:
-    """Which of the nodes can start the request now."""
-    fits = (
-        request.eligible[nodes]
-        & (state.free_cpu[nodes] >= request.cpu)
-        & (state.free_ram[nodes] >= request.ram)
-    )
+def fits_free(state: WorkingState, request: Request, nodes: Int64 | None = None) -> Bool:
+    """Which of the nodes (all of them without `nodes`) can start the request now."""
+    chosen: Int64 | slice = slice(None) if nodes is None else nodes
+    fits: Bool = state.free_cpu[chosen] >= request.cpu
+    fits &= state.free_ram[chosen] >= request.ram
     if request.whole:
-        fits &= state.full[nodes] >= request.devices
+        fits &= state.full[chosen] >= request.devices
     elif request.devices:
-        fits &= state.widest[nodes] >= request.each
+        fits &= state.widest[chosen] >= request.each
+    if not request.everywhere:
+        fits &= request.eligible[chosen]
     return fits
+
+
+def fits_later(state: WorkingState, request: Request) -> Bool:
+    """Which nodes can start the request once everything that is releasing has gone."""
+    fits: Bool = state.free_cpu + state.coming_cpu >= request.cpu
+    fits &= state.free_ram + state.coming_ram >= request.ram
+    if request.whole:
+        fits &= state.later_full >= request.devices
+    elif request.devices:
+        fits &= state.later_widest >= request.each
+    return fits & request.eligible
 
 
 def fits_room(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:

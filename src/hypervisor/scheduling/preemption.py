@@ -12,6 +12,8 @@ bound after the node has changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace
+from math import inf
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from hypervisor.scheduling.victims import Candidate, Cost, choose_victims, cost
 from hypervisor.scheduling.working import WorkingState
 
 _NONE = np.iinfo(np.int64).max
+_LOWEST = -(1 << 40)
 _ROUNDING = 1.0 - 1e-9
 
 
@@ -38,15 +41,18 @@ class Option:
     cost: Cost
 
 
-@dataclass(slots=True)
-class _Bounds:
-    """What is known of every node for one shape and priority; `exact` where it is not just a bound."""
+_Entry = tuple[Cost, int]
 
-    level: Int64
-    keys: Float64
-    exact: Bool
-    options: dict[int, Option]
-    seen: int
+
+@dataclass(slots=True)
+class _Frontier:
+    """Nodes for one shape and priority as a heap by cost: exact where worked out, else a lower bound.
+
+    `known` holds what was worked out of a node, with the node's number of changes at that time.
+    """
+
+    heap: list[_Entry]
+    known: dict[int, tuple[int, Option]]
     generation: int
 
 
@@ -60,7 +66,7 @@ class Preemption:
         self._candidates = candidates
         self._reservations = reservations
         self._enabled = enabled
-        self._bounds: dict[tuple[int, int], _Bounds] = {}
+        self._frontiers: dict[tuple[int, int], _Frontier] = {}
 
     def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
@@ -87,43 +93,43 @@ class Preemption:
         return found
 
     def _evicting(self, request: Request, priority: int, without: int) -> Option | None:
-        bounds = self._up_to_date(request, priority)
-        level = bounds.level
-        if without != NOWHERE:
-            level = level.copy()
-            level[without] = _NONE
-        while len(level) and (lowest := level.min()) != _NONE:
-            nodes = np.flatnonzero(level == lowest)
-            lost = bounds.keys[0, nodes]
-            nodes = nodes[lost == lost.min()]
-            unknown = nodes[~bounds.exact[nodes]]
-            if not len(unknown):
-                return bounds.options[_least(bounds.keys, nodes)]
-            for node in unknown.tolist():
-                self._make_exact(bounds, request, priority, node)
-                level[node] = bounds.level[node]
-        return None
+        frontier = self._frontier(request, priority)
+        heap, aside = frontier.heap, []
+        found = None
+        while heap and found is None:
+            node = heap[0][1]
+            if node == without:
+                aside.append(heappop(heap))
+                continue
+            found = self._known(frontier, node)
+            if found is None:
+                self._work_out_first(frontier, request, priority)
+        for entry in aside:
+            heappush(heap, entry)
+        return found
 
-    def _up_to_date(self, request: Request, priority: int) -> _Bounds:
-        key = (request.index, priority)
-        bounds = self._bounds.get(key)
-        touched = self._state.touched
-        if bounds is None or bounds.generation != self._state.generation:
-            bounds = self._bounds[key] = self._fresh(request, priority)
-        elif bounds.seen < len(touched):
-            bounds.exact[touched[bounds.seen :]] = False
-        bounds.seen = len(touched)
-        return bounds
+    def _known(self, frontier: _Frontier, node: int) -> Option | None:
+        """What was worked out of the node, if nothing has happened there since."""
+        changes, option = frontier.known.get(node, (-1, None))
+        return option if changes == self._state.changes[node] else None
 
-    def _make_exact(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
+    def _work_out_first(self, frontier: _Frontier, request: Request, priority: int) -> None:
+        """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
+        node = frontier.heap[0][1]
         option = self._work_out(request, priority, node, [])
-        bounds.exact[node] = True
         if option is None:
-            bounds.level[node] = _NONE
+            heappop(frontier.heap)
         else:
-            bounds.options[node] = option
-            bounds.level[node] = option.cost[0]
-            bounds.keys[:, node] = option.cost[1:]
+            frontier.known[node] = (self._state.changes[node], option)
+            heapreplace(frontier.heap, (option.cost, node))
+
+    def _frontier(self, request: Request, priority: int) -> _Frontier:
+        key = (request.index, priority)
+        found = self._frontiers.get(key)
+        if found is None or found.generation != self._state.generation:
+            heap = self._lower_bounds(request, priority)
+            found = self._frontiers[key] = _Frontier(heap, {}, self._state.generation)
+        return found
 
     def _work_out(
         self, request: Request, priority: int, node: int, lower_ranked: list[Candidate]
@@ -147,14 +153,17 @@ class Preemption:
         )
         return None if victims is None else Option(node, tuple(victims), cost(victims))
 
-    def _fresh(self, request: Request, priority: int) -> _Bounds:
-        count = len(self._state.nodes)
+    def _lower_bounds(self, request: Request, priority: int) -> list[_Entry]:
+        """A heap with a bound for every node on which evictions could make the request fit."""
         level = self._lowest_levels(request, priority)
-        keys = np.zeros((4, count))
-        possible = level != _NONE
-        if possible.any():
-            keys[0] = np.where(possible, self._least_lost_work(request, priority, level), 0.0)
-        return _Bounds(level, keys, np.zeros(count, np.bool_), {}, 0, self._state.generation)
+        nodes = np.flatnonzero(level != _NONE)
+        if not len(nodes):
+            return []
+        lost = self._least_lost_work(request, priority, level)[nodes]
+        columns = zip(level[nodes].tolist(), lost.tolist(), nodes.tolist(), strict=True)
+        heap = [((lowest, least, _LOWEST, 0, -inf), node) for lowest, least, node in columns]
+        heapify(heap)
+        return heap
 
     def _lowest_levels(self, request: Request, priority: int) -> Int64:
         """Per node the lowest priority such that evicting everything up to it makes the request fit.
@@ -221,13 +230,3 @@ class Preemption:
         price.sort(axis=1)
         total = price[:, : request.devices].sum(axis=1)
         return np.where(np.isfinite(total), total, 0.0)
-
-
-def _least(keys: Float64, nodes: Int64) -> int:
-    """The node with the least keys in lexicographic order; ties go to the lower id."""
-    for column in keys[1:]:
-        if len(nodes) == 1:
-            break
-        values = column[nodes]
-        nodes = nodes[values == values.min()]
-    return int(nodes[0])

@@ -6,6 +6,8 @@ import numpy as np
 
 from hypervisor.scheduling.snapshot import Int64, Snapshot
 
+_DENSE = 1 << 22
+
 
 class Queue:
     """Pending rows in queue order. A kind is a shape at a priority that yields or does not.
@@ -20,11 +22,13 @@ class Queue:
         self.pending = pending
         self.order = order
         self._yields = pending.preemptible & ~pending.protected
-        keys = (pending.priority.astype(np.int64) * max(1, len(snapshot.shapes)) + pending.shape) * 2
-        unique, first, kind = np.unique(keys + self._yields, return_index=True, return_inverse=True)
-        self.kinds = len(unique)
-        self.kind: Int64 = kind.reshape(-1)
-        self.sample: Int64 = first
+        level = pending.priority.astype(np.int64)
+        level -= level.min(initial=0)
+        keys = (level * max(1, len(snapshot.shapes)) + pending.shape) * 2 + self._yields
+        self.kind: Int64 = _numbered(keys)
+        self.kinds = int(self.kind.max(initial=-1)) + 1
+        self.sample: Int64 = np.zeros(self.kinds, np.int64)
+        self.sample[self.kind] = np.arange(len(keys))
 
     def deployment_id(self, row: int) -> int:
         return int(self.pending.deployment_id[row])
@@ -43,3 +47,16 @@ class Queue:
         wanted = np.fromiter(deployment_ids, np.int64, len(deployment_ids))
         rows = np.flatnonzero(np.isin(self.pending.deployment_id, wanted))
         return {int(self.pending.deployment_id[row]): int(row) for row in rows}
+
+
+def _numbered(keys: Int64) -> Int64:
+    """Equal keys get equal numbers from 0 on; by a table where the keys allow one, as sorting is slower."""
+    if not len(keys):
+        return keys
+    largest = int(keys.max())
+    if largest >= _DENSE:
+        return np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    occurs = np.zeros(largest + 1, np.bool_)
+    occurs[keys] = True
+    numbers: Int64 = np.cumsum(occurs) - 1
+    return numbers[keys]

@@ -43,7 +43,7 @@ class NodeRanking:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
         row = self._row(self._class_of[request.index])
         if not self._exact:
-            row = np.where(fits_free(self._state, request, slice(None)), row, _NEVER)
+            row = np.where(fits_free(self._state, request), row, _NEVER)
         elif without != NOWHERE:
             row = row.copy()
         if not len(row):
@@ -60,19 +60,22 @@ class NodeRanking:
             self._refreshed = len(touched)
         row = self._rows.get(number)
         if row is None:
-            row = self._rows[number] = self._losses(number, slice(None))
+            row = self._rows[number] = self._losses(number, None)
         elif self._seen[number] < len(touched):
             dirty = _distinct(touched[self._seen[number] :])
             row[dirty] = self._losses(number, dirty)
         self._seen[number] = len(touched)
         return row
 
-    def _losses(self, number: int, nodes: Int64 | slice) -> Int64:
+    def _losses(self, number: int, nodes: Int64 | None) -> Int64:
         request = self._requests[number]
         if request is None:
             request = self._requests[number] = self._make(number, self._representatives[number])
-        losses = self._scorer.losses(request, nodes)
-        losses[~fits_free(self._state, request, nodes)] = _NEVER
+        fits = fits_free(self._state, request, nodes)
+        losses = np.full(len(fits), _NEVER)
+        fitting = np.flatnonzero(fits) if nodes is None else nodes[fits]
+        if len(fitting):
+            losses[fits] = self._scorer.losses(request, fitting)
         return losses
 
 

@@ -29,6 +29,7 @@ class Request:
     each: int
     whole: bool
     eligible: Bool
+    everywhere: bool
 
 
 class Eligibility:
@@ -56,6 +57,7 @@ class Eligibility:
         return found
 
     def request(self, index: int, shape: Shape) -> Request:
+        eligible = self.schedulable(shape)
         return Request(
             index=index,
             shape=shape,
@@ -64,7 +66,8 @@ class Eligibility:
             devices=shape.gpu_devices,
             each=shape.gpu_each,
             whole=shape.gpu_milli > 0 and shape.gpu_milli % WHOLE_GPU == 0,
-            eligible=self.schedulable(shape),
+            eligible=eligible,
+            everywhere=bool(eligible.all()),
         )
 
 

@@ -60,10 +60,11 @@ class Room:
             return False
         if not request.devices:
             return True
-        usable = usable_devices(request, self.gpu)
         if self._pinned:
-            return self._pinned.issubset(usable)
-        return len(usable) >= request.devices
+            return all(self.gpu[device] >= request.each for device in self._pinned)
+        if request.whole:
+            return self.gpu.count(WHOLE_GPU) >= request.devices
+        return max(self.gpu) >= request.each
 
     def take(self, candidate: Candidate) -> None:
         self.cpu -= candidate.cpu
@@ -91,8 +92,9 @@ def choose_victims(
         room.give(candidate)
     if not room.fits():
         return None
+    # One victim alone cannot be bettered: putting back from the top has left the least important that does.
     best = put_back(Room(request, room.cpu, room.ram, room.gpu), candidates)
-    if not best or not request.devices:
+    if len(best) <= 1 or not request.devices:
         return best
     pinned = _cheapest_devices(request, gpu, room.gpu, candidates)
     if pinned:
@@ -123,13 +125,14 @@ def cost(victims: Sequence[Candidate]) -> Cost:
     """
     if not victims:
         return _FREE
-    return (
-        max(victim.priority for victim in victims),
-        sum(victim.lost for victim in victims),
-        sum(victim.priority for victim in victims),
-        len(victims),
-        -min(victim.started_at for victim in victims),
-    )
+    first = victims[0]
+    highest, lost, total, start = first.priority, first.lost, first.priority, first.started_at
+    for victim in victims[1:]:
+        highest = max(highest, victim.priority)
+        lost += victim.lost
+        total += victim.priority
+        start = min(start, victim.started_at)
+    return highest, lost, total, len(victims), -start
 
 
 def _cheapest_devices(

@@ -3,7 +3,9 @@
 Two layers per node. `free` can be used at once; `coming` is held by allocations that have been asked to
 stop, and will be free when their end was observed. Nominations claim from `free` first and from `coming`
 for the rest, so whoever comes later sees neither. During a pass capacity only shrinks, except when a
-nomination is given up; caches rely on that and are told by `generation`.
+nomination is given up; caches rely on that and are told by `generation`. `touched` is the log of changed
+nodes, `changes` their number per node; `full` and `widest` sum up the free devices of a node (how many are
+whole, the most free milli-GPU on one), `later_full` and `later_widest` the same with what is coming.
 """
 
 from __future__ import annotations
@@ -46,11 +48,14 @@ class WorkingState:
         self.free_ram: Int64 = nodes.ram_mib - used_ram
         self.free_gpu: Int64 = np.where(self.exists, WHOLE_GPU - used_gpu, 0)
         self.coming_cpu, self.coming_ram, self.coming_gpu = self.sums(allocations, allocations.releasing)
-        self.has_coming = np.zeros(len(nodes), np.bool_)
-        self.has_coming[allocations.node[allocations.releasing]] = True
+        self.anything_coming = bool(allocations.releasing.any())
         self.full: Int64 = (self.free_gpu == WHOLE_GPU).sum(axis=1)
         self.widest: Int64 = self.free_gpu.max(axis=1, initial=0)
+        later = self.free_gpu + self.coming_gpu
+        self.later_full: Int64 = (later == WHOLE_GPU).sum(axis=1)
+        self.later_widest: Int64 = later.max(axis=1, initial=0)
         self.touched: list[int] = []
+        self.changes = [0] * len(nodes)
         self.generation = 0
 
     def sums(self, allocations: AllocationTable, chosen: Bool) -> tuple[Int64, Int64, Int64]:
@@ -74,7 +79,7 @@ class WorkingState:
             for device in devices:
                 self.free_gpu[node, device] -= request.each
             self._recount(node)
-        self.touched.append(node)
+        self._touch(node)
 
     def reserve(self, node: int, request: Request, devices: tuple[int, ...]) -> Claim:
         """Keep capacity for a nomination: what is free first, the rest of what is coming."""
@@ -108,8 +113,9 @@ class WorkingState:
         self.coming_ram[node] += ram
         for device in devices:
             self.coming_gpu[node, device] += each
-        self.has_coming[node] = True
-        self.touched.append(node)
+        self.anything_coming = True
+        self._recount(node)
+        self._touch(node)
 
     def _apply(self, claim: Claim, sign: int) -> None:
         node = claim.node
@@ -121,12 +127,20 @@ class WorkingState:
             self.free_gpu[node, device] += sign * free
             self.coming_gpu[node, device] += sign * coming
         self._recount(node)
+        self._touch(node)
+
+    def _touch(self, node: int) -> None:
         self.touched.append(node)
+        self.changes[node] += 1
 
     def _recount(self, node: int) -> None:
         free = self.free_gpu[node].tolist()
         self.full[node] = free.count(WHOLE_GPU)
         self.widest[node] = max(free)
+        if self.anything_coming:
+            free = (self.free_gpu[node] + self.coming_gpu[node]).tolist()
+        self.later_full[node] = free.count(WHOLE_GPU)
+        self.later_widest[node] = max(free)
 
 
 def device_claims(allocations: AllocationTable, width: int) -> tuple[Int64, Int64]:

@@ -11,7 +11,7 @@ from hypervisor.scheduling.snapshot import Int64
 class Scorer(Protocol):
     """A score over nodes, in integers so that no rounding depends on the order of a sum."""
 
-    def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
+    def losses(self, request: Request, nodes: Int64) -> Int64:
         """The loss of placing the request on each of these nodes, lower is better.
 
         What it says of nodes on which the request does not fit means nothing; the caller masks them.

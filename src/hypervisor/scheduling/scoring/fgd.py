@@ -55,7 +55,7 @@ class FgdScorer:
         self._usable = self._usable_now(np.arange(len(state.nodes), dtype=np.int64))
         self._idle: Int64 = state.free_gpu.sum(axis=1)
 
-    def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
+    def losses(self, request: Request, nodes: Int64) -> Int64:
         """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * _SCALE - self._lost_usable(request, nodes)
         missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")
@@ -78,7 +78,7 @@ class FgdScorer:
         self._usable[nodes] = self._usable_now(nodes)
         self._idle[nodes] = self._state.free_gpu[nodes].sum(axis=1)
 
-    def _lost_usable(self, request: Request, nodes: Int64 | slice) -> Int64:
+    def _lost_usable(self, request: Request, nodes: Int64) -> Int64:
         """How much usable idle GPU is lost, in scaled milli-GPU."""
         state = self._state
         sets = self._set_of(state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram, nodes)
@@ -122,7 +122,7 @@ class FgdScorer:
         usable += self._several[sets, state.full[nodes]]
         return usable
 
-    def _set_of(self, cpu: Int64, ram: Int64, nodes: Int64 | slice) -> Int64:
+    def _set_of(self, cpu: Int64, ram: Int64, nodes: Int64) -> Int64:
         """The number of the set of typical requests that these amounts of CPU and RAM admit."""
         by_cpu = self._cpus.searchsorted(cpu, "right")
         by_ram = self._rams.searchsorted(ram, "right")
@@ -149,8 +149,8 @@ def _node_kinds(shapes: Sequence[Shape], eligibility: Eligibility, count: int) -
     if not shapes:
         return np.zeros(count, np.int64), np.zeros((1, 0), np.bool_)
     admitted = np.stack([eligibility.matching(shape) for shape in shapes], axis=1)
-    if not count:
-        return np.zeros(0, np.int64), np.zeros((1, len(shapes)), np.bool_)
+    if admitted.all():
+        return np.zeros(count, np.int64), np.ones((1, len(shapes)), np.bool_)
     kinds, kind = np.unique(admitted, axis=0, return_inverse=True)
     return kind.reshape(-1).astype(np.int64), kinds
 

@@ -28,7 +28,7 @@ class BestFitScorer:
         self._gpu = max(1, int(nodes.gpu_count.max(initial=0))) * WHOLE_GPU
         self._free_gpu: Int64 = state.free_gpu.sum(axis=1)
 
-    def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
+    def losses(self, request: Request, nodes: Int64) -> Int64:
         """What would be left; see `Scorer`."""
         state = self._state
         left = (state.free_cpu[nodes] - request.cpu) * _SCALE // self._cpu
@@ -57,7 +57,7 @@ class SpreadScorer:
         self._gpu = np.maximum(nodes.gpu_count.astype(np.int64), 1) * WHOLE_GPU
         self._free_gpu: Int64 = state.free_gpu.sum(axis=1)
 
-    def losses(self, request: Request, nodes: Int64 | slice) -> Int64:
+    def losses(self, request: Request, nodes: Int64) -> Int64:
         """Minus the share of the node that would be left; see `Scorer`."""
         state = self._state
         left = (state.free_cpu[nodes] - request.cpu) * _SCALE // self._cpu[nodes]
