@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from hypervisor import __version__, bootstrap
+from hypervisor.admin.mount import mount as mount_admin
 from hypervisor.api import docs, health, openapi, problems
 from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with bootstrap.running(chosen, clock) as container:
             app.state.container = container
+            mount_admin(app, container)
             yield
 
     app = FastAPI(

@@ -18,7 +18,7 @@ from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.secret_key import load_secret_key
+from hypervisor.infra.secret_key import derive_key, load_secret_key
 from hypervisor.infra.tokens import AccessTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -74,6 +74,7 @@ async def _build(settings: Settings, clock: Clock, secret: bytes, database: Data
         wakeup=Wakeup(),
         relay=EventRelay(database, clock),
         runtimes=build_runtimes(settings, install_id, clock),
+        cookie_key=derive_key(secret, "admin cookies").hex(),
     )
 
 

@@ -27,7 +27,7 @@ class Container:
     """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
 
     `wakeup` wakes the control loops, `relay` passes events on to open streams. `stopping` is set when the
-    server goes down: streams end on it.
+    server goes down: streams end on it. `cookie_key` signs the cookies of the admin pages.
     """
 
     settings: Settings
@@ -42,6 +42,7 @@ class Container:
     wakeup: Wakeup
     relay: EventRelay
     runtimes: RuntimeRegistry
+    cookie_key: str = field(repr=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -1,0 +1,84 @@
+"""Logins to the admin pages: the password check of the API, a session of its own, superusers only."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette_admin.auth import AdminUser, AuthProvider
+from starlette_admin.exceptions import LoginFailed
+from starlette_admin.helpers import index_url, safe_redirect_url
+
+from hypervisor.api.container import Container
+from hypervisor.errors import TooManyRequests, Unauthenticated
+from hypervisor.identity import repository, sessions
+from hypervisor.identity.principal import Principal, load_principal
+from hypervisor.infra.tokens import InvalidToken
+
+COOKIE = "hypervisor_admin"
+COOKIE_PATH = "/admin"
+REFUSED = "The username or password is not right, or this account is no superuser."
+
+
+class SuperuserLogin(AuthProvider):
+    """Keeps the access token of an ordinary session in a cookie that scripts cannot read."""
+
+    def __init__(self, container: Container) -> None:
+        super().__init__()
+        self._container = container
+
+    async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
+        """Raises LoginFailed; failures count as for the API."""
+        address = request.client.host if request.client else None
+        try:
+            tokens = await sessions.login(self._container, username, password, address)
+        except Unauthenticated:
+            raise LoginFailed(REFUSED) from None
+        except TooManyRequests as error:
+            raise LoginFailed(error.detail) from None
+        principal = await self._principal(tokens.access_token)
+        if principal is None or not principal.is_superuser:
+            await self._end(principal)
+            raise LoginFailed(REFUSED)
+        fallback = index_url(request)
+        wanted = request.query_params.get("next") or fallback
+        response = RedirectResponse(safe_redirect_url(wanted, request, fallback), status_code=303)
+        response.set_cookie(
+            COOKIE,
+            tokens.access_token,
+            max_age=tokens.expires_in,
+            path=COOKIE_PATH,
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        await self._end(await self._principal(request.cookies.get(COOKIE)))
+        response = RedirectResponse(index_url(request), status_code=303)
+        response.delete_cookie(COOKIE, path=COOKIE_PATH)
+        return response
+
+    async def authenticate(self, request: Request) -> AdminUser | None:
+        principal = await self._principal(request.cookies.get(COOKIE))
+        if principal is None or not principal.is_superuser:
+            return None
+        request.state.principal = principal
+        return AdminUser(username=principal.username)
+
+    async def _principal(self, token: str | None) -> Principal | None:
+        if token is None:
+            return None
+        try:
+            claims = self._container.tokens.read(token, self._container.clock.now())
+        except InvalidToken:
+            return None
+        return await load_principal(self._container, claims)
+
+    async def _end(self, principal: Principal | None) -> None:
+        if principal is None:
+            return
+        async with self._container.database.write() as session:
+            await repository.revoke_session(
+                session, principal.session_id, "logout", self._container.clock.now()
+            )

@@ -1,0 +1,172 @@
+"""What superusers see. Columns are listed one by one: a new secret column is never shown by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette_admin.contrib.sqla import ModelView
+from starlette_admin.exceptions import FormValidationError
+from structlog import get_logger
+
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.store.tables import Cluster, Deployment, Event, Organization, User
+
+log = get_logger(__name__)
+
+
+class ReadOnlyView(ModelView):
+    """A list and a page for each row; nothing can be made, changed, deleted, or imported."""
+
+    page_size = 50
+    page_size_options: Sequence[int] = (25, 50, 100)
+    column_visibility = True
+    fields_default_sort = (("id", True),)
+
+    def can_create(self, request: Request) -> bool:
+        return False
+
+    def can_edit(self, request: Request) -> bool:
+        return False
+
+    def can_delete(self, request: Request) -> bool:
+        return False
+
+    def can_import(self, request: Request) -> bool:
+        return False
+
+    async def find_by_pk(self, request: Request, pk: Any) -> Any:
+        """None for what cannot be an id, as for an id that does not exist."""
+        text = str(pk)
+        if not text.isdecimal() or not text.isascii() or len(text) > 19 or int(text) > MAX_BIG_ID:
+            return None
+        return await super().find_by_pk(request, int(text))
+
+
+class UserView(ReadOnlyView):
+    fields: Any = (
+        "id",
+        "username",
+        "email",
+        "is_active",
+        "is_superuser",
+        "requested_role",
+        "created_at",
+    )
+    exclude_fields_from_edit = (
+        "id",
+        "username",
+        "email",
+        "requested_role",
+        "created_at",
+    )
+    searchable_fields = (
+        "username",
+        "email",
+    )
+
+    def can_edit(self, request: Request) -> bool:
+        return True
+
+    async def before_edit(self, request: Request, data: dict[str, Any], obj: Any) -> None:
+        """Superusers cannot lock themselves out, so that there is always one."""
+        principal = request.state.principal
+        if obj.id == principal.user_id and not (obj.is_active and obj.is_superuser):
+            raise FormValidationError({"is_superuser": "You cannot take your own rights away."})
+        log.info(
+            "admin.user_changed",
+            by=principal.user_id,
+            user=obj.id,
+            is_active=obj.is_active,
+            is_superuser=obj.is_superuser,
+        )
+
+
+class OrganizationView(ReadOnlyView):
+    fields: Any = (
+        "id",
+        "name",
+        "created_by",
+        "created_at",
+        "deleting_at",
+    )
+    searchable_fields = ("name",)
+
+
+class ClusterView(ReadOnlyView):
+    fields: Any = (
+        "id",
+        "organization_id",
+        "name",
+        "runtime",
+        "resolved_runtime",
+        "placement",
+        "preemption",
+        "min_runtime_seconds",
+        "created_at",
+        "deleting_at",
+    )
+    searchable_fields = ("name",)
+
+
+class DeploymentView(ReadOnlyView):
+    fields: Any = (
+        "id",
+        "organization_id",
+        "cluster_id",
+        "created_by",
+        "name",
+        "kind",
+        "state",
+        "reason",
+        "priority",
+        "docker_image",
+        "cpu_milli",
+        "ram_mib",
+        "gpu_milli",
+        "replicas",
+        "preemptions",
+        "created_at",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "exit_code",
+    )
+    searchable_fields = (
+        "name",
+        "state",
+        "docker_image",
+    )
+
+
+class EventView(ReadOnlyView):
+    fields: Any = (
+        "id",
+        "at",
+        "organization_id",
+        "cluster_id",
+        "deployment_id",
+        "actor",
+        "type",
+        "from_state",
+        "to_state",
+        "code",
+        "message",
+    )
+    searchable_fields = (
+        "type",
+        "message",
+        "code",
+    )
+
+
+def all_views() -> list[ModelView]:
+    """In the order of the menu."""
+    return [
+        UserView(User, icon="fa fa-user"),
+        OrganizationView(Organization, icon="fa fa-users"),
+        ClusterView(Cluster, icon="fa fa-server"),
+        DeploymentView(Deployment, icon="fa fa-cubes"),
+        EventView(Event, icon="fa fa-clock-rotate-left"),
+    ]

@@ -1,0 +1,163 @@
+"""The admin pages: superusers only, the same back-off, no secrets, no other server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from tests.support.api import PASSWORD, Api, ok, refused
+
+PAGES = ("user", "organization", "cluster", "deployment", "event")
+
+
+@pytest.fixture
+async def browser(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with cookies, like a browser."""
+    transport = httpx2.ASGITransport(app=api.app)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://hypervisor.test", follow_redirects=True
+    ) as client:
+        yield client
+
+
+async def _log_in(browser: httpx2.AsyncClient, name: str, password: str = PASSWORD) -> httpx2.Response:
+    page = await browser.get("/admin/login")
+    return await browser.post("/admin/login", data=_form(page, username=name, password=password))
+
+
+def _form(page: httpx2.Response, **fields: str) -> dict[str, str]:
+    found = re.search(r'name="csrf_token"\s+value="([^"]+)"', page.text) or re.search(
+        r'name="_?csrf\w*"\s+value="([^"]+)"', page.text
+    )
+    assert found, page.text[:2000]
+    name = re.search(r'name="(_?csrf\w*)"', page.text)
+    assert name
+    return {name[1]: found[1], **fields}
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/user/list", "/admin/event/list"])
+async def test_strangers_are_sent_to_the_login(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
+    answer = await browser.get(path)
+    assert answer.status_code == 200
+    assert answer.url.path == "/admin/login"
+
+
+async def test_only_superusers_get_in(api: Api, browser: httpx2.AsyncClient) -> None:
+    ada, root = await api.person(), await api.superuser()
+
+    assert "no superuser" in (await _log_in(browser, ada.username)).text
+    assert (await browser.get("/admin/user/list")).url.path == "/admin/login"
+    assert "no superuser" in (await _log_in(browser, root.username, "guess")).text
+
+    page = await _log_in(browser, root.username)
+    assert page.url.path == "/admin/"
+    assert (await browser.get("/admin/user/list")).url.path == "/admin/user/list"
+
+
+async def test_the_login_has_the_same_back_off(api: Api, browser: httpx2.AsyncClient) -> None:
+    root = await api.superuser()
+    for _ in range(5):
+        await _log_in(browser, root.username, "guess")
+    assert "try again in" in (await _log_in(browser, root.username)).text
+    refused(await api.login(root.username), 429, "login_backoff")
+
+
+async def test_pages_show_rows_but_no_secrets_and_ask_no_other_server(
+    api: Api, browser: httpx2.AsyncClient
+) -> None:
+    root = await api.superuser()
+    organization = await root.organization("Vision")
+    await _log_in(browser, root.username)
+
+    pages = [await browser.get(f"/admin/{page}/list") for page in PAGES]
+    pages.append(await browser.get(f"/admin/user/detail?pk={root.id}"))
+    pages.append(await browser.get(f"/admin/organization/detail?pk={organization}"))
+
+    for page in pages:
+        assert page.status_code == 200, page.url
+        assert "argon2" not in page.text
+        assert "sealed" not in page.text
+        assert not _foreign(page.text), page.url
+        assert "unsafe-eval" not in page.headers["content-security-policy"]
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert root.username in pages[0].text
+    assert "Vision" in pages[1].text
+
+
+async def test_switching_a_user_off_ends_their_sessions(api: Api, browser: httpx2.AsyncClient) -> None:
+    root, ada = await api.superuser(), await api.person()
+    await _log_in(browser, root.username)
+    path = f"/admin/user/edit?pk={ada.id}"
+
+    saved = await browser.post(path, data=_form(await browser.get(path)))
+
+    assert saved.status_code == 200, saved.text
+    refused(await ada.get("/api/v1/auth/me"), 401, "session_ended")
+
+
+async def test_superusers_cannot_lock_themselves_out(api: Api, browser: httpx2.AsyncClient) -> None:
+    root = await api.superuser()
+    await _log_in(browser, root.username)
+    path = f"/admin/user/edit?pk={root.id}"
+
+    answer = await browser.post(path, data=_form(await browser.get(path)))
+
+    assert answer.status_code == 422
+    assert "your own rights" in answer.text
+    assert ok(await root.get("/api/v1/auth/me"))["is_superuser"] is True
+
+
+async def test_names_and_hashes_cannot_be_changed_by_a_forged_form(
+    api: Api, browser: httpx2.AsyncClient
+) -> None:
+    root, ada = await api.superuser(), await api.person()
+    await _log_in(browser, root.username)
+    path = f"/admin/user/edit?pk={ada.id}"
+    forged = {"username": "eve", "password_hash": "x", "is_active": "on"}
+
+    await browser.post(path, data=_form(await browser.get(path), **forged))
+
+    assert ok(await ada.get("/api/v1/auth/me"))["username"] == ada.username
+    ok(await api.login(ada.username))
+
+
+@pytest.mark.parametrize("path", ["/admin/organization/create", "/admin/user/create"])
+async def test_nothing_can_be_created_here(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
+    root = await api.superuser()
+    await _log_in(browser, root.username)
+    assert (await browser.get(path)).status_code == 403
+
+
+@pytest.mark.parametrize("pk", ["abc", "0", "99999999999999999999999", "1'"])
+async def test_ids_that_are_none_are_not_found(api: Api, browser: httpx2.AsyncClient, pk: str) -> None:
+    root = await api.superuser()
+    await _log_in(browser, root.username)
+    assert (await browser.get(f"/admin/user/detail?pk={pk}")).status_code == 404
+
+
+async def test_a_form_without_the_token_of_the_page_is_refused(api: Api, browser: httpx2.AsyncClient) -> None:
+    root, ada = await api.superuser(), await api.person()
+    await _log_in(browser, root.username)
+    answer = await browser.post(f"/admin/user/edit?pk={ada.id}", data={"is_active": ""})
+    assert answer.status_code == 403
+    ok(await ada.get("/api/v1/auth/me"))
+
+
+async def test_logging_out_ends_the_session(api: Api, browser: httpx2.AsyncClient) -> None:
+    root = await api.superuser()
+    page = await _log_in(browser, root.username)
+    stolen = browser.cookies["hypervisor_admin"]
+    await browser.post("/admin/logout", data=_form(page))
+    browser.cookies.set("hypervisor_admin", stolen, domain="hypervisor.test", path="/admin")
+    assert (await browser.get("/admin/user/list")).url.path == "/admin/login"
+
+
+def _foreign(html: str) -> list[str]:
+    """Addresses of other servers that a browser would load by itself (links to click are fine)."""
+    loaded = re.findall(r'(?:src|action)="(https?:)?//([^"/]+)', html)
+    loaded += re.findall(r'<link[^>]+href="(https?:)?//([^"/]+)', html)
+    loaded += re.findall(r"url\(['\"]?(https?:)?//([^)'\"/]+)", html)
+    return [host for _, host in loaded if host != "hypervisor.test"]
