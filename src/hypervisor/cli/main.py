@@ -90,7 +90,9 @@ def _root(
 ) -> None:
     if version:
         typer.echo(f"hypervisor {__version__}")
-    elif context.invoked_subcommand is None:
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        # Options alone ask for nothing.
         typer.echo(context.get_help())
 
 
@@ -104,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
     command = get_command(app)
     command.params.extend(options.parameters(_IN_ORG))
     try:
-        code = command.main(list(arguments), prog_name="hypervisor", standalone_mode=False)
+        code = command.main(list(arguments) or ["--help"], prog_name="hypervisor", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -172,7 +172,7 @@ def read_tokens(answer: Mapping[str, Any]) -> Tokens:
 
 def normalise_url(url: str) -> str:
     """`localhost:8000/` -> `http://localhost:8000`. Raises ClientError for what is no http URL."""
-    text = url.strip().rstrip("/")
+    text = url.strip()
     if "://" not in text:
         text = f"http://{text}"
     try:
@@ -181,7 +181,7 @@ def normalise_url(url: str) -> str:
         raise ClientError(f"{url!r} is not a URL") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ClientError(f"{url!r} is not an http:// or https:// URL")
-    return text
+    return text.rstrip("/")
 
 
 def _clean(params: Params | None) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""Words for amounts and times, and receipts that say all there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.cli.explanation import explanation_lines
+from hypervisor.cli.formatting import amounts, duration
+from hypervisor.cli.live import bar
+from hypervisor.client.models import Explanation
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m 0s"), (3725, "1h 2m"), (90_000, "1d 1h"), (-5, "0s")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_amounts_leave_out_what_is_zero() -> None:
+    assert amounts({"cpu_cores": 2.0, "ram_gb": 0.5, "gpu_count": 0}) == "2 CPU, 0.5 GB"
+    assert amounts({"cpu_cores": 0, "ram_gb": 0, "gpu_count": 0}) == "nothing"
+
+
+@pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, 6), (1, 12), (1.7, 12), (-1, 0)])
+def test_bars_stay_inside_their_width(share: float, full: int) -> None:
+    text = bar(share).plain
+    assert (text.count("█"), len(text)) == (full, 12)
+
+
+def test_an_explanation_names_shortfall_remedy_line_and_receipt() -> None:
+    explanation: Explanation = {
+        "deployment_id": 7,
+        "status": "QUEUED",
+        "sentence": "no node has a GPU free",
+        "reason": {
+            "shortfall": {"cpu_cores": 0, "ram_gb": 0, "gpu_count": 1},
+            "nearest_node": "node-1",
+            "remedy": "free 1 GPU on node-1",
+        },
+        "queue_position": 2,
+        "ahead": [{"deployment_id": 5, "name": "first", "priority": 750}],
+        "dependencies": [],
+        "receipts": [
+            {
+                "at": "2026-01-01T10:00:00Z",
+                "rule": "lower priority first",
+                "preemptor": {"id": 9, "name": "urgent", "priority": 750},
+                "victims": [{"id": 7, "name": "sweep", "priority": 100, "lost_work_seconds": 3.5}],
+                "spared": [{"id": 8, "name": "other", "why": "was not needed"}],
+                "node": "node-1",
+                "returns": "at its old place",
+            }
+        ],
+    }
+    text = "\n".join(line.plain for line in explanation_lines("sweep", explanation))
+    for part in (
+        "sweep is QUEUED",
+        "1 GPU on node-1",
+        "free 1 GPU",
+        "place 2",
+        "first (750)",
+        "urgent",
+        "3.5 s",
+    ):
+        assert part in text
+    assert "other: was not needed" in text
