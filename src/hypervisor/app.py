@@ -23,7 +23,6 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
 
-MAX_BODY_BYTES = 1024 * 1024
 API_ROUTERS = (
     identity_router,
     organizations_router,
@@ -55,7 +54,6 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         generate_unique_id_function=openapi.operation_id,
     )
     app.state.occupants = DeploymentOccupants()

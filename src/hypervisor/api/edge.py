@@ -1,4 +1,4 @@
-"""The one middleware: canonical paths, request ids, security headers, and a last word on failures."""
+"""The one middleware: canonical paths, request ids, a limit on bodies, security headers, a last word."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import secrets
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hypervisor.api.aliases import API_PREFIX, canonical_path
 from hypervisor.api.problems import render_unexpected
 
+MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -42,11 +44,30 @@ class Edge:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         inner = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
         try:
-            await self._app(inner, receive, sender)
+            await self._app(inner, _Receiver(receive), sender)
         except Exception as error:
             if sender.started:
                 raise
             await render_unexpected(error)(inner, receive, sender)
+
+
+class _Receiver:
+    """Passes the body on as long as it is small enough.
+
+    What it raises reaches the handler of HTTP errors from wherever the body is read, declared length or not.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            if self._size > MAX_BODY_BYTES:
+                raise HTTPException(413)
+        return message
 
 
 class _Sender:

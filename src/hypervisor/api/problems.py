@@ -21,10 +21,15 @@ from hypervisor.errors import HypervisorError, Unavailable
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 _RETRYABLE_SQLSTATES = {"40001", "40P01", "55P03", "57014", "57P01", "25P03"}
-_HTTP_DETAILS = {
-    404: "There is nothing at this path; /docs lists what there is.",
-    405: "This path does not take this method; the Allow header and /docs say which it takes.",
-    413: "The request body is larger than 1 MiB.",
+# What the framework itself refuses. The codes are ours: Python renames statuses between versions.
+_HTTP = {
+    400: ("bad_request", "The request body cannot be read."),
+    404: ("not_found", "There is nothing at this path; /docs lists what there is."),
+    405: (
+        "method_not_allowed",
+        "This path does not take this method; the Allow header and /docs say which it takes.",
+    ),
+    413: ("body_too_large", "The request body is larger than 1 MiB."),
 }
 
 log = get_logger(__name__)
@@ -108,8 +113,7 @@ async def _validation(_request: Request, error: RequestValidationError) -> Respo
 
 
 async def _http(_request: Request, error: HTTPException) -> Response:
-    code = HTTPStatus(error.status_code).name.lower()
-    detail = _HTTP_DETAILS.get(error.status_code, str(error.detail))
+    code, detail = _HTTP.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
     return problem(error.status_code, code, detail, headers=error.headers)
 
 

@@ -1,0 +1,24 @@
+"""The limit on requests: per user, or per address for those without a login."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.api import ok, refused, running_api
+
+
+async def test_each_user_has_a_limit_of_their_own(sqlite_url: str, tmp_path: Path) -> None:
+    async with running_api(sqlite_url, tmp_path, rate_limit="8/minute") as api:
+        ada, bob = await api.person(), await api.person()
+        answers = [await ada.get("/api/v1/auth/me") for _ in range(8)]
+        refused(answers[-1], 429, "rate_limited")
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+        ok(await bob.get("/api/v1/auth/me"))
+
+
+async def test_those_without_a_login_share_the_limit_of_their_address(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async with running_api(sqlite_url, tmp_path, rate_limit="3/minute") as api:
+        statuses = [(await api.http.get("/api/v1/auth/me")).status_code for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]

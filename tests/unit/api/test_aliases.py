@@ -1,0 +1,47 @@
+"""The table of aliases."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.api.aliases import canonical_path
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("/", "/"),
+        ("/api/v1/auth/me", "/api/v1/auth/me"),
+        ("/api/v1/auth/me/", "/api/v1/auth/me"),
+        ("/auth/me//", "/api/v1/auth/me"),
+        ("/register", "/api/v1/auth/register"),
+        ("/api/v1/register/", "/api/v1/auth/register"),
+        ("/token", "/api/v1/auth/login"),
+        ("/login/", "/api/v1/auth/login"),
+        ("/join-organization", "/api/v1/organizations/join"),
+        ("/organization/", "/api/v1/organizations"),
+        ("/organization/join/abc", "/api/v1/organizations/join/abc"),
+        ("/organizations/7/join/", "/api/v1/organizations/7/join"),
+        ("/cluster", "/api/v1/clusters"),
+        ("/cluster/3/nodes", "/api/v1/clusters/3/nodes"),
+        ("/deployment/", "/api/v1/deployments"),
+        ("/api/v1/deployment/5/start", "/api/v1/deployments/5/start"),
+        ("/docs/", "/docs"),
+        ("/swagger/", "/swagger"),
+        ("/admin", "/admin/"),
+        ("/admin/", "/admin/"),
+        ("/admin/user/list", "/admin/user/list"),
+        ("/admin/register", "/admin/register"),
+        ("/static/docs/", "/static/docs/"),
+        ("/api/v1", "/api/v1"),
+        ("/api/v1/", "/api/v1"),
+        ("/api/v10/auth/me", "/api/v10/auth/me"),
+        ("/registered", "/registered"),
+        ("/clusters-of-stars", "/clusters-of-stars"),
+        ("//evil.example/auth/me", "//evil.example/auth/me"),
+        ("", "/"),
+    ],
+)
+def test_every_path_has_one_canonical_form(given: str, wanted: str) -> None:
+    assert canonical_path(given) == wanted
+    assert canonical_path(wanted) == wanted
