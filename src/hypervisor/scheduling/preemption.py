@@ -102,7 +102,7 @@ class Preemption:
                 aside.append(heappop(heap))
                 continue
             found = self._known(frontier, node)
-            if found is None:
+            if found is None and not self._raise_bound(frontier, priority):
                 self._work_out_first(frontier, request, priority)
         for entry in aside:
             heappush(heap, entry)
@@ -112,6 +112,26 @@ class Preemption:
         """What was worked out of the node, if nothing has happened there since."""
         changes, option = frontier.known.get(node, (-1, None))
         return option if changes == self._state.changes[node] else None
+
+    def _raise_bound(self, frontier: _Frontier, priority: int) -> bool:
+        """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
+        bound, node = frontier.heap[0]
+        evictable = self._candidates.evictable
+        least = min(
+            (
+                (candidate.priority, candidate.lost)
+                for candidate in self._candidates.on(node)
+                if candidate.priority < priority and evictable[candidate.row]
+            ),
+            default=None,
+        )
+        if least is None:
+            heappop(frontier.heap)
+            return True
+        if least <= bound[:2]:
+            return False
+        heapreplace(frontier.heap, ((*least, _LOWEST, 0, -inf), node))
+        return True
 
     def _work_out_first(self, frontier: _Frontier, request: Request, priority: int) -> None:
         """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""

@@ -72,10 +72,14 @@ class NodeRanking:
         if request is None:
             request = self._requests[number] = self._make(number, self._representatives[number])
         fits = fits_free(self._state, request, nodes)
+        if nodes is not None:
+            losses = self._scorer.losses(request, nodes)
+            losses[~fits] = _NEVER
+            return losses
         losses = np.full(len(fits), _NEVER)
-        fitting = np.flatnonzero(fits) if nodes is None else nodes[fits]
+        fitting = np.flatnonzero(fits)
         if len(fitting):
-            losses[fits] = self._scorer.losses(request, fitting)
+            losses[fitting] = self._scorer.losses(request, fitting)
         return losses
 
 
