@@ -249,3 +249,18 @@ def _with_running(draw: st.DrawFn, world: World, number: int) -> World:
         protected_until=draw(st.sampled_from([-math.inf, -math.inf, NOW, NOW + 1])),
     )
     return replace(world, running=(*world.running, run))
+
+
+def gpu(devices: float, *, cpu: int = 1000, ram: int = 1024) -> Shape:
+    """A request for devices (or a part of one) with a little CPU and RAM."""
+    return Shape(cpu, ram, round(devices * 1000))
+
+
+def cpu(cores: int, *, ram: int = 1024) -> Shape:
+    """A request for cores, without a GPU."""
+    return Shape(cores * 1000, ram)
+
+
+def gpu_node(node_id: int, gpus: int = 4, **more: object) -> Node:
+    """A node with plenty of CPU and RAM, so that only GPUs are scarce."""
+    return replace(Node(node_id, cpu=64_000, ram=65_536, gpus=gpus), **more)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""Running past the blocked head of the queue, without making it wait longer."""
+
+from __future__ import annotations
+
+from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from tests.support.scheduling import Pending, Running, World, cpu, gpu, gpu_node
+
+HEAD = Pending(1, gpu(4), priority=500)
+"""Needs all four devices of a node; one is taken by work that it may not evict."""
+BUSY = Running(50, 1, gpu(1), (0,), 500)
+
+
+def started(*behind: Pending, policy: Policy | None = None, nodes: int = 1) -> set[int]:
+    world = World(tuple(gpu_node(n + 1) for n in range(nodes)), (BUSY,), (HEAD, *behind))
+    return {item.deployment_id for item in plan(world.snapshot(), policy).placements}
+
+
+def test_one_of_the_same_priority_may_not_take_what_the_head_needs() -> None:
+    assert started(Pending(2, gpu(1), priority=500, created_at=1)) == set()
+
+
+def test_one_that_does_not_need_it_runs_past() -> None:
+    assert started(Pending(2, cpu(8), priority=500, created_at=1)) == {2}
+
+
+def test_one_that_needs_cores_which_the_head_needs_too_does_not() -> None:
+    assert started(Pending(2, cpu(63), priority=500, created_at=1)) == set()
+
+
+def test_one_that_the_head_can_evict_at_once_runs_past() -> None:
+    assert started(Pending(2, gpu(1), priority=100, created_at=1)) == {2}
+
+
+def test_lower_ones_that_could_not_be_evicted_do_not_run_past() -> None:
+    assert started(Pending(2, gpu(1), priority=100, preemptible=False)) == set()
+    assert started(Pending(2, gpu(1), priority=100, protected=True)) == set()
+    assert started(Pending(2, gpu(1), priority=100), policy=Policy(preemption=False)) == set()
+
+
+def test_only_the_nearest_node_is_held() -> None:
+    small = gpu_node(2, gpus=2)
+    world = World((gpu_node(1), small), (BUSY,), (HEAD, Pending(2, gpu(1), priority=500, created_at=1)))
+    decided = plan(world.snapshot())
+    assert [(item.deployment_id, item.node_id) for item in decided.placements] == [(2, 2)]
+
+
+def test_a_request_larger_than_every_node_holds_nothing() -> None:
+    world = World(
+        (gpu_node(1),),
+        (BUSY,),
+        (Pending(1, gpu(8), priority=500), Pending(2, gpu(3), priority=500, created_at=1)),
+    )
+    assert [item.deployment_id for item in plan(world.snapshot()).placements] == [2]
+
+
+def test_who_is_kept_waiting_by_the_head_is_told_so() -> None:
+    world = World((gpu_node(1),), (BUSY,), (HEAD, Pending(2, gpu(1), priority=500, created_at=1)))
+    reasons = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
+    assert reasons[2].code is ReasonCode.RESERVED_FOR_ANOTHER
+    assert "deployment 1" in reasons[2].sentence
