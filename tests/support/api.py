@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from hypervisor.api.container import Container
 from hypervisor.app import create_app
 from hypervisor.identity.service import create_superuser
+from hypervisor.kernel.clock import Clock
 from hypervisor.settings import Settings
 from tests.support.clock import FakeClock
 
@@ -69,7 +70,7 @@ class Api:
 
     app: FastAPI
     http: httpx2.AsyncClient
-    clock: FakeClock
+    clock: Any
 
     @property
     def container(self) -> Container:
@@ -101,9 +102,7 @@ class Api:
 
     async def superuser(self) -> Person:
         name = f"root{next(_numbers)}"
-        await create_superuser(
-            self.container.database, self.clock, name, f"{name}@example.com", PASSWORD
-        )
+        await create_superuser(self.container.database, self.clock, name, f"{name}@example.com", PASSWORD)
         return await self.log_in(name)
 
     async def member(self, admin: Person, organization_id: int, role: str) -> Person:
@@ -129,9 +128,11 @@ def refused(response: httpx2.Response, status: int, code: str) -> dict[str, Any]
 
 
 @asynccontextmanager
-async def running_api(database_url: str, data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
-    """The service on a database, with a clock that stands still until a test moves it."""
-    clock = FakeClock()
+async def running_api(
+    database_url: str, data_dir: Path, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Api]:
+    """The service on a database, with a clock that stands still until a test moves it, or with `clock`."""
+    clock = clock or FakeClock()
     chosen = Settings(
         _env_file=None,
         database_url=database_url,
