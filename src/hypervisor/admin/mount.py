@@ -33,6 +33,7 @@ def mount(app: FastAPI, container: Container) -> None:
     admin = BaseAdmin(
         title="MLOps Hypervisor",
         base_url=BASE_URL,
+        favicon_url="/static/docs/favicon.png",
         templates_dir=str(resources.files("hypervisor.admin") / "templates"),
         auth_provider=SuperuserLogin(container),
         secret_key=container.cookie_key,

@@ -13,6 +13,7 @@ from hypervisor.control.deletions import finish_deletions
 from hypervisor.control.engines import Engines
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
+from hypervisor.identity.sessions import purge
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.observation import Observation, ObservedState
@@ -60,6 +61,7 @@ class Janitor:
                 if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
                     self._swept_at = self._clock.monotonic()
                     await self.sweep_orphans()
+                    await self._database.transact(lambda session: purge(session, self._clock.now()))
             except Exception:
                 log.exception("janitor.failed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from importlib import resources
 
 import anyio.to_thread
@@ -26,25 +27,21 @@ class Passwords:
 
     def __init__(self, concurrency: int = 4) -> None:
         self._limiter = CapacityLimiter(concurrency)
-        self._decoy: str | None = None
+        # Made here and not on first use: the first unknown name must not take longer than the others.
+        self._decoy = _HASHER.hash(secrets.token_hex())
 
     async def hash(self, password: str) -> str:
         return await anyio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password fits the stored hash; with None (no such user) as slow, and always False."""
-        reference = stored if stored is not None else await self._decoy_hash()
+        reference = stored if stored is not None else self._decoy
         fits = await anyio.to_thread.run_sync(_fits, password, reference, limiter=self._limiter)
         return fits and stored is not None
 
     def needs_rehash(self, stored: str) -> bool:
         """Whether a hash is of another kind or weaker than those made today."""
         return stored.startswith(_BCRYPT_PREFIXES) or _HASHER.check_needs_rehash(stored)
-
-    async def _decoy_hash(self) -> str:
-        if self._decoy is None:
-            self._decoy = await self.hash("nobody has this password")
-        return self._decoy
 
 
 def weakness(password: str, *, names: tuple[str, ...] = ()) -> str | None:

@@ -76,7 +76,7 @@ async def resolve_organization(
     Raises Invalid that names the choices (or how to get one) when there is not exactly one.
     """
     if organization_id is None:
-        organization_id = _only_organization(principal)
+        organization_id = only_organization(principal)
     return await access_organization(session, principal, organization_id, minimum)
 
 
@@ -98,7 +98,8 @@ DeveloperAccess = Annotated[OrganizationAccess, Depends(require(Role.DEVELOPER))
 AdminAccess = Annotated[OrganizationAccess, Depends(require(Role.ADMIN))]
 
 
-def _only_organization(principal: Principal) -> int:
+def only_organization(principal: Principal) -> int:
+    """The one organization of the caller. Raises Invalid that names the choices where there is not one."""
     choices = sorted(principal.memberships.values(), key=lambda one: one.organization_id)
     if len(choices) == 1:
         return choices[0].organization_id

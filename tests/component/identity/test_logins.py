@@ -8,8 +8,9 @@ import bcrypt
 import pytest
 from sqlalchemy import select, update
 
+from hypervisor.identity.sessions import purge
 from hypervisor.infra.tokens import AccessClaims
-from hypervisor.store.tables import LoginSession, RefreshToken, User
+from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 from tests.support.api import PASSWORD, Api, Person, ok, refused
 
 
@@ -207,3 +208,20 @@ async def test_a_deactivated_user_is_out_at_once(api: Api) -> None:
         await session.execute(update(User).where(User.id == ada.id).values(is_active=False))
     refused(await ada.get("/api/v1/auth/me"), 401, "session_ended")
     assert (await _refresh(api, ada.refresh_token))[0] == 401
+
+
+async def test_what_is_long_over_is_forgotten_and_the_rest_stays(api: Api) -> None:
+    await api.person("ada")
+    refused(await api.login("nobody", "guess"), 401, "invalid_credentials")
+    api.clock.advance(29 * 86400)
+    late = await api.person("bob")
+    refused(await api.login("somebody", "guess"), 401, "invalid_credentials")
+    api.clock.advance(2.5 * 86400 - 60)
+    refused(await api.login("lately", "guess"), 401, "invalid_credentials")
+
+    async with api.container.database.write() as session:
+        await purge(session, api.clock.now())
+
+    async with api.container.database.read() as session:
+        assert list(await session.scalars(select(LoginSession.user_id))) == [late.id]
+        assert len(list(await session.scalars(select(LoginThrottle)))) == 1

@@ -1,0 +1,71 @@
+"""Streams end when their source does, when the server stops, and take their source with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from hypervisor.api.container import Container
+from hypervisor.api.streams import until_stopping
+
+
+class _Source:
+    """Yields what it is given, then waits for ever or ends."""
+
+    def __init__(self, *items: int, ends: bool = False) -> None:
+        self._items = items
+        self._ends = ends
+        self.closed = False
+
+    async def rows(self) -> AsyncGenerator[int, None]:
+        try:
+            for item in self._items:
+                yield item
+            if not self._ends:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+def _container() -> Container:
+    return cast(Container, SimpleNamespace(stopping=asyncio.Event()))
+
+
+async def test_a_stream_ends_with_its_source() -> None:
+    source = _Source(1, 2, 3, ends=True)
+    assert [item async for item in until_stopping(_container(), source.rows())] == [1, 2, 3]
+    assert source.closed
+
+
+async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
+    source, container = _Source(1), _container()
+    seen = []
+    async with asyncio.timeout(5):
+        async for item in until_stopping(container, source.rows()):
+            seen.append(item)
+            container.stopping.set()
+    assert seen == [1]
+    assert source.closed
+
+
+async def test_a_reader_that_goes_away_closes_the_source() -> None:
+    source = _Source(1, 2)
+    async with aclosing(
+        cast("AsyncGenerator[int, None]", until_stopping(_container(), source.rows()))
+    ) as stream:
+        assert await anext(stream) == 1
+    assert source.closed
+
+
+async def test_a_failing_source_fails_its_stream() -> None:
+    async def broken() -> AsyncGenerator[int, None]:
+        yield 1
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError):
+        _ = [item async for item in until_stopping(_container(), broken())]

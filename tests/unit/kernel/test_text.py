@@ -1,0 +1,31 @@
+"""Text that is refused, and how names compare."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.kernel.text import fold, has_control_characters, unsafe_reason
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "half \udfff pair"])
+def test_unsafe_text_is_named(text: str) -> None:
+    assert unsafe_reason(text)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "line\nbreak", "🐴", "é"])
+def test_other_text_is_fine(text: str) -> None:
+    assert unsafe_reason(text) is None
+
+
+def test_control_characters_are_seen() -> None:
+    assert has_control_characters("escape \x1b[31m")
+    assert has_control_characters("two\nlines")
+    assert not has_control_characters("é 🐴 ok")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Ada", "aDA"), ("Straße", "STRASSE"), ("é", "e\u0301"), ("ＡＢＣ", "abc"), ("ſ", "S")]
+)
+def test_names_that_look_alike_are_one(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+    assert fold(fold(one)) == fold(one)
