@@ -163,7 +163,7 @@ async def allocations_of_node(
         .join(Deployment, Deployment.id == Allocation.deployment_id)
         .where(Allocation.node_id == node_id)
     )
-    return [row._tuple() for row in rows]
+    return [(allocation, attempt, deployment) for allocation, attempt, deployment in rows]
 
 
 async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[Occupant]:

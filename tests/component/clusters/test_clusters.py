@@ -1,0 +1,248 @@
+"""Clusters: made, seen, changed and deleted, by those who may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.api import ok, refused
+from tests.support.teams import Team
+
+CLUSTERS = "/api/v1/clusters"
+
+
+def amounts(cpu: float, ram: float, gpus: float) -> dict[str, float]:
+    return {"cpu_cores": cpu, "ram_gb": ram, "gpu_count": gpus}
+
+
+async def test_totals_make_one_node_of_that_size(team: Team) -> None:
+    body = {"name": "lab", "runtime": "simulated", "total_cpu_cores": 4, "total_ram_gb": 8.5}
+    made = ok(await team.admin.post(CLUSTERS, {**body, "total_gpu_count": 2, "gpu_model": "A100"}), 201)
+    assert made["organization_id"] == team.id
+    assert made["capacity"] == made["available"] == amounts(4, 8.5, 2)
+    assert made["allocated"] == amounts(0, 0, 0)
+    assert (made["total_cpu_cores"], made["total_ram_gb"], made["total_gpu_count"]) == (4, 8.5, 2)
+    (node,) = made["nodes"]
+    assert (node["name"], node["gpu_model"], node["status"]) == ("node-1", "A100", "ready")
+    assert node["gpus"] == [{"index": 0, "used": 0}, {"index": 1, "used": 0}]
+
+
+async def test_nodes_are_made_as_listed(team: Team) -> None:
+    nodes = [
+        {"name": "big", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 4, "labels": {"zone": "a"}},
+        {"name": "small", "count": 3, "cpu_cores": 0.5, "ram_gb": 1},
+    ]
+    made = await team.cluster(nodes=nodes)
+    assert [node["name"] for node in made["nodes"]] == ["big", "small-1", "small-2", "small-3"]
+    assert made["nodes"][0]["labels"] == {"zone": "a"}
+    assert made["capacity"] == amounts(9.5, 19, 4)
+    assert made["node_count"] == 4
+
+
+async def test_auto_without_an_engine_says_plainly_that_nothing_really_runs(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = type(team.api.container.runtimes)
+
+    async def no_engine(self: Any, choice: str) -> Any:
+        from hypervisor.runtimes.registry import Resolved
+
+        return Resolved("simulated", "no engine") if choice == "auto" else Resolved(choice, choice)
+
+    monkeypatch.setattr(registry, "resolve", no_engine)
+    made = await team.cluster(runtime="auto")
+    assert (made["runtime"], made["resolved_runtime"]) == ("auto", "simulated")
+    assert "nothing really runs" in made["runtime_note"]
+
+
+async def test_impossible_amounts_are_refused(team: Team) -> None:
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {team.admin.access_token}",
+    }
+    for field, other in (("total_cpu_cores", "total_ram_gb"), ("total_ram_gb", "total_cpu_cores")):
+        for value in ("-1", "NaN", "Infinity", "-Infinity", "1e300", "9007199254740993", '"4"', "true"):
+            body = f'{{"name": "x", "{other}": 1, "{field}": {value}}}'
+            problem = refused(
+                await team.api.http.post(CLUSTERS, content=body, headers=headers), 422, "invalid_request"
+            )
+            assert field in problem["detail"], value
+
+
+async def test_unclear_requests_are_refused(team: Team) -> None:
+    size = {"total_cpu_cores": 1, "total_ram_gb": 1}
+    node = {"name": "a", "cpu_cores": 1, "ram_gb": 1}
+    for fields in (
+        {},
+        {"total_cpu_cores": 1},
+        {**size, "nodes": [node]},
+        {"nodes": []},
+        {"nodes": [{**node, "gpu_count": 65}]},
+        {"nodes": [node, node]},
+        {"nodes": [{**node, "count": 10_000}, {**node, "name": "b"}]},
+        {**size, "runtime": "kubernetes"},
+        {**size, "owner": "me"},
+        {**size, "name": "zero\0"},
+    ):
+        refused(await team.admin.post(CLUSTERS, {"name": "x", **fields}), 422, "invalid_request")
+
+
+async def test_engine_endpoints_are_checked(team: Team) -> None:
+    for endpoint in ("http://169.254.169.254", "unix://relative", "tcp://", "ssh://host", "tcp://a b"):
+        node = {"name": "a", "cpu_cores": 1, "ram_gb": 1, "engine_endpoint": endpoint}
+        body = {"name": "x", "runtime": "docker", "nodes": [node]}
+        refused(await team.admin.post(CLUSTERS, body), 422, "invalid_request")
+
+
+async def test_engine_endpoints_are_for_docker(team: Team) -> None:
+    node = {"name": "a", "cpu_cores": 1, "ram_gb": 1, "engine_endpoint": "tcp://10.0.0.5:2375"}
+    body = {"name": "x", "runtime": "simulated", "nodes": [node]}
+    refused(await team.admin.post(CLUSTERS, body), 422, "engine_endpoint_without_docker")
+    made = ok(await team.admin.post(CLUSTERS, {**body, "runtime": "docker"}), 201)
+    assert made["nodes"][0]["engine_endpoint"] == "tcp://10.0.0.5:2375"
+
+
+async def test_a_name_is_used_once_in_an_organization(team: Team) -> None:
+    made = await team.cluster(name="lab")
+    body = {"name": "lab", "total_cpu_cores": 1, "total_ram_gb": 1}
+    refused(await team.admin.post(CLUSTERS, body), 409, "cluster_name_taken")
+    ok(await team.outsider.post(CLUSTERS, body), 201)
+    other = await team.cluster(name="other")
+    refused(await team.admin.patch(f"{CLUSTERS}/{other['id']}", {"name": "lab"}), 409, "cluster_name_taken")
+    assert ok(await team.admin.patch(f"{CLUSTERS}/{made['id']}", {"name": "lab"}))["name"] == "lab"
+
+
+async def test_admins_change_clusters_members_see_them_others_do_not(team: Team) -> None:
+    made = await team.cluster()
+    path = f"{CLUSTERS}/{made['id']}"
+    for person in (team.developer, team.viewer):
+        assert ok(await person.get(path))["name"] == made["name"]
+        refused(await person.patch(path, {"name": "mine"}), 403, "role_too_low")
+        refused(await person.delete(path), 403, "role_too_low")
+        body = {"name": "own", "organization_id": team.id, "total_cpu_cores": 1, "total_ram_gb": 1}
+        refused(await person.post(CLUSTERS, body), 403, "role_too_low")
+        refused(
+            await person.post(f"{path}/nodes", {"name": "n", "cpu_cores": 1, "ram_gb": 1}),
+            403,
+            "role_too_low",
+        )
+    unknown = (await team.outsider.get(f"{CLUSTERS}/999999")).json()
+    for answer in (
+        await team.outsider.get(path),
+        await team.outsider.patch(path, {"name": "mine"}),
+        await team.outsider.delete(path),
+        await team.outsider.get(f"{path}/nodes"),
+    ):
+        problem = refused(answer, 404, "cluster_not_found")
+        assert problem["detail"].replace(str(made["id"]), "999999") == unknown["detail"]
+    assert ok(await (await team.api.superuser()).get(path))["id"] == made["id"]
+    assert (await team.api.http.get(path)).status_code == 401
+
+
+async def test_lists_show_the_callers_organizations_page_by_page(team: Team) -> None:
+    made = [(await team.cluster())["id"] for _ in range(5)]
+    foreign = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
+    other = ok(await team.outsider.post(CLUSTERS, foreign), 201)
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        page = ok(await team.viewer.get(f"{CLUSTERS}?limit=2{cursor}"))
+        seen += [item["id"] for item in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen == made
+    assert [c["id"] for c in ok(await team.outsider.get(CLUSTERS))["items"]] == [other["id"]]
+    refused(await team.outsider.get(f"{CLUSTERS}?organization_id={team.id}"), 404, "organization_not_found")
+    everything = ok(await (await team.api.superuser()).get(f"{CLUSTERS}?brief=true"))["items"]
+    assert {c["id"] for c in everything} == {*made, other["id"]}
+    assert everything[0]["nodes"] is None
+
+
+async def test_figures_follow_what_runs(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "a", required_cpu_cores=1.5, required_ram_gb=2, required_gpu_count=1)
+    await team.running(cluster, "b", required_cpu_cores=0.5, required_ram_gb=1, required_gpu_count=0.5)
+    seen = ok(await team.viewer.get(f"{CLUSTERS}/{cluster['id']}"))
+    assert seen["allocated"] == amounts(2, 3, 1.5)
+    assert seen["available"] == amounts(2, 5, 0.5)
+    assert sorted(gpu["used"] for gpu in seen["nodes"][0]["gpus"]) == [0.5, 1]
+
+
+async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
+    cluster = await team.cluster()
+    path = f"{CLUSTERS}/{cluster['id']}"
+    changed = ok(await team.admin.patch(path, {"placement": "spread", "preemption": False}))
+    assert (changed["placement"], changed["preemption"], changed["name"]) == (
+        "spread",
+        False,
+        cluster["name"],
+    )
+    changed = ok(await team.admin.call("PUT", path, json={"min_runtime_seconds": 60}))
+    assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
+
+
+async def test_totals_resize_only_a_cluster_of_one_node(team: Team) -> None:
+    one = await team.cluster()
+    grown = ok(
+        await team.admin.patch(f"{CLUSTERS}/{one['id']}", {"total_cpu_cores": 6, "total_gpu_count": 3})
+    )
+    assert grown["capacity"] == amounts(6, 8, 3)
+    several = await team.cluster(nodes=[{"name": "n", "count": 2, "cpu_cores": 1, "ram_gb": 1}])
+    answer = await team.admin.patch(f"{CLUSTERS}/{several['id']}", {"total_cpu_cores": 6})
+    assert "2 nodes" in refused(answer, 422, "several_nodes")["detail"]
+
+
+async def test_shrinking_below_what_is_allocated_is_refused_with_the_shortfall(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "a", required_cpu_cores=3, required_ram_gb=4, required_gpu_count=2)
+    answer = await team.admin.patch(
+        f"{CLUSTERS}/{cluster['id']}", {"total_cpu_cores": 1.5, "total_ram_gb": 4, "total_gpu_count": 1}
+    )
+    assert refused(answer, 409, "shrink_below_allocated")["shortfall"] == amounts(1.5, 0, 1)
+    assert ok(await team.viewer.get(f"{CLUSTERS}/{cluster['id']}"))["capacity"] == amounts(4, 8, 2)
+
+
+async def test_delete_is_refused_while_deployments_live_or_wait(team: Team) -> None:
+    cluster = await team.cluster()
+    live = await team.running(cluster, "live")
+    waiting = await team.submit("waiting", cluster_id=cluster["id"])
+    problem = refused(await team.admin.delete(f"{CLUSTERS}/{cluster['id']}"), 409, "cluster_in_use")
+    assert problem["deployments"] == [live["id"], waiting["id"]]
+    assert "live" in problem["detail"]
+    assert "waiting" in problem["detail"]
+
+
+async def test_an_unused_cluster_goes_at_once_with_its_history_kept(team: Team) -> None:
+    cluster = await team.cluster()
+    done = await team.ended(cluster, "done", 0)
+    assert (await team.admin.delete(f"{CLUSTERS}/{cluster['id']}")).status_code == 204
+    refused(await team.admin.get(f"{CLUSTERS}/{cluster['id']}"), 404, "cluster_not_found")
+    refused(await team.viewer.get(f"/api/v1/deployments/{done['id']}"), 404, "deployment_not_found")
+    events = ok(await team.viewer.get(f"/api/v1/organizations/{team.id}/events?limit=100"))["items"]
+    types = [event["type"] for event in events if event["cluster_id"] == cluster["id"]]
+    assert types[0] == "cluster.created"
+    assert types[-1] == "cluster.deleted"
+
+
+async def test_forced_deletion_stops_cancels_and_waits_for_the_end(team: Team) -> None:
+    cluster, elsewhere = await team.cluster(), await team.cluster()
+    live = await team.running(cluster, "live")
+    waiting = await team.submit("waiting", cluster_id=cluster["id"], depends_on=["live"])
+    outside = await team.submit("outside", cluster_id=elsewhere["id"], depends_on=["live"], on_failure="hold")
+    path = f"{CLUSTERS}/{cluster['id']}"
+    assert (await team.admin.delete(f"{path}?force=true")).status_code == 202
+    assert (await team.get(live))["state"] == "STOPPING"
+    assert (await team.get(waiting))["state"] == "CANCELLED"
+    assert (await team.get(outside))["state"] == "CANCELLED"
+    assert ok(await team.viewer.get(path))["status"] == "deleting"
+    body = {"name": "late", "cluster_id": cluster["id"]}
+    refused(await team.developer.post("/api/v1/deployments", body), 409, "cluster_deleting")
+    refused(await team.admin.patch(path, {"name": "new"}), 409, "cluster_deleting")
+    refused(await team.developer.post(f"/api/v1/deployments/{waiting['id']}/start"), 409, "cluster_deleting")
+    await team.clean_up()
+    assert (await team.admin.delete(path)).status_code == 202
+    await team.report(live, exit_code=143)
+    await team.clean_up()
+    refused(await team.admin.get(path), 404, "cluster_not_found")

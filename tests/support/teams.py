@@ -1,0 +1,157 @@
+"""An organization with people in every role and a cluster, for tests of the API without the loops.
+
+`Team.schedule` and `Team.report` do one step of the real scheduler and reconciler by hand, so that a test
+decides when something starts and ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+from limits import RateLimitItemPerMinute
+from sqlalchemy import select
+
+from hypervisor.control.commit import Fence, commit_plan
+from hypervisor.control.deletions import finish_deletions
+from hypervisor.control.observed import Ended, Running, apply_facts
+from hypervisor.control.snapshots import load_cluster
+from hypervisor.identity import policy
+from hypervisor.infra import passwords
+from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.scheduling.plan import plan
+from hypervisor.store.leases import acquire
+from hypervisor.store.tables import Attempt
+from tests.support.api import Api, Person, ok, running_api
+
+_names = itertools.count(1)
+LEASE = "scheduler"
+
+
+@dataclass
+class Team:
+    """`outsider` is in another organization and must never learn anything of this one."""
+
+    api: Api
+    id: int
+    admin: Person
+    developer: Person
+    viewer: Person
+    outsider: Person
+
+    async def cluster(self, **fields: Any) -> dict[str, Any]:
+        """A simulated cluster of one node with 4 cores, 8 GB and 2 GPUs, unless said otherwise."""
+        size = {"total_cpu_cores": 4, "total_ram_gb": 8, "total_gpu_count": 2}
+        body = {"name": f"cluster-{next(_names)}", "runtime": "simulated", "organization_id": self.id}
+        body |= fields if "nodes" in fields else {**size, **fields}
+        answer: dict[str, Any] = ok(await self.admin.post("/api/v1/clusters", body), 201)
+        return answer
+
+    async def submit(self, name: str, **fields: Any) -> dict[str, Any]:
+        """A deployment by the developer; an AssertionError with the answer if it is refused."""
+        body = {"name": name, **fields}
+        answer: dict[str, Any] = ok(await self.developer.post("/api/v1/deployments", body), 201)
+        return answer
+
+    async def get(self, deployment: dict[str, Any] | int) -> dict[str, Any]:
+        id_ = deployment if isinstance(deployment, int) else deployment["id"]
+        answer: dict[str, Any] = ok(await self.viewer.get(f"/api/v1/deployments/{id_}"))
+        return answer
+
+    async def command(self, deployment: dict[str, Any], name: str) -> dict[str, Any]:
+        answer: dict[str, Any] = ok(
+            await self.developer.post(f"/api/v1/deployments/{deployment['id']}/{name}")
+        )
+        return answer
+
+    async def events(self, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+        page = ok(await self.viewer.get(f"/api/v1/deployments/{deployment['id']}/events?limit=100"))
+        return list(page["items"])
+
+    async def schedule(self, cluster: dict[str, Any]) -> None:
+        """One pass of the scheduler: what fits is placed, what must yield is asked to."""
+        database, now = self.api.container.database, self.api.clock.now()
+        async with database.write() as session:
+            epoch = await acquire(session, LEASE, "test", now, timedelta(seconds=15))
+        assert epoch is not None
+        async with database.read() as session:
+            view = await load_cluster(session, cluster["id"], now)
+        assert view is not None
+        decided = plan(view.snapshot, view.policy)
+        async with database.write() as session:
+            await commit_plan(
+                session,
+                view,
+                decided,
+                fence=Fence(LEASE, epoch),
+                install=self.api.container.install_id,
+                now=now,
+            )
+
+    async def report(self, deployment: dict[str, Any], *, exit_code: int | None = None) -> None:
+        """The engine's word about the live attempt: it runs, or it ended with this code."""
+        database, now = self.api.container.database, self.api.clock.now()
+        async with database.read() as session:
+            attempt = await session.scalar(
+                select(Attempt).where(
+                    Attempt.deployment_id == deployment["id"], Attempt.finished_at.is_(None)
+                )
+            )
+        assert attempt is not None, "nothing is live"
+        fact: Running | Ended
+        if exit_code is None:
+            fact = Running(attempt.id, deployment["id"], Observation(ObservedState.RUNNING, started_at=now))
+        else:
+            seen = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
+            fact = Ended(attempt.id, deployment["id"], seen)
+        async with database.write() as session:
+            await apply_facts(session, [fact], now)
+
+    async def running(self, cluster: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
+        """A deployment that was placed and is seen running."""
+        made = await self.submit(name, cluster_id=cluster["id"], **fields)
+        await self.schedule(cluster)
+        await self.report(made)
+        seen = await self.get(made)
+        assert seen["state"] == "RUNNING", seen["reason"]
+        return seen
+
+    async def ended(
+        self, cluster: dict[str, Any], name: str, exit_code: int, **fields: Any
+    ) -> dict[str, Any]:
+        """A job that ran and ended with this code."""
+        made = await self.running(cluster, name, kind="job", **fields)
+        await self.report(made, exit_code=exit_code)
+        return await self.get(made)
+
+    async def clean_up(self) -> None:
+        """What the janitor does with deletions that waited for an end."""
+        async with self.api.container.database.write() as session:
+            await finish_deletions(session, self.api.clock.now())
+
+
+async def new_team(api: Api) -> Team:
+    admin, outsider = await api.person(), await api.person()
+    id_ = await admin.organization()
+    await outsider.organization()
+    developer = await api.member(admin, id_, "developer")
+    viewer = await api.member(admin, id_, "viewer")
+    return Team(api, id_, admin, developer, viewer, outsider)
+
+
+@asynccontextmanager
+async def team_at_rest(
+    database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Team]:
+    """A team on an API whose loops do not run. Passwords are hashed cheaply and logins are not limited."""
+    monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(policy, "LOGINS_PER_ADDRESS", RateLimitItemPerMinute(1_000_000))
+    async with running_api(database_url, folder, role="api") as api:
+        yield await new_team(api)
