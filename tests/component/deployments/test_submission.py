@@ -1,0 +1,438 @@
+"""Submitting deployments: what is taken, what is refused and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import func, select
+
+from hypervisor.deployments.environment import open_environment
+from hypervisor.store.tables import Deployment, Event
+from tests.support.api import Person, ok, refused
+from tests.support.teams import Team
+
+DEPLOYMENTS = "/api/v1/deployments"
+BATCH = f"{DEPLOYMENTS}/batch"
+
+
+async def keyed(person: Person, path: str, body: Any, key: str) -> httpx2.Response:
+    """A POST with an Idempotency-Key."""
+    headers = {"Authorization": f"Bearer {person.access_token}", "Idempotency-Key": key}
+    return await person.api.http.post(path, json=body, headers=headers)
+
+
+async def count_deployments(team: Team) -> int:
+    async with team.api.container.database.read() as session:
+        return await session.scalar(select(func.count()).select_from(Deployment)) or 0
+
+
+async def test_defaults_are_those_of_a_service_that_waits_for_its_turn(team: Team) -> None:
+    cluster = await team.cluster()
+    made = await team.submit("web")
+    assert (made["cluster_id"], made["cluster_name"]) == (cluster["id"], cluster["name"])
+    assert (made["kind"], made["restart_policy"], made["max_retries"]) == ("service", "on-failure", 3)
+    assert (made["priority"], made["priority_label"]) == (500, "MEDIUM")
+    assert (made["status"], made["reason"], made["queue_position"]) == ("QUEUED", "waits for its turn", 1)
+    assert made["status"] == made["state"]
+    assert made["created_by"] == team.developer.id
+    job = await team.submit("job", kind="job")
+    assert (job["restart_policy"], job["max_retries"], job["queue_position"]) == ("never", 0, 2)
+
+
+async def test_everything_that_is_said_is_kept(team: Team) -> None:
+    await team.cluster(gpu_model="A100", labels={"zone": "a"})
+    said = {
+        "kind": "job",
+        "docker_image": "registry.example.com:5000/team/train:1.2",
+        "command": ["python", "train.py"],
+        "env": {"EPOCHS": "3"},
+        "ports": [8080, 9090],
+        "required_cpu_cores": 0.5,
+        "required_ram_gb": 1.5,
+        "required_gpu_count": 0.5,
+        "on_failure": "hold",
+        "preemptible": False,
+        "min_runtime_seconds": 60,
+        "max_runtime_seconds": 3600,
+        "grace_period_seconds": 5,
+        "restart_policy": "always",
+        "max_retries": 7,
+        "labels": {"team": "vision"},
+        "node_selector": {"zone": "a"},
+        "gpu_models": ["A100", "H100"],
+        "replicas": 1,
+        "read_only_root": True,
+    }
+    made = await team.submit("all", priority="HIGH", **said)
+    seen = await team.get(made)
+    assert {key: seen[key] for key in said} == said
+    assert (seen["priority"], seen["priority_label"]) == (750, "HIGH")
+    assert await team.events(made) == [
+        {
+            "id": seen_event["id"],
+            "organization_id": team.id,
+            "cluster_id": made["cluster_id"],
+            "deployment_id": made["id"],
+            "at": made["created_at"],
+            "actor": f"user:{team.developer.id}",
+            "type": "deployment.state",
+            "from_state": None,
+            "to_state": "QUEUED",
+            "code": "submitted",
+            "message": "submitted; waits for its turn",
+            "data": None,
+        }
+        for seen_event in await team.events(made)
+    ]
+
+
+async def test_secret_values_are_sealed_and_never_shown(team: Team) -> None:
+    await team.cluster()
+    env = {"PLAIN": "p", "TOKEN": {"value": "hush-hush", "secret": True}, "OPEN": {"value": "o"}}
+    made = await team.submit("web", env=env)
+    assert made["env"] == {"PLAIN": "p", "TOKEN": "***", "OPEN": "o"}
+    container = team.api.container
+    async with container.database.read() as session:
+        row = await session.get_one(Deployment, made["id"])
+        events = (await session.scalars(select(Event))).all()
+    assert "hush-hush" not in str(row.env)
+    assert all("hush-hush" not in f"{event.message}{event.data}" for event in events)
+    opened = open_environment(row.env or {}, container.sealer)
+    assert opened == {"PLAIN": "p", "TOKEN": "hush-hush", "OPEN": "o"}
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    kept = ok(await team.developer.patch(path, {"env": {"TOKEN": "***", "NEW": "n"}}))
+    assert kept["env"] == {"TOKEN": "***", "NEW": "n"}
+    async with container.database.read() as session:
+        row = await session.get_one(Deployment, made["id"])
+    assert open_environment(row.env or {}, container.sealer) == {"TOKEN": "hush-hush", "NEW": "n"}
+
+
+async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:
+    await team.cluster()
+    for fields in (
+        {"name": ""},
+        {"name": "two\nlines"},
+        {"docker_image": "--privileged"},
+        {"docker_image": "team/UPPER"},
+        {"docker_image": "a b"},
+        {"command": ["", "x"]},
+        {"command": "python train.py"},
+        {"env": {"1BAD": "x"}},
+        {"env": {"A=B": "x"}},
+        {"env": {"A": "nul\0"}},
+        {"ports": [0]},
+        {"ports": [65536]},
+        {"ports": [80, 80]},
+        {"required_cpu_cores": -1},
+        {"required_cpu_cores": 2**53},
+        {"required_ram_gb": "4"},
+        {"required_gpu_count": 1.5},
+        {"priority": "URGENT"},
+        {"priority": 1001},
+        {"priority": True},
+        {"kind": "cron"},
+        {"replicas": 2},
+        {"restart_policy": "sometimes"},
+        {"max_runtime_seconds": 0},
+        {"labels": {"": "x"}},
+        {"labels": {"k" * 64: "x"}},
+        {"labels": {f"k{number}": "x" for number in range(65)}},
+        {"depends_on": [0]},
+        {"state": "RUNNING"},
+        {"role": "admin"},
+    ):
+        answer = await team.developer.post(DEPLOYMENTS, {"name": "x", **fields})
+        problem = refused(answer, 422, "invalid_request")
+        field = next(iter(fields))
+        assert field in problem["detail"] or "NUL" in problem["detail"], problem["detail"]
+    assert await count_deployments(team) == 0
+
+
+async def test_each_runtime_is_given_what_it_needs(team: Team) -> None:
+    docker = await team.cluster(runtime="docker")
+    process = await team.cluster(runtime="process")
+    body = {"name": "x", "cluster_id": docker["id"], "command": ["true"]}
+    refused(await team.developer.post(DEPLOYMENTS, body), 422, "docker_image_required")
+    body = {"name": "x", "cluster_id": process["id"], "docker_image": "python:3.12"}
+    refused(await team.developer.post(DEPLOYMENTS, body), 422, "command_required")
+    await team.submit("x", cluster_id=docker["id"], docker_image="python:3.12")
+    await team.submit("x", cluster_id=process["id"], command=["true"])
+
+
+async def test_larger_than_every_node_is_refused_with_the_nearest_and_what_to_change(team: Team) -> None:
+    cluster = await team.cluster(
+        nodes=[
+            {"name": "small", "cpu_cores": 2, "ram_gb": 4},
+            {"name": "large", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 1},
+        ]
+    )
+    # By capacity, not by what is free: something runs there now.
+    await team.running(cluster, "busy", required_cpu_cores=8, required_ram_gb=16)
+    fits = await team.submit("fits", required_cpu_cores=8, required_ram_gb=16, required_gpu_count=1)
+    assert fits["status"] == "QUEUED"
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "huge", "required_cpu_cores": 10})
+    problem = refused(answer, 422, "larger_than_every_node")
+    assert problem["reason"]["nearest_node"] == "large"
+    assert problem["reason"]["shortfall"] == {"cpu_cores": 2, "ram_gb": 0, "gpu_count": 0}
+    assert "large" in problem["detail"]
+    assert "2 " in problem["detail"]
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "huge", "required_gpu_count": 2})
+    assert refused(answer, 422, "larger_than_every_node")["reason"]["shortfall"]["gpu_count"] == 1
+
+
+async def test_selectors_that_match_no_node_are_refused(team: Team) -> None:
+    await team.cluster(gpu_model="A100", labels={"zone": "a"})
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "node_selector": {"zone": "b"}})
+    assert "zone=b" in refused(answer, 422, "node_selector_matches_nothing")["detail"]
+    body = {"name": "x", "required_gpu_count": 1, "gpu_model": "H100"}
+    problem = refused(await team.developer.post(DEPLOYMENTS, body), 422, "gpu_model_matches_nothing")
+    assert "H100" in problem["detail"]
+    assert "A100" in problem["detail"]
+
+
+async def test_unknown_and_foreign_clusters_get_the_same_answer(team: Team) -> None:
+    own = await team.cluster()
+    body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
+    foreign = ok(await team.outsider.post("/api/v1/clusters", body), 201)
+    details = set()
+    for extra in ({}, {"organization_id": team.id}):
+        for cluster_id in (foreign["id"], 999_999):
+            answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "cluster_id": cluster_id, **extra})
+            problem = refused(answer, 404, "cluster_not_found")
+            details.add(problem["detail"].replace(str(cluster_id), "N"))
+    assert len(details) == 1
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "cluster_id": 2**40})
+    refused(answer, 422, "invalid_request")
+    assert (await team.submit("x"))["cluster_id"] == own["id"]
+
+
+async def test_the_organization_may_be_left_out_where_it_is_clear(team: Team) -> None:
+    cluster = await team.cluster()
+    second = await team.developer.organization("Second")
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x"})
+    assert "Second" in refused(answer, 422, "organization_id_required")["detail"]
+    assert (await team.submit("x", cluster_id=cluster["id"]))["organization_id"] == team.id
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "organization_id": second})
+    refused(answer, 422, "no_cluster")
+    other = await team.cluster()
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "organization_id": team.id})
+    assert str(other["id"]) in refused(answer, 422, "cluster_id_required")["detail"]
+
+
+async def test_viewers_read_and_developers_write(team: Team) -> None:
+    cluster = await team.cluster()
+    made = await team.submit("web")
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    body = {"name": "x", "cluster_id": cluster["id"]}
+    for call in (
+        team.viewer.post(DEPLOYMENTS, body),
+        team.viewer.post(BATCH, {"deployments": [body]}),
+        team.viewer.patch(path, {"priority": "HIGH"}),
+        team.viewer.delete(path),
+        team.viewer.post(f"{path}/start"),
+        team.viewer.post(f"{path}/stop"),
+        team.viewer.post(f"{path}/cancel"),
+    ):
+        refused(await call, 403, "role_too_low")
+    for below in ("", "/events", "/attempts", "/explain", "/logs"):
+        assert (await team.viewer.get(path + below)).status_code == 200
+        refused(await team.outsider.get(path + below), 404, "deployment_not_found")
+        assert (await team.api.http.get(path + below)).status_code == 401
+    root = await team.api.superuser()
+    assert ok(await root.post(f"{path}/cancel"))["status"] == "CANCELLED"
+
+
+async def test_names_mean_the_newest_deployment_of_that_name(team: Team) -> None:
+    await team.cluster()
+    await team.submit("data")
+    newest = await team.submit("data")
+    child = await team.submit("train", depends_on=["data"])
+    assert [one["deployment_id"] for one in child["depends_on"]] == [newest["id"]]
+    assert child["status"] == "BLOCKED"
+    assert child["reason"] == f"waits for data ({newest['id']}) to succeed; it is QUEUED"
+    assert child["queue_position"] is None
+    ways = [newest["id"], str(newest["id"]), {"deployment": "data", "condition": "running"}]
+    for way in ways:
+        seen = await team.submit("other", depends_on=[way])
+        assert seen["depends_on"][0]["deployment_id"] == newest["id"]
+        assert seen["depends_on"][0]["status"] == "waiting"
+    assert seen["depends_on"][0]["condition"] == "running"
+
+
+async def test_dependencies_may_be_on_another_cluster_but_not_in_another_organization(team: Team) -> None:
+    one, two = await team.cluster(), await team.cluster()
+    parent = await team.submit("parent", cluster_id=one["id"])
+    child = await team.submit("child", cluster_id=two["id"], depends_on=[parent["id"]])
+    assert child["status"] == "BLOCKED"
+    body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
+    ok(await team.outsider.post("/api/v1/clusters", body), 201)
+    for reference in (parent["id"], "parent", 999_999):
+        answer = await team.outsider.post(DEPLOYMENTS, {"name": "spy", "depends_on": [reference]})
+        refused(answer, 404, "deployment_not_found")
+
+
+async def test_met_dependencies_do_not_block_and_broken_ones_are_refused(team: Team) -> None:
+    cluster = await team.cluster()
+    done = await team.ended(cluster, "done", 0)
+    assert (await team.submit("next", depends_on=["done"]))["status"] == "QUEUED"
+    live = await team.running(cluster, "live")
+    condition = {"deployment": live["id"], "condition": "running"}
+    child = await team.submit("beside", depends_on=[condition, done["id"]])
+    assert child["status"] == "QUEUED"
+    failed = await team.ended(cluster, "broken", 1)
+    assert failed["state"] == "FAILED"
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "depends_on": ["broken"]})
+    assert "FAILED" in refused(answer, 409, "dependency_failed")["detail"]
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "depends_on": ["live", live["id"]]})
+    refused(answer, 422, "doubled_dependency")
+
+
+async def test_cycles_are_refused_and_named(team: Team) -> None:
+    await team.cluster()
+    ring = [
+        {"name": "a", "depends_on": ["b"]},
+        {"name": "b", "depends_on": ["c"]},
+        {"name": "c", "depends_on": ["a"]},
+    ]
+    problem = refused(await team.developer.post(BATCH, {"deployments": ring}), 409, "dependency_cycle")
+    assert "a -> b -> c -> a" in problem["detail"]
+    assert await count_deployments(team) == 0
+    answer = await team.developer.post(DEPLOYMENTS, {"name": "self", "depends_on": ["self"]})
+    assert "self -> self" in refused(answer, 409, "dependency_cycle")["detail"]
+    first = await team.submit("first")
+    second = await team.submit("second", depends_on=["first"])
+    await team.submit("third", depends_on=["second"])
+    path = f"{DEPLOYMENTS}/{first['id']}"
+    answer = await team.developer.patch(path, {"depends_on": ["third"]})
+    problem = refused(answer, 409, "dependency_cycle")
+    assert problem["cycle"] == ["first", "third", "second", "first"]
+    refused(await team.developer.patch(path, {"depends_on": [first["id"]]}), 409, "dependency_cycle")
+    assert (await team.get(first))["depends_on"] == []
+    assert (await team.get(second))["status"] == "BLOCKED"
+
+
+async def test_two_updates_at_once_cannot_close_a_circle_together(team: Team) -> None:
+    await team.cluster()
+    for _ in range(3):
+        a, b = await team.submit("a"), await team.submit("b")
+        answers = await asyncio.gather(
+            team.developer.patch(f"{DEPLOYMENTS}/{a['id']}", {"depends_on": [b["id"]]}),
+            team.developer.patch(f"{DEPLOYMENTS}/{b['id']}", {"depends_on": [a["id"]]}),
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+
+async def test_a_batch_is_made_whole(team: Team) -> None:
+    cluster = await team.cluster()
+    batch = [
+        {"name": "report", "depends_on": ["train", {"deployment": "serve", "condition": "running"}]},
+        {"name": "train", "depends_on": ["data"], "labels": {"step": "2"}},
+        {"name": "data", "kind": "job", "cluster_id": cluster["id"]},
+        {"name": "serve", "depends_on": ["train"]},
+    ]
+    items = ok(await team.developer.post(BATCH, {"deployments": batch}), 201)["items"]
+    assert [item["name"] for item in items] == ["report", "train", "data", "serve"]
+    assert [item["status"] for item in items] == ["BLOCKED", "BLOCKED", "QUEUED", "BLOCKED"]
+    ids = {item["name"]: item["id"] for item in items}
+    assert {d["deployment_id"] for d in items[0]["depends_on"]} == {ids["train"], ids["serve"]}
+    assert items[1]["reason"] == f"waits for data ({ids['data']}) to succeed; it is QUEUED"
+    assert (await team.events(items[3]))[0]["to_state"] == "BLOCKED"
+
+
+async def test_one_bad_member_refuses_the_whole_batch_and_is_named(team: Team) -> None:
+    await team.cluster()
+    good = [{"name": f"good{number}"} for number in range(5)]
+    for bad, status, code in (
+        ({"name": "bad", "required_cpu_cores": 100}, 422, "larger_than_every_node"),
+        ({"name": "bad", "cluster_id": 999_999}, 404, "cluster_not_found"),
+        ({"name": "bad", "depends_on": ["nothing"]}, 404, "deployment_not_found"),
+    ):
+        answer = await team.developer.post(BATCH, {"deployments": [*good, bad]})
+        problem = refused(answer, status, code)
+        assert problem["index"] == 5
+        assert "deployments[5] (bad)" in problem["detail"]
+    answer = await team.developer.post(BATCH, {"deployments": [*good, {"name": "bad", "priority": "MAX"}]})
+    assert "deployments.5.priority" in refused(answer, 422, "invalid_request")["detail"]
+    doubled = [{"name": "twin"}, {"name": "twin"}, {"name": "child", "depends_on": ["twin"]}]
+    answer = await team.developer.post(BATCH, {"deployments": doubled})
+    assert refused(answer, 422, "ambiguous_dependency")["index"] == 2
+    refused(await team.developer.post(BATCH, {"deployments": []}), 422, "invalid_request")
+    too_many = [{"name": "x"}] * 1001
+    refused(await team.developer.post(BATCH, {"deployments": too_many}), 422, "invalid_request")
+    assert await count_deployments(team) == 0
+
+
+async def test_a_thousand_at_once(team: Team) -> None:
+    await team.cluster()
+    chain = [
+        {"name": f"n{number}", "labels": {"set": "big"}, "depends_on": [f"n{number - 1}"] if number else []}
+        for number in range(1000)
+    ]
+    started = time.monotonic()
+    items = ok(await team.developer.post(BATCH, {"deployments": chain}), 201)["items"]
+    took = time.monotonic() - started
+    assert len({item["id"] for item in items}) == 1000
+    assert sum(item["status"] == "BLOCKED" for item in items) == 999
+    assert items[999]["depends_on"][0]["deployment_id"] == items[998]["id"]
+    # Far above what it takes alone; a query for each of the thousand would pass it.
+    assert took < 10
+
+
+async def test_the_same_key_and_body_make_nothing_new(team: Team) -> None:
+    await team.cluster()
+    body = {"name": "web", "env": {"T": {"value": "s", "secret": True}}}
+    first = await keyed(team.developer, DEPLOYMENTS, body, "k1")
+    made = ok(first, 201)
+    assert "Idempotent-Replayed" not in first.headers
+    again = await keyed(team.developer, DEPLOYMENTS, body, "k1")
+    assert ok(again, 201) == made
+    assert again.headers["Idempotent-Replayed"] == "true"
+    for other in ({**body, "name": "other"}, {**body, "env": {"T": {"value": "t", "secret": True}}}):
+        refused(await keyed(team.developer, DEPLOYMENTS, other, "k1"), 409, "idempotency_key_reused")
+    assert ok(await keyed(team.admin, DEPLOYMENTS, body, "k1"), 201)["id"] != made["id"]
+    batch = {"deployments": [body, {"name": "two"}]}
+    refused(await keyed(team.developer, BATCH, batch, "k1"), 409, "idempotency_key_reused")
+    one = ok(await keyed(team.developer, BATCH, batch, "k2"), 201)
+    two = ok(await keyed(team.developer, BATCH, batch, "k2"), 201)
+    assert [item["id"] for item in one["items"]] == [item["id"] for item in two["items"]]
+    assert await count_deployments(team) == 4
+
+
+async def test_a_key_of_a_refused_request_can_be_used_again(team: Team) -> None:
+    await team.cluster()
+    body = {"name": "x", "required_cpu_cores": 100}
+    refused(await keyed(team.developer, DEPLOYMENTS, body, "k"), 422, "larger_than_every_node")
+    ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
+
+
+async def test_a_key_whose_deployment_was_deleted_says_so(team: Team) -> None:
+    await team.cluster()
+    made = ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
+    ok(await team.developer.delete(f"{DEPLOYMENTS}/{made['id']}"), 204)
+    refused(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 409, "idempotency_key_gone")
+
+
+async def test_ten_requests_with_one_key_at_once_make_one_deployment(team: Team) -> None:
+    await team.cluster()
+    answers = await asyncio.gather(
+        *(keyed(team.developer, DEPLOYMENTS, {"name": "once"}, "same") for _ in range(10))
+    )
+    assert {ok(answer, 201)["id"] for answer in answers} == {answers[0].json()["id"]}
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 9
+    assert await count_deployments(team) == 1
+
+
+@pytest.mark.parametrize("count", [20])
+async def test_many_creates_at_once_all_arrive(team: Team, count: int) -> None:
+    await team.cluster()
+    answers = await asyncio.gather(
+        *(team.developer.post(DEPLOYMENTS, {"name": f"w{number}"}) for number in range(count))
+    )
+    ids = {ok(answer, 201)["id"] for answer in answers}
+    assert len(ids) == count
+    page = ok(await team.viewer.get(f"{DEPLOYMENTS}?limit=100"))
+    assert sorted(item["queue_position"] for item in page["items"]) == list(range(1, count + 1))
