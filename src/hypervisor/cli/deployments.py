@@ -14,7 +14,6 @@ from hypervisor.cli.formatting import (
     ago,
     amounts,
     clock,
-    deletion,
     listed,
     mapping,
     place,
@@ -34,7 +33,7 @@ Wanted = Annotated[
 ]
 Several = Annotated[list[str], typer.Argument(metavar="DEPLOYMENT...", help="Ids or names.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has happened.")]
-COLUMNS = (">id", "name", "kind", "state", "priority", "needs", "on", "ran", ">age", "reason")
+COLUMNS = (">id", "name", "kind", "state", "priority", "needs", "on", "ran", ">age", "~reason")
 
 
 def ps(
@@ -134,7 +133,10 @@ def remove(context: typer.Context, deployments: Several) -> None:
         found = resolve.deployment(session, wanted)
         gone = session.client.deployments.delete(found["id"])
         answers.append({"id": found["id"], "name": found["name"], "deleted": gone})
-    lines = [f"{each['name']} (id {each['id']}) {deletion(bool(each['deleted']))}." for each in answers]
+    lines = [
+        f"{each['name']} (id {each['id']}) is {'deleted' if each['deleted'] else 'stopped, then deleted'}."
+        for each in answers
+    ]
     session.show(answers, *lines)
 
 
@@ -144,7 +146,6 @@ def deployments_table(deployments: list[Deployment]) -> Table:
 
 def _row(deployment: Deployment) -> tuple[Cell, ...]:
     position = deployment.get("queue_position")
-    reason = deployment.get("reason") or ""
     return (
         deployment["id"],
         deployment["name"],
@@ -155,8 +156,16 @@ def _row(deployment: Deployment) -> tuple[Cell, ...]:
         place(deployment) or (f"#{position} in queue" if position else ""),
         runtime_of(deployment),
         ago(deployment["created_at"]),
-        reason,
+        _short_reason(deployment),
     )
+
+
+def _short_reason(deployment: Deployment) -> str:
+    """In a list: what is missing and where; `show` and `explain` have the whole sentence."""
+    missing = _shortfall(deployment)
+    if not missing:
+        return deployment.get("reason") or ""
+    return f"{missing} short on {(deployment.get('reason_data') or {}).get('nearest_node')}"
 
 
 def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:

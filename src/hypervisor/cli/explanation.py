@@ -13,15 +13,20 @@ from hypervisor.client.models import Explanation, Party, Receipt
 
 def explanation_lines(name: str, explanation: Explanation) -> list[Text]:
     """Most important first; what there is nothing to say about is left out."""
-    heading = Text.assemble((name, "bold"), " is ", state(explanation["status"]))
-    heading.append(f": {explanation['sentence']}" if explanation.get("sentence") else "")
     return [
-        heading,
+        _heading(name, explanation),
         *_reason(explanation),
         *_ahead(explanation),
         *_dependencies(explanation),
         *_receipts(explanation),
     ]
+
+
+def _heading(name: str, explanation: Explanation) -> Text:
+    """The server's sentence begins with the name and the state; they are only made to stand out."""
+    status = explanation["status"]
+    rest = (explanation.get("sentence") or "").removeprefix(name).removeprefix(f" is {status}")
+    return Text.assemble((name, "bold"), " is ", state(status), rest)
 
 
 def receipt_lines(receipt: Receipt) -> list[Text]:
@@ -51,7 +56,7 @@ def receipt_lines(receipt: Receipt) -> list[Text]:
 
 def _party(party: Party) -> str:
     lost = party.get("lost_work_seconds")
-    work = f", {number(lost)} s of work at stake" if lost is not None else ""
+    work = f", {number(round(lost, 1))} s of work at stake" if lost is not None else ""
     return f"{party['name']} (priority {party['priority']}{work})"
 
 

@@ -37,10 +37,16 @@ def print_json_line(data: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str | None = None) -> Table:
-    """A table with one line a row; a column whose name begins with `>` is right-aligned."""
+    """A table. A column named `>x` is right-aligned, one named `~x` is cut where the line ends."""
     made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, header_style="bold")
     for name in columns:
-        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
+        cut = name.startswith("~")
+        made.add_column(
+            name.lstrip(">~"),
+            justify="right" if name.startswith(">") else "left",
+            no_wrap=cut,
+            overflow="ellipsis" if cut else "fold",
+        )
     for row in rows:
         made.add_row(*(as_text(cell) for cell in row))
     return made

@@ -11,8 +11,9 @@ import typer
 from pydantic import ValidationError
 
 from hypervisor.cli.accounts import ask, ask_password
+from hypervisor.cli.databases import printable_database, using_database
 from hypervisor.cli.output import make_console
-from hypervisor.cli.serving import printable_database, run_server
+from hypervisor.cli.serving import run_server
 from hypervisor.cli.session import Session
 from hypervisor.errors import StartupError
 from hypervisor.identity.service import create_superuser as make_superuser
@@ -57,7 +58,8 @@ def migrate(context: typer.Context) -> None:
     """Bring the database (DATABASE_URL) to the schema of this version."""
     session = Session.of(context)
     settings = load_settings()
-    before, after = asyncio.run(_migrate(settings.database_url))
+    with using_database(settings.database_url):
+        before, after = asyncio.run(_migrate(settings.database_url))
     shown = printable_database(settings.database_url)
     text = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
     session.show({"database": shown, "from": before, "to": after}, f"{shown} {text}.")
@@ -78,7 +80,9 @@ def create_superuser(
     name = username or ask("Username")
     address = email or ask("E-mail")
     secret = password or ask_password(confirm=True)
-    user_id = asyncio.run(_create_superuser(load_settings().database_url, name, address, secret))
+    url = load_settings().database_url
+    with using_database(url):
+        user_id = asyncio.run(_create_superuser(url, name, address, secret))
     session.show({"id": user_id, "username": name}, f"Superuser {name} is made (id {user_id}).")
     session.note(f"Next: `hypervisor login {name}`, or /admin/ of the server in a browser.")
 

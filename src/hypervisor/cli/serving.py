@@ -13,11 +13,11 @@ from rich.console import Console
 from uvicorn.importer import import_from_string
 
 from hypervisor import __version__
+from hypervisor.cli.databases import printable_database, using_database
 from hypervisor.cli.output import facts
 from hypervisor.errors import StartupError
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
-from hypervisor.store.database import normalise_url
 
 APP_FACTORY = "hypervisor.app:create_app"
 GRACE = 5
@@ -33,7 +33,7 @@ Send = Callable[[Message], Awaitable[None]]
 def run_server(settings: Settings, console: Console) -> None:
     """Serve until a signal ends it. Raises StartupError when it cannot start as configured."""
     listener = _listen(settings.host, settings.port)
-    app = _App(import_from_string(APP_FACTORY)())
+    app = _App(import_from_string(APP_FACTORY)(), settings.database_url)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -51,8 +51,9 @@ def run_server(settings: Settings, console: Console) -> None:
 class _App:
     """The app, with the reason of a failed start kept for people instead of a traceback in the log."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, database_url: str) -> None:
         self._app = app
+        self._database_url = database_url
         self.failure: StartupError | None = None
 
     @property
@@ -73,8 +74,11 @@ class _App:
                 await send(message)
 
         try:
-            await self._app(scope, receive, pass_on)
+            with using_database(self._database_url):
+                await self._app(scope, receive, pass_on)
         except StartupError as error:
+            if not refused:
+                raise
             self.failure = error
             await send({"type": "lifespan.startup.failed", "message": ""})
         finally:
@@ -125,12 +129,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartupError(
             f"cannot listen on {host}:{port}: {why}; choose another with --port or --host"
         ) from None
-
-
-def printable_database(url: str) -> str:
-    """The database as people know it: no driver, no password."""
-    parsed = normalise_url(url)
-    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _printable(host: str) -> str:

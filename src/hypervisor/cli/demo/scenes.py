@@ -21,6 +21,7 @@ FLOWER = [6.9, 3.1, 5.4, 2.1]
 """Row 140 of the data, in centimetres."""
 SPECIES = "virginica"
 GOOD_ACCURACY = 0.9
+FIRST_RESULTS = 4
 SOON = 15.0
 LONG = 30.0
 
@@ -62,6 +63,12 @@ class Play:
         specs = [casting.sweep(number, self._stage.shared) for number in range(1, casting.SWEEPS + 1)]
         self._remember(self._ben.deployments.create_batch(specs))
         self._until_all(self._sweeps(), "RUNNING", within=SOON)
+        until(
+            "every sweep has its first results",
+            lambda: all(len(self._log(name)) >= FIRST_RESULTS for name in self._sweeps()),
+            within=SOON,
+            seen=lambda: {name: self._log(name) for name in self._sweeps()},
+        )
         self._say(f"ben's {casting.SWEEPS} sweeps run: each looks for the best k of k-nearest-neighbours.")
         self._table(self._sweeps())
 
@@ -113,7 +120,7 @@ class Play:
         """The training really happens."""
         self._title("It trains a neural network on iris, with NumPy")
         self._until_all(["train-iris"], "SUCCEEDED", within=LONG)
-        lines = self._ada.deployments.logs(self._ids["train-iris"]).splitlines()
+        lines = self._log("train-iris")
         expect(any("held-out accuracy" in line for line in lines), "an accuracy in the log", lines[-3:])
         self._show([lines[0], lines[-2], lines[-1]])
 
@@ -147,7 +154,7 @@ class Play:
             deployment = self._look(name)
             expect(deployment["preemptions"] >= 1, f"{name} was preempted", deployment["preemptions"])
             expect(deployment["attempts_made"] >= 2, f"{name} ran again", deployment["attempts_made"])
-            log = self._ben.deployments.logs(deployment["id"]).splitlines()
+            log = self._log(name)
             expect(any("resumed" in line for line in log), f"{name} resumed from its checkpoint", log)
             self._say(f"{name}: {log[0]}; {log[-1]}")
 
@@ -180,6 +187,9 @@ class Play:
 
     def _look(self, name: str) -> Deployment:
         return self._ada.deployments.get(self._ids[name])
+
+    def _log(self, name: str) -> list[str]:
+        return self._ben.deployments.logs(self._ids[name]).splitlines()
 
     def _state_of(self, name: str) -> str:
         deployment = self._look(name)

@@ -1,0 +1,52 @@
+"""A Chromium for tests, and a record of every host that a page asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import ConsoleMessage, Page, Request, async_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+
+
+@dataclass
+class Visit:
+    """An open page with what it asked for and what it complained about."""
+
+    page: Page
+    hosts: set[str] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+
+    def note_request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob"):
+            self.hosts.add(parts.netloc)
+
+    def note_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+
+@asynccontextmanager
+async def visiting() -> AsyncIterator[Visit]:
+    """A fresh browser with one empty page. Skips where there is no Chromium."""
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"no Chromium at {CHROMIUM}: install chromium or set CHROMIUM")
+    # Chromium refuses its sandbox to root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        try:
+            visit = Visit(await browser.new_page())
+            visit.page.on("request", visit.note_request)
+            visit.page.on("console", visit.note_console)
+            visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+            yield visit
+        finally:
+            await browser.close()

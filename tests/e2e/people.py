@@ -1,0 +1,75 @@
+"""The `hypervisor` command as a person uses it: its own process, its own credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PASSWORD = "a long sentence is fine"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def data(self) -> Any:
+        """What stdout holds as JSON; fails where anything else stands there."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Person:
+    """One home folder at one server."""
+
+    home: Path
+    url: str
+
+    def run(self, *arguments: str, stdin: str = "", within: float = 30.0) -> Outcome:
+        """Run one command and return how it ended."""
+        done = subprocess.run(
+            [sys.executable, "-m", "hypervisor", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+            env=self.environment,
+            cwd=self.home,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def do(self, *arguments: str, stdin: str = "") -> Outcome:
+        """Run one command that must succeed."""
+        outcome = self.run(*arguments, stdin=stdin)
+        assert outcome.code == 0, f"{arguments}: {outcome.stderr or outcome.stdout}"
+        return outcome
+
+    def ask(self, *arguments: str) -> Any:
+        """What a command answers as JSON."""
+        return self.do("--json", *arguments).data
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "HYPERVISOR_URL": self.url,
+            "HYPERVISOR_PASSWORD": PASSWORD,
+        }
+
+
+def newcomer(folder: Path, url: str, name: str) -> Person:
+    """A registered person who is logged in."""
+    home = folder / name
+    home.mkdir()
+    person = Person(home, url)
+    person.do("register", name, "--email", f"{name}@example.com")
+    return person

@@ -1,0 +1,41 @@
+"""The demo plays to its end and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hypervisor", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for told in (
+        "gave way",
+        "was spared",
+        "missing",
+        "held-out accuracy",
+        "virginica",
+        "resumed",
+        "SUCCEEDED",
+    ):
+        assert told in done.stdout
+    assert "\x1b[" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(each.info["cmdline"])
+    ]
