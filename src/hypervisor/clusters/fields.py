@@ -27,6 +27,12 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    if has_control_characters(text.replace("\n", "")):
+        raise ValueError("must not contain control characters other than line breaks")
+    return text
+
+
 CpuCores = Annotated[
     float,
     Field(ge=0, le=MAX_EDGE_VALUE // MILLI, allow_inf_nan=False, description="Cores; 0.5 is half a core."),
@@ -42,7 +48,7 @@ GpuModel = Annotated[
     Field(description='As you name it, for example "A100".'),
 ]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63), AfterValidator(_one_line)]
-LabelValue = Annotated[str, StringConstraints(max_length=255), AfterValidator(_one_line)]
+LabelValue = Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)]
 Labels = Annotated[
     dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS, description="At most 64 pairs of texts.")
 ]

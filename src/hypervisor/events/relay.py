@@ -49,6 +49,11 @@ class Subscription:
     _queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     _lagging: bool = False
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be taken."""
+        return self._queue.qsize()
+
     async def next(self) -> Event:
         """The next event. Raises Lagging when some were dropped because the queue was full."""
         if self._lagging and self._queue.empty():
@@ -81,6 +86,21 @@ class EventRelay:
         self._gaps: dict[int, float] = {}
         self._task: asyncio.Task[None] | None = None
         database.after_commit.append(self.hint)
+
+    @property
+    def listeners(self) -> int:
+        """How many streams are open."""
+        return sum(map(len, self._subscriptions.values()))
+
+    @property
+    def passed_on(self) -> int:
+        """The highest event id that was read for listeners; 0 while there are none."""
+        return self._last or 0
+
+    @property
+    def looked_for(self) -> frozenset[int]:
+        """Ids that were skipped and may still turn up."""
+        return frozenset(self._gaps)
 
     def hint(self) -> None:
         """Something was committed: look soon."""

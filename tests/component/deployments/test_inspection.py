@@ -1,0 +1,284 @@
+"""Looking closer: attempts, events, explanations, logs, and the live stream of an organization."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
+from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.store.database import Database
+from tests.support.api import Person, ok, refused
+from tests.support.teams import Team
+from tests.support.wait import eventually
+
+DEPLOYMENTS = "/api/v1/deployments"
+
+
+def path(deployment: dict[str, Any], below: str = "") -> str:
+    return f"{DEPLOYMENTS}/{deployment['id']}{below}"
+
+
+def parse_stream(text: str) -> list[dict[str, str]]:
+    """Server-sent events as fields; comments are left out."""
+    found = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
+        fields = dict(line.split(": ", 1) for line in lines)
+        if fields:
+            found.append(fields)
+    return found
+
+
+async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: float) -> str:
+    """Really start the live attempt on the simulated runtime; its instance."""
+    attempt = ok(await team.viewer.get(path(deployment, "/attempts")))["items"][-1]
+    runtime = team.api.container.runtimes.get("simulated")
+    labels = {"simulate/log": log, "simulate/duration": str(seconds)}
+    await runtime.start(LaunchSpec(attempt["instance"], Resources(), labels=labels))
+    return str(attempt["instance"])
+
+
+async def test_attempts_tell_of_each_run(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work", kind="job", required_gpu_count=1, restart_policy="on-failure")
+    await team.report(work, exit_code=3)
+    team.api.clock.advance(600)
+    await team.schedule(cluster)
+    first, second = ok(await team.viewer.get(path(work, "/attempts")))["items"]
+    assert (first["number"], first["outcome"], first["exit_code"]) == (1, "failed", 3)
+    assert (first["node_name"], first["runtime"], len(first["gpu_indices"])) == ("node-1", "simulated", 1)
+    assert first["finished_at"] is not None
+    assert (second["number"], second["finished_at"]) == (2, None)
+    page = ok(await team.viewer.get(path(work, "/attempts?limit=1")))
+    rest = ok(await team.viewer.get(path(work, f"/attempts?limit=1&cursor={page['next_cursor']}")))
+    assert [item["number"] for item in [*page["items"], *rest["items"]]] == [1, 2]
+    seen = await team.get(work)
+    assert (seen["attempts_made"], seen["retries_used"]) == (2, 1)
+    assert (seen["node_name"], seen["gpu_indices"]) == ("node-1", second["gpu_indices"])
+
+
+async def test_endpoints_are_those_of_the_live_attempt(team: Team) -> None:
+    cluster = await team.cluster()
+    web = await team.running(cluster, "web", ports=[8080])
+    assert web["endpoints"] == []
+    async with team.api.container.database.write() as session:
+        from hypervisor.deployments.stopping import live_attempt
+
+        attempt = await live_attempt(session, web["id"])
+        assert attempt is not None
+        attempt.ports = [{"port": 8080, "host": "127.0.0.1", "host_port": 32768}]
+    assert (await team.get(web))["endpoints"] == [
+        {"port": 8080, "host": "127.0.0.1", "host_port": 32768, "url": "http://127.0.0.1:32768"}
+    ]
+    await team.report(web, exit_code=0)
+    seen = await team.get(web)
+    assert (seen["endpoints"], seen["node_name"]) == ([], None)
+
+
+async def test_events_are_paged_oldest_first(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.ended(cluster, "work", 0)
+    everything = await team.events(work)
+    assert [event["to_state"] for event in everything] == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+    assert [event["actor"] for event in everything] == [
+        f"user:{team.developer.id}",
+        "scheduler",
+        "reconciler",
+        "reconciler",
+    ]
+    page = ok(await team.viewer.get(path(work, "/events?limit=3")))
+    rest = ok(await team.viewer.get(path(work, f"/events?limit=3&cursor={page['next_cursor']}")))
+    assert [*page["items"], *rest["items"]] == everything
+
+
+async def test_events_of_an_organization_are_its_own(team: Team) -> None:
+    await team.cluster()
+    await team.submit("work")
+    events = f"/api/v1/organizations/{team.id}/events"
+    items = ok(await team.viewer.get(f"{events}?limit=100"))["items"]
+    assert {item["organization_id"] for item in items} == {team.id}
+    later = ok(await team.viewer.get(f"{events}?after={items[-2]['id']}"))["items"]
+    assert later == [items[-1]]
+    refused(await team.outsider.get(events), 404, "organization_not_found")
+    refused(await team.outsider.get(f"{events}/stream"), 404, "organization_not_found")
+
+
+async def test_what_waits_is_explained_by_the_scheduler_and_by_who_is_before_it(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "busy", required_cpu_cores=3.5)
+    ahead = [await team.submit(f"w{number}", required_cpu_cores=2) for number in range(7)]
+    last = await team.submit("last", required_cpu_cores=2)
+    told = ok(await team.viewer.get(path(last, "/explain")))
+    assert told["reason"] == {"code": "queued", "sentence": "waits for its turn"}
+    assert "number 8 in the queue" in told["sentence"]
+    assert [one["deployment_id"] for one in told["ahead"]] == [one["id"] for one in ahead[:5]]
+    blocked = await team.submit("blocked", depends_on=["last"])
+    told = ok(await team.viewer.get(path(blocked, "/explain")))
+    assert (told["queue_position"], told["ahead"]) == (None, [])
+    assert told["dependencies"][0]["status"] == "waiting"
+    assert "waits for last" in told["sentence"]
+
+
+async def test_a_preemption_leaves_its_receipt_on_both_sides(team: Team) -> None:
+    cluster = await team.cluster()
+    low = await team.running(cluster, "low", priority="LOW", required_cpu_cores=4)
+    high = await team.submit("high", priority="HIGH", required_cpu_cores=4)
+    await team.schedule(cluster)
+    for deployment, role in ((low, "victim"), (high, "preemptor")):
+        (receipt,) = ok(await team.viewer.get(path(deployment, "/explain")))["receipts"]
+        assert receipt["role"] == role
+        assert receipt["preemptor"] == {"id": high["id"], "name": "high", "priority": 750}
+        assert [victim["id"] for victim in receipt["victims"]] == [low["id"]]
+        assert receipt["at"] == low["created_at"]
+
+
+async def test_logs_of_what_never_ran_are_empty(team: Team) -> None:
+    await team.cluster()
+    made = await team.submit("waits")
+    answer = await team.viewer.get(path(made, "/logs"))
+    assert (answer.status_code, answer.text) == (200, "")
+    assert answer.headers["content-type"].startswith("text/plain")
+    answer = await team.viewer.get(path(made, "/logs?follow=true"))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert parse_stream(answer.text) == [{"event": "end", "data": "QUEUED"}]
+    refused(await team.viewer.get(path(made, "/logs?attempt=1")), 404, "attempt_not_found")
+    refused(await team.viewer.get(path(made, "/logs?tail=0")), 422, "invalid_request")
+
+
+async def test_logs_show_the_last_lines_of_the_wanted_attempt(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work", restart_policy="always")
+    await launch(team, work, "one\ntwo\nthree", 3600)
+    assert (await team.viewer.get(path(work, "/logs"))).text == "one\ntwo\nthree\n"
+    assert (await team.viewer.get(path(work, "/logs?tail=2"))).text == "two\nthree\n"
+    await team.report(work, exit_code=0)
+    team.api.clock.advance(600)
+    await team.schedule(cluster)
+    await launch(team, work, "again", 3600)
+    assert (await team.viewer.get(path(work, "/logs"))).text == "again\n"
+    assert (await team.viewer.get(path(work, "/logs?attempt=1"))).text == "one\ntwo\nthree\n"
+
+
+async def test_followed_logs_end_with_the_state(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work", kind="job")
+    await launch(team, work, "one\ntwo\rthree", 0)
+    await team.report(work, exit_code=0)
+    answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
+    assert answer.text.startswith("event: log\ndata: one\n\n")
+    assert parse_stream(answer.text)[-1] == {"event": "end", "data": "SUCCEEDED"}
+
+
+async def test_an_engine_that_cannot_be_asked_is_told_as_such(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work")
+
+    async def gone(*_: Any, **__: Any) -> Any:
+        raise RuntimeUnavailable("connection refused")
+
+    async def no_lines(*_: Any, **__: Any) -> AsyncIterator[str]:
+        raise RuntimeUnavailable("connection refused")
+        yield ""
+
+    monkeypatch.setattr(SimulatedRuntime, "observe", gone)
+    monkeypatch.setattr(SimulatedRuntime, "logs", no_lines)
+    for query in ("", "?follow=true"):
+        problem = refused(await team.viewer.get(path(work, f"/logs{query}")), 503, "runtime_unavailable")
+        assert "connection refused" in problem["detail"]
+
+
+async def streamed(
+    team: Team, person: Person, query: str, during: Callable[[], Any], headers: dict[str, str] | None = None
+) -> list[dict[str, str]]:
+    """What an organization's stream says while `during` happens, until the server stops."""
+    url = f"/api/v1/organizations/{team.id}/events/stream{query}"
+    authorization = {"Authorization": f"Bearer {person.access_token}"}
+    request = asyncio.create_task(team.api.http.get(url, headers={**authorization, **(headers or {})}))
+    relay = team.api.container.relay
+
+    await eventually(lambda: relay.listeners == 1, within=5, what="the stream is open")
+    last = await during()
+    await eventually(lambda: relay.passed_on >= last, within=10, what="the events are passed on")
+    team.api.container.stopping.set()
+    answer = await asyncio.wait_for(request, 10)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return parse_stream(answer.text)
+
+
+async def newest_event(team: Team) -> int:
+    items = ok(await team.viewer.get(f"/api/v1/organizations/{team.id}/events?limit=100"))["items"]
+    return int(items[-1]["id"])
+
+
+async def test_the_stream_passes_on_what_happens(team: Team) -> None:
+    await team.cluster()
+    body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
+
+    async def during() -> int:
+        await team.submit("one")
+        ok(await team.outsider.post("/api/v1/clusters", body), 201)
+        two = await team.submit("two")
+        await team.command(two, "cancel")
+        return await newest_event(team)
+
+    events = await streamed(team, team.viewer, "", during)
+    data = [json.loads(event["data"]) for event in events]
+    assert [(one["type"], one["to_state"]) for one in data] == [
+        ("deployment.state", "QUEUED"),
+        ("deployment.state", "QUEUED"),
+        ("deployment.state", "CANCELLED"),
+    ]
+    assert [event["event"] for event in events] == ["deployment.state"] * 3
+    assert [event["id"] for event in events] == [str(one["id"]) for one in data]
+    assert {one["organization_id"] for one in data} == {team.id}
+
+
+async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -> None:
+    await team.cluster()
+    first = await team.submit("first")
+    seen = (await team.events(first))[-1]["id"]
+    missed = await team.submit("missed")
+
+    async def during() -> int:
+        await team.submit("live")
+        return await newest_event(team)
+
+    events = await streamed(team, team.viewer, "", during, {"Last-Event-ID": str(seen)})
+    deployments = [json.loads(event["data"])["deployment_id"] for event in events]
+    assert deployments[0] == missed["id"]
+    assert len(deployments) == len(set(deployments)) == 2
+
+
+async def test_events_written_elsewhere_are_found_without_a_hint(team: Team) -> None:
+    await team.cluster()
+    made = await team.submit("made")
+    elsewhere = Database(str(team.api.container.database.url.render_as_string(hide_password=False)))
+
+    async def during() -> int:
+        from hypervisor.events.log import record
+
+        async with elsewhere.write() as session:
+            record(
+                session,
+                organization_id=team.id,
+                at=team.api.clock.now(),
+                actor="scheduler",
+                type="other.process",
+                message="hello",
+                deployment_id=made["id"],
+            )
+        return await newest_event(team)
+
+    try:
+        events = await streamed(team, team.viewer, "", during)
+    finally:
+        await elsewhere.close()
+    assert [event["event"] for event in events] == ["other.process"]
