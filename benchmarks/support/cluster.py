@@ -1,0 +1,117 @@
+"""A cluster whose snapshots cost a slice a column, so that thousands of single decisions can be measured.
+
+What runs is kept in NumPy columns that grow and shrink in place; a snapshot is made of views of them and is
+valid until the next change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.support.trace import TraceNode
+from hypervisor.scheduling.snapshot import (
+    AllocationTable,
+    NodeTable,
+    Nomination,
+    PendingTable,
+    Shape,
+    Snapshot,
+)
+from hypervisor.simulation.columns import Columns
+
+_NEVER = -np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A unit of work: its id is that of its deployment and, once it runs, of its allocation."""
+
+    id: int
+    shape: Shape
+    priority: int = 0
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where an item runs: a node's id and device indices."""
+
+    node_id: int
+    devices: tuple[int, ...]
+
+
+class Cluster:
+    """Nodes with ids from 1 in the given order, and what runs on them (all of it preemptible)."""
+
+    def __init__(self, nodes: Sequence[TraceNode]) -> None:
+        self.nodes = node_table(nodes)
+        self.running: dict[int, tuple[Item, Spot]] = {}
+        self._columns = Columns(
+            id=np.int64,
+            deployment_id=np.int64,
+            node=np.int32,
+            cpu_milli=np.int64,
+            ram_mib=np.int64,
+            gpu_each=np.int32,
+            gpu_mask=np.uint64,
+            priority=np.int32,
+            preemptible=np.bool_,
+            releasing=np.bool_,
+            started_at=np.float64,
+            work_since=np.float64,
+            protected_until=np.float64,
+        )
+
+    def start(self, item: Item, spot: Spot, now: float) -> None:
+        """Let the item run there; nobody checks whether it fits."""
+        shape = item.shape
+        mask = sum(1 << device for device in spot.devices)
+        amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_each if mask else 0, mask)
+        row: tuple[Any, ...] = (item.id, item.id, spot.node_id - 1, *amounts, item.priority)
+        self._columns.add((*row, True, False, now, now, _NEVER))
+        self.running[item.id] = item, spot
+
+    def stop(self, item_id: int) -> Item:
+        """Let it end at once."""
+        self._columns.remove(item_id)
+        return self.running.pop(item_id)[0]
+
+    def snapshot(
+        self, now: float, pending: Sequence[Item], nominations: Iterable[Nomination] = ()
+    ) -> Snapshot:
+        """What the scheduler sees; valid until the next `start` or `stop`."""
+        shapes: dict[Shape, int] = {}
+        rows = [shapes.setdefault(item.shape, len(shapes)) for item in pending]
+        return Snapshot(
+            now=now,
+            nodes=self.nodes,
+            allocations=AllocationTable(**self._columns.views()),
+            pending=PendingTable(
+                deployment_id=np.array([item.id for item in pending], np.int64),
+                priority=np.array([item.priority for item in pending], np.int32),
+                created_at=np.array([item.created_at for item in pending], np.float64),
+                shape=np.array(rows, np.int32),
+                preemptible=np.ones(len(pending), np.bool_),
+                protected=np.zeros(len(pending), np.bool_),
+            ),
+            shapes=tuple(shapes),
+            nominations=tuple(nominations),
+        )
+
+
+def node_table(nodes: Sequence[TraceNode]) -> NodeTable:
+    """The nodes as the scheduler sees them, with ids from 1 in their order."""
+    return NodeTable(
+        id=np.arange(1, len(nodes) + 1, dtype=np.int64),
+        cpu_milli=np.array([node.cpu_milli for node in nodes], np.int64),
+        ram_mib=np.array([node.ram_mib for node in nodes], np.int64),
+        gpu_count=np.array([node.gpu_count for node in nodes], np.int32),
+        schedulable=np.ones(len(nodes), np.bool_),
+        name=tuple(node.name for node in nodes),
+        gpu_model=tuple(node.gpu_model for node in nodes),
+        labels=({},) * len(nodes),
+    )

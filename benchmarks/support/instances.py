@@ -1,0 +1,146 @@
+"""Small clusters that are nearly full, as in "Priority Matters" (arXiv 2511.08373), and what a policy makes
+of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from benchmarks.support.cluster import Cluster, Item, Spot
+from benchmarks.support.trace import TraceNode
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshot import Nomination, Shape
+
+NODES = (4, 8, 16)
+PODS_PER_NODE = (4, 8)
+PRIORITIES = (1, 2, 4)
+UTILIZATION = (90, 95, 100, 105)
+_MOST_PASSES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Equal pods that arrive together."""
+
+    shape: Shape
+    priority: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Equal nodes of `cpu_milli` and `ram_mib`, and groups in the order of their arrival."""
+
+    nodes: int
+    cpu_milli: int
+    ram_mib: int
+    groups: tuple[Group, ...]
+
+    @property
+    def levels(self) -> list[int]:
+        """The priorities that occur, the highest first."""
+        return sorted({group.priority for group in self.groups}, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`where` counts the running pods by (group, node), both from 0."""
+
+    where: Counter[tuple[int, int]]
+    evictions: int
+    seconds: float
+
+    def placed(self, instance: Instance) -> tuple[int, ...]:
+        """Running pods by priority, the highest first."""
+        by_level: Counter[int] = Counter()
+        for (group, _), count in self.where.items():
+            by_level[instance.groups[group].priority] += count
+        return tuple(by_level[level] for level in instance.levels)
+
+
+def make_instance(rng: random.Random) -> Instance:
+    """Draw one. Each resource of a node is the total request over nodes and utilization."""
+    nodes, per_node = rng.choice(NODES), rng.choice(PODS_PER_NODE)
+    levels, percent = rng.choice(PRIORITIES), rng.choice(UTILIZATION)
+    groups: list[Group] = []
+    left = nodes * per_node
+    while left:
+        replicas = min(rng.randint(1, 4), left)
+        shape = Shape(rng.randint(100, 1000), rng.randint(100, 1000))
+        groups.append(Group(shape, rng.randint(1, levels), replicas))
+        left -= replicas
+    cpu = sum(group.shape.cpu_milli * group.replicas for group in groups)
+    ram = sum(group.shape.ram_mib * group.replicas for group in groups)
+    return Instance(
+        nodes, -(-100 * cpu // (nodes * percent)), -(-100 * ram // (nodes * percent)), tuple(groups)
+    )
+
+
+def play(instance: Instance, policy: Policy, together: bool = False) -> Result:
+    """Let the groups arrive one after the other, or all `together`, and plan until nothing changes any more.
+
+    Victims are gone at once and wait again, at the place in the queue that they had.
+    """
+    run = _Run(instance, policy)
+    started = time.perf_counter()
+    groups = _items(instance)
+    for batch in [list(chain.from_iterable(groups))] if together else groups:
+        run.arrive(batch)
+    seconds = time.perf_counter() - started
+    return Result(run.where(), run.evictions, seconds)
+
+
+def _items(instance: Instance) -> list[list[Item]]:
+    """The replicas of each group; an item's id tells its group: `group * 8 + replica`."""
+    return [
+        [
+            Item(number * 8 + replica, group.shape, group.priority, float(number))
+            for replica in range(group.replicas)
+        ]
+        for number, group in enumerate(instance.groups)
+    ]
+
+
+class _Run:
+    def __init__(self, instance: Instance, policy: Policy) -> None:
+        nodes = [
+            TraceNode(f"node-{number}", instance.cpu_milli, instance.ram_mib, 0, None)
+            for number in range(instance.nodes)
+        ]
+        self._policy = policy
+        self._cluster = Cluster(nodes)
+        self._waiting: dict[int, Item] = {}
+        self._now = 0.0
+        self.evictions = 0
+
+    def arrive(self, items: Sequence[Item]) -> None:
+        self._waiting.update((item.id, item) for item in items)
+        for decided in self._passes():
+            for eviction in decided.evictions:
+                victim = self._cluster.stop(eviction.allocation_id)
+                self._waiting[victim.id] = victim
+                self.evictions += 1
+            for placement in decided.placements:
+                item = self._waiting.pop(placement.deployment_id)
+                self._cluster.start(item, Spot(placement.node_id, placement.gpu_indices), self._now)
+
+    def _passes(self) -> Iterator[Plan]:
+        nominations: Sequence[Nomination] = ()
+        for _ in range(_MOST_PASSES):
+            self._now += 1.0
+            snapshot = self._cluster.snapshot(self._now, list(self._waiting.values()), nominations)
+            decided = plan(snapshot, self._policy)
+            if not decided.placements and not decided.evictions:
+                return
+            nominations = decided.nominations
+            yield decided
+        raise RuntimeError(f"still changing after {_MOST_PASSES} passes")
+
+    def where(self) -> Counter[tuple[int, int]]:
+        return Counter((item.id // 8, spot.node_id - 1) for item, spot in self._cluster.running.values())

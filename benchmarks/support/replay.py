@@ -1,0 +1,121 @@
+"""Arrivals one by one through a player, and what became of each of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.support.cluster import Cluster, Item, Spot
+from benchmarks.support.trace import TraceNode, TracePod
+from hypervisor.scheduling.feasibility import fits_free, usable_devices
+from hypervisor.scheduling.outcome import Placement, Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.requests import Eligibility
+from hypervisor.scheduling.snapshot import Nomination, Snapshot
+from hypervisor.scheduling.working import WorkingState
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A pod and its final state; `spot` is None if it does not run at the end."""
+
+    pod: TracePod
+    spot: Spot | None = None
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`decision_seconds` are of the decisions only, without making the snapshots."""
+
+    nodes: Sequence[TraceNode]
+    arrivals: Sequence[Arrival]
+    decision_seconds: Sequence[float]
+
+
+class Player(Protocol):
+    """Who decides; the same call as the product's."""
+
+    def __call__(self, snapshot: Snapshot) -> Plan: ...
+
+
+class PlanPlayer:
+    """The product itself."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def __call__(self, snapshot: Snapshot) -> Plan:
+        return plan(snapshot, self._policy)
+
+
+class RandomPlayer:
+    """A uniform choice among the nodes that fit, then among their usable devices; for one that waits."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def __call__(self, snapshot: Snapshot) -> Plan:
+        state = WorkingState(snapshot)
+        request = Eligibility(snapshot.nodes).request(0, snapshot.shapes[0])
+        fitting = np.flatnonzero(fits_free(state, request)).tolist()
+        if not fitting:
+            return Plan()
+        node = self._rng.choice(fitting)
+        usable = usable_devices(request, state.free_gpu[node].tolist()) if request.devices else []
+        devices = tuple(sorted(self._rng.sample(usable, request.devices)))
+        deployment_id = int(snapshot.pending.deployment_id[0])
+        return Plan(placements=(Placement(deployment_id, int(snapshot.nodes.id[node]), devices),))
+
+
+class Replay:
+    """One seed: a second passes between arrivals, nothing ends by itself, victims are gone at once."""
+
+    def __init__(self, nodes: Sequence[TraceNode], pods: Sequence[TracePod], player: Player) -> None:
+        self._nodes = nodes
+        self._cluster = Cluster(nodes)
+        self._player = player
+        self._arrivals = [Arrival(pod) for pod in pods]
+        self._seconds: list[float] = []
+
+    def run(self, priority: bool) -> Outcome:
+        """Everyone in turn; with `priority`, whoever is out at the end is tried once more, in one queue."""
+        items = [
+            Item(number, arrival.pod.shape, arrival.pod.priority if priority else 0, float(number))
+            for number, arrival in enumerate(self._arrivals)
+        ]
+        for item in items:
+            self._submit(item.created_at, [item])
+        if priority:
+            out = [item for item in items if item.id not in self._cluster.running]
+            self._submit(float(len(items)), out)
+        for number, (_, spot) in self._cluster.running.items():
+            self._arrivals[number].spot = spot
+        return Outcome(self._nodes, self._arrivals, self._seconds)
+
+    def _submit(self, now: float, waiting: Sequence[Item]) -> None:
+        """Decide on these once; those for whom others were evicted start when the victims are gone."""
+        nominations: Sequence[Nomination] = ()
+        while waiting:
+            decided = self._decide(self._cluster.snapshot(now, waiting, nominations))
+            by_id = {item.id: item for item in waiting}
+            for eviction in decided.evictions:
+                self._cluster.stop(eviction.allocation_id)
+                self._arrivals[eviction.deployment_id].evictions += 1
+            for placement in decided.placements:
+                spot = Spot(placement.node_id, placement.gpu_indices)
+                self._cluster.start(by_id[placement.deployment_id], spot, now)
+            nominations = decided.nominations
+            waiting = [by_id[nomination.deployment_id] for nomination in nominations]
+
+    def _decide(self, snapshot: Snapshot) -> Plan:
+        started = time.perf_counter()
+        decided = self._player(snapshot)
+        self._seconds.append(time.perf_counter() - started)
+        return decided
