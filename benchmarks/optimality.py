@@ -1,0 +1,174 @@
+"""How far decisions on small, nearly full clusters are from the proven optimum.
+
+    python -m benchmarks.optimality --instances 200 --seed 1
+
+Instances as in "Priority Matters" (arXiv 2511.08373). Groups of equal pods arrive one after the other; after
+each arrival `plan()` is applied until nothing changes. The optimum, by CP-SAT, places the most pods of the
+highest priority, then of the next, and so on, and among those moves the fewest running pods.
+
+The default of kube-scheduler is stood in for by the same with the `spread` score, which is its
+LeastAllocated. An instance is *hard* if that leaves a pod waiting, as the paper counts the cases "where the
+default scheduler fails", and *improvable* if the optimum also places more than that. An instance whose
+optimum was not proven in time is left out of all shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from benchmarks.report import print_report
+from benchmarks.support.instances import Instance, Result, make_instance, play
+from hypervisor.scheduling.policy import PlacementScore, Policy
+
+try:
+    from benchmarks.support.optimum import Model, Optimum
+except ModuleNotFoundError:
+    print("benchmarks.optimality needs OR-tools: pip install 'mlops-hypervisor[optimal]'", file=sys.stderr)
+    sys.exit(2)
+
+_LIKE_KUBE = Policy(placement="spread")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One instance with what both sides and the solver made of it."""
+
+    instance: Instance
+    ours: Result
+    default: Result
+    optimum: Optimum
+    moves_missing: int | None
+    solver_seconds: float
+
+    @property
+    def hard(self) -> bool:
+        return sum(self.default.placed(self.instance)) < self.pods
+
+    @property
+    def improvable(self) -> bool:
+        return self.default.placed(self.instance) < self.optimum.placed
+
+    @property
+    def pods(self) -> int:
+        return sum(group.replicas for group in self.instance.groups)
+
+    @property
+    def ours_optimal(self) -> bool:
+        return self.ours.placed(self.instance) == self.optimum.placed
+
+    @property
+    def default_optimal(self) -> bool:
+        return self.default.placed(self.instance) == self.optimum.placed
+
+
+def main() -> None:
+    """Work through the instances and print the shares."""
+    arguments = _parse()
+    rng = random.Random(arguments.seed)
+    cases = []
+    for number in range(1, arguments.instances + 1):
+        cases.append(work_out(make_instance(rng), arguments))
+        if number % 20 == 0:
+            print(f"{number} of {arguments.instances}", file=sys.stderr, flush=True)
+    print_report(
+        "optimality",
+        {
+            "instances": len(cases),
+            "seed": arguments.seed,
+            "policy": arguments.policy,
+            "arrivals": "together" if arguments.together else "one group after the other",
+            "solver_limit_seconds_per_level": arguments.limit,
+            **figures_of(cases),
+        },
+    )
+
+
+def work_out(instance: Instance, arguments: argparse.Namespace) -> Case:
+    """Play both sides, then prove the optimum."""
+    ours = play(instance, Policy(placement=arguments.policy), arguments.together)
+    default = play(instance, _LIKE_KUBE, arguments.together)
+    started = time.perf_counter()
+    model = Model(instance, arguments.limit, arguments.workers)
+    best = max((ours, default), key=lambda result: result.placed(instance))
+    optimum = model.most_placed(best.where)
+    missing = None
+    if optimum.proven and ours.placed(instance) != optimum.placed:
+        missing = model.fewest_moves(ours.where, optimum.where)
+    return Case(instance, ours, default, optimum, missing, time.perf_counter() - started)
+
+
+def figures_of(cases: Sequence[Case]) -> dict[str, Any]:
+    """Shares at the proven optimum in per cent, deficits, moves and times."""
+    proven = [case for case in cases if case.optimum.proven]
+    hard = [case for case in proven if case.hard]
+    improvable = [case for case in proven if case.improvable]
+    missing = [case.moves_missing for case in hard if case.moves_missing is not None]
+    return {
+        "proven": len(proven),
+        "hard": len(hard),
+        "improvable": len(improvable),
+        "at_optimum_percent": {
+            name: {
+                "ours": _share(chosen, lambda case: case.ours_optimal),
+                "default": _share(chosen, lambda case: case.default_optimal),
+            }
+            for name, chosen in (("all", proven), ("hard", hard), ("improvable", improvable))
+        },
+        "better_than_default_percent_of_hard": _share(
+            hard, lambda case: case.ours.placed(case.instance) > case.default.placed(case.instance)
+        ),
+        "hard_deficit_by_level": _deficits(hard),
+        "hard_evictions_mean": _mean([case.ours.evictions for case in hard]),
+        "hard_fewest_moves_to_optimum_mean": _mean(missing),
+        "seconds_mean": _mean([case.ours.seconds for case in cases]),
+        "seconds_max": round(max((case.ours.seconds for case in cases), default=0.0), 4),
+        "solver_seconds_mean": _mean([case.solver_seconds for case in cases]),
+    }
+
+
+def _deficits(cases: Sequence[Case]) -> list[float]:
+    """Pods that the optimum places and ours does not, mean by level, the highest first.
+
+    Below the first level with a deficit ours may place more than the optimum does.
+    """
+    columns: list[list[int]] = []
+    for case in cases:
+        pairs = zip(case.optimum.placed, case.ours.placed(case.instance), strict=True)
+        for level, (best, ours) in enumerate(pairs):
+            columns += [[]] * (level == len(columns))
+            columns[level] = [*columns[level], best - ours]
+    return [_mean(column) for column in columns]
+
+
+def _share(cases: Sequence[Case], holds: Callable[[Case], bool]) -> float | None:
+    return round(100 * sum(map(holds, cases)) / len(cases), 2) if cases else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(statistics.fmean(values), 4) if values else 0.0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare decisions with the proven optimum.")
+    parser.add_argument("--instances", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--policy", choices=get_args(PlacementScore), default="fgd")
+    parser.add_argument("--together", action="store_true", help="everything arrives at once")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds for the solver per level")
+    parser.add_argument("--workers", type=int, default=2, help="threads of the solver")
+    parser.add_argument("--small", action="store_true", help="a quick run: 8 instances, 2 seconds a level")
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.instances, arguments.limit = 8, 2.0
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
