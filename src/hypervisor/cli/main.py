@@ -32,6 +32,12 @@ class Commands(LazyGroup):
         "demo": Entry(
             _SERVER, "hypervisor.cli.demo.play:demo", "See everything work, in a minute.", takes=()
         ),
+        "simulate": Entry(
+            _SERVER,
+            "hypervisor.cli.simulate:simulate",
+            "Run a workload in virtual time.",
+            takes=("url", "organization"),
+        ),
         "migrate": Entry(_SERVER, "hypervisor.cli.server:migrate", "Update the database.", takes=("json",)),
         "create-superuser": Entry(
             _SERVER,

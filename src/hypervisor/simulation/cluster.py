@@ -1,0 +1,149 @@
+"""The simulated nodes: what runs where, what is free, and what could be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.requests import Eligibility
+from hypervisor.scheduling.snapshot import AllocationTable, NodeTable
+from hypervisor.simulation.columns import Columns
+from hypervisor.simulation.errors import SimulationError
+from hypervisor.simulation.observer import Attempt, Room
+from hypervisor.simulation.waiting import Kind
+
+_MOST_KINDS = 64
+_MOST_LEVELS = 16
+
+
+class Cluster:
+    """Allocations as the scheduler's table, kept up to date with every start and end."""
+
+    def __init__(self, nodes: NodeTable) -> None:
+        self.nodes = nodes
+        self.releasing = 0
+        self.attempts: dict[int, Attempt] = {}
+        self._width = max(1, int(nodes.gpu_count.max(initial=0)))
+        exists = np.arange(self._width) < nodes.gpu_count[:, None]
+        self.free = Room(
+            nodes.cpu_milli.copy(), nodes.ram_mib.copy(), np.where(exists, WHOLE_GPU, 0).astype(np.int64)
+        )
+        self._evictable: dict[int, Room] = {}
+        self._eligibility = Eligibility(nodes)
+        self._columns = Columns(
+            id=np.int64,
+            deployment_id=np.int64,
+            node=np.int32,
+            cpu_milli=np.int64,
+            ram_mib=np.int64,
+            gpu_each=np.int32,
+            gpu_mask=np.uint64,
+            priority=np.int32,
+            preemptible=np.bool_,
+            releasing=np.bool_,
+            started_at=np.float64,
+            work_since=np.float64,
+            protected_until=np.float64,
+        )
+
+    def table(self) -> AllocationTable:
+        """As the scheduler sees it; valid until the next change."""
+        return AllocationTable(**self._columns.views())
+
+    def start(self, attempt: Attempt) -> None:
+        """Take the capacity. Raises SimulationError where a node or a device has less than that."""
+        job, shape = attempt.ticket.job, attempt.ticket.job.shape
+        self._take(self.free, attempt, -1)
+        if len(set(attempt.devices)) != shape.gpu_devices or self._is_over(attempt.node):
+            raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[attempt.node]}")
+        self.attempts[attempt.id] = attempt
+        self._columns.add(
+            (
+                attempt.id,
+                job.id,
+                attempt.node,
+                shape.cpu_milli,
+                shape.ram_mib,
+                shape.gpu_each if attempt.devices else 0,
+                sum(1 << device for device in attempt.devices),
+                job.priority,
+                job.preemptible,
+                False,
+                attempt.started_at,
+                attempt.started_at,
+                -math.inf,
+            )
+        )
+        self._count_evictable(attempt, 1)
+
+    def stop(self, attempt: Attempt) -> None:
+        """It was evicted: it holds its capacity, but not for long."""
+        self._columns.set(attempt.id, "releasing", True)
+        self.releasing += 1
+        self._count_evictable(attempt, -1)
+
+    def release(self, attempt: Attempt) -> None:
+        """Give the capacity back."""
+        self._take(self.free, attempt, 1)
+        self._columns.remove(attempt.id)
+        del self.attempts[attempt.id]
+        if attempt.stopped_at is None:
+            self._count_evictable(attempt, -1)
+        else:
+            self.releasing -= 1
+
+    def may_admit(self, kinds: Iterable[Kind]) -> bool:
+        """False only if none of these kinds fits anywhere, even if all lower ones there were evicted.
+
+        Reservations are not looked at, and where there are very many kinds or priorities the answer is yes.
+        """
+        by_priority: dict[int, list[Kind]] = {}
+        for count, kind in enumerate(kinds):
+            if count == _MOST_KINDS:
+                return True
+            by_priority.setdefault(kind[1], []).append(kind)
+        if len(self._evictable) > _MOST_LEVELS:
+            return True
+        return any(self._admits(priority, alike) for priority, alike in by_priority.items())
+
+    def _admits(self, priority: int, kinds: list[Kind]) -> bool:
+        cpu, ram, gpu = self.free.cpu_milli, self.free.ram_mib, self.free.gpu_milli
+        for level, held in self._evictable.items():
+            if level < priority:
+                cpu, ram, gpu = cpu + held.cpu_milli, ram + held.ram_mib, gpu + held.gpu_milli
+        full, widest = (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1)
+        for shape, _, _ in kinds:
+            fits = (cpu >= shape.cpu_milli) & (ram >= shape.ram_mib) & self._eligibility.schedulable(shape)
+            if shape.gpu_milli >= WHOLE_GPU:
+                fits &= full >= shape.gpu_devices
+            elif shape.gpu_milli:
+                fits &= widest >= shape.gpu_milli
+            if fits.any():
+                return True
+        return False
+
+    def _count_evictable(self, attempt: Attempt, sign: int) -> None:
+        job = attempt.ticket.job
+        if not job.preemptible:
+            return
+        held = self._evictable.get(job.priority)
+        if held is None:
+            free = self.free
+            held = self._evictable[job.priority] = Room(
+                np.zeros_like(free.cpu_milli), np.zeros_like(free.ram_mib), np.zeros_like(free.gpu_milli)
+            )
+        self._take(held, attempt, sign)
+
+    def _take(self, room: Room, attempt: Attempt, sign: int) -> None:
+        shape, node = attempt.ticket.job.shape, attempt.node
+        room.cpu_milli[node] += sign * shape.cpu_milli
+        room.ram_mib[node] += sign * shape.ram_mib
+        for device in attempt.devices:
+            room.gpu_milli[node, device] += sign * shape.gpu_each
+
+    def _is_over(self, node: int) -> bool:
+        free = self.free
+        return bool(free.cpu_milli[node] < 0 or free.ram_mib[node] < 0 or (free.gpu_milli[node] < 0).any())

@@ -1,0 +1,57 @@
+"""Tables that grow and shrink in place, so that a snapshot of them costs a slice a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Columns:
+    """NumPy columns without holes: a removed row is overwritten by the last one.
+
+    The first column is the key, unique among the rows. `view` gives the rows in use; it is valid until the
+    next change.
+    """
+
+    def __init__(self, **types: DTypeLike) -> None:
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(16, kind) for name, kind in types.items()}
+        self._key = next(iter(types))
+        self._row_of: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._row_of
+
+    def add(self, values: Iterable[object]) -> None:
+        """Append a row; its values in the order of the columns."""
+        row = len(self)
+        if row == len(self._columns[self._key]):
+            self._columns = {name: np.resize(column, 2 * row) for name, column in self._columns.items()}
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column[row] = value
+        self._row_of[int(self._columns[self._key][row])] = row
+
+    def remove(self, key: int) -> None:
+        """Take the row of this key out; the last row moves into its place."""
+        row = self._row_of.pop(key)
+        last = len(self._row_of)
+        if row != last:
+            for column in self._columns.values():
+                column[row] = column[last]
+            self._row_of[int(self._columns[self._key][row])] = row
+
+    def set(self, key: int, name: str, value: object) -> None:
+        self._columns[name][self._row_of[key]] = value
+
+    def view(self, name: str) -> NDArray[Any]:
+        """The rows in use of one column."""
+        return self._columns[name][: len(self)]
+
+    def views(self) -> Mapping[str, NDArray[Any]]:
+        """The rows in use of every column, by name."""
+        return {name: column[: len(self)] for name, column in self._columns.items()}

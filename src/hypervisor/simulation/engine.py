@@ -1,0 +1,211 @@
+"""Virtual time: jobs arrive, the real `plan()` decides, work ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite
+
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshot import NodeTable, Nomination, Snapshot
+from hypervisor.simulation.admittance import Admittance
+from hypervisor.simulation.agenda import Agenda
+from hypervisor.simulation.cluster import Cluster
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.observer import Attempt, Load, Observer, Ticket
+from hypervisor.simulation.readers.workload import Workload
+from hypervisor.simulation.waiting import Kind, Waiting, kind_of
+
+Progress = Callable[[int, float], None]
+"""Told now and then how many jobs have arrived and what time it is."""
+
+_TELL_EVERY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a simulation runs, beside its workload and its nodes.
+
+    `grace` is how many seconds a victim holds its capacity after it was asked to stop. The run ends at
+    `until`, or when nothing more can happen. `every_event` plans at every event, also where it is plain
+    that nothing can come of it; the result is the same.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    grace: float = 0.0
+    until: float = inf
+    every_event: bool = False
+
+
+class Simulation:
+    """One run. After `run`, `waiting` and `cluster` hold what is left, `passes` counts calls of `plan()`."""
+
+    def __init__(
+        self, workload: Workload, nodes: NodeTable, rules: Rules, observers: Sequence[Observer]
+    ) -> None:
+        self.cluster = Cluster(nodes)
+        self.waiting = Waiting()
+        self.now = 0.0
+        self.passes = 0
+        self.arrived = 0
+        self._rules = rules
+        self._observers = observers
+        self._admittance = Admittance(nodes)
+        self._arrivals = _Arrivals(workload.jobs())
+        self._agenda = Agenda()
+        self._load = Load()
+        self._row_of = {int(node_id): row for row, node_id in enumerate(nodes.id)}
+        self._nominations: tuple[Nomination, ...] = ()
+        self._hopeless: set[Kind] = set()
+        self._newcomers = False
+        self._freed = False
+        self._attempts = 0
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Let time pass to the end. Raises WorkloadError for a bad row, SimulationError for a bad plan.
+
+        At each moment: work ends, jobs arrive, and if anything could come of it, one pass of `plan()`.
+        """
+        told = -_TELL_EVERY
+        while (moment := min(self._agenda.next, self._arrivals.next)) <= self._rules.until and moment < inf:
+            self._pass_time(moment)
+            while self._agenda.next == moment:
+                self._conclude(self._agenda.pop())
+            while self._arrivals.next == moment:
+                self._arrive(self._arrivals.pop())
+            if self._is_worth_planning():
+                self._plan()
+            if progress is not None and self.arrived - told >= _TELL_EVERY:
+                told = self.arrived
+                progress(self.arrived, self.now)
+        if isfinite(self._rules.until):
+            self._pass_time(self._rules.until)
+
+    def _pass_time(self, moment: float) -> None:
+        if moment > self.now:
+            self._load.waiting = len(self.waiting)
+            self._load.waiting_gpu_milli = self.waiting.gpu_milli
+            for observer in self._observers:
+                observer.passed(self.now, moment, self._load, self.cluster.free)
+            self.now = moment
+
+    def _conclude(self, attempt: Attempt) -> None:
+        """Its work is done, or its grace is over."""
+        self.cluster.release(attempt)
+        self._count(attempt, -1)
+        self._freed = True
+        for observer in self._observers:
+            observer.released(attempt, self.now)
+        if attempt.stopped_at is None:
+            for observer in self._observers:
+                observer.ended(attempt, self.now)
+        else:
+            self._queue(attempt.ticket)
+
+    def _arrive(self, job: Job) -> None:
+        self.arrived += 1
+        for observer in self._observers:
+            observer.arrived(job, self.now)
+        refused = self._admittance.refusal(job)
+        if refused is None:
+            self._queue(Ticket(job))
+            return
+        for observer in self._observers:
+            observer.rejected(job, refused, self.now)
+
+    def _queue(self, ticket: Ticket) -> None:
+        self.waiting.add(ticket)
+        if kind_of(ticket.job) not in self._hopeless:
+            self._newcomers = True
+
+    def _is_worth_planning(self) -> bool:
+        """Whether a pass could change anything.
+
+        After a pass, every kind of which one still waits without a nomination is hopeless until capacity
+        comes back: one more of it can be added unseen. When capacity came back, a pass is worth it if any
+        kind fits somewhere at least when all lower ones yield; outstanding nominations and releases always
+        need one.
+        """
+        if self._rules.every_event:
+            return True
+        if not len(self.waiting):
+            self._freed = False
+            return False
+        if self._newcomers or (self._freed and (self._nominations or self.cluster.releasing)):
+            return True
+        if not self._freed:
+            return False
+        self._freed = False
+        return self.cluster.may_admit(self.waiting.kinds)
+
+    def _plan(self) -> None:
+        snapshot = Snapshot(
+            now=self.now,
+            nodes=self.cluster.nodes,
+            allocations=self.cluster.table(),
+            pending=self.waiting.table(),
+            shapes=self.waiting.shapes(),
+            nominations=self._nominations,
+        )
+        decided = plan(snapshot, self._rules.policy)
+        self.passes += 1
+        self._newcomers = self._freed = False
+        for eviction in decided.evictions:
+            self._evict(self.cluster.attempts[eviction.allocation_id], eviction.preemptor_id)
+        for placement in decided.placements:
+            self._start(placement.deployment_id, self._row_of[placement.node_id], placement.gpu_indices)
+        self._nominations = decided.nominations
+        self._hopeless = self._hopeless_kinds()
+
+    def _hopeless_kinds(self) -> set[Kind]:
+        nominated = [kind_of(self.waiting.get(held.deployment_id).job) for held in self._nominations]
+        if not nominated:
+            return set(self.waiting.kinds)
+        return {kind for kind, count in self.waiting.kinds.items() if count > nominated.count(kind)}
+
+    def _evict(self, attempt: Attempt, preemptor_id: int) -> None:
+        attempt.stopped_at = self.now
+        attempt.ticket.evictions += 1
+        self.cluster.stop(attempt)
+        self._agenda.releases(attempt, self.now + self._rules.grace)
+        for observer in self._observers:
+            observer.evicted(attempt, preemptor_id, self.now)
+
+    def _start(self, job_id: int, node: int, devices: tuple[int, ...]) -> None:
+        self._attempts += 1
+        attempt = Attempt(self._attempts, self.waiting.remove(job_id), node, devices, self.now)
+        self.cluster.start(attempt)
+        self._count(attempt, 1)
+        self._agenda.ends(attempt)
+        for observer in self._observers:
+            observer.started(attempt, self.now)
+        if attempt.ticket.started_first is None:
+            attempt.ticket.started_first = self.now
+
+    def _count(self, attempt: Attempt, sign: int) -> None:
+        shape, load = attempt.ticket.job.shape, self._load
+        load.running += sign
+        load.cpu_milli += sign * shape.cpu_milli
+        load.ram_mib += sign * shape.ram_mib
+        load.gpu_milli += sign * shape.gpu_milli
+
+
+class _Arrivals:
+    """The jobs to come, with a look at the next one's time."""
+
+    def __init__(self, jobs: Iterator[Job]) -> None:
+        self._jobs = jobs
+        self._upcoming = next(jobs, None)
+
+    @property
+    def next(self) -> float:
+        return inf if self._upcoming is None else self._upcoming.arrival
+
+    def pop(self) -> Job:
+        """The next job; call `next` before."""
+        found = self._upcoming
+        if found is None:
+            raise StopIteration
+        self._upcoming = next(self._jobs, None)
+        return found

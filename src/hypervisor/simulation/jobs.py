@@ -1,0 +1,37 @@
+"""A unit of work as a workload describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypervisor.kernel.priority import DEFAULT_PRIORITY
+from hypervisor.kernel.resources import MILLI
+from hypervisor.scheduling.snapshot import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What arrives, needs `shape` for `duration` seconds (infinite: until the simulation ends), and leaves.
+
+    `arrival` is in seconds since the first arrival of its workload. `id` counts arrivals from 1 and is the
+    deployment id that the scheduler sees. `shape` is what each of the `replicas` needs.
+    """
+
+    id: int
+    arrival: float
+    duration: float
+    shape: Shape
+    organization: str = "default"
+    priority: int = DEFAULT_PRIORITY
+    preemptible: bool = True
+    replicas: int = 1
+
+    @property
+    def gpus(self) -> float:
+        """Devices of all replicas together."""
+        return self.shape.gpu_milli * self.replicas / MILLI
+
+    @property
+    def cores(self) -> float:
+        """CPU cores of all replicas together."""
+        return self.shape.cpu_milli * self.replicas / MILLI

@@ -1,0 +1,65 @@
+"""The same figures for every group of jobs: a priority, an organization, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.metrics.sketch import Durations
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of jobs, work in GPU-seconds and CPU-seconds, and how long jobs waited for their first start.
+
+    `done` is work that was finished, `lost` what evictions threw away.
+    """
+
+    arrived: int = 0
+    rejected: int = 0
+    started: int = 0
+    ended: int = 0
+    evictions: int = 0
+    done_gpu_seconds: float = 0.0
+    done_cpu_seconds: float = 0.0
+    lost_gpu_seconds: float = 0.0
+    lost_cpu_seconds: float = 0.0
+    rejected_gpu_seconds: float = 0.0
+    waits: Durations = field(default_factory=Durations)
+    turnarounds: Durations = field(default_factory=Durations)
+
+    def lose(self, job: Job, seconds: float) -> None:
+        self.evictions += 1
+        self.lost_gpu_seconds += job.gpus * seconds
+        self.lost_cpu_seconds += job.cores * seconds
+
+    def finish(self, job: Job, now: float) -> None:
+        self.ended += 1
+        self.done_gpu_seconds += job.gpus * job.duration
+        self.done_cpu_seconds += job.cores * job.duration
+        self.turnarounds.add(now - job.arrival)
+
+
+class Groups(Generic[K]):
+    """A tally per key, as they turn up; beyond `most` of them, the rest share one."""
+
+    def __init__(self, rest: K, most: int = 250) -> None:
+        self._rest = rest
+        self._most = most
+        self._tallies: dict[K, Tally] = {}
+
+    def of(self, key: K) -> Tally:
+        found = self._tallies.get(key)
+        if found is not None:
+            return found
+        if len(self._tallies) >= self._most:
+            key = self._rest
+        return self._tallies.setdefault(key, Tally())
+
+    def items(self) -> list[tuple[K, Tally]]:
+        """In the order of first arrival."""
+        return list(self._tallies.items())

@@ -1,0 +1,67 @@
+"""openb pod lists, as published with Alibaba's cluster-trace-gpu-v2023.
+
+Times are seconds since the trace began. A pod arrives at its creation and runs from where it was scheduled
+(where that is recorded, else from its creation) to its deletion. The QoS class gives the priority.
+"""
+
+from __future__ import annotations
+
+from hypervisor.kernel.priority import NAMED_PRIORITIES
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.snapshot import Shape
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.readers.own import check_gpu, models
+from hypervisor.simulation.readers.rows import CsvFile, Row
+
+PRIORITY_OF_QOS = {
+    "LS": NAMED_PRIORITIES["CRITICAL"],
+    "Guaranteed": NAMED_PRIORITIES["HIGH"],
+    "Burstable": NAMED_PRIORITIES["MEDIUM"],
+    "BE": NAMED_PRIORITIES["LOW"],
+}
+
+
+class OpenbFormat:
+    name = "openb"
+
+    def recognises(self, file: CsvFile) -> bool:
+        return {"num_gpu", "gpu_milli"} <= set(file.columns)
+
+    def check(self, file: CsvFile) -> None:
+        file.require("cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "qos")
+        file.require("creation_time", "deletion_time")
+
+    def arrival(self, row: Row) -> float:
+        return row.number("creation_time")
+
+    def job(self, row: Row, number: int, arrival: float) -> Job:
+        qos = row.text("qos")
+        if qos not in PRIORITY_OF_QOS:
+            raise row.error(f"qos must be one of {', '.join(PRIORITY_OF_QOS)}, not {qos!r}")
+        began = row.number("scheduled_time", row.number("creation_time"))
+        duration = row.number("deletion_time") - began
+        if duration < 0:
+            raise row.error("deletion_time is before the pod began")
+        return Job(
+            id=number,
+            arrival=arrival,
+            duration=duration,
+            shape=Shape(
+                row.whole("cpu_milli"),
+                row.whole("memory_mib"),
+                _gpu_milli(row),
+                gpu_models=models(row.text("gpu_spec", "")),
+            ),
+            organization="openb",
+            priority=PRIORITY_OF_QOS[qos],
+        )
+
+
+def _gpu_milli(row: Row) -> int:
+    """`gpu_milli` is per device, and a part of one only where there is one device."""
+    devices = row.whole("num_gpu")
+    each = row.whole("gpu_milli") if devices else 0
+    if devices and not 0 < each <= WHOLE_GPU:
+        raise row.error(f"gpu_milli must be from 1 to {WHOLE_GPU}, not {each}")
+    check_gpu(row, devices * each)
+    return devices * each

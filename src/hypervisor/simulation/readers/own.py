@@ -1,0 +1,107 @@
+"""Our own workload format, described in docs/simulator.md."""
+
+from __future__ import annotations
+
+import math
+from difflib import get_close_matches
+
+from hypervisor.kernel.priority import InvalidPriority, parse_priority
+from hypervisor.kernel.resources import InvalidAmount, Resources, check_gpu_request
+from hypervisor.scheduling.snapshot import MAX_GPUS_PER_NODE, Shape
+from hypervisor.simulation.errors import WorkloadError
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.readers.rows import CsvFile, Row
+
+REQUIRED = ("arrival_seconds", "duration_seconds")
+COLUMNS = (
+    *REQUIRED,
+    "name",
+    "organization",
+    "priority",
+    "cpu_cores",
+    "ram_gb",
+    "gpu_count",
+    "gpu_model",
+    "replicas",
+    "preemptible",
+)
+
+
+class OwnFormat:
+    """Columns in any order; a name that is not ours is refused, as it would be a typing error."""
+
+    name = "csv"
+
+    def recognises(self, file: CsvFile) -> bool:
+        return "arrival_seconds" in file.columns
+
+    def check(self, file: CsvFile) -> None:
+        file.require(*REQUIRED)
+        check_columns(file, COLUMNS)
+
+    def arrival(self, row: Row) -> float:
+        return row.number("arrival_seconds")
+
+    def job(self, row: Row, number: int, arrival: float) -> Job:
+        return Job(
+            id=number,
+            arrival=arrival,
+            duration=row.number("duration_seconds", math.inf),
+            shape=Shape(*_amounts(row), gpu_models=models(row.text("gpu_model", ""))),
+            organization=row.text("organization", "default"),
+            priority=_priority(row),
+            preemptible=row.flag("preemptible", True),
+            replicas=max(1, row.whole("replicas", 1)),
+        )
+
+
+def check_columns(file: CsvFile, known: tuple[str, ...]) -> None:
+    """Raise WorkloadError for a column that nobody reads, with the name that was probably meant."""
+    for name in file.columns:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise WorkloadError(f"{file.path}:1: unknown column {name!r}; {hint}")
+
+
+def models(text: str) -> tuple[str, ...]:
+    """`A|B` as ("A", "B"); nothing means any model."""
+    return tuple(sorted({part.strip() for part in text.split("|") if part.strip()}))
+
+
+def check_gpu(row: Row, gpu_milli: int) -> None:
+    """Raise WorkloadError for a GPU amount that no request can have."""
+    try:
+        check_gpu_request(gpu_milli)
+    except InvalidAmount as error:
+        raise row.error(str(error)) from None
+
+
+def _amounts(row: Row) -> tuple[int, int, int]:
+    try:
+        amount = Resources.from_edge(
+            cpu_cores=row.number("cpu_cores", 0.0),
+            ram_gb=row.number("ram_gb", 0.0),
+            gpu_count=row.number("gpu_count", 0.0),
+        )
+    except InvalidAmount as error:
+        raise row.error(str(error)) from None
+    if amount.is_zero:
+        raise row.error("asks for nothing: give cpu_cores, ram_gb or gpu_count")
+    check_gpu(row, amount.gpu_milli)
+    return amount.cpu_milli, amount.ram_mib, amount.gpu_milli
+
+
+def _priority(row: Row) -> int:
+    try:
+        return parse_priority(row.text("priority", "MEDIUM"))
+    except InvalidPriority as error:
+        raise row.error(str(error)) from None
+
+
+def gpu_count_of_node(row: Row, column: str) -> int:
+    """Devices of a node. Raises WorkloadError for more than a node may have."""
+    count = row.whole(column, 0)
+    if count > MAX_GPUS_PER_NODE:
+        raise row.error(f"a node has at most {MAX_GPUS_PER_NODE} GPUs, not {count}")
+    return count

@@ -1,0 +1,44 @@
+"""The GPU jobs of Microsoft's Philly cluster, in the published CSV form: timestamp, duration, num_gpus,
+gpu_time, cluster.
+
+The virtual cluster is the organization. The trace knows no CPU, no RAM and no priority: jobs ask for whole
+GPUs only, at the default priority.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.snapshot import Shape
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.readers.rows import CsvFile, Row
+
+
+class PhillyFormat:
+    name = "philly"
+
+    def recognises(self, file: CsvFile) -> bool:
+        return {"timestamp", "num_gpus"} <= set(file.columns)
+
+    def check(self, file: CsvFile) -> None:
+        file.require("timestamp", "duration", "num_gpus", "cluster")
+
+    def arrival(self, row: Row) -> float:
+        text = row.text("timestamp")
+        try:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            raise row.error(f"timestamp must be like 2017-10-09 07:01:55, not {text!r}") from None
+
+    def job(self, row: Row, number: int, arrival: float) -> Job:
+        devices = row.whole("num_gpus")
+        if not devices:
+            raise row.error("num_gpus must be at least 1")
+        return Job(
+            id=number,
+            arrival=arrival,
+            duration=row.number("duration"),
+            shape=Shape(0, 0, devices * WHOLE_GPU),
+            organization=row.text("cluster"),
+        )

@@ -1,0 +1,220 @@
+"""The report as one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+
+from hypervisor.simulation.report.charts import Line, Range, TimeAxis, ValueAxis, line_chart, range_chart
+from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.tables import cards, groups_table, rejected_table
+from hypervisor.simulation.report.words import count, round_ticks, short_duration
+
+_LINES = (("gpu", "GPU"), ("cpu", "CPU"), ("ram", "RAM"))
+_MOST_GROUPS = 15
+_Drawing = Callable[[Figures, "_Common"], str]
+
+
+class _Common:
+    """What all panels of the page share: one scale for all runs, so that they can be compared by eye."""
+
+    def __init__(self, figures: Figures) -> None:
+        runs = figures["runs"]
+        workload = figures["workload"]
+        self.x = TimeAxis(
+            max(1.0, *(run["end_seconds"] for run in runs)), workload["span_seconds"], since(figures) or ""
+        )
+        self.longest = max((run["wait_seconds"]["max"] or 0.0 for run in runs), default=0.0)
+        self.most_lost = max((run["gpu_hours"]["lost"] for run in runs), default=0.0)
+        self._runs = runs
+
+    def highest(self, course: str) -> float:
+        """The highest value of a course in any run."""
+        return max(
+            (value for run in self._runs for value in run["courses"][course] if value is not None),
+            default=0.0,
+        )
+
+
+def render_page(figures: Figures) -> str:
+    """The HTML of what `figures_of` gave: one run, or several side by side."""
+    title = f"Simulation of {figures['workload']['name']}"
+    common = _Common(figures)
+    runs: Sequence[Figures] = figures["runs"]
+    return (
+        "<!doctype html>\n"
+        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_asset('page.css')}</style></head>"
+        f'<body class="{"pair" if len(runs) > 1 else "single"}"><main>'
+        f"<header><h1>{escape(title)}</h1><p>{escape(_subtitle(figures))}</p></header>"
+        f"{cards(runs)}{rejected_table(runs)}"
+        f'<div class="sections">{"".join(_sections(runs, common))}</div>'
+        f"{groups_table(runs, 'by_priority', 'Priority')}"
+        f"{groups_table(runs, 'by_organization', 'Organization')}"
+        "<footer>Made by <code>hypervisor simulate</code>. Utilization is the mean up to the last arrival; a "
+        "wait lasts from arrival to first start; lost work is what evicted runs had done.</footer>"
+        f'</main><div id="tip" hidden></div><script>{_asset("page.js")}</script></body></html>\n'
+    )
+
+
+def since(figures: Figures) -> str | None:
+    """The day of the first arrival, if the workload knows it."""
+    origin = figures["workload"]["origin_unix_seconds"]
+    return None if origin is None else datetime.fromtimestamp(origin, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _subtitle(figures: Figures) -> str:
+    workload = figures["workload"]
+    span = workload["span_seconds"]
+    text = f"{count(workload['jobs'])} jobs over {_long(span)}"
+    return f"{text}, from {since(figures)} on" if since(figures) else text
+
+
+def _long(seconds: float) -> str:
+    for unit, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.0f} {name}"
+    return short_duration(seconds)
+
+
+def _sections(runs: Sequence[Figures], common: _Common) -> list[str]:
+    made = [
+        _section(
+            "Utilization over time",
+            "Share of the capacity in use.",
+            runs,
+            common,
+            _utilization,
+            _legend(_known_lines(runs)),
+        ),
+        _section("Waiting jobs over time", "Mean number per bin of time.", runs, common, _queue),
+        _section("Waits by priority", _RANGES, runs, common, _waits("by_priority")),
+        _section("Waits by organization", _RANGES, runs, common, _waits("by_organization")),
+    ]
+    if any(run["evictions"] for run in runs):
+        made += [
+            _section("Evictions", "Runs stopped for a higher priority, per bin.", runs, common, _evictions),
+            _section(
+                "Lost work", "GPU-hours thrown away by evictions, in total so far.", runs, common, _lost
+            ),
+        ]
+    else:
+        made.append(
+            '<section class="short"><h2>Evictions and lost work</h2>'
+            '<p class="none">Nobody was evicted, and no work was lost.</p></section>'
+        )
+    made.append(
+        _section(
+            "Fragmentation over time",
+            "Share of the idle GPU capacity that a typical GPU request could not use.",
+            runs,
+            common,
+            _fragmentation,
+        )
+    )
+    return made
+
+
+_RANGES = "● half waited at most this long   ○ 90 % of the jobs   | 99 %"
+
+
+def _section(
+    title: str, note: str, runs: Sequence[Figures], common: _Common, draw: _Drawing, legend: str = ""
+) -> str:
+    panels = "".join(
+        f"<figure>{_caption(number, run, runs)}{draw(run, common)}</figure>"
+        for number, run in enumerate(runs)
+    )
+    return (
+        f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{legend}'
+        f'<div class="panels">{panels}</div></section>'
+    )
+
+
+def _caption(number: int, run: Figures, runs: Sequence[Figures]) -> str:
+    if len(runs) < 2:
+        return ""
+    return f'<figcaption><i class="run-{number}"></i>{escape(run["label"])}</figcaption>'
+
+
+def _legend(lines: Sequence[tuple[str, str]]) -> str:
+    items = "".join(f'<span><i class="{style}"></i>{name}</span>' for style, name in lines)
+    return f'<p class="legend">{items}</p>'
+
+
+def _known_lines(runs: Sequence[Figures]) -> list[tuple[str, str]]:
+    """The resources of which any run knows a share."""
+    return [
+        (style, name) for style, name in _LINES if any(run["courses"]["utilization"][style] for run in runs)
+    ]
+
+
+def _utilization(run: Figures, common: _Common) -> str:
+    courses = run["courses"]
+    lines = [
+        Line(name, style, courses["utilization"][style])
+        for style, name in _LINES
+        if courses["utilization"][style]
+    ]
+    return line_chart(lines, courses["bin_seconds"], common.x, _shares("in use (%)"))
+
+
+def _queue(run: Figures, common: _Common) -> str:
+    courses = run["courses"]
+    y = ValueAxis("jobs waiting", round_ticks(common.highest("waiting")), count)
+    return line_chart(
+        [Line("waiting jobs", "queue", courses["waiting"])], courses["bin_seconds"], common.x, y
+    )
+
+
+def _evictions(run: Figures, common: _Common) -> str:
+    courses = run["courses"]
+    y = ValueAxis("evictions", round_ticks(common.highest("evictions")), count)
+    line = Line("evictions", "loss", courses["evictions"])
+    return line_chart([line], courses["bin_seconds"], common.x, y, bars=True)
+
+
+def _lost(run: Figures, common: _Common) -> str:
+    total, so_far = 0.0, []
+    for amount in run["courses"]["lost_gpu_hours"]:
+        total += amount
+        so_far.append(total)
+    y = ValueAxis("lost GPU-hours", round_ticks(common.most_lost), count)
+    return line_chart([Line("lost GPU-hours", "loss", so_far)], run["courses"]["bin_seconds"], common.x, y)
+
+
+def _fragmentation(run: Figures, common: _Common) -> str:
+    courses = run["courses"]
+    line = Line("unusable idle GPU", "pieces", courses["fragmentation"])
+    return line_chart([line], courses["bin_seconds"], common.x, _shares("of idle GPU (%)"))
+
+
+def _shares(title: str) -> ValueAxis:
+    return ValueAxis(title, (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}", "share")
+
+
+def _waits(groups: str) -> _Drawing:
+    def draw(run: Figures, common: _Common) -> str:
+        shown = run[groups][:_MOST_GROUPS]
+        ranges = [
+            Range(
+                each["label"],
+                f"{count(each['arrived'])} jobs",
+                each["wait_seconds"]["p50"],
+                each["wait_seconds"]["p90"],
+                each["wait_seconds"]["p99"],
+            )
+            for each in shown
+        ]
+        more = len(run[groups]) - len(shown)
+        rest = f'<p class="note">and {more} more in the table below</p>' if more else ""
+        return range_chart(ranges, common.longest) + rest
+
+    return draw
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")

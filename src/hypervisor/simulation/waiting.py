@@ -1,0 +1,92 @@
+"""The queue of a simulation, as the scheduler's table and grouped into kinds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from hypervisor.scheduling.snapshot import PendingTable, Shape
+from hypervisor.simulation.columns import Columns
+from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.observer import Ticket
+
+Kind = tuple[Shape, int, bool]
+"""Shape, priority, preemptible: whoever is of one kind is admitted or kept waiting alike."""
+
+
+def kind_of(job: Job) -> Kind:
+    return job.shape, job.priority, job.preemptible
+
+
+class Waiting:
+    """What waits. A preempted job comes back with the arrival that it had, so at its old place."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[Kind] = Counter()
+        self.gpu_milli = 0
+        self._tickets: dict[int, Ticket] = {}
+        self._columns = Columns(
+            deployment_id=np.int64,
+            priority=np.int32,
+            created_at=np.float64,
+            shape=np.int32,
+            preemptible=np.bool_,
+            protected=np.bool_,
+        )
+        self._shapes: list[Shape] = []
+        self._slot_of: dict[Shape, int] = {}
+        self._members: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def add(self, ticket: Ticket) -> None:
+        job = ticket.job
+        slot = self._slot_of.get(job.shape)
+        if slot is None:
+            slot = self._slot_of[job.shape] = len(self._shapes)
+            self._shapes.append(job.shape)
+            self._members.append(0)
+        self._members[slot] += 1
+        self._columns.add((job.id, job.priority, job.arrival, slot, job.preemptible, False))
+        self._tickets[job.id] = ticket
+        self.kinds[kind_of(job)] += 1
+        self.gpu_milli += job.shape.gpu_milli
+
+    def get(self, job_id: int) -> Ticket:
+        return self._tickets[job_id]
+
+    def remove(self, job_id: int) -> Ticket:
+        ticket = self._tickets.pop(job_id)
+        job = ticket.job
+        self._columns.remove(job_id)
+        self._leave(self._slot_of[job.shape])
+        kind = kind_of(job)
+        self.kinds[kind] -= 1
+        if not self.kinds[kind]:
+            del self.kinds[kind]
+        self.gpu_milli -= job.shape.gpu_milli
+        return ticket
+
+    def table(self) -> PendingTable:
+        """As the scheduler sees it; valid until the next change."""
+        return PendingTable(**self._columns.views())
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes that the table refers to, each with at least one member."""
+        return tuple(self._shapes)
+
+    def _leave(self, slot: int) -> None:
+        """One member less; a shape without members gives its number to the last one."""
+        self._members[slot] -= 1
+        if self._members[slot]:
+            return
+        last = len(self._shapes) - 1
+        del self._slot_of[self._shapes[slot]]
+        if slot != last:
+            numbers = self._columns.view("shape")
+            numbers[numbers == last] = slot
+            self._shapes[slot], self._members[slot] = self._shapes[last], self._members[last]
+            self._slot_of[self._shapes[slot]] = slot
+        del self._shapes[last], self._members[last]
