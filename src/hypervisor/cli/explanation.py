@@ -23,9 +23,11 @@ def explanation_lines(name: str, explanation: Explanation) -> list[Text]:
 
 
 def _heading(name: str, explanation: Explanation) -> Text:
-    """The server's sentence begins with the name and the state; they are only made to stand out."""
+    """Name and state stand out; a sentence that begins with them is not told twice."""
     status = explanation["status"]
-    rest = (explanation.get("sentence") or "").removeprefix(name).removeprefix(f" is {status}")
+    sentence = explanation.get("sentence") or ""
+    told = f"{name} is {status}"
+    rest = sentence.removeprefix(told) if sentence.startswith(told) else f": {sentence}"
     return Text.assemble((name, "bold"), " is ", state(status), rest)
 
 
@@ -56,7 +58,7 @@ def receipt_lines(receipt: Receipt) -> list[Text]:
 
 def _party(party: Party) -> str:
     lost = party.get("lost_work_seconds")
-    work = f", {number(round(lost, 1))} s of work at stake" if lost is not None else ""
+    work = f", {number(round(lost, 1))} GPU- or CPU-seconds at stake" if lost is not None else ""
     return f"{party['name']} (priority {party['priority']}{work})"
 
 

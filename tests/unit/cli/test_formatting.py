@@ -56,13 +56,19 @@ def test_an_explanation_names_shortfall_remedy_line_and_receipt() -> None:
     }
     text = "\n".join(line.plain for line in explanation_lines("sweep", explanation))
     for part in (
-        "sweep is QUEUED",
+        "sweep is QUEUED: no node",
         "1 GPU on node-1",
         "free 1 GPU",
         "place 2",
         "first (750)",
         "urgent",
-        "3.5 s",
+        "3.5 GPU",
     ):
         assert part in text
     assert "other: was not needed" in text
+
+
+def test_a_sentence_that_begins_with_name_and_state_is_not_told_twice() -> None:
+    explanation: Explanation = {"status": "RUNNING", "sentence": "job is RUNNING on node-1: runs on node-1"}
+    (line,) = explanation_lines("job", explanation)
+    assert line.plain == "job is RUNNING on node-1: runs on node-1"
