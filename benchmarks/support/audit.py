@@ -1,0 +1,148 @@
+"""What must not happen, found by brute force: it shares nothing with the scheduler but the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from benchmarks.support.world import STOP, Job, Node, Running, World, fits, free_on
+from hypervisor.scheduling.outcome import Eviction, Placement, Plan
+from hypervisor.scheduling.snapshot import Nomination, Shape
+
+
+class Audit:
+    """Watches one world. A stay is the time that a job waits, from its arrival or eviction to its start.
+
+    `counts` has: `evictions`, all of them; `in_flight`, those after the last arrival, by preemptors that had
+    not evicted in their present stay; and the faults of `FAULTS`. One whose nomination went to a job that
+    ranks higher begins a new stay.
+    """
+
+    FAULTS = ("preemptions_after_stop", "useless_evictions", "illegal_evictions", "inversions", "overcommits")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._spent: set[int] = set()
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def faults(self) -> int:
+        return sum(self.counts[name] for name in self.FAULTS)
+
+    def before(self, decided: Plan) -> None:
+        """Look at a plan that is about to be applied."""
+        self._spent -= self._overridden(decided)
+        batch: dict[int, list[Eviction]] = {}
+        for eviction in decided.evictions:
+            batch.setdefault(eviction.preemptor_id, []).append(eviction)
+            self._judge_victim(eviction)
+        for preemptor, evictions in batch.items():
+            self.counts["evictions"] += len(evictions)
+            if self._world.now >= STOP and not self._world.arriving:
+                again = preemptor in self._spent
+                self.counts["preemptions_after_stop" if again else "in_flight"] += len(evictions)
+            self._spent.add(preemptor)
+        self.counts["useless_evictions"] += sum(
+            self._spares_one(node, decided) for node in self._world.nodes if decided.evictions
+        )
+        self._spent -= {placement.deployment_id for placement in decided.placements}
+
+    def after(self) -> None:
+        """Look at the state after a plan was applied."""
+        world = self._world
+        for node in world.nodes:
+            cpu, ram, gpu = free_on(node, world.running.values())
+            self.counts["overcommits"] += min(cpu, ram, *gpu) < 0
+        self.counts["inversions"] += len(inversions(world))
+
+    def at_rest(self) -> None:
+        """Nothing will happen any more: whoever evicted must be running."""
+        self.counts["useless_evictions"] += len(self._spent & set(self._world.waiting))
+
+    def _overridden(self, decided: Plan) -> set[int]:
+        """Nominated until now, and no more, as a higher-ranked one comes to the node."""
+        waiting = self._world.waiting
+        kept = {nomination.deployment_id for nomination in decided.nominations}
+        lost = [each for each in self._world.nominations if each.deployment_id not in kept]
+        coming: list[Placement | Nomination] = [*decided.placements, *decided.nominations]
+        return {
+            old.deployment_id
+            for old in lost
+            for new in coming
+            if new.node_id == old.node_id
+            and waiting[new.deployment_id].rank < waiting[old.deployment_id].rank
+        }
+
+    def _judge_victim(self, eviction: Eviction) -> None:
+        victim = self._world.running[eviction.allocation_id]
+        preemptor = self._world.waiting[eviction.preemptor_id]
+        legal = victim.evictable(self._world.now) and victim.job.priority < preemptor.priority
+        self.counts["illegal_evictions"] += not legal
+
+    def _spares_one(self, node: Node, decided: Plan) -> bool:
+        """Whether a victim on the node could have stayed although all others go and all nominees come."""
+        world = self._world
+        evicted = {eviction.allocation_id for eviction in decided.evictions}
+        staying = [run for run in world.running.values() if not run.releasing and run.job.id not in evicted]
+        chosen: list[Placement | Nomination] = [*decided.placements, *decided.nominations]
+        coming = [
+            (world.waiting[each.deployment_id].shape, each.gpu_indices)
+            for each in chosen
+            if each.node_id == node.id
+        ]
+        victims = [world.running[each] for each in evicted if world.running[each].node_id == node.id]
+        return any(_room_for_all(node, [*staying, victim], coming) for victim in victims)
+
+
+def inversions(world: World) -> list[int]:
+    """Waiting jobs that evicting strictly lower ones on one node would admit.
+
+    Room that is kept for nominations of a higher rank is taken. The highest-ranked job that waits without a
+    nomination and is small enough for some node may hold one node against those behind it: what these could
+    get on one node, the same for all, does not count.
+    """
+    nominated = {nomination.deployment_id for nomination in world.nominations}
+    blocked = sorted((job for job in world.waiting.values() if job.id not in nominated), key=_rank)
+    head = next(
+        (job for job in blocked if any(fits(job.shape, node, _empty(node)) for node in world.nodes)), None
+    )
+    admitting = {
+        job.id: [node.id for node in world.nodes if _admissible(world, job, node)] for job in blocked
+    }
+    behind = [job.id for job in blocked if head is not None and job.rank > head.rank and admitting[job.id]]
+    held = Counter(node for job in behind for node in admitting[job]).most_common(1)
+    exempt = {job for job in behind if held and admitting[job] == [held[0][0]]}
+    return [job for job, nodes in admitting.items() if nodes and job not in exempt]
+
+
+def _admissible(world: World, job: Job, node: Node) -> bool:
+    staying = [
+        run
+        for run in world.running.values()
+        if not run.releasing and not (run.job.priority < job.priority and run.evictable(world.now))
+    ]
+    higher = [_claim(world, each) for each in world.nominations if _holds(world, each, node, job)]
+    return fits(job.shape, node, free_on(node, staying, higher))
+
+
+def _holds(world: World, nomination: Nomination, node: Node, job: Job) -> bool:
+    return nomination.node_id == node.id and world.waiting[nomination.deployment_id].rank < job.rank
+
+
+def _claim(world: World, nomination: Nomination) -> tuple[Shape, tuple[int, ...]]:
+    return world.waiting[nomination.deployment_id].shape, nomination.gpu_indices
+
+
+def _room_for_all(node: Node, running: list[Running], coming: list[tuple[Shape, tuple[int, ...]]]) -> bool:
+    """With their devices, or, for one that comes alone, with any devices of the node."""
+    cpu, ram, gpu = free_on(node, running, coming)
+    if min(cpu, ram, *gpu) >= 0:
+        return True
+    return len(coming) == 1 and fits(coming[0][0], node, free_on(node, running))
+
+
+def _empty(node: Node) -> tuple[int, int, list[int]]:
+    return node.cpu, node.ram, [1000] * node.gpus
+
+
+def _rank(job: Job) -> tuple[int, float, int]:
+    return job.rank

@@ -1,0 +1,207 @@
+"""A small cluster in virtual time: random work arrives until a moment, then only what is waiting goes on."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.snapshot import Nomination, Shape, Snapshot
+
+STOP = 60.0
+"""When the last one has arrived and nothing ends by itself any more, in seconds."""
+
+_PRIORITIES = (100, 500, 750, 1000)
+_SHAPES = (
+    *((1000 * cores, 1024 * cores, 0) for cores in (1, 2, 4, 8)),
+    *((1000, 2048, milli) for milli in (200, 300, 460, 500, 700, 1000, 1000, 2000, 3000, 4000)),
+    *((4000, 8192, milli) for milli in (500, 1000, 2000, 4000)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    id: int
+    cpu: int
+    ram: int
+    gpus: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: int
+    shape: Shape
+    priority: int
+    arrival: float
+    duration: float
+    preemptible: bool
+    min_runtime: float
+    grace: float
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """Its place in the queue: priority, age, id."""
+        return (-self.priority, self.arrival, self.id)
+
+
+@dataclass(slots=True)
+class Running:
+    """A job on a node; `ends` is when its capacity is free again."""
+
+    job: Job
+    node_id: int
+    devices: tuple[int, ...]
+    started_at: float
+    ends: float
+    releasing: bool = False
+
+    @property
+    def protected_until(self) -> float:
+        return self.started_at + self.job.min_runtime if self.job.min_runtime else -math.inf
+
+    def evictable(self, now: float) -> bool:
+        return self.job.preemptible and not self.releasing and self.protected_until <= now
+
+
+@dataclass(slots=True)
+class World:
+    """The state at `now`. Whoever was evicted waits again as soon as its grace is over."""
+
+    nodes: Sequence[Node]
+    arriving: list[Job]
+    now: float = 0.0
+    waiting: dict[int, Job] = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
+    nominations: tuple[Nomination, ...] = ()
+
+    def snapshot(self) -> Snapshot:
+        builder = SnapshotBuilder(self.now)
+        for node in self.nodes:
+            builder.add_node(
+                node.id, cpu_milli=node.cpu, ram_mib=node.ram, gpu_count=node.gpus, gpu_model=node.model
+            )
+        for run in self.running.values():
+            _add_allocation(builder, run)
+        for job in self.waiting.values():
+            builder.add_pending(
+                job.id,
+                job.shape,
+                priority=job.priority,
+                created_at=job.arrival,
+                preemptible=job.preemptible,
+                protected=job.min_runtime > 0,
+            )
+        for nomination in self.nominations:
+            builder.nominate(nomination.deployment_id, nomination.node_id, nomination.gpu_indices)
+        return builder.build()
+
+    def apply(self, decided: Plan) -> None:
+        """Start the placed ones, ask the victims to stop."""
+        for placement in decided.placements:
+            job = self.waiting.pop(placement.deployment_id)
+            ends = self.now + job.duration
+            self.running[job.id] = Running(
+                job, placement.node_id, placement.gpu_indices, self.now, ends if ends <= STOP else math.inf
+            )
+        for eviction in decided.evictions:
+            victim = self.running[eviction.allocation_id]
+            victim.releasing = True
+            victim.ends = min(victim.ends, self.now + victim.job.grace)
+        self.nominations = decided.nominations
+
+    def advance(self) -> bool:
+        """Go to the next moment at which something happens; False if nothing will."""
+        moments = [run.ends for run in self.running.values()]
+        moments += [job.arrival for job in self.arriving[:1]]
+        moments += [run.protected_until for run in self.running.values()]
+        later = [moment for moment in moments if self.now < moment < math.inf]
+        if not later:
+            return False
+        self.now = min(later)
+        for run in [run for run in self.running.values() if run.ends <= self.now]:
+            del self.running[run.job.id]
+            if run.releasing:
+                self.waiting[run.job.id] = run.job
+        while self.arriving and self.arriving[0].arrival <= self.now:
+            job = self.arriving.pop(0)
+            self.waiting[job.id] = job
+        return True
+
+
+def random_world(rng: random.Random) -> World:
+    """One to four nodes and more work than they hold; in every other world what comes later is no lower."""
+    nodes = [
+        Node(
+            number,
+            cpu=rng.choice((4000, 8000, 16_000)),
+            ram=rng.choice((8192, 16_384, 32_768)),
+            gpus=rng.choice((0, 1, 2, 4)),
+            model=rng.choice("AB"),
+        )
+        for number in range(1, rng.randint(2, 5))
+    ]
+    jobs = [_random_job(rng, number) for number in range(1, rng.randint(5, 36))]
+    if rng.random() < 0.5:
+        rising = sorted(job.priority for job in jobs)
+        jobs.sort(key=lambda job: (job.arrival, job.id))
+        jobs = [replace(job, priority=priority) for job, priority in zip(jobs, rising, strict=True)]
+    return World(nodes, sorted(jobs, key=lambda job: (job.arrival, job.id)))
+
+
+def free_on(
+    node: Node, running: Iterable[Running], taken: Iterable[tuple[Shape, Sequence[int]]] = ()
+) -> tuple[int, int, list[int]]:
+    """CPU, RAM and milli-GPU per device that these allocations and these claims of shapes leave."""
+    cpu, ram, gpu = node.cpu, node.ram, [1000] * node.gpus
+    claims = [(run.job.shape, run.devices) for run in running if run.node_id == node.id]
+    for shape, devices in [*claims, *taken]:
+        cpu -= shape.cpu_milli
+        ram -= shape.ram_mib
+        for device in devices:
+            gpu[device] -= shape.gpu_each
+    return cpu, ram, gpu
+
+
+def fits(shape: Shape, node: Node, room: tuple[int, int, list[int]]) -> bool:
+    """Whether the node's model admits the shape and this room holds it."""
+    if shape.gpu_models and shape.gpu_milli and node.model not in shape.gpu_models:
+        return False
+    cpu, ram, gpu = room
+    enough = sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    return enough and cpu >= shape.cpu_milli and ram >= shape.ram_mib
+
+
+def _random_job(rng: random.Random, number: int) -> Job:
+    cpu, ram, gpu = rng.choice(_SHAPES)
+    return Job(
+        id=number,
+        shape=Shape(cpu, ram, gpu, rng.choice(((), (), (), ("A",), ("A", "B")))),
+        priority=rng.choice(_PRIORITIES),
+        arrival=float(rng.randrange(int(STOP) + 1)),
+        duration=rng.choice((5.0, 20.0, 1000.0, 1000.0)),
+        preemptible=rng.random() < 0.85,
+        min_runtime=rng.choice((0.0, 0.0, 0.0, 10.0, 50.0)),
+        grace=rng.choice((1.0, 5.0, 30.0)),
+    )
+
+
+def _add_allocation(builder: SnapshotBuilder, run: Running) -> None:
+    shape = run.job.shape
+    builder.add_allocation(
+        run.job.id,
+        deployment_id=run.job.id,
+        node_id=run.node_id,
+        cpu_milli=shape.cpu_milli,
+        ram_mib=shape.ram_mib,
+        gpu_indices=run.devices,
+        gpu_each=shape.gpu_each,
+        priority=run.job.priority,
+        preemptible=run.job.preemptible,
+        releasing=run.releasing,
+        started_at=run.started_at,
+        protected_until=run.protected_until,
+    )
