@@ -34,6 +34,8 @@ Wanted = Annotated[
 Several = Annotated[list[str], typer.Argument(metavar="DEPLOYMENT...", help="Ids or names.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when it has happened.")]
 COLUMNS = (">id", "name", "kind", "state", "priority", "needs", "on", "ran", ">age", "~reason")
+WIDE = 100
+ONLY_WHERE_WIDE = frozenset({"kind", "needs", ">age"})
 
 
 def ps(
@@ -65,7 +67,7 @@ def ps(
         "limit": min(limit, 100),
     }
     found = session.client.deployments.find(filters, most=limit)
-    session.render(found, lambda: deployments_table(found))
+    session.render(found, lambda: deployments_table(found, session.console.width))
     if not found and not everything:
         session.note("Nothing waits or runs (-a shows what has ended).")
 
@@ -140,8 +142,11 @@ def remove(context: typer.Context, deployments: Several) -> None:
     session.show(answers, *lines)
 
 
-def deployments_table(deployments: list[Deployment]) -> Table:
-    return table(COLUMNS, [_row(each) for each in deployments])
+def deployments_table(deployments: list[Deployment], width: int) -> Table:
+    """One line a deployment; on a narrow terminal (`width` in characters) with fewer columns."""
+    shown = [at for at, name in enumerate(COLUMNS) if width >= WIDE or name not in ONLY_WHERE_WIDE]
+    rows = [_row(each) for each in deployments]
+    return table([COLUMNS[at] for at in shown], [[row[at] for at in shown] for row in rows])
 
 
 def _row(deployment: Deployment) -> tuple[Cell, ...]:

@@ -46,7 +46,7 @@ def watch(
 
     def look() -> tuple[Any, RenderableType]:
         found = session.client.deployments.find(filters, most=SHOWN)
-        return found, deployments_table(found)
+        return found, deployments_table(found, session.console.width)
 
     _follow(session, look, interval, once=once)
 

@@ -177,7 +177,7 @@ class Play:
             self._console.print(line)
 
     def _table(self, names: Iterable[str]) -> None:
-        self._console.print(deployments_table([self._look(name) for name in names]))
+        self._console.print(deployments_table([self._look(name) for name in names], self._console.width))
 
     def _remember(self, deployments: Iterable[Deployment]) -> None:
         self._ids.update({each["name"]: each["id"] for each in deployments})
