@@ -40,13 +40,31 @@ async def find_cluster(session: AsyncSession, cluster_id: int) -> Cluster | None
 
 
 async def lock_organization(session: WriteSession, organization_id: int) -> None:
-    """Whoever adds or ends work or clusters of an organization does so one after the other.
+    """One after the other, for what must be unique or free of circles within an organization.
 
-    `FOR NO KEY UPDATE`: rows that only refer to the organization (events of the loops) need not wait.
+    `FOR NO KEY UPDATE`: rows that only refer to the organization (submits, events of the loops) do not wait.
     """
     await session.execute(
         select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
     )
+
+
+async def hold_organization(session: WriteSession, organization_id: int) -> bool:
+    """Keep the organization from being deleted for now (`FOR KEY SHARE`); False when it is gone."""
+    query = select(Organization.id).where(Organization.id == organization_id)
+    return await session.scalar(query.with_for_update(read=True, key_share=True)) is not None
+
+
+async def hold_clusters(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
+    """These clusters as they are and, until the end of the transaction, stay (`FOR SHARE`)."""
+    rows = await session.scalars(
+        select(Cluster)
+        .where(Cluster.id.in_(sorted(cluster_ids)))
+        .order_by(Cluster.id)
+        .with_for_update(read=True)
+        .execution_options(populate_existing=True)
+    )
+    return {cluster.id: cluster for cluster in rows}
 
 
 async def lock_cluster(session: WriteSession, cluster_id: int) -> Cluster | None:

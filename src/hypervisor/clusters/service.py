@@ -93,7 +93,8 @@ async def update(
     now: datetime,
 ) -> ClusterAnswer:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
-    await repository.lock_organization(session, access.organization_id)
+    if request.name is not None:
+        await repository.lock_organization(session, access.organization_id)
     cluster = await nodes.lock_cluster(session, access)
     if request.name is not None and request.name != cluster.name:
         await _check_name(session, cluster.organization_id, request.name)
@@ -118,7 +119,6 @@ async def delete(
     Raises Conflict while deployments live on it or wait for it, unless `force`: then the ones that wait
     are cancelled and the ones that live are stopped. Ended deployments go with their cluster.
     """
-    await repository.lock_organization(session, access.organization_id)
     cluster = await repository.lock_cluster(session, access.cluster_id)
     if cluster is None:
         raise access.hidden

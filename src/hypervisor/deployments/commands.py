@@ -16,7 +16,7 @@ from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, State
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Cluster, Deployment
+from hypervisor.store.tables import Deployment
 
 NAMED_DEPENDENTS = 10
 
@@ -30,7 +30,6 @@ async def obey(
     grace_seconds: int | None = None,
 ) -> Deployment:
     """Do what is asked, or nothing where it is so already. Raises Conflict with the reason of a refusal."""
-    await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
@@ -56,7 +55,6 @@ async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool
     Raises Conflict while others wait for it, unless `force`: those are cancelled, held ones as well, because
     what they wait for cannot come any more.
     """
-    await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
@@ -89,7 +87,7 @@ async def _start(session: WriteSession, deployment: Deployment, now: datetime, a
 async def _check_may_start(session: WriteSession, deployment: Deployment) -> None:
     if deployment.delete_requested_at is not None:
         raise Conflict("deployment_deleting", f"{deployment.name} is being deleted.")
-    cluster = await session.get(Cluster, deployment.cluster_id, populate_existing=True)
+    cluster = (await clusters.hold_clusters(session, [deployment.cluster_id])).get(deployment.cluster_id)
     if cluster is None or cluster.deleting_at is not None:
         raise Conflict("cluster_deleting", f"{deployment.name}: its cluster is being deleted.")
 

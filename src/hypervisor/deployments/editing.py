@@ -61,7 +61,9 @@ async def update(
 
     Raises Conflict "running" for what cannot change while it lives, and all that a submit raises.
     """
-    await clusters.lock_organization(session, access.organization_id)
+    if "depends_on" in request.model_fields_set:
+        # One at a time: two changes that each close half of a circle must see each other.
+        await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden

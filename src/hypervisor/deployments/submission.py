@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,7 +24,7 @@ from hypervisor.identity.principal import Principal
 from hypervisor.infra.sealing import Sealer
 from hypervisor.kernel.roles import Role
 from hypervisor.lifecycle.states import State
-from hypervisor.organizations.access import OrganizationAccess, resolve_organization
+from hypervisor.organizations.access import OrganizationAccess, not_found, resolve_organization
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Dependency, Deployment
 
@@ -55,8 +55,8 @@ async def submit(
         if made_before is not None:
             return Submitted(await _made_before(session, made_before), replayed=True)
     access = await _find_organization(session, principal, requests)
-    # Edges and clusters of an organization change one transaction at a time, so no circle closes in between.
-    await clusters.lock_organization(session, access.organization_id)
+    if not await clusters.hold_organization(session, access.organization_id):
+        raise not_found("organization", access.organization_id)
     places = await _choose_clusters(session, access, requests)
     await _check_requirements(session, requests, places)
     edges = await resolve_edges(session, access.organization_id, requests)
@@ -87,18 +87,14 @@ async def _find_organization(
     session: AsyncSession, principal: Principal, requests: Sequence[DeploymentCreate]
 ) -> OrganizationAccess:
     """The one organization of all requests: named, or told by their clusters, or the caller's only one."""
-    by_cluster = await _load_clusters(session, requests)
+    ids = {request.cluster_id for request in requests if request.cluster_id is not None}
+    by_cluster = await _organizations_of(session, ids)
     wanted: set[int | None] = set()
     for index, request in enumerate(requests):
-        cluster = by_cluster.get(request.cluster_id or 0)
-        if request.cluster_id is not None and (
-            cluster is None or principal.role_in(cluster.organization_id) is None
-        ):
+        told = by_cluster.get(request.cluster_id or 0)
+        if request.cluster_id is not None and (told is None or principal.role_in(told) is None):
             raise RefusedMember(index, no_such_cluster(request.cluster_id))
-        if request.organization_id is not None:
-            wanted.add(request.organization_id)
-        else:
-            wanted.add(cluster.organization_id if cluster else None)
+        wanted.add(told if request.organization_id is None else request.organization_id)
     if len(wanted) > 1:
         wanted.discard(None)
     if len(wanted) > 1:
@@ -106,19 +102,27 @@ async def _find_organization(
     return await resolve_organization(session, principal, wanted.pop(), Role.DEVELOPER)
 
 
+async def _organizations_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, int]:
+    """Whose each cluster is; unknown ones are left out."""
+    query = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(sorted(cluster_ids)))
+    return {row.id: row.organization_id for row in await session.execute(query)}
+
+
 async def _choose_clusters(
-    session: AsyncSession, access: OrganizationAccess, requests: Sequence[DeploymentCreate]
+    session: WriteSession, access: OrganizationAccess, requests: Sequence[DeploymentCreate]
 ) -> list[Cluster]:
-    """The cluster of each request, as it is now that nobody can delete it."""
-    by_id = await _load_clusters(session, requests)
-    only: Cluster | None = None
+    """The cluster of each request, held so that none is deleted before this is committed."""
+    wanted = {request.cluster_id for request in requests if request.cluster_id is not None}
+    only: int | None = None
     if any(request.cluster_id is None for request in requests):
         only = await _only_cluster(session, access)
+        wanted.add(only)
+    by_id = await clusters.hold_clusters(session, wanted)
     chosen = []
     for index, request in enumerate(requests):
-        cluster = only if request.cluster_id is None else by_id.get(request.cluster_id)
+        cluster = by_id.get(request.cluster_id or only or 0)
         if cluster is None or cluster.organization_id != access.organization_id:
-            raise RefusedMember(index, no_such_cluster(request.cluster_id or 0))
+            raise RefusedMember(index, no_such_cluster(request.cluster_id or only or 0))
         if cluster.deleting_at is not None:
             deleting = Conflict("cluster_deleting", f"The cluster {cluster.name!r} is being deleted.")
             raise RefusedMember(index, deleting)
@@ -126,17 +130,11 @@ async def _choose_clusters(
     return chosen
 
 
-async def _load_clusters(session: AsyncSession, requests: Sequence[DeploymentCreate]) -> dict[int, Cluster]:
-    ids = sorted({request.cluster_id for request in requests if request.cluster_id is not None})
-    query = select(Cluster).where(Cluster.id.in_(ids)).execution_options(populate_existing=True)
-    return {cluster.id: cluster for cluster in await session.scalars(query)} if ids else {}
-
-
-async def _only_cluster(session: AsyncSession, access: OrganizationAccess) -> Cluster:
+async def _only_cluster(session: AsyncSession, access: OrganizationAccess) -> int:
     own = await clusters.list_clusters(session, [access.organization_id], after=0, limit=21)
     usable = [cluster for cluster in own if cluster.deleting_at is None]
     if len(usable) == 1:
-        return usable[0]
+        return usable[0].id
     if not usable:
         raise Invalid("no_cluster", f"The organization {access.name!r} has no cluster yet: add one first.")
     named = ", ".join(f"{one.id} ({one.name})" for one in usable[:20])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -246,3 +247,21 @@ async def test_forced_deletion_stops_cancels_and_waits_for_the_end(team: Team) -
     await team.report(live, exit_code=143)
     await team.clean_up()
     refused(await team.admin.get(path), 404, "cluster_not_found")
+
+
+async def test_a_cluster_never_goes_from_under_a_submit(team: Team) -> None:
+    for _ in range(5):
+        cluster = await team.cluster()
+        submit = {"name": "work", "cluster_id": cluster["id"]}
+        *made, deleted = await asyncio.gather(
+            *(team.developer.post("/api/v1/deployments", submit) for _ in range(3)),
+            team.admin.delete(f"{CLUSTERS}/{cluster['id']}"),
+        )
+        accepted = [answer.json()["id"] for answer in made if answer.status_code == 201]
+        if deleted.status_code == 204:
+            assert accepted == []
+            assert {answer.status_code for answer in made} <= {404, 409}
+        else:
+            refused(deleted, 409, "cluster_in_use")
+            for id_ in accepted:
+                assert (await team.get(id_))["state"] == "QUEUED"
