@@ -127,9 +127,9 @@ def _fleet(bases: list[str]) -> Fleet:
 
 def _scenarios(fleet: Fleet, rules: Rules, changes: list[str], vs: str | None) -> list[Scenario]:
     """The run as it was asked for, and a second one with everything that is to be different."""
-    first = Scenario("as given", fleet, rules)
+    first = Scenario("", fleet, rules)
     if not changes and vs is None:
-        return [first]
+        return [replace(first, label=_label(first, nodes_differ=False))]
     changed = fleet
     for change in changes:
         changed = change_fleet(changed, change)

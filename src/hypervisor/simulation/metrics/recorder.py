@@ -17,7 +17,8 @@ from hypervisor.simulation.metrics.groups import Groups, Tally
 from hypervisor.simulation.observer import Attempt, Load, Rejection, Room
 
 LEVELS = ("gpu_milli", "cpu_milli", "ram_mib", "running", "waiting", "waiting_gpu_milli")
-SUMS = ("evictions", "lost_gpu_seconds", "fragmentation", "fragmentation_samples")
+SAMPLED = ("fragmentation", "fragmentation_known")
+SUMS = ("evictions", "lost_gpu_seconds")
 REST_OF_ORGANIZATIONS = "(others)"
 REST_OF_PRIORITIES = -1
 _BINS_OF_ARRIVALS = 240
@@ -42,34 +43,26 @@ class Recorder:
         self.by_organization: Groups[str] = Groups(REST_OF_ORGANIZATIONS)
         self.refused: dict[str, Refused] = {}
         self.capacity = _capacity(nodes)
-        self.courses = Courses((*LEVELS, *SUMS), max(1.0, span / _BINS_OF_ARRIVALS))
+        self.courses = Courses((*LEVELS, *SAMPLED, *SUMS), max(1.0, span / _BINS_OF_ARRIVALS))
         self.until_last_arrival = np.zeros(len(LEVELS))
         self.in_total = np.zeros(len(LEVELS))
         self.held_gpu_seconds = 0.0
         self.highest_waiting = 0
         self._fragmentation = Fragmentation(nodes)
+        self._sample = (0.0, 0.0)
         self._next_sample = 0.0
 
     def passed(self, start: float, end: float, load: Load, room: Room) -> None:
-        levels = np.array(
-            (
-                load.gpu_milli,
-                load.cpu_milli,
-                load.ram_mib,
-                load.running,
-                load.waiting,
-                load.waiting_gpu_milli,
-            ),
-            np.float64,
-        )
+        if end > self._next_sample:
+            self._take_sample(room)
+            self._next_sample = self.courses.width * (self.courses.bin(end) + 1)
+        levels = np.array((*_levels(load), *self._sample))
         self.courses.add_levels(start, end, levels)
+        levels = levels[: len(LEVELS)]
         self.in_total += levels * (end - start)
         if start < self.span:
             self.until_last_arrival += levels * (min(end, self.span) - start)
         self.highest_waiting = max(self.highest_waiting, load.waiting)
-        if end > self._next_sample:
-            self._sample(start, room)
-            self._next_sample = self.courses.width * (self.courses.bin(end) + 1)
 
     def arrived(self, job: Job, now: float) -> None:
         self._fragmentation.arrived(job.shape)
@@ -118,11 +111,22 @@ class Recorder:
     def _tallies(self, job: Job) -> tuple[Tally, Tally, Tally]:
         return (self.all, self.by_priority.of(job.priority), self.by_organization.of(job.organization))
 
-    def _sample(self, at: float, room: Room) -> None:
+    def _take_sample(self, room: Room) -> None:
+        """Fragmentation is costly, so it is looked at once a bin and taken to last until the next look."""
         share = self._fragmentation.share(room)
-        if share is not None:
-            self.courses.add(at, "fragmentation", share)
-            self.courses.add(at, "fragmentation_samples", 1)
+        self._sample = (0.0, 0.0) if share is None else (share, 1.0)
+
+
+def _levels(load: Load) -> tuple[float, ...]:
+    """In the order of LEVELS."""
+    return (
+        load.gpu_milli,
+        load.cpu_milli,
+        load.ram_mib,
+        load.running,
+        load.waiting,
+        load.waiting_gpu_milli,
+    )
 
 
 def _capacity(nodes: NodeTable) -> dict[str, int | None]:

@@ -10,7 +10,7 @@ from hypervisor.kernel.priority import NAMED_PRIORITIES
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshot import Shape
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.own import check_gpu, models
+from hypervisor.simulation.readers.own import models
 from hypervisor.simulation.readers.rows import CsvFile, Row
 
 PRIORITY_OF_QOS = {
@@ -63,5 +63,6 @@ def _gpu_milli(row: Row) -> int:
     each = row.whole("gpu_milli") if devices else 0
     if devices and not 0 < each <= WHOLE_GPU:
         raise row.error(f"gpu_milli must be from 1 to {WHOLE_GPU}, not {each}")
-    check_gpu(row, devices * each)
+    if devices > 1 and each != WHOLE_GPU:
+        raise row.error(f"gpu_milli must be {WHOLE_GPU} for {devices} GPUs, not {each}")
     return devices * each

@@ -69,14 +69,6 @@ def models(text: str) -> tuple[str, ...]:
     return tuple(sorted({part.strip() for part in text.split("|") if part.strip()}))
 
 
-def check_gpu(row: Row, gpu_milli: int) -> None:
-    """Raise WorkloadError for a GPU amount that no request can have."""
-    try:
-        check_gpu_request(gpu_milli)
-    except InvalidAmount as error:
-        raise row.error(str(error)) from None
-
-
 def _amounts(row: Row) -> tuple[int, int, int]:
     try:
         amount = Resources.from_edge(
@@ -84,11 +76,11 @@ def _amounts(row: Row) -> tuple[int, int, int]:
             ram_gb=row.number("ram_gb", 0.0),
             gpu_count=row.number("gpu_count", 0.0),
         )
+        check_gpu_request(amount.gpu_milli)
     except InvalidAmount as error:
         raise row.error(str(error)) from None
     if amount.is_zero:
         raise row.error("asks for nothing: give cpu_cores, ram_gb or gpu_count")
-    check_gpu(row, amount.gpu_milli)
     return amount.cpu_milli, amount.ram_mib, amount.gpu_milli
 
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from hypervisor.simulation.report.words import LOG_TICKS, duration, short_duration, time_ticks
 
 WIDTH = 620
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 42
 _HEIGHT = 236
-_ROW = 30
+_ROW = 38
 _LABELS, _FIGURES = 132, 150
 
 Values = Sequence[float | None]
@@ -95,7 +95,7 @@ def range_chart(ranges: Sequence[Range], longest: float) -> str:
 
     def place(seconds: float) -> float:
         """Zero has a place of its own, left of one second."""
-        begin = _LABELS + 22
+        begin = _LABELS + 34
         if seconds < 1.0:
             return _LABELS + 6
         return begin + (right - begin) * min(1.0, log10(seconds) / max(log10(highest), 1e-9))
@@ -120,7 +120,7 @@ def _range_row(each: Range, y: float, place: Callable[[float], float]) -> str:
     parts = [
         f'<line class="row" x1="{_LABELS}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>',
         _text(_LABELS - 12, y - 1, label, "label end"),
-        _text(_LABELS - 12, y + 11, each.note, "tick end"),
+        _text(_LABELS - 12, y + 13, each.note, "tick end"),
     ]
     if each.p50 is None or each.p90 is None or each.p99 is None:
         return "".join(parts) + _text(right + 12, y + 4, "none started", "tick")

@@ -132,7 +132,7 @@ def _courses(recorder: Recorder) -> Figures:
     """Per bin of time: mean shares in use, mean numbers, sums of evictions and of what they lost."""
     courses = recorder.courses
     lengths = courses.lengths()
-    samples = courses.of("fragmentation_samples")
+    known = courses.of("fragmentation_known")
     shares: Figures = {}
     for name, level in RESOURCES.items():
         capacity = recorder.capacity[level]
@@ -145,7 +145,7 @@ def _courses(recorder: Recorder) -> Figures:
         "waiting_gpus": _means(courses.of("waiting_gpu_milli"), lengths * MILLI),
         "evictions": courses.of("evictions").astype(int).tolist(),
         "lost_gpu_hours": (courses.of("lost_gpu_seconds") / _HOUR).tolist(),
-        "fragmentation": _means(courses.of("fragmentation"), samples),
+        "fragmentation": _means(courses.of("fragmentation"), known),
     }
 
 

@@ -81,41 +81,25 @@ def _long(seconds: float) -> str:
 
 
 def _sections(runs: Sequence[Figures], common: _Common) -> list[str]:
-    made = [
-        _section(
-            "Utilization over time",
-            "Share of the capacity in use.",
-            runs,
-            common,
-            _utilization,
-            _legend(_known_lines(runs)),
+    drawn: list[tuple[str, str, _Drawing]] = [
+        ("Utilization over time", "Share of the capacity in use.", _utilization),
+        (
+            "Fragmentation over time",
+            "Idle GPU capacity that a typical GPU request could not use.",
+            _fragmentation,
         ),
-        _section("Waiting jobs over time", "Mean number per bin of time.", runs, common, _queue),
-        _section("Waits by priority", _RANGES, runs, common, _waits("by_priority")),
-        _section("Waits by organization", _RANGES, runs, common, _waits("by_organization")),
+        ("Waiting jobs over time", "Mean number per bin of time.", _course("waiting", "jobs waiting")),
+        ("Waiting for GPUs", "GPUs that waiting jobs ask for.", _course("waiting_gpus", "GPUs asked for")),
+        ("Waits by priority", _RANGES, _waits("by_priority")),
+        ("Waits by organization", _RANGES, _waits("by_organization")),
     ]
     if any(run["evictions"] for run in runs):
-        made += [
-            _section("Evictions", "Runs stopped for a higher priority, per bin.", runs, common, _evictions),
-            _section(
-                "Lost work", "GPU-hours thrown away by evictions, in total so far.", runs, common, _lost
-            ),
+        drawn += [
+            ("Evictions", "Runs stopped for a higher priority, per bin of time.", _evictions),
+            ("Lost work", "GPU-hours thrown away by evictions, in total so far.", _lost),
         ]
-    else:
-        made.append(
-            '<section class="short"><h2>Evictions and lost work</h2>'
-            '<p class="none">Nobody was evicted, and no work was lost.</p></section>'
-        )
-    made.append(
-        _section(
-            "Fragmentation over time",
-            "Share of the idle GPU capacity that a typical GPU request could not use.",
-            runs,
-            common,
-            _fragmentation,
-        )
-    )
-    return made
+    legends: dict[_Drawing, str] = {_utilization: _legend(_known_lines(runs))}
+    return [_section(title, note, runs, common, draw, legends.get(draw, "")) for title, note, draw in drawn]
 
 
 _RANGES = "● half waited at most this long   ○ 90 % of the jobs   | 99 %"
@@ -162,12 +146,13 @@ def _utilization(run: Figures, common: _Common) -> str:
     return line_chart(lines, courses["bin_seconds"], common.x, _shares("in use (%)"))
 
 
-def _queue(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
-    y = ValueAxis("jobs waiting", round_ticks(common.highest("waiting")), count)
-    return line_chart(
-        [Line("waiting jobs", "queue", courses["waiting"])], courses["bin_seconds"], common.x, y
-    )
+def _course(name: str, title: str) -> _Drawing:
+    def draw(run: Figures, common: _Common) -> str:
+        courses = run["courses"]
+        y = ValueAxis(title, round_ticks(common.highest(name)), count)
+        return line_chart([Line(title, "queue", courses[name])], courses["bin_seconds"], common.x, y)
+
+    return draw
 
 
 def _evictions(run: Figures, common: _Common) -> str:

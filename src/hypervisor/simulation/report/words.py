@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-LOG_TICKS = (1.0, 10.0, MINUTE, 10 * MINUTE, HOUR, 10 * HOUR, DAY, 10 * DAY, 100 * DAY, 1000 * DAY)
+LOG_TICKS = (1.0, 10.0, MINUTE, 10 * MINUTE, HOUR, DAY, 10 * DAY, 100 * DAY, 1000 * DAY)
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _TIME_STEPS = tuple(
@@ -14,7 +14,7 @@ _TIME_STEPS = tuple(
         (1.0, (1, 2, 5, 10, 30)),
         (MINUTE, (1, 2, 5, 10, 30)),
         (HOUR, (1, 2, 3, 6, 12)),
-        (DAY, (1, 2, 5, 7, 14, 28, 56, 91, 182, 364)),
+        (DAY, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
     )
     for step in steps
 )
@@ -70,7 +70,7 @@ def round_ticks(highest: float, about: int = 4) -> list[float]:
 def time_ticks(end: float, about: int = 7) -> tuple[list[float], float, str]:
     """Round times from 0 to `end`, with the seconds and the name of the unit to label them in."""
     step = next(
-        (each for each in _TIME_STEPS if end / each <= about), ceil(end / about / 364 / DAY) * 364 * DAY
+        (each for each in _TIME_STEPS if end / each <= about), ceil(end / about / 1000 / DAY) * 1000 * DAY
     )
     ticks = [step * number for number in range(floor(end / step + 1e-9) + 1)]
     for limit, unit, name in ((MINUTE, 1.0, "seconds"), (HOUR, MINUTE, "minutes"), (DAY, HOUR, "hours")):

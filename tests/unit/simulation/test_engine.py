@@ -1,0 +1,184 @@
+"""Virtual time: small cases worked out by hand, and what must hold for every run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshot import Shape
+from hypervisor.simulation.engine import Rules
+from hypervisor.simulation.fleet import FleetNode, parse_fleet
+from hypervisor.simulation.readers.workload import ListedWorkload
+from tests.support.simulation import WHOLE, fleets, job, run, workload, workloads
+
+ONE = parse_fleet("1x1gpu")
+TWO = parse_fleet("1x2gpu")
+PAIR = Shape(0, 0, 2000)
+
+checked = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+rules = st.builds(
+    Rules,
+    policy=st.builds(
+        Policy, placement=st.sampled_from(["fgd", "bestfit", "spread"]), preemption=st.booleans()
+    ),
+    grace=st.sampled_from([0.0, 3.0]),
+    until=st.sampled_from([math.inf, 20.0]),
+)
+
+
+def starts_of(jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules | None = None) -> list:
+    _, witness, _ = run(jobs, fleet, given_rules)
+    return [witness.starts[number] for number in range(1, jobs.count + 1)]
+
+
+def test_equal_jobs_run_in_the_order_of_arrival() -> None:
+    jobs = workload(job(0, 10), job(1, 5), job(2, 1))
+    assert starts_of(jobs, ONE) == [[0], [10], [15]]
+
+
+def test_two_devices_serve_two_at_a_time() -> None:
+    jobs = workload(job(0, 10), job(0, 4), job(1, 10), job(2, 1))
+    assert starts_of(jobs, TWO) == [[0], [0], [4], [10]]
+
+
+def test_a_large_job_at_the_head_is_not_overtaken_for_ever() -> None:
+    jobs = workload(job(0, 10), job(1, 5, PAIR), job(2, 10), job(3, 10))
+    assert starts_of(jobs, TWO) == [[0], [10], [15], [15]]
+
+
+def test_a_higher_priority_goes_first_and_the_victim_comes_back_and_does_all_its_work() -> None:
+    jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750), job(5, 1, priority=100))
+    _, witness, recorder = run(jobs, ONE)
+    assert dict(witness.starts) == {1: [0, 9], 2: [4], 3: [19]}
+    assert witness.evictions == {1: [(4, 2)]}
+    assert witness.ends == {1: 19, 2: 9, 3: 20}
+    assert recorder.all.lost_gpu_seconds == 4
+
+
+def test_a_victim_holds_its_capacity_for_the_grace() -> None:
+    jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750))
+    _, witness, recorder = run(jobs, ONE, Rules(grace=2.0))
+    assert dict(witness.starts) == {1: [0, 11], 2: [6]}
+    assert recorder.all.lost_gpu_seconds == 4
+    assert recorder.held_gpu_seconds == 2
+
+
+def test_without_preemption_the_higher_priority_waits() -> None:
+    jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750))
+    assert starts_of(jobs, ONE, Rules(Policy(preemption=False))) == [[0], [10]]
+
+
+def test_what_is_marked_not_preemptible_is_not_evicted() -> None:
+    first = job(0, 10, priority=100)
+    protected = ListedWorkload(
+        "made up",
+        tuple(
+            type(each)(each.id, each.arrival, each.duration, each.shape, "a", each.priority, each.id != 1)
+            for each in workload(first, job(4, 5, priority=750)).listed
+        ),
+    )
+    assert starts_of(protected, ONE) == [[0], [10]]
+
+
+def test_jobs_of_no_length_end_at_once() -> None:
+    jobs = workload(job(0, 0), job(0, 0), job(0, 5))
+    assert starts_of(jobs, ONE) == [[0], [0], [0]]
+
+
+def test_an_endless_job_runs_to_the_end_of_the_simulation() -> None:
+    simulation, witness, _ = run(workload(job(0, math.inf), job(1, 5)), ONE, Rules(until=50.0))
+    assert simulation.now == 50
+    assert len(simulation.cluster.attempts) == 1
+    assert len(simulation.waiting) == 1
+    assert witness.gpu_seconds == 50
+
+
+@pytest.mark.parametrize(
+    ("shape", "replicas", "code"),
+    [
+        (WHOLE, 2, "needs_gangs"),
+        (Shape(0, 0, 4000), 1, "needs_gangs"),
+        (Shape(0, 0, 16000), 1, "larger_than_every_node"),
+        (Shape(0, 0, 1000, ("H100",)), 1, "gpu_model_matches_nothing"),
+    ],
+    ids=["replicas", "more than a node", "more than all", "another model"],
+)
+def test_what_can_never_run_is_rejected_with_its_reason(shape: Shape, replicas: int, code: str) -> None:
+    listed = workload(job(0, 10, shape)).listed[0]
+    jobs = ListedWorkload("made up", (type(listed)(1, 0.0, 10.0, shape, replicas=replicas),))
+    simulation, witness, recorder = run(jobs, parse_fleet("3x2gpu:A100"))
+    assert witness.refusals == {1: code}
+    assert recorder.refused[code].jobs == 1
+    assert simulation.passes == 0
+
+
+@given(workloads(), fleets(), rules)
+@checked
+def test_every_arrival_ends_runs_waits_or_was_rejected(
+    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+) -> None:
+    """The witness also recomputes each node's capacity at every start."""
+    simulation, witness, recorder = run(jobs, fleet, given_rules)
+    running = {attempt.ticket.job.id for attempt in simulation.cluster.attempts.values()}
+    waiting = {int(each) for each in simulation.waiting.table().deployment_id}
+    groups = [set(witness.ends), set(witness.refusals), running, waiting]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == len(witness.arrivals)
+    if given_rules.until == math.inf:
+        assert len(witness.arrivals) == jobs.count
+        assert not running
+        assert not waiting
+    assert recorder.all.ended == len(witness.ends)
+
+
+@given(workloads(), fleets(), rules)
+@checked
+def test_the_integral_of_utilization_is_the_work_done(
+    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+) -> None:
+    simulation, witness, recorder = run(jobs, fleet, given_rules)
+    unfinished = sum(
+        attempt.ticket.job.gpus
+        * (
+            simulation.now - attempt.started_at
+            if attempt.stopped_at is None
+            else simulation.now - attempt.stopped_at
+        )
+        for attempt in simulation.cluster.attempts.values()
+    )
+    tally = recorder.all
+    work = tally.done_gpu_seconds + tally.lost_gpu_seconds + recorder.held_gpu_seconds + unfinished
+    assert witness.gpu_seconds == pytest.approx(work)
+    assert recorder.in_total[0] / 1000 == pytest.approx(work)
+    assert recorder.courses.of("gpu_milli").sum() / 1000 == pytest.approx(work)
+
+
+@given(workloads(), fleets(), rules)
+@checked
+def test_passes_that_are_left_out_would_have_changed_nothing(
+    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+) -> None:
+    _, seldom, _ = run(jobs, fleet, given_rules)
+    always = Rules(given_rules.policy, given_rules.grace, given_rules.until, every_event=True)
+    _, often, _ = run(jobs, fleet, always)
+    assert seldom.log == often.log
+
+
+@given(workloads(), fleets())
+@checked
+def test_every_victim_comes_back_and_ends(jobs: ListedWorkload, fleet: tuple[FleetNode, ...]) -> None:
+    _, witness, _ = run(jobs, fleet)
+    for victim, evictions in witness.evictions.items():
+        assert len(witness.starts[victim]) == len(evictions) + 1
+        assert witness.ends[victim] >= evictions[-1][0]
+
+
+def test_a_queue_that_cannot_move_costs_no_passes() -> None:
+    jobs = workload(job(0, 1000), *(job(number, 1) for number in range(1, 200)))
+    simulation, witness, _ = run(jobs, ONE)
+    assert witness.starts[200] == [1198]
+    # One for the first, one for the first that waits, one for each that starts.
+    assert simulation.passes <= 202

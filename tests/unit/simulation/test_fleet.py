@@ -1,0 +1,52 @@
+"""Nodes from a few words, and what-if changes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from hypervisor.simulation.errors import WorkloadError
+from hypervisor.simulation.fleet import UNLIMITED, FleetNode, change_fleet, is_change, parse_fleet
+
+
+def test_a_specification_says_count_devices_and_what_goes_with_them() -> None:
+    assert parse_fleet("2x8gpu:A100,64cpu,512gb") == (
+        FleetNode("node-1", 64000, 524288, 8, "A100"),
+        FleetNode("node-2", 64000, 524288, 8, "A100"),
+    )
+    assert parse_fleet("0.5cpu") == (FleetNode("node-1", 500, UNLIMITED, 0),)
+
+
+@pytest.mark.parametrize("text", ["", "nodes.csv", "10", "3x", "2x65gpu", "1.5gpu", "8gpu 4cpu", "4cpu:A100"])
+def test_what_is_no_specification_is_refused(text: str) -> None:
+    with pytest.raises(WorkloadError):
+        parse_fleet(text)
+
+
+MIXED = (*parse_fleet("60x8gpu:A"), *parse_fleet("40x2gpu:B"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("+10%", {"A": 66, "B": 44}),
+        ("-25%", {"A": 45, "B": 30}),
+        ("+5", {"A": 63, "B": 42}),
+        ("-5", {"A": 57, "B": 38}),
+        ("+200%", {"A": 180, "B": 120}),
+    ],
+)
+def test_a_change_keeps_the_mix(change: str, expected: dict[str, int]) -> None:
+    assert is_change(change)
+    changed = change_fleet(MIXED, change)
+    assert Counter(node.gpu_model for node in changed) == expected
+    assert len({(node.gpu_model, node.name) for node in changed}) == len(changed)
+
+
+def test_a_change_leaves_at_least_one_node() -> None:
+    with pytest.raises(WorkloadError, match="leaves none"):
+        change_fleet(MIXED, "-100%")
+    assert not is_change("10x8gpu")
+    with pytest.raises(WorkloadError):
+        change_fleet(MIXED, "+1.5")
