@@ -19,6 +19,7 @@ from hypervisor.deployments.inspection_routes import router as inspection_router
 from hypervisor.deployments.occupants import DeploymentOccupants
 from hypervisor.deployments.routes import router as deployments_router
 from hypervisor.identity.routes import router as identity_router
+from hypervisor.identity.system_routes import router as system_router
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
@@ -30,6 +31,7 @@ API_ROUTERS = (
     deployments_router,
     inspection_router,
     feed_router,
+    system_router,
 )
 
 

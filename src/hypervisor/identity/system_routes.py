@@ -1,0 +1,35 @@
+"""What this installation is, for people who are logged in."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from hypervisor import __version__
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import ResponseModel
+from hypervisor.identity.principal import CurrentUser
+
+router = APIRouter(prefix="/system", tags=["Service"])
+
+
+class SystemInfo(ResponseModel):
+    """`runtimes` says for each runtime what was found, or why it cannot be used now."""
+
+    version: str
+    database: str
+    install_id: str
+    default_runtime: str
+    runtimes: dict[str, str]
+
+
+@router.get("/info", responses=documented(401, 429))
+async def get_system_info(_user: CurrentUser, container: ContainerDep) -> SystemInfo:
+    """Version, database and the runtimes that were found."""
+    return SystemInfo(
+        version=__version__,
+        database="sqlite" if container.database.is_sqlite else "postgresql",
+        install_id=container.install_id,
+        default_runtime=container.settings.default_runtime,
+        runtimes=await container.runtimes.found(),
+    )
