@@ -54,7 +54,7 @@ def watch(
 def top(
     context: typer.Context, cluster: ClusterOption = None, interval: Interval = 1.0, once: Once = False
 ) -> None:
-    """CPU, RAM and each GPU of every node; Ctrl-C ends it."""
+    """CPU, RAM and each GPU of every node; Ctrl-C ends it. Piped, it prints once."""
     session = Session.of(context)
 
     def look() -> tuple[Any, RenderableType]:
@@ -65,7 +65,7 @@ def top(
         )
         return found, Group(*(_usage(each) for each in found))
 
-    _follow(session, look, interval, once=once)
+    _follow(session, look, interval, once=once or not is_interactive(session.console))
 
 
 def _follow(

@@ -42,7 +42,6 @@ def run_server(settings: Settings, console: Console) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _NOISE)
     with listener:
         _Server(config, app, settings, listener, console).run(sockets=[listener])

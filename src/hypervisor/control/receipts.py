@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from hypervisor.events.log import SCHEDULER, record
+from hypervisor.events.log import SCHEDULER, record_about
 from hypervisor.scheduling.outcome import Eviction
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -66,11 +66,9 @@ def _write(
     data: dict[str, object],
     now: datetime,
 ) -> None:
-    record(
+    record_about(
         session,
-        organization_id=deployment.organization_id,
-        cluster_id=deployment.cluster_id,
-        deployment_id=deployment.id,
+        deployment,
         at=now,
         actor=SCHEDULER,
         type=type_,

@@ -16,7 +16,7 @@ from hypervisor.deployments.requirements import ClusterLimits, placement_limits,
 from hypervisor.deployments.schemas import DeploymentUpdate, SecretValue
 from hypervisor.deployments.transitions import move, set_reason
 from hypervisor.errors import Conflict
-from hypervisor.events.log import record
+from hypervisor.events.log import record_about
 from hypervisor.infra.sealing import Sealer
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
@@ -201,11 +201,9 @@ def _record(
             f"priority ({before['priority']} to {deployment.priority})" if one == "priority" else one
             for one in told
         ]
-    record(
+    record_about(
         session,
-        organization_id=deployment.organization_id,
-        cluster_id=deployment.cluster_id,
-        deployment_id=deployment.id,
+        deployment,
         at=now,
         actor=actor,
         type="deployment.updated",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from hypervisor.deployments.dependents import cancel_dependents
-from hypervisor.events.log import record
+from hypervisor.events.log import record_about
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import forget_attempts
 from hypervisor.store.tables import Attempt, Deployment
@@ -20,11 +20,9 @@ async def delete_deployment(
     """
     await cancel_dependents(session, [deployment.id], now=now, actor=actor)
     await forget_attempts(session, Attempt.deployment_id == deployment.id, now)
-    record(
+    record_about(
         session,
-        organization_id=deployment.organization_id,
-        cluster_id=deployment.cluster_id,
-        deployment_id=deployment.id,
+        deployment,
         at=now,
         actor=actor,
         type="deployment.deleted",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from hypervisor.events.log import record
+from hypervisor.events.log import record_about
 from hypervisor.lifecycle.states import ENDED, State, is_legal
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -45,11 +45,9 @@ def move(
     deployment.generation += 1
     set_reason(deployment, code, sentence, data)
     _set_times(deployment, source, target, now)
-    record(
+    record_about(
         session,
-        organization_id=deployment.organization_id,
-        cluster_id=deployment.cluster_id,
-        deployment_id=deployment.id,
+        deployment,
         at=now,
         actor=actor,
         type="deployment.state",
@@ -63,11 +61,9 @@ def move(
 
 def record_creation(session: WriteSession, deployment: Deployment, *, now: datetime, actor: str) -> None:
     """The first event of a deployment: from nothing to its initial state (which the row already carries)."""
-    record(
+    record_about(
         session,
-        organization_id=deployment.organization_id,
-        cluster_id=deployment.cluster_id,
-        deployment_id=deployment.id,
+        deployment,
         at=now,
         actor=actor,
         type="deployment.state",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Event
+from hypervisor.store.tables import Deployment, Event
 
 SYSTEM = "system"
 SCHEDULER = "scheduler"
@@ -51,4 +51,34 @@ def record(
             message=message,
             data=dict(data) if data is not None else None,
         )
+    )
+
+
+def record_about(
+    session: WriteSession,
+    deployment: Deployment,
+    *,
+    at: datetime,
+    actor: str,
+    type: str,
+    message: str,
+    from_state: str | None = None,
+    to_state: str | None = None,
+    code: str | None = None,
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """`record` for a deployment: it lands in the history of its organization and cluster."""
+    record(
+        session,
+        organization_id=deployment.organization_id,
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.id,
+        at=at,
+        actor=actor,
+        type=type,
+        message=message,
+        from_state=from_state,
+        to_state=to_state,
+        code=code,
+        data=data,
     )

@@ -10,6 +10,9 @@ from structlog.typing import Processor
 
 from hypervisor.settings import Settings
 
+CHATTY = ("starlette_admin", "alembic", "aiosqlite", "asyncio")
+"""Libraries whose information is about themselves, not about this service."""
+
 
 def configure_logging(settings: Settings) -> None:
     """Send our logs and those of libraries to stderr in one format. Safe to call again."""
@@ -23,6 +26,8 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
