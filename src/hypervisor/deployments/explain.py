@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.deployments import repository
+from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import Explanation, QueuedAhead
 from hypervisor.deployments.dependents import load_parents
 from hypervisor.deployments.views import dependency_answers
@@ -19,8 +19,8 @@ SHOWN_RECEIPTS = 20
 async def explain(session: AsyncSession, deployment: Deployment) -> Explanation:
     """Everything that is known about it; the reason is that of the scheduler's last pass."""
     state = State(deployment.state)
-    position = (await repository.queue_positions(session, [deployment])).get(deployment.id)
-    ahead = await repository.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
+    position = (await queue.queue_positions(session, [deployment])).get(deployment.id)
+    ahead = await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
     live = (await repository.live_attempts(session, [deployment.id])).get(deployment.id)
     events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)

@@ -45,6 +45,7 @@ async def get_logs(
     if not follow:
         text = await logs.read(container, found, tail)
         return PlainTextResponse(text.encode(errors="replace"))
+    found = found or await logs.await_attempt(container, access)
     await logs.check_reachable(container, found)
     return StreamingResponse(
         logs.follow(container, access, found, tail),

@@ -13,6 +13,7 @@ from hypervisor.api.streams import until_stopping
 from hypervisor.deployments import repository
 from hypervisor.deployments.policy import DeploymentAccess
 from hypervisor.errors import NotFound, Unavailable
+from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.store.tables import Attempt
 
@@ -20,6 +21,8 @@ MAX_TAIL = 10_000
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
 """How long the record of an end may take to follow the end of the log."""
+FIRST_ATTEMPT_WITHIN = 2.0
+"""How long a stream waits for the first attempt of what has just been submitted."""
 PING_SECONDS = 15.0
 
 
@@ -33,6 +36,18 @@ async def find_attempt(container: Container, access: DeploymentAccess, number: i
     if attempt is None and number is not None:
         raise NotFound("attempt_not_found", f"There is no attempt {number} of this deployment.")
     return attempt
+
+
+async def await_attempt(container: Container, access: DeploymentAccess) -> Attempt | None:
+    """The last attempt; a moment is given to what is queued and about to be placed."""
+    for _ in range(int(FIRST_ATTEMPT_WITHIN / POLL_SECONDS)):
+        async with container.database.read() as session:
+            attempt = await repository.find_attempt(session, access.deployment_id, None)
+            deployment = await repository.find(session, access.deployment_id)
+        if attempt is not None or deployment is None or deployment.state != State.QUEUED.value:
+            return attempt
+        await asyncio.sleep(POLL_SECONDS)
+    return None
 
 
 async def read(container: Container, attempt: Attempt | None, tail: int) -> str:

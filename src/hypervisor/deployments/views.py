@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.deployments import repository
+from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint
 from hypervisor.deployments.dependents import Parent, load_parents
 from hypervisor.deployments.environment import shown_environment
@@ -15,6 +15,39 @@ from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import State
 from hypervisor.store.tables import Attempt, Deployment
+
+_AS_STORED = (
+    "id",
+    "organization_id",
+    "cluster_id",
+    "created_by",
+    "name",
+    "kind",
+    "docker_image",
+    "command",
+    "priority",
+    "on_failure",
+    "preemptible",
+    "min_runtime_seconds",
+    "max_runtime_seconds",
+    "grace_period_seconds",
+    "restart_policy",
+    "max_retries",
+    "replicas",
+    "read_only_root",
+    "reason",
+    "reason_code",
+    "reason_data",
+    "attempts_made",
+    "retries_used",
+    "preemptions",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "delete_requested_at",
+)
 
 
 async def describe(session: AsyncSession, deployment: Deployment) -> DeploymentAnswer:
@@ -28,7 +61,7 @@ async def describe_all(session: AsyncSession, deployments: Sequence[Deployment])
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
     attempts = await repository.live_attempts(session, ids)
-    positions = await repository.queue_positions(session, deployments)
+    positions = await queue.queue_positions(session, deployments)
     return [
         _answer(
             one,
@@ -60,54 +93,25 @@ def _answer(
     required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
     limits = one.placement_limits or {}
     return DeploymentAnswer(
-        id=one.id,
-        organization_id=one.organization_id,
-        cluster_id=one.cluster_id,
+        **{name: getattr(one, name) for name in _AS_STORED},
         cluster_name=cluster_name,
-        created_by=one.created_by,
-        name=one.name,
-        kind=one.kind,
-        docker_image=one.docker_image,
-        command=one.command,
         env=shown_environment(one.env),
         ports=one.ports or [],
         required_cpu_cores=required.cpu_cores,
         required_ram_gb=required.ram_gb,
         required_gpu_count=required.gpu_count,
-        priority=one.priority,
         priority_label=priority_label(one.priority),
         depends_on=dependency_answers(parents),
-        on_failure=one.on_failure,
-        preemptible=one.preemptible,
-        min_runtime_seconds=one.min_runtime_seconds,
-        max_runtime_seconds=one.max_runtime_seconds,
-        grace_period_seconds=one.grace_period_seconds,
-        restart_policy=one.restart_policy,
-        max_retries=one.max_retries,
         labels=one.labels or {},
         node_selector=limits.get("node_selector", {}),
         gpu_models=limits.get("gpu_models", []),
-        replicas=one.replicas,
-        read_only_root=one.read_only_root,
         status=state,
         state=state,
         stopping_to=State(one.stopping_to) if one.stopping_to else None,
-        reason=one.reason,
-        reason_code=one.reason_code,
-        reason_data=one.reason_data,
         queue_position=position,
-        attempts_made=one.attempts_made,
-        retries_used=one.retries_used,
-        preemptions=one.preemptions,
-        created_at=one.created_at,
-        queued_at=one.queued_at,
-        started_at=one.started_at,
-        finished_at=one.finished_at,
-        exit_code=one.exit_code,
         node_name=live.node_name if live else None,
         gpu_indices=live.gpu_indices if live else [],
         endpoints=[_endpoint(binding) for binding in (live.ports if live else None) or ()],
-        delete_requested_at=one.delete_requested_at,
     )
 
 
