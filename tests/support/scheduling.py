@@ -196,42 +196,69 @@ SHAPES = st.builds(
 )
 
 
+SMALL_SHAPES = st.builds(
+    Shape,
+    cpu_milli=st.sampled_from([500, 1000]),
+    ram_mib=st.sampled_from([512, 1024]),
+    gpu_milli=st.sampled_from([0, 300, 500, 1000, 1000]),
+)
+LARGE_SHAPES = st.builds(
+    Shape,
+    cpu_milli=st.sampled_from([1000, 2000, 4000]),
+    ram_mib=st.sampled_from([1024, 2048, 4096]),
+    gpu_milli=st.sampled_from([0, 700, 1000, 2000, 4000]),
+)
+
+
 @st.composite
 def worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 8) -> World:
-    """A random consistent cluster: nothing over capacity, no nominations yet."""
-    nodes = [
-        Node(
-            id=10 * index + draw(st.integers(0, 9)),
-            cpu=draw(st.sampled_from([2000, 4000, 8000])),
-            ram=draw(st.sampled_from([2048, 4096, 8192])),
-            gpus=draw(st.sampled_from([0, 1, 2, 4])),
-            model=draw(st.sampled_from(["A", "B", None])),
-            zone=draw(st.sampled_from(["a", "b"])),
-            schedulable=draw(st.sampled_from([True, True, True, False])),
-        )
-        for index in range(draw(st.integers(0, max_nodes)))
-    ]
-    world = World(tuple(nodes))
-    for number in range(draw(st.integers(0, 10)) if nodes else 0):
-        world = _with_running(draw, world, number)
+    """A random consistent cluster: nothing over capacity, no nominations yet.
+
+    Half of them are crowded: small work of low priority everywhere, large requests waiting.
+    """
+    crowded = draw(st.booleans())
+    nodes = tuple(draw(_nodes(index, crowded)) for index in range(draw(st.integers(int(crowded), max_nodes))))
+    world = World(nodes)
+    tries = draw(st.integers(4, 6 * len(nodes))) if crowded else draw(st.integers(0, 10)) if nodes else 0
+    for number in range(tries):
+        world = _with_running(draw, world, number, crowded)
     pending = tuple(
         Pending(
             id=1000 + number,
-            shape=draw(SHAPES),
-            priority=draw(st.sampled_from(PRIORITIES)),
+            shape=draw(LARGE_SHAPES if crowded else SHAPES),
+            priority=draw(st.sampled_from([500, 750] if crowded else PRIORITIES)),
             created_at=float(draw(st.integers(0, 3))),
             preemptible=draw(st.sampled_from([True, True, False])),
             protected=draw(st.sampled_from([False, False, True])),
         )
-        for number in range(draw(st.integers(0, max_pending)))
+        for number in range(draw(st.integers(int(crowded), max_pending)))
     )
     return replace(world, pending=pending)
 
 
-def _with_running(draw: st.DrawFn, world: World, number: int) -> World:
+@st.composite
+def _nodes(draw: st.DrawFn, index: int, crowded: bool) -> Node:
+    plain = gpu_node(10 * index, gpus=draw(st.sampled_from([1, 2, 4])))
+    if crowded:
+        return replace(
+            plain, cpu=draw(st.sampled_from([3000, 5000])), ram=draw(st.sampled_from([3072, 8192]))
+        )
+    return Node(
+        id=10 * index + draw(st.integers(0, 9)),
+        cpu=draw(st.sampled_from([2000, 4000, 8000])),
+        ram=draw(st.sampled_from([2048, 4096, 8192])),
+        gpus=draw(st.sampled_from([0, 1, 2, 4])),
+        model=draw(st.sampled_from(["A", "B", None])),
+        zone=draw(st.sampled_from(["a", "b"])),
+        schedulable=draw(st.sampled_from([True, True, True, False])),
+    )
+
+
+def _with_running(draw: st.DrawFn, world: World, number: int, crowded: bool) -> World:
     """Add one allocation where it fits, if it does."""
     node = draw(st.sampled_from(world.nodes))
-    shape = replace(draw(SHAPES), gpu_models=(), node_selector=())
+    shape = draw(SMALL_SHAPES if crowded else SHAPES)
+    shape = replace(shape, gpu_models=(), node_selector=())
     room = free_on(world, node)
     if not fits(shape, room):
         return world
@@ -242,11 +269,11 @@ def _with_running(draw: st.DrawFn, world: World, number: int) -> World:
         node_id=node.id,
         shape=shape,
         devices=tuple(sorted(devices)),
-        priority=draw(st.sampled_from(PRIORITIES)),
-        preemptible=draw(st.sampled_from([True, True, True, False])),
-        releasing=draw(st.sampled_from([False, False, False, True])),
+        priority=draw(st.sampled_from([100, 100, 200, 500] if crowded else PRIORITIES)),
+        preemptible=draw(st.sampled_from([True] * 7 + [False])),
+        releasing=draw(st.sampled_from([False] * 5 + [True])),
         started_at=float(draw(st.integers(0, 5)) * 100),
-        protected_until=draw(st.sampled_from([-math.inf, -math.inf, NOW, NOW + 1])),
+        protected_until=draw(st.sampled_from([-math.inf] * 6 + [NOW, NOW + 1])),
     )
     return replace(world, running=(*world.running, run))
 
