@@ -73,7 +73,7 @@ class World:
 
     nodes: Sequence[Node]
     arriving: list[Job]
-    now: float = 0.0
+    now: float = -1.0
     waiting: dict[int, Job] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
     nominations: tuple[Nomination, ...] = ()
