@@ -26,7 +26,7 @@ class Cuttable:
     def __init__(self, inner: Runtime) -> None:
         self._inner = inner
         self.cut = False
-        self.starts: list[str] = []
+        self.refused = 0
 
     @property
     def name(self) -> str:
@@ -34,6 +34,7 @@ class Cuttable:
 
     def _check(self) -> None:
         if self.cut:
+            self.refused += 1
             raise RuntimeUnavailable("the engine is cut off")
 
     async def probe(self) -> RuntimeInfo:
@@ -42,7 +43,6 @@ class Cuttable:
 
     async def start(self, spec: LaunchSpec) -> Observation:
         self._check()
-        self.starts.append(spec.instance)
         return await self._inner.start(spec)
 
     async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
@@ -91,7 +91,8 @@ async def test_an_engine_that_cannot_be_seen_kills_nothing_and_gets_nothing_new(
         await world.reaches(running, State.RUNNING)
         engine.cut = True
         first = await world.submit(cluster, **simulated())
-        await eventually(lambda: _is_told(world, first))
+        await world.reaches(first, State.STARTING)
+        await eventually(lambda: engine.refused > 0)
         second = await world.submit(cluster, **simulated())
         await eventually(lambda: _waits_for_a_node(world, second))
         assert await world.state(running) == State.RUNNING
@@ -203,11 +204,6 @@ async def _planned(world: World, cluster_id: int, fence: Fence | None = None):
         view = await load_cluster(session, cluster_id, world.clock.now())
     assert view is not None
     return view, plan(view.snapshot, view.policy), fence
-
-
-async def _is_told(world: World, deployment_id: int) -> bool:
-    """Placed before the engine was known to be gone: it stays STARTING, neither failed nor lost."""
-    return await world.state(deployment_id) in (State.STARTING, State.QUEUED)
 
 
 async def _waits_for_a_node(world: World, deployment_id: int) -> bool:
