@@ -1,4 +1,4 @@
-"""The relay gives every listener each event of its organization once, in whatever order they were committed."""
+"""The relay gives every listener each event of its organization once, whatever the order of commits."""
 
 from __future__ import annotations
 
