@@ -214,9 +214,14 @@ class Explainer:
         if level >= priority and level < 1000:
             table = self._snapshot.allocations
             ids = sorted({int(table.deployment_id[victim.row]) for victim in shortage.victims})
-            who = f"{len(ids)} deployments" if len(ids) > _MOST_NAMED else listed([str(i) for i in ids])
+            who = f"{len(ids)} deployments" if len(ids) > _MOST_NAMED else _named(ids)
             options.append(f"raise the priority above {level}: evicting {who} would be enough")
         return ", or ".join(options)
+
+
+def _named(deployment_ids: list[int]) -> str:
+    plural = "s" if len(deployment_ids) > 1 else ""
+    return f"deployment{plural} {listed([str(id_) for id_ in deployment_ids])}"
 
 
 def _gaps(shortage: _Shortage) -> list[str]:

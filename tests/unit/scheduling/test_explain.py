@@ -38,7 +38,7 @@ def test_the_remedies_that_would_start_it() -> None:
     world = World((gpu_node(1),), busy_node(900, 800), (Pending(1, gpu(3), priority=500),))
     assert reason_of(world, 1).remedy == (
         "free 1 GPU on node-1, or lower the request to 2 GPUs, "
-        "or raise the priority above 800: evicting 51 would be enough"
+        "or raise the priority above 800: evicting deployment 51 would be enough"
     )
 
 
