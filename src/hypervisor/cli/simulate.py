@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from enum import StrEnum
 from math import inf
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from hypervisor.cli import simulate_flags as flags
 from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.output import print_json
 from hypervisor.cli.session import Session, is_interactive
-from hypervisor.cli.simulate_history import load_history
+from hypervisor.cli.simulate_flags import Format, Placement
+from hypervisor.cli.simulate_history import Past, load_history
 from hypervisor.cli.simulate_summary import progress_of, summary
 from hypervisor.scheduling.policy import Policy
 from hypervisor.simulation.engine import Rules
@@ -26,65 +26,30 @@ from hypervisor.simulation.readers.scaled import scale
 from hypervisor.simulation.readers.workload import Workload, open_workload
 from hypervisor.simulation.report.figures import Figures, figures_of
 from hypervisor.simulation.report.page import render_page
+from hypervisor.simulation.report.words import many
 from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
 _NO_PREEMPTION = "no-preemption"
 
 
-class Placement(StrEnum):
-    FGD = "fgd"
-    BESTFIT = "bestfit"
-    SPREAD = "spread"
-
-
-class Format(StrEnum):
-    AUTO = "auto"
-    CSV = "csv"
-    OPENB = "openb"
-    PHILLY = "philly"
-
-
 def simulate(
     context: typer.Context,
-    workload: Annotated[
-        Path | None, typer.Option("--workload", "-w", metavar="FILE", help="The jobs, as CSV.")
-    ] = None,
-    format: Annotated[Format, typer.Option(help="Of the workload file.")] = Format.AUTO,
-    nodes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--nodes",
-            "-n",
-            metavar="FILE|SPEC|CHANGE",
-            help="A node list, or nodes like 100x8gpu,64cpu,512gb; repeatable. A change like +10% or -4 is "
-            "applied in a second run.",
-        ),
-    ] = None,
-    policy: Annotated[Placement, typer.Option(help="Where work is placed.")] = Placement.FGD,
-    vs: Annotated[
-        str | None,
-        typer.Option(metavar="WHAT", help="A second run beside it: fgd, bestfit, spread or no-preemption."),
-    ] = None,
-    no_preemption: Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")] = False,
-    grace: Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")] = 0.0,
-    load: Annotated[
-        float, typer.Option(help="Times the work: 1.2 draws a fifth of the jobs a second time.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of what --load draws.")] = 42,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many jobs only.")] = None,
-    until: Annotated[
-        float | None, typer.Option(min=0.0, metavar="HOURS", help="Stop then; else when all is done.")
-    ] = None,
-    from_history: Annotated[
-        str | None,
-        typer.Option(metavar="CLUSTER", help="Jobs and nodes of a cluster of the server, by name or id."),
-    ] = None,
-    days: Annotated[float, typer.Option(min=0.01, help="How far back --from-history goes.")] = 7.0,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures; - is stdout.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report for a browser.")] = None,
+    workload: flags.WorkloadFile = None,
+    file_format: flags.FileFormat = Format.AUTO,
+    nodes: flags.Nodes = None,
+    policy: flags.PolicyName = None,
+    vs: flags.Versus = None,
+    no_preemption: flags.NoPreemption = False,
+    grace: flags.Grace = 0.0,
+    load: flags.Load = 1.0,
+    seed: flags.Seed = 42,
+    limit: flags.Limit = None,
+    until: flags.Until = None,
+    from_history: flags.FromHistory = None,
+    days: flags.Days = 7.0,
+    json_file: flags.JsonFile = None,
+    html: flags.HtmlFile = None,
 ) -> None:
     """Run a workload through the scheduler in virtual time: how full, how long the waits, who was evicted.
 
@@ -93,27 +58,28 @@ def simulate(
     session = Session.of(context)
     bases = [text for text in nodes or [] if not is_change(text)]
     changes = [text for text in nodes or [] if is_change(text)]
-    jobs: Workload
     try:
         if from_history is not None:
-            jobs, fleet = load_history(session, from_history, days, limit)
+            past = load_history(session, from_history, days, limit)
         else:
-            jobs, fleet = _open(workload, format, limit), ()
-        fleet = _fleet(bases) or fleet
+            past = Past(_open(workload, file_format, limit), (), Policy())
+        fleet = _fleet(bases) or past.fleet
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
-        rules = Rules(Policy(policy.value, not no_preemption), grace, inf if until is None else until * 3600)
-        scenarios = _scenarios(fleet, rules, changes, vs)
-        figures = _run(session, scale(jobs, load, seed), scenarios)
+        way = Policy(policy.value if policy else past.policy.placement, past.policy.preemption)
+        if no_preemption:
+            way = replace(way, preemption=False)
+        rules = Rules(way, grace, inf if until is None else until * 3600)
+        figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
     except WorkloadError as error:
         raise CommandFailed(str(error)) from None
     _answer(session, figures, json_file, html)
 
 
-def _open(path: Path | None, format: Format, limit: int | None) -> Workload:
+def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload:
     if path is None:
         raise CommandFailed("say which jobs: --workload FILE, or --from-history CLUSTER")
-    return open_workload(path, format.value, limit)
+    return open_workload(path, file_format.value, limit)
 
 
 def _fleet(bases: list[str]) -> Fleet:
@@ -154,7 +120,7 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
     if nodes_differ:
-        parts.append(f"{len(scenario.fleet):,} nodes")
+        parts.append(many(len(scenario.fleet), "node"))
     return ", ".join(parts)
 
 

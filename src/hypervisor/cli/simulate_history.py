@@ -13,24 +13,33 @@ from hypervisor.cli.formatting import parse_time
 from hypervisor.cli.session import Session
 from hypervisor.client.models import Deployment, Node
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape
 from hypervisor.simulation.fleet import Fleet, FleetNode
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.workload import ListedWorkload
+from hypervisor.simulation.readers.workload import ListedWorkload, Workload
+from hypervisor.simulation.report.words import many
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
+class Past:
+    """What ran, on which nodes, and how the cluster places it."""
+
+    jobs: Workload
+    fleet: Fleet
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
     """Which part of the past counts, and what organizations are called."""
 
     begin: datetime
     names: Mapping[int, str]
 
 
-def load_history(
-    session: Session, cluster_name: str, days: float, limit: int | None
-) -> tuple[ListedWorkload, Fleet]:
-    """What a cluster ran in the last `days`, and its nodes as they are now.
+def load_history(session: Session, cluster_name: str, days: float, limit: int | None) -> Past:
+    """What a cluster ran in the last `days`, and its nodes and policy as they are now.
 
     Deployments that had begun before and ran on count from the beginning of that time with what was left of
     them. What still runs has no end. What never started has no known length: it is left out, and a note says
@@ -40,13 +49,17 @@ def load_history(
     begin = datetime.now(UTC) - timedelta(days=days)
     names = {each["id"]: each["name"] for each in session.client.organizations.all()}
     found = session.client.deployments.find({"cluster_id": cluster["id"]})
-    past = _Past(begin, names)
+    window = _Window(begin, names)
     relevant = [each for each in found if _ended_after(each, begin)]
-    jobs = sorted((job for each in relevant for job in _job(each, past)), key=lambda job: job.arrival)
+    jobs = sorted((job for each in relevant for job in _job(each, window)), key=lambda job: job.arrival)
     if not jobs:
         raise CommandFailed(f"nothing ran on {cluster['name']} in the last {days:g} days")
-    if len(jobs) < len(relevant):
-        session.note(f"{len(relevant) - len(jobs)} deployments never started; they are left out.")
+    missing = len(relevant) - len(jobs)
+    if missing:
+        verb = "is" if missing == 1 else "are"
+        session.note(
+            f"{many(missing, 'deployment')} never started and {verb} left out: how long, nobody knows."
+        )
     numbered = [
         replace(job, id=number, arrival=job.arrival - jobs[0].arrival)
         for number, job in enumerate(jobs[:limit], start=1)
@@ -54,7 +67,9 @@ def load_history(
     nodes = tuple(
         _node(each) for each in session.client.clusters.nodes(cluster["id"]) if not each["cordoned"]
     )
-    return ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival), nodes
+    workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
+    policy = Policy(cluster["placement"], cluster["preemption"])  # type: ignore[arg-type]
+    return Past(workload, nodes, policy)
 
 
 def _ended_after(deployment: Deployment, begin: datetime) -> bool:
@@ -62,22 +77,22 @@ def _ended_after(deployment: Deployment, begin: datetime) -> bool:
     return finished is None or parse_time(finished) > begin
 
 
-def _job(deployment: Deployment, past: _Past) -> Iterator[Job]:
+def _job(deployment: Deployment, window: _Window) -> Iterator[Job]:
     """As a job with its arrival since the epoch; nothing for what never started."""
     started, finished = deployment["started_at"], deployment["finished_at"]
     if started is None:
         return
     # A dependent one could not start before its parents let it into the queue.
     came = (deployment["queued_at"] if deployment["depends_on"] else None) or deployment["created_at"]
-    began = max(parse_time(started), past.begin)
+    began = max(parse_time(started), window.begin)
     length = math.inf if finished is None else (parse_time(finished) - began).total_seconds()
     organization_id = deployment["organization_id"]
     yield Job(
         id=0,
-        arrival=max(parse_time(came), past.begin).timestamp(),
+        arrival=max(parse_time(came), window.begin).timestamp(),
         duration=max(0.0, length),
         shape=_shape(deployment),
-        organization=past.names.get(organization_id, f"organization {organization_id}"),
+        organization=window.names.get(organization_id, f"organization {organization_id}"),
         priority=deployment["priority"],
         preemptible=deployment["preemptible"],
         replicas=deployment.get("replicas", 1),

@@ -19,7 +19,7 @@ WIDTH = 620
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 42
 _HEIGHT = 236
 _ROW = 38
-_LABELS, _FIGURES = 132, 150
+_LABELS, _FIGURES = 152, 136
 
 Values = Sequence[float | None]
 

@@ -1,0 +1,62 @@
+"""The options of `hypervisor simulate`, each under the name of its parameter."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Placement(StrEnum):
+    FGD = "fgd"
+    BESTFIT = "bestfit"
+    SPREAD = "spread"
+
+
+class Format(StrEnum):
+    AUTO = "auto"
+    CSV = "csv"
+    OPENB = "openb"
+    PHILLY = "philly"
+
+
+WorkloadFile = Annotated[
+    Path | None, typer.Option("--workload", "-w", metavar="FILE", help="The jobs, as CSV.")
+]
+FileFormat = Annotated[Format, typer.Option("--format", help="Of the workload file.")]
+Nodes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nodes",
+        "-n",
+        metavar="FILE|SPEC|CHANGE",
+        help="A node list, or nodes like 100x8gpu,64cpu,512gb; repeatable. A change like +10% or -4 is for "
+        "a second run beside the first.",
+    ),
+]
+PolicyName = Annotated[
+    Placement | None, typer.Option(help="Where work is placed: the cluster's own way, else fgd.")
+]
+Versus = Annotated[
+    str | None,
+    typer.Option(metavar="WHAT", help="For the second run: fgd, bestfit, spread, no-preemption, or a,b."),
+]
+NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
+Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]
+Load = Annotated[float, typer.Option(help="Times the work: 1.2 draws a fifth of the jobs a second time.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what --load draws.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="The first so many jobs only.")]
+Until = Annotated[
+    float | None, typer.Option(min=0.0, metavar="HOURS", help="Stop then; else when all is done.")
+]
+FromHistory = Annotated[
+    str | None,
+    typer.Option(metavar="CLUSTER", help="Jobs and nodes of a cluster of the server, by name or id."),
+]
+Days = Annotated[float, typer.Option(min=0.01, help="How far back --from-history goes.")]
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures; - is stdout.")
+]
+HtmlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report for a browser.")]

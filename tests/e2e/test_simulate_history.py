@@ -1,0 +1,36 @@
+"""What a cluster has really run, run again in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.e2e.people import newcomer
+from tests.support.server import HypervisorServer
+from tests.support.wait import eventually_sync
+
+
+def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
+    shared_server: HypervisorServer, tmp_path: Path
+) -> None:
+    ada = newcomer(tmp_path, shared_server.url, "ada")
+    ada.do("org", "create", "Vision team")
+    ada.do("cluster", "create", "lab", "--cpu", "2", "--ram", "4")
+    nothing = ada.run("simulate", "--from-history", "lab")
+    assert (nothing.code, nothing.stderr) == (1, "error: nothing ran on lab in the last 7 days\n")
+
+    for name in ("first", "second"):
+        ada.do("deploy", name, "--job", "--cpu", "2", "--", "sleep", "2")
+    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "25", "--", "true")
+    ada.do("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
+    ada.do("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
+    eventually_sync(lambda: ada.ask("show", "queued")["reason_code"], within=20)
+
+    outcome = ada.run("simulate", "--from-history", "lab", "--nodes", "+100%", "--until", "1", "--json", "-")
+    assert outcome.code == 0, outcome.stderr
+    assert "1 deployment never started and is left out" in outcome.stderr
+    as_it_was, doubled = outcome.data["runs"]
+    assert [run["label"] for run in (as_it_was, doubled)] == ["fgd, 1 node", "fgd, 2 nodes"]
+    assert as_it_was["capacity"] == {"gpu_count": 0, "cpu_cores": 2, "ram_gb": 4}
+    assert as_it_was["jobs"] == {"arrived": 4, "ended": 3, "running": 1, "waiting": 0, "rejected": 0}
+    assert [each["label"] for each in as_it_was["by_organization"]] == ["Vision team"]
+    assert doubled["wait_seconds"]["mean"] < as_it_was["wait_seconds"]["mean"]

@@ -1,0 +1,143 @@
+"""`hypervisor simulate` as people call it: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from hypervisor.cli.main import run
+from tests.support.simulation import write
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    rng = random.Random(7)
+    rows = [
+        f"{rng.uniform(0, 40_000):.3f},{rng.expovariate(1 / 3000):.3f},{rng.choice('abc')},"
+        f"{rng.choice(['LOW', 'LOW', 'HIGH'])},{rng.choice([1, 2])},4,{rng.choice(['0.5', '1', '1', '2'])}"
+        for _ in range(150)
+    ]
+    header = "arrival_seconds,duration_seconds,organization,priority,cpu_cores,ram_gb,gpu_count"
+    return write(tmp_path / "jobs.csv", header, *rows)
+
+
+def figures_of(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    code = run(["simulate", *map(str, arguments), "--json", "-"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def test_the_same_call_gives_the_same_figures_bit_for_bit(
+    jobs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("-w", jobs, "--nodes", "2x4gpu,16cpu,64gb", "--load", "1.2", "--vs", "spread")
+    first = figures_of(capsys, *arguments, "--seed", "3")
+    assert figures_of(capsys, *arguments, "--seed", "3") == first
+    assert figures_of(capsys, *arguments, "--seed", "4") != first
+
+
+def test_two_runs_side_by_side_differ_in_what_was_asked_for(
+    jobs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vs = "bestfit,no-preemption"
+    out = figures_of(capsys, "-w", jobs, "-n", "4x2gpu,8cpu,32gb", "-n", "+50%", "--vs", vs, "--limit", 100)
+    first, second = json.loads(out)["runs"]
+    assert (first["label"], second["label"]) == ("fgd, 4 nodes", "bestfit, no preemption, 6 nodes")
+    assert (first["capacity"]["gpu_count"], second["capacity"]["gpu_count"]) == (8, 12)
+    assert first["jobs"]["arrived"] == second["jobs"]["arrived"] == 100
+    assert first["evictions"] > 0
+    assert second["evictions"] == 0
+    assert second["wait_seconds"]["mean"] < first["wait_seconds"]["mean"]
+
+
+def test_the_figures_agree_with_each_other(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = figures_of(capsys, "-w", jobs, "-n", "2x4gpu,16cpu,64gb", "--policy", "bestfit", "--grace", "30")
+    (found,) = json.loads(out)["runs"]
+    hours = found["gpu_hours"]
+    courses = found["courses"]
+    in_use = (
+        sum(share for share in courses["utilization"]["gpu"] if share) * courses["bin_seconds"] * 8 / 3600
+    )
+    # The last bin may not be full; its share is that of its part.
+    assert in_use >= hours["done"] + hours["lost"] + hours["held_in_grace"] - 1e-6
+    assert in_use == pytest.approx(hours["done"] + hours["lost"] + hours["held_in_grace"], rel=0.02)
+    assert sum(courses["evictions"]) == found["evictions"]
+    assert sum(courses["lost_gpu_hours"]) == pytest.approx(hours["lost"])
+    for groups in ("by_priority", "by_organization"):
+        assert sum(each["arrived"] for each in found[groups]) == 150
+        assert sum(each["evictions"] for each in found[groups]) == found["evictions"]
+    assert [each["label"] for each in found["by_priority"]] == ["HIGH", "LOW"]
+
+
+def test_people_see_tables_and_programs_that_read_along_see_no_bar(
+    jobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, data = tmp_path / "report.html", tmp_path / "figures.json"
+    code = run(
+        [
+            "simulate",
+            "-w",
+            str(jobs),
+            "-n",
+            "1x2gpu",
+            "--html",
+            str(page),
+            "--json",
+            str(data),
+            "--no-preemption",
+        ]
+    )
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "fgd, no preemption: 1 node · 2 GPUs" in out
+    assert re.search(r"Jobs done +150", out)
+    assert "━" not in err
+    assert "passes in" in err
+    assert json.loads(data.read_text())["workload"]["jobs"] == 150
+    content = page.read_text()
+    assert not re.findall(r"""(?:src|href)\s*=|url\(|@import|https?://""", content)
+    assert "Simulation of jobs.csv" in content
+
+
+def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    path = write(
+        tmp_path / "jobs.csv",
+        "arrival_seconds,duration_seconds,organization,gpu_count",
+        f"0,5,{evil},1",
+        f"1,5,{evil},100",
+    )
+    page = tmp_path / "report.html"
+    assert run(["simulate", "-w", str(path), "-n", "1x1gpu", "--html", str(page)]) == 0
+    assert evil not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-n", "1x1gpu"], "say which jobs: --workload FILE"),
+        (["-w", "JOBS"], "say on which nodes"),
+        (["-w", "JOBS", "-n", "+10%"], "say on which nodes"),
+        (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
+        (
+            ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
+            "--vs is one of fgd, bestfit, spread, no-preemption",
+        ),
+        (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
+        (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(
+    jobs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    bad = write(jobs.parent / "bad.csv", "arrival_seconds,duration_seconds,gpu_count", "0,long,1")
+    named = {"JOBS": str(jobs), "BAD": str(bad)}
+    assert run(["simulate", *(named.get(each, each) for each in arguments)]) == 1
+    err = capsys.readouterr().err
+    assert complaint in err
+    assert err.count("\n") == 1
