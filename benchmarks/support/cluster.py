@@ -6,6 +6,7 @@ valid until the next change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,8 @@ class Cluster:
             started_at=np.float64,
             work_since=np.float64,
             protected_until=np.float64,
+            organization=np.int32,
+            ends_at=np.float64,
         )
 
     def start(self, item: Item, spot: Spot, now: float) -> None:
@@ -72,7 +75,7 @@ class Cluster:
         mask = sum(1 << device for device in spot.devices)
         amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_each if mask else 0, mask)
         row: tuple[Any, ...] = (item.id, item.id, spot.node_id - 1, *amounts, item.priority)
-        self._columns.add((*row, True, False, now, now, _NEVER))
+        self._columns.add((*row, True, False, now, now, _NEVER, -1, math.inf))
         self.running[item.id] = item, spot
 
     def stop(self, item_id: int) -> Item:
@@ -97,6 +100,11 @@ class Cluster:
                 shape=np.array(rows, np.int32),
                 preemptible=np.ones(len(pending), np.bool_),
                 protected=np.zeros(len(pending), np.bool_),
+                replicas=np.ones(len(pending), np.int32),
+                spread=np.zeros(len(pending), np.bool_),
+                organization=np.full(len(pending), -1, np.int32),
+                max_runtime=np.full(len(pending), np.inf),
+                eligible_since=np.array([item.created_at for item in pending], np.float64),
             ),
             shapes=tuple(shapes),
             nominations=tuple(nominations),

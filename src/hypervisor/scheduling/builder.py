@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.scheduling.snapshot import (
     MAX_GPUS_PER_NODE,
     AllocationTable,
     NodeTable,
     Nomination,
     PendingTable,
+    Quota,
     Shape,
     Snapshot,
 )
 
 _NO_LABELS: Mapping[str, str] = {}
 _NodeRow = tuple[int, int, int, int, bool, str, str | None, Mapping[str, str]]
-_AllocationRow = tuple[int, int, int, int, int, int, int, int, bool, bool, float, float, float]
-_PendingRow = tuple[int, int, float, int, bool, bool]
+_AllocationRow = tuple[int, int, int, int, int, int, int, int, bool, bool, float, float, float, int, float]
+_PendingRow = tuple[int, int, float, int, bool, bool, int, bool, int, float, float]
 
 
 @dataclass(slots=True)
@@ -39,6 +40,9 @@ class SnapshotBuilder:
     _pending: list[_PendingRow] = field(default_factory=list)
     _nominations: list[Nomination] = field(default_factory=list)
     _shapes: dict[Shape, int] = field(default_factory=dict)
+    _quotas: dict[int, Quota] = field(default_factory=dict)
+    _quota_rows: dict[int, int] = field(default_factory=dict)
+    _frozen_pairs: list[tuple[int, int]] = field(default_factory=list)
 
     def add_node(
         self,
@@ -77,6 +81,8 @@ class SnapshotBuilder:
         started_at: float = 0.0,
         work_since: float | None = None,
         protected_until: float = -math.inf,
+        organization_id: int | None = None,
+        ends_at: float = math.inf,
     ) -> SnapshotBuilder:
         """Add what holds capacity; `gpu_each` is the milli-GPU taken of each device in `gpu_indices`."""
         mask = 0
@@ -97,6 +103,8 @@ class SnapshotBuilder:
                 started_at,
                 started_at if work_since is None else work_since,
                 protected_until,
+                self._quota_row(organization_id),
+                ends_at,
             )
         )
         return self
@@ -110,15 +118,46 @@ class SnapshotBuilder:
         created_at: float = 0.0,
         preemptible: bool = True,
         protected: bool = False,
+        replicas: int = 1,
+        spread: bool = False,
+        organization_id: int | None = None,
+        max_runtime: float = math.inf,
+        eligible_since: float | None = None,
     ) -> SnapshotBuilder:
-        """Add a deployment that waits and may start now."""
+        """Add a deployment that waits and may start now; `eligible_since` defaults to `created_at`."""
         index = self._shapes.setdefault(shape, len(self._shapes))
-        self._pending.append((deployment_id, priority, created_at, index, preemptible, protected))
+        self._pending.append(
+            (
+                deployment_id,
+                priority,
+                created_at,
+                index,
+                preemptible,
+                protected,
+                replicas,
+                spread,
+                self._quota_row(organization_id),
+                max_runtime,
+                created_at if eligible_since is None else eligible_since,
+            )
+        )
         return self
 
-    def nominate(self, deployment_id: int, node_id: int, gpu_indices: Iterable[int] = ()) -> SnapshotBuilder:
-        """Add the capacity on a node that an earlier pass keeps for a pending deployment."""
-        self._nominations.append(Nomination(deployment_id, node_id, tuple(gpu_indices)))
+    def add_quota(self, quota: Quota) -> SnapshotBuilder:
+        """Add what an organization may use; call it before or after its deployments are added."""
+        self._quotas[quota.organization_id] = quota
+        return self
+
+    def freeze_pair(self, preemptor_id: int, victim_id: int) -> SnapshotBuilder:
+        """Forbid one deployment to evict another: they have evicted each other in turn."""
+        self._frozen_pairs.append((preemptor_id, victim_id))
+        return self
+
+    def nominate(
+        self, deployment_id: int, node_id: int, gpu_indices: Iterable[int] = (), *, replica: int = 0
+    ) -> SnapshotBuilder:
+        """Add the capacity on a node that an earlier pass keeps for a replica of a pending deployment."""
+        self._nominations.append(Nomination(deployment_id, node_id, tuple(gpu_indices), replica))
         return self
 
     def build(self) -> Snapshot:
@@ -134,7 +173,18 @@ class SnapshotBuilder:
             pending=_pending_table(self._pending),
             shapes=tuple(self._shapes),
             nominations=tuple(self._nominations),
+            quotas=tuple(self._quota_of(organization) for organization in self._quota_rows),
+            frozen_pairs=tuple(self._frozen_pairs),
         )
+
+    def _quota_row(self, organization_id: int | None) -> int:
+        if organization_id is None:
+            return -1
+        return self._quota_rows.setdefault(organization_id, len(self._quota_rows))
+
+    def _quota_of(self, organization_id: int) -> Quota:
+        """Without a quota of its own an organization has no guarantee and no limit."""
+        return self._quotas.get(organization_id) or Quota(organization_id, Resources())
 
 
 def _node_table(rows: list[_NodeRow]) -> NodeTable:
@@ -152,7 +202,7 @@ def _node_table(rows: list[_NodeRow]) -> NodeTable:
 
 
 def _allocation_table(rows: list[_AllocationRow], row_of: Mapping[int, int]) -> AllocationTable:
-    columns = _columns(rows, 13)
+    columns = _columns(rows, 15)
     unknown = {node for node in columns[2] if node not in row_of}
     if unknown:
         raise ValueError(f"allocations name nodes that are not in the snapshot: {sorted(unknown)[:5]}")
@@ -170,11 +220,14 @@ def _allocation_table(rows: list[_AllocationRow], row_of: Mapping[int, int]) -> 
         started_at=np.array(columns[10], np.float64),
         work_since=np.array(columns[11], np.float64),
         protected_until=np.array(columns[12], np.float64),
+        organization=np.array(columns[13], np.int32),
+        ends_at=np.array(columns[14], np.float64),
     )
 
 
 def _pending_table(rows: list[_PendingRow]) -> PendingTable:
-    ids, priority, created_at, shape, preemptible, protected = _columns(rows, 6)
+    ids, priority, created_at, shape, preemptible, protected, *more = _columns(rows, 11)
+    replicas, spread, organization, max_runtime, eligible_since = more
     return PendingTable(
         deployment_id=np.array(ids, np.int64),
         priority=np.array(priority, np.int32),
@@ -182,6 +235,11 @@ def _pending_table(rows: list[_PendingRow]) -> PendingTable:
         shape=np.array(shape, np.int32),
         preemptible=np.array(preemptible, np.bool_),
         protected=np.array(protected, np.bool_),
+        replicas=np.array(replicas, np.int32),
+        spread=np.array(spread, np.bool_),
+        organization=np.array(organization, np.int32),
+        max_runtime=np.array(max_runtime, np.float64),
+        eligible_since=np.array(eligible_since, np.float64),
     )
 
 

@@ -57,11 +57,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Start this deployment on this node now; the capacity is free."""
+    """Start this replica of a deployment on this node now; the capacity is free."""
 
     deployment_id: int
     node_id: int
     gpu_indices: tuple[int, ...]
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True)

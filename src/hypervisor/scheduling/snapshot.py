@@ -82,6 +82,9 @@ class AllocationTable:
     milli-GPU taken of each. `protected_until` is when `min_runtime_seconds` ends (-inf where there is none).
     `work_since` is the start or the last reported checkpoint: what would be lost counts from there.
     `releasing` rows have been asked to stop: they still hold capacity, and they are never victims.
+    `organization` is an index into `Snapshot.quotas` (-1: no quota applies). `ends_at` is when
+    `max_runtime_seconds` is over, +inf where there is none. The rows of one deployment are its replicas:
+    they start and yield together.
     """
 
     id: Int64
@@ -97,6 +100,8 @@ class AllocationTable:
     started_at: Float64
     work_since: Float64
     protected_until: Float64
+    organization: Int32
+    ends_at: Float64
 
     def __len__(self) -> int:
         return len(self.id)
@@ -108,7 +113,10 @@ class PendingTable:
 
     `created_at` is the place in the queue: a preempted deployment keeps its own. `shape` is an index into
     `Snapshot.shapes`. `preemptible` and `protected` say whether it could be evicted once it runs, and
-    whether a minimum runtime would shield it then.
+    whether a minimum runtime would shield it then. `replicas` start all or none, each of `shape`; `spread`
+    wants them on different nodes, else they are packed. `organization` is an index into `Snapshot.quotas`
+    (-1: no quota applies). `max_runtime` is in seconds, +inf where there is none. Age counts from
+    `eligible_since` (the time it was blocked does not count).
     """
 
     deployment_id: Int64
@@ -117,6 +125,11 @@ class PendingTable:
     shape: Int32
     preemptible: Bool
     protected: Bool
+    replicas: Int32
+    spread: Bool
+    organization: Int32
+    max_runtime: Float64
+    eligible_since: Float64
 
     def __len__(self) -> int:
         return len(self.deployment_id)
@@ -124,7 +137,7 @@ class PendingTable:
 
 @dataclass(frozen=True, slots=True)
 class Nomination:
-    """Capacity on a node that is kept for one pending deployment until it runs or gives up.
+    """Capacity on a node that is kept for one replica of a pending deployment until it runs or gives up.
 
     Written with the evictions that were made for it. `node_id` is the node's id, not its row.
     """
@@ -132,6 +145,21 @@ class Nomination:
     deployment_id: int
     node_id: int
     gpu_indices: tuple[int, ...]
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one organization may use of the cluster (Kueue's nominal quota and limit, KAI's weight).
+
+    `guaranteed` is lent to others while idle and reclaimed when needed; `limit` None has no upper bound;
+    what is above the guarantees is shared by dominant resource in proportion to `weight` (> 0).
+    """
+
+    organization_id: int
+    guaranteed: Resources
+    limit: Resources | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,3 +172,6 @@ class Snapshot:
     pending: PendingTable
     shapes: tuple[Shape, ...]
     nominations: tuple[Nomination, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    frozen_pairs: tuple[tuple[int, int], ...] = ()
+    """(preemptor, victim) deployment ids that have evicted each other in turn: they may not any more."""

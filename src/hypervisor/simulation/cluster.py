@@ -47,6 +47,8 @@ class Cluster:
             started_at=np.float64,
             work_since=np.float64,
             protected_until=np.float64,
+            organization=np.int32,
+            ends_at=np.float64,
         )
 
     def table(self) -> AllocationTable:
@@ -75,6 +77,8 @@ class Cluster:
                 attempt.started_at,
                 attempt.started_at,
                 -math.inf,
+                -1,
+                math.inf,
             )
         )
         self._count_evictable(attempt, 1)

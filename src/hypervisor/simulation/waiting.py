@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -33,6 +34,11 @@ class Waiting:
             shape=np.int32,
             preemptible=np.bool_,
             protected=np.bool_,
+            replicas=np.int32,
+            spread=np.bool_,
+            organization=np.int32,
+            max_runtime=np.float64,
+            eligible_since=np.float64,
         )
         self._shapes: list[Shape] = []
         self._slot_of: dict[Shape, int] = {}
@@ -49,7 +55,8 @@ class Waiting:
             self._shapes.append(job.shape)
             self._members.append(0)
         self._members[slot] += 1
-        self._columns.add((job.id, job.priority, job.arrival, slot, job.preemptible, False))
+        row = (job.id, job.priority, job.arrival, slot, job.preemptible, False)
+        self._columns.add((*row, 1, False, -1, math.inf, job.arrival))
         self._tickets[job.id] = ticket
         self.kinds[kind_of(job)] += 1
         self.gpu_milli += job.shape.gpu_milli
