@@ -51,6 +51,10 @@ class Attempt(Base):
     exit_code: Mapped[int | None]
     message: Mapped[str | None] = mapped_column(Text)
     ports: Mapped[list[dict[str, Any]] | None]
+    checkpoint_at: Mapped[datetime | None]
+    """When it last reported that its work is safe: lost work counts from there."""
+    checkpoint: Mapped[dict[str, Any] | None]
+    """What it said then: progress, step, message, path; each only where given."""
 
     __table_args__ = (
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),

@@ -56,6 +56,8 @@ class Deployment(Base):
     grace_period_seconds: Mapped[int] = mapped_column(default=10)
     restart_policy: Mapped[str] = mapped_column(String(16))
     max_retries: Mapped[int] = mapped_column(default=0)
+    retry_exit_codes: Mapped[list[int] | None]
+    """The only exit codes that are retried; NULL means any but 0."""
     on_failure: Mapped[str] = mapped_column(String(16), default="cancel")
     labels: Mapped[dict[str, str] | None]
 
