@@ -44,7 +44,8 @@ class Attempt(Base):
     stop_requested_at: Mapped[datetime | None]
     stop_grace_seconds: Mapped[int | None]
     stop_reason: Mapped[str | None] = mapped_column(String(32))
-    """Why it was asked to stop: preempted, stopped, cancelled, drained, max_runtime, deleted."""
+    """Why it was asked to stop: preempted, stopped, cancelled, drained, max_runtime, deleted,
+    gang_failed, gang_timeout."""
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(32))
@@ -113,13 +114,14 @@ class GpuClaim(Base):
 
 
 class NominationRow(Base):
-    """Capacity that is kept for a deployment on a node until it runs or gives up."""
+    """Capacity that is kept for one replica of a deployment on a node until it runs or gives up."""
 
     __tablename__ = "nominations"
 
     deployment_id: Mapped[int] = mapped_column(
         ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True
     )
+    replica: Mapped[int] = mapped_column(primary_key=True, default=0)
     cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"), index=True)
     gpu_indices: Mapped[list[int]] = mapped_column(default=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hypervisor.store.base import Base, BigId
@@ -48,6 +48,11 @@ class Deployment(Base):
     placement_limits: Mapped[dict[str, Any] | None]
     """{"gpu_models": [...], "node_selector": {...}}; NULL where there are none."""
     replicas: Mapped[int] = mapped_column(default=1)
+    """How many start together, all or none, each with the resources above."""
+    spread: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether they prefer different nodes; else they are packed on few."""
+    gang_timeout_seconds: Mapped[int] = mapped_column(default=300, server_default="300")
+    """From placement until all of several replicas must run; else they are stopped and queued again."""
 
     priority: Mapped[int]
     preemptible: Mapped[bool] = mapped_column(default=True)
