@@ -68,9 +68,10 @@ def line_chart(
 ) -> str:
     """Courses over time; with `bars`, the first line as bars."""
     frame = _Frame(x, y)
-    body = [frame.grid(), frame.mark()]
+    body = [frame.grid()]
     for line in lines:
         body.append(frame.bars(line, bin_seconds) if bars else frame.line(line, bin_seconds))
+    body.append(frame.mark())
     data = {
         "bin": bin_seconds,
         "end": x.end,
@@ -177,7 +178,7 @@ class _Frame:
             return ""
         at = self._across(self._x.mark)
         return f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._bottom}"/>' + _text(
-            at + 5, _TOP + 10, "last arrival", "tick"
+            at + 5, _TOP + 10, "last arrival", "tick halo"
         )
 
     def line(self, line: Line, bin_seconds: float) -> str:
