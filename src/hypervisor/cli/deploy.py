@@ -12,7 +12,7 @@ from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.nodes import parse_pairs
 from hypervisor.cli.progress import Progress
 from hypervisor.cli.session import Session
-from hypervisor.cli.specs import join_environment, parse_dependency, read_file
+from hypervisor.cli.specs import join_environment, parse_codes, parse_dependency, read_file
 from hypervisor.client.deployments import has_arrived
 from hypervisor.client.models import Deployment
 
@@ -58,6 +58,7 @@ def deploy(
     never_preempt: flags.NeverPreempt = False,
     restart: flags.Restart = None,
     retries: flags.Retries = None,
+    retry_on: flags.RetryOn = None,
     label: flags.Label = None,
     node_selector: flags.NodeSelector = None,
     gpu_model: flags.GpuModel = None,
@@ -88,6 +89,7 @@ def deploy(
             "preemptible": False if never_preempt else None,
             "restart_policy": restart,
             "max_retries": retries,
+            "retry_exit_codes": parse_codes(retry_on),
             "labels": parse_pairs(label),
             "node_selector": parse_pairs(node_selector, "--node-selector"),
             "gpu_models": gpu_model,

@@ -192,7 +192,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Safe for", _seconds(deployment.get("min_runtime_seconds"))),
         ("Ends after", _seconds(deployment.get("max_runtime_seconds"))),
         ("Grace", _seconds(deployment.get("grace_period_seconds"))),
-        ("Restart", f"{deployment.get('restart_policy')}, {deployment.get('max_retries')} retries"),
+        ("Restart", _restart(deployment)),
         ("Labels", mapping(deployment.get("labels"))),
         ("Environment", mapping(deployment.get("env"))),
         ("Node labels", mapping(deployment.get("node_selector"))),
@@ -210,6 +210,12 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
 def _named(deployment: Deployment) -> str:
     label = deployment.get("priority_label", "")
     return "" if label.isdecimal() else f"({label})"
+
+
+def _restart(deployment: Deployment) -> str:
+    codes = listed(deployment.get("retry_exit_codes"))
+    only = f" of exit codes {codes}" if codes else ""
+    return f"{deployment.get('restart_policy')}, {deployment.get('max_retries')} retries{only}"
 
 
 def _dependencies(deployment: Deployment) -> str:

@@ -44,6 +44,10 @@ Grace = Annotated[int | None, typer.Option(help="Seconds between TERM and KILL (
 NeverPreempt = Annotated[bool, typer.Option("--never-preempt", help="Higher priority may not evict it.")]
 Restart = Annotated[str | None, typer.Option(help="never, on-failure or always.")]
 Retries = Annotated[int | None, typer.Option(min=0, help="How often it is tried again.")]
+RetryOn = Annotated[
+    str | None,
+    typer.Option("--retry-on", metavar="CODES", help="Only these exit codes are retried, as 1,137."),
+]
 Label = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeatable.")]
 NodeSelector = Annotated[
     list[str] | None,

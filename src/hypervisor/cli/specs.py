@@ -45,6 +45,16 @@ def parse_dependency(text: str) -> dict[str, Any]:
     return {"deployment": int(target) if target.isdecimal() else target, "condition": condition}
 
 
+def parse_codes(text: str | None) -> list[int] | None:
+    """`1,137` as a list of exit codes, None for none. Raises a usage error."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"--retry-on takes exit codes with commas between them, not {text!r}")
+    return [int(part) for part in parts]
+
+
 def join_environment(
     plain: Mapping[str, str] | None, secret: Mapping[str, str] | None
 ) -> dict[str, Any] | None:

@@ -179,6 +179,7 @@ def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
         restart_policy=deployment.restart_policy,
         max_retries=deployment.max_retries,
         retries_used=deployment.retries_used,
+        retry_exit_codes=deployment.retry_exit_codes or (),
         ram_limit_mib=deployment.ram_mib,
     )
 

@@ -53,6 +53,7 @@ class DeploymentAnswer(ResponseModel):
     grace_period_seconds: int
     restart_policy: str
     max_retries: int
+    retry_exit_codes: list[int]
     labels: dict[str, str]
     node_selector: dict[str, str]
     gpu_models: list[str]

@@ -36,7 +36,7 @@ _COPIED = (
     "replicas",
     "read_only_root",
 )
-_CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "labels")
+_CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "retry_exit_codes", "labels")
 _RESIZING = frozenset(
     {
         "required_cpu_cores",

@@ -15,6 +15,7 @@ MAX_COMMAND = 1000
 MAX_ENV = 500
 MAX_ENV_VALUE = 65_536
 MAX_PORTS = 64
+MAX_EXIT_CODES = 64
 
 # Reference grammar of the OCI distribution specification: [domain/]path[:tag][@digest].
 _DOMAIN_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -56,6 +57,10 @@ def _distinct(ports: list[int]) -> list[int]:
     return ports
 
 
+def _sorted(codes: list[int]) -> list[int]:
+    return sorted(set(codes))
+
+
 Image = Annotated[str, Field(max_length=MAX_IMAGE), AfterValidator(_image)]
 Command = Annotated[
     list[str],
@@ -90,3 +95,12 @@ EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", 
 EnvText = Annotated[str, Field(max_length=MAX_ENV_VALUE)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Ports = Annotated[list[Port], Field(max_length=MAX_PORTS), AfterValidator(_distinct)]
+ExitCodes = Annotated[
+    list[Annotated[int, Field(ge=1, le=255)]],
+    Field(
+        max_length=MAX_EXIT_CODES,
+        description="Only these are retried; 128 + n is a death by signal n, 137 also out of memory. "
+        "Given without restart_policy, that is on-failure.",
+    ),
+    AfterValidator(_sorted),
+]

@@ -13,6 +13,7 @@ from hypervisor.deployments.fields import (
     Command,
     EnvName,
     EnvText,
+    ExitCodes,
     GpuRequest,
     Image,
     Ports,
@@ -71,6 +72,7 @@ class DeploymentFields(StrictRequest):
     grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] | None = None
     restart_policy: RestartPolicy | None = None
     max_retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    retry_exit_codes: ExitCodes | None = None
     labels: Labels | None = None
     node_selector: Labels | None = None
     gpu_models: GpuModels | None = None
@@ -120,6 +122,12 @@ class DeploymentCreate(DeploymentFields):
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     read_only_root: bool = False
 
+    @model_validator(mode="after")
+    def _codes_that_are_retried(self) -> Self:
+        if self.retry_exit_codes and self.restart_policy == "never":
+            raise ValueError("retry_exit_codes: nothing is retried with restart_policy never")
+        return self
+
     @property
     def resources(self) -> Resources:
         return Resources.from_edge(
@@ -132,6 +140,8 @@ class DeploymentCreate(DeploymentFields):
     def chosen_restart_policy(self) -> RestartPolicy:
         if self.restart_policy is not None:
             return self.restart_policy
+        if self.retry_exit_codes:
+            return "on-failure"
         return "never" if self.kind == "job" else "on-failure"
 
     @property

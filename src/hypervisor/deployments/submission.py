@@ -193,6 +193,7 @@ def _new_deployment(
         grace_period_seconds=request.grace_period_seconds,
         restart_policy=request.chosen_restart_policy,
         max_retries=request.chosen_max_retries,
+        retry_exit_codes=request.retry_exit_codes or None,
         on_failure=request.on_failure,
         labels=request.labels or None,
         state=state.value,

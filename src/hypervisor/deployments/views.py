@@ -102,6 +102,7 @@ def _answer(
         required_gpu_count=required.gpu_count,
         priority_label=priority_label(one.priority),
         depends_on=dependency_answers(parents),
+        retry_exit_codes=one.retry_exit_codes or [],
         labels=one.labels or {},
         node_selector=limits.get("node_selector", {}),
         gpu_models=limits.get("gpu_models", []),

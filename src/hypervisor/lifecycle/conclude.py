@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,7 +31,9 @@ class StopReason(StrEnum):
 class Ending:
     """The facts about an attempt that has ended, and the deployment's rules for it.
 
-    `launch_error` is set when the engine refused to start it; `observation` is then None.
+    `launch_error` is set when the engine refused to start it; `observation` is then None. Where
+    `retry_exit_codes` holds any, no other exit code is retried; what has no exit code (the engine refused
+    it for now, the instance was lost) is not the program's doing and is retried as without them.
     """
 
     observation: Observation | None
@@ -43,6 +45,7 @@ class Ending:
     restart_policy: str = "never"
     max_retries: int = 0
     retries_used: int = 0
+    retry_exit_codes: Collection[int] = ()
     ram_limit_mib: int = 0
 
 
@@ -120,6 +123,10 @@ def _failed(ending: Ending, jitter: float) -> Conclusion:
     may_retry = ending.restart_policy in ("on-failure", "always") and (
         ending.launch_error is None or ending.launch_retryable
     )
+    if may_retry and not _code_is_retried(ending):
+        codes = ", ".join(map(str, sorted(ending.retry_exit_codes)))
+        sentence = f"{sentence}; not retried: only exit codes {codes} are"
+        may_retry = False
     if may_retry and (retry := _retry(ending, jitter)) is not None:
         delay, used = retry
         again = f"{sentence}; retry {used} of {ending.max_retries} in {delay:.0f} s"
@@ -146,6 +153,11 @@ def _describe_failure(ending: Ending) -> tuple[str, str, str]:
             f"ended by signal {seen.exit_code - 128} (exit code {seen.exit_code})",
         )
     return "failed", "exit_code", f"exited with code {seen.exit_code}"
+
+
+def _code_is_retried(ending: Ending) -> bool:
+    code = ending.observation.exit_code if ending.observation else None
+    return code is None or not ending.retry_exit_codes or code in ending.retry_exit_codes
 
 
 def _retry(ending: Ending, jitter: float) -> tuple[float, int] | None:

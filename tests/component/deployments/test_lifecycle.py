@@ -264,3 +264,14 @@ async def test_commands_on_what_is_not_there_or_not_ours(team: Team, command: st
     refused(await team.developer.post(f"{DEPLOYMENTS}/999999/{command}"), 404, "deployment_not_found")
     answer = await team.developer.post(f"{DEPLOYMENTS}/{2**63}/{command}")
     refused(answer, 422, "invalid_request")
+
+
+async def test_only_the_exit_codes_that_were_named_are_retried(team: Team) -> None:
+    cluster = await team.cluster()
+    retried = await team.ended(cluster, "retried", 137, retry_exit_codes=[137])
+    assert (retried["state"], retried["retries_used"]) == ("QUEUED", 1)
+    failed = await team.ended(cluster, "failed", 3, retry_exit_codes=[137])
+    assert (failed["state"], failed["reason_code"]) == ("FAILED", "exit_code")
+    assert "only exit codes 137 are" in failed["reason"]
+    change = {"retry_exit_codes": None}
+    assert ok(await team.developer.patch(path(failed), change))["retry_exit_codes"] == []

@@ -9,7 +9,7 @@ import typer
 
 from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.nodes import parse_node, parse_pairs
-from hypervisor.cli.specs import join_environment, parse_dependency, read_file
+from hypervisor.cli.specs import join_environment, parse_codes, parse_dependency, read_file
 
 
 def written(folder: Path, text: str) -> str:
@@ -107,3 +107,11 @@ def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
     assert parse_pairs(["a=b=c", "d="]) == {"a": "b=c", "d": ""}
     with pytest.raises(typer.BadParameter, match="KEY=VALUE"):
         parse_pairs(["a"])
+
+
+def test_exit_codes_are_a_list_with_commas() -> None:
+    assert parse_codes("1, 137") == [1, 137]
+    assert parse_codes(None) is None
+    for wrong in ("", "1,", "one", "-1"):
+        with pytest.raises(typer.BadParameter):
+            parse_codes(wrong)

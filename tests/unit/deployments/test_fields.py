@@ -108,6 +108,7 @@ def test_gpu_requests_that_make_no_sense(count: float) -> None:
         ({"restart_policy": "never"}, "never", 0),
         ({"kind": "job", "max_retries": 5}, "never", 5),
         ({"max_retries": 0}, "on-failure", 0),
+        ({"kind": "job", "retry_exit_codes": [137]}, "on-failure", 3),
     ],
 )
 def test_restart_policy_and_retries_follow_the_kind(

@@ -73,6 +73,30 @@ def test_retries_are_used_up_and_then_it_fails_with_the_last_reason():
     assert "2 retries" in last.sentence
 
 
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (exited(1), State.QUEUED),
+        (exited(137, oom=True), State.QUEUED),
+        (exited(3), State.FAILED),
+        (exited(139), State.FAILED),
+        (ABSENT, State.QUEUED),
+    ],
+)
+def test_where_exit_codes_are_named_only_those_are_retried(seen, state):
+    ending = Ending(seen, restart_policy="on-failure", max_retries=2, retry_exit_codes=[137, 1])
+    conclusion = conclude(ending, 0.5)
+    assert (conclusion.state, conclusion.retries_used) == (state, 1 if state is State.QUEUED else 0)
+    assert ("only exit codes 1, 137 are" in conclusion.sentence) == (state is State.FAILED)
+
+
+def test_exit_codes_change_nothing_about_what_never_ran_or_succeeded():
+    rules = {"restart_policy": "always", "max_retries": 2, "retry_exit_codes": [137]}
+    passing = Ending(None, launch_error="engine busy", launch_retryable=True, **rules)
+    assert conclude(passing, 0).state is State.QUEUED
+    assert conclude(Ending(exited(0), **rules), 0).code == "restarting"
+
+
 def test_a_long_healthy_run_forgets_earlier_retries():
     ending = Ending(
         exited(1),
