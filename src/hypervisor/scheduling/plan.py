@@ -24,7 +24,8 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
 
     The same snapshot and policy give the same plan, whatever the order of the rows of its tables.
     """
-    admission = Admission(snapshot, policy or Policy(), Queue(snapshot, queue_order(snapshot.pending)))
+    chosen = policy or Policy()
+    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.work_through_queue()
     return Plan(
