@@ -1,0 +1,171 @@
+"""Forecasts: the verdict is what plan() then does, the start is what the expected ends bring."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.forecast import Outlook, Verdict, Wish, outlook, unused_id, with_wish
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.remedies import RemedyKind, find_remedies
+from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.start import Background, StartRange, estimate_start
+from tests.support.scheduling import NOW, Pending, World, worlds
+
+CORE = Shape(1000, 1024)
+
+
+def wish_of(item: Pending, snapshot: Snapshot) -> Wish:
+    return Wish(
+        item.id,
+        item.shape,
+        item.priority,
+        item.created_at,
+        preemptible=item.preemptible,
+        protected=item.protected,
+    )
+
+
+def one_core_node(
+    *, ends_at: float = math.inf, priority: int = 500, started_at: float = 0.0
+) -> SnapshotBuilder:
+    builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=1000, ram_mib=4096)
+    return builder.add_allocation(
+        1,
+        deployment_id=1,
+        node_id=1,
+        cpu_milli=1000,
+        ram_mib=1024,
+        priority=priority,
+        started_at=started_at,
+        ends_at=ends_at,
+    )
+
+
+def start_of(snapshot: Snapshot, deployment_id: int, background: Background) -> StartRange:
+    seen = outlook(snapshot, Policy(), deployment_id)
+    return estimate_start(snapshot, Policy(), deployment_id, seen, background)
+
+
+@given(worlds(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_verdict_is_what_the_plan_does_once_it_is_submitted(world: World, data: st.DataObject) -> None:
+    if not world.pending:
+        return
+    item = data.draw(st.sampled_from(world.pending))
+    without = replace(world, pending=tuple(one for one in world.pending if one.id != item.id)).snapshot()
+    seen = outlook(with_wish(without, wish_of(item, without)), Policy(), item.id)
+
+    decided = plan(world.snapshot())
+
+    placed = [one for one in decided.placements if one.deployment_id == item.id]
+    victims = {one.deployment_id for one in decided.evictions if one.preemptor_id == item.id}
+    assert (seen.verdict is Verdict.FITS_NOW) == bool(placed)
+    assert (seen.verdict is Verdict.PREEMPTS) == bool(victims)
+    assert {victim.deployment_id for victim in seen.victims} == victims
+    if placed:
+        assert [(seat.node_id, seat.gpu_indices) for seat in seen.seats] == [
+            (one.node_id, one.gpu_indices) for one in placed
+        ]
+
+
+@given(worlds(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_start_lies_ahead_and_in_order(world: World, data: st.DataObject) -> None:
+    if not world.pending:
+        return
+    snapshot = world.snapshot()
+    item = data.draw(st.sampled_from(world.pending))
+    runs = tuple(sorted(data.draw(st.lists(st.floats(1, 5000), max_size=5))))
+    found = start_of(snapshot, item.id, Background(runs=runs))
+    assert found.how
+    if found.earliest is not None:
+        assert found.earliest >= NOW
+    if found.latest is not None:
+        assert found.earliest is not None
+        assert found.earliest <= found.latest
+
+
+@given(worlds(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_every_remedy_makes_it_start(world: World, data: st.DataObject) -> None:
+    if not world.pending:
+        return
+    item = data.draw(st.sampled_from(world.pending))
+    snapshot = replace(world, pending=tuple(p for p in world.pending if p.id != item.id)).snapshot()
+    wish = wish_of(item, snapshot)
+    if outlook(with_wish(snapshot, wish), Policy(), wish.deployment_id).verdict is not Verdict.WAITS:
+        return
+    for remedy in find_remedies(snapshot, Policy(), wish):
+        assert remedy.then.verdict in (Verdict.FITS_NOW, Verdict.PREEMPTS)
+        assert remedy.changes
+        assert all(value > 0 for value in remedy.changes.values())
+
+
+def test_a_limit_bounds_the_latest_start() -> None:
+    snapshot = one_core_node(ends_at=NOW + 90).add_pending(7, CORE, priority=500).build()
+    found = start_of(snapshot, 7, Background())
+    assert (found.earliest, found.latest) == (NOW, NOW + 90)
+    assert found.after == (1,)
+    assert "max_runtime_seconds" in found.how
+
+
+def test_past_runs_of_that_length_say_how_long_it_goes_on() -> None:
+    snapshot = one_core_node(started_at=NOW - 100).add_pending(7, CORE, priority=500).build()
+    found = start_of(snapshot, 7, Background(runs=(10.0, 20.0, 150.0, 200.0, 300.0)))
+    assert (found.earliest, found.latest) == (NOW + 100, NOW + 200)
+    assert "5 finished runs" in found.how
+
+
+def test_those_ahead_in_the_queue_run_first() -> None:
+    builder = one_core_node(ends_at=NOW + 50).add_pending(7, CORE, priority=500, max_runtime=100)
+    snapshot = builder.add_pending(8, CORE, priority=500, created_at=1.0).build()
+    found = start_of(snapshot, 8, Background())
+    assert found.latest == NOW + 150
+    assert found.after == (7,)
+
+
+def test_a_service_without_an_end_makes_the_start_unknowable() -> None:
+    snapshot = one_core_node().add_pending(7, CORE, priority=500).build()
+    found = start_of(snapshot, 7, Background(runs=(10.0, 20.0), services=frozenset({1})))
+    assert (found.earliest, found.latest) == (None, None)
+    assert "until stopped" in found.how
+
+
+def test_victims_leave_within_their_grace() -> None:
+    snapshot = one_core_node(priority=100).add_pending(7, CORE, priority=500).build()
+    found = start_of(snapshot, 7, Background(stops_within={1: 30.0}))
+    assert (found.earliest, found.latest) == (NOW, NOW + 30)
+
+
+def test_what_no_node_could_take_never_starts() -> None:
+    snapshot = one_core_node().add_pending(7, Shape(8000, 1024), priority=500).build()
+    seen: Outlook = outlook(snapshot, Policy(), 7)
+    assert seen.verdict is Verdict.NEVER
+    assert start_of(snapshot, 7, Background()).earliest is None
+
+
+def test_the_smallest_change_is_named() -> None:
+    builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=4000, ram_mib=4096)
+    builder.add_allocation(1, deployment_id=1, node_id=1, cpu_milli=1000, ram_mib=512, priority=600)
+    snapshot = builder.build()
+    wish = Wish(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
+    lower, higher = find_remedies(snapshot, Policy(), wish)
+    assert (lower.kind, dict(lower.changes)) == (RemedyKind.LOWER_REQUEST, {"required_cpu_cores": 3.0})
+    assert lower.sentence == "ask for 3 CPU cores instead of 4 CPU cores"
+    assert (higher.kind, dict(higher.changes)) == (RemedyKind.RAISE_PRIORITY, {"priority": 601})
+
+
+def test_the_evicted_come_back_before_their_equals() -> None:
+    builder = one_core_node(started_at=NOW - 10, ends_at=NOW + 50).add_pending(
+        7, CORE, priority=700, max_runtime=100
+    )
+    snapshot = builder.add_pending(8, CORE, priority=500).build()
+    found = start_of(snapshot, 8, Background())
+    assert found.latest == NOW + 100 + 60
+    assert found.after == (1,)
