@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hypervisor.scheduling.feasibility import fits_empty, fits_later, fits_node, usable_devices
+from hypervisor.scheduling.gang_admission import Gangs
 from hypervisor.scheduling.hold import Hold, hold_for
 from hypervisor.scheduling.outcome import Eviction, Placement, Spared
 from hypervisor.scheduling.policy import Policy
@@ -17,6 +20,7 @@ from hypervisor.scheduling.requests import Eligibility, Request
 from hypervisor.scheduling.reservations import Reservation, Reservations
 from hypervisor.scheduling.scoring.choose import scorer_for
 from hypervisor.scheduling.snapshot import Nomination, Snapshot
+from hypervisor.scheduling.victims import Candidate
 from hypervisor.scheduling.working import WorkingState
 
 
@@ -37,8 +41,9 @@ class Admission:
         self.evictions: list[Eviction] = []
         self.spared: dict[int, tuple[Spared, ...]] = {}
         self.placed = np.zeros(len(queue.order), np.bool_)
+        self._gangs = Gangs(self)
         self._scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
-        self._ranking = NodeRanking(self.state, self._scorer, snapshot.shapes, self.eligibility.request)
+        self.ranking = NodeRanking(self.state, self._scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
         self._nothing_free: set[int] = set()
         self._hopeless = bytearray(queue.kinds)
@@ -52,24 +57,38 @@ class Admission:
     def nominations(self) -> tuple[Nomination, ...]:
         """Those in force, in queue order."""
         ids = self.snapshot.nodes.id
-        ranked = sorted(self.reservations.all(), key=lambda held: held.rank)
-        return tuple(Nomination(held.deployment_id, int(ids[held.node]), held.devices) for held in ranked)
+        ranked = sorted(self.reservations.all(), key=lambda held: (held.rank, held.replica))
+        return tuple(
+            Nomination(held.deployment_id, int(ids[held.node]), held.devices, held.replica) for held in ranked
+        )
 
     def claim_nominations(self) -> None:
         """Put the snapshot's nominations in force, the highest-ranked first, where they can still be met."""
         if not self.snapshot.nominations:
             return
-        wanted = {nomination.deployment_id: nomination for nomination in self.snapshot.nominations}
+        wanted: dict[int, list[Nomination]] = {}
+        for nomination in self.snapshot.nominations:
+            wanted.setdefault(nomination.deployment_id, []).append(nomination)
         rows = self.queue.rows_of(set(wanted))
         node_rows = {int(node_id): row for row, node_id in enumerate(self.snapshot.nodes.id)}
         rank_of = np.empty(len(self.queue.order), np.int64)
         rank_of[self.queue.order] = np.arange(len(rank_of))
         for row in sorted(rows.values(), key=lambda row: int(rank_of[row])):
-            nomination = wanted[self.queue.deployment_id(row)]
+            nominations = wanted[self.queue.deployment_id(row)]
+            if len(nominations) == self.queue.replicas(row):
+                self._claim(row, int(rank_of[row]), nominations, node_rows)
+
+    def _claim(
+        self, row: int, rank: int, nominations: list[Nomination], node_rows: Mapping[int, int]
+    ) -> None:
+        """Put the nominations of one deployment in force, all of its replicas or none."""
+        request = self.request(self.queue.shape(row))
+        for nomination in sorted(nominations, key=lambda one: one.replica):
             node = node_rows.get(nomination.node_id)
-            request = self.request(self.queue.shape(row))
-            if node is not None and self.reservations.can_keep(request, node, nomination.gpu_indices):
-                self._reserve(row, int(rank_of[row]), request, node, nomination.gpu_indices, settled=False)
+            if node is None or not self.reservations.can_keep(request, node, nomination.gpu_indices):
+                self.drop(row)
+                return
+            self.reserve(row, rank, request, node, nomination.gpu_indices, nomination.replica, settled=False)
 
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
@@ -82,10 +101,13 @@ class Admission:
     def _decide(self, row: int, rank: int) -> None:
         request = self.request(self.queue.shape(row))
         kept = self.reservations.of(row)
-        if kept is not None and self._settle(kept):
+        if kept is not None and (self._gangs.settle(row) if self.queue.is_gang(row) else self._settle(kept)):
             return
-        restricted = self._restricted(row)
-        if (
+        restricted = self.restricted(row)
+        if self.queue.is_gang(row):
+            if self._gangs.admit(row, rank, request, restricted):
+                return
+        elif (
             self._place_in_free(row, request, restricted)
             or self._nominate_in_coming(row, rank, request, restricted, kept)
             or self._preempt(row, rank, request, restricted)
@@ -101,26 +123,26 @@ class Admission:
         False if the nomination can no longer be met: it is dropped and the deployment decided anew.
         """
         row, node, request = kept.row, kept.node, kept.request
-        self._drop(kept)
+        self.drop(row)
         state = self.state
         free = state.free_gpu[node].tolist()
         if fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
             usable = usable_devices(request, free) if request.devices else []
             same = set(kept.devices).issubset(usable)
-            self._place(row, request, node, kept.devices if same else self._devices(request, node, usable))
+            self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
             if not same:
-                self._grew()
+                self.grew()
             return True
-        if self._place_in_free(row, request, self._restricted(row)):
-            self._grew()
+        if self._place_in_free(row, request, self.restricted(row)):
+            self.grew()
             return True
         if self.reservations.can_keep(request, node, kept.devices):
-            self._reserve(row, kept.rank, request, node, kept.devices)
+            self.reserve(row, kept.rank, request, node, kept.devices)
             return True
-        self._grew()
+        self.grew()
         return False
 
-    def _restricted(self, row: int) -> bool:
+    def restricted(self, row: int) -> bool:
         """Whether the head's hold binds this one: the head could not evict it at once if it started."""
         hold = self.hold
         if hold is None:
@@ -131,17 +153,17 @@ class Admission:
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
         if request.index in self._nothing_free:
             return False
-        node = self._ranking.best(request)
+        node = self.ranking.best(request)
         if node == NOWHERE:
             self._nothing_free.add(request.index)
             return False
         devices = self._free_devices(request, node, restricted)
         if devices is None:
-            node = self._ranking.best(request, without=node)
+            node = self.ranking.best(request, without=node)
             devices = self._free_devices(request, node, restricted) if node != NOWHERE else None
         if devices is None:
             return False
-        self._place(row, request, node, devices)
+        self.place(row, request, node, devices)
         return True
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
@@ -149,24 +171,27 @@ class Admission:
         usable = usable_devices(request, self.state.free_gpu[node].tolist()) if request.devices else []
         hold = self.hold
         if hold is None or not restricted or hold.node != node:
-            return self._devices(request, node, usable)
+            return self.pick_devices(request, node, usable)
         if request.devices == 1 and not request.whole:
             ranked = self._scorer.rank_devices(request, node, usable)
             return next(((device,) for device in ranked if hold.allows(request, (device,))), None)
         devices = tuple(usable[: request.devices])
         return devices if hold.allows(request, devices) else None
 
-    def _devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
+    def pick_devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
         if request.whole or len(usable) < 2:
             return tuple(usable[: request.devices])
         return (self._scorer.rank_devices(request, node, usable)[0],)
 
-    def _place(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+    def place(
+        self, row: int, request: Request, node: int, devices: tuple[int, ...], replica: int = 0
+    ) -> None:
+        """Start a replica now."""
         self.state.place(node, request, devices)
         self._tell_hold(row, request, node, devices)
         self.placed[row] = True
         node_id = int(self.snapshot.nodes.id[node])
-        self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices))
+        self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices, replica))
 
     def _nominate_in_coming(
         self, row: int, rank: int, request: Request, restricted: bool, kept: Reservation | None
@@ -179,13 +204,13 @@ class Admission:
         if kept is not None and kept.node in fitting:
             fitting.insert(0, kept.node)
         for node in fitting:
-            devices = self._coming_devices(request, node)
+            devices = self.coming_devices(request, node)
             if self._hold_allows(request, node, devices, restricted):
-                self._reserve(row, rank, request, node, devices)
+                self.reserve(row, rank, request, node, devices)
                 return True
         return False
 
-    def _coming_devices(self, request: Request, node: int) -> tuple[int, ...]:
+    def coming_devices(self, request: Request, node: int) -> tuple[int, ...]:
         """Devices that are or will be free: for whole ones those free by now first, for a fraction the
         tightest."""
         if not request.devices:
@@ -232,37 +257,46 @@ class Admission:
                 self.candidates, self.snapshot.now, node, priority, evicted
             )
         for victim in evicted:
-            self._evict(victim.row, node, deployment_id, rule_of(priority, victim.priority))
-            self.candidates.take(victim, node)
+            self.evict(victim, deployment_id, rule_of(priority, victim.priority))
         overridden = {victim.id for victim in option.victims if victim.row < 0}
         for held in [held for held in self.reservations.on(node) if held.deployment_id in overridden]:
-            self._drop(held)
+            self.drop(held.row)
         free = self.state.free_gpu[node].tolist()
         room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
         if not evicted and fits_node(request, *room, free):
             usable = usable_devices(request, free) if request.devices else []
-            self._place(row, request, node, self._devices(request, node, usable))
+            self.place(row, request, node, self.pick_devices(request, node, usable))
         else:
-            self._reserve(row, rank, request, node, self._coming_devices(request, node))
+            self.reserve(row, rank, request, node, self.coming_devices(request, node))
         if overridden:
-            self._grew()
+            self.grew()
 
-    def _evict(self, victim_row: int, node: int, preemptor_id: int, rule: str) -> None:
+    def evict(self, victim: Candidate, preemptor_id: int, rule: str) -> None:
+        """Evict all allocations of the victim, on other nodes as well where it is a gang."""
         table = self.snapshot.allocations
-        self.evictions.append(
-            Eviction(
-                allocation_id=int(table.id[victim_row]),
-                deployment_id=int(table.deployment_id[victim_row]),
-                node_id=int(self.snapshot.nodes.id[node]),
-                preemptor_id=preemptor_id,
-                lost_work=float(self.candidates.lost[victim_row]),
-                rule=rule,
+        for row in self.candidates.take(victim):
+            self.evictions.append(
+                Eviction(
+                    allocation_id=int(table.id[row]),
+                    deployment_id=int(table.deployment_id[row]),
+                    node_id=int(self.snapshot.nodes.id[table.node[row]]),
+                    preemptor_id=preemptor_id,
+                    lost_work=float(self.candidates.lost[row]),
+                    rule=rule,
+                )
             )
-        )
 
-    def _reserve(
-        self, row: int, rank: int, request: Request, node: int, devices: tuple[int, ...], settled: bool = True
+    def reserve(
+        self,
+        row: int,
+        rank: int,
+        request: Request,
+        node: int,
+        devices: tuple[int, ...],
+        replica: int = 0,
+        settled: bool = True,
     ) -> None:
+        """Keep capacity of a node, free or coming, for a replica."""
         self._tell_hold(row, request, node, devices)
         self.reservations.add(
             Reservation(
@@ -275,18 +309,20 @@ class Admission:
                 node=node,
                 devices=devices,
                 claim=self.state.reserve(node, request, devices),
+                replica=replica,
             ),
             settled,
         )
 
-    def _drop(self, held: Reservation) -> None:
-        self.reservations.drop(held.row)
-        if self.hold is not None and self.hold.node == held.node and self._restricted(held.row):
-            self.hold.give(held.request, held.devices)
+    def drop(self, row: int) -> None:
+        """Let go of what is kept for the deployment, for all of its replicas."""
+        for held in self.reservations.drop(row):
+            if self.hold is not None and self.hold.node == held.node and self.restricted(row):
+                self.hold.give(held.request, held.devices)
 
     def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
         admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
-        if admissible.any():
+        if admissible.any() and self._gangs.may_ever_fit(row, request):
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
             candidates = self.candidates if self.policy.preemption else None
             self.hold = hold_for(head, request, admissible, self.state, candidates, self.reservations)
@@ -296,10 +332,10 @@ class Admission:
         return hold is None or not restricted or hold.node != node or hold.allows(request, devices)
 
     def _tell_hold(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
-        if self.hold is not None and self.hold.node == node and self._restricted(row):
+        if self.hold is not None and self.hold.node == node and self.restricted(row):
             self.hold.take(request, devices)
 
-    def _grew(self) -> None:
+    def grew(self) -> None:
         """Forget what was found impossible, as capacity has come back."""
         self.state.grew()
         self._nothing_free.clear()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.gang import Party, gang_rows, joined
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.snapshot import Bool, Float64, Int64, Snapshot
 from hypervisor.scheduling.victims import Candidate
@@ -43,7 +44,10 @@ class Candidates:
         self.table = table
         self._state = state
         self.lost: Float64 = lost_work(table, snapshot.now)
+        self.gangs = gang_rows(table)
         self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
+        for rows in set(self.gangs.values()):
+            self.evictable[list(rows)] = self.evictable[list(rows)].all()
         order = np.lexsort(
             (table.id, table.started_at, -self.lost, -table.priority.astype(np.int64), table.node)
         )
@@ -89,11 +93,27 @@ class Candidates:
         if found is None:
             rows = self._order[self._start[node] : self._start[node + 1]].tolist()
             found = [self._candidate(row) for row in rows if not self.table.releasing[row]]
+            if self.gangs:
+                found = self._joined(found)
             self._on_node[node] = found
         return found
 
-    def take(self, victim: Candidate, node: int) -> None:
-        """Evict: the capacity is coming now, and this one cannot be taken twice."""
+    def take(self, victim: Candidate) -> list[int]:
+        """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
+
+        Answers the rows of its allocations.
+        """
+        rows = self.gangs.get(victim.row)
+        if rows is None:
+            self._take(victim, int(self.table.node[victim.row]))
+            return [victim.row]
+        for row in rows:
+            self._take(self._candidate(row), int(self.table.node[row]))
+        # Its other nodes have come nearer to what waits.
+        self._state.grew()
+        return list(rows)
+
+    def _take(self, victim: Candidate, node: int) -> None:
         self.evictable[victim.row] = False
         self._state.evict(node, victim.cpu, victim.ram, victim.devices, victim.each)
         for priority, (cpu, ram, gpu) in self._sums.items():
@@ -102,6 +122,36 @@ class Candidates:
                 ram[node] -= victim.ram
                 for device in victim.devices:
                     gpu[node, device] -= victim.each
+
+    def parties(self, chosen: Bool) -> list[Party]:
+        """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""
+        found = []
+        done: set[int] = set()
+        for row in np.flatnonzero(chosen).tolist():
+            deployment_id = int(self.table.deployment_id[row])
+            if deployment_id in done:
+                continue
+            done.add(deployment_id)
+            nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
+            parts = tuple((node, self._part(node, deployment_id)) for node in nodes)
+            found.append(Party(deployment_id, parts))
+        return found
+
+    def _part(self, node: int, deployment_id: int) -> Candidate:
+        ids = self.table.deployment_id
+        return next(item for item in self.on(node) if ids[item.row] == deployment_id)
+
+    def _joined(self, found: list[Candidate]) -> list[Candidate]:
+        """The candidates of a node with those of one gang made one."""
+        alone = [item for item in found if item.row not in self.gangs]
+        together: dict[tuple[int, ...], list[Candidate]] = {}
+        for item in found:
+            if item.row in self.gangs:
+                together.setdefault(self.gangs[item.row], []).append(item)
+        for rows, parts in together.items():
+            lost, started_at = float(self.lost[list(rows)].sum()), float(self.table.started_at[rows[0]])
+            alone.append(joined(parts, lost, started_at))
+        return sorted(alone, key=lambda item: item.importance)
 
     def _candidate(self, row: int) -> Candidate:
         table = self.table

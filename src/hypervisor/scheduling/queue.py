@@ -10,7 +10,7 @@ _DENSE = 1 << 22
 
 
 class Queue:
-    """Pending rows in queue order. A kind is a shape at a priority that yields or does not.
+    """Pending rows in queue order. A kind is a shape at a priority, in as many replicas, that yields or not.
 
     `yields` says that it could be evicted as soon as it runs: preemptible and without a minimum runtime.
     When one member of a kind could not be admitted, those behind it cannot either, so a pass over a deep
@@ -25,6 +25,10 @@ class Queue:
         level = pending.priority.astype(np.int64)
         level -= level.min(initial=0)
         keys = (level * max(1, len(snapshot.shapes)) + pending.shape) * 2 + self._yields
+        self.any_gangs = bool((pending.replicas > 1).any())
+        if self.any_gangs:
+            sizes = _numbered(pending.replicas.astype(np.int64) * 2 + pending.spread)
+            keys = keys * (int(sizes.max()) + 1) + sizes
         self.kind: Int64 = _numbered(keys)
         self.kinds = int(self.kind.max(initial=-1)) + 1
         self.sample: Int64 = np.zeros(self.kinds, np.int64)
@@ -38,6 +42,15 @@ class Queue:
 
     def shape(self, row: int) -> int:
         return int(self.pending.shape[row])
+
+    def replicas(self, row: int) -> int:
+        return int(self.pending.replicas[row])
+
+    def spread(self, row: int) -> bool:
+        return bool(self.pending.spread[row])
+
+    def is_gang(self, row: int) -> bool:
+        return self.any_gangs and int(self.pending.replicas[row]) > 1
 
     def yields(self, row: int) -> bool:
         return bool(self._yields[row])

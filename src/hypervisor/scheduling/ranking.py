@@ -53,6 +53,10 @@ class NodeRanking:
         node = int(row.argmin())
         return node if row[node] != _NEVER else NOWHERE
 
+    def losses(self, request: Request) -> Int64:
+        """The loss of each node now; of one on which the request does not fit it means nothing."""
+        return self._row(self._class_of[request.index])
+
     def _row(self, number: int) -> Int64:
         touched = self._state.touched
         if self._refreshed < len(touched):

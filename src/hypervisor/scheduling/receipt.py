@@ -17,12 +17,12 @@ def spared_on(
     candidates: Candidates, now: float, node: int, priority: int, evicted: Sequence[Candidate]
 ) -> tuple[Spared, ...]:
     """Every lower one on the node that stays, with the reason."""
-    gone = {victim.row for victim in evicted}
     table = candidates.table
+    gone = {int(table.deployment_id[victim.row]) for victim in evicted}
     spared = []
     for candidate in candidates.on(node):
         row = candidate.row
-        if candidate.priority >= priority or row in gone:
+        if candidate.priority >= priority or int(table.deployment_id[row]) in gone:
             continue
         if not table.preemptible[row]:
             why = "not preemptible"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.requests import Request
@@ -13,7 +14,7 @@ from hypervisor.scheduling.working import Claim, WorkingState
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One nomination in force. `rank` is its place in the queue order.
+    """One nomination in force, of one replica. `rank` is its place in the queue order.
 
     `yields` says that it would be evictable once it runs (preemptible, without a minimum runtime).
     """
@@ -27,6 +28,7 @@ class Reservation:
     node: int
     devices: tuple[int, ...]
     claim: Claim
+    replica: int = 0
 
     def as_candidate(self) -> Candidate:
         """How it looks to a higher-ranked deployment that may override it: no work is lost with it."""
@@ -48,9 +50,9 @@ class Reservations:
 
     def __init__(self, state: WorkingState) -> None:
         self._state = state
-        self._by_row: dict[int, Reservation] = {}
-        self._by_node: dict[int, dict[int, Reservation]] = {}
-        self._unsettled: dict[int, int] = {}
+        self._by_row: dict[int, tuple[Reservation, ...]] = {}
+        self._by_node: dict[int, dict[tuple[int, int], Reservation]] = {}
+        self._unsettled: dict[tuple[int, int], int] = {}
 
     def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
         """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
@@ -73,23 +75,33 @@ class Reservations:
         `settled` says that the pass has come to its deployment; until then those ahead may override it.
         """
         if not settled:
-            self._unsettled[made.row] = made.node
-        self._by_row[made.row] = made
-        self._by_node.setdefault(made.node, {})[made.row] = made
+            self._unsettled[made.row, made.replica] = made.node
+        self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
+        self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
 
-    def drop(self, row: int) -> Reservation:
-        """Give its capacity back; the caller says whether capacity has `grown` by that."""
-        found = self._by_row.pop(row)
-        self._unsettled.pop(row, None)
-        on_node = self._by_node[found.node]
-        del on_node[row]
-        if not on_node:
-            del self._by_node[found.node]
-        self._state.release(found.claim)
-        return found
+    def drop(self, row: int) -> tuple[Reservation, ...]:
+        """Give back what is kept for all replicas of the deployment, if anything is; they are returned.
+
+        The caller says whether capacity has `grown` by that.
+        """
+        dropped = self._by_row.pop(row, ())
+        for held in dropped:
+            key = (row, held.replica)
+            self._unsettled.pop(key, None)
+            on_node = self._by_node[held.node]
+            del on_node[key]
+            if not on_node:
+                del self._by_node[held.node]
+            self._state.release(held.claim)
+        return dropped
 
     def of(self, row: int) -> Reservation | None:
-        return self._by_row.get(row)
+        """The nomination of its only (or first) replica."""
+        return next(iter(self._by_row.get(row, ())), None)
+
+    def all_of(self, row: int) -> tuple[Reservation, ...]:
+        """The nominations of all its replicas, in the order of the replicas."""
+        return self._by_row.get(row, ())
 
     def on(self, node: int) -> Iterable[Reservation]:
         return self._by_node.get(node, {}).values()
@@ -99,4 +111,4 @@ class Reservations:
         return sorted(set(self._unsettled.values()))
 
     def all(self) -> Iterable[Reservation]:
-        return self._by_row.values()
+        return chain.from_iterable(self._by_row.values())

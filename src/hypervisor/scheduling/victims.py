@@ -21,7 +21,11 @@ _FREE: Cost = (-1, 0.0, 0, 0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What could yield: an allocation (`row` of its table), or a lower-ranked nomination (`row` is -1)."""
+    """What could yield: an allocation (`row` of its table), or a lower-ranked nomination (`row` is -1).
+
+    For a gang it is all that the gang holds on the node (`row` is one of its rows there, a device that
+    several replicas share occurs as often); what is lost is that of the whole gang.
+    """
 
     row: int
     id: int
@@ -168,6 +172,6 @@ def _clear(
         if free >= need:
             break
         if device in candidate.devices and id(candidate) not in leaving:
-            free += candidate.each
+            free += candidate.each * candidate.devices.count(device)
             left.append(candidate)
     return left
