@@ -12,13 +12,16 @@ from hypervisor.store.tables.deployments import (
 from hypervisor.store.tables.events import Event
 from hypervisor.store.tables.identity import LoginSession, LoginThrottle, RefreshToken, User
 from hypervisor.store.tables.organizations import Invite, Membership, Organization
+from hypervisor.store.tables.shares import SHARE_STATES, ClusterShare
 from hypervisor.store.tables.system import Installation, Lease, LeaseEpoch
 
 __all__ = [
+    "SHARE_STATES",
     "STATES",
     "Allocation",
     "Attempt",
     "Cluster",
+    "ClusterShare",
     "Dependency",
     "Deployment",
     "DeploymentLabel",

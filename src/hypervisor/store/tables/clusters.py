@@ -29,6 +29,10 @@ class Cluster(Base):
     placement: Mapped[str] = mapped_column(String(16), default="fgd")
     preemption: Mapped[bool] = mapped_column(default=True)
     min_runtime_seconds: Mapped[int] = mapped_column(default=0)
+    preemption_budget: Mapped[int] = mapped_column(default=5, server_default="5")
+    """So many preemptions of one deployment within the window protect it for the rest; 0: never."""
+    preemption_window_seconds: Mapped[int] = mapped_column(default=3600, server_default="3600")
+    preemption_rest_seconds: Mapped[int] = mapped_column(default=1800, server_default="1800")
     created_at: Mapped[datetime]
     deleting_at: Mapped[datetime | None]
 
