@@ -466,7 +466,7 @@ def own_engine(folder: Path, *options: str) -> Iterator[Callable[[], subprocess.
 
     def start() -> subprocess.Popen[bytes]:
         engines.append(spawn(command, log=folder / "dockerd.log"))
-        eventually_sync(answers, within=30, what="the engine's first answer")
+        eventually_sync(answers, within=80, what="the engine's first answer")
         docker.import_image(api, busybox)
         return engines[-1]
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 from hypervisor.runtimes.process.proc import MARK
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
@@ -36,6 +39,7 @@ echo "exit $?" >>state
 kill -KILL 0
 """
 
+_RESTORED_BY_SUBPROCESS = {signal.SIGPIPE, signal.SIGXFSZ}
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
@@ -79,6 +83,7 @@ def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folde
 
     Raises LaunchFailed.
     """
+    _handle_ignored_signals()
     argv = [SHELL, "-c", SCRIPT, instance, *command]
     quiet = subprocess.DEVNULL
     try:
@@ -92,3 +97,19 @@ def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folde
     # Whoever holds the pidfd reaps it; told a return code, Popen does not warn of a child left alone.
     child.returncode = 0
     return child.pid
+
+
+def _handle_ignored_signals() -> None:
+    """Where this process ignores a signal (nohup does that to SIGHUP), handle it by doing nothing instead.
+
+    For us that is the same. But "ignore" would be inherited by the workload, and a shell cannot undo it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in signal.valid_signals() - _RESTORED_BY_SUBPROCESS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    return
