@@ -14,6 +14,7 @@ from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.clusters.routes import router as clusters_router
+from hypervisor.control.forecast_routes import router as forecast_router
 from hypervisor.deployments.feed_routes import router as feed_router
 from hypervisor.deployments.inspection_routes import router as inspection_router
 from hypervisor.deployments.occupants import DeploymentOccupants
@@ -28,6 +29,7 @@ API_ROUTERS = (
     identity_router,
     organizations_router,
     clusters_router,
+    forecast_router,
     deployments_router,
     inspection_router,
     feed_router,

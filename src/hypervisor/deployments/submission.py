@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.clusters import repository as clusters
 from hypervisor.clusters.policy import no_such_cluster
 from hypervisor.deployments import idempotency, repository
-from hypervisor.deployments.dependents import Parent, judge_standing
+from hypervisor.deployments.dependents import Parent, Standing, judge_standing
 from hypervisor.deployments.environment import seal_environment
 from hypervisor.deployments.idempotency import KeyedRequest
 from hypervisor.deployments.references import Edge, RefusedMember, resolve_edges
@@ -35,6 +35,27 @@ class Submitted:
 
     deployments: list[Deployment]
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request would go, for whom, and what it would wait for before it may queue."""
+
+    organization_id: int
+    cluster: Cluster
+    standing: Standing
+
+
+async def find_place(session: WriteSession, principal: Principal, request: DeploymentCreate) -> Place:
+    """What `submit` would find for one request; nothing is made.
+
+    Raises what `submit` raises, except that no node could ever take it: that is for a forecast to say.
+    """
+    access = await _find_organization(session, principal, [request])
+    (cluster,) = await _choose_clusters(session, access, [request])
+    ClusterLimits(cluster, ()).check_runtime(request.docker_image, request.command)
+    (edges,) = await resolve_edges(session, access.organization_id, [request])
+    return Place(access.organization_id, cluster, judge_standing(_existing_parents(edges)))
 
 
 async def submit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypervisor.kernel.resources import Resources
 
@@ -49,11 +50,9 @@ def described(resources: Resources) -> str:
 
 def span(seconds: float) -> str:
     """A length of time in its two largest units: "42 s", "3 min 20 s", "2 h 10 min", "4 d 1 h"."""
-    left, parts = round(seconds), []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, size)
-        if amount or (parts and len(parts) < 2):
-            parts.append(f"{amount} {unit}" if amount else "")
-        if len(parts) == 2:
-            break
-    return " ".join(part for part in parts if part) or "0 s"
+    left = round(seconds)
+    for (unit, size), (small, grain) in pairwise((("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))):
+        if left >= size:
+            rest = left % size // grain
+            return f"{left // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{left} s"

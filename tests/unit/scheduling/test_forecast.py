@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.remedies import RemedyKind, find_remedies
 from hypervisor.scheduling.snapshot import Shape, Snapshot
 from hypervisor.scheduling.start import Background, StartRange, estimate_start
+from hypervisor.scheduling.wording import span
 from tests.support.scheduling import NOW, Pending, World, worlds
 
 CORE = Shape(1000, 1024)
@@ -169,3 +171,18 @@ def test_the_evicted_come_back_before_their_equals() -> None:
     found = start_of(snapshot, 8, Background())
     assert found.latest == NOW + 100 + 60
     assert found.after == (1,)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (42.4, "42 s"),
+        (200, "3 min 20 s"),
+        (120, "2 min"),
+        (7_800, "2 h 10 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time_are_told_in_two_units(seconds: float, told: str) -> None:
+    assert span(seconds) == told

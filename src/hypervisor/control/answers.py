@@ -1,0 +1,92 @@
+"""Answers about decisions: forecasts, the queue, fragmentation, stored decisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from hypervisor.api.schema import ResponseModel
+from hypervisor.scheduling.forecast import Verdict
+
+
+class NamedDeployment(ResponseModel):
+    """`id` and `name` are null for a deployment of an organization that the caller is not in."""
+
+    id: int | None
+    name: str | None
+
+
+class SeatAnswer(ResponseModel):
+    node: str
+    gpu_indices: list[int]
+
+
+class VictimAnswer(NamedDeployment):
+    """What would be lost is in GPU-seconds, for work without GPUs in CPU-seconds."""
+
+    priority: int
+    lost_work_seconds: float
+
+
+class StartAnswer(ResponseModel):
+    """A range; null where nobody can know. `how` says how it was reckoned, `after` whose ends bring it."""
+
+    earliest: datetime | None
+    latest: datetime | None
+    how: str
+    after: list[NamedDeployment]
+
+
+class RemedyAnswer(ResponseModel):
+    """A change that would let it start now, in the fields of the request; it was tried with the plan."""
+
+    kind: str
+    sentence: str
+    changes: dict[str, float] = Field(default_factory=dict)
+
+
+class ForecastAnswer(ResponseModel):
+    """What would become of a deployment if it was submitted now.
+
+    `verdict` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
+    `seats`, one a replica. `queue_position` counts those that would still wait after the next pass.
+    `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
+    """
+
+    verdict: Verdict
+    sentence: str
+    cluster_id: int
+    cluster_name: str
+    node: str | None
+    gpu_indices: list[int]
+    seats: list[SeatAnswer]
+    victims: list[VictimAnswer]
+    queue_position: int | None
+    estimated_start: StartAnswer
+    reason: dict[str, Any] | None
+    remedy: RemedyAnswer | None
+    other_remedies: list[RemedyAnswer]
+    blocked_by: str | None
+
+
+class QueuedAnswer(NamedDeployment):
+    """One that waits, with every component of its place.
+
+    The order is by priority; on a cluster with quotas then by `share` less what age is worth (`age_factor`
+    from 0 to 1); then by creation, then by id. `share` is its organization's dominant share, with what it
+    uses and what it has waiting ahead of this one.
+    """
+
+    position: int
+    organization_id: int | None
+    priority: int
+    priority_label: str
+    share: float
+    age_factor: float
+    created_at: datetime
+    waited_seconds: float
+    reason_code: str | None
+    reason: str | None
+    nomination: SeatAnswer | None
