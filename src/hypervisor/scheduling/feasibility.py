@@ -24,6 +24,16 @@ def fits_free(state: WorkingState, request: Request, nodes: Int64 | None = None)
     return fits
 
 
+def fits_at(state: WorkingState, request: Request, node: int) -> bool:
+    """Whether one node can start the request now."""
+    return bool(
+        state.free_cpu[node] >= request.cpu
+        and state.free_ram[node] >= request.ram
+        and (state.full[node] >= request.devices if request.whole else state.widest[node] >= request.each)
+        and request.eligible[node]
+    )
+
+
 def fits_later(state: WorkingState, request: Request) -> Bool:
     """Which nodes can start the request once everything that is releasing has gone."""
     fits: Bool = state.free_cpu + state.coming_cpu >= request.cpu

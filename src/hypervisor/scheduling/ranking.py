@@ -1,28 +1,29 @@
-"""The best node for a request, from rows of scores that are only brought up to date where nodes changed."""
+"""The best node for a request, from a table of losses that is only brought up to date where nodes changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from hypervisor.scheduling.classes import score_classes
-from hypervisor.scheduling.feasibility import fits_free
+from hypervisor.scheduling.feasibility import fits_at, fits_free
 from hypervisor.scheduling.requests import Request
-from hypervisor.scheduling.scoring.base import Scorer
-from hypervisor.scheduling.snapshot import Int64, Shape
+from hypervisor.scheduling.scoring.base import NEVER, Column, Scorer
+from hypervisor.scheduling.snapshot import Bool, Int32, Int64, Shape
 from hypervisor.scheduling.working import WorkingState
 
 NOWHERE = -1
-_NEVER = np.iinfo(np.int64).max
+_MANY = 16
 _MakeRequest = Callable[[int, Shape], Request]
 
 
 class NodeRanking:
     """One row of losses per score class, made on first use.
 
-    A placement changes one node, so a query rescores the few nodes touched since the row's last use: the
-    cost of a decision is one short vector operation and one argmin, whatever the length of the queue.
+    A placement changes one node, so it costs one column: the losses of all classes on that node, which the
+    score looks up at once. A query is then one argmin, whatever the length of the queue.
     """
 
     def __init__(
@@ -32,60 +33,77 @@ class NodeRanking:
         self._scorer = scorer
         self._class_of, representatives = score_classes(shapes)
         self._exact = representatives == list(shapes)
-        self._requests: list[Request | None] = [None] * len(representatives)
-        self._representatives = representatives
-        self._make = make
-        self._rows: dict[int, Int64] = {}
-        self._seen: dict[int, int] = {}
-        self._refreshed = 0
+        self._requests = [make(number, shape) for number, shape in enumerate(representatives)]
+        self._losses: Int32 = np.empty((len(representatives), len(state.nodes)), np.int32)
+        self._made: list[int] = []
+        self._is_made = bytearray(len(representatives))
+        self._seen = 0
 
     def best(self, request: Request, without: int = NOWHERE) -> int:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
         row = self._row(self._class_of[request.index])
-        if not self._exact:
-            row = np.where(fits_free(self._state, request), row, _NEVER)
-        elif without != NOWHERE:
-            row = row.copy()
         if not len(row):
             return NOWHERE
+        if without == NOWHERE:
+            node = int(row.argmin())
+            if row[node] >= NEVER:
+                return NOWHERE
+            # A class stands for no less than its members, so its best node is theirs, if they fit there.
+            if self._exact or fits_at(self._state, request, node):
+                return node
+        row = row.copy() if self._exact else np.where(fits_free(self._state, request), row, NEVER)
         if without != NOWHERE:
-            row[without] = _NEVER
+            row[without] = NEVER
         node = int(row.argmin())
-        return node if row[node] != _NEVER else NOWHERE
+        return node if row[node] < NEVER else NOWHERE
 
-    def losses(self, request: Request) -> Int64:
-        """The loss of each node now; of one on which the request does not fit it means nothing."""
-        return self._row(self._class_of[request.index])
-
-    def _row(self, number: int) -> Int64:
-        touched = self._state.touched
-        if self._refreshed < len(touched):
-            self._scorer.refresh(_distinct(touched[self._refreshed :]))
-            self._refreshed = len(touched)
-        row = self._rows.get(number)
-        if row is None:
-            row = self._rows[number] = self._losses(number, None)
-        elif self._seen[number] < len(touched):
-            dirty = _distinct(touched[self._seen[number] :])
-            row[dirty] = self._losses(number, dirty)
-        self._seen[number] = len(touched)
+    def _row(self, number: int) -> Int32:
+        if self._seen < len(self._state.touched):
+            self._catch_up()
+        if not self._is_made[number]:
+            self._losses[number] = self._all_losses(self._requests[number])
+            self._is_made[number] = 1
+            self._made.append(number)
+        row: Int32 = self._losses[number]
         return row
 
-    def _losses(self, number: int, nodes: Int64 | None) -> Int64:
-        request = self._requests[number]
-        if request is None:
-            request = self._requests[number] = self._make(number, self._representatives[number])
-        fits = fits_free(self._state, request, nodes)
-        if nodes is not None:
-            losses = self._scorer.losses(request, nodes)
-            losses[~fits] = _NEVER
-            return losses
-        losses = np.full(len(fits), _NEVER)
-        fitting = np.flatnonzero(fits)
+    def _catch_up(self) -> None:
+        """Score anew the nodes that changed: column by column, or row by row when they are many."""
+        touched = self._state.touched
+        nodes = list(dict.fromkeys(touched[self._seen :]))
+        self._seen = len(touched)
+        if not self._made:
+            return
+        if len(nodes) > _MANY * len(self._made):
+            rows = np.array(nodes, np.int64)
+            for number in self._made:
+                self._losses[number, rows] = self._losses_on(self._requests[number], rows)
+            return
+        for node in nodes:
+            column = self._column.of(node)
+            if self._eligible is not None:
+                column[~self._eligible[:, node]] = NEVER
+            self._losses[:, node] = column
+
+    @cached_property
+    def _column(self) -> Column:
+        return self._scorer.column(self._requests)
+
+    @cached_property
+    def _eligible(self) -> Bool | None:
+        """By class and node, or None where every class may go everywhere."""
+        if all(request.everywhere for request in self._requests):
+            return None
+        return np.stack([request.eligible for request in self._requests])
+
+    def _all_losses(self, request: Request) -> Int64:
+        fitting = np.flatnonzero(fits_free(self._state, request))
+        losses = np.full(len(self._state.nodes), NEVER)
         if len(fitting):
             losses[fitting] = self._scorer.losses(request, fitting)
         return losses
 
-
-def _distinct(nodes: list[int]) -> Int64:
-    return np.array(list(dict.fromkeys(nodes)), np.int64)
+    def _losses_on(self, request: Request, nodes: Int64) -> Int64:
+        losses = self._scorer.losses(request, nodes)
+        losses[~fits_free(self._state, request, nodes)] = NEVER
+        return losses

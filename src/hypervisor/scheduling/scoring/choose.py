@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.requests import Eligibility
 from hypervisor.scheduling.scoring.base import Scorer
@@ -18,4 +20,4 @@ def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibil
         return BestFitScorer(state)
     if policy.placement == "spread":
         return SpreadScorer(state)
-    return FgdScorer(state, typical_requests(snapshot, policy), eligibility)
+    return FgdScorer(state, partial(typical_requests, snapshot, policy), eligibility)

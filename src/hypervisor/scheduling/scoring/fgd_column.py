@@ -1,0 +1,144 @@
+"""The FGD losses of many requests on one node, by memory instead of arithmetic.
+
+After a placement one node has to be scored again for every request class. Of the node's state the score
+needs two things: which set of typical requests its CPU and RAM admit once the request is placed, and what is
+free on its devices, whatever their order. Few combinations of free devices occur, so what is usable after
+each (set, amount of GPU) is worked out once a combination; a column is then a look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.scoring.base import NEVER
+from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.snapshot import Int32, Int64
+from hypervisor.scheduling.working import WorkingState
+
+BEYOND_IDLE = 1 << 17
+_UNREACHABLE = 1 << 60
+_MOST_REMEMBERED = 4096
+_MOST_BYTES = 64 << 20
+_WORTH_A_TABLE = 3
+
+
+class FgdColumn:
+    """`of(node)` gives one loss per request; see `Column`.
+
+    A pair is (set of typical requests that stay possible, amount of GPU asked for), numbered
+    set x amounts + amount; the last set stands for "CPU or RAM do not suffice". Behind the requests stands
+    one for nothing: what is usable with it is what is usable now.
+    """
+
+    def __init__(
+        self, state: WorkingState, tables: FgdTables, requests: Sequence[Request], thresholds: Int64
+    ) -> None:
+        self._state = state
+        self._tables = tables
+        self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
+        self._ram = np.array([*(request.ram for request in requests), 0], np.int64)
+        amounts = sorted({0, *(request.shape.gpu_milli for request in requests)})
+        self._amounts = np.array(amounts, np.int64)
+        number = {amount: index for index, amount in enumerate(amounts)}
+        self._pairs, size = self._pair_table(len(amounts))
+        self._base = np.array([*(number[item.shape.gpu_milli] for item in requests), 0], np.int64) * size
+        self._by_cpu: dict[tuple[int, int], Int64] = {}
+        self._by_ram: dict[int, Int64] = {}
+        self._usable: dict[tuple[int, ...], Int64] = {}
+        self._seen: dict[tuple[int, ...], int] = {}
+        pairs = (tables.count + 1) * len(amounts)
+        self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (8 * pairs))
+        self._all_pairs = np.arange(pairs, dtype=np.int64)
+        self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
+        self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
+        self._losses[-1] = NEVER
+
+    def of(self, node: int) -> Int32:
+        state = self._state
+        cpu, ram = int(state.free_cpu[node]), int(state.free_ram[node])
+        if cpu < 0 or ram < 0:
+            return np.full(len(self._cpu) - 1, NEVER, np.int32)
+        free = sorted(state.free_gpu[node].tolist())
+        pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
+        key = tuple(free)
+        table = self._usable.get(key)
+        if table is None:
+            table = self._remember(key)
+        usable = self._usable_after(pairs, key) if table is None else table.take(pairs)
+        column: Int32 = self._losses.take(self._thresholds.searchsorted(usable[-1] - usable))
+        column += sum(free)
+        return column[:-1]
+
+    def _pair_table(self, amounts: int) -> tuple[Int64, int]:
+        """Flat table (amount, node kind, CPU step, RAM step) -> pair, where step 0 is "does not suffice"."""
+        tables = self._tables
+        sets = np.full((tables.kinds, tables.wide + 1, tables.deep + 1), tables.count, np.int64)
+        sets[:, 1:, 1:] = tables.sets.reshape(tables.kinds, tables.wide, tables.deep)
+        pairs = sets.reshape(1, -1) * amounts + np.arange(amounts)[:, None]
+        return pairs.reshape(-1), sets.size
+
+    def _steps_of_cpu(self, cpu: int, node: int) -> Int64:
+        key = (int(self._tables.kind[node]), cpu)
+        found = self._by_cpu.get(key)
+        if found is None:
+            steps = _steps(self._tables.cpus, cpu - self._cpu) + key[0] * (self._tables.wide + 1)
+            found = self._base + steps * (self._tables.deep + 1)
+            if len(self._by_cpu) < _MOST_REMEMBERED:
+                self._by_cpu[key] = found
+        return found
+
+    def _steps_of_ram(self, ram: int) -> Int64:
+        found = self._by_ram.get(ram)
+        if found is None:
+            found = _steps(self._tables.rams, ram - self._ram)
+            if len(self._by_ram) < _MOST_REMEMBERED:
+                self._by_ram[ram] = found
+        return found
+
+    def _remember(self, key: tuple[int, ...]) -> Int64 | None:
+        """All pairs of a combination that comes up often enough; None if it is not worth that (yet)."""
+        seen = self._seen[key] = self._seen.get(key, 0) + 1
+        if seen < _WORTH_A_TABLE or len(self._usable) >= self._most_tables:
+            return None
+        found = self._usable[key] = self._usable_after(self._all_pairs, key)
+        return found
+
+    def _usable_after(self, pairs: Int64, free: tuple[int, ...]) -> Int64:
+        """Usable idle GPU, plus the amount placed, per pair on a node with these devices."""
+        tables = self._tables
+        sets, kinds = np.divmod(pairs, len(self._amounts))
+        amount = self._amounts[kinds]
+        possible = sets < tables.count
+        sets = np.where(possible, sets, 0)
+        values = np.array(sorted(set(free)), np.int64)
+        counts = np.array([free.count(value) for value in values.tolist()], np.int64)
+        start = (sets * STRIDE)[:, None]
+        now = tables.device.take(start + values)
+        full = free.count(WHOLE_GPU)
+        whole = np.where(amount % WHOLE_GPU == 0, amount // WHOLE_GPU, 0)
+        usable = (now * counts).sum(axis=1) - whole * tables.device.take(sets * STRIDE + WHOLE_GPU)
+        usable += tables.several[sets, np.maximum(full - whole, 0)]
+        usable += self._best_change(sets, amount % WHOLE_GPU, values, start, now, full)
+        usable += amount * SCALE
+        return np.where(possible & (whole <= full), usable, IMPOSSIBLE)
+
+    def _best_change(
+        self, sets: Int64, each: Int64, values: Int64, start: Int64, now: Int64, full: int
+    ) -> Int64:
+        """What changes when a fraction goes to the device where that is best; nothing for no fraction."""
+        tables = self._tables
+        left = values - each[:, None]
+        change = tables.device.take(start + np.maximum(left, 0)) - now
+        if full:
+            change[:, -1] += tables.several[sets, full - 1] - tables.several[sets, full]
+        change[left < 0] = IMPOSSIBLE
+        return np.where(each > 0, change.max(axis=1), 0)
+
+
+def _steps(bounds: Int64, left: Int64) -> Int64:
+    """1 + how many bounds are within what is left; 0 where it is negative."""
+    return np.where(left < 0, 0, bounds.searchsorted(left, "right") + 1)

@@ -1,0 +1,91 @@
+"""The placement scores written down plainly from their definitions, node by node and request by request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from hypervisor.scheduling.snapshot import NodeTable, Shape
+from hypervisor.scheduling.working import WorkingState
+
+_SCALE = 1 << 24
+_SHARE = 1_000_000
+Room = tuple[int, int, list[int]]
+Typical = Sequence[tuple[Shape, float]]
+
+
+def room_on(state: WorkingState, node: int) -> Room:
+    return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()
+
+
+def fits(shape: Shape, room: Room) -> bool:
+    cpu, ram, gpu = room
+    enough = sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    return cpu >= shape.cpu_milli and ram >= shape.ram_mib and (enough or not shape.gpu_milli)
+
+
+def best_node(
+    state: WorkingState, shape: Shape, eligible: Sequence[bool], loss: Callable[[int], int]
+) -> int | None:
+    """The fitting node with the least loss, ties to the first; None where it fits nowhere."""
+    fitting = [
+        node for node in range(len(state.nodes)) if eligible[node] and fits(shape, room_on(state, node))
+    ]
+    return min(fitting, key=lambda node: (loss(node), node), default=None)
+
+
+def fgd_loss(typical: Typical, room: Room, shape: Shape) -> tuple[int, int]:
+    """Missing points of 100 and the idle GPU of the node: F's growth by its definition in the FGD paper.
+
+    `typical` are the typical requests that the node's model and labels admit.
+    """
+    before = _unusable(typical, room)
+    growth = min(_unusable(typical, after) - before for after in _placed(shape, room))
+    points = sum(growth <= -_threshold(step / 100) for step in range(1, 100))
+    return 100 - points, sum(room[2])
+
+
+def bestfit_loss(nodes: NodeTable, room: Room, shape: Shape) -> int:
+    largest = (int(nodes.cpu_milli.max()), int(nodes.ram_mib.max()), int(nodes.gpu_count.max()) * 1000)
+    return sum(left * _SHARE // max(1, size) for left, size in zip(_left(room, shape), largest, strict=True))
+
+
+def spread_loss(nodes: NodeTable, node: int, room: Room, shape: Shape) -> int:
+    own = (int(nodes.cpu_milli[node]), int(nodes.ram_mib[node]), max(1, int(nodes.gpu_count[node])) * 1000)
+    return -sum(left * _SHARE // max(1, size) for left, size in zip(_left(room, shape), own, strict=True))
+
+
+def _left(room: Room, shape: Shape) -> tuple[int, int, int]:
+    cpu, ram, gpu = room
+    return cpu - shape.cpu_milli, ram - shape.ram_mib, sum(gpu) - shape.gpu_milli
+
+
+def _threshold(share: float) -> int:
+    return round(math.log(share / (1 - share)) * 1000 * _SCALE)
+
+
+def _placed(shape: Shape, room: Room) -> list[Room]:
+    """The node with the request on it: one outcome per device for a fraction."""
+    cpu, ram, gpu = room[0] - shape.cpu_milli, room[1] - shape.ram_mib, room[2]
+    if 0 < shape.gpu_milli < 1000:
+        usable = [device for device, free in enumerate(gpu) if free >= shape.gpu_milli]
+        return [
+            (cpu, ram, [free - shape.gpu_milli * (i == device) for i, free in enumerate(gpu)])
+            for device in usable
+        ]
+    left, missing = list(gpu), shape.gpu_devices
+    for device, free in enumerate(gpu):
+        if free == 1000 and missing:
+            left[device], missing = 0, missing - 1
+    return [(cpu, ram, left)]
+
+
+def _unusable(typical: Typical, room: Room) -> int:
+    """F: the idle GPU that each typical request could not use, weighted."""
+    total = 0
+    for shape, weight in typical:
+        usable = 0
+        if shape.gpu_milli and fits(shape, room):
+            usable = sum(free for free in room[2] if free >= shape.gpu_each)
+        total += round(weight * _SCALE) * (sum(room[2]) - usable)
+    return total + (_SCALE - sum(round(weight * _SCALE) for _, weight in typical)) * sum(room[2])

@@ -1,0 +1,138 @@
+"""The ranking by tables and columns chooses what the scores' plain definitions choose.
+
+HV_HYPOTHESIS_EXAMPLES raises the number of random histories.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.feasibility import usable_devices
+from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.requests import Eligibility, Request
+from hypervisor.scheduling.scoring.choose import scorer_for
+from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.working import WorkingState
+from tests.support.scoring import best_node, bestfit_loss, fgd_loss, room_on, spread_loss
+
+HISTORIES = int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")) // 10
+CPUS, RAMS = (0, 500, 1000, 4000), (0, 512, 4096)
+GPUS = (0, 100, 300, 500, 700, 1000, 1000, 2000, 4000)
+
+
+def random_snapshot(rng: random.Random, shapes: int) -> Snapshot:
+    builder = SnapshotBuilder(0.0)
+    for node in range(rng.randint(1, 12)):
+        builder.add_node(
+            node,
+            cpu_milli=rng.choice((4000, 16000, 32000)),
+            ram_mib=rng.choice((4096, 32768)),
+            gpu_count=rng.choice((0, 1, 4, 4, 8)),
+            gpu_model=rng.choice(("A", "B")),
+            labels={"zone": rng.choice("ab")},
+            schedulable=rng.random() < 0.9,
+        )
+    for number in range(shapes):
+        builder.add_pending(number, random_shape(rng, many=shapes > 100))
+    return builder.build()
+
+
+def random_shape(rng: random.Random, *, many: bool) -> Shape:
+    return Shape(
+        rng.randrange(4000) if many else rng.choice(CPUS),
+        rng.randrange(4096) if many else rng.choice(RAMS),
+        rng.choice(GPUS),
+        rng.choice(((), (), (), ("A",))),
+        rng.choice(((), (), (), (("zone", "a"),))),
+    )
+
+
+def reference_loss(
+    placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
+) -> Callable[[int], object]:
+    typical = typical_requests(snapshot, Policy())
+    if placement == "bestfit":
+        return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
+    if placement == "spread":
+        return lambda node: spread_loss(snapshot.nodes, node, room_on(state, node), shape)
+    eligibility = Eligibility(snapshot.nodes)
+    return lambda node: fgd_loss(
+        [item for item in typical if eligibility.matching(item[0])[node]], room_on(state, node), shape
+    )
+
+
+def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
+    usable = usable_devices(request, state.free_gpu[node].tolist()) if request.devices else []
+    state.place(node, request, tuple(rng.sample(usable, request.devices)))
+
+
+@pytest.mark.parametrize("placement", ["fgd", "bestfit", "spread"])
+@pytest.mark.parametrize("burst", [1, 40])
+def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore, burst: int) -> None:
+    """Between two questions one node changes, or many: both ways of catching up are walked."""
+    for seed in range(HISTORIES):
+        rng = random.Random(seed)
+        snapshot = random_snapshot(rng, shapes=rng.choice((1, 3, 12)))
+        state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
+        scorer = scorer_for(snapshot, Policy(placement=placement), state, eligibility)
+        ranking = NodeRanking(state, scorer, snapshot.shapes, eligibility.request)
+        requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
+        for step in range(60):
+            request = rng.choice(requests)
+            node = ranking.best(request) if step % burst == 0 else NOWHERE
+            if step % burst == 0:
+                loss = reference_loss(placement, snapshot, state, request.shape)
+                expected = best_node(state, request.shape, request.eligible.tolist(), loss)
+                assert node == (NOWHERE if expected is None else expected), (seed, step)
+            fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]
+            chosen = node if node != NOWHERE else fitting[0]
+            if chosen is not None:
+                place(rng, state, request, chosen)
+
+
+def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
+    for seed in range(max(1, HISTORIES // 10)):
+        rng = random.Random(seed)
+        snapshot = random_snapshot(rng, shapes=400)
+        state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
+        scorer = scorer_for(snapshot, Policy(), state, eligibility)
+        ranking = NodeRanking(state, scorer, snapshot.shapes, eligibility.request)
+        for item in enumerate(snapshot.shapes):
+            request = eligibility.request(*item)
+            node = ranking.best(request)
+            anywhere = best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)
+            assert (node == NOWHERE) == (anywhere is None)
+            if node != NOWHERE:
+                place(rng, state, request, node)
+        assert (state.free_cpu >= 0).all()
+        assert (state.free_ram >= 0).all()
+        assert (state.free_gpu >= 0).all()
+
+
+@pytest.mark.parametrize("placement", ["fgd", "bestfit", "spread"])
+def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
+    rng = random.Random(7)
+    snapshot = random_snapshot(rng, shapes=12)
+    state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
+    policy = Policy(placement=placement)
+    tracking = NodeRanking(
+        state, scorer_for(snapshot, policy, state, eligibility), snapshot.shapes, eligibility.request
+    )
+    requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
+    for _ in range(80):
+        request = rng.choice(requests)
+        fresh = NodeRanking(
+            state, scorer_for(snapshot, policy, state, eligibility), snapshot.shapes, eligibility.request
+        )
+        node = tracking.best(request)
+        assert node == fresh.best(request)
+        if node != NOWHERE:
+            assert tracking.best(request, without=node) == fresh.best(request, without=node)
+            place(rng, state, request, node)
