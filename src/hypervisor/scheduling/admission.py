@@ -12,7 +12,7 @@ from hypervisor.scheduling.hold import Hold, hold_for
 from hypervisor.scheduling.outcome import Eviction, Placement, Spared
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.potential import Candidates
-from hypervisor.scheduling.preemption import Option, Preemption
+from hypervisor.scheduling.preemption import Option
 from hypervisor.scheduling.queue import Queue
 from hypervisor.scheduling.ranking import NOWHERE, NodeRanking
 from hypervisor.scheduling.receipt import rule_of, spared_on
@@ -20,6 +20,7 @@ from hypervisor.scheduling.requests import Eligibility, Request
 from hypervisor.scheduling.reservations import Reservation, Reservations
 from hypervisor.scheduling.scoring.choose import scorer_for
 from hypervisor.scheduling.snapshot import Nomination, Snapshot
+from hypervisor.scheduling.tenancy import Tenancy
 from hypervisor.scheduling.victims import Candidate
 from hypervisor.scheduling.working import WorkingState
 
@@ -35,15 +36,15 @@ class Admission:
         self.eligibility = Eligibility(snapshot.nodes)
         self.candidates = Candidates(snapshot, self.state)
         self.reservations = Reservations(self.state)
-        self.preemption = Preemption(self.state, self.candidates, self.reservations, policy.preemption)
+        self.tenancy = Tenancy(snapshot, policy, queue, self.state, self.candidates, self.reservations)
         self.hold: Hold | None = None
         self.placements: list[Placement] = []
         self.evictions: list[Eviction] = []
         self.spared: dict[int, tuple[Spared, ...]] = {}
         self.placed = np.zeros(len(queue.order), np.bool_)
         self._gangs = Gangs(self)
-        self._scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
-        self.ranking = NodeRanking(self.state, self._scorer, snapshot.shapes, self.eligibility.request)
+        self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
+        self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
         self._nothing_free: set[int] = set()
         self._hopeless = bytearray(queue.kinds)
@@ -104,6 +105,11 @@ class Admission:
         if kept is not None and (self._gangs.settle(row) if self.queue.is_gang(row) else self._settle(kept)):
             return
         restricted = self.restricted(row)
+        if not self.tenancy.over_limit(row).is_zero:
+            # Its organization's own lower work may give way to it; it is never the head that others wait for.
+            if self.queue.is_gang(row) or not self._preempt(row, rank, request, restricted):
+                self._hopeless[self.queue.kind[row]] = 1
+            return
         if self.queue.is_gang(row):
             if self._gangs.admit(row, rank, request, restricted):
                 return
@@ -126,7 +132,8 @@ class Admission:
         self.drop(row)
         state = self.state
         free = state.free_gpu[node].tolist()
-        if fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
+        starts = self.tenancy.may_start_now(row)
+        if starts and fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
             usable = usable_devices(request, free) if request.devices else []
             same = set(kept.devices).issubset(usable)
             self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
@@ -148,10 +155,11 @@ class Admission:
         if hold is None:
             return False
         evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
+        evictable = evictable and self.tenancy.organization(row) == hold.organization
         return not (evictable and self.policy.preemption)
 
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
-        if request.index in self._nothing_free:
+        if request.index in self._nothing_free or not self.tenancy.may_start_now(row):
             return False
         node = self.ranking.best(request)
         if node == NOWHERE:
@@ -173,7 +181,7 @@ class Admission:
         if hold is None or not restricted or hold.node != node:
             return self.pick_devices(request, node, usable)
         if request.devices == 1 and not request.whole:
-            ranked = self._scorer.rank_devices(request, node, usable)
+            ranked = self.scorer.rank_devices(request, node, usable)
             return next(((device,) for device in ranked if hold.allows(request, (device,))), None)
         devices = tuple(usable[: request.devices])
         return devices if hold.allows(request, devices) else None
@@ -181,13 +189,14 @@ class Admission:
     def pick_devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
         if request.whole or len(usable) < 2:
             return tuple(usable[: request.devices])
-        return (self._scorer.rank_devices(request, node, usable)[0],)
+        return (self.scorer.rank_devices(request, node, usable)[0],)
 
     def place(
         self, row: int, request: Request, node: int, devices: tuple[int, ...], replica: int = 0
     ) -> None:
         """Start a replica now."""
         self.state.place(node, request, devices)
+        self.tenancy.start(row, request)
         self._tell_hold(row, request, node, devices)
         self.placed[row] = True
         node_id = int(self.snapshot.nodes.id[node])
@@ -222,12 +231,11 @@ class Admission:
         return tuple(sorted(usable[: request.devices]))
 
     def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
-        priority = self.queue.priority(row)
-        option = self.preemption.search(request, priority, rank)
+        option = self.tenancy.search(row, rank, request)
         if option is None:
             return False
         if not self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
-            option = self.preemption.search(request, priority, rank, without=option.node)
+            option = self.tenancy.search(row, rank, request, without=option.node)
             if option is None:
                 return False
         self._carry_out(row, rank, request, option)
@@ -257,13 +265,14 @@ class Admission:
                 self.candidates, self.snapshot.now, node, priority, evicted
             )
         for victim in evicted:
-            self.evict(victim, deployment_id, rule_of(priority, victim.priority))
+            rule = option.rules.get(victim.row) or rule_of(priority, victim.priority)
+            self.evict(victim, deployment_id, rule)
         overridden = {victim.id for victim in option.victims if victim.row < 0}
         for held in [held for held in self.reservations.on(node) if held.deployment_id in overridden]:
             self.drop(held.row)
         free = self.state.free_gpu[node].tolist()
         room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
-        if not evicted and fits_node(request, *room, free):
+        if not evicted and self.tenancy.may_start_now(row) and fits_node(request, *room, free):
             usable = usable_devices(request, free) if request.devices else []
             self.place(row, request, node, self.pick_devices(request, node, usable))
         else:
@@ -275,6 +284,7 @@ class Admission:
         """Evict all allocations of the victim, on other nodes as well where it is a gang."""
         table = self.snapshot.allocations
         for row in self.candidates.take(victim):
+            self.tenancy.evict(row)
             self.evictions.append(
                 Eviction(
                     allocation_id=int(table.id[row]),
@@ -297,6 +307,7 @@ class Admission:
         settled: bool = True,
     ) -> None:
         """Keep capacity of a node, free or coming, for a replica."""
+        self.tenancy.settle(row, request)
         self._tell_hold(row, request, node, devices)
         self.reservations.add(
             Reservation(
@@ -317,6 +328,7 @@ class Admission:
     def drop(self, row: int) -> None:
         """Let go of what is kept for the deployment, for all of its replicas."""
         for held in self.reservations.drop(row):
+            self.tenancy.unsettle(row, held.request)
             if self.hold is not None and self.hold.node == held.node and self.restricted(row):
                 self.hold.give(held.request, held.devices)
 
@@ -326,6 +338,7 @@ class Admission:
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
             candidates = self.candidates if self.policy.preemption else None
             self.hold = hold_for(head, request, admissible, self.state, candidates, self.reservations)
+            self.hold.organization = self.tenancy.organization(row)
 
     def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
         hold = self.hold

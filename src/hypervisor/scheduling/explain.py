@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import numpy as np
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
 from hypervisor.scheduling.admission import Admission
 from hypervisor.scheduling.classes import score_classes
+from hypervisor.scheduling.gang_explain import gang_reason
 from hypervisor.scheduling.hold import shortfall_distance
 from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
 from hypervisor.scheduling.potential import PotentialRoom
@@ -20,7 +21,7 @@ from hypervisor.scheduling.reservations import Reservation
 from hypervisor.scheduling.snapshot import Bool
 from hypervisor.scheduling.victims import Candidate, choose_victims
 from hypervisor.scheduling.waiting import Waiting
-from hypervisor.scheduling.wording import cores, described, gpus, listed, number, ram
+from hypervisor.scheduling.wording import described, gaps, listed
 
 _MOST_NAMED = 3
 
@@ -44,10 +45,10 @@ def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
     for kind in np.flatnonzero(np.bincount(queue.kind[rows])).tolist():
         reasons[kind] = explainer.of_kind(int(queue.sample[kind]))
     told = reasons[queue.kind[rows]]
-    nominated = {held.row: held for held in admission.reservations.all()}
+    nominated = {held.row for held in admission.reservations.all()}
     if nominated:
         for place in np.flatnonzero(np.isin(rows, list(nominated))).tolist():
-            told[place] = explainer.of_nominated(nominated[int(rows[place])])
+            told[place] = explainer.of_nominated(admission.reservations.all_of(int(rows[place])))
     return Waiting(queue.pending.deployment_id[rows].tolist(), told.tolist())
 
 
@@ -63,12 +64,15 @@ class Explainer:
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
         self._unreserved: PotentialRoom | None = None
-        self._leaving_on: Counter[int] | None = None
+        self._leaving_on: dict[int, set[int]] | None = None
 
     def of_kind(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
         queue = self._admission.queue
         request = self._admission.request(queue.shape(row))
+        if queue.is_gang(row):
+            never = self._never(request, queue.replicas(row))
+            return never or gang_reason(self._admission, request, queue.replicas(row))
         found = self._shapes.get(request.index)
         if found is None:
             found = self._shapes[request.index] = self._of_shape(request)
@@ -76,29 +80,39 @@ class Explainer:
             return found
         return self._short(request, found, queue.priority(row))
 
-    def of_nominated(self, held: Reservation) -> Reason:
-        """It has a place, and waits for those who leave it."""
-        name = self._snapshot.nodes.name[held.node]
-        leaving = self._leaving(held.node)
+    def of_nominated(self, kept: Sequence[Reservation]) -> Reason:
+        """It has its place (a gang all of its places), and waits for those who leave it."""
+        nodes = sorted({held.node for held in kept})
+        names = [self._snapshot.nodes.name[node] for node in nodes]
+        leaving = len(set().union(*(self._leaving(node) for node in nodes)))
         count = f"{leaving} deployment" + (" has" if leaving == 1 else "s have")
-        claim = held.claim
+        coming = Resources()
+        for held in kept:
+            claim = held.claim
+            coming += Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu))
+        place = "place" if len(kept) == 1 else f"{len(kept)} places"
         return Reason(
             ReasonCode.WAITING_FOR_VICTIMS,
-            f"has its place on {name} and starts as soon as {count} there stopped",
-            shortfall=Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu)),
-            nearest_node=name,
+            f"has its {place} on {listed(names)} and starts as soon as {count} there stopped",
+            shortfall=coming,
+            nearest_node=names[0],
             remedy="nothing to do: it starts by itself",
         )
 
-    def _leaving(self, node: int) -> int:
+    def _leaving(self, node: int) -> set[int]:
+        """The deployments that are on their way out there."""
         if self._leaving_on is None:
-            table = self._snapshot.allocations
-            before = Counter(self._snapshot.nodes.id[table.node[table.releasing]].tolist())
-            self._leaving_on = before + Counter(item.node_id for item in self._admission.evictions)
+            self._leaving_on = defaultdict(set)
+            table, ids = self._snapshot.allocations, self._snapshot.nodes.id
+            for row in np.flatnonzero(table.releasing).tolist():
+                self._leaving_on[int(ids[table.node[row]])].add(int(table.deployment_id[row]))
+            for item in self._admission.evictions:
+                self._leaving_on[item.node_id].add(item.deployment_id)
         return self._leaving_on[int(self._snapshot.nodes.id[node])]
 
-    def _of_shape(self, request: Request) -> Reason | _Shortage:
-        never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape)
+    def _never(self, request: Request, replicas: int = 1) -> Reason | None:
+        """What no end of other work can cure."""
+        never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
         if never is not None:
             return never
         if not request.eligible.any():
@@ -108,6 +122,12 @@ class Explainer:
                 request.shape.resources,
                 remedy="make a node schedulable again",
             )
+        return None
+
+    def _of_shape(self, request: Request) -> Reason | _Shortage:
+        never = self._never(request)
+        if never is not None:
+            return never
         kept = self._kept_for_another(request)
         return kept if kept is not None else self._shortage(request)
 
@@ -171,7 +191,7 @@ class Explainer:
         name = self._snapshot.nodes.name[shortage.node]
         code = self._code(request)
         sentence = f"needs {described(request.shape.resources)}; the nearest node {name} has "
-        sentence += listed(_gaps(shortage))
+        sentence += listed(gaps(shortage.free, shortage.missing))
         ahead = self._not_lower(shortage.node, priority)
         if code is ReasonCode.FRAGMENTED:
             sentence += "; the free capacity of all nodes together would do, but no single node has it"
@@ -222,19 +242,6 @@ class Explainer:
 def _named(deployment_ids: list[int]) -> str:
     plural = "s" if len(deployment_ids) > 1 else ""
     return f"deployment{plural} {listed([str(id_) for id_ in deployment_ids])}"
-
-
-def _gaps(shortage: _Shortage) -> list[str]:
-    """Per short resource what is free and what is missing."""
-    free, missing = shortage.free, shortage.missing
-    gaps = []
-    if missing.gpu_milli:
-        gaps.append(f"{gpus(free.gpu_milli)} free ({number(missing.gpu_milli / WHOLE_GPU)} short)")
-    if missing.ram_mib:
-        gaps.append(f"{ram(free.ram_mib)} free ({number(missing.ram_mib / 1024)} short)")
-    if missing.cpu_milli:
-        gaps.append(f"{cores(free.cpu_milli)} free ({number(missing.cpu_milli / MILLI)} short)")
-    return gaps
 
 
 def _fits_when_lowered(shortage: _Shortage) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.requests import Request
-from hypervisor.scheduling.snapshot import AllocationTable, Bool, Int64
+from hypervisor.scheduling.snapshot import AllocationTable, Bool, Int64, NodeTable
 from hypervisor.scheduling.victims import Candidate
 
 _PLENTY = 1 << 20
@@ -33,6 +33,13 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
     elif request.devices:
         count = np.minimum(count, (np.maximum(gpu, 0) // request.each).sum(axis=-1))
     return np.maximum(count, 0).astype(np.int64)
+
+
+def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> int:
+    """How many replicas those nodes could take together if nothing else ran on them."""
+    width = max(1, int(nodes.gpu_count.max(initial=0)))
+    gpu = np.where(np.arange(width) < nodes.gpu_count[:, None], WHOLE_GPU, 0)
+    return int(replicas_per_node(request, eligible, nodes.cpu_milli, nodes.ram_mib, gpu).sum())
 
 
 def layout(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hypervisor.scheduling.feasibility import fits_free, usable_devices
-from hypervisor.scheduling.gang import GangRoom, Party, choose_parties, layout, replicas_per_node
+from hypervisor.scheduling.gang import (
+    GangRoom,
+    Party,
+    choose_parties,
+    layout,
+    replicas_per_node,
+    replicas_when_empty,
+)
 from hypervisor.scheduling.outcome import Spared
 from hypervisor.scheduling.receipt import rule_of, spared_on
 from hypervisor.scheduling.requests import Request
@@ -60,10 +67,8 @@ class Gangs:
         """Whether the empty cluster could take all replicas of the deployment (true of a single one)."""
         if not self._pass.queue.is_gang(row):
             return True
-        nodes, state = self._pass.snapshot.nodes, self._pass.state
-        gpu = np.where(state.exists, 1000, 0)
-        counts = replicas_per_node(request, request.eligible, nodes.cpu_milli, nodes.ram_mib, gpu)
-        return int(counts.sum()) >= self._pass.queue.replicas(row)
+        possible = replicas_when_empty(self._pass.snapshot.nodes, request, request.eligible)
+        return possible >= self._pass.queue.replicas(row)
 
     def free_counts(self, request: Request, eligible: Bool) -> Int64:
         """How many replicas each node could start now."""
@@ -82,6 +87,8 @@ class Gangs:
     def _start_as_kept(self, kept: tuple[Reservation, ...]) -> bool:
         """Start each replica where it was nominated, if everything there has become free."""
         state, request = self._pass.state, kept[0].request
+        if not self._pass.tenancy.may_start_now(kept[0].row):
+            return False
         needed: dict[int, int] = defaultdict(int)
         for held in kept:
             needed[held.node] += 1
@@ -102,10 +109,18 @@ class Gangs:
         counts = self.free_counts(request, eligible)
         if int(counts.sum()) < queue.replicas(row):
             return False
-        losses = self._pass.ranking.losses(request)
-        nodes = layout(counts, losses, queue.replicas(row), queue.spread(row))
+        nodes = layout(counts, self._losses(request, counts), queue.replicas(row), queue.spread(row))
         self._place(row, request, nodes or [])
         return True
+
+    def _losses(self, request: Request, counts: Int64) -> Int64:
+        """The loss of each node that could take a replica."""
+        # Asking for the best node brings all scores up to date.
+        self._pass.ranking.best(request)
+        losses = np.zeros(len(counts), np.int64)
+        nodes = np.flatnonzero(counts)
+        losses[nodes] = self._pass.scorer.losses(request, nodes)
+        return losses
 
     def _place(self, row: int, request: Request, nodes: list[int]) -> None:
         for replica, node in enumerate(nodes):
@@ -170,7 +185,7 @@ class Gangs:
                 found = candidates.parties(below)
         lower: dict[int, list[Reservation]] = defaultdict(list)
         for held in self._pass.reservations.all():
-            if held.rank > rank:
+            if held.rank > rank and self._pass.tenancy.may_override(held, row, rank):
                 lower[held.deployment_id].append(held)
         found += [
             Party(id_, tuple((held.node, held.as_candidate()) for held in all_held))

@@ -6,6 +6,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import MILLI, Resources
 from hypervisor.scheduling.feasibility import fits_empty
+from hypervisor.scheduling.gang import replicas_when_empty
 from hypervisor.scheduling.hold import shortfall_distance
 from hypervisor.scheduling.outcome import Reason, ReasonCode
 from hypervisor.scheduling.requests import Eligibility, selector_mask
@@ -13,16 +14,16 @@ from hypervisor.scheduling.snapshot import NodeTable, Shape, Snapshot
 from hypervisor.scheduling.wording import described, listed
 
 
-def explain_request(snapshot: Snapshot, shape: Shape) -> Reason | None:
-    """Why this request can never run on the cluster as it is, or None if an empty node could take it.
+def explain_request(snapshot: Snapshot, shape: Shape, replicas: int = 1) -> Reason | None:
+    """Why this request can never run on the cluster as it is, or None if the empty cluster could take it.
 
     For refusing at submit. Cordoned nodes count as nodes, since they may come back; a cluster without nodes
     gives CLUSTER_HAS_NO_NODES, which a caller may accept as something to wait for.
     """
-    return refusal(snapshot.nodes, Eligibility(snapshot.nodes), shape)
+    return refusal(snapshot.nodes, Eligibility(snapshot.nodes), shape, replicas)
 
 
-def refusal(nodes: NodeTable, eligibility: Eligibility, shape: Shape) -> Reason | None:
+def refusal(nodes: NodeTable, eligibility: Eligibility, shape: Shape, replicas: int = 1) -> Reason | None:
     """`explain_request` on prepared eligibility, for one shape after another."""
     if not len(nodes):
         return Reason(
@@ -36,7 +37,8 @@ def refusal(nodes: NodeTable, eligibility: Eligibility, shape: Shape) -> Reason 
         return _nothing_matches(nodes, shape)
     request = eligibility.request(0, shape)
     if fits_empty(nodes, request, matching).any():
-        return None
+        possible = replicas_when_empty(nodes, request, matching) if replicas > 1 else replicas
+        return _too_many(shape, replicas, possible) if possible < replicas else None
     gpu = nodes.gpu_count.astype(np.int64) * (1 if request.whole else MILLI)
     distance = shortfall_distance(request, nodes.cpu_milli, nodes.ram_mib, gpu)
     nearest = int(np.where(matching, distance, np.inf).argmin())
@@ -57,6 +59,16 @@ def _nothing_matches(nodes: NodeTable, shape: Shape) -> Reason:
         ReasonCode.GPU_MODEL_MATCHES_NOTHING,
         f"no node that it may use has a GPU of model {models}; the cluster has {listed(there) or 'no GPUs'}",
         remedy=f"add a node with {models}, or allow another GPU model",
+    )
+
+
+def _too_many(shape: Shape, replicas: int, possible: int) -> Reason:
+    return Reason(
+        ReasonCode.GANG_LARGER_THAN_CLUSTER,
+        f"needs {replicas} replicas of {described(shape.resources)} each at the same time, but the nodes "
+        f"that it may use could take only {possible} of them even if nothing else ran",
+        shortfall=shape.resources,
+        remedy=f"ask for at most {possible} replicas, or add nodes with room for {replicas - possible} more",
     )
 
 
