@@ -56,3 +56,15 @@ def span(seconds: float) -> str:
             rest = left % size // grain
             return f"{left // size} {unit}" + (f" {rest} {small}" if rest else "")
     return f"{left} s"
+
+
+def gaps(free: Resources, missing: Resources) -> list[str]:
+    """Per short resource what is free and what is missing."""
+    found = []
+    if missing.gpu_milli:
+        found.append(f"{gpus(free.gpu_milli)} free ({number(missing.gpu_milli / 1000)} short)")
+    if missing.ram_mib:
+        found.append(f"{ram(free.ram_mib)} free ({number(missing.ram_mib / 1024)} short)")
+    if missing.cpu_milli:
+        found.append(f"{cores(free.cpu_milli)} free ({number(missing.cpu_milli / 1000)} short)")
+    return found
