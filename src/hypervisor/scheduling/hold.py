@@ -31,6 +31,7 @@ class Hold:
     cpu: int
     ram: int
     gpu: list[int]
+    organization: int = -1
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
         """Whether the head's shortfall stays the same if this request takes these devices of the node."""

@@ -11,7 +11,8 @@ bound after the node has changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 
@@ -34,11 +35,15 @@ _ROUNDING = 1.0 - 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A node with the victims that a request needs there."""
+    """A node with the victims that a request needs there.
+
+    `rules` says, by allocation row, by which rule each may go; those left out go by their lower priority.
+    """
 
     node: int
     victims: tuple[Candidate, ...]
     cost: Cost
+    rules: Mapping[int, str] = field(default_factory=dict)
 
 
 _Entry = tuple[Cost, int]
@@ -175,6 +180,8 @@ class Preemption:
 
     def _lower_bounds(self, request: Request, priority: int) -> list[_Entry]:
         """A heap with a bound for every node on which evictions could make the request fit."""
+        if not self._candidates.any_below(priority):
+            return []
         level = self._lowest_levels(request, priority)
         nodes = np.flatnonzero(level != _NONE)
         if not len(nodes):

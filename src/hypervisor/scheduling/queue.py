@@ -10,7 +10,8 @@ _DENSE = 1 << 22
 
 
 class Queue:
-    """Pending rows in queue order. A kind is a shape at a priority, in as many replicas, that yields or not.
+    """Pending rows in queue order. A kind is a shape at a priority, in as many replicas, that yields or not;
+    on a shared cluster also of one organization.
 
     `yields` says that it could be evicted as soon as it runs: preemptible and without a minimum runtime.
     When one member of a kind could not be admitted, those behind it cannot either, so a pass over a deep
@@ -29,6 +30,8 @@ class Queue:
         if self.any_gangs:
             sizes = _numbered(pending.replicas.astype(np.int64) * 2 + pending.spread)
             keys = keys * (int(sizes.max()) + 1) + sizes
+        if snapshot.quotas:
+            keys = keys * (len(snapshot.quotas) + 1) + pending.organization + 1
         self.kind: Int64 = _numbered(keys)
         self.kinds = int(self.kind.max(initial=-1)) + 1
         self.sample: Int64 = np.zeros(self.kinds, np.int64)

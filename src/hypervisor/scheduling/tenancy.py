@@ -1,0 +1,103 @@
+"""Whose work it is, as far as one pass has to respect that; nothing to do where no cluster is shared."""
+
+from __future__ import annotations
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.careful import Asker, CarefulSearch
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.potential import Candidates
+from hypervisor.scheduling.preemption import Option, Preemption
+from hypervisor.scheduling.queue import Queue
+from hypervisor.scheduling.ranking import NOWHERE
+from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.reservations import Reservation, Reservations
+from hypervisor.scheduling.shares import Shares, allocated, requested
+from hypervisor.scheduling.snapshot import Snapshot
+from hypervisor.scheduling.working import WorkingState
+
+
+class Tenancy:
+    """Limits, usage and legality for the deployments of a pass, by pending row."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: Policy,
+        queue: Queue,
+        state: WorkingState,
+        candidates: Candidates,
+        reservations: Reservations,
+    ) -> None:
+        self.shares = Shares(snapshot) if snapshot.quotas else None
+        self._snapshot = snapshot
+        self._queue = queue
+        self._plain = Preemption(state, candidates, reservations, policy.preemption)
+        self._careful: CarefulSearch | None = None
+        if snapshot.quotas or snapshot.frozen_pairs:
+            self._careful = CarefulSearch(
+                snapshot, state, candidates, reservations, self.shares, policy.preemption
+            )
+            self._amounts = allocated(snapshot)
+
+    def organization(self, row: int) -> int:
+        return int(self._snapshot.pending.organization[row])
+
+    def job(self, row: int) -> Resources:
+        """What all replicas of the deployment hold together."""
+        shape = self._snapshot.shapes[self._queue.shape(row)]
+        return requested(shape, self._queue.replicas(row))
+
+    def over_limit(self, row: int) -> Resources:
+        """By how much it would lift its organization above its limit once the plan so far has come true."""
+        if self.shares is None:
+            return Resources()
+        return self.shares.account(self.organization(row)).over_limit(self.job(row))
+
+    def may_start_now(self, row: int) -> bool:
+        """Whether its organization stays within its limit with everything that holds capacity now."""
+        if self.shares is None:
+            return True
+        account = self.shares.account_now(self.organization(row))
+        return account.over_limit(self.job(row)).is_zero
+
+    def search(self, row: int, rank: int, request: Request, without: int = NOWHERE) -> Option | None:
+        """The best node with the victims that the deployment needs there, or None."""
+        deployment_id = self._queue.deployment_id(row)
+        if self._careful is None or not self._careful.concerns(deployment_id):
+            return self._plain.search(request, self._queue.priority(row), rank, without)
+        return self._careful.search(request, self.asker(row, rank), without)
+
+    def asker(self, row: int, rank: int) -> Asker:
+        return Asker(
+            deployment_id=self._queue.deployment_id(row),
+            organization=self.organization(row),
+            priority=self._queue.priority(row),
+            rank=rank,
+            job=self.job(row),
+            over=self.over_limit(row),
+        )
+
+    def may_override(self, held: Reservation, row: int, rank: int) -> bool:
+        """Whether a nomination that ranks lower has to give way to this deployment."""
+        return self._careful is None or self._careful.may_override(held, self.asker(row, rank))
+
+    def start(self, row: int, request: Request) -> None:
+        """A replica was placed."""
+        if self.shares is not None:
+            self.shares.start(self.organization(row), requested(request.shape))
+
+    def settle(self, row: int, request: Request) -> None:
+        """A replica was nominated."""
+        if self.shares is not None:
+            self.shares.settle(self.organization(row), requested(request.shape))
+
+    def unsettle(self, row: int, request: Request) -> None:
+        """The nomination of a replica was given up."""
+        if self.shares is not None:
+            self.shares.unsettle(self.organization(row), requested(request.shape))
+
+    def evict(self, allocation_row: int) -> None:
+        """An allocation was asked to go."""
+        if self.shares is not None:
+            organization = int(self._snapshot.allocations.organization[allocation_row])
+            self.shares.unsettle(organization, Resources(*self._amounts[allocation_row].tolist()))
