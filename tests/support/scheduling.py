@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -30,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Running:
-    """An allocation; the deployment has the same id."""
+    """An allocation; the deployment has the same id unless it is a gang's."""
 
     id: int
     node_id: int
@@ -41,6 +42,12 @@ class Running:
     releasing: bool = False
     started_at: float = 0.0
     protected_until: float = -math.inf
+    gang: int | None = None
+    spread: bool = False
+
+    @property
+    def deployment(self) -> int:
+        return self.id if self.gang is None else self.gang
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Pending:
     created_at: float = 0.0
     preemptible: bool = True
     protected: bool = False
+    replicas: int = 1
+    spread: bool = False
 
     @property
     def rank(self) -> tuple[int, float, int]:
@@ -81,7 +90,7 @@ class World:
         for run in self.running:
             builder.add_allocation(
                 run.id,
-                deployment_id=run.id,
+                deployment_id=run.deployment,
                 node_id=run.node_id,
                 cpu_milli=run.shape.cpu_milli,
                 ram_mib=run.shape.ram_mib,
@@ -101,9 +110,16 @@ class World:
                 created_at=item.created_at,
                 preemptible=item.preemptible,
                 protected=item.protected,
+                replicas=item.replicas,
+                spread=item.spread,
             )
         for nomination in self.nominations:
-            builder.nominate(nomination.deployment_id, nomination.node_id, nomination.gpu_indices)
+            builder.nominate(
+                nomination.deployment_id,
+                nomination.node_id,
+                nomination.gpu_indices,
+                replica=nomination.replica,
+            )
         return builder.build()
 
 
@@ -113,10 +129,11 @@ def commit(world: World, plan: Plan) -> World:
     evicted = {eviction.allocation_id for eviction in plan.evictions}
     running = [replace(run, releasing=True) if run.id in evicted else run for run in world.running]
     for placement in plan.placements:
-        item = waiting.pop(placement.deployment_id)
+        item = waiting[placement.deployment_id]
+        alone = item.replicas == 1
         running.append(
             Running(
-                item.id,
+                item.id if alone else 1000 * item.id + placement.replica,
                 placement.node_id,
                 item.shape,
                 placement.gpu_indices,
@@ -124,19 +141,34 @@ def commit(world: World, plan: Plan) -> World:
                 preemptible=item.preemptible,
                 started_at=NOW,
                 protected_until=math.inf if item.protected else -math.inf,
+                gang=None if alone else item.id,
+                spread=item.spread,
             )
         )
+    placed = {placement.deployment_id for placement in plan.placements}
     return replace(
-        world, running=tuple(running), pending=tuple(waiting.values()), nominations=tuple(plan.nominations)
+        world,
+        running=tuple(running),
+        pending=tuple(item for item in world.pending if item.id not in placed),
+        nominations=tuple(plan.nominations),
     )
 
 
 def victims_gone(world: World, requeue: bool = True) -> World:
     """Every releasing allocation has ended; the evicted are back in the queue."""
+    gone = {run.deployment: run for run in world.running if run.releasing and requeue}
+    sizes = Counter(run.deployment for run in world.running if run.releasing)
     back = tuple(
-        Pending(run.id, run.shape, run.priority, created_at=-1.0, preemptible=run.preemptible)
-        for run in world.running
-        if run.releasing and requeue
+        Pending(
+            id_,
+            run.shape,
+            run.priority,
+            created_at=-1.0,
+            preemptible=run.preemptible,
+            replicas=sizes[id_],
+            spread=run.spread,
+        )
+        for id_, run in gone.items()
     )
     return replace(
         world,
@@ -179,6 +211,25 @@ def take(
     for device in devices:
         left[device] -= shape.gpu_each
     return cpu - shape.cpu_milli, ram - shape.ram_mib, left
+
+
+def count_on(shape: Shape, room: tuple[int, int, list[int]], most: int) -> int:
+    """How many replicas of the shape the room takes, tried out one by one."""
+    for count in range(most):
+        if not fits(shape, room):
+            return count
+        usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_each]
+        usable.sort(key=lambda index: room[2][index])
+        room = take(room, shape, usable[: shape.gpu_devices])
+    return most
+
+
+def gang_fits(world: World, item: Pending, without: Iterable[int] = ()) -> bool:
+    """Whether all replicas fit at the same time, the allocations in `without` being gone."""
+    gone = tuple(without)
+    nodes = [node for node in world.nodes if admits(node, item.shape)]
+    rooms = [free_on(world, node, gone) for node in nodes]
+    return sum(count_on(item.shape, room, item.replicas) for room in rooms) >= item.replicas
 
 
 def smaller_sets(victims: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
@@ -234,6 +285,26 @@ def worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 8) -> Worl
         for number in range(draw(st.integers(int(crowded), max_pending)))
     )
     return replace(world, pending=pending)
+
+
+@st.composite
+def gang_worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 6) -> World:
+    """The same with gangs: some of what runs belongs together, some of what waits has several replicas."""
+    world = draw(worlds(max_nodes=max_nodes, max_pending=max_pending))
+    heads: dict[int, Running] = {}
+    running = []
+    for run in world.running:
+        head = heads.get(run.shape.gpu_each)
+        if head is not None and draw(st.booleans()):
+            run = replace(head, id=run.id, node_id=run.node_id, devices=run.devices, shape=run.shape)
+        elif draw(st.booleans()):
+            run = heads[run.shape.gpu_each] = replace(run, gang=run.id)
+        running.append(run)
+    pending = tuple(
+        replace(item, replicas=draw(st.sampled_from([1, 2, 2, 3, 4, 6])), spread=draw(st.booleans()))
+        for item in world.pending
+    )
+    return replace(world, running=tuple(running), pending=pending)
 
 
 @st.composite
