@@ -35,7 +35,7 @@ def main() -> None:
     lines: list[str] = []
     figures = []
     for seed in arguments.seeds:
-        outcome = run(trace, seed, arguments.policy, arguments.priority)
+        outcome = run(trace, seed, arguments.policy, arguments.priority, arguments.gap)
         lines += [json.dumps(line) for line in placement_lines(outcome, seed)]
         figures.append({"seed": seed, **figures_of(outcome)})
         print(f"seed {seed}: {json.dumps(figures[-1])}", file=sys.stderr, flush=True)
@@ -50,6 +50,7 @@ def main() -> None:
             "nodes": len(trace.nodes),
             "gpus": trace.gpu_milli // WHOLE_GPU,
             "look_ahead": False,
+            "gap_seconds": arguments.gap,
             "mean": _means(figures),
             "seeds": figures,
         },
@@ -66,8 +67,8 @@ def load_trace(nodes: Path | None, pods: Path | None) -> Trace:
         raise SystemExit(str(error)) from None
 
 
-def run(trace: Trace, seed: int, policy: str, priority: bool) -> Outcome:
-    """Replay one seed of the trace."""
+def run(trace: Trace, seed: int, policy: str, priority: bool, gap: float = 1.0) -> Outcome:
+    """Replay one seed of the trace, with `gap` seconds between arrivals."""
     nodes, pods = arrivals(trace, seed)
     player: Player
     if policy == _RANDOM:
@@ -76,7 +77,7 @@ def run(trace: Trace, seed: int, policy: str, priority: bool) -> Outcome:
         placement: PlacementScore = next(name for name in get_args(PlacementScore) if name == policy)
         typical = typical_requests(trace.pods)
         player = PlanPlayer(Policy(placement=placement, preemption=priority, typical=typical))
-    return Replay(nodes, pods, player).run(priority)
+    return Replay(nodes, pods, player, gap).run(priority)
 
 
 def figures_of(outcome: Outcome) -> dict[str, Any]:
@@ -122,6 +123,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=_seeds, default=[42], help="like 42,43 or 42-51")
     parser.add_argument("--policy", choices=[*get_args(PlacementScore), _RANDOM], default="fgd")
     parser.add_argument("--priority", action="store_true", help="QoS classes are priorities; preemption")
+    parser.add_argument(
+        "--gap", type=float, default=1.0, help="seconds between arrivals, which is what lost work is made of"
+    )
     parser.add_argument("--placements", type=Path, help="write a JSON line for each arrival here")
     parser.add_argument("--small", action="store_true", help="a quick run: the made-up trace, two seeds")
     arguments = parser.parse_args()

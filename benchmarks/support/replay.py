@@ -75,12 +75,19 @@ class RandomPlayer:
 
 
 class Replay:
-    """One seed: a second passes between arrivals, nothing ends by itself, victims are gone at once."""
+    """One seed: nothing ends by itself, victims are gone at once.
 
-    def __init__(self, nodes: Sequence[TraceNode], pods: Sequence[TracePod], player: Player) -> None:
+    `gap` seconds pass between arrivals. The protocol drops times, so it only says how much work an eviction
+    is taken to lose; with 0 nobody loses any.
+    """
+
+    def __init__(
+        self, nodes: Sequence[TraceNode], pods: Sequence[TracePod], player: Player, gap: float = 1.0
+    ) -> None:
         self._nodes = nodes
         self._cluster = Cluster(nodes)
         self._player = player
+        self._gap = gap
         self._arrivals = [Arrival(pod) for pod in pods]
         self._seconds: list[float] = []
 
@@ -91,10 +98,10 @@ class Replay:
             for number, arrival in enumerate(self._arrivals)
         ]
         for item in items:
-            self._submit(item.created_at, [item])
+            self._submit(item.created_at * self._gap, [item])
         if priority:
             out = [item for item in items if item.id not in self._cluster.running]
-            self._submit(float(len(items)), out)
+            self._submit(len(items) * self._gap, out)
         for number, (_, spot) in self._cluster.running.items():
             self._arrivals[number].spot = spot
         return Outcome(self._nodes, self._arrivals, self._seconds)
