@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from hypervisor.cli import flags, resolve
 from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.nodes import parse_pairs
+from hypervisor.cli.planning import forecast_lines
 from hypervisor.cli.progress import Progress
 from hypervisor.cli.session import Session
 from hypervisor.cli.specs import join_environment, parse_codes, parse_dependency, read_file
@@ -63,6 +64,7 @@ def deploy(
     node_selector: flags.NodeSelector = None,
     gpu_model: flags.GpuModel = None,
     read_only: flags.ReadOnly = False,
+    plan: flags.Plan = False,
     wait: flags.Wait = False,
     timeout: flags.Timeout = None,
 ) -> None:
@@ -97,7 +99,11 @@ def deploy(
             "command": context.meta.get(_COMMAND),
         }
     )
-    submitted = _submit(session, _specs(name, file, fields), cluster)
+    specs = _specs(name, file, fields)
+    if plan:
+        _show_plan(session, specs, cluster)
+        return
+    submitted = _submit(session, specs, cluster)
     _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
 
 
@@ -116,6 +122,15 @@ def _submit(session: Session, specs: list[dict[str, Any]], cluster: str | None) 
     if len(requests) == 1:
         return [session.client.deployments.create(requests[0])]
     return session.client.deployments.create_batch(requests)
+
+
+def _show_plan(session: Session, specs: list[dict[str, Any]], cluster: str | None) -> None:
+    """Each by itself: what would become of it if it alone was submitted now."""
+    requests = [_with_place(session, spec, cluster) for spec in specs]
+    forecasts = [session.client.deployments.plan(request) for request in requests]
+    told = zip(requests, forecasts, strict=True)
+    lines = [line for request, one in told for line in forecast_lines(request["name"], one)]
+    session.show(forecasts if len(forecasts) > 1 else forecasts[0], *lines)
 
 
 def _with_place(session: Session, spec: dict[str, Any], cluster: str | None) -> dict[str, Any]:

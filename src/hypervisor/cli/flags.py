@@ -57,6 +57,9 @@ GpuModel = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="A GPU model that will do. Repeatable.")
 ]
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Read-only root file system (docker).")]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Only say what would happen: when, where, who would give way.")
+]
 Wait = Annotated[
     bool, typer.Option("--wait", "-w", help="Follow it until a job ended well or a service runs.")
 ]

@@ -53,6 +53,9 @@ class Commands(LazyGroup):
         "cluster": Entry(
             _CLUSTERS, "hypervisor.cli.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
         ),
+        "queue": Entry(
+            _CLUSTERS, "hypervisor.cli.planning:queue", "Who waits, in which order.", takes=_IN_ORG
+        ),
         "top": Entry(_CLUSTERS, "hypervisor.cli.live:top", "How full the nodes are.", takes=_IN_ORG),
         "deploy": Entry(
             _WORK, "hypervisor.cli.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import Cluster, Node
+from hypervisor.client.models import Cluster, Node, Queued
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -36,6 +37,11 @@ class Clusters:
     def delete(self, cluster_id: int, *, force: bool = False) -> bool:
         """True when it is gone, False when what runs there is being stopped first (`force`)."""
         return self._transport.delete(f"/clusters/{cluster_id}", {"force": force})
+
+    def queue(self, cluster_id: int, *, most: int | None = None) -> list[Queued]:
+        """Who waits for the cluster in the scheduler's order, the first `most`."""
+        params = {"limit": min(most, 100)} if most else None
+        return list(islice(self._transport.pages(f"/clusters/{cluster_id}/queue", params), most))
 
     def nodes(self, cluster_id: int) -> list[Node]:
         return list(self._transport.pages(f"/clusters/{cluster_id}/nodes"))

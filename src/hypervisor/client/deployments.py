@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
+from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Forecast, Page
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import Params, Transport
 
@@ -33,6 +33,11 @@ class Deployments:
         answer = self._transport.post("/deployments/batch", {"deployments": list(deployments)})
         created: list[Deployment] = answer["items"]
         return created
+
+    def plan(self, fields: Fields) -> Forecast:
+        """What would become of one if it was submitted now; nothing is made."""
+        forecast: Forecast = self._transport.post("/deployments/plan", fields)
+        return forecast
 
     def page(self, filters: Params | None = None) -> Page[Deployment]:
         """One page, newest first.

@@ -249,6 +249,73 @@ class Explanation(TypedDict, total=False):
     receipts: list[Receipt]
 
 
+class NamedDeployment(TypedDict):
+    """Without id and name where it belongs to an organization that the caller is not in."""
+
+    id: int | None
+    name: str | None
+
+
+class Seat(TypedDict):
+    node: str
+    gpu_indices: list[int]
+
+
+class Victim(NamedDeployment):
+    priority: int
+    lost_work_seconds: float
+
+
+class Start(TypedDict):
+    """When it would start; None where nobody can know. `how` says how that was reckoned."""
+
+    earliest: str | None
+    latest: str | None
+    how: str
+    after: list[NamedDeployment]
+
+
+class Remedy(TypedDict):
+    kind: str
+    sentence: str
+    changes: dict[str, float]
+
+
+class Forecast(TypedDict):
+    """What would become of a deployment: `verdict` is fits_now, preempts, waits or never."""
+
+    verdict: str
+    sentence: str
+    cluster_id: int
+    cluster_name: str
+    node: str | None
+    gpu_indices: list[int]
+    seats: list[Seat]
+    victims: list[Victim]
+    queue_position: int | None
+    estimated_start: Start
+    reason: dict[str, Any] | None
+    remedy: Remedy | None
+    other_remedies: list[Remedy]
+    blocked_by: str | None
+
+
+class Queued(NamedDeployment):
+    """One that waits, with every component of its place in the queue."""
+
+    position: int
+    organization_id: int | None
+    priority: int
+    priority_label: str
+    share: float
+    age_factor: float
+    created_at: str
+    waited_seconds: float
+    reason_code: str | None
+    reason: str | None
+    nomination: Seat | None
+
+
 class SystemInfo(TypedDict, total=False):
     version: str
     database: str

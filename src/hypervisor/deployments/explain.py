@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments import queue, repository
@@ -16,8 +18,10 @@ SHOWN_AHEAD = 5
 SHOWN_RECEIPTS = 20
 
 
-async def explain(session: AsyncSession, deployment: Deployment) -> Explanation:
-    """Everything that is known about it; the reason is that of the scheduler's last pass."""
+async def explain(
+    session: AsyncSession, deployment: Deployment, fresh: Mapping[str, object] | None = None
+) -> Explanation:
+    """Everything that is known about it; without a `fresh` reason that of the scheduler's last pass."""
     state = State(deployment.state)
     position = (await queue.queue_positions(session, [deployment])).get(deployment.id)
     ahead = await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
@@ -28,8 +32,8 @@ async def explain(session: AsyncSession, deployment: Deployment) -> Explanation:
         deployment_id=deployment.id,
         name=deployment.name,
         status=state,
-        sentence=_sentence(deployment, state, position, live),
-        reason=_reason(deployment) if state in WAITING else None,
+        sentence=_sentence(deployment, state, position, live, fresh),
+        reason=_reason(deployment, fresh) if state in WAITING else None,
         queue_position=position,
         ahead=[QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority) for one in ahead],
         dependencies=dependency_answers(parents),
@@ -37,16 +41,25 @@ async def explain(session: AsyncSession, deployment: Deployment) -> Explanation:
     )
 
 
-def _sentence(deployment: Deployment, state: State, position: int | None, live: Attempt | None) -> str:
+def _sentence(
+    deployment: Deployment,
+    state: State,
+    position: int | None,
+    live: Attempt | None,
+    fresh: Mapping[str, object] | None,
+) -> str:
     told = f"{deployment.name} is {state.value}"
     if position is not None:
         told += f", number {position} in the queue of its cluster"
     elif live is not None:
         told += f" on {live.node_name}"
-    return f"{told}: {deployment.reason}" if deployment.reason else told
+    reason = fresh["sentence"] if fresh else deployment.reason
+    return f"{told}: {reason}" if reason else told
 
 
-def _reason(deployment: Deployment) -> dict[str, object]:
+def _reason(deployment: Deployment, fresh: Mapping[str, object] | None) -> dict[str, object]:
     """The scheduler's reason with its figures; what did not come from it has code and sentence only."""
+    if fresh is not None:
+        return dict(fresh)
     plain: dict[str, object] = {"code": deployment.reason_code, "sentence": deployment.reason}
     return {**plain, **(deployment.reason_data or {})}

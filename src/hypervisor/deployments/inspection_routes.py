@@ -1,4 +1,4 @@
-"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts, and why it is as it is."""
+"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_curso
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
 from hypervisor.deployments import logs, repository
-from hypervisor.deployments.answers import AttemptAnswer, EventAnswer, Explanation
-from hypervisor.deployments.explain import explain
+from hypervisor.deployments.answers import AttemptAnswer, EventAnswer
 from hypervisor.deployments.policy import DeploymentReader
 from hypervisor.events.relay import history
 
@@ -76,13 +75,3 @@ async def list_attempts(
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
     answers = [AttemptAnswer.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.number))
-
-
-@router.get("/{deployment_id}/explain", responses=READS)
-async def explain_deployment(access: DeploymentReader, container: ContainerDep) -> Explanation:
-    """Why it is as it is: the reason, who is before it, what it depends on, its preemptions."""
-    async with container.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-        if deployment is None:
-            raise access.hidden
-        return await explain(session, deployment)

@@ -95,7 +95,7 @@ class _Lengths:
         return min(limit, 0.0 if past is None else past)
 
     def longest(self, deployment_id: int, elapsed: float, limit: float) -> float:
-        """Until its limit has ended it and it has stopped, else by the 90th percentile of past runs, else without end."""
+        """Until its limit ended it and it has stopped, else by the 90th percentile, else without end."""
         if deployment_id in self._background.services or not math.isinf(limit):
             return self._limited(limit) + self._background.stops_within.get(deployment_id, 0.0)
         past = self._remaining(elapsed, _LONG)

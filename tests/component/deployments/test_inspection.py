@@ -115,7 +115,8 @@ async def test_what_waits_is_explained_by_the_scheduler_and_by_who_is_before_it(
     ahead = [await team.submit(f"w{number}", required_cpu_cores=2) for number in range(7)]
     last = await team.submit("last", required_cpu_cores=2)
     told = ok(await team.viewer.get(path(last, "/explain")))
-    assert told["reason"] == {"code": "queued", "sentence": "waits for its turn"}
+    assert told["reason"]["code"] == "insufficient_cpu"
+    assert told["reason"]["shortfall"]["cpu_cores"] == 1.5
     assert "number 8 in the queue" in told["sentence"]
     assert [one["deployment_id"] for one in told["ahead"]] == [one["id"] for one in ahead[:5]]
     blocked = await team.submit("blocked", depends_on=["last"])

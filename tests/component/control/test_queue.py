@@ -1,0 +1,80 @@
+"""The queue in the scheduler's order with what each place is made of, and reasons made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.api import ok, refused
+from tests.support.teams import Team, team_at_rest
+
+
+@pytest.fixture
+async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
+        yield made
+
+
+def queue_path(cluster: dict[str, Any], query: str = "") -> str:
+    return f"/api/v1/clusters/{cluster['id']}/queue{query}"
+
+
+async def test_the_queue_is_told_in_order_with_every_component(team: Team) -> None:
+    cluster = await team.cluster(total_cpu_cores=2)
+    await team.running(cluster, "busy", required_cpu_cores=2, preemptible=False)
+    for name, priority in (("first", "LOW"), ("second", "HIGH"), ("third", "HIGH")):
+        await team.submit(name, cluster_id=cluster["id"], priority=priority, required_cpu_cores=2)
+        team.api.clock.advance(60)
+    told = ok(await team.viewer.get(queue_path(cluster)))["items"]
+    assert [one["name"] for one in told] == ["second", "third", "first"]
+    assert [one["position"] for one in told] == [1, 2, 3]
+    assert [one["priority_label"] for one in told] == ["HIGH", "HIGH", "LOW"]
+    assert [one["waited_seconds"] for one in told] == [120, 60, 180]
+    assert told[2]["age_factor"] > told[1]["age_factor"] > 0
+    assert [one["nomination"] for one in told] == [None, None, None]
+
+
+async def test_pages_go_on_where_the_last_one_ended(team: Team) -> None:
+    cluster = await team.cluster()
+    made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(5)]
+    page = ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
+    assert [one["id"] for one in page["items"]] == [made[0]["id"], made[1]["id"]]
+    await team.command(made[1], "cancel")
+    rest = ok(await team.viewer.get(queue_path(cluster, f"?limit=2&cursor={page['next_cursor']}")))
+    assert [one["id"] for one in rest["items"]] == [made[2]["id"], made[3]["id"]]
+    last = ok(await team.viewer.get(queue_path(cluster, f"?limit=2&cursor={rest['next_cursor']}")))
+    assert ([one["id"] for one in last["items"]], last["next_cursor"]) == ([made[4]["id"]], None)
+
+
+async def test_a_nomination_is_shown_and_others_see_nothing(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "low", priority="LOW", required_gpu_count=2)
+    await team.submit("high", cluster_id=cluster["id"], priority="HIGH", required_gpu_count=2)
+    await team.schedule(cluster)
+    (told,) = ok(await team.viewer.get(queue_path(cluster)))["items"]
+    assert told["nomination"] == {"node": "node-1", "gpu_indices": [0, 1]}
+    refused(await team.outsider.get(queue_path(cluster)), 404, "cluster_not_found")
+
+
+async def test_an_empty_queue_is_an_empty_page(team: Team) -> None:
+    cluster = await team.cluster()
+    assert ok(await team.viewer.get(queue_path(cluster))) == {"items": [], "next_cursor": None}
+
+
+async def test_explain_tells_the_reason_of_this_moment(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "busy", required_cpu_cores=3, preemptible=False)
+    waiting = await team.submit("waiting", cluster_id=cluster["id"], required_cpu_cores=2)
+    path = f"/api/v1/deployments/{waiting['id']}/explain"
+    why = ok(await team.viewer.get(path))
+    assert why["reason"]["code"] == "insufficient_cpu"
+    assert why["reason"]["shortfall"]["cpu_cores"] == 1
+    assert "1 CPU core" in why["sentence"]
+    node = ok(await team.viewer.get(f"/api/v1/clusters/{cluster['id']}/nodes"))["items"][0]
+    ok(await team.admin.patch(f"/api/v1/clusters/{cluster['id']}/nodes/{node['id']}", {"cpu_cores": 8}))
+    why = ok(await team.viewer.get(path))
+    assert why["reason"]["code"] == "about_to_start"
+    assert "node-1" in why["sentence"]
