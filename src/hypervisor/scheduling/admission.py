@@ -21,6 +21,7 @@ from hypervisor.scheduling.reservations import Reservation, Reservations
 from hypervisor.scheduling.scoring.choose import scorer_for
 from hypervisor.scheduling.snapshot import Nomination, Snapshot
 from hypervisor.scheduling.tenancy import Tenancy
+from hypervisor.scheduling.turns import Turns
 from hypervisor.scheduling.victims import Candidate
 from hypervisor.scheduling.working import WorkingState
 
@@ -47,7 +48,7 @@ class Admission:
         self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
         self._nothing_free: set[int] = set()
-        self._hopeless = bytearray(queue.kinds)
+        self._turns = Turns(queue)
 
     def request(self, shape: int) -> Request:
         found = self._requests[shape]
@@ -93,11 +94,9 @@ class Admission:
 
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
-        kind = self.queue.kind[self.queue.order].tolist()
-        nominated = {held.row for held in self.reservations.all()}
-        for rank, row in enumerate(self.queue.order.tolist()):
-            if not self._hopeless[kind[rank]] or row in nominated:
-                self._decide(row, rank)
+        nominated = sorted({held.row for held in self.reservations.all()})
+        for rank, row in self._turns.walk(np.array(nominated, np.int64)):
+            self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
         request = self.request(self.queue.shape(row))
@@ -108,7 +107,7 @@ class Admission:
         if not self.tenancy.over_limit(row).is_zero:
             # Its organization's own lower work may give way to it; it is never the head that others wait for.
             if self.queue.is_gang(row) or not self._preempt(row, rank, request, restricted):
-                self._hopeless[self.queue.kind[row]] = 1
+                self._turns.give_up(row)
             return
         if self.queue.is_gang(row):
             if self._gangs.admit(row, rank, request, restricted):
@@ -119,7 +118,7 @@ class Admission:
             or self._preempt(row, rank, request, restricted)
         ):
             return
-        self._hopeless[self.queue.kind[row]] = 1
+        self._turns.give_up(row)
         if self.hold is None:
             self._hold_for_head(row, rank, request)
 
@@ -352,4 +351,4 @@ class Admission:
         """Forget what was found impossible, as capacity has come back."""
         self.state.grew()
         self._nothing_free.clear()
-        self._hopeless = bytearray(self.queue.kinds)
+        self._turns.grew()

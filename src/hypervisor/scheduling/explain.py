@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,16 +41,7 @@ def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
     queue = admission.queue
     rows = queue.order[~admission.placed[queue.order]]
-    explainer = Explainer(admission)
-    reasons = np.empty(queue.kinds, np.object_)
-    for kind in np.flatnonzero(np.bincount(queue.kind[rows])).tolist():
-        reasons[kind] = explainer.of_kind(int(queue.sample[kind]))
-    told = reasons[queue.kind[rows]]
-    nominated = {held.row for held in admission.reservations.all()}
-    if nominated:
-        for place in np.flatnonzero(np.isin(rows, list(nominated))).tolist():
-            told[place] = explainer.of_nominated(admission.reservations.all_of(int(rows[place])))
-    return Waiting(queue.pending.deployment_id[rows].tolist(), told.tolist())
+    return Waiting(queue.pending.deployment_id[rows], rows, Explainer(admission).of_row)
 
 
 class Explainer:
@@ -60,11 +52,30 @@ class Explainer:
         self._snapshot = admission.snapshot
         self._state = admission.state
         self._shapes: dict[int, Reason | _Shortage] = {}
-        self._class_of, self._representatives = score_classes(admission.snapshot.shapes)
+        self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
         self._unreserved: PotentialRoom | None = None
         self._leaving_on: dict[int, set[int]] | None = None
+
+    def of_row(self, row: int) -> Reason:
+        """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
+        kept = self._admission.reservations.all_of(row)
+        if kept:
+            return self.of_nominated(kept)
+        queue = self._admission.queue
+        kind = int(queue.kind[row])
+        found = self._kinds.get(kind)
+        if found is None:
+            found = self._kinds[kind] = self.of_kind(int(queue.sample[kind]))
+        return found
+
+    @cached_property
+    def _stands_for(self) -> list[int]:
+        """Per shape the first of its score class; that does not depend on what is asked first."""
+        firsts: dict[int, int] = {}
+        class_of, _ = score_classes(self._snapshot.shapes)
+        return [firsts.setdefault(number, index) for index, number in enumerate(class_of)]
 
     def of_kind(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
@@ -173,13 +184,11 @@ class Explainer:
         return _Shortage(node, request.shape.resources.shortfall(free), free, tuple(victims or ()))
 
     def _nearest_node(self, request: Request) -> int:
-        """The eligible node with the least missing; shapes that share a score class share it."""
-        if len(self._representatives) == len(self._snapshot.shapes):
-            return self._least_distant(request)
-        number = self._class_of[request.index]
-        if number not in self._nearest:
-            self._nearest[number] = self._least_distant(request)
-        return self._nearest[number]
+        """The eligible node with the least missing; shapes that share a score class share their first's."""
+        first = self._stands_for[request.index]
+        if first not in self._nearest:
+            self._nearest[first] = self._least_distant(self._admission.request(first))
+        return self._nearest[first]
 
     def _least_distant(self, request: Request) -> int:
         state = self._state

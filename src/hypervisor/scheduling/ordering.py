@@ -14,6 +14,7 @@ import numpy as np
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.shares import allocated, dominant_shares, lendable
 from hypervisor.scheduling.snapshot import Float64, Int32, Int64, PendingTable, Snapshot
+from hypervisor.scheduling.sorting import sorted_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +66,7 @@ def queue_order(snapshot: Snapshot, policy: Policy | None = None) -> Int64:
 
 
 def _plain_order(pending: PendingTable) -> Int64:
-    keys = (pending.deployment_id, pending.created_at, -pending.priority.astype(np.int64))
-    return np.lexsort(keys).astype(np.int64)
+    return sorted_rows(-pending.priority.astype(np.int64), pending.created_at, pending.deployment_id)
 
 
 def _age_factor(snapshot: Snapshot, policy: Policy) -> Float64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.gang import Party, gang_rows, joined
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.snapshot import Bool, Float64, Int64, Snapshot
+from hypervisor.scheduling.sorting import sorted_rows
 from hypervisor.scheduling.victims import Candidate
 from hypervisor.scheduling.work import lost_work
 from hypervisor.scheduling.working import WorkingState
@@ -48,19 +50,26 @@ class Candidates:
         self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
         for rows in set(self.gangs.values()):
             self.evictable[list(rows)] = self.evictable[list(rows)].all()
-        order = np.lexsort(
-            (table.id, table.started_at, -self.lost, -table.priority.astype(np.int64), table.node)
-        )
-        self._order = order
-        self._start = np.searchsorted(table.node[order], np.arange(len(state.nodes) + 1))
+        self.going: Bool = table.releasing.copy()
+        self._below: dict[int, Bool] = {}
         self._on_node: dict[int, list[Candidate]] = {}
         self._sums: dict[int, Amounts] = {}
         self._rooms: dict[int, PotentialRoom] = {}
         self._rooms_at = 0
 
     def below(self, priority: int) -> Bool:
-        """Mask of the rows that may be evicted for this priority."""
-        return self.evictable & (self.table.priority < priority)
+        """Mask of the rows that may be evicted for this priority; the caller's own to change."""
+        return self._known_below(priority).copy()
+
+    def any_below(self, priority: int) -> bool:
+        """Whether anything at all may be evicted for this priority."""
+        return bool(self._known_below(priority).any())
+
+    def _known_below(self, priority: int) -> Bool:
+        found = self._below.get(priority)
+        if found is None:
+            found = self._below[priority] = self.evictable & (self.table.priority < priority)
+        return found
 
     def sums(self, priority: int) -> Amounts:
         """CPU and RAM per node, milli-GPU per node and device, that such evictions would free."""
@@ -91,12 +100,22 @@ class Candidates:
         """Everything that runs on the node and is not releasing, the most important first."""
         found = self._on_node.get(node)
         if found is None:
-            rows = self._order[self._start[node] : self._start[node + 1]].tolist()
+            order, start = self._by_importance
+            rows = order[start[node] : start[node + 1]].tolist()
             found = [self._candidate(row) for row in rows if not self.table.releasing[row]]
             if self.gangs:
                 found = self._joined(found)
             self._on_node[node] = found
         return found
+
+    @cached_property
+    def _by_importance(self) -> tuple[Int64, Int64]:
+        """The rows node by node, the most important first, and where each node's begin."""
+        table = self.table
+        order = sorted_rows(
+            table.node, -table.priority.astype(np.int64), -self.lost, table.started_at, table.id
+        )
+        return order, np.searchsorted(table.node[order], np.arange(len(self._state.nodes) + 1))
 
     def take(self, victim: Candidate) -> list[int]:
         """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
@@ -115,6 +134,8 @@ class Candidates:
 
     def _take(self, victim: Candidate, node: int) -> None:
         self.evictable[victim.row] = False
+        self.going[victim.row] = True
+        self._below.clear()
         self._state.evict(node, victim.cpu, victim.ram, victim.devices, victim.each)
         for priority, (cpu, ram, gpu) in self._sums.items():
             if victim.priority < priority:
