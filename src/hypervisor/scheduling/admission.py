@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isinf
 
 import numpy as np
 
@@ -149,9 +150,12 @@ class Admission:
         return False
 
     def restricted(self, row: int) -> bool:
-        """Whether the head's hold binds this one: the head could not evict it at once if it started."""
+        """Whether the head's hold binds this one: the head could not evict it at once if it started, and it
+        is not sure to have ended when the head can start."""
         hold = self.hold
         if hold is None:
+            return False
+        if not isinf(hold.start) and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.start:
             return False
         evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
         evictable = evictable and self.tenancy.organization(row) == hold.organization
@@ -335,9 +339,17 @@ class Admission:
         admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
         if admissible.any() and self._gangs.may_ever_fit(row, request):
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
-            candidates = self.candidates if self.policy.preemption else None
-            self.hold = hold_for(head, request, admissible, self.state, candidates, self.reservations)
-            self.hold.organization = self.tenancy.organization(row)
+            self.hold = hold_for(
+                head,
+                request,
+                admissible,
+                self.state,
+                self.candidates,
+                self.reservations,
+                now=self.snapshot.now,
+                preempts=self.policy.preemption,
+            )
+            self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
 
     def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
         hold = self.hold

@@ -19,6 +19,7 @@ from hypervisor.scheduling.potential import PotentialRoom
 from hypervisor.scheduling.refusal import refusal
 from hypervisor.scheduling.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.reservations import Reservation
+from hypervisor.scheduling.shared_reasons import limit_reason, of_head, owners_shown, start_shown
 from hypervisor.scheduling.snapshot import Bool
 from hypervisor.scheduling.victims import Candidate, choose_victims
 from hypervisor.scheduling.waiting import Waiting
@@ -51,7 +52,7 @@ class Explainer:
         self._admission = admission
         self._snapshot = admission.snapshot
         self._state = admission.state
-        self._shapes: dict[int, Reason | _Shortage] = {}
+        self._shapes: dict[tuple[int, int], Reason | _Shortage] = {}
         self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
@@ -63,6 +64,9 @@ class Explainer:
         kept = self._admission.reservations.all_of(row)
         if kept:
             return self.of_nominated(kept)
+        hold = self._admission.hold
+        if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
+            return of_head(self._snapshot, hold, self.of_kind(row))
         queue = self._admission.queue
         kind = int(queue.kind[row])
         found = self._kinds.get(kind)
@@ -81,12 +85,18 @@ class Explainer:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
         queue = self._admission.queue
         request = self._admission.request(queue.shape(row))
+        limited = limit_reason(self._admission.tenancy, row)
+        if limited is not None:
+            return self._never(request, queue.replicas(row)) or limited
         if queue.is_gang(row):
             never = self._never(request, queue.replicas(row))
-            return never or gang_reason(self._admission, request, queue.replicas(row))
-        found = self._shapes.get(request.index)
+            return never or gang_reason(
+                self._admission, request, queue.replicas(row), self._admission.tenancy.organization(row)
+            )
+        organization = self._admission.tenancy.organization(row)
+        found = self._shapes.get((request.index, organization))
         if found is None:
-            found = self._shapes[request.index] = self._of_shape(request)
+            found = self._shapes[request.index, organization] = self._of_shape(request, organization)
         if isinstance(found, Reason):
             return found
         return self._short(request, found, queue.priority(row))
@@ -135,30 +145,34 @@ class Explainer:
             )
         return None
 
-    def _of_shape(self, request: Request) -> Reason | _Shortage:
+    def _of_shape(self, request: Request, organization: int) -> Reason | _Shortage:
         never = self._never(request)
         if never is not None:
             return never
-        kept = self._kept_for_another(request)
-        return kept if kept is not None else self._shortage(request)
+        kept = self._kept_for_another(request, organization)
+        return kept if kept is not None else self._shortage(request, organization)
 
-    def _kept_for_another(self, request: Request) -> Reason | None:
+    def _kept_for_another(self, request: Request, organization: int) -> Reason | None:
         """Where it would fit if nothing were reserved or held there."""
         nodes = np.flatnonzero(self._without_reservations().fits(request))
         if not len(nodes):
             return None
         node = int(nodes[0])
         name = self._snapshot.nodes.name[node]
-        owners = [held.deployment_id for held in self._admission.reservations.on(node)]
-        hold = self._admission.hold
-        if hold is not None and hold.node == node:
-            owners.append(hold.deployment_id)
-        shown = listed([str(owner) for owner in sorted(set(owners))[:_MOST_NAMED]])
+        admission = self._admission
+        rows = {held.deployment_id: held.row for held in admission.reservations.on(node)}
+        hold = admission.hold if admission.hold is not None and admission.hold.node == node else None
+        if hold is not None:
+            rows[hold.deployment_id] = hold.row
+        shown = owners_shown(admission.tenancy, rows, organization)
+        start = start_shown(hold)
+        shorter = f", or give it a max_runtime_seconds that ends it before {start}" if start else ""
+        until = f" (from {start} on)" if start else ""
         return Reason(
             ReasonCode.RESERVED_FOR_ANOTHER,
-            f"{name} has room for it, but keeps it for deployment {shown}, which ranks higher",
+            f"{name} has room for it, but keeps it for {shown}{until}, which ranks higher",
             nearest_node=name,
-            remedy=f"wait until deployment {shown} has started, or raise the priority above its",
+            remedy=f"wait until {shown} has started, or raise the priority above its{shorter}",
         )
 
     def _without_reservations(self) -> PotentialRoom:
@@ -173,13 +187,18 @@ class Explainer:
             self._unreserved = PotentialRoom(cpu, ram_room, full, gpu.max(axis=1))
         return self._unreserved
 
-    def _shortage(self, request: Request) -> _Shortage:
+    def _shortage(self, request: Request, organization: int) -> _Shortage:
         state, node = self._state, self._nearest_node(request)
         free_gpu = int(state.full[node]) * MILLI if request.whole else max(0, int(state.widest[node]))
         free = Resources(max(0, int(state.free_cpu[node])), max(0, int(state.free_ram[node])), free_gpu)
         room = (int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist())
         evictable = self._admission.candidates.evictable
-        running = [item for item in self._admission.candidates.on(node) if evictable[item.row]]
+        owner = self._snapshot.allocations.organization
+        running = [
+            item
+            for item in self._admission.candidates.on(node)
+            if evictable[item.row] and int(owner[item.row]) == organization
+        ]
         victims = choose_victims(request, *room, running) if self._admission.policy.preemption else None
         return _Shortage(node, request.shape.resources.shortfall(free), free, tuple(victims or ()))
 

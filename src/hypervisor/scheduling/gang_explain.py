@@ -11,23 +11,22 @@ from hypervisor.scheduling.gang import replicas_per_node
 from hypervisor.scheduling.hold import shortfall_distance
 from hypervisor.scheduling.outcome import Reason, ReasonCode
 from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.shared_reasons import owners_shown
 from hypervisor.scheduling.snapshot import Int64
 from hypervisor.scheduling.wording import described, gaps, listed
 
 if TYPE_CHECKING:
     from hypervisor.scheduling.admission import Admission
 
-_MOST_NAMED = 3
 
-
-def gang_reason(admission: Admission, request: Request, replicas: int) -> Reason:
+def gang_reason(admission: Admission, request: Request, replicas: int, organization: int = -1) -> Reason:
     """The reason at the end of a pass for a gang that the empty cluster could take."""
     state = admission.state
     room = (state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy())
     counts = replicas_per_node(request, request.eligible, *room)
     fitting = int(counts.sum())
     if fitting >= replicas or _unreserved(admission, request) >= replicas:
-        return _kept_for_others(admission)
+        return _kept_for_others(admission, organization)
     _fill(request, counts, *room)
     return _incomplete(admission, request, replicas, fitting, room)
 
@@ -44,15 +43,15 @@ def _unreserved(admission: Admission, request: Request) -> int:
     return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
 
 
-def _kept_for_others(admission: Admission) -> Reason:
-    owners = {held.deployment_id for held in admission.reservations.all()}
+def _kept_for_others(admission: Admission, organization: int) -> Reason:
+    rows = {held.deployment_id: held.row for held in admission.reservations.all()}
     if admission.hold is not None:
-        owners.add(admission.hold.deployment_id)
-    shown = listed([str(owner) for owner in sorted(owners)[:_MOST_NAMED]])
+        rows[admission.hold.deployment_id] = admission.hold.row
+    shown = owners_shown(admission.tenancy, rows, organization)
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,
-        f"there is room for all replicas, but some of it is kept for deployment {shown}, which ranks higher",
-        remedy=f"wait until deployment {shown} has started, or raise the priority above its",
+        f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",
+        remedy=f"wait until {shown} has started, or raise the priority above its",
     )
 
 

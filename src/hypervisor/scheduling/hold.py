@@ -1,28 +1,35 @@
 """What the blocked head of the queue holds against those behind it.
 
 The head is the highest-ranked deployment that could run on some node, but neither fits nor could be
-admitted by evictions. It holds its nearest node, the one with the least missing once everything that it
-may evict is gone. Those behind it may start there if what it misses does not grow, or if it could evict
-them at once. A reservation in time (EASY backfill) would replace this rule for work with a known end.
+admitted by evictions. Where the ends of what runs are known, it has a reservation in time: the node where it
+can start first, and when (EASY backfill, Lifka 1995, as in Slurm). Those behind it may start there if they
+end before that by their own maximum runtime, or if they take only what the reservation leaves over. Else it
+holds its nearest node, the one with the least missing once everything that it may evict is gone, and those
+behind it may start there if what it misses does not grow. Who it could evict at once is never held up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.feasibility import fits_room
 from hypervisor.scheduling.potential import Candidates
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.reservations import Reservations
-from hypervisor.scheduling.snapshot import Bool, Float64, Int64
+from hypervisor.scheduling.snapshot import AllocationTable, Bool, Float64, Int64
 from hypervisor.scheduling.working import WorkingState
 
 
 @dataclass(slots=True)
 class Hold:
-    """The held node and the room on it that the head counts on."""
+    """The held node and the room on it that the head counts on.
+
+    `start` is when the head can start there at the latest (seconds since the epoch), +inf where nobody knows.
+    """
 
     deployment_id: int
     priority: int
@@ -31,7 +38,9 @@ class Hold:
     cpu: int
     ram: int
     gpu: list[int]
+    row: int = -1
     organization: int = -1
+    start: float = inf
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
         """Whether the head's shortfall stays the same if this request takes these devices of the node."""
@@ -71,28 +80,64 @@ def hold_for(
     request: Request,
     admissible: Bool,
     state: WorkingState,
-    candidates: Candidates | None,
+    candidates: Candidates,
     reservations: Reservations,
+    *,
+    now: float,
+    preempts: bool,
 ) -> Hold:
-    """The hold of the head (deployment id, priority, rank); `admissible` marks nodes large enough for it.
-
-    `candidates` is None where preemption is off.
-    """
+    """The hold of the head (deployment id, priority, rank); `admissible` marks nodes large enough for it."""
     deployment_id, priority, rank = head
     cpu = state.free_cpu + state.coming_cpu
     ram = state.free_ram + state.coming_ram
     gpu = state.free_gpu + state.coming_gpu
-    if candidates is not None:
+    staying = ~candidates.going
+    if preempts:
         more_cpu, more_ram, more_gpu = candidates.sums(priority)
         cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
+        staying &= ~candidates.below(priority)
         for held in reservations.all():
             if held.rank > rank and held.yields and held.priority < priority:
                 cpu[held.node] += held.request.cpu
                 ram[held.node] += held.request.ram
                 gpu[held.node, list(held.devices)] += held.request.each
-    distance = np.where(admissible, shortfall_distance(request, cpu, ram, _gpu_room(request, gpu)), np.inf)
-    node = int(distance.argmin())
-    return Hold(deployment_id, priority, node, request, int(cpu[node]), int(ram[node]), gpu[node].tolist())
+    starts = _earliest_starts(request, admissible, state, candidates.table, staying, (cpu, ram, gpu))
+    node = int(starts.argmin())
+    if starts[node] < inf:
+        ended = staying & (candidates.table.ends_at <= starts[node])
+        more_cpu, more_ram, more_gpu = state.sums(candidates.table, ended)
+        cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
+    else:
+        distance = shortfall_distance(request, cpu, ram, _gpu_room(request, gpu))
+        node = int(np.where(admissible, distance, inf).argmin())
+    room = int(cpu[node]), int(ram[node]), gpu[node].tolist()
+    return Hold(deployment_id, priority, node, request, *room, start=max(now, float(starts[node])))
+
+
+def _earliest_starts(
+    request: Request,
+    admissible: Bool,
+    state: WorkingState,
+    table: AllocationTable,
+    staying: Bool,
+    room: tuple[Int64, Int64, Int64],
+) -> Float64:
+    """Per node when the request fits into `room` and what the ends of `staying` work free; +inf for never.
+
+    A binary search over the known ends, for all nodes at once.
+    """
+    ends = np.unique(table.ends_at[staying & np.isfinite(table.ends_at)])
+    low = np.zeros(len(admissible), np.int64)
+    high = np.full(len(admissible), len(ends))
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, len(ends) - 1)
+        cpu, ram, gpu = state.sums(table, staying & (table.ends_at <= ends[middle][table.node]))
+        fits = fits_room(request, admissible, room[0] + cpu, room[1] + ram, room[2] + gpu)
+        open_ = low < high
+        high = np.where(open_ & fits, middle, high)
+        low = np.where(open_ & ~fits, middle + 1, low)
+    starts: Float64 = np.append(ends, inf)[high]
+    return starts
 
 
 def shortfall_distance(request: Request, cpu: Int64, ram: Int64, gpu: Int64) -> Float64:

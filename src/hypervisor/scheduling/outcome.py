@@ -18,6 +18,7 @@ class ReasonCode(StrEnum):
     NODE_SELECTOR_MATCHES_NOTHING = "node_selector_matches_nothing"
     GPU_MODEL_MATCHES_NOTHING = "gpu_model_matches_nothing"
     LARGER_THAN_EVERY_NODE = "larger_than_every_node"
+    QUOTA_LIMIT = "quota_limit"
     GANG_LARGER_THAN_CLUSTER = "gang_larger_than_cluster"
     WAITING_FOR_VICTIMS = "waiting_for_victims"
     RESERVED_FOR_ANOTHER = "reserved_for_another"

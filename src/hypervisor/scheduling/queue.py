@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from hypervisor.scheduling.snapshot import Int64, Snapshot
+from hypervisor.scheduling.snapshot import Float64, Int64, Snapshot
 
 _DENSE = 1 << 22
 
 
 class Queue:
     """Pending rows in queue order. A kind is a shape at a priority, in as many replicas, that yields or not;
-    on a shared cluster also of one organization.
+    on a shared cluster also of one organization. Known maximum runtimes are told apart in steps of a fifth:
+    a short one may start where the head of the queue would be held up by a long one.
 
     `yields` says that it could be evicted as soon as it runs: preemptible and without a minimum runtime.
     When one member of a kind could not be admitted, those behind it cannot either, so a pass over a deep
@@ -30,6 +31,9 @@ class Queue:
         if self.any_gangs:
             sizes = _numbered(pending.replicas.astype(np.int64) * 2 + pending.spread)
             keys = keys * (int(sizes.max()) + 1) + sizes
+        if np.isfinite(pending.max_runtime).any():
+            lengths = _length_classes(pending.max_runtime)
+            keys = keys * (int(lengths.max()) + 1) + lengths
         if snapshot.quotas:
             keys = keys * (len(snapshot.quotas) + 1) + pending.organization + 1
         self.kind: Int64 = _numbered(keys)
@@ -63,6 +67,14 @@ class Queue:
         wanted = np.fromiter(deployment_ids, np.int64, len(deployment_ids))
         rows = np.flatnonzero(np.isin(self.pending.deployment_id, wanted))
         return {int(self.pending.deployment_id[row]): int(row) for row in rows}
+
+
+def _length_classes(seconds: Float64) -> Int64:
+    """0 where there is no maximum runtime, else a number that rises by 4 with each doubling of it."""
+    finite = np.isfinite(seconds)
+    classes = np.zeros(len(seconds), np.int64)
+    classes[finite] = np.ceil(4 * np.log2(np.maximum(seconds[finite], 1.0))).astype(np.int64) + 1
+    return classes
 
 
 def _numbered(keys: Int64) -> Int64:

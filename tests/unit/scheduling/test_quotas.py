@@ -1,0 +1,209 @@
+"""Shared clusters: limits, lending, reclaim, and what must hold for every plan on them.
+
+HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.snapshot import Quota
+from tests.support.scheduling import NOW, worlds
+from tests.support.shared_clusters import Shared, eight_gpus, gpus_of, holds
+
+MINE, THEIRS = 1, 2
+checked = settings(
+    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")),
+    deadline=None,
+    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def guaranteed(mine: int, theirs: int) -> Shared:
+    """8 GPUs, so many of them guaranteed to each of two organizations."""
+    return eight_gpus(Quota(MINE, gpus_of(mine)), Quota(THEIRS, gpus_of(theirs)))
+
+
+def settled(shared: Shared) -> Shared:
+    """Passes until nothing moves any more."""
+    for _ in range(50):
+        decided = plan(shared.snapshot())
+        if not decided.placements and not decided.evictions:
+            return shared
+        shared = shared.after(decided).victims_gone()
+    pytest.fail("still moving")
+
+
+def test_what_a_guarantee_leaves_idle_is_lent():
+    assert settled(guaranteed(4, 4).pending(THEIRS, 10)).running_of(THEIRS) == 8
+
+
+def test_a_lender_takes_its_guarantee_back_whatever_the_priorities_and_no_more():
+    lent = guaranteed(4, 4).running(THEIRS, range(8), priority=900)
+    after = settled(lent.pending(MINE, 6, priority=100))
+    assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
+
+
+def test_the_rule_of_a_reclaim_is_told():
+    (eviction,) = plan(guaranteed(4, 4).running(THEIRS, range(8)).pending(MINE, 1).snapshot()).evictions
+    assert eviction.rule.startswith("reclaim")
+
+
+def test_nothing_within_a_guarantee_yields_to_another_organization():
+    full = guaranteed(4, 4).running(THEIRS, range(4), priority=100).running(MINE, range(4, 8), priority=100)
+    evictions = plan(full.pending(MINE, 1, priority=1000).snapshot()).evictions
+    assert [full.owners[eviction.allocation_id] for eviction in evictions] == [MINE]
+
+
+def test_borrowers_of_a_higher_priority_take_until_the_shares_are_even():
+    borrowed = guaranteed(0, 0).running(THEIRS, range(8), priority=100)
+    after = settled(borrowed.pending(MINE, 8, priority=900))
+    assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
+
+
+def test_a_limit_is_never_exceeded_and_the_reason_has_the_figures():
+    decided = plan(eight_gpus(Quota(MINE, Resources(), gpus_of(3))).pending(MINE, 5).snapshot())
+    assert len(decided.placements) == 3
+    assert {item.reason.code for item in decided.unplaced} == {ReasonCode.QUOTA_LIMIT}
+    reason = decided.unplaced[0].reason
+    assert reason.shortfall == Resources(0, 0, 1000)
+    assert "3 GPUs" in reason.sentence
+
+
+def test_at_the_limit_an_organizations_own_lower_work_gives_way():
+    full = eight_gpus(Quota(MINE, Resources(), gpus_of(3))).running(MINE, range(3), priority=100)
+    wanted = full.pending(MINE, 1, priority=900, size=2)
+    assert len(plan(wanted.snapshot()).evictions) == 2
+    after = settled(wanted)
+    assert after.usage(MINE).gpu_milli == 3000
+    assert 1000 in {run.id for run in after.world.running}
+
+
+def test_one_at_its_limit_keeps_nobody_else_waiting():
+    shared = eight_gpus(Quota(MINE, Resources(), gpus_of(1)), Quota(THEIRS, Resources()))
+    shared = shared.pending(MINE, 1, priority=900, size=4).pending(THEIRS, 8, priority=100)
+    assert len(plan(shared.snapshot()).placements) == 8
+
+
+def test_a_reclaimed_place_is_not_taken_back_by_a_higher_priority():
+    shared = guaranteed(4, 4).running(THEIRS, range(8), priority=900).pending(MINE, 1, priority=100)
+    shared = shared.after(plan(shared.snapshot())).victims_gone()
+    decided = plan(shared.snapshot())
+    assert [shared.owners[one.deployment_id] for one in decided.placements] == [MINE]
+    assert decided.evictions == ()
+
+
+def test_a_frozen_pair_does_not_evict_each_other():
+    shared = guaranteed(0, 0).running(MINE, range(8), priority=100).pending(MINE, 1, priority=900, size=8)
+    assert len(plan(shared.snapshot()).evictions) == 8
+    assert plan(replace(shared, frozen=((1000, 103),)).snapshot()).evictions == ()
+
+
+def test_no_reason_names_work_of_another_organization():
+    shared = guaranteed(0, 0).running(THEIRS, range(8), priority=900).pending(MINE, 2, priority=100, size=8)
+    shared = shared.pending(THEIRS, 1, priority=100)
+    decided = plan(shared.snapshot())
+    own = [item.reason for item in decided.unplaced if shared.owners[item.deployment_id] == MINE]
+    told = " ".join(f"{reason.sentence} {reason.remedy}" for reason in own)
+    assert own
+    assert not any(str(run.id) in told for run in shared.world.running)
+    assert "1002" not in told
+
+
+@st.composite
+def shared_clusters(draw: st.DrawFn) -> Shared:
+    """A random cluster of two or three organizations; the guarantees never exceed the capacity."""
+    shared = Shared(draw(worlds()), ())
+    organizations = range(1, draw(st.integers(2, 3)) + 1)
+    left = shared.capacity
+    quotas = []
+    for organization in organizations:
+        quota, left = draw(_quotas(organization, left))
+        quotas.append(quota)
+    ids = [work.id for work in (*shared.world.running, *shared.world.pending)]
+    owner = st.sampled_from(organizations)
+    return replace(shared, quotas=tuple(quotas), owners={id_: draw(owner) for id_ in ids})
+
+
+@st.composite
+def _quotas(draw: st.DrawFn, organization: int, left: Resources) -> tuple[Quota, Resources]:
+    part = draw(st.sampled_from([0, 1, 2, 3]))
+    guaranteed = Resources(left.cpu_milli * part // 4, left.ram_mib * part // 4, left.gpu_milli * part // 4)
+    limit = draw(st.sampled_from([None, None, Resources(3000, 4096, 2000), Resources(0, 0, 0)]))
+    weight = draw(st.sampled_from([1.0, 1.0, 2.0]))
+    return Quota(organization, guaranteed, limit, weight), left - guaranteed
+
+
+@given(shared_clusters())
+@checked
+def test_no_limit_is_exceeded_by_a_placement(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    after = shared.after(decided)
+    shapes = {item.id: item.shape for item in shared.world.pending}
+    for placement in decided.placements:
+        organization = shared.owners[placement.deployment_id]
+        limit = next(quota.limit for quota in shared.quotas if quota.organization_id == organization)
+        if limit is not None:
+            over, asked = after.usage(organization).shortfall(limit), holds(shapes[placement.deployment_id])
+            assert not (over.cpu_milli and asked.cpu_milli)
+            assert not (over.ram_mib and asked.ram_mib)
+            assert not (over.gpu_milli and asked.gpu_milli)
+
+
+@given(shared_clusters())
+@checked
+def test_across_organizations_only_borrowers_yield(shared: Shared) -> None:
+    pending = {item.id: item for item in shared.world.pending}
+    running = {run.id: run for run in shared.world.running}
+    for eviction in plan(shared.snapshot()).evictions:
+        preemptor, victim = pending[eviction.preemptor_id], running[eviction.allocation_id]
+        mine, theirs = shared.owners[preemptor.id], shared.owners[victim.id]
+        if mine == theirs:
+            assert victim.priority < preemptor.priority
+        else:
+            assert shared.account(theirs).borrows(holds(victim.shape))
+            guaranteed = shared.account(mine).is_guaranteed(holds(preemptor.shape))
+            assert guaranteed or victim.priority < preemptor.priority
+        assert victim.preemptible
+        assert not victim.releasing
+        assert victim.protected_until <= NOW
+
+
+@given(shared_clusters())
+@checked
+def test_every_eviction_comes_with_the_place_of_its_beneficiary(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
+    for eviction in decided.evictions:
+        assert place[eviction.preemptor_id] == eviction.node_id
+
+
+@given(shared_clusters())
+@checked
+def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    placed = {placement.deployment_id for placement in decided.placements}
+    reasons = {unplaced.deployment_id: unplaced.reason for unplaced in decided.unplaced}
+    assert set(reasons) == {item.id for item in shared.world.pending} - placed
+    assert all(reason.sentence and reason.remedy for reason in reasons.values())
+
+
+@given(shared_clusters())
+@checked
+def test_without_arrivals_evictions_end(shared: Shared) -> None:
+    """Lent, reclaimed, preempted: the passes come to rest whatever the quotas."""
+    for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
+        decided = plan(shared.snapshot())
+        if not decided.placements and not decided.evictions:
+            return
+        shared = shared.after(decided).victims_gone()
+    pytest.fail("still moving")
