@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from hypervisor.control.loops import Loops
 from hypervisor.deployments.dependents import judge_standing, load_parents
-from hypervisor.deployments.stopping import live_attempt, request_stop
+from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import record_creation
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.sealing import Sealer
@@ -169,12 +169,12 @@ class World:
     async def stop(self, deployment_id: int, reason: StopReason = StopReason.STOPPED) -> None:
         async with self.database.write() as session:
             deployment = await session.get_one(Deployment, deployment_id, with_for_update=True)
-            attempt = await live_attempt(session, deployment_id)
-            assert attempt is not None, "nothing to stop"
+            attempts = (await live_attempts(session, [deployment_id])).get(deployment_id)
+            assert attempts, "nothing to stop"
             request_stop(
                 session,
                 deployment,
-                attempt,
+                attempts,
                 reason,
                 now=self.clock.now(),
                 actor="test",
@@ -219,7 +219,9 @@ class World:
     async def attempts(self, deployment_id: int) -> list[Attempt]:
         async with self.database.read() as session:
             rows = await session.scalars(
-                select(Attempt).where(Attempt.deployment_id == deployment_id).order_by(Attempt.number)
+                select(Attempt)
+                .where(Attempt.deployment_id == deployment_id)
+                .order_by(Attempt.number, Attempt.replica)
             )
             return list(rows)
 
@@ -241,7 +243,7 @@ class World:
             assert sum(c.milli for c in mine_gpu) == gpu.used_milli <= 1000
             assert len(mine_gpu) == 1 or all(c.milli < 1000 for c in mine_gpu)
         assert {a.attempt_id for a in held} == {a.id for a in live}
-        assert len({a.deployment_id for a in live}) == len(live)
+        assert len({(a.deployment_id, a.replica) for a in live}) == len(live)
         running = {d.id for d in deployments if d.state in ("STARTING", "RUNNING", "STOPPING")}
         assert running == {a.deployment_id for a in live}
 

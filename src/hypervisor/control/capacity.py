@@ -106,11 +106,20 @@ def claim(session: WriteSession, room: NodeRoom, deployment: Deployment, attempt
 
 def reserve(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
     """Count a claim in the room and in the counters of the node's rows."""
+    _count(room, deployment, gpu_indices, 1)
+
+
+def give_back(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+    """Take back a `reserve` that was not claimed."""
+    _count(room, deployment, gpu_indices, -1)
+
+
+def _count(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int], sign: int) -> None:
     each = min(deployment.gpu_milli, WHOLE_GPU)
-    room.cpu_milli += deployment.cpu_milli
-    room.ram_mib += deployment.ram_mib
+    room.cpu_milli += sign * deployment.cpu_milli
+    room.ram_mib += sign * deployment.ram_mib
     for index in gpu_indices:
-        room.gpus[index] = room.gpus.get(index, 0) + each
+        room.gpus[index] = room.gpus.get(index, 0) + sign * each
     _write_counters(room)
 
 

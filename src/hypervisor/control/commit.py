@@ -14,11 +14,11 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from hypervisor.control.capacity import NodeRoom, claim, lock_rooms, reserve
+from hypervisor.control.capacity import NodeRoom, claim, give_back, lock_rooms, reserve
 from hypervisor.control.receipts import record_preemption
 from hypervisor.control.snapshots import ClusterView
 from hypervisor.deployments.dependents import chunks
-from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.events.log import SCHEDULER
 from hypervisor.kernel.names import InstanceName
@@ -59,7 +59,8 @@ class _Work:
     install: str
     now: datetime
     deployments: dict[int, Deployment]
-    attempts: dict[int, Attempt]
+    live: dict[int, list[Attempt]]
+    """The live attempts of each victim."""
     rooms: dict[int, NodeRoom]
     result: Committed = field(default_factory=Committed)
 
@@ -86,36 +87,59 @@ async def _lock(session: WriteSession, view: ClusterView, plan: Plan, install: s
             select(Deployment).where(Deployment.id.in_(chunk)).order_by(Deployment.id).with_for_update()
         )
         deployments.update((row.id, row) for row in rows)
-    attempts: dict[int, Attempt] = {}
-    for chunk in chunks(sorted(e.allocation_id for e in plan.evictions)):
-        victims = await session.scalars(
-            select(Attempt).where(Attempt.id.in_(chunk)).order_by(Attempt.id).with_for_update()
-        )
-        attempts.update((row.id, row) for row in victims)
+    live = await live_attempts(session, {e.deployment_id for e in plan.evictions})
     nodes = {p.node_id for p in plan.placements} | {e.node_id for e in plan.evictions}
+    preemptors = {e.preemptor_id for e in plan.evictions}
+    nodes |= {n.node_id for n in plan.nominations if n.deployment_id in preemptors}
     rooms = await lock_rooms(session, nodes)
-    return _Work(session, view, plan, install, now, deployments, attempts, rooms)
+    return _Work(session, view, plan, install, now, deployments, live, rooms)
 
 
 async def _place(work: _Work) -> None:
-    accepted: list[tuple[Placement, Deployment, Attempt]] = []
-    for placement in work.plan.placements:
-        deployment = _unchanged(work, placement.deployment_id)
-        room = work.rooms.get(placement.node_id)
-        if deployment is None or room is None or not room.schedulable:
-            work.result.rejected.append(placement.deployment_id)
+    accepted: list[tuple[Deployment, list[tuple[NodeRoom, Attempt]]]] = []
+    for deployment_id, placements in _by_deployment(work.plan.placements).items():
+        deployment = _unchanged(work, deployment_id)
+        if deployment is None or not _take_room(work, deployment, placements):
+            work.result.rejected.append(deployment_id)
             continue
-        if room.misfit(deployment, placement.gpu_indices):
-            work.result.rejected.append(placement.deployment_id)
-            continue
-        reserve(room, deployment, placement.gpu_indices)
-        accepted.append((placement, deployment, _new_attempt(work, placement, deployment, room)))
-    work.session.add_all(attempt for _, _, attempt in accepted)
+        deployment.attempts_made += 1
+        rooms = [work.rooms[placement.node_id] for placement in placements]
+        attempts = [
+            _new_attempt(work, placement, deployment, room)
+            for placement, room in zip(placements, rooms, strict=True)
+        ]
+        accepted.append((deployment, list(zip(rooms, attempts, strict=True))))
+    work.session.add_all(attempt for _, started in accepted for _, attempt in started)
     await work.session.flush()
-    for placement, deployment, attempt in accepted:
-        claim(work.session, work.rooms[placement.node_id], deployment, attempt)
-        _mark_starting(work, deployment, attempt)
-    await _drop_nominations(work, [deployment.id for _, deployment, _ in accepted])
+    for deployment, started in accepted:
+        for room, attempt in started:
+            claim(work.session, room, deployment, attempt)
+        _mark_starting(work, deployment, [attempt for _, attempt in started])
+    await _drop_nominations(work, [deployment.id for deployment, _ in accepted])
+
+
+def _by_deployment(placements: Iterable[Placement]) -> dict[int, list[Placement]]:
+    """The replicas of each deployment, in the order of the plan."""
+    grouped: dict[int, list[Placement]] = defaultdict(list)
+    for placement in placements:
+        grouped[placement.deployment_id].append(placement)
+    return grouped
+
+
+def _take_room(work: _Work, deployment: Deployment, placements: Sequence[Placement]) -> bool:
+    """Count all replicas in their rooms, or none of them if one does not fit any more."""
+    if len(placements) != deployment.replicas:
+        return False
+    taken: list[Placement] = []
+    for placement in placements:
+        room = work.rooms.get(placement.node_id)
+        if room is None or not room.schedulable or room.misfit(deployment, placement.gpu_indices):
+            for earlier in taken:
+                give_back(work.rooms[earlier.node_id], deployment, earlier.gpu_indices)
+            return False
+        reserve(room, deployment, placement.gpu_indices)
+        taken.append(placement)
+    return True
 
 
 def _unchanged(work: _Work, deployment_id: int) -> Deployment | None:
@@ -128,7 +152,6 @@ def _unchanged(work: _Work, deployment_id: int) -> Deployment | None:
 
 
 def _new_attempt(work: _Work, placement: Placement, deployment: Deployment, room: NodeRoom) -> Attempt:
-    deployment.attempts_made += 1
     number = deployment.attempts_made
     return Attempt(
         deployment_id=deployment.id,
@@ -137,18 +160,28 @@ def _new_attempt(work: _Work, placement: Placement, deployment: Deployment, room
         node_id=room.node.id,
         node_name=room.node.name,
         number=number,
-        replica=0,
+        replica=placement.replica,
         runtime=work.view.runtime,
         engine_endpoint=room.node.engine_endpoint,
-        instance=str(InstanceName(work.install, deployment.id, number)),
+        instance=str(InstanceName(work.install, deployment.id, number, placement.replica)),
         gpu_indices=list(placement.gpu_indices),
         gpu_each=min(deployment.gpu_milli, WHOLE_GPU),
         created_at=work.now,
     )
 
 
-def _mark_starting(work: _Work, deployment: Deployment, attempt: Attempt) -> None:
-    gpus = f", GPU {', '.join(map(str, attempt.gpu_indices))}" if attempt.gpu_indices else ""
+def _mark_starting(work: _Work, deployment: Deployment, attempts: Sequence[Attempt]) -> None:
+    first = attempts[0]
+    data: dict[str, object] = {
+        "attempt": first.number,
+        "node": first.node_name,
+        "gpu_indices": first.gpu_indices,
+    }
+    if len(attempts) > 1:
+        data["replicas"] = [
+            {"replica": one.replica, "node": one.node_name, "gpu_indices": one.gpu_indices}
+            for one in attempts
+        ]
     move(
         work.session,
         deployment,
@@ -156,66 +189,98 @@ def _mark_starting(work: _Work, deployment: Deployment, attempt: Attempt) -> Non
         now=work.now,
         actor=SCHEDULER,
         code="placed",
-        sentence=f"starts on {attempt.node_name}{gpus}",
-        data={"attempt": attempt.number, "node": attempt.node_name, "gpu_indices": attempt.gpu_indices},
+        sentence=_where(attempts),
+        data=data,
     )
-    work.result.started.append(attempt.instance)
+    work.result.started += [attempt.instance for attempt in attempts]
+
+
+def _where(attempts: Sequence[Attempt]) -> str:
+    if len(attempts) > 1:
+        nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in attempts))
+        return f"starts {len(attempts)} replicas on {nodes}"
+    (attempt,) = attempts
+    gpus = f", GPU {', '.join(map(str, attempt.gpu_indices))}" if attempt.gpu_indices else ""
+    return f"starts on {attempt.node_name}{gpus}"
 
 
 async def _evict(work: _Work) -> None:
     """Ask victims to stop, one preemptor at a time: all of its victims or none."""
-    nominations = {n.deployment_id: n for n in work.plan.nominations}
+    nominations: dict[int, list[Nomination]] = defaultdict(list)
+    for nomination in work.plan.nominations:
+        nominations[nomination.deployment_id].append(nomination)
     by_preemptor: dict[int, list[Eviction]] = defaultdict(list)
     for eviction in work.plan.evictions:
         by_preemptor[eviction.preemptor_id].append(eviction)
     for preemptor_id, evictions in by_preemptor.items():
-        preemptor = _unchanged(work, preemptor_id)
-        nomination = nominations.get(preemptor_id)
-        if preemptor is None or nomination is None or not _still_evictable(work, preemptor, evictions):
+        preemptor, places = _unchanged(work, preemptor_id), nominations[preemptor_id]
+        if (
+            preemptor is None
+            or len(places) != preemptor.replicas
+            or not _still_open(work, places)
+            or not _still_evictable(work, preemptor, evictions)
+        ):
             work.result.rejected.append(preemptor_id)
             continue
-        await _nominate(work, nomination)
-        for eviction in evictions:
-            _stop_victim(work, preemptor, eviction)
+        for nomination in places:
+            await _nominate(work, nomination)
+        victims = _by_victim(evictions)
+        for victim_id, parts in victims.items():
+            _stop_victim(work, preemptor, victim_id, parts)
         record_preemption(
             work.session,
             preemptor,
-            [(eviction, work.deployments[eviction.deployment_id]) for eviction in evictions],
+            [(parts, work.deployments[victim_id]) for victim_id, parts in victims.items()],
             await _spared_names(work, preemptor_id),
-            node_name=work.rooms[nomination.node_id].node.name,
+            node_names=list(dict.fromkeys(work.rooms[place.node_id].node.name for place in places)),
             now=work.now,
         )
 
 
-def _still_evictable(work: _Work, preemptor: Deployment, evictions: Sequence[Eviction]) -> bool:
+def _by_victim(evictions: Iterable[Eviction]) -> dict[int, list[Eviction]]:
+    """The allocations that each victim loses: one a replica."""
+    grouped: dict[int, list[Eviction]] = defaultdict(list)
     for eviction in evictions:
-        attempt = work.attempts.get(eviction.allocation_id)
-        victim = work.deployments.get(eviction.deployment_id)
-        room = work.rooms.get(eviction.node_id)
-        if attempt is None or victim is None or room is None or not room.schedulable:
+        grouped[eviction.deployment_id].append(eviction)
+    return grouped
+
+
+def _still_open(work: _Work, places: Iterable[Nomination]) -> bool:
+    rooms = [work.rooms.get(place.node_id) for place in places]
+    return all(room is not None and room.schedulable for room in rooms)
+
+
+def _still_evictable(work: _Work, preemptor: Deployment, evictions: Sequence[Eviction]) -> bool:
+    for victim_id, parts in _by_victim(evictions).items():
+        victim, live = work.deployments.get(victim_id), work.live.get(victim_id, [])
+        if victim is None or {attempt.id for attempt in live} != {part.allocation_id for part in parts}:
             return False
-        if attempt.finished_at is not None or attempt.stop_requested_at is not None:
+        if any(attempt.stop_requested_at is not None for attempt in live):
             return False
         if not victim.preemptible or victim.priority >= preemptor.priority:
             return False
     return True
 
 
-def _stop_victim(work: _Work, preemptor: Deployment, eviction: Eviction) -> None:
-    attempt = work.attempts[eviction.allocation_id]
+def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequence[Eviction]) -> None:
+    attempts = work.live[victim_id]
     request_stop(
         work.session,
-        work.deployments[eviction.deployment_id],
-        attempt,
+        work.deployments[victim_id],
+        attempts,
         StopReason.PREEMPTED,
         now=work.now,
         actor=SCHEDULER,
         sentence=f"gives way to {preemptor.name} ({preemptor.id}) of priority {preemptor.priority}",
         preempted_by=preemptor.id,
-        data={"preemptor": preemptor.id, "rule": eviction.rule, "lost_work_seconds": eviction.lost_work},
+        data={
+            "preemptor": preemptor.id,
+            "rule": parts[0].rule,
+            "lost_work_seconds": sum(part.lost_work for part in parts),
+        },
     )
-    work.deployments[eviction.deployment_id].preemptions += 1
-    work.result.stopping.append(attempt.instance)
+    work.deployments[victim_id].preemptions += 1
+    work.result.stopping += [attempt.instance for attempt in attempts]
 
 
 async def _spared_names(work: _Work, preemptor_id: int) -> list[tuple[int, str, str]]:
@@ -236,11 +301,10 @@ async def _keep_nominations(work: _Work) -> None:
     kept = {n.deployment_id for n in work.plan.nominations}
     stale = [n.deployment_id for n in work.view.snapshot.nominations if n.deployment_id not in kept]
     await _drop_nominations(work, stale)
-    known = {(n.deployment_id, n.node_id, n.gpu_indices) for n in work.view.snapshot.nominations}
+    known = set(work.view.snapshot.nominations)
     preemptors = {e.preemptor_id for e in work.plan.evictions}
     for nomination in work.plan.nominations:
-        unchanged = (nomination.deployment_id, nomination.node_id, nomination.gpu_indices) in known
-        if not unchanged and nomination.deployment_id not in preemptors:
+        if nomination not in known and nomination.deployment_id not in preemptors:
             await _nominate(work, nomination)
 
 
@@ -248,6 +312,7 @@ async def _nominate(work: _Work, nomination: Nomination) -> None:
     await work.session.merge(
         NominationRow(
             deployment_id=nomination.deployment_id,
+            replica=nomination.replica,
             cluster_id=work.view.cluster_id,
             node_id=nomination.node_id,
             gpu_indices=list(nomination.gpu_indices),

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from hypervisor.control.capacity import release
+from hypervisor.control.gangs import Run, end_of_one, load_runs
 from hypervisor.deployments.dependents import chunks, settle_dependents
 from hypervisor.deployments.removal import delete_deployment
 from hypervisor.deployments.stopping import request_stop
@@ -69,20 +70,21 @@ async def apply_facts(session: WriteSession, facts: Sequence[Fact], now: datetim
     """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
     deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
     attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
+    runs = await load_runs(session, attempts.values(), deployments)
     applied, changed, ended = Applied(), [], []
     for fact in facts:
         deployment, attempt = deployments.get(fact.deployment_id), attempts.get(fact.attempt_id)
         if deployment is None or attempt is None or attempt.finished_at is not None:
             continue
         changed.append(deployment.id)
+        run = runs[deployment.id]
         match fact:
             case Running():
-                _mark_running(session, deployment, attempt, fact.observation, now)
+                _mark_running(session, deployment, attempt, run, fact.observation, now)
             case Expired():
-                _expire(session, deployment, attempt, now)
-                applied.stopping.append(attempt.instance)
+                applied.stopping += _expire(session, deployment, run, now)
             case Ended():
-                _end(session, deployment, attempt, fact, now)
+                applied.stopping += _end(session, deployment, attempt, run, fact, now)
                 ended.append(attempt)
     await release(session, ended)
     applied.ended = len(ended)
@@ -112,7 +114,12 @@ async def _lock_attempts(session: WriteSession, ids: set[int]) -> dict[int, Atte
 
 
 def _mark_running(
-    session: WriteSession, deployment: Deployment, attempt: Attempt, seen: Observation, now: datetime
+    session: WriteSession,
+    deployment: Deployment,
+    attempt: Attempt,
+    run: Run,
+    seen: Observation,
+    now: datetime,
 ) -> None:
     if attempt.started_at is not None:
         return
@@ -120,38 +127,43 @@ def _mark_running(
     attempt.ports = [
         {"port": binding.port, "host": binding.host, "host_port": binding.host_port} for binding in seen.ports
     ]
-    if deployment.state == State.STARTING.value:
+    if deployment.state == State.STARTING.value and run.is_up:
         move(
             session,
             deployment,
             State.RUNNING,
-            now=attempt.started_at,
+            now=run.up_since or attempt.started_at,
             actor=RECONCILER,
             code="running",
-            sentence=f"runs on {attempt.node_name}",
-            data={"attempt": attempt.number, "node": attempt.node_name},
+            sentence=run.where,
+            data={"attempt": attempt.number, "node": run.attempts[0].node_name},
         )
 
 
-def _expire(session: WriteSession, deployment: Deployment, attempt: Attempt, now: datetime) -> None:
-    if attempt.stop_requested_at is not None:
-        return
+def _expire(session: WriteSession, deployment: Deployment, run: Run, now: datetime) -> list[str]:
+    """Ask all replicas to end; the instances to be stopped."""
+    if deployment.state == State.STOPPING.value:
+        return []
     request_stop(
         session,
         deployment,
-        attempt,
+        run.live,
         StopReason.MAX_RUNTIME,
         now=now,
         actor=RECONCILER,
         sentence=f"has run for its max_runtime_seconds ({deployment.max_runtime_seconds} s)",
     )
+    return [attempt.instance for attempt in run.live]
 
 
-def _end(session: WriteSession, deployment: Deployment, attempt: Attempt, fact: Ended, now: datetime) -> None:
+def _end(
+    session: WriteSession, deployment: Deployment, attempt: Attempt, run: Run, fact: Ended, now: datetime
+) -> list[str]:
+    """Record the end of an attempt; the instances of other replicas that have to stop for it."""
     seen = fact.observation
     if seen is not None and seen.state is ObservedState.EXITED:
         # It ran and ended between two looks: its running is part of the history too.
-        _mark_running(session, deployment, attempt, seen, now)
+        _mark_running(session, deployment, attempt, run, seen, now)
     conclusion = conclude(_ending(deployment, attempt, fact), random.random())
     attempt.finished_at = (seen.finished_at if seen else None) or now
     attempt.outcome = conclusion.outcome
@@ -165,7 +177,12 @@ def _end(session: WriteSession, deployment: Deployment, attempt: Attempt, fact: 
             created_at=now,
         )
     )
+    if run.live:
+        return end_of_one(session, deployment, run, attempt, conclusion, now)
+    if deployment.replicas > 1:
+        conclusion = run.conclude(deployment, attempt, conclusion)
     _follow(session, deployment, attempt, conclusion, now)
+    return []
 
 
 def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
@@ -195,7 +212,9 @@ def _follow(
     if deployment.delete_requested_at is not None and state is State.QUEUED:
         state = State.STOPPED
     deployment.retries_used = conclusion.retries_used
-    deployment.exit_code = attempt.exit_code
+    if conclusion.code != StopReason.GANG_FAILED.value:
+        # Of a gang that failed the exit code is that of the replica with which it began.
+        deployment.exit_code = attempt.exit_code
     if conclusion.delay:
         deployment.not_before = now + timedelta(seconds=conclusion.delay)
     move(

@@ -17,29 +17,31 @@ PREEMPTED = "deployment.preempted"
 def record_preemption(
     session: WriteSession,
     preemptor: Deployment,
-    victims: Sequence[tuple[Eviction, Deployment]],
+    victims: Sequence[tuple[Sequence[Eviction], Deployment]],
     spared: Sequence[tuple[int, str, str]],
     *,
-    node_name: str,
+    node_names: Sequence[str],
     now: datetime,
 ) -> None:
-    """Write the receipt. `spared` are (id, name, why) of lower ones on the node that were not needed.
+    """Write the receipt. Each victim comes with its evictions, one a replica, and `node_names` are where the
+    preemptor goes. `spared` are (id, name, why) of lower ones there that were not needed.
 
     Preemptor and victims may belong to different organizations only where a cluster is shared; each
     side's event stays in its own organization.
     """
     receipt = {
-        "rule": victims[0][0].rule,
-        "node": node_name,
+        "rule": victims[0][0][0].rule,
+        "node": node_names[0],
+        "nodes": list(node_names),
         "preemptor": {"id": preemptor.id, "name": preemptor.name, "priority": preemptor.priority},
         "victims": [
             {
                 "id": victim.id,
                 "name": victim.name,
                 "priority": victim.priority,
-                "lost_work_seconds": round(eviction.lost_work, 3),
+                "lost_work_seconds": round(sum(part.lost_work for part in parts), 3),
             }
-            for eviction, victim in victims
+            for parts, victim in victims
         ],
         "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in spared],
         "returns": "each victim goes back to the queue at its old place",
@@ -49,7 +51,7 @@ def record_preemption(
         session,
         preemptor,
         PREEMPTION,
-        f"preempts {count} deployment{'s' if count > 1 else ''} of lower priority on {node_name}",
+        f"preempts {count} deployment{'s' if count > 1 else ''} of lower priority on {', '.join(node_names)}",
         {**receipt, "role": "preemptor"},
         now,
     )

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from hypervisor.control.engines import Engines
+from hypervisor.control.gangs import give_up_late, late_gangs
 from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import (
@@ -107,6 +108,7 @@ class Reconciler:
         async with self._database.read() as session:
             names |= set(await (all_live_instances if full else instances_to_act_on)(session))
             self._again |= names & self._busy
+            await self._give_up_late_gangs()
             work = await load_live(session, names - self._busy)
         if work:
             await self._act_on(work)
@@ -114,6 +116,14 @@ class Reconciler:
     async def _act_on(self, work: list[LiveAttempt]) -> None:
         # What has never been seen running is started without a look: `start` adopts what is there.
         fresh = [w for w in work if w.desired.started_at is None and w.desired.stop_requested_at is None]
+    async def _give_up_late_gangs(self) -> None:
+        now = self._clock.now()
+        async with self._database.read() as session:
+            late = await late_gangs(session, now)
+        if late:
+            stopping = await self._database.transact(lambda session: give_up_late(session, late, now))
+            self._follow_up(Applied(stopping=stopping))
+
         known = [
             w for w in work if w.desired.started_at is not None or w.desired.stop_requested_at is not None
         ]

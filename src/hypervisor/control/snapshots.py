@@ -160,6 +160,8 @@ async def _add_pending(
             Deployment.min_runtime_seconds,
         ).where(
             Deployment.cluster_id == cluster.id,
+            Deployment.replicas,
+            Deployment.spread,
             Deployment.state == State.QUEUED.value,
             or_(Deployment.not_before.is_(None), Deployment.not_before <= now),
         )
@@ -175,6 +177,8 @@ async def _add_pending(
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
         )
         pending[row.id] = Pending(row.generation, row.name, row.priority, row.reason)
+            replicas=row.replicas,
+            spread=row.spread,
     return pending
 
 
@@ -184,7 +188,7 @@ async def _add_nominations(
     rows = await session.scalars(select(NominationRow).where(NominationRow.cluster_id == cluster_id))
     for row in rows:
         if row.deployment_id in pending:
-            builder.nominate(row.deployment_id, row.node_id, row.gpu_indices)
+            builder.nominate(row.deployment_id, row.node_id, row.gpu_indices, replica=row.replica)
 
 
 def _smaller(capacity: int, target: int | None) -> int:

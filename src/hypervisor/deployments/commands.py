@@ -9,7 +9,7 @@ from hypervisor.deployments import repository
 from hypervisor.deployments.dependents import Standing, judge_standing, load_parents, settle_dependents
 from hypervisor.deployments.policy import DeploymentAccess
 from hypervisor.deployments.removal import delete_deployment
-from hypervisor.deployments.stopping import live_attempt, request_stop
+from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.errors import Conflict
 from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
@@ -111,14 +111,14 @@ async def _stop(
     now: datetime,
     actor: str,
 ) -> None:
-    attempt = await live_attempt(session, deployment.id)
-    if attempt is None:
+    attempts = (await live_attempts(session, [deployment.id])).get(deployment.id)
+    if not attempts:
         raise Conflict("not_running", f"{deployment.name} is just ending; try again.")
     stop = command is Command.STOP
     request_stop(
         session,
         deployment,
-        attempt,
+        attempts,
         StopReason.STOPPED if stop else StopReason.CANCELLED,
         now=now,
         actor=actor,
@@ -141,14 +141,14 @@ async def _cancel(session: WriteSession, deployment: Deployment, now: datetime, 
 
 
 async def _stop_to_delete(session: WriteSession, deployment: Deployment, now: datetime, actor: str) -> None:
-    attempt = await live_attempt(session, deployment.id)
-    if attempt is None:
+    attempts = (await live_attempts(session, [deployment.id])).get(deployment.id)
+    if not attempts:
         return
     if deployment.stopping_to in (None, State.QUEUED.value):
         request_stop(
             session,
             deployment,
-            attempt,
+            attempts,
             StopReason.DELETED,
             now=now,
             actor=actor,

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
-from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.winding_down import cancel_outside_dependents, wind_down
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.store.database import WriteSession
@@ -28,15 +28,19 @@ class DeploymentOccupants:
         now: datetime,
         actor: str,
     ) -> None:
-        """Ask these attempts to end; one that has been asked already, or has ended, is left alone."""
-        for chunk in chunks(sorted(attempt_ids)):
+        """Ask these attempts to end, with the other replicas of their deployments.
+
+        One that has been asked already, or has ended, is left alone.
+        """
+        wanted = set(attempt_ids)
+        for chunk in chunks(sorted(wanted)):
             deployments = await _lock_deployments(session, chunk)
-            for attempt in await _lock_attempts(session, chunk):
-                if attempt.finished_at is None and attempt.stop_requested_at is None:
+            for deployment_id, attempts in (await live_attempts(session, deployments)).items():
+                if any(one.id in wanted and one.stop_requested_at is None for one in attempts):
                     request_stop(
                         session,
-                        deployments[attempt.deployment_id],
-                        attempt,
+                        deployments[deployment_id],
+                        attempts,
                         reason,
                         now=now,
                         actor=actor,
@@ -65,14 +69,3 @@ async def _lock_deployments(session: WriteSession, attempt_ids: Sequence[int]) -
         .execution_options(populate_existing=True)
     )
     return {row.id: row for row in rows}
-
-
-async def _lock_attempts(session: WriteSession, attempt_ids: Sequence[int]) -> Sequence[Attempt]:
-    rows = await session.scalars(
-        select(Attempt)
-        .where(Attempt.id.in_(attempt_ids))
-        .order_by(Attempt.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    return rows.all()

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, select
 
-from hypervisor.deployments.dependents import cancel_dependents, chunks, settle_dependents
-from hypervisor.deployments.stopping import request_stop
+from hypervisor.deployments.dependents import cancel_dependents, settle_dependents
+from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Attempt, Deployment
+from hypervisor.store.tables import Deployment
 
 
 async def wind_down(
@@ -45,21 +45,14 @@ async def _stop_live(
     session: WriteSession, deployments: list[Deployment], now: datetime, actor: str, why: str
 ) -> None:
     by_id = {deployment.id: deployment for deployment in deployments}
-    for chunk in chunks(sorted(by_id)):
-        attempts = await session.scalars(
-            select(Attempt)
-            .where(Attempt.deployment_id.in_(chunk), Attempt.finished_at.is_(None))
-            .order_by(Attempt.id)
-            .with_for_update()
-        )
-        for attempt in attempts:
-            if attempt.stop_reason != StopReason.DELETED.value:
-                request_stop(
-                    session,
-                    by_id[attempt.deployment_id],
-                    attempt,
-                    StopReason.DELETED,
-                    now=now,
-                    actor=actor,
-                    sentence=why,
-                )
+    for deployment_id, attempts in (await live_attempts(session, by_id)).items():
+        if any(attempt.stop_reason != StopReason.DELETED.value for attempt in attempts):
+            request_stop(
+                session,
+                by_id[deployment_id],
+                attempts,
+                StopReason.DELETED,
+                now=now,
+                actor=actor,
+                sentence=why,
+            )

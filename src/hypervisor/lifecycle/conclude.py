@@ -25,6 +25,8 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"
     MAX_RUNTIME = "max_runtime"
     DELETED = "deleted"
+    GANG_FAILED = "gang_failed"
+    GANG_TIMEOUT = "gang_timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ _STOPPED: Mapping[StopReason, tuple[State, str]] = {
     StopReason.STOPPED: (State.STOPPED, "stopped on request"),
     StopReason.CANCELLED: (State.CANCELLED, "cancelled on request"),
     StopReason.DELETED: (State.STOPPED, "stopped to be deleted"),
+    StopReason.GANG_FAILED: (State.FAILED, "stopped because another replica failed"),
+    StopReason.GANG_TIMEOUT: (
+        State.QUEUED,
+        "not all replicas were up in time; all of them go back to the queue",
+    ),
     StopReason.MAX_RUNTIME: (State.FAILED, "ran longer than its max_runtime_seconds"),
 }
 
@@ -77,6 +84,11 @@ _STOPPED: Mapping[StopReason, tuple[State, str]] = {
 def state_after_stop(reason: StopReason) -> State:
     """Where a deployment goes once a stop for this reason was observed."""
     return _STOPPED[reason][0]
+
+
+def sentence_after_stop(reason: StopReason) -> str:
+    """What is said of a deployment once a stop for this reason was observed."""
+    return _STOPPED[reason][1]
 
 
 def conclude(ending: Ending, jitter: float) -> Conclusion:

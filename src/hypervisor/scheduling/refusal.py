@@ -63,12 +63,13 @@ def _nothing_matches(nodes: NodeTable, shape: Shape) -> Reason:
 
 
 def _too_many(shape: Shape, replicas: int, possible: int) -> Reason:
+    fewer = f"{possible} replica" + ("s" if possible > 1 else "")
     return Reason(
         ReasonCode.GANG_LARGER_THAN_CLUSTER,
         f"needs {replicas} replicas of {described(shape.resources)} each at the same time, but the nodes "
         f"that it may use could take only {possible} of them even if nothing else ran",
         shortfall=shape.resources,
-        remedy=f"ask for at most {possible} replica{'s' if possible > 1 else ''}, or add nodes with room for {replicas - possible} more",
+        remedy=f"ask for at most {fewer}, or add nodes with room for {replicas - possible} more",
     )
 
 

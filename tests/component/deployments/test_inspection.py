@@ -68,10 +68,9 @@ async def test_endpoints_are_those_of_the_live_attempt(team: Team) -> None:
     web = await team.running(cluster, "web", ports=[8080])
     assert web["endpoints"] == []
     async with team.api.container.database.write() as session:
-        from hypervisor.deployments.stopping import live_attempt
+        from hypervisor.deployments.stopping import live_attempts
 
-        attempt = await live_attempt(session, web["id"])
-        assert attempt is not None
+        (attempt,) = (await live_attempts(session, [web["id"]]))[web["id"]]
         attempt.ports = [{"port": 8080, "host": "127.0.0.1", "host_port": 32768}]
     assert (await team.get(web))["endpoints"] == [
         {"port": 8080, "host": "127.0.0.1", "host_port": 32768, "url": "http://127.0.0.1:32768"}
