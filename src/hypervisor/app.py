@@ -15,6 +15,7 @@ from hypervisor.api.edge import Edge
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.control.forecast_routes import router as forecast_router
+from hypervisor.deployments.checkpoint_routes import router as checkpoint_router
 from hypervisor.deployments.feed_routes import router as feed_router
 from hypervisor.deployments.inspection_routes import router as inspection_router
 from hypervisor.deployments.occupants import DeploymentOccupants
@@ -32,6 +33,7 @@ API_ROUTERS = (
     forecast_router,
     deployments_router,
     inspection_router,
+    checkpoint_router,
     feed_router,
     system_router,
 )

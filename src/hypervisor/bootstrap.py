@@ -12,6 +12,7 @@ from types import FrameType
 
 from hypervisor.api.container import Container
 from hypervisor.control.loops import Loops
+from hypervisor.control.reporting import Reporting
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
@@ -19,7 +20,7 @@ from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.secret_key import derive_key, load_secret_key
-from hypervisor.infra.tokens import AccessTokens
+from hypervisor.infra.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.docker import DockerRuntime
@@ -67,6 +68,7 @@ async def _build(settings: Settings, clock: Clock, secret: bytes, database: Data
         database=database,
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
+        attempt_tokens=AttemptTokens(secret),
         sealer=Sealer(secret),
         passwords=Passwords(),
         limiter=RateLimiter(settings.redis_url),
@@ -102,6 +104,7 @@ def _loops(container: Container) -> Loops:
         container.wakeup,
         container.runtimes,
         container.sealer,
+        Reporting(container.attempt_tokens, container.settings.reachable_url),
         install=container.install_id,
         interval=container.settings.scheduler_interval,
         local_engines=(("process", None), ("simulated", None)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,6 +37,10 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    public_url: str | None = Field(
+        default=None,
+        description="Where workloads reach this server; unset: http://HOST:PORT of this machine.",
+    )
     default_runtime: RuntimeChoice = Field(
         default="auto", description="auto: Docker if an engine answers, else simulated."
     )
@@ -57,6 +62,28 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("SECRET_KEY must have at least 32 characters; `openssl rand -hex 32` makes one")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        parts = urlsplit(value.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("PUBLIC_URL is an address like https://hypervisor.example.com")
+        return value.strip().rstrip("/")
+
+    @property
+    def reachable_host(self) -> str:
+        """HOST as others on this machine write it in a URL."""
+        if self.host in ("0.0.0.0", "::"):  # noqa: S104
+            return "127.0.0.1"
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def reachable_url(self) -> str:
+        """Where workloads reach this server, without a slash at the end."""
+        return self.public_url or f"http://{self.reachable_host}:{self.port}"
 
     @property
     def binds_loopback_only(self) -> bool:

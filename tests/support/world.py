@@ -16,11 +16,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from hypervisor.control.loops import Loops
+from hypervisor.control.reporting import Reporting
 from hypervisor.deployments.dependents import judge_standing, load_parents
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import record_creation
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
@@ -57,6 +59,9 @@ class World:
     interval: float = 0.5
     clock: SystemClock = field(default_factory=SystemClock)
     sealer: Sealer = field(default_factory=lambda: Sealer(b"k" * 32))
+    reporting: Reporting = field(
+        default_factory=lambda: Reporting(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
+    )
     wakeup: Wakeup = field(default_factory=Wakeup)
     runtime_overrides: dict[str, Runtime] = field(default_factory=dict)
     _names: Any = field(default_factory=lambda: itertools.count(1))
@@ -86,6 +91,7 @@ class World:
             self.wakeup,
             registry,
             self.sealer,
+            self.reporting,
             install=self.install,
             interval=self.interval,
         )

@@ -14,7 +14,7 @@ from hypervisor.events.relay import EventRelay
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter
 from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.tokens import AccessTokens
+from hypervisor.infra.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry
@@ -35,6 +35,7 @@ class Container:
     database: Database
     install_id: str
     tokens: AccessTokens
+    attempt_tokens: AttemptTokens
     sealer: Sealer
     passwords: Passwords
     limiter: RateLimiter

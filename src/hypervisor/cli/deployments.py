@@ -13,6 +13,7 @@ from hypervisor.cli import resolve
 from hypervisor.cli.formatting import (
     ago,
     amounts,
+    checkpoint,
     clock,
     listed,
     mapping,
@@ -83,7 +84,18 @@ def attempts(context: typer.Context, deployment: Wanted) -> None:
     """Each run of it: where, when, how it ended."""
     session = Session.of(context)
     found = session.client.deployments.attempts(resolve.deployment(session, deployment)["id"])
-    columns = [">#", "node", "gpus", "runtime", "started", "finished", "outcome", ">exit", "message"]
+    columns = [
+        ">#",
+        "node",
+        "gpus",
+        "runtime",
+        "started",
+        "finished",
+        "outcome",
+        ">exit",
+        "checkpoint",
+        "message",
+    ]
     rows = [
         (
             each["number"],
@@ -94,6 +106,7 @@ def attempts(context: typer.Context, deployment: Wanted) -> None:
             clock(each.get("finished_at")),
             each.get("outcome"),
             each.get("exit_code"),
+            checkpoint(each),
             each.get("message"),
         )
         for each in found
@@ -198,6 +211,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Node labels", mapping(deployment.get("node_selector"))),
         ("GPU models", listed(deployment.get("gpu_models"))),
         ("Attempts", deployment.get("attempts_made")),
+        ("Checkpoint", _checkpoint(deployment)),
         ("Preempted", f"{deployment['preemptions']} times" if deployment.get("preemptions") else ""),
         ("Exit code", deployment.get("exit_code")),
         ("Created", deployment.get("created_at")),
@@ -216,6 +230,11 @@ def _restart(deployment: Deployment) -> str:
     codes = listed(deployment.get("retry_exit_codes"))
     only = f" of exit codes {codes}" if codes else ""
     return f"{deployment.get('restart_policy')}, {deployment.get('max_retries')} retries{only}"
+
+
+def _checkpoint(deployment: Deployment) -> str:
+    said = deployment.get("checkpoint") or {}
+    return " ".join(filter(None, [checkpoint(deployment), said.get("message"), said.get("path")]))
 
 
 def _dependencies(deployment: Deployment) -> str:

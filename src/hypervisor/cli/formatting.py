@@ -104,6 +104,16 @@ def place(deployment: Deployment) -> str:
     return f"{node} gpu {listed(devices)}" if devices else node
 
 
+def checkpoint(answer: Mapping[str, Any]) -> str:
+    """`40% step 12 (3m 5s ago)`: how far a run was when it last reported; "" where it never did."""
+    if not answer.get("checkpoint_at"):
+        return ""
+    said = answer.get("checkpoint") or {}
+    parts = [f"{said['progress']:.0%}"] if "progress" in said else []
+    parts += [f"step {said['step']}"] if "step" in said else []
+    return " ".join([*parts, f"({ago(answer['checkpoint_at'])} ago)"])
+
+
 def listed(values: Sequence[object] | None) -> str:
     return ",".join(str(value) for value in values or ())
 

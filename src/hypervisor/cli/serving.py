@@ -33,6 +33,8 @@ Send = Callable[[Message], Awaitable[None]]
 def run_server(settings: Settings, console: Console) -> None:
     """Serve until a signal ends it. Raises StartupError when it cannot start as configured."""
     listener = _listen(settings.host, settings.port)
+    # The app reads its settings itself and tells workloads where to report; a free port is known only now.
+    os.environ["PORT"] = str(listener.getsockname()[1])
     app = _App(import_from_string(APP_FACTORY)(), settings.database_url)
     config = uvicorn.Config(
         app,
@@ -104,7 +106,7 @@ class _Server(uvicorn.Server):
 
     async def _banner(self) -> Any:
         port = self._listener.getsockname()[1]
-        url = f"http://{_printable(self._settings.host)}:{port}"
+        url = f"http://{self._settings.reachable_host}:{port}"
         runtimes = await self._app.runtimes.found()
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
@@ -128,10 +130,3 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartupError(
             f"cannot listen on {host}:{port}: {why}; choose another with --port or --host"
         ) from None
-
-
-def _printable(host: str) -> str:
-    """An address that a browser on this machine can open."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

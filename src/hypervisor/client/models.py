@@ -174,6 +174,9 @@ class Deployment(TypedDict, total=False):
     node_name: str | None
     gpu_indices: list[int]
     endpoints: list[Endpoint]
+    checkpoint_at: str | None
+    """When the live attempt last reported that its work is safe."""
+    checkpoint: dict[str, Any] | None
     created_by: int | None
 
 
@@ -193,6 +196,8 @@ class Attempt(TypedDict, total=False):
     exit_code: int | None
     message: str | None
     ports: list[Endpoint]
+    checkpoint_at: str | None
+    checkpoint: dict[str, Any] | None
 
 
 class Event(TypedDict, total=False):

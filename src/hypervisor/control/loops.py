@@ -10,6 +10,7 @@ from hypervisor.control.engines import Engines
 from hypervisor.control.janitor import Janitor
 from hypervisor.control.leadership import Leadership
 from hypervisor.control.reconciler import Reconciler
+from hypervisor.control.reporting import Reporting
 from hypervisor.control.scheduler import LEASE, Scheduler
 from hypervisor.control.snapshots import Engine
 from hypervisor.infra.sealing import Sealer
@@ -29,6 +30,7 @@ class Loops:
         wakeup: Wakeup,
         runtimes: RuntimeRegistry,
         sealer: Sealer,
+        reporting: Reporting,
         *,
         install: str,
         interval: float,
@@ -36,7 +38,7 @@ class Loops:
     ) -> None:
         engines = Engines(runtimes)
         self._leadership = Leadership(database, clock, LEASE, holder=secrets.token_hex(8))
-        self._reconciler = Reconciler(database, clock, wakeup, engines, sealer, interval=interval)
+        self._reconciler = Reconciler(database, clock, wakeup, engines, sealer, reporting, interval=interval)
         self._scheduler = Scheduler(
             database,
             clock,

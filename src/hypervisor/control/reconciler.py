@@ -17,6 +17,7 @@ import structlog
 from hypervisor.control.engines import Engines
 from hypervisor.control.gangs import give_up_late, late_gangs
 from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
+from hypervisor.control.reporting import Reporting
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import (
     LiveAttempt,
@@ -52,6 +53,7 @@ class Reconciler:
         wakeup: Wakeup,
         engines: Engines,
         sealer: Sealer,
+        reporting: Reporting,
         *,
         interval: float,
     ) -> None:
@@ -61,6 +63,7 @@ class Reconciler:
         self._listener: Listener = wakeup.listen(TOPIC)
         self._engines = engines
         self._sealer = sealer
+        self._reporting = reporting
         self._interval = interval
         self._hinted: set[str] = set()
         self._busy: set[str] = set()
@@ -105,17 +108,14 @@ class Reconciler:
             self._full_at = self._clock.monotonic()
             if await self._engines.retry_unreachable():
                 self._wakeup.notify("scheduler")
+            await self._give_up_late_gangs()
         async with self._database.read() as session:
             names |= set(await (all_live_instances if full else instances_to_act_on)(session))
             self._again |= names & self._busy
-            await self._give_up_late_gangs()
             work = await load_live(session, names - self._busy)
         if work:
             await self._act_on(work)
 
-    async def _act_on(self, work: list[LiveAttempt]) -> None:
-        # What has never been seen running is started without a look: `start` adopts what is there.
-        fresh = [w for w in work if w.desired.started_at is None and w.desired.stop_requested_at is None]
     async def _give_up_late_gangs(self) -> None:
         now = self._clock.now()
         async with self._database.read() as session:
@@ -124,6 +124,9 @@ class Reconciler:
             stopping = await self._database.transact(lambda session: give_up_late(session, late, now))
             self._follow_up(Applied(stopping=stopping))
 
+    async def _act_on(self, work: list[LiveAttempt]) -> None:
+        # What has never been seen running is started without a look: `start` adopts what is there.
+        fresh = [w for w in work if w.desired.started_at is None and w.desired.stop_requested_at is None]
         known = [
             w for w in work if w.desired.started_at is not None or w.desired.stop_requested_at is not None
         ]
@@ -157,6 +160,7 @@ class Reconciler:
         try:
             env = open_environment(work.env, self._sealer)
             async with self._launches:
+                env |= await self._reporting.told(self._database, work, self._clock.now())
                 seen = await self._engines.open(work.engine).start(launch_spec(work, env))
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)

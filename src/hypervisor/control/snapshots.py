@@ -109,6 +109,7 @@ async def _add_allocations(session: ReadSession, builder: SnapshotBuilder, clust
             Attempt.gpu_each,
             Attempt.created_at,
             Attempt.started_at,
+            Attempt.checkpoint_at,
             Attempt.stop_requested_at,
             Deployment.priority,
             Deployment.preemptible,
@@ -137,6 +138,7 @@ def _add_allocation(builder: SnapshotBuilder, row: Any, cluster_min_runtime: int
         preemptible=row.preemptible,
         releasing=row.stop_requested_at is not None,
         started_at=since,
+        work_since=max(since, row.checkpoint_at.timestamp()) if row.checkpoint_at else since,
         protected_until=since + min_runtime if min_runtime else -math.inf,
     )
 
@@ -158,10 +160,10 @@ async def _add_pending(
             Deployment.created_at,
             Deployment.preemptible,
             Deployment.min_runtime_seconds,
-        ).where(
-            Deployment.cluster_id == cluster.id,
             Deployment.replicas,
             Deployment.spread,
+        ).where(
+            Deployment.cluster_id == cluster.id,
             Deployment.state == State.QUEUED.value,
             or_(Deployment.not_before.is_(None), Deployment.not_before <= now),
         )
@@ -175,10 +177,10 @@ async def _add_pending(
             created_at=row.created_at.timestamp(),
             preemptible=row.preemptible,
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
-        )
-        pending[row.id] = Pending(row.generation, row.name, row.priority, row.reason)
             replicas=row.replicas,
             spread=row.spread,
+        )
+        pending[row.id] = Pending(row.generation, row.name, row.priority, row.reason)
     return pending
 
 

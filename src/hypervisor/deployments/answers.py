@@ -77,7 +77,19 @@ class DeploymentAnswer(ResponseModel):
     node_name: str | None
     gpu_indices: list[int]
     endpoints: list[Endpoint]
+    checkpoint_at: datetime | None
+    checkpoint: dict[str, Any] | None
     delete_requested_at: datetime | None
+
+
+class CheckpointAnswer(ResponseModel):
+    """What was kept. `token` replaces the workload's own where that one is past half of its life."""
+
+    deployment_id: int
+    attempt: int
+    checkpoint_at: datetime
+    checkpoint: dict[str, Any]
+    token: str | None = None
 
 
 class AttemptAnswer(ResponseModel):
@@ -96,6 +108,8 @@ class AttemptAnswer(ResponseModel):
     exit_code: int | None
     message: str | None
     ports: list[dict[str, Any]] | None
+    checkpoint_at: datetime | None
+    checkpoint: dict[str, Any] | None
 
 
 class EventAnswer(ResponseModel):

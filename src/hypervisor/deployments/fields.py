@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from hypervisor.kernel.priority import MAX_PRIORITY, MIN_PRIORITY, parse_priority
 from hypervisor.kernel.resources import MAX_EDGE_VALUE, MILLI, Resources, check_gpu_request
+from hypervisor.kernel.text import has_control_characters
 
 MAX_IMAGE = 512
 MAX_COMMAND = 1000
@@ -57,6 +59,18 @@ def _distinct(ports: list[int]) -> list[int]:
     return ports
 
 
+def _one_line(text: str) -> str:
+    if has_control_characters(text):
+        raise ValueError("must not contain control characters or line breaks")
+    return text
+
+
+def _no_password(text: str) -> str:
+    if "://" in text and urlsplit(text).password:
+        raise ValueError("must not hold a password: everybody in the organization can read it")
+    return text
+
+
 def _sorted(codes: list[int]) -> list[int]:
     return sorted(set(codes))
 
@@ -103,4 +117,11 @@ ExitCodes = Annotated[
         "Given without restart_policy, that is on-failure.",
     ),
     AfterValidator(_sorted),
+]
+Message = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
+CheckpointPath = Annotated[
+    str,
+    Field(min_length=1, max_length=2048, description="A path or URI, as the next attempt is to find it."),
+    AfterValidator(_one_line),
+    AfterValidator(_no_password),
 ]

@@ -10,12 +10,14 @@ from hypervisor.api.schema import MAX_BIG_ID, MAX_ID, Name
 from hypervisor.clusters.fields import CpuCores, GpuModel, Labels, RamGb, Seconds, StrictRequest
 from hypervisor.deployments.fields import (
     MAX_ENV,
+    CheckpointPath,
     Command,
     EnvName,
     EnvText,
     ExitCodes,
     GpuRequest,
     Image,
+    Message,
     Ports,
     Priority,
 )
@@ -161,3 +163,12 @@ class DeploymentUpdate(DeploymentFields):
     """What is given is changed; while it runs only priority, labels, name and max_retries can be."""
 
     name: Name | None = None
+
+
+class CheckpointReport(StrictRequest):
+    """What an attempt has brought to safety; lost work counts from the last report. All is optional."""
+
+    progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    step: Annotated[int, Field(ge=0, le=MAX_BIG_ID)] | None = None
+    message: Message | None = None
+    path: CheckpointPath | None = None

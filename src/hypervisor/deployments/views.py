@@ -113,6 +113,8 @@ def _answer(
         node_name=live.node_name if live else None,
         gpu_indices=live.gpu_indices if live else [],
         endpoints=[_endpoint(binding) for binding in (live.ports if live else None) or ()],
+        checkpoint_at=live.checkpoint_at if live else None,
+        checkpoint=live.checkpoint if live else None,
     )
 
 

@@ -11,6 +11,8 @@ from hypervisor.store.tables import Deployment, Event
 SYSTEM = "system"
 SCHEDULER = "scheduler"
 RECONCILER = "reconciler"
+WORKLOAD = "workload"
+"""An attempt that speaks about itself."""
 
 
 def user_actor(user_id: int) -> str:

@@ -58,10 +58,11 @@ _bearer = OAuth2PasswordBearer(
 )
 
 
+BearerToken = Annotated[str | None, Depends(_bearer)]
+
+
 @declares("authenticated")
-async def authenticated(
-    request: Request, container: ContainerDep, token: Annotated[str | None, Depends(_bearer)]
-) -> Principal:
+async def authenticated(request: Request, container: ContainerDep, token: BearerToken) -> Principal:
     """The caller. Raises Unauthenticated; counts the call against the user's (or address's) rate limit."""
     try:
         principal = await _identify(container, token)

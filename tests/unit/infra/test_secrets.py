@@ -12,7 +12,13 @@ from joserfc.jwk import OctKey
 from hypervisor.errors import StartupError
 from hypervisor.infra.sealing import Sealer, UnsealError
 from hypervisor.infra.secret_key import derive_key, load_secret_key
-from hypervisor.infra.tokens import AccessClaims, AccessTokens, InvalidToken
+from hypervisor.infra.tokens import (
+    AccessClaims,
+    AccessTokens,
+    AttemptClaims,
+    AttemptTokens,
+    InvalidToken,
+)
 from hypervisor.settings import Settings
 from tests.support.clock import START
 
@@ -82,6 +88,45 @@ def test_a_token_without_a_required_claim_is_refused(missing: str) -> None:
     key = OctKey.import_key(derive_key(SECRET, "access tokens"))
     claims = jwt.decode(tokens.issue(CLAIMS, START), key, algorithms=["HS256"]).claims
     del claims[missing]
+    with pytest.raises(InvalidToken):
+        tokens.read(jwt.encode({"alg": "HS256"}, claims, key), START)
+
+
+ATTEMPT = AttemptClaims(deployment_id=7, attempt=2)
+DAY = timedelta(hours=24)
+
+
+def test_an_attempt_token_is_read_until_it_is_over() -> None:
+    tokens = AttemptTokens(SECRET)
+    token = tokens.issue(ATTEMPT, DAY, START)
+    assert tokens.read(token, START + timedelta(hours=23)).claims == ATTEMPT
+    with pytest.raises(InvalidToken):
+        tokens.read(token, START + timedelta(hours=25))
+    with pytest.raises(InvalidToken):
+        AttemptTokens(b"another secret of enough length!").read(token, START)
+
+
+def test_an_attempt_token_ages_at_half_of_its_life() -> None:
+    tokens = AttemptTokens(SECRET)
+    read = tokens.read(tokens.issue(ATTEMPT, DAY, START), START)
+    assert read.lifetime_if_ageing(START + timedelta(hours=11)) is None
+    assert read.lifetime_if_ageing(START + timedelta(hours=12)) == DAY
+
+
+def test_access_and_attempt_tokens_do_not_pass_for_each_other() -> None:
+    access, attempt = AccessTokens(SECRET, DAY), AttemptTokens(SECRET)
+    with pytest.raises(InvalidToken):
+        access.read(attempt.issue(ATTEMPT, DAY, START), START)
+    with pytest.raises(InvalidToken):
+        attempt.read(access.issue(CLAIMS, START), START)
+
+
+@pytest.mark.parametrize("changed", [{"aud": "mlops-hypervisor-api"}, {"att": None}, {"exp": None}])
+def test_an_attempt_token_with_other_claims_is_refused(changed: dict[str, str | None]) -> None:
+    tokens = AttemptTokens(SECRET)
+    key = OctKey.import_key(derive_key(SECRET, "attempt tokens"))
+    claims = jwt.decode(tokens.issue(ATTEMPT, DAY, START), key, algorithms=["HS256"]).claims
+    claims = {name: value for name, value in {**claims, **changed}.items() if value is not None}
     with pytest.raises(InvalidToken):
         tokens.read(jwt.encode({"alg": "HS256"}, claims, key), START)
 

@@ -12,7 +12,7 @@ from hypervisor.store.base import Base, BigId
 
 
 class Event(Base):
-    """`actor` is "user:<id>", "scheduler", "reconciler" or "system".
+    """`actor` is "user:<id>", "scheduler", "reconciler", "workload" or "system".
 
     Subjects have no foreign key: history outlives them.
     """
