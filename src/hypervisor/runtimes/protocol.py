@@ -61,7 +61,7 @@ class LaunchSpec:
     resources: Resources
     image: str | None = None
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     gpu_indices: tuple[int, ...] = ()
     gpu_milli: int = 0
     ports: tuple[int, ...] = ()
