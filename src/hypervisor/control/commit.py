@@ -15,8 +15,9 @@ from datetime import datetime
 from sqlalchemy import delete, select
 
 from hypervisor.control.capacity import NodeRoom, claim, give_back, lock_rooms, reserve
-from hypervisor.control.receipts import record_preemption
+from hypervisor.control.receipts import record_frozen, record_preemption, shown_to
 from hypervisor.control.snapshots import ClusterView
+from hypervisor.control.tenants import freezes
 from hypervisor.deployments.dependents import chunks
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
@@ -25,6 +26,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.legality import is_reclaim
 from hypervisor.scheduling.outcome import Eviction, Placement, Plan
 from hypervisor.scheduling.snapshot import Nomination
 from hypervisor.store.database import WriteSession
@@ -231,10 +233,19 @@ async def _evict(work: _Work) -> None:
             work.session,
             preemptor,
             [(parts, work.deployments[victim_id]) for victim_id, parts in victims.items()],
-            await _spared_names(work, preemptor_id),
+            await _spared_names(work, preemptor),
             node_names=list(dict.fromkeys(work.rooms[place.node_id].node.name for place in places)),
             now=work.now,
         )
+        await _note_frozen(work, preemptor, victims)
+
+
+async def _note_frozen(work: _Work, preemptor: Deployment, victim_ids: Iterable[int]) -> None:
+    """Say so on both sides when a pair has evicted each other too often to go on with it."""
+    await work.session.flush()
+    for victim_id in victim_ids:
+        if await freezes(work.session, preemptor.id, victim_id, work.now):
+            record_frozen(work.session, preemptor, work.deployments[victim_id], now=work.now)
 
 
 def _by_victim(evictions: Iterable[Eviction]) -> dict[int, list[Eviction]]:
@@ -257,40 +268,49 @@ def _still_evictable(work: _Work, preemptor: Deployment, evictions: Sequence[Evi
             return False
         if any(attempt.stop_requested_at is not None for attempt in live):
             return False
-        if not victim.preemptible or victim.priority >= preemptor.priority:
+        if not victim.preemptible or not _may_evict(work, preemptor, victim, parts[0].rule):
             return False
     return True
 
 
+def _may_evict(work: _Work, preemptor: Deployment, victim: Deployment, rule: str) -> bool:
+    """Only what an organization has lent comes back to it whatever the priorities."""
+    if preemptor.organization_id != victim.organization_id and is_reclaim(rule):
+        return True
+    priority = work.view.priority_of(preemptor.id, preemptor.priority)
+    return work.view.priority_of(victim.id, victim.priority) < priority
+
+
 def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequence[Eviction]) -> None:
-    attempts = work.live[victim_id]
+    attempts, victim = work.live[victim_id], work.deployments[victim_id]
     request_stop(
         work.session,
-        work.deployments[victim_id],
+        victim,
         attempts,
         StopReason.PREEMPTED,
         now=work.now,
         actor=SCHEDULER,
-        sentence=f"gives way to {preemptor.name} ({preemptor.id}) of priority {preemptor.priority}",
+        sentence=f"gives way to {shown_to(victim, preemptor)} of priority {preemptor.priority}",
         preempted_by=preemptor.id,
         data={
-            "preemptor": preemptor.id,
+            "preemptor": preemptor.id if victim.organization_id == preemptor.organization_id else None,
             "rule": parts[0].rule,
             "lost_work_seconds": sum(part.lost_work for part in parts),
         },
     )
-    work.deployments[victim_id].preemptions += 1
+    victim.preemptions += 1
     work.result.stopping += [attempt.instance for attempt in attempts]
 
 
-async def _spared_names(work: _Work, preemptor_id: int) -> list[tuple[int, str, str]]:
-    spared = work.plan.spared.get(preemptor_id, ())
+async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, str, str]]:
+    """Those of its own organization that were spared: who else is there is not its business."""
+    spared = work.plan.spared.get(preemptor.id, ())
     if not spared:
         return []
     why = {item.deployment_id: item.why for item in spared}
     rows = await work.session.execute(
         select(Deployment.id, Deployment.name)
-        .where(Deployment.id.in_(list(why)[:100]))
+        .where(Deployment.id.in_(list(why)[:100]), Deployment.organization_id == preemptor.organization_id)
         .order_by(Deployment.id)
     )
     return [(id_, name, why[id_]) for id_, name in rows]

@@ -1,4 +1,8 @@
-"""The preemption receipt: the same permanent record on the preemptor's and on every victim's side."""
+"""The preemption receipt: the same permanent record on the preemptor's and on every victim's side.
+
+Preemptor and victims may belong to different organizations where a cluster is shared. Each side's event stays
+in its own organization, and what belongs to another one appears there without id and name.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +11,91 @@ from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
 from hypervisor.scheduling.outcome import Eviction
+from hypervisor.scheduling.shared_reasons import ANOTHERS
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
 PREEMPTION = "deployment.preemption"
 PREEMPTED = "deployment.preempted"
+PAIR_FROZEN = "scheduler.pair_frozen"
+
+Victim = tuple[Sequence[Eviction], Deployment]
 
 
 def record_preemption(
     session: WriteSession,
     preemptor: Deployment,
-    victims: Sequence[tuple[Sequence[Eviction], Deployment]],
+    victims: Sequence[Victim],
     spared: Sequence[tuple[int, str, str]],
     *,
     node_names: Sequence[str],
     now: datetime,
 ) -> None:
     """Write the receipt. Each victim comes with its evictions, one a replica, and `node_names` are where the
-    preemptor goes. `spared` are (id, name, why) of lower ones there that were not needed.
-
-    Preemptor and victims may belong to different organizations only where a cluster is shared; each
-    side's event stays in its own organization.
+    preemptor goes. `spared` are (id, name, why) of its own organization's there that were not needed.
     """
-    receipt = {
+    count = len(victims)
+    lower = " of lower priority" if all(_is_lower(parts) for parts, _ in victims) else ""
+    _write(
+        session,
+        preemptor,
+        PREEMPTION,
+        f"preempts {count} deployment{'s' if count > 1 else ''}{lower} on {', '.join(node_names)}",
+        {**_receipt(preemptor, preemptor, victims, spared, node_names), "role": "preemptor"},
+        now,
+    )
+    for parts, victim in victims:
+        message = f"preempted by {shown_to(victim, preemptor)}; goes back to the queue at its old place"
+        own = spared if victim.organization_id == preemptor.organization_id else ()
+        receipt = _receipt(victim, preemptor, victims, own, node_names)
+        _write(
+            session,
+            victim,
+            PREEMPTED,
+            message,
+            {**receipt, "rule": parts[0].rule, "role": "victim"},
+            now,
+        )
+
+
+def record_frozen(session: WriteSession, one: Deployment, other: Deployment, *, now: datetime) -> None:
+    """Say on both sides that these two do not evict each other any more for now."""
+    for own, foreign in ((one, other), (other, one)):
+        record_about(
+            session,
+            own,
+            at=now,
+            actor=SCHEDULER,
+            type=PAIR_FROZEN,
+            code="pair_frozen",
+            message=f"{own.name} and {shown_to(own, foreign)} have evicted each other in turn: "
+            "for a day neither evicts the other any more",
+            data={"other": _entry(own, foreign)},
+        )
+
+
+def shown_to(viewer: Deployment, other: Deployment) -> str:
+    """The other deployment in words that the viewer's organization may read."""
+    same = viewer.organization_id == other.organization_id
+    return f"{other.name} ({other.id})" if same else ANOTHERS
+
+
+def _receipt(
+    viewer: Deployment,
+    preemptor: Deployment,
+    victims: Sequence[Victim],
+    spared: Sequence[tuple[int, str, str]],
+    node_names: Sequence[str],
+) -> dict[str, object]:
+    return {
         "rule": victims[0][0][0].rule,
         "node": node_names[0],
         "nodes": list(node_names),
-        "preemptor": {"id": preemptor.id, "name": preemptor.name, "priority": preemptor.priority},
+        "preemptor": _entry(viewer, preemptor),
         "victims": [
             {
-                "id": victim.id,
-                "name": victim.name,
-                "priority": victim.priority,
+                **_entry(viewer, victim),
+                "rule": parts[0].rule,
                 "lost_work_seconds": round(sum(part.lost_work for part in parts), 3),
             }
             for parts, victim in victims
@@ -46,18 +103,19 @@ def record_preemption(
         "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in spared],
         "returns": "each victim goes back to the queue at its old place",
     }
-    count = len(victims)
-    _write(
-        session,
-        preemptor,
-        PREEMPTION,
-        f"preempts {count} deployment{'s' if count > 1 else ''} of lower priority on {', '.join(node_names)}",
-        {**receipt, "role": "preemptor"},
-        now,
-    )
-    for _, victim in victims:
-        message = f"preempted by {preemptor.name} ({preemptor.id}); goes back to the queue at its old place"
-        _write(session, victim, PREEMPTED, message, {**receipt, "role": "victim"}, now)
+
+
+def _entry(viewer: Deployment, other: Deployment) -> dict[str, object]:
+    same = viewer.organization_id == other.organization_id
+    return {
+        "id": other.id if same else None,
+        "name": other.name if same else ANOTHERS,
+        "priority": other.priority,
+    }
+
+
+def _is_lower(parts: Sequence[Eviction]) -> bool:
+    return parts[0].rule.startswith("priority")
 
 
 def _write(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
 
+from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
+from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.builder import SnapshotBuilder
@@ -42,6 +44,12 @@ class ClusterView:
     snapshot: Snapshot
     policy: Policy
     pending: Mapping[int, Pending]
+    inherited: Mapping[int, Inherited] = field(default_factory=dict)
+    """What those that wait for a deployment lend it."""
+
+    def priority_of(self, deployment_id: int, own: int) -> int:
+        """The priority that the plan was made with."""
+        return effective(self.inherited, deployment_id, own)
 
 
 async def load_cluster(
@@ -53,8 +61,13 @@ async def load_cluster(
         return None
     builder = SnapshotBuilder(now.timestamp())
     await _add_nodes(session, builder, cluster, unreachable)
-    await _add_allocations(session, builder, cluster)
-    pending = await _add_pending(session, builder, cluster, now)
+    for quota in (quotas := await load_quotas(session, cluster)):
+        builder.add_quota(quota)
+    for preemptor_id, victim_id in await frozen_pairs(session, cluster_id, now):
+        builder.freeze_pair(preemptor_id, victim_id)
+    inherited = await inherited_priorities(session, cluster_id)
+    await _add_allocations(session, builder, cluster, inherited, now, shared=bool(quotas))
+    pending = await _add_pending(session, builder, cluster, inherited, now, shared=bool(quotas))
     await _add_nominations(session, builder, cluster_id, pending)
     return ClusterView(
         cluster_id,
@@ -63,7 +76,14 @@ async def load_cluster(
         builder.build(),
         Policy(placement=cluster.placement, preemption=cluster.preemption),  # type: ignore[arg-type]
         pending,
+        inherited,
     )
+
+
+def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) -> int:
+    """Its own priority, or that of the highest one that waits for it."""
+    lent = inherited.get(deployment_id)
+    return own if lent is None else max(own, lent.priority)
 
 
 def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, Any] | None) -> Shape:
@@ -97,7 +117,16 @@ async def _add_nodes(
         )
 
 
-async def _add_allocations(session: ReadSession, builder: SnapshotBuilder, cluster: Cluster) -> None:
+async def _add_allocations(
+    session: ReadSession,
+    builder: SnapshotBuilder,
+    cluster: Cluster,
+    inherited: Mapping[int, Inherited],
+    now: datetime,
+    *,
+    shared: bool,
+) -> None:
+    rested = await resting(session, cluster, now)
     rows = await session.execute(
         select(
             Allocation.attempt_id,
@@ -114,18 +143,35 @@ async def _add_allocations(session: ReadSession, builder: SnapshotBuilder, clust
             Deployment.priority,
             Deployment.preemptible,
             Deployment.min_runtime_seconds,
+            Deployment.max_runtime_seconds,
+            Deployment.organization_id,
         )
         .join(Attempt, Attempt.id == Allocation.attempt_id)
         .join(Deployment, Deployment.id == Allocation.deployment_id)
         .where(Allocation.cluster_id == cluster.id)
     )
     for row in rows:
-        _add_allocation(builder, row, cluster.min_runtime_seconds)
+        since = (row.started_at or row.created_at).timestamp()
+        min_runtime = max(row.min_runtime_seconds, cluster.min_runtime_seconds)
+        protected_until = since + min_runtime if min_runtime else -math.inf
+        _add_allocation(
+            builder,
+            row,
+            since,
+            max(protected_until, rested.get(row.deployment_id, -math.inf)),
+            effective(inherited, row.deployment_id, row.priority),
+            row.organization_id if shared else None,
+        )
 
 
-def _add_allocation(builder: SnapshotBuilder, row: Any, cluster_min_runtime: int) -> None:
-    since = (row.started_at or row.created_at).timestamp()
-    min_runtime = max(row.min_runtime_seconds, cluster_min_runtime)
+def _add_allocation(
+    builder: SnapshotBuilder,
+    row: Any,
+    since: float,
+    protected_until: float,
+    priority: int,
+    organization_id: int | None,
+) -> None:
     builder.add_allocation(
         row.attempt_id,
         deployment_id=row.deployment_id,
@@ -134,17 +180,25 @@ def _add_allocation(builder: SnapshotBuilder, row: Any, cluster_min_runtime: int
         ram_mib=row.ram_mib,
         gpu_indices=row.gpu_indices,
         gpu_each=row.gpu_each or WHOLE_GPU,
-        priority=row.priority,
+        priority=priority,
         preemptible=row.preemptible,
         releasing=row.stop_requested_at is not None,
         started_at=since,
         work_since=max(since, row.checkpoint_at.timestamp()) if row.checkpoint_at else since,
-        protected_until=since + min_runtime if min_runtime else -math.inf,
+        protected_until=protected_until,
+        organization_id=organization_id,
+        ends_at=since + (row.max_runtime_seconds or math.inf),
     )
 
 
 async def _add_pending(
-    session: ReadSession, builder: SnapshotBuilder, cluster: Cluster, now: datetime
+    session: ReadSession,
+    builder: SnapshotBuilder,
+    cluster: Cluster,
+    inherited: Mapping[int, Inherited],
+    now: datetime,
+    *,
+    shared: bool,
 ) -> dict[int, Pending]:
     rows = await session.execute(
         select(
@@ -162,6 +216,9 @@ async def _add_pending(
             Deployment.min_runtime_seconds,
             Deployment.replicas,
             Deployment.spread,
+            Deployment.max_runtime_seconds,
+            Deployment.organization_id,
+            Deployment.queued_at,
         ).where(
             Deployment.cluster_id == cluster.id,
             Deployment.state == State.QUEUED.value,
@@ -173,12 +230,15 @@ async def _add_pending(
         builder.add_pending(
             row.id,
             shape_of(row.cpu_milli, row.ram_mib, row.gpu_milli, row.placement_limits),
-            priority=row.priority,
+            priority=effective(inherited, row.id, row.priority),
             created_at=row.created_at.timestamp(),
             preemptible=row.preemptible,
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
             replicas=row.replicas,
             spread=row.spread,
+            organization_id=row.organization_id if shared else None,
+            max_runtime=row.max_runtime_seconds or math.inf,
+            eligible_since=(row.queued_at or row.created_at).timestamp(),
         )
         pending[row.id] = Pending(row.generation, row.name, row.priority, row.reason)
     return pending

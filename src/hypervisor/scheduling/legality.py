@@ -8,6 +8,9 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.shares import Account
 
 
+_RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
+
+
 class Rule(StrEnum):
     """Why an eviction was legal."""
 
@@ -64,6 +67,11 @@ def rule_for(
 def told(rule: Rule, priority: int, victim_priority: int) -> str:
     """The rule in words, for receipts; it names no organization."""
     if rule is Rule.RECLAIM:
-        return "reclaim: within its organization's guarantee, from an organization above its own"
+        return _RECLAIM
     over = f"priority {priority} over {victim_priority}"
     return over if rule is Rule.PRIORITY else f"{over}, of an organization with a larger share"
+
+
+def is_reclaim(words: str) -> bool:
+    """Whether these are the words of a reclaim."""
+    return words == _RECLAIM

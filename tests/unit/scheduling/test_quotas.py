@@ -6,6 +6,7 @@ HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -164,15 +165,26 @@ def test_no_limit_is_exceeded_by_a_placement(shared: Shared) -> None:
 def test_across_organizations_only_borrowers_yield(shared: Shared) -> None:
     pending = {item.id: item for item in shared.world.pending}
     running = {run.id: run for run in shared.world.running}
-    for eviction in plan(shared.snapshot()).evictions:
+    decided = plan(shared.snapshot())
+    gained: dict[int, Resources] = defaultdict(Resources)
+    lost: dict[int, Resources] = defaultdict(Resources)
+    for chosen in (*decided.placements, *decided.nominations):
+        gained[shared.owners[chosen.deployment_id]] += holds(pending[chosen.deployment_id].shape)
+    for eviction in decided.evictions:
+        lost[shared.owners[eviction.deployment_id]] += holds(running[eviction.allocation_id].shape)
+    for eviction in decided.evictions:
         preemptor, victim = pending[eviction.preemptor_id], running[eviction.allocation_id]
         mine, theirs = shared.owners[preemptor.id], shared.owners[victim.id]
         if mine == theirs:
             assert victim.priority < preemptor.priority
         else:
-            assert shared.account(theirs).borrows(holds(victim.shape))
-            guaranteed = shared.account(mine).is_guaranteed(holds(preemptor.shape))
-            assert guaranteed or victim.priority < preemptor.priority
+            # At the time of the eviction they had at most what this pass has given them on top.
+            before = shared.account(theirs)
+            most = replace(before, usage=before.usage + gained[theirs])
+            assert most.borrows(holds(victim.shape))
+            own = shared.account(mine)
+            least = replace(own, usage=own.usage - lost[mine])
+            assert least.is_guaranteed(holds(preemptor.shape)) or victim.priority < preemptor.priority
         assert victim.preemptible
         assert not victim.releasing
         assert victim.protected_until <= NOW

@@ -1,0 +1,145 @@
+"""What a snapshot says about whose work it is: quotas, rest after many preemptions, frozen pairs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.kernel.resources import WHOLE_GPU, Resources
+from hypervisor.lifecycle.states import LIVE, WAITING
+from hypervisor.scheduling.snapshot import Quota
+from hypervisor.store.tables import Allocation, Attempt, Cluster, ClusterShare, Deployment, Node
+
+UNLIMITED = 2**53
+DRAINED_WEIGHT = 0.001
+"""Of an organization that has lost its share: whatever it uses is the largest share, and goes first."""
+PAIR_WINDOW = timedelta(days=1)
+EACH_WAY = 2
+
+
+async def load_quotas(session: AsyncSession, cluster: Cluster) -> list[Quota]:
+    """The quotas of a shared cluster by organization; empty for a cluster that its owner has to itself.
+
+    The owner is guaranteed whatever it has not promised to others. Who has no accepted share (any more) may
+    use nothing; what it still runs yields to everybody.
+    """
+    rows = list(await session.scalars(select(ClusterShare).where(ClusterShare.cluster_id == cluster.id)))
+    accepted = [row for row in rows if row.state == "accepted"]
+    left_over = await _with_work(session, cluster.id, {row.organization_id for row in rows} - _ids(accepted))
+    if not accepted and not left_over:
+        return []
+    quotas = [quota_of(row) for row in accepted]
+    quotas += [Quota(id_, Resources(), Resources(), DRAINED_WEIGHT) for id_ in sorted(left_over)]
+    promised = sum((quota.guaranteed for quota in quotas), Resources())
+    own = (await capacity_of(session, cluster.id)).shortfall(promised)
+    return [Quota(cluster.organization_id, own), *sorted(quotas, key=lambda quota: quota.organization_id)]
+
+
+def quota_of(share: ClusterShare) -> Quota:
+    """The terms of a share as the scheduler sees them."""
+    given = (share.limit_cpu_milli, share.limit_ram_mib, share.limit_gpu_milli)
+    limit = Resources(*(UNLIMITED if part is None else part for part in given))
+    return Quota(
+        share.organization_id,
+        Resources(share.guaranteed_cpu_milli, share.guaranteed_ram_mib, share.guaranteed_gpu_milli),
+        None if all(part is None for part in given) else limit,
+        share.weight_milli / 1000,
+    )
+
+
+async def capacity_of(session: AsyncSession, cluster_id: int) -> Resources:
+    """All nodes of the cluster together."""
+    sums = select(func.sum(Node.cpu_milli), func.sum(Node.ram_mib), func.sum(Node.gpu_count))
+    cpu, ram, gpus = (await session.execute(sums.where(Node.cluster_id == cluster_id))).one()
+    return Resources(int(cpu or 0), int(ram or 0), int(gpus or 0) * WHOLE_GPU)
+
+
+async def resting(session: AsyncSession, cluster: Cluster, now: datetime) -> dict[int, float]:
+    """Running deployments that have used up their preemption budget, and until when they are protected."""
+    if not cluster.preemption_budget:
+        return {}
+    window = timedelta(seconds=cluster.preemption_window_seconds)
+    rest = timedelta(seconds=cluster.preemption_rest_seconds)
+    rows = await session.execute(
+        select(Attempt.deployment_id, Attempt.number, func.min(Attempt.stop_requested_at))
+        .where(
+            Attempt.deployment_id.in_(
+                select(Allocation.deployment_id).where(Allocation.cluster_id == cluster.id)
+            ),
+            Attempt.preempted_by.is_not(None),
+            Attempt.stop_requested_at > now - window - rest,
+        )
+        .group_by(Attempt.deployment_id, Attempt.number)
+    )
+    times: dict[int, list[datetime]] = defaultdict(list)
+    for deployment_id, _, at in rows:
+        if at is not None:
+            times[deployment_id].append(at)
+    ends = {id_: rest_until(found, cluster.preemption_budget, window, rest) for id_, found in times.items()}
+    return {id_: end.timestamp() for id_, end in ends.items() if end is not None and end > now}
+
+
+def rest_until(
+    preempted_at: Collection[datetime], budget: int, window: timedelta, rest: timedelta
+) -> datetime | None:
+    """The end of the rest that so many preemptions within the window have earned; None for too few."""
+    times = sorted(preempted_at)
+    earned = [
+        last + rest for first, last in zip(times, times[budget - 1 :], strict=False) if last - first <= window
+    ]
+    return max(earned, default=None)
+
+
+async def frozen_pairs(session: AsyncSession, cluster_id: int, now: datetime) -> list[tuple[int, int]]:
+    """Pairs of deployments that have evicted each other twice each within a day, both ways round."""
+    counts = await _preemptions(session, now, cluster_id=cluster_id)
+    return sorted(pair for pair, count in counts.items() if min(count, counts[pair[1], pair[0]]) >= EACH_WAY)
+
+
+async def freezes(session: AsyncSession, preemptor_id: int, victim_id: int, now: datetime) -> bool:
+    """Whether the preemption that was just written is the one that freezes this pair."""
+    counts = await _preemptions(session, now, pair=(preemptor_id, victim_id))
+    forth, back = counts[preemptor_id, victim_id], counts[victim_id, preemptor_id]
+    return forth == EACH_WAY and back >= EACH_WAY
+
+
+async def _preemptions(
+    session: AsyncSession,
+    now: datetime,
+    *,
+    cluster_id: int | None = None,
+    pair: tuple[int, int] | None = None,
+) -> Counter[tuple[int, int]]:
+    """How often each (preemptor, victim) occurred within a day; a gang counts once."""
+    query = select(Attempt.preempted_by, Attempt.deployment_id, Attempt.number).distinct()
+    query = query.where(Attempt.preempted_by.is_not(None), Attempt.stop_requested_at > now - PAIR_WINDOW)
+    if cluster_id is not None:
+        query = query.where(Attempt.cluster_id == cluster_id)
+    if pair is not None:
+        query = query.where(Attempt.deployment_id.in_(pair), Attempt.preempted_by.in_(pair))
+    rows = await session.execute(query)
+    return Counter((preemptor or 0, victim) for preemptor, victim, _ in rows)
+
+
+async def _with_work(session: AsyncSession, cluster_id: int, organization_ids: Collection[int]) -> set[int]:
+    """Those of the organizations that have work on the cluster or waiting for it."""
+    if not organization_ids:
+        return set()
+    rows = await session.scalars(
+        select(Deployment.organization_id)
+        .where(
+            Deployment.cluster_id == cluster_id,
+            Deployment.organization_id.in_(sorted(organization_ids)),
+            Deployment.state.in_([state.value for state in WAITING | LIVE]),
+        )
+        .distinct()
+    )
+    return set(rows)
+
+
+def _ids(shares: Collection[ClusterShare]) -> set[int]:
+    return {share.organization_id for share in shares}

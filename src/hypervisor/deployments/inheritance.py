@@ -1,0 +1,76 @@
+"""Priority inheritance: what waits for a deployment lends it its priority, along the whole chain."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from hypervisor.lifecycle.dependencies import Condition
+from hypervisor.lifecycle.states import LIVE, WAITING, State
+from hypervisor.store.tables import Dependency, Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A blocked deployment (of a priority) that waits for another one."""
+
+    child_id: int
+    priority: int
+    parent_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """The highest priority among those that wait for a deployment, and whose it is."""
+
+    priority: int
+    from_id: int
+
+
+async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[int, Inherited]:
+    """For every deployment that blocked ones of the cluster wait for; one query.
+
+    A dependency on "running" lends nothing any more once the parent runs.
+    """
+    child, parent = aliased(Deployment), aliased(Deployment)
+    rows = await session.execute(
+        select(child.id, child.priority, parent.id.label("parent_id"))
+        .join(Dependency, Dependency.deployment_id == child.id)
+        .join(parent, parent.id == Dependency.depends_on_id)
+        .where(
+            child.cluster_id == cluster_id,
+            child.state == State.BLOCKED.value,
+            parent.state.in_([state.value for state in WAITING | LIVE]),
+            or_(
+                Dependency.condition == Condition.SUCCEEDED.value,
+                parent.state != State.RUNNING.value,
+            ),
+        )
+    )
+    return inherit(Waits(*row) for row in rows)
+
+
+def inherit(waits: Iterable[Waits]) -> dict[int, Inherited]:
+    """The highest priority that reaches each parent; the lower id where two lend the same.
+
+    From the highest down each deployment is reached once: linear in the edges after sorting.
+    """
+    parents: dict[int, list[int]] = defaultdict(list)
+    priority: dict[int, int] = {}
+    for wait in waits:
+        parents[wait.child_id].append(wait.parent_id)
+        priority[wait.child_id] = wait.priority
+    found: dict[int, Inherited] = {}
+    for child in sorted(priority, key=lambda id_: (-priority[id_], id_)):
+        stack = list(parents[child])
+        while stack:
+            parent = stack.pop()
+            if parent not in found:
+                found[parent] = Inherited(priority[child], child)
+                stack += parents.get(parent, ())
+    return found
