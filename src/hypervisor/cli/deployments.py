@@ -86,6 +86,7 @@ def attempts(context: typer.Context, deployment: Wanted) -> None:
     found = session.client.deployments.attempts(resolve.deployment(session, deployment)["id"])
     columns = [
         ">#",
+        ">replica",
         "node",
         "gpus",
         "runtime",
@@ -99,6 +100,7 @@ def attempts(context: typer.Context, deployment: Wanted) -> None:
     rows = [
         (
             each["number"],
+            each.get("replica"),
             each.get("node_name"),
             listed(each.get("gpu_indices")),
             each.get("runtime"),
@@ -195,6 +197,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Queue", f"place {deployment['queue_position']}" if deployment.get("queue_position") else ""),
         ("Cluster", f"{deployment.get('cluster_name', '')} (id {deployment['cluster_id']})"),
         ("On", place(deployment)),
+        ("Replicas", _replicas(deployment)),
         ("Endpoints", " ".join(each.get("url", "") for each in deployment.get("endpoints") or [])),
         ("Image", deployment.get("docker_image")),
         ("Command", shlex.join(deployment.get("command") or [])),
@@ -224,6 +227,14 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
 def _named(deployment: Deployment) -> str:
     label = deployment.get("priority_label", "")
     return "" if label.isdecimal() else f"({label})"
+
+
+def _replicas(deployment: Deployment) -> str:
+    count = deployment.get("replicas", 1)
+    if count == 1:
+        return ""
+    each = [f"{one['replica']} on {one['node_name']} {one['state']}" for one in deployment["placements"]]
+    return f"{count}, {deployment['placement']}" + (f": {', '.join(each)}" if each else "")
 
 
 def _restart(deployment: Deployment) -> str:

@@ -48,6 +48,15 @@ RetryOn = Annotated[
     str | None,
     typer.Option("--retry-on", metavar="CODES", help="Only these exit codes are retried, as 1,137."),
 ]
+Replicas = Annotated[
+    int | None, typer.Option(min=1, help="So many start together, all or none, each with these needs.")
+]
+Spread = Annotated[
+    bool, typer.Option("--spread", help="Replicas on as many nodes as possible; else on as few.")
+]
+GangTimeout = Annotated[
+    int | None, typer.Option(help="Seconds until all replicas must run (default 300), else all requeue.")
+]
 Label = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeatable.")]
 NodeSelector = Annotated[
     list[str] | None,

@@ -96,10 +96,12 @@ def requires(deployment: Deployment) -> str:
 
 
 def place(deployment: Deployment) -> str:
-    """Node and devices of the live attempt."""
+    """Node and devices of the live attempt; the nodes of several replicas."""
     node = deployment.get("node_name")
     if not node:
         return ""
+    if len(replicas := deployment.get("placements") or []) > 1:
+        return listed(list(dict.fromkeys(each["node_name"] for each in replicas)))
     devices = deployment.get("gpu_indices")
     return f"{node} gpu {listed(devices)}" if devices else node
 

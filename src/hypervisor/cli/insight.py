@@ -36,12 +36,17 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Of which run; else the latest.")
     ] = None,
+    replica: Annotated[
+        int | None, typer.Option("--replica", min=0, help="Of which replica; else the first, 0.")
+    ] = None,
 ) -> None:
     """What it wrote to stdout and stderr."""
     session = Session.of(context)
     found = resolve.deployment(session, deployment)
     if follow:
-        stream = session.client.deployments.follow_logs(found["id"], tail=tail, attempt=attempt)
+        stream = session.client.deployments.follow_logs(
+            found["id"], tail=tail, attempt=attempt, replica=replica
+        )
         for line in stream:
             if session.as_json:
                 print_json_line({"line": line})
@@ -49,7 +54,7 @@ def logs(
                 typer.echo(line)
         session.note(f"{found['name']}: {stream.final_state or 'the stream has ended'}")
         return
-    text = session.client.deployments.logs(found["id"], tail=tail, attempt=attempt)
+    text = session.client.deployments.logs(found["id"], tail=tail, attempt=attempt, replica=replica)
     if session.as_json:
         session.show({"deployment_id": found["id"], "lines": text.splitlines()})
     elif text:

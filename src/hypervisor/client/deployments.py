@@ -78,14 +78,18 @@ class Deployments:
     def cancel(self, deployment_id: int) -> Deployment:
         return self._command(deployment_id, "cancel")
 
-    def logs(self, deployment_id: int, *, tail: int = 100, attempt: int | None = None) -> str:
-        """The last `tail` lines of an attempt (the latest unless said)."""
-        params: Params = {"tail": tail, "attempt": attempt}
+    def logs(
+        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+    ) -> str:
+        """The last `tail` lines of an attempt (the latest unless said), of the first replica unless said."""
+        params: Params = {"tail": tail, "attempt": attempt, "replica": replica}
         return self._transport.get(f"/deployments/{deployment_id}/logs", params) or ""
 
-    def follow_logs(self, deployment_id: int, *, tail: int = 100, attempt: int | None = None) -> LogStream:
+    def follow_logs(
+        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+    ) -> LogStream:
         """Lines as they are written, until the attempt has ended."""
-        params: Params = {"tail": tail, "attempt": attempt, "follow": True}
+        params: Params = {"tail": tail, "attempt": attempt, "replica": replica, "follow": True}
         return LogStream(self._transport, f"/deployments/{deployment_id}/logs", params)
 
     def events(self, deployment_id: int) -> list[Event]:

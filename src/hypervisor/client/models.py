@@ -126,6 +126,16 @@ class DependencyStatus(TypedDict, total=False):
     status: str
 
 
+class Replica(TypedDict):
+    """One replica of the present run."""
+
+    replica: int
+    node_name: str
+    gpu_indices: list[int]
+    state: str
+    exit_code: int | None
+
+
 class Deployment(TypedDict, total=False):
     id: int
     organization_id: int
@@ -155,6 +165,9 @@ class Deployment(TypedDict, total=False):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
+    placement: str
+    gang_timeout_seconds: int
+    placements: list[Replica]
     read_only_root: bool
     status: str
     state: str
@@ -182,6 +195,7 @@ class Deployment(TypedDict, total=False):
 
 class Attempt(TypedDict, total=False):
     number: int
+    replica: int
     node_name: str
     runtime: str
     instance: str

@@ -71,6 +71,7 @@ def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> Wish:
         preemptible=request.preemptible,
         protected=max(request.min_runtime_seconds, place.cluster.min_runtime_seconds) > 0,
         replicas=request.replicas,
+        spread=request.placement == "spread",
         organization_id=place.organization_id,
         max_runtime=float(request.max_runtime_seconds or _UNBOUNDED),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,15 +40,40 @@ class LiveAttempt:
     resources: Resources
     gpu_indices: tuple[int, ...]
     gpu_each: int
+    replica: int
+    replicas: int
+    gang_nodes: tuple[str, ...]
+    """The node of each replica of its run."""
 
 
 async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
     """The live attempts among these instances; ended and unknown ones are left out."""
     found: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
-        rows = await session.execute(_live().where(Attempt.instance.in_(chunk)))
-        found.extend(_from_row(attempt, deployment) for attempt, deployment in rows)
+        rows = list(await session.execute(_live().where(Attempt.instance.in_(chunk))))
+        nodes = await _gang_nodes(session, [deployment for _, deployment in rows])
+        found.extend(
+            _from_row(attempt, deployment, nodes.get(deployment.id, [attempt.node_name]))
+            for attempt, deployment in rows
+        )
     return found
+
+
+async def _gang_nodes(session: ReadSession, deployments: Collection[Deployment]) -> dict[int, list[str]]:
+    """The nodes of all replicas, by replica, of those deployments that have several."""
+    ids = sorted({deployment.id for deployment in deployments if deployment.replicas > 1})
+    if not ids:
+        return {}
+    rows = await session.execute(
+        select(Attempt.deployment_id, Attempt.node_name)
+        .join(Deployment, Deployment.id == Attempt.deployment_id)
+        .where(Deployment.id.in_(ids), Attempt.number == Deployment.attempts_made)
+        .order_by(Attempt.deployment_id, Attempt.replica)
+    )
+    nodes: dict[int, list[str]] = {}
+    for deployment_id, node_name in rows:
+        nodes.setdefault(deployment_id, []).append(node_name)
+    return nodes
 
 
 async def instances_to_act_on(session: ReadSession) -> list[str]:
@@ -77,6 +102,9 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
         "HV_ORGANIZATION_ID": str(work.organization_id),
         "HV_ATTEMPT": str(name.attempt if name else 0),
         "HV_NODE": work.node_name,
+        "HV_REPLICA": str(work.replica),
+        "HV_REPLICAS": str(work.replicas),
+        "HV_GANG_NODES": ",".join(work.gang_nodes),
     }
     return LaunchSpec(
         instance=work.instance,
@@ -98,7 +126,7 @@ def _live() -> Select[Attempt, Deployment]:
     )
 
 
-def _from_row(attempt: Attempt, deployment: Deployment) -> LiveAttempt:
+def _from_row(attempt: Attempt, deployment: Deployment, gang_nodes: Sequence[str]) -> LiveAttempt:
     return LiveAttempt(
         attempt_id=attempt.id,
         deployment_id=deployment.id,
@@ -122,4 +150,7 @@ def _from_row(attempt: Attempt, deployment: Deployment) -> LiveAttempt:
         resources=Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli),
         gpu_indices=tuple(attempt.gpu_indices),
         gpu_each=attempt.gpu_each,
+        replica=attempt.replica,
+        replicas=deployment.replicas,
+        gang_nodes=tuple(gang_nodes),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypervisor.api.schema import ResponseModel
 from hypervisor.lifecycle.dependencies import Condition, DependencyStatus
+from hypervisor.lifecycle.gang import ReplicaState
 from hypervisor.lifecycle.states import State
 
 
@@ -24,6 +25,16 @@ class Endpoint(ResponseModel):
     host: str
     host_port: int
     url: str
+
+
+class ReplicaAnswer(ResponseModel):
+    """One replica of the present run: where it is, and whether it is starting, running, stopping or ended."""
+
+    replica: int
+    node_name: str
+    gpu_indices: list[int]
+    state: ReplicaState
+    exit_code: int | None
 
 
 class DeploymentAnswer(ResponseModel):
@@ -58,6 +69,9 @@ class DeploymentAnswer(ResponseModel):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
+    placement: str
+    gang_timeout_seconds: int
+    placements: list[ReplicaAnswer]
     read_only_root: bool
     status: State
     state: State
@@ -94,6 +108,7 @@ class CheckpointAnswer(ResponseModel):
 
 class AttemptAnswer(ResponseModel):
     number: int
+    replica: int
     node_name: str
     runtime: str
     instance: str

@@ -34,6 +34,7 @@ _COPIED = (
     "restart_policy",
     "max_retries",
     "replicas",
+    "gang_timeout_seconds",
     "read_only_root",
 )
 _CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "retry_exit_codes", "labels")
@@ -45,6 +46,8 @@ _RESIZING = frozenset(
         "node_selector",
         "gpu_models",
         "gpu_model",
+        "replicas",
+        "placement",
     }
 )
 
@@ -128,6 +131,8 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
         models = request.all_gpu_models
     if "node_selector" in given:
         selector = request.node_selector or {}
+    if request.placement is not None:
+        deployment.spread = request.placement == "spread"
     deployment.placement_limits = placement_limits(models, selector)
 
 
@@ -155,7 +160,7 @@ async def _check_requirements(session: WriteSession, deployment: Deployment) -> 
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
     limits.check_runtime(deployment.docker_image, deployment.command)
-    limits.check(shape_of(required, deployment.placement_limits))
+    limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
 
 
 async def _change_dependencies(

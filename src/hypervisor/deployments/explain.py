@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,13 +26,13 @@ async def explain(
     position = (await queue.queue_positions(session, [deployment])).get(deployment.id)
     ahead = await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
-    live = (await repository.live_attempts(session, [deployment.id])).get(deployment.id)
+    run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])
     events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
     return Explanation(
         deployment_id=deployment.id,
         name=deployment.name,
         status=state,
-        sentence=_sentence(deployment, state, position, live, fresh),
+        sentence=_sentence(deployment, state, position, run, fresh),
         reason=_reason(deployment, fresh) if state in WAITING else None,
         queue_position=position,
         ahead=[QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority) for one in ahead],
@@ -45,14 +45,14 @@ def _sentence(
     deployment: Deployment,
     state: State,
     position: int | None,
-    live: Attempt | None,
+    run: Sequence[Attempt],
     fresh: Mapping[str, object] | None,
 ) -> str:
     told = f"{deployment.name} is {state.value}"
     if position is not None:
         told += f", number {position} in the queue of its cluster"
-    elif live is not None:
-        told += f" on {live.node_name}"
+    elif run:
+        told += f" on {', '.join(dict.fromkeys(attempt.node_name for attempt in run))}"
     reason = fresh["sentence"] if fresh else deployment.reason
     return f"{told}: {reason}" if reason else told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -18,6 +18,8 @@ MAX_ENV = 500
 MAX_ENV_VALUE = 65_536
 MAX_PORTS = 64
 MAX_EXIT_CODES = 64
+MAX_REPLICAS = 64
+MAX_GANG_TIMEOUT = 86_400
 
 # Reference grammar of the OCI distribution specification: [domain/]path[:tag][@digest].
 _DOMAIN_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -124,4 +126,20 @@ CheckpointPath = Annotated[
     Field(min_length=1, max_length=2048, description="A path or URI, as the next attempt is to find it."),
     AfterValidator(_one_line),
     AfterValidator(_no_password),
+]
+Replicas = Annotated[
+    int,
+    Field(ge=1, le=MAX_REPLICAS, description="How many start together, all or none, each with these needs."),
+]
+PlacementWish = Annotated[
+    Literal["pack", "spread"],
+    Field(description="Of several replicas: on as few nodes as possible, or on as many."),
+]
+GangTimeout = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_GANG_TIMEOUT,
+        description="Seconds until all of several replicas must run; else all stop and are queued again.",
+    ),
 ]

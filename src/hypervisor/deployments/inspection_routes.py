@@ -13,6 +13,7 @@ from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
 from hypervisor.deployments import logs, repository
 from hypervisor.deployments.answers import AttemptAnswer, EventAnswer
+from hypervisor.deployments.fields import MAX_REPLICAS
 from hypervisor.deployments.policy import DeploymentReader
 from hypervisor.events.relay import history
 
@@ -37,14 +38,15 @@ async def get_logs(
     container: ContainerDep,
     tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
+    replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
     follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
 ) -> Response:
     """What it wrote to stdout and stderr; empty where it has not run yet."""
-    found = await logs.find_attempt(container, access, attempt)
+    found = await logs.find_attempt(container, access, attempt, replica)
     if not follow:
         text = await logs.read(container, found, tail)
         return PlainTextResponse(text.encode(errors="replace"))
-    found = found or await logs.await_attempt(container, access)
+    found = found or await logs.await_attempt(container, access, replica)
     await logs.check_reachable(container, found)
     return StreamingResponse(
         logs.follow(container, access, found, tail),
@@ -69,9 +71,10 @@ async def list_deployment_events(
 async def list_attempts(
     access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[AttemptAnswer]:
-    """Each run on a node, oldest first."""
-    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    """Each run on a node, oldest first; one entry a replica."""
+    number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
+    after = (number, replica)
     async with container.database.read() as session:
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
     answers = [AttemptAnswer.model_validate(row) for row in rows]
-    return page_of(answers, limit, lambda last: encode_cursor(last.number))
+    return page_of(answers, limit, lambda last: encode_cursor(last.number, last.replica))

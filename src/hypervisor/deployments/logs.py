@@ -26,23 +26,28 @@ FIRST_ATTEMPT_WITHIN = 2.0
 PING_SECONDS = 15.0
 
 
-async def find_attempt(container: Container, access: DeploymentAccess, number: int | None) -> Attempt | None:
-    """The attempt whose log is wanted, the last one for None. None: it has not run yet.
+async def find_attempt(
+    container: Container, access: DeploymentAccess, number: int | None, replica: int
+) -> Attempt | None:
+    """The attempt of the replica whose log is wanted, the last one for None. None: it has not run yet.
 
-    Raises NotFound for a number that there is not.
+    Raises NotFound for a number or a replica that there is not.
     """
     async with container.database.read() as session:
-        attempt = await repository.find_attempt(session, access.deployment_id, number)
+        attempt = await repository.find_attempt(session, access.deployment_id, number, replica)
+        deployment = await repository.find(session, access.deployment_id)
+    if attempt is None and deployment is not None and replica >= deployment.replicas:
+        raise NotFound("replica_not_found", f"There is no replica {replica} of this deployment.")
     if attempt is None and number is not None:
         raise NotFound("attempt_not_found", f"There is no attempt {number} of this deployment.")
     return attempt
 
 
-async def await_attempt(container: Container, access: DeploymentAccess) -> Attempt | None:
+async def await_attempt(container: Container, access: DeploymentAccess, replica: int) -> Attempt | None:
     """The last attempt; a moment is given to what is queued and about to be placed."""
     for _ in range(int(FIRST_ATTEMPT_WITHIN / POLL_SECONDS)):
         async with container.database.read() as session:
-            attempt = await repository.find_attempt(session, access.deployment_id, None)
+            attempt = await repository.find_attempt(session, access.deployment_id, None, replica)
             deployment = await repository.find(session, access.deployment_id)
         if attempt is not None or deployment is None or deployment.state != State.QUEUED.value:
             return attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.dependents import chunks
@@ -134,33 +134,46 @@ async def cluster_names(session: AsyncSession, ids: Collection[int]) -> dict[int
     return {row.id: row.name for row in rows}
 
 
-async def live_attempts(session: AsyncSession, ids: Collection[int]) -> dict[int, Attempt]:
-    """The live attempt of each deployment that has one."""
-    found: dict[int, Attempt] = {}
+async def live_runs(session: AsyncSession, ids: Collection[int]) -> dict[int, list[Attempt]]:
+    """The attempts of the run that each live deployment is in, by replica, ended ones included."""
+    live = select(Attempt.deployment_id).where(Attempt.finished_at.is_(None))
+    found: dict[int, list[Attempt]] = {}
     for chunk in chunks(sorted(ids)):
         rows = await session.scalars(
-            select(Attempt).where(Attempt.deployment_id.in_(chunk), Attempt.finished_at.is_(None))
+            select(Attempt)
+            .join(Deployment, Deployment.id == Attempt.deployment_id)
+            .where(
+                Attempt.deployment_id.in_(chunk),
+                Attempt.number == Deployment.attempts_made,
+                Attempt.deployment_id.in_(live.where(Attempt.deployment_id.in_(chunk))),
+            )
+            .order_by(Attempt.replica)
         )
-        found.update((row.deployment_id, row) for row in rows)
+        for row in rows:
+            found.setdefault(row.deployment_id, []).append(row)
     return found
 
 
 async def attempts_page(
-    session: AsyncSession, deployment_id: int, *, after: int, limit: int
+    session: AsyncSession, deployment_id: int, *, after: tuple[int, int], limit: int
 ) -> Sequence[Attempt]:
-    """Attempts with numbers above `after`, oldest first."""
+    """Attempts after (number, replica), oldest first."""
     query = (
         select(Attempt)
-        .where(Attempt.deployment_id == deployment_id, Attempt.number > after)
-        .order_by(Attempt.number)
+        .where(
+            Attempt.deployment_id == deployment_id, tuple_(Attempt.number, Attempt.replica) > tuple_(*after)
+        )
+        .order_by(Attempt.number, Attempt.replica)
         .limit(limit)
     )
     return (await session.scalars(query)).all()
 
 
-async def find_attempt(session: AsyncSession, deployment_id: int, number: int | None) -> Attempt | None:
-    """The attempt of that number; the last one for None."""
-    query = select(Attempt).where(Attempt.deployment_id == deployment_id)
+async def find_attempt(
+    session: AsyncSession, deployment_id: int, number: int | None, replica: int = 0
+) -> Attempt | None:
+    """The attempt of that number and replica; the last one of the replica for None."""
+    query = select(Attempt).where(Attempt.deployment_id == deployment_id, Attempt.replica == replica)
     if number is not None:
         query = query.where(Attempt.number == number)
     return await session.scalar(query.order_by(Attempt.number.desc()).limit(1))

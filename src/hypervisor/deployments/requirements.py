@@ -25,16 +25,17 @@ class ClusterLimits:
         self._cluster = cluster
         self._nodes = _table(nodes)
         self._eligibility = Eligibility(self._nodes)
-        self._known: dict[Shape, Reason | None] = {}
+        self._known: dict[tuple[Shape, int], Reason | None] = {}
 
-    def check(self, shape: Shape) -> None:
-        """Raises Invalid with the reason for what no node could ever take.
+    def check(self, shape: Shape, replicas: int = 1) -> None:
+        """Raises Invalid with the reason for what the empty cluster could never take, all replicas together.
 
         A cluster without nodes takes everything: its deployments wait for the first node.
         """
-        if shape not in self._known:
-            self._known[shape] = refusal(self._nodes, self._eligibility, shape)
-        reason = self._known[shape]
+        key = (shape, replicas)
+        if key not in self._known:
+            self._known[key] = refusal(self._nodes, self._eligibility, shape, replicas)
+        reason = self._known[key]
         if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
             return
         remedy = f" To run it here, {reason.remedy}." if reason.remedy else ""

@@ -15,11 +15,14 @@ from hypervisor.deployments.fields import (
     EnvName,
     EnvText,
     ExitCodes,
+    GangTimeout,
     GpuRequest,
     Image,
     Message,
+    PlacementWish,
     Ports,
     Priority,
+    Replicas,
 )
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import Resources
@@ -79,14 +82,10 @@ class DeploymentFields(StrictRequest):
     node_selector: Labels | None = None
     gpu_models: GpuModels | None = None
     gpu_model: GpuModel | None = None
-    replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    replicas: Replicas | None = None
+    placement: PlacementWish | None = None
+    gang_timeout_seconds: GangTimeout | None = None
     read_only_root: bool | None = None
-
-    @model_validator(mode="after")
-    def _one_replica(self) -> Self:
-        if self.replicas is not None and self.replicas != 1:
-            raise ValueError("replicas: only 1 is possible for now; submit several deployments instead")
-        return self
 
     @property
     def all_gpu_models(self) -> list[str]:
@@ -121,7 +120,9 @@ class DeploymentCreate(DeploymentFields):
     preemptible: bool = True
     min_runtime_seconds: Seconds = 0
     grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] = 10
-    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    replicas: Replicas = 1
+    placement: PlacementWish = "pack"
+    gang_timeout_seconds: GangTimeout = 300
     read_only_root: bool = False
 
     @model_validator(mode="after")

@@ -174,7 +174,7 @@ async def _check_requirements(
         wanted = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
             limits[cluster.id].check_runtime(request.docker_image, request.command)
-            limits[cluster.id].check(shape_of(request.resources, wanted))
+            limits[cluster.id].check(shape_of(request.resources, wanted), request.replicas)
         except HypervisorError as error:
             raise RefusedMember(index, error) from None
 
@@ -207,6 +207,8 @@ def _new_deployment(
         gpu_milli=required.gpu_milli,
         placement_limits=placement_limits(request.all_gpu_models, request.node_selector or {}),
         replicas=request.replicas,
+        spread=request.placement == "spread",
+        gang_timeout_seconds=request.gang_timeout_seconds,
         priority=request.priority,
         preemptible=request.preemptible,
         min_runtime_seconds=request.min_runtime_seconds,

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments import queue, repository
-from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint
+from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint, ReplicaAnswer
 from hypervisor.deployments.dependents import Parent, load_parents
 from hypervisor.deployments.environment import shown_environment
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.gang import Replica, replica_state
 from hypervisor.lifecycle.states import State
 from hypervisor.store.tables import Attempt, Deployment
 
@@ -34,6 +35,7 @@ _AS_STORED = (
     "restart_policy",
     "max_retries",
     "replicas",
+    "gang_timeout_seconds",
     "read_only_root",
     "reason",
     "reason_code",
@@ -60,14 +62,14 @@ async def describe_all(session: AsyncSession, deployments: Sequence[Deployment])
     ids = [one.id for one in deployments]
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
-    attempts = await repository.live_attempts(session, ids)
+    runs = await repository.live_runs(session, ids)
     positions = await queue.queue_positions(session, deployments)
     return [
         _answer(
             one,
             cluster_name=clusters[one.cluster_id],
             parents=parents.get(one.id, []),
-            live=attempts.get(one.id),
+            run=runs.get(one.id, ()),
             position=positions.get(one.id),
         )
         for one in deployments
@@ -86,10 +88,11 @@ def _answer(
     *,
     cluster_name: str,
     parents: Sequence[Parent],
-    live: Attempt | None,
+    run: Sequence[Attempt],
     position: int | None,
 ) -> DeploymentAnswer:
     state = State(one.state)
+    live = run[0] if run else None
     required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
     limits = one.placement_limits or {}
     return DeploymentAnswer(
@@ -112,9 +115,31 @@ def _answer(
         queue_position=position,
         node_name=live.node_name if live else None,
         gpu_indices=live.gpu_indices if live else [],
-        endpoints=[_endpoint(binding) for binding in (live.ports if live else None) or ()],
+        placement="spread" if one.spread else "pack",
+        placements=[_replica(attempt) for attempt in run],
+        endpoints=[_endpoint(binding) for attempt in run for binding in _ports(attempt)],
         checkpoint_at=live.checkpoint_at if live else None,
         checkpoint=live.checkpoint if live else None,
+    )
+
+
+def _ports(attempt: Attempt) -> Sequence[dict[str, Any]]:
+    return (attempt.ports or ()) if attempt.finished_at is None else ()
+
+
+def _replica(attempt: Attempt) -> ReplicaAnswer:
+    replica = Replica(
+        started=attempt.started_at is not None,
+        stopping=attempt.stop_requested_at is not None,
+        ended=attempt.finished_at is not None,
+        succeeded=attempt.outcome == "succeeded",
+    )
+    return ReplicaAnswer(
+        replica=attempt.replica,
+        node_name=attempt.node_name,
+        gpu_indices=attempt.gpu_indices,
+        state=replica_state(replica),
+        exit_code=attempt.exit_code,
     )
 
 

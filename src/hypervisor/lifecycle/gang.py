@@ -21,6 +21,25 @@ class Replica:
     succeeded: bool = False
 
 
+class ReplicaState(StrEnum):
+    """One replica as people see it."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    SUCCEEDED = "SUCCEEDED"
+    ENDED = "ENDED"
+    """It failed, or was stopped with the others."""
+
+
+def replica_state(replica: Replica) -> ReplicaState:
+    if replica.ended:
+        return ReplicaState.SUCCEEDED if replica.succeeded else ReplicaState.ENDED
+    if replica.stopping:
+        return ReplicaState.STOPPING
+    return ReplicaState.RUNNING if replica.started else ReplicaState.STARTING
+
+
 class Standing(StrEnum):
     """What the replicas of one run come to, taken together."""
 
