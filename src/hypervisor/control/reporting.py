@@ -57,14 +57,16 @@ async def _previous(session: ReadSession, deployment_id: int, number: int) -> di
     earlier = (
         select(Attempt)
         .where(Attempt.deployment_id == deployment_id, Attempt.number < number)
-        .order_by(Attempt.number.desc(), Attempt.replica)
+        .order_by(Attempt.number.desc())
         .limit(1)
     )
-    last = await session.scalar(earlier)
+    last = await session.scalar(earlier.order_by(Attempt.replica))
     if last is None:
         return {}
     told = {"HV_PREVIOUS_ATTEMPT": str(last.number), "HV_PREVIOUS_OUTCOME": last.outcome or ""}
-    reported = await session.scalar(earlier.where(Attempt.checkpoint_at.is_not(None)))
+    reported = await session.scalar(
+        earlier.where(Attempt.checkpoint_at.is_not(None)).order_by(Attempt.checkpoint_at.desc())
+    )
     if reported is not None and reported.checkpoint_at is not None:
         checkpoint = {
             "attempt": reported.number,

@@ -19,12 +19,14 @@ from hypervisor.store.tables import Attempt
 CHECKPOINT = "deployment.checkpoint"
 EVERY = timedelta(seconds=1)
 """An attempt may report once in this time; its last report must be able to follow shortly on another."""
+EVENT_EVERY = timedelta(minutes=10)
+"""The history is for changes: reports of a long run must not drown them."""
 
 
 async def keep(session: WriteSession, reporter: Reporter, report: CheckpointReport, now: datetime) -> Attempt:
     """Write a report on the live attempt: on each replica of a gang, whoever of them speaks.
 
-    The event is written once in a minute of the clock at most. Raises Unauthenticated when the attempt that
+    Raises Unauthenticated when the attempt that
     speaks is over, Conflict when a developer speaks for one that is not there, TooManyRequests.
     """
     live = await _lock_live(session, reporter)
@@ -39,7 +41,7 @@ async def keep(session: WriteSession, reporter: Reporter, report: CheckpointRepo
     for attempt in live:
         attempt.checkpoint_at = now
         attempt.checkpoint = said
-    if last is None or _minute(last) != _minute(now):
+    if last is None or _period(last) != _period(now):
         _record(session, live[0], said, reporter.actor, now)
     return live[0]
 
@@ -89,5 +91,6 @@ def _sentence(said: Mapping[str, Any]) -> str:
     return f"{reached}: {said['message']}" if "message" in said else reached
 
 
-def _minute(moment: datetime) -> int:
-    return int(moment.timestamp() // 60)
+def _period(moment: datetime) -> int:
+    """Which `EVENT_EVERY` of the clock it is: one event in each, without a note of the last one."""
+    return int(moment.timestamp() // EVENT_EVERY.total_seconds())

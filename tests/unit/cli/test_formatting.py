@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from hypervisor.cli.explanation import explanation_lines
-from hypervisor.cli.formatting import amounts, duration
+from hypervisor.cli.formatting import amounts, checkpoint, duration
 from hypervisor.cli.live import bar
 from hypervisor.client.models import Explanation
 
@@ -72,3 +74,11 @@ def test_a_sentence_that_begins_with_name_and_state_is_not_told_twice() -> None:
     explanation: Explanation = {"status": "RUNNING", "sentence": "job is RUNNING on node-1: runs on node-1"}
     (line,) = explanation_lines("job", explanation)
     assert line.plain == "job is RUNNING on node-1: runs on node-1"
+
+
+def test_a_checkpoint_is_told_with_its_age() -> None:
+    at = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
+    assert checkpoint({"checkpoint_at": None, "checkpoint": None}) == ""
+    assert checkpoint({"checkpoint_at": at, "checkpoint": {}}).startswith("(3")
+    said = {"progress": 0.4, "step": 12, "message": "epoch 3"}
+    assert checkpoint({"checkpoint_at": at, "checkpoint": said}).startswith("40% step 12 (3")

@@ -1,0 +1,32 @@
+"""What settings accept, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hypervisor.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"port": 9000}, "http://127.0.0.1:9000"),
+        ({"host": "0.0.0.0"}, "http://127.0.0.1:8000"),
+        ({"host": "::1"}, "http://[::1]:8000"),
+        ({"public_url": ""}, "http://127.0.0.1:8000"),
+        ({"public_url": "https://hv.example.com/"}, "https://hv.example.com"),
+        ({"public_url": "http://hv.example.com:81/sub/"}, "http://hv.example.com:81/sub"),
+    ],
+)
+def test_where_workloads_reach_the_server(given: dict[str, Any], url: str) -> None:
+    assert Settings(_env_file=None, **given).reachable_url == url
+
+
+@pytest.mark.parametrize("wrong", ["hv.example.com", "ftp://hv.example.com", "https://", "http://h/?a=b"])
+def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="PUBLIC_URL"):
+        Settings(_env_file=None, public_url=wrong)
