@@ -8,6 +8,7 @@ from hypervisor.scheduling.ordering import queue_order
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queue import Queue
+from hypervisor.scheduling.returning import return_victims
 from hypervisor.scheduling.snapshot import Snapshot
 
 
@@ -20,7 +21,8 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
     4. One that fits as soon as releasing work is gone is nominated there; nobody is evicted for it.
     5. One that fits after evicting lower ones is nominated together with the evictions.
     6. The first that none of this helps, although some node is large enough, holds its nearest node.
-    7. Everything that was not placed gets a reason.
+    7. Victims that could stay beside everything decided so far stay.
+    8. Everything that was not placed gets a reason.
 
     The same snapshot and policy give the same plan, whatever the order of the rows of its tables.
     """
@@ -28,6 +30,7 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
     admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.work_through_queue()
+    return_victims(admission)
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),

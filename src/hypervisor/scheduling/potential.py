@@ -124,25 +124,31 @@ class Candidates:
         """
         rows = self.gangs.get(victim.row)
         if rows is None:
-            self._take(victim, int(self.table.node[victim.row]))
+            self._move(victim, int(self.table.node[victim.row]), going=True)
             return [victim.row]
         for row in rows:
-            self._take(self._candidate(row), int(self.table.node[row]))
+            self._move(self._candidate(row), int(self.table.node[row]), going=True)
         # Its other nodes have come nearer to what waits.
         self._state.grew()
         return list(rows)
 
-    def _take(self, victim: Candidate, node: int) -> None:
-        self.evictable[victim.row] = False
-        self.going[victim.row] = True
+    def give_back(self, victim: Candidate) -> None:
+        """Undo `take`: the victim, a gang whole, stays after all."""
+        for row in self.gangs.get(victim.row, (victim.row,)):
+            self._move(self._candidate(row), int(self.table.node[row]), going=False)
+
+    def _move(self, victim: Candidate, node: int, *, going: bool) -> None:
+        self.evictable[victim.row] = not going
+        self.going[victim.row] = going
         self._below.clear()
-        self._state.evict(node, victim.cpu, victim.ram, victim.devices, victim.each)
+        sign = 1 if going else -1
+        self._state.evict(node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.each)
         for priority, (cpu, ram, gpu) in self._sums.items():
             if victim.priority < priority:
-                cpu[node] -= victim.cpu
-                ram[node] -= victim.ram
+                cpu[node] -= sign * victim.cpu
+                ram[node] -= sign * victim.ram
                 for device in victim.devices:
-                    gpu[node, device] -= victim.each
+                    gpu[node, device] -= sign * victim.each
 
     def parties(self, chosen: Bool) -> list[Party]:
         """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""

@@ -108,7 +108,7 @@ class WorkingState:
         self.generation += 1
 
     def evict(self, node: int, cpu: int, ram: int, devices: tuple[int, ...], each: int) -> None:
-        """Count an evicted allocation's capacity as coming."""
+        """Count an evicted allocation's capacity as coming; negative amounts take that back."""
         self.coming_cpu[node] += cpu
         self.coming_ram[node] += ram
         for device in devices:
