@@ -8,6 +8,7 @@ from math import isinf
 import numpy as np
 
 from hypervisor.scheduling.feasibility import fits_empty, fits_later, fits_node, usable_devices
+from hypervisor.scheduling.filling import Filling
 from hypervisor.scheduling.gang_admission import Gangs
 from hypervisor.scheduling.hold import Hold, hold_for
 from hypervisor.scheduling.outcome import Eviction, Placement, Spared
@@ -96,8 +97,10 @@ class Admission:
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
         nominated = sorted({held.row for held in self.reservations.all()})
+        filling = Filling(self)
         for rank, row in self._turns.walk(np.array(nominated, np.int64)):
-            self._decide(row, rank)
+            if not filling.start(row):
+                self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
         request = self.request(self.queue.shape(row))

@@ -9,6 +9,7 @@ import numpy as np
 
 from hypervisor.scheduling.classes import score_classes
 from hypervisor.scheduling.feasibility import fits_at, fits_free
+from hypervisor.scheduling.groups import NodeGroups
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.scoring.base import NEVER, Column, Scorer
 from hypervisor.scheduling.snapshot import Bool, Int32, Int64, Shape
@@ -16,6 +17,7 @@ from hypervisor.scheduling.working import WorkingState
 
 NOWHERE = -1
 _MANY = 16
+_WORTH_GROUPS = 8
 _MakeRequest = Callable[[int, Shape], Request]
 
 
@@ -38,12 +40,13 @@ class NodeRanking:
         self._made: list[int] = []
         self._is_made = bytearray(len(representatives))
         self._seen = 0
+        self._most: tuple[int, ...] | None = None
 
     def best(self, request: Request, without: int = NOWHERE) -> int:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
-        row = self._row(self._class_of[request.index])
-        if not len(row):
+        if not len(self._state.nodes) or self._beyond_all(request):
             return NOWHERE
+        row = self._row(self._class_of[request.index])
         if without == NOWHERE:
             node = int(row.argmin())
             if row[node] >= NEVER:
@@ -57,11 +60,23 @@ class NodeRanking:
         node = int(row.argmin())
         return node if row[node] < NEVER else NOWHERE
 
+    def _beyond_all(self, request: Request) -> bool:
+        """Whether one resource is nowhere free in that amount; only asked until something changes."""
+        state = self._state
+        if state.touched:
+            return False
+        if self._most is None:
+            everything = (state.free_cpu, state.free_ram, state.full, state.widest)
+            self._most = tuple(int(amounts.max()) for amounts in everything)
+        cpu, ram, full, widest = self._most
+        enough = full >= request.devices if request.whole else widest >= request.each
+        return cpu < request.cpu or ram < request.ram or not enough
+
     def _row(self, number: int) -> Int32:
         if self._seen < len(self._state.touched):
             self._catch_up()
         if not self._is_made[number]:
-            self._losses[number] = self._all_losses(self._requests[number])
+            self._fill(number)
             self._is_made[number] = 1
             self._made.append(number)
         row: Int32 = self._losses[number]
@@ -96,12 +111,32 @@ class NodeRanking:
             return None
         return np.stack([request.eligible for request in self._requests])
 
-    def _all_losses(self, request: Request) -> Int64:
-        fitting = np.flatnonzero(fits_free(self._state, request))
-        losses = np.full(len(self._state.nodes), NEVER)
-        if len(fitting):
-            losses[fitting] = self._scorer.losses(request, fitting)
-        return losses
+    @cached_property
+    def _groups(self) -> NodeGroups | None:
+        """Nodes that were alike at first; None where finding that out is not worth it."""
+        if len(self._requests) < _WORTH_GROUPS:
+            return None
+        groups = NodeGroups(self._state)
+        return groups if 2 * groups.count < len(self._state.nodes) else None
+
+    def _fill(self, number: int) -> None:
+        """Make the row of a class: once a group for the nodes that are as they were, else node by node."""
+        request, row = self._requests[number], self._losses[number]
+        fits = fits_free(self._state, request)
+        row[:] = NEVER
+        if not fits.any():
+            return
+        if self._groups is None:
+            fitting = np.flatnonzero(fits)
+            row[fitting] = self._scorer.losses(request, fitting)
+            return
+        changed = np.array(list(dict.fromkeys(self._state.touched)), np.int64)
+        groups, nodes = self._groups.unchanged(changed)
+        losses = np.full(self._groups.count, NEVER)
+        losses[groups] = self._losses_on(request, nodes)
+        row[:] = losses[self._groups.group]
+        if len(changed):
+            row[changed] = self._losses_on(request, changed)
 
     def _losses_on(self, request: Request, nodes: Int64) -> Int64:
         losses = self._scorer.losses(request, nodes)

@@ -12,20 +12,25 @@ from hypervisor.scheduling.snapshot import Int64
 class Waiting(Sequence[Unplaced]):
     """Deployments by id and pending row, as `Unplaced` items made when they are looked at.
 
+    `deployment_ids` has all of them in queue order.
     `reason` tells a row's reason. It is asked only then too, on the state in which the pass has ended, so
     the snapshot's arrays must still be what they were.
     """
 
     def __init__(self, deployment_ids: Int64, rows: Int64, reason: Callable[[int], Reason]) -> None:
-        self._deployment_ids = deployment_ids
+        self.deployment_ids = deployment_ids
         self._rows = rows
         self._reason = reason
+
+    @property
+    def deployment_ids(self) -> Int64:
+        return self.deployment_ids
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Unplaced]:
-        return map(Unplaced, self._deployment_ids.tolist(), map(self._reason, self._rows.tolist()))
+        return map(Unplaced, self.deployment_ids.tolist(), map(self._reason, self._rows.tolist()))
 
     @overload
     def __getitem__(self, index: int) -> Unplaced: ...
@@ -33,5 +38,5 @@ class Waiting(Sequence[Unplaced]):
     def __getitem__(self, index: slice) -> Sequence[Unplaced]: ...
     def __getitem__(self, index: int | slice) -> Unplaced | Sequence[Unplaced]:
         if isinstance(index, slice):
-            return Waiting(self._deployment_ids[index], self._rows[index], self._reason)
-        return Unplaced(int(self._deployment_ids[index]), self._reason(int(self._rows[index])))
+            return Waiting(self.deployment_ids[index], self._rows[index], self._reason)
+        return Unplaced(int(self.deployment_ids[index]), self._reason(int(self._rows[index])))

@@ -1,13 +1,14 @@
 """The FGD losses of many requests on one node, by memory instead of arithmetic.
 
 After a placement one node has to be scored again for every request class. Of the node's state the score
-needs two things: which set of typical requests its CPU and RAM admit once the request is placed, and what is
-free on its devices, whatever their order. Few combinations of free devices occur, so what is usable after
-each (set, amount of GPU) is worked out once a combination; a column is then a look-up.
+needs two things: which set of typical requests its CPU and RAM admit, now and once the request is placed, and
+what is free on its devices, whatever their order. Few combinations of the set now and the free devices occur,
+so the loss of each (set afterwards, amount of GPU) is worked out once a combination; a column is a look-up.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,13 +26,16 @@ _MOST_REMEMBERED = 4096
 _MOST_BYTES = 64 << 20
 _WORTH_A_TABLE = 3
 
+_Combination = tuple[int, tuple[int, ...]]
+"""The pair of "nothing" on a node, which says what its CPU and RAM admit now, and its free devices sorted."""
+
 
 class FgdColumn:
     """`of(node)` gives one loss per request; see `Column`.
 
     A pair is (set of typical requests that stay possible, amount of GPU asked for), numbered
     set x amounts + amount; the last set stands for "CPU or RAM do not suffice". Behind the requests stands
-    one for nothing: what is usable with it is what is usable now.
+    one for nothing: its pair says what the node admits now.
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class FgdColumn:
         self._by_cpu: dict[tuple[int, int], Int64] = {}
         self._by_ram: dict[int, Int64] = {}
         self._usable: dict[tuple[int, ...], Int64] = {}
-        self._seen: dict[tuple[int, ...], int] = {}
+        self._known: dict[_Combination, Int32] = {}
+        self._seen: Counter[_Combination | tuple[int, ...]] = Counter()
         pairs = (tables.count + 1) * len(amounts)
-        self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (8 * pairs))
+        self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (12 * pairs))
         self._all_pairs = np.arange(pairs, dtype=np.int64)
         self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
+        self._one_kind = tables.kinds == 1
         self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
         self._losses[-1] = NEVER
 
@@ -62,15 +68,11 @@ class FgdColumn:
         cpu, ram = int(state.free_cpu[node]), int(state.free_ram[node])
         if cpu < 0 or ram < 0:
             return np.full(len(self._cpu) - 1, NEVER, np.int32)
-        free = sorted(state.free_gpu[node].tolist())
+        free = tuple(sorted(state.free_gpu[node].tolist()))
         pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
-        key = tuple(free)
-        table = self._usable.get(key)
-        if table is None:
-            table = self._remember(key)
-        usable = self._usable_after(pairs, key) if table is None else table.take(pairs)
-        column: Int32 = self._losses.take(self._thresholds.searchsorted(usable[-1] - usable))
-        column += sum(free)
+        key = int(pairs[-1]), free
+        known = self._known.get(key)
+        column = self._work_out(pairs, key) if known is None else known.take(pairs)
         return column[:-1]
 
     def _pair_table(self, amounts: int) -> tuple[Int64, int]:
@@ -82,7 +84,7 @@ class FgdColumn:
         return pairs.reshape(-1), sets.size
 
     def _steps_of_cpu(self, cpu: int, node: int) -> Int64:
-        key = (int(self._tables.kind[node]), cpu)
+        key = (0 if self._one_kind else int(self._tables.kind[node]), cpu)
         found = self._by_cpu.get(key)
         if found is None:
             steps = _steps(self._tables.cpus, cpu - self._cpu) + key[0] * (self._tables.wide + 1)
@@ -99,13 +101,28 @@ class FgdColumn:
                 self._by_ram[ram] = found
         return found
 
-    def _remember(self, key: tuple[int, ...]) -> Int64 | None:
-        """All pairs of a combination that comes up often enough; None if it is not worth that (yet)."""
-        seen = self._seen[key] = self._seen.get(key, 0) + 1
-        if seen < _WORTH_A_TABLE or len(self._usable) >= self._most_tables:
-            return None
-        found = self._usable[key] = self._usable_after(self._all_pairs, key)
-        return found
+    def _work_out(self, pairs: Int64, key: _Combination) -> Int32:
+        """The losses of these pairs, of which the last is "nothing"; all pairs when it has come up before."""
+        now, free = key
+        usable = self._usable.get(free)
+        if usable is None and self._is_worth_a_table(free, len(self._usable)):
+            usable = self._usable[free] = self._usable_after(self._all_pairs, free)
+        if usable is None:
+            after = self._usable_after(pairs, free)
+            return self._losses_of(after, after[-1], free)
+        if self._is_worth_a_table(key, len(self._known)):
+            known = self._known[key] = self._losses_of(usable, usable[now], free)
+            return known.take(pairs)
+        return self._losses_of(usable.take(pairs), usable[now], free)
+
+    def _is_worth_a_table(self, key: _Combination | tuple[int, ...], tables: int) -> bool:
+        self._seen[key] += 1
+        return self._seen[key] >= _WORTH_A_TABLE and tables < self._most_tables
+
+    def _losses_of(self, usable: Int64, now: np.int64, free: tuple[int, ...]) -> Int32:
+        losses: Int32 = self._losses.take(self._thresholds.searchsorted(now - usable))
+        losses += sum(free)
+        return losses
 
     def _usable_after(self, pairs: Int64, free: tuple[int, ...]) -> Int64:
         """Usable idle GPU, plus the amount placed, per pair on a node with these devices."""
