@@ -12,19 +12,14 @@ from hypervisor.scheduling.snapshot import Int64
 class Waiting(Sequence[Unplaced]):
     """Deployments by id and pending row, as `Unplaced` items made when they are looked at.
 
-    `deployment_ids` has all of them in queue order.
-    `reason` tells a row's reason. It is asked only then too, on the state in which the pass has ended, so
-    the snapshot's arrays must still be what they were.
+    `deployment_ids` has all of them in queue order. `reason` tells a row's reason. It is asked only then too,
+    on the state in which the pass has ended, so the snapshot's arrays must still be what they were.
     """
 
     def __init__(self, deployment_ids: Int64, rows: Int64, reason: Callable[[int], Reason]) -> None:
         self.deployment_ids = deployment_ids
         self._rows = rows
         self._reason = reason
-
-    @property
-    def deployment_ids(self) -> Int64:
-        return self.deployment_ids
 
     def __len__(self) -> int:
         return len(self._rows)
