@@ -11,6 +11,7 @@ from datetime import timedelta
 from types import FrameType
 
 from hypervisor.api.container import Container
+from hypervisor.control.decisions import Retention
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.errors import StartupError
@@ -108,6 +109,9 @@ def _loops(container: Container) -> Loops:
         install=container.install_id,
         interval=container.settings.scheduler_interval,
         local_engines=(("process", None), ("simulated", None)),
+        retention=Retention(
+            container.settings.snapshot_retention_hours, container.settings.snapshot_max_mb * 2**20
+        ),
     )
 
 

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
         default="all", description="all: API and control loops; api: requests only, the loops run elsewhere."
     )
     event_retention_days: int = Field(default=90, ge=1)
+    snapshot_retention_hours: float = Field(
+        default=24, ge=0, description="How long decisions are kept for a replay; 0 keeps none."
+    )
+    snapshot_max_mb: int = Field(
+        default=512, ge=1, description="What kept decisions may take; the oldest go first."
+    )
 
     @field_validator("secret_key")
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 API_PREFIX = "/api/v1"
 
-RESOURCES = ("auth", "organizations", "clusters", "deployments")
+RESOURCES = ("auth", "organizations", "clusters", "deployments", "decisions")
 """First segments that are served at the root as well as below /api/v1."""
 
 RENAMED_RESOURCES = {

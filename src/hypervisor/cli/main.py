@@ -56,6 +56,10 @@ class Commands(LazyGroup):
         "queue": Entry(
             _CLUSTERS, "hypervisor.cli.planning:queue", "Who waits, in which order.", takes=_IN_ORG
         ),
+        "decisions": Entry(
+            _CLUSTERS, "hypervisor.cli.decisions:decisions", "What the scheduler decided.", takes=_IN_ORG
+        ),
+        "replay": Entry(_CLUSTERS, "hypervisor.cli.decisions:replay", "Decide again, and compare."),
         "top": Entry(_CLUSTERS, "hypervisor.cli.live:top", "How full the nodes are.", takes=_IN_ORG),
         "deploy": Entry(
             _WORK, "hypervisor.cli.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG

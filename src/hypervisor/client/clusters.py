@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import Cluster, Node, Queued
+from hypervisor.client.models import Cluster, Decision, Node, Queued
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -42,6 +42,16 @@ class Clusters:
         """Who waits for the cluster in the scheduler's order, the first `most`."""
         params = {"limit": min(most, 100)} if most else None
         return list(islice(self._transport.pages(f"/clusters/{cluster_id}/queue", params), most))
+
+    def decisions(self, cluster_id: int, *, most: int | None = None) -> list[Decision]:
+        """Passes of the scheduler that changed something, newest first."""
+        params = {"limit": min(most, 100)} if most else None
+        return list(islice(self._transport.pages(f"/clusters/{cluster_id}/decisions", params), most))
+
+    def decision(self, decision_id: int, *, snapshot: bool = False) -> Decision:
+        """One decision, with its snapshot in base64 where that is asked for."""
+        decision: Decision = self._transport.get(f"/decisions/{decision_id}", {"snapshot": snapshot})
+        return decision
 
     def nodes(self, cluster_id: int) -> list[Node]:
         return list(self._transport.pages(f"/clusters/{cluster_id}/nodes"))

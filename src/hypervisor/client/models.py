@@ -335,6 +335,23 @@ class Queued(NamedDeployment):
     nomination: Seat | None
 
 
+class Decision(TypedDict):
+    """One pass of the scheduler that changed something; the hashes are SHA-256."""
+
+    id: int
+    cluster_id: int
+    at: str
+    epoch: int
+    snapshot_hash: str
+    snapshot_bytes: int
+    plan_hash: str
+    placements: int
+    evictions: int
+    nominations: int
+    waiting: int
+    snapshot: str | None
+
+
 class SystemInfo(TypedDict, total=False):
     version: str
     database: str

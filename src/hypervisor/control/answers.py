@@ -90,3 +90,23 @@ class QueuedAnswer(NamedDeployment):
     reason_code: str | None
     reason: str | None
     nomination: SeatAnswer | None
+
+
+class DecisionAnswer(ResponseModel):
+    """One pass of the scheduler that changed something, with what it saw and did.
+
+    The hashes are SHA-256: of the snapshot and of the plan. `snapshot` is in base64, null unless asked for.
+    """
+
+    id: int
+    cluster_id: int
+    at: datetime
+    epoch: int
+    snapshot_hash: str
+    snapshot_bytes: int
+    plan_hash: str
+    placements: int
+    evictions: int
+    nominations: int
+    waiting: int
+    snapshot: str | None = None

@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import and_, delete, false, or_, select
 
+from hypervisor.control.decisions import Retention, forget_decisions
 from hypervisor.control.deletions import finish_deletions
 from hypervisor.control.engines import Engines
 from hypervisor.control.snapshots import Engine
@@ -42,12 +43,14 @@ class Janitor:
         engines: Engines,
         *,
         default_engines: Sequence[Engine],
+        retention: Retention | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._engines = engines
         self._default_engines = default_engines
+        self._retention = retention or Retention()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
 
@@ -62,6 +65,9 @@ class Janitor:
                     self._swept_at = self._clock.monotonic()
                     await self.sweep_orphans()
                     await self._database.transact(lambda session: purge(session, self._clock.now()))
+                    await self._database.transact(
+                        lambda session: forget_decisions(session, self._retention, self._clock.now())
+                    )
             except Exception:
                 log.exception("janitor.failed")
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
+from hypervisor.control.decisions import Retention
 from hypervisor.control.engines import Engines
 from hypervisor.control.janitor import Janitor
 from hypervisor.control.leadership import Leadership
@@ -35,6 +36,7 @@ class Loops:
         install: str,
         interval: float,
         local_engines: Sequence[Engine] = (),
+        retention: Retention | None = None,
     ) -> None:
         engines = Engines(runtimes)
         self._leadership = Leadership(database, clock, LEASE, holder=secrets.token_hex(8))
@@ -47,8 +49,11 @@ class Loops:
             self._reconciler,
             install=install,
             interval=interval,
+            retention=retention,
         )
-        self._janitor = Janitor(database, clock, wakeup, engines, default_engines=local_engines)
+        self._janitor = Janitor(
+            database, clock, wakeup, engines, default_engines=local_engines, retention=retention
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import func, select
 
 from hypervisor.control.commit import Committed, Fence, commit_plan
+from hypervisor.control.decisions import Decided, Retention, changes_something, decide, store_decision
 from hypervisor.control.leadership import Leadership
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
@@ -21,8 +22,7 @@ from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.plan import plan
-from hypervisor.store.database import Database
+from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.leases import StaleEpoch
 from hypervisor.store.tables import Deployment
 
@@ -58,6 +58,7 @@ class Scheduler:
         *,
         install: str,
         interval: float,
+        retention: Retention | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -67,6 +68,7 @@ class Scheduler:
         self._reconciler = reconciler
         self._install = install
         self._interval = interval
+        self._retention = retention or Retention()
         self._reasons_at: dict[int, datetime] = {}
         self._reasons_held_back = False
 
@@ -99,8 +101,9 @@ class Scheduler:
             view = await self._load(cluster_id)
             if view is None or not view.pending:
                 return
-            decided = await asyncio.to_thread(plan, view.snapshot, view.policy)
-            committed = await self._commit(view, decided, fence)
+            made = await asyncio.to_thread(decide, view, self._retention)
+            decided = made.plan
+            committed = await self._commit(view, made, fence)
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])
                 self._wakeup.notify("events")
@@ -120,13 +123,17 @@ class Scheduler:
         async with self._database.read() as session:
             return await load_cluster(session, cluster_id, self._clock.now(), self._reconciler.unreachable)
 
-    async def _commit(self, view: ClusterView, decided: Plan, fence: Fence) -> Committed:
-        if not (decided.placements or decided.evictions or _nominations_differ(view, decided)):
+    async def _commit(self, view: ClusterView, made: Decided, fence: Fence) -> Committed:
+        if not changes_something(view, made.plan):
             return Committed()
         now = self._clock.now()
-        return await self._database.transact(
-            lambda session: commit_plan(session, view, decided, fence=fence, install=self._install, now=now)
-        )
+
+        async def work(session: WriteSession) -> Committed:
+            done = await commit_plan(session, view, made.plan, fence=fence, install=self._install, now=now)
+            store_decision(session, view, made, epoch=fence.epoch, now=now)
+            return done
+
+        return await self._database.transact(work)
 
     async def _write_reasons(self, view: ClusterView, decided: Plan) -> None:
         """Reasons are for people: a busy cluster rewrites them at most once a second."""
@@ -152,7 +159,3 @@ class Scheduler:
         if due is None:
             return self._interval
         return min(self._interval, max(0.01, (due - self._clock.now()).total_seconds()))
-
-
-def _nominations_differ(view: ClusterView, decided: Plan) -> bool:
-    return set(view.snapshot.nominations) != set(decided.nominations)

@@ -20,6 +20,7 @@ NEVER_CODES = frozenset(
         ReasonCode.NODE_SELECTOR_MATCHES_NOTHING,
         ReasonCode.GPU_MODEL_MATCHES_NOTHING,
         ReasonCode.LARGER_THAN_EVERY_NODE,
+        ReasonCode.GANG_LARGER_THAN_CLUSTER,
     }
 )
 """Reasons that no waiting cures: the cluster or the request has to change."""

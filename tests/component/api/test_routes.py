@@ -53,7 +53,7 @@ async def test_what_is_not_public_answers_401_without_a_login(sqlite_api: Api) -
         method, path = route.split(" ")
         if permissions == ["public"]:
             continue
-        for name in ("organization_id", "user_id", "cluster_id", "node_id", "deployment_id"):
+        for name in ("organization_id", "user_id", "cluster_id", "node_id", "deployment_id", "decision_id"):
             path = path.replace(f"{{{name}}}", "1")
         answer = await sqlite_api.http.request(method.split(",")[0], path)
         assert answer.status_code == 401, route

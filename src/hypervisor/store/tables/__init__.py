@@ -2,6 +2,7 @@
 
 from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, NominationRow, RuntimeRemoval
 from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu
+from hypervisor.store.tables.decisions import Decision
 from hypervisor.store.tables.deployments import (
     STATES,
     Dependency,
@@ -22,6 +23,7 @@ __all__ = [
     "Attempt",
     "Cluster",
     "ClusterShare",
+    "Decision",
     "Dependency",
     "Deployment",
     "DeploymentLabel",

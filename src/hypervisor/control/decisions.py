@@ -1,0 +1,79 @@
+"""Keeping what a pass saw and decided, so that it can be replayed; and forgetting it again in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+
+from hypervisor.control.snapshots import ClusterView
+from hypervisor.scheduling.encoding import Encoded, encode, plan_digest
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long decisions are kept, and how many bytes all of them may take. No `hours` keeps none."""
+
+    hours: float = 24.0
+    most_bytes: int = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan, and what is to be stored of it: nothing where it changes nothing or nothing is kept."""
+
+    plan: Plan
+    stored: Encoded | None = None
+    plan_hash: str = ""
+
+
+def decide(view: ClusterView, retention: Retention) -> Decided:
+    """Plan, and encode what was seen in the same thread."""
+    made = plan(view.snapshot, view.policy)
+    if not retention.hours or not changes_something(view, made):
+        return Decided(made)
+    return Decided(made, encode(view.snapshot, view.policy), plan_digest(made))
+
+
+def changes_something(view: ClusterView, made: Plan) -> bool:
+    """Whether there is anything to commit."""
+    return bool(made.placements or made.evictions) or set(view.snapshot.nominations) != set(made.nominations)
+
+
+def store_decision(
+    session: WriteSession, view: ClusterView, decided: Decided, *, epoch: int, now: datetime
+) -> None:
+    """Add the decision to the transaction that makes it true."""
+    if decided.stored is None:
+        return
+    made = decided.plan
+    session.add(
+        Decision(
+            cluster_id=view.cluster_id,
+            at=now,
+            epoch=epoch,
+            snapshot_hash=decided.stored.digest,
+            plan_hash=decided.plan_hash,
+            placements=len(made.placements),
+            evictions=len(made.evictions),
+            nominations=len(made.nominations),
+            waiting=len(made.unplaced),
+            snapshot=decided.stored.blob,
+            snapshot_bytes=len(decided.stored.blob),
+        )
+    )
+
+
+async def forget_decisions(session: WriteSession, retention: Retention, now: datetime) -> None:
+    """Delete the decisions that are too old, and the oldest ones beyond the size that all may have."""
+    await session.execute(delete(Decision).where(Decision.at < now - timedelta(hours=retention.hours)))
+    newer = func.sum(Decision.snapshot_bytes).over(order_by=Decision.id.desc()).label("newer")
+    sizes = select(Decision.id, newer).subquery()
+    last = await session.scalar(select(func.max(sizes.c.id)).where(sizes.c.newer > retention.most_bytes))
+    if last is not None:
+        await session.execute(delete(Decision).where(Decision.id <= last))

@@ -1,0 +1,29 @@
+"""Whether a stored decision comes out again: `plan()` on the stored snapshot, compared to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypervisor.scheduling.encoding import decode, digest_of, plan_digest
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`intact` says that the snapshot is the one that was hashed, `equal` that the plan is the same."""
+
+    snapshot: Snapshot
+    plan: Plan
+    plan_hash: str
+    intact: bool
+    equal: bool
+
+
+def replay(blob: bytes, snapshot_hash: str, plan_hash: str) -> Replay:
+    """Decide again on a stored snapshot. Raises UnreadableSnapshot for one of another version."""
+    snapshot, policy = decode(blob)
+    decided = plan(snapshot, policy)
+    again = plan_digest(decided)
+    return Replay(snapshot, decided, again, digest_of(blob) == snapshot_hash, again == plan_hash)

@@ -1,0 +1,109 @@
+"""Decisions are kept with what was seen, come out again on replay, and are forgotten in time."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from hypervisor.control.decisions import Retention, decide, forget_decisions, store_decision
+from hypervisor.control.snapshots import load_cluster
+from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.replay import replay
+from hypervisor.store.tables import Decision
+from tests.support.api import ok, refused
+from tests.support.teams import Team, team_at_rest
+from tests.support.world import World, simulated
+
+
+@pytest.fixture
+async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
+        yield made
+
+
+async def kept(world: World) -> list[Decision]:
+    async with world.database.read() as session:
+        rows = list(await session.scalars(select(Decision).order_by(Decision.id)))
+        for row in rows:
+            await session.refresh(row, ["snapshot"])
+        return rows
+
+
+async def test_passes_that_change_something_are_kept_and_come_out_again(world: World) -> None:
+    cluster = await world.cluster(cpu=1000)
+    async with world.loops():
+        low = await world.submit(cluster, priority=100, **simulated())
+        await world.reaches(low, State.RUNNING)
+        high = await world.submit(cluster, priority=900, **simulated(0.1))
+        await world.reaches(high, State.SUCCEEDED)
+        await world.reaches(low, State.RUNNING)
+    rows = await kept(world)
+    assert sum(row.placements for row in rows) == 3
+    assert sum(row.evictions for row in rows) == 1
+    for row in rows:
+        assert row.placements or row.evictions or row.nominations or row.waiting
+        assert row.snapshot_bytes == len(row.snapshot)
+        again = replay(row.snapshot, row.snapshot_hash, row.plan_hash)
+        assert (again.intact, again.equal) == (True, True)
+        assert len(again.plan.placements) == row.placements
+
+
+async def test_nothing_is_kept_without_retention(world: World) -> None:
+    cluster = await world.cluster()
+    await world.submit(cluster, **simulated())
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
+    assert decide(view, Retention(hours=0)).stored is None
+    assert decide(view, Retention()).stored is not None
+
+
+async def test_the_old_and_the_too_many_are_forgotten(world: World) -> None:
+    cluster = await world.cluster()
+    await world.submit(cluster, **simulated())
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
+    made, now = decide(view, Retention()), world.clock.now()
+    for hours in (30, 3, 2, 1):
+        async with world.database.write() as session:
+            store_decision(session, view, made, epoch=1, now=now - timedelta(hours=hours))
+    async with world.database.write() as session:
+        await forget_decisions(session, Retention(hours=24), now)
+    rows = await kept(world)
+    assert [row.at for row in rows] == [now - timedelta(hours=hours) for hours in (3, 2, 1)]
+    async with world.database.write() as session:
+        await forget_decisions(session, Retention(24, 2 * rows[0].snapshot_bytes), now)
+    assert [row.id for row in await kept(world)] == [rows[1].id, rows[2].id]
+
+
+async def test_decisions_are_listed_and_fetched_by_those_who_see_the_cluster(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.submit("work", cluster_id=cluster["id"])
+    container, now = team.api.container, team.api.clock.now()
+    async with container.database.read() as session:
+        view = await load_cluster(session, cluster["id"], now)
+    assert view is not None
+    for _ in range(3):
+        async with container.database.write() as session:
+            store_decision(session, view, decide(view, Retention()), epoch=4, now=now)
+    path = f"/api/v1/clusters/{cluster['id']}/decisions"
+    page = ok(await team.viewer.get(f"{path}?limit=2"))
+    rest = ok(await team.viewer.get(f"{path}?limit=2&cursor={page['next_cursor']}"))
+    ids = [one["id"] for one in [*page["items"], *rest["items"]]]
+    assert ids == sorted(ids, reverse=True)
+    assert len(ids) == 3
+    one = page["items"][0]
+    assert (one["placements"], one["epoch"], one["snapshot"]) == (1, 4, None)
+    assert datetime.fromisoformat(one["at"]) == now
+    full = ok(await team.viewer.get(f"/api/v1/decisions/{ids[0]}?snapshot=true"))
+    again = replay(base64.b64decode(full["snapshot"]), full["snapshot_hash"], full["plan_hash"])
+    assert (again.intact, again.equal) == (True, True)
+    refused(await team.outsider.get(path), 404, "cluster_not_found")
+    refused(await team.outsider.get(f"/api/v1/decisions/{ids[0]}"), 404, "decision_not_found")
+    refused(await team.viewer.get("/api/v1/decisions/999999"), 404, "decision_not_found")
