@@ -95,13 +95,17 @@ class Team:
                 now=now,
             )
 
-    async def report(self, deployment: dict[str, Any], *, exit_code: int | None = None) -> None:
-        """The engine's word about the live attempt: it runs, or it ended with this code."""
+    async def report(
+        self, deployment: dict[str, Any], *, exit_code: int | None = None, replica: int = 0
+    ) -> None:
+        """The engine's word about the live attempt of a replica: it runs, or it ended with this code."""
         database, now = self.api.container.database, self.api.clock.now()
         async with database.read() as session:
             attempt = await session.scalar(
                 select(Attempt).where(
-                    Attempt.deployment_id == deployment["id"], Attempt.finished_at.is_(None)
+                    Attempt.deployment_id == deployment["id"],
+                    Attempt.replica == replica,
+                    Attempt.finished_at.is_(None),
                 )
             )
         assert attempt is not None, "nothing is live"

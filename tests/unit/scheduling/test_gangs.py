@@ -1,0 +1,159 @@
+"""Gangs case by case: where their replicas go, whom they evict, how they yield, why they wait."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hypervisor.scheduling.gang import layout
+from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.refusal import explain_request
+from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
+
+
+def nodes_of(decided: Plan) -> list[int]:
+    return [placement.node_id for placement in decided.placements]
+
+
+def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
+    unplaced = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
+    reason = unplaced[deployment_id]
+    return reason.code, reason.sentence, reason.remedy
+
+
+@pytest.mark.parametrize(
+    ("counts", "losses", "replicas", "spread", "expected"),
+    [
+        ([4, 2, 2], [9, 1, 1], 4, False, [0, 0, 0, 0]),  # one node is fewer than two better ones
+        ([4, 4, 4], [3, 1, 2], 4, False, [1, 1, 1, 1]),  # of equals the best score
+        ([4, 1, 3], [1, 5, 9], 5, False, [0, 0, 0, 0, 1]),  # the rest goes where it does best
+        ([1, 2, 3], [0, 0, 0], 7, False, None),
+        ([4, 4, 4], [3, 1, 2], 2, True, [1, 2]),
+        ([4, 1, 1], [0, 0, 0], 5, True, [0, 0, 0, 1, 2]),  # no more nodes: another round
+        ([2, 0, 1], [0, 0, 0], 3, True, [0, 0, 2]),
+    ],
+)
+def test_layout(
+    counts: list[int], losses: list[int], replicas: int, spread: bool, expected: list[int] | None
+) -> None:
+    assert layout(np.array(counts), np.array(losses), replicas, spread) == expected
+
+
+@pytest.mark.parametrize("policy", ["fgd", "bestfit", "spread"])
+def test_replicas_are_packed_unless_they_are_to_spread(policy: str) -> None:
+    world = World(
+        tuple(gpu_node(number, gpus=4) for number in (1, 2, 3)), (), (Pending(10, gpu(1), 500, replicas=3),)
+    )
+    chosen = Policy(placement=policy)  # type: ignore[arg-type]
+    assert len(set(nodes_of(plan(world.snapshot(), chosen)))) == 1
+    apart = replace(world, pending=(replace(world.pending[0], spread=True),))
+    assert sorted(nodes_of(plan(apart.snapshot(), chosen))) == [1, 2, 3]
+
+
+def test_replicas_of_a_part_of_a_gpu_share_devices_up_to_what_they_hold() -> None:
+    world = World((gpu_node(1, gpus=1),), (), (Pending(10, gpu(0.3), 500, replicas=3),))
+    decided = plan(world.snapshot())
+    assert [placement.gpu_indices for placement in decided.placements] == [(0,), (0,), (0,)]
+    more = replace(world, pending=(replace(world.pending[0], replicas=4),))
+    assert plan(more.snapshot()).placements == ()
+
+
+def test_a_gang_that_does_not_fit_leaves_its_room_to_those_behind_it() -> None:
+    world = World(
+        (gpu_node(1, gpus=2), gpu_node(2, gpus=2)),
+        (Running(1, 1, gpu(2), (0, 1), 900),),
+        (Pending(10, gpu(1), 500, replicas=3), Pending(11, gpu(1), 400)),
+    )
+    assert [placement.deployment_id for placement in plan(world.snapshot()).placements] == [11]
+
+
+def test_the_least_important_over_all_nodes_yield_for_a_gang() -> None:
+    running = tuple(
+        Running(number, number, gpu(1), (0,), priority, started_at=float(100 * number))
+        for number, priority in enumerate((300, 100, 200, 100), start=1)
+    )
+    nodes = tuple(gpu_node(number, gpus=1) for number in range(1, 5))
+    world = World(nodes, running, (Pending(10, gpu(1), 750, replicas=2),))
+    decided = plan(world.snapshot())
+    assert {eviction.deployment_id for eviction in decided.evictions} == {2, 4}
+    assert sorted(nomination.node_id for nomination in decided.nominations) == [2, 4]
+    assert sorted(nomination.replica for nomination in decided.nominations) == [0, 1]
+    freed = victims_gone(commit(world, decided), requeue=False)
+    assert sorted(nodes_of(plan(freed.snapshot()))) == [2, 4]
+
+
+def test_no_eviction_if_the_gang_would_still_not_fit() -> None:
+    running = (Running(1, 1, gpu(1), (0,), 100), Running(2, 2, gpu(1), (0,), 900))
+    world = World(
+        (gpu_node(1, gpus=1), gpu_node(2, gpus=1)), running, (Pending(10, gpu(1), 750, replicas=2),)
+    )
+    decided = plan(world.snapshot())
+    assert decided.evictions == ()
+    assert decided.nominations == ()
+
+
+def gang(number: int, node_ids: tuple[int, ...], priority: int = 100, **more: object) -> tuple[Running, ...]:
+    return tuple(
+        Running(number * 10 + at, node_id, gpu(1), (0,), priority, gang=number, **more)  # type: ignore[arg-type]
+        for at, node_id in enumerate(node_ids)
+    )
+
+
+def test_a_gang_yields_with_all_its_replicas() -> None:
+    world = World(
+        tuple(gpu_node(number, gpus=1) for number in (1, 2, 3)),
+        gang(1, (1, 2, 3)),
+        (Pending(10, gpu(1), 750),),
+    )
+    decided = plan(world.snapshot())
+    assert Counter(eviction.deployment_id for eviction in decided.evictions) == {1: 3}
+    assert sum(eviction.lost_work for eviction in decided.evictions) == 3 * 1000.0
+    assert len(decided.nominations) == 1
+
+
+def test_one_alone_yields_before_a_gang_that_would_lose_more() -> None:
+    alone = Running(5, 3, gpu(1), (0,), 100, started_at=0.0)
+    world = World(
+        tuple(gpu_node(number, gpus=1) for number in (1, 2, 3)),
+        (*gang(1, (1, 2), started_at=400.0), alone),
+        (Pending(10, gpu(1), 750),),
+    )
+    assert [eviction.deployment_id for eviction in plan(world.snapshot()).evictions] == [5]
+
+
+def test_a_gang_with_one_protected_replica_is_safe() -> None:
+    first, second = gang(1, (1, 2))
+    world = World(
+        (gpu_node(1, gpus=1), gpu_node(2, gpus=1)),
+        (first, replace(second, protected_until=2_000.0)),
+        (Pending(10, gpu(1), 750),),
+    )
+    assert plan(world.snapshot()).evictions == ()
+
+
+def test_the_reason_says_how_many_fit_and_what_the_next_one_lacks() -> None:
+    world = World(
+        (gpu_node(1, gpus=2), gpu_node(2, gpus=2)),
+        (Running(1, 1, gpu(2), (0, 1), 900),),
+        (Pending(10, gpu(1), 500, replicas=4),),
+    )
+    code, sentence, remedy = reason_of(world, 10)
+    assert code is ReasonCode.GANG_INCOMPLETE
+    assert sentence.startswith("fits 2 of 4 replicas; the next one needs 1 GPU, 1 GB RAM and 1 CPU core")
+    assert sentence.endswith("the nearest node node-1 has 0 GPU free (1 short)")
+    assert remedy.endswith("or ask for at most 2 replicas")
+
+
+def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:
+    world = World((Node(1, 4000, 65_536, 0), Node(2, 3000, 65_536, 0)))
+    snapshot = world.snapshot()
+    assert explain_request(snapshot, cpu(1), replicas=7) is None
+    refused = explain_request(snapshot, cpu(1), replicas=8)
+    assert refused is not None
+    assert refused.code is ReasonCode.GANG_LARGER_THAN_CLUSTER
+    assert "only 7 of them" in refused.sentence
