@@ -21,10 +21,6 @@ class Waiting(Sequence[Unplaced]):
         self._rows = rows
         self._reason = reason
 
-    @property
-    def deployment_ids(self) -> Int64:
-        return self._deployment_ids
-
     def __len__(self) -> int:
         return len(self._rows)
 
