@@ -14,6 +14,7 @@ from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.clusters.routes import router as clusters_router
+from hypervisor.clusters.share_routes import router as shares_router
 from hypervisor.control.decision_routes import router as decision_router
 from hypervisor.control.forecast_routes import router as forecast_router
 from hypervisor.deployments.checkpoint_routes import router as checkpoint_router
@@ -31,6 +32,7 @@ API_ROUTERS = (
     identity_router,
     organizations_router,
     clusters_router,
+    shares_router,
     forecast_router,
     decision_router,
     deployments_router,

@@ -60,7 +60,9 @@ class NodeAnswer(ResponseModel):
 
 
 class ClusterAnswer(ResponseModel):
-    """`runtime` is what was asked for, `resolved_runtime` what it turned out to be."""
+    """`runtime` is what was asked for, `resolved_runtime` what it turned out to be. `shared`: it belongs to
+    another organization, which shares it with the caller's.
+    """
 
     id: int
     organization_id: int
@@ -71,8 +73,12 @@ class ClusterAnswer(ResponseModel):
     placement: str
     preemption: bool
     min_runtime_seconds: int
+    preemption_budget: int
+    preemption_window_seconds: int
+    preemption_rest_seconds: int
     created_at: datetime
     status: Literal["active", "deleting"]
+    shared: bool = False
     total_cpu_cores: float
     total_ram_gb: float
     total_gpu_count: int
@@ -143,6 +149,9 @@ def cluster_answer(
         placement=cluster.placement,
         preemption=cluster.preemption,
         min_runtime_seconds=cluster.min_runtime_seconds,
+        preemption_budget=cluster.preemption_budget,
+        preemption_window_seconds=cluster.preemption_window_seconds,
+        preemption_rest_seconds=cluster.preemption_rest_seconds,
         created_at=cluster.created_at,
         status="active" if cluster.deleting_at is None else "deleting",
         total_cpu_cores=capacity.cpu_cores,
@@ -154,6 +163,16 @@ def cluster_answer(
         node_count=len(nodes),
         nodes=[node_answer(node, gpus.get(node.id, ())) for node in nodes] if with_nodes else None,
     )
+
+
+def as_guest(answer: ClusterAnswer) -> ClusterAnswer:
+    """As somebody sees it with whom it is shared: without the owner's engines."""
+    nodes = None if answer.nodes is None else [node_as_guest(node) for node in answer.nodes]
+    return answer.model_copy(update={"shared": True, "nodes": nodes})
+
+
+def node_as_guest(node: NodeAnswer) -> NodeAnswer:
+    return node.model_copy(update={"engine_endpoint": None})
 
 
 def _status(node: Node) -> NodeStatus:

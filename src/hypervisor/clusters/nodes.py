@@ -144,12 +144,12 @@ async def remove(
     actor = access.principal.actor
     held = await repository.occupants_of_node(session, node.id)
     if held and not force and not node.deleting:
-        named = ", ".join(f"{one.name} ({one.deployment_id})" for _, one in held[:NAMED_OCCUPANTS])
+        named = ", ".join(one.shown for _, one in held[:NAMED_OCCUPANTS])
         raise Conflict(
             "node_in_use",
             f"Deployments run on the node {node.name!r}: {named}. Drain it first, or remove it with "
             "?force=true, which sends them back to the queue.",
-            extra={"deployments": [one.deployment_id for _, one in held[:100]]},
+            extra={"deployments": [one.deployment_id for _, one in held[:100] if not one.is_guest]},
         )
     node.deleting = True
     await _send_away(session, node, occupants, f"its node {node.name} is removed", now=now, actor=actor)

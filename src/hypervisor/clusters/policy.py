@@ -22,11 +22,13 @@ NodeId = Annotated[int, Path(ge=1, le=MAX_ID, description="The node's id.")]
 
 @dataclass(frozen=True, slots=True)
 class ClusterAccess:
-    """The caller at one cluster of one of their organizations, with a role that was found to be enough."""
+    """The caller at one cluster (`organization_id` is its owner), with a role that was found to be enough."""
 
     cluster_id: int
     organization_id: int
     principal: Principal
+    is_guest: bool = False
+    """Whether the caller sees it only because it is shared with an organization of theirs."""
 
     @property
     def hidden(self) -> NotFound:
@@ -61,7 +63,7 @@ async def creates_clusters(principal: CurrentUser) -> Principal:
     return principal
 
 
-@declares("viewer of the cluster's organization")
+@declares("viewer of the cluster's organization, or of one that it is shared with")
 async def reads_cluster(
     cluster_id: ClusterId, principal: CurrentUser, container: ContainerDep
 ) -> ClusterAccess:
@@ -89,6 +91,10 @@ async def _access(
         if cluster is None:
             raise no_such_cluster(cluster_id)
         organization_id = cluster.organization_id
+        if minimum is Role.VIEWER and principal.role_in(organization_id) is None:
+            if not await repository.guests_of(session, cluster_id, principal.memberships):
+                raise no_such_cluster(cluster_id)
+            return ClusterAccess(cluster_id, organization_id, principal, is_guest=True)
         check_role(principal, organization_id, minimum, hidden=no_such_cluster(cluster_id))
         if minimum is not Role.VIEWER:
             await access_organization(session, principal, organization_id, minimum)

@@ -6,14 +6,24 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.lifecycle.states import LIVE, WAITING
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, NodeGpu, Organization
+from hypervisor.store.tables import (
+    Allocation,
+    Attempt,
+    Cluster,
+    ClusterShare,
+    Deployment,
+    Node,
+    NodeGpu,
+    Organization,
+)
 
 IN_CHUNK = 500
+ANOTHERS = "a deployment of another organization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +33,40 @@ class Occupant:
     deployment_id: int
     name: str
     state: str
+    is_guest: bool = False
+    """Of another organization than the cluster's own: its id and name are not to be shown."""
+
+    @property
+    def shown(self) -> str:
+        return ANOTHERS if self.is_guest else f"{self.name} ({self.deployment_id}, {self.state})"
 
 
 async def list_clusters(
     session: AsyncSession, organization_ids: Collection[int] | None, *, after: int, limit: int
 ) -> Sequence[Cluster]:
-    """Clusters with ids above `after` in these organizations (None: in all), by id."""
+    """Clusters with ids above `after` of these organizations or shared with them (None: all), by id."""
     query = select(Cluster).where(Cluster.id > after).order_by(Cluster.id).limit(limit)
     if organization_ids is not None:
-        query = query.where(Cluster.organization_id.in_(sorted(organization_ids)))
+        ids = sorted(organization_ids)
+        shared = select(ClusterShare.cluster_id).where(
+            ClusterShare.organization_id.in_(ids), ClusterShare.state == "accepted"
+        )
+        query = query.where(or_(Cluster.organization_id.in_(ids), Cluster.id.in_(shared)))
     return (await session.scalars(query)).all()
+
+
+async def guests_of(session: AsyncSession, cluster_id: int, organization_ids: Collection[int]) -> list[int]:
+    """Those of the organizations that the cluster is shared with."""
+    rows = await session.scalars(
+        select(ClusterShare.organization_id)
+        .where(
+            ClusterShare.cluster_id == cluster_id,
+            ClusterShare.organization_id.in_(sorted(organization_ids)),
+            ClusterShare.state == "accepted",
+        )
+        .order_by(ClusterShare.organization_id)
+    )
+    return list(rows)
 
 
 async def find_cluster(session: AsyncSession, cluster_id: int) -> Cluster | None:
@@ -153,12 +187,13 @@ async def remove_devices(session: WriteSession, node_id: int, from_index: int) -
 async def occupants_of_node(session: AsyncSession, node_id: int) -> Sequence[tuple[int, Occupant]]:
     """(attempt id, deployment) for whatever holds capacity on the node, in order of the deployments."""
     rows = await session.execute(
-        select(Allocation.attempt_id, Deployment.id, Deployment.name, Deployment.state)
+        select(Allocation.attempt_id, Deployment.id, Deployment.name, Deployment.state, _is_guest())
         .join(Deployment, Deployment.id == Allocation.deployment_id)
+        .join(Cluster, Cluster.id == Deployment.cluster_id)
         .where(Allocation.node_id == node_id)
         .order_by(Deployment.id)
     )
-    return [(attempt_id, Occupant(id_, name, state)) for attempt_id, id_, name, state in rows]
+    return [(attempt_id, Occupant(id_, name, state, guest)) for attempt_id, id_, name, state, guest in rows]
 
 
 async def stoppable_attempts(session: AsyncSession, node_id: int) -> list[int]:
@@ -188,11 +223,12 @@ async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[O
     """Deployments that live on the cluster or wait for it, by id."""
     states = [state.value for state in WAITING | LIVE]
     rows = await session.execute(
-        select(Deployment.id, Deployment.name, Deployment.state)
+        select(Deployment.id, Deployment.name, Deployment.state, _is_guest())
+        .join(Cluster, Cluster.id == Deployment.cluster_id)
         .where(Deployment.cluster_id == cluster_id, Deployment.state.in_(states))
         .order_by(Deployment.id)
     )
-    return [Occupant(id_, name, state) for id_, name, state in rows]
+    return [Occupant(*row) for row in rows]
 
 
 async def holds_capacity(session: AsyncSession, *, cluster_id: int) -> bool:
@@ -212,6 +248,10 @@ async def delete_cluster(session: WriteSession, cluster_id: int) -> None:
     await session.execute(
         delete(Cluster).where(Cluster.id == cluster_id).execution_options(synchronize_session=False)
     )
+
+
+def _is_guest() -> ColumnElement[bool]:
+    return Deployment.organization_id != Cluster.organization_id
 
 
 def _by_node(devices: Sequence[NodeGpu]) -> dict[int, list[NodeGpu]]:

@@ -12,7 +12,7 @@ from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_curso
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
 from hypervisor.clusters import nodes, resizing, service
-from hypervisor.clusters.answers import ClusterAnswer, NodeAnswer
+from hypervisor.clusters.answers import ClusterAnswer, NodeAnswer, node_as_guest
 from hypervisor.clusters.occupants import OccupantsDep
 from hypervisor.clusters.policy import (
     ClusterChanger,
@@ -136,6 +136,8 @@ async def list_nodes(
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with container.database.read() as session:
         rows = await nodes.list_answers(session, access, after=after, limit=limit + 1)
+    if access.is_guest:
+        rows = [node_as_guest(row) for row in rows]
     return page_of(rows, limit, lambda last: encode_cursor(last.id))
 
 
@@ -162,7 +164,8 @@ async def add_node(
 async def get_node(node_id: NodeId, access: ClusterReader, container: ContainerDep) -> NodeAnswer:
     """One node with its devices."""
     async with container.database.read() as session:
-        return await nodes.get(session, access, node_id)
+        answer = await nodes.get(session, access, node_id)
+    return node_as_guest(answer) if access.is_guest else answer
 
 
 @router.patch("/{cluster_id}/nodes/{node_id}", responses=documented(401, 403, 404, 409, 422, 429))

@@ -16,6 +16,15 @@ _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
 )
 
+Budget = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="So many preemptions of one deployment within preemption_window_seconds protect it for "
+        "preemption_rest_seconds; 0: never.",
+    ),
+]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
 PlacementName = Literal["fgd", "bestfit", "spread"]
 
@@ -70,6 +79,9 @@ class ClusterCreate(StrictRequest):
     placement: PlacementName = "fgd"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
+    preemption_budget: Budget = 5
+    preemption_window_seconds: Seconds = 3600
+    preemption_rest_seconds: Seconds = 1800
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None
     total_gpu_count: GpuDevices | None = None
@@ -111,6 +123,9 @@ class ClusterUpdate(StrictRequest):
     placement: PlacementName | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
+    preemption_budget: Budget | None = None
+    preemption_window_seconds: Seconds | None = None
+    preemption_rest_seconds: Seconds | None = None
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None
     total_gpu_count: GpuDevices | None = None

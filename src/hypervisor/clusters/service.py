@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository, resizing
-from hypervisor.clusters.answers import ClusterAnswer, cluster_answer
+from hypervisor.clusters.answers import ClusterAnswer, as_guest, cluster_answer
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
@@ -21,6 +21,15 @@ from hypervisor.store.removals import forget_attempts
 from hypervisor.store.tables import Attempt, Cluster
 
 NAMED_OCCUPANTS = 10
+_SETTINGS = (
+    "name",
+    "placement",
+    "preemption",
+    "min_runtime_seconds",
+    "preemption_budget",
+    "preemption_window_seconds",
+    "preemption_rest_seconds",
+)
 
 
 async def create(
@@ -46,6 +55,9 @@ async def create(
         placement=request.placement,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
+        preemption_budget=request.preemption_budget,
+        preemption_window_seconds=request.preemption_window_seconds,
+        preemption_rest_seconds=request.preemption_rest_seconds,
         created_at=now,
     )
     session.add(cluster)
@@ -67,7 +79,10 @@ async def list_answers(
 ) -> list[ClusterAnswer]:
     """Clusters of these organizations (None: of all) with ids above `after`; three queries in all."""
     clusters = await repository.list_clusters(session, organization_ids, after=after, limit=limit)
-    return await _describe_all(session, clusters, with_nodes=not brief)
+    answers = await _describe_all(session, clusters, with_nodes=not brief)
+    if organization_ids is None:
+        return answers
+    return [one if one.organization_id in organization_ids else as_guest(one) for one in answers]
 
 
 async def describe(session: AsyncSession, cluster: Cluster) -> ClusterAnswer:
@@ -80,7 +95,8 @@ async def get(session: AsyncSession, access: ClusterAccess) -> ClusterAnswer:
     cluster = await repository.find_cluster(session, access.cluster_id)
     if cluster is None:
         raise access.hidden
-    return await describe(session, cluster)
+    answer = await describe(session, cluster)
+    return as_guest(answer) if access.is_guest else answer
 
 
 async def update(
@@ -99,7 +115,7 @@ async def update(
     if request.name is not None and request.name != cluster.name:
         await _check_name(session, cluster.organization_id, request.name)
     changed = []
-    for field in ("name", "placement", "preemption", "min_runtime_seconds"):
+    for field in _SETTINGS:
         value = getattr(request, field)
         if value is not None and value != getattr(cluster, field):
             setattr(cluster, field, value)
@@ -189,13 +205,13 @@ async def _resize_only_node(
 
 
 def _in_use(cluster: Cluster, users: Sequence[Occupant]) -> Conflict:
-    named = ", ".join(f"{user.name} ({user.deployment_id}, {user.state})" for user in users[:NAMED_OCCUPANTS])
+    named = ", ".join(user.shown for user in users[:NAMED_OCCUPANTS])
     more = f" and {len(users) - NAMED_OCCUPANTS} more" if len(users) > NAMED_OCCUPANTS else ""
     return Conflict(
         "cluster_in_use",
         f"Deployments run on the cluster {cluster.name!r} or wait for it: {named}{more}. "
         "End them first, or delete with ?force=true, which stops and cancels them.",
-        extra={"deployments": [user.deployment_id for user in users[:100]]},
+        extra={"deployments": [user.deployment_id for user in users[:100] if not user.is_guest]},
     )
 
 

@@ -151,7 +151,9 @@ class QueuedAhead(ResponseModel):
 class Explanation(ResponseModel):
     """Why a deployment is as it is. `ahead` are the first of those before it in the queue.
 
-    `receipts` are the preemptions that it took part in, newest first, as preemptor or as victim.
+    `effective_priority` is what the scheduler goes by: its own, or that of the highest one that waits for it
+    to end or run (`inherits_from`). `receipts` are the preemptions that it took part in, newest first, as
+    preemptor or as victim.
     """
 
     deployment_id: int
@@ -159,6 +161,9 @@ class Explanation(ResponseModel):
     status: State
     sentence: str
     reason: dict[str, Any] | None
+    priority: int
+    effective_priority: int
+    inherits_from: QueuedAhead | None
     queue_position: int | None
     ahead: list[QueuedAhead]
     dependencies: list[DependencyAnswer]

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import Explanation, QueuedAhead
 from hypervisor.deployments.dependents import load_parents
+from hypervisor.deployments.inheritance import inherited_priorities
 from hypervisor.deployments.views import dependency_answers
 from hypervisor.lifecycle.states import WAITING, State
 from hypervisor.store.tables import Attempt, Deployment
@@ -28,17 +29,33 @@ async def explain(
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
     run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])
     events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
+    lender = await _lender(session, deployment)
     return Explanation(
         deployment_id=deployment.id,
         name=deployment.name,
         status=state,
         sentence=_sentence(deployment, state, position, run, fresh),
         reason=_reason(deployment, fresh) if state in WAITING else None,
+        priority=deployment.priority,
+        effective_priority=lender.priority if lender else deployment.priority,
+        inherits_from=_shown(lender) if lender else None,
         queue_position=position,
-        ahead=[QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority) for one in ahead],
+        ahead=[_shown(one) for one in ahead],
         dependencies=dependency_answers(parents),
         receipts=[{"at": event.at, **(event.data or {})} for event in events],
     )
+
+
+def _shown(one: Deployment) -> QueuedAhead:
+    return QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority)
+
+
+async def _lender(session: AsyncSession, deployment: Deployment) -> Deployment | None:
+    """Who waits for it and lends it a priority above its own."""
+    lent = (await inherited_priorities(session, deployment.cluster_id)).get(deployment.id)
+    if lent is None or lent.priority <= deployment.priority:
+        return None
+    return await repository.find(session, lent.from_id)
 
 
 def _sentence(

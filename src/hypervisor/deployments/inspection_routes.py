@@ -76,5 +76,10 @@ async def list_attempts(
     after = (number, replica)
     async with container.database.read() as session:
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
+        preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
+        known = await repository.own_of(session, access.organization_id, preemptors)
     answers = [AttemptAnswer.model_validate(row) for row in rows]
+    for answer in answers:
+        if answer.preempted_by not in known:
+            answer.preempted_by = None
     return page_of(answers, limit, lambda last: encode_cursor(last.number, last.replica))

@@ -53,10 +53,11 @@ async def queue_positions(session: AsyncSession, deployments: Collection[Deploym
 
 
 async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
-    """The first of the queue that stand before this one."""
+    """The first of the queue that stand before this one and belong to its own organization: on a shared
+    cluster others may stand there too."""
     query = (
         select(Deployment)
-        .where(QueuePlace.of(deployment).ahead())
+        .where(QueuePlace.of(deployment).ahead(), Deployment.organization_id == deployment.organization_id)
         .order_by(Deployment.priority.desc(), Deployment.created_at, Deployment.id)
         .limit(limit)
     )

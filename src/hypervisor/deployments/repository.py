@@ -129,6 +129,14 @@ async def names_of(session: AsyncSession, ids: Collection[int]) -> dict[int, str
     return found
 
 
+async def own_of(session: AsyncSession, organization_id: int, ids: Collection[int]) -> set[int]:
+    """Those of the deployments that belong to the organization and still exist."""
+    query = select(Deployment.id).where(
+        Deployment.organization_id == organization_id, Deployment.id.in_(sorted(ids))
+    )
+    return set(await session.scalars(query))
+
+
 async def cluster_names(session: AsyncSession, ids: Collection[int]) -> dict[int, str]:
     rows = await session.execute(select(Cluster.id, Cluster.name).where(Cluster.id.in_(sorted(ids))))
     return {row.id: row.name for row in rows}

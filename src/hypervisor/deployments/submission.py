@@ -82,7 +82,7 @@ async def submit(
     await _check_requirements(session, requests, places)
     edges = await resolve_edges(session, access.organization_id, requests)
     made = [
-        _new_deployment(request, place, own, principal, sealer, now)
+        _new_deployment(request, access.organization_id, place, own, principal, sealer, now)
         for request, place, own in zip(requests, places, edges, strict=True)
     ]
     await _insert(session, made, edges)
@@ -109,13 +109,14 @@ async def _find_organization(
 ) -> OrganizationAccess:
     """The one organization of all requests: named, or told by their clusters, or the caller's only one."""
     ids = {request.cluster_id for request in requests if request.cluster_id is not None}
-    by_cluster = await _organizations_of(session, ids)
+    by_cluster = await _organizations_of(session, principal, ids)
     wanted: set[int | None] = set()
     for index, request in enumerate(requests):
-        told = by_cluster.get(request.cluster_id or 0)
-        if request.cluster_id is not None and (told is None or principal.role_in(told) is None):
+        told = by_cluster.get(request.cluster_id or 0, [])
+        if request.cluster_id is not None and not told:
             raise RefusedMember(index, no_such_cluster(request.cluster_id))
-        wanted.add(told if request.organization_id is None else request.organization_id)
+        only = told[0] if len(told) == 1 else None
+        wanted.add(only if request.organization_id is None else request.organization_id)
     if len(wanted) > 1:
         wanted.discard(None)
     if len(wanted) > 1:
@@ -123,10 +124,18 @@ async def _find_organization(
     return await resolve_organization(session, principal, wanted.pop(), Role.DEVELOPER)
 
 
-async def _organizations_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, int]:
-    """Whose each cluster is; unknown ones are left out."""
+async def _organizations_of(
+    session: AsyncSession, principal: Principal, cluster_ids: Collection[int]
+) -> dict[int, list[int]]:
+    """For which of the caller's organizations each cluster may be used: its owner, else whom it is shared
+    with. Empty or left out where there is none.
+    """
     query = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(sorted(cluster_ids)))
-    return {row.id: row.organization_id for row in await session.execute(query)}
+    found: dict[int, list[int]] = {}
+    for id_, owner in (await session.execute(query)).all():
+        is_own = principal.role_in(owner) is not None
+        found[id_] = [owner] if is_own else await clusters.guests_of(session, id_, principal.memberships)
+    return found
 
 
 async def _choose_clusters(
@@ -142,13 +151,20 @@ async def _choose_clusters(
     chosen = []
     for index, request in enumerate(requests):
         cluster = by_id.get(request.cluster_id or only or 0)
-        if cluster is None or cluster.organization_id != access.organization_id:
+        if cluster is None or not await _may_use(session, cluster, access.organization_id):
             raise RefusedMember(index, no_such_cluster(request.cluster_id or only or 0))
         if cluster.deleting_at is not None:
             deleting = Conflict("cluster_deleting", f"The cluster {cluster.name!r} is being deleted.")
             raise RefusedMember(index, deleting)
         chosen.append(cluster)
     return chosen
+
+
+async def _may_use(session: AsyncSession, cluster: Cluster, organization_id: int) -> bool:
+    """Whether it is the organization's own cluster or shared with it. The caller holds the cluster."""
+    if cluster.organization_id == organization_id:
+        return True
+    return bool(await clusters.guests_of(session, cluster.id, [organization_id]))
 
 
 async def _only_cluster(session: AsyncSession, access: OrganizationAccess) -> int:
@@ -181,6 +197,7 @@ async def _check_requirements(
 
 def _new_deployment(
     request: DeploymentCreate,
+    organization_id: int,
     cluster: Cluster,
     edges: Sequence[Edge],
     principal: Principal,
@@ -192,7 +209,7 @@ def _new_deployment(
     waits_for_member = any(edge.member is not None for edge in edges)
     state = State.BLOCKED if waits_for_member else standing.state
     return Deployment(
-        organization_id=cluster.organization_id,
+        organization_id=organization_id,
         cluster_id=cluster.id,
         created_by=principal.user_id,
         name=request.name,

@@ -1,0 +1,93 @@
+"""Requests and answers about sharing a cluster."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hypervisor.api.schema import MAX_ID, ResponseModel
+from hypervisor.clusters.answers import Amounts
+from hypervisor.clusters.fields import CpuCores, RamGb, StrictRequest
+from hypervisor.kernel.resources import Resources
+
+MAX_SHARED_GPUS = 640_000
+ShareState = Literal["offered", "accepted", "declined", "withdrawn"]
+Gpus = Annotated[float, Field(ge=0, le=MAX_SHARED_GPUS, allow_inf_nan=False, description="Devices.")]
+Weight = Annotated[
+    float, Field(ge=0.001, le=1000, description="Part of what nobody is guaranteed, against others' weights.")
+]
+
+
+class Bounds(StrictRequest):
+    """An amount of each resource; what is left out is not set."""
+
+    cpu_cores: CpuCores | None = None
+    ram_gb: RamGb | None = None
+    gpu_count: Gpus | None = None
+
+    @property
+    def given(self) -> tuple[int | None, int | None, int | None]:
+        """Milli-CPU, MiB and milli-GPU; None where nothing is set."""
+        amounts = Resources.from_edge(
+            cpu_cores=self.cpu_cores or 0, ram_gb=self.ram_gb or 0, gpu_count=self.gpu_count or 0
+        )
+        return (
+            None if self.cpu_cores is None else amounts.cpu_milli,
+            None if self.ram_gb is None else amounts.ram_mib,
+            None if self.gpu_count is None else amounts.gpu_milli,
+        )
+
+    def filled(self, capacity: Resources) -> Resources:
+        """As a guarantee: what is left out follows the largest part of the cluster that is given, so that
+        guaranteed GPUs come with the CPU and RAM to use them."""
+        whole = (capacity.cpu_milli, capacity.ram_mib, capacity.gpu_milli)
+        parts = [amount / total for amount, total in zip(self.given, whole, strict=True) if amount and total]
+        part = min(1.0, max(parts, default=0.0))
+        amounts = zip(self.given, whole, strict=True)
+        return Resources(*(int(total * part) if amount is None else amount for amount, total in amounts))
+
+
+class ShareTerms(StrictRequest):
+    guaranteed: Bounds | None = Field(
+        default=None, description="Theirs whenever they need it; lent to others while they do not."
+    )
+    limit: Bounds | None = Field(default=None, description="Never more than this; left out: no limit.")
+    weight: Weight | None = None
+
+
+class ShareOffer(ShareTerms):
+    organization_id: int = Field(ge=1, le=MAX_ID)
+
+
+class ShareUpdate(ShareTerms):
+    """What is given is changed."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("give guaranteed, limit or weight")
+        return self
+
+
+class LimitAmounts(ResponseModel):
+    cpu_cores: float | None
+    ram_gb: float | None
+    gpu_count: float | None
+
+
+class ShareAnswer(ResponseModel):
+    """`used` is what the organization holds now, `waiting` how many of its deployments wait."""
+
+    cluster_id: int
+    cluster_name: str
+    organization_id: int
+    state: ShareState
+    guaranteed: Amounts
+    limit: LimitAmounts
+    weight: float
+    used: Amounts
+    waiting: int
+    offered_at: datetime
+    answered_at: datetime | None
