@@ -107,7 +107,7 @@ class Gangs:
     def _place_in_free(self, row: int, request: Request, eligible: Bool) -> bool:
         queue = self._pass.queue
         counts = self.free_counts(request, eligible)
-        if int(counts.sum()) < queue.replicas(row):
+        if int(counts.sum()) < queue.replicas(row) or not self._pass.tenancy.may_start_now(row):
             return False
         nodes = layout(counts, self._losses(request, counts), queue.replicas(row), queue.spread(row))
         self._place(row, request, nodes or [])
@@ -181,6 +181,8 @@ class Gangs:
             below = candidates.below(queue.priority(row)) & eligible[table.node]
             if self._pass.snapshot.quotas:
                 below &= table.organization == queue.pending.organization[row]
+            if frozen := self._frozen(queue.deployment_id(row)):
+                below &= ~np.isin(table.deployment_id, frozen)
             if below.any():
                 found = candidates.parties(below)
         lower: dict[int, list[Reservation]] = defaultdict(list)
@@ -192,6 +194,11 @@ class Gangs:
             for id_, all_held in lower.items()
         ]
         return found
+
+    def _frozen(self, deployment_id: int) -> list[int]:
+        """Whom it may not evict any more."""
+        pairs = self._pass.snapshot.frozen_pairs
+        return [victim for preemptor, victim in pairs if preemptor == deployment_id]
 
     def _carry_out(self, row: int, rank: int, request: Request, eligible: Bool, victims: list[Party]) -> None:
         """Evict and override, then start at once if only nominations stood in the way, else nominate."""

@@ -97,6 +97,15 @@ def test_no_eviction_if_the_gang_would_still_not_fit() -> None:
     assert decided.nominations == ()
 
 
+def test_no_gang_evicts_whom_it_is_frozen_with() -> None:
+    running = tuple(Running(number, number, gpu(1), (0,), 100) for number in (1, 2, 3))
+    nodes = tuple(gpu_node(number, gpus=1) for number in (1, 2, 3))
+    snapshot = World(nodes, running, (Pending(10, gpu(1), 750, replicas=2),)).snapshot()
+    free = plan(replace(snapshot, frozen_pairs=((10, 2),)))
+    assert {eviction.deployment_id for eviction in free.evictions} == {1, 3}
+    assert plan(replace(snapshot, frozen_pairs=((10, 2), (10, 3)))).evictions == ()
+
+
 def gang(number: int, node_ids: tuple[int, ...], priority: int = 100, **more: object) -> tuple[Running, ...]:
     return tuple(
         Running(number * 10 + at, node_id, gpu(1), (0,), priority, gang=number, **more)  # type: ignore[arg-type]
