@@ -49,7 +49,7 @@ class Admission:
         self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
         self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
-        self._nothing_free: set[int] = set()
+        self.nothing_free: set[int] = set()
         self._turns = Turns(queue)
 
     def request(self, shape: int) -> Request:
@@ -165,11 +165,11 @@ class Admission:
         return not (evictable and self.policy.preemption)
 
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
-        if request.index in self._nothing_free or not self.tenancy.may_start_now(row):
+        if request.index in self.nothing_free or not self.tenancy.may_start_now(row):
             return False
         node = self.ranking.best(request)
         if node == NOWHERE:
-            self._nothing_free.add(request.index)
+            self.nothing_free.add(request.index)
             return False
         devices = self._free_devices(request, node, restricted)
         if devices is None:
@@ -365,5 +365,5 @@ class Admission:
     def grew(self) -> None:
         """Forget what was found impossible, as capacity has come back."""
         self.state.grew()
-        self._nothing_free.clear()
+        self.nothing_free.clear()
         self._turns.grew()

@@ -33,8 +33,10 @@ class Filling:
         if not self._alone or admission.reservations.all_of(row):
             return False
         request = admission.request(int(self._shape[row]))
+        if request.index in admission.nothing_free:
+            return False
         node = admission.ranking.best(request)
-        if node == NOWHERE or (admission.hold is not None and admission.hold.node == node):
+        if node == NOWHERE or (admission.hold is not None and admission.hold.at(node) is not None):
             return False
         devices: tuple[int, ...] = ()
         if request.devices:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush, heapreplace
-from math import inf
 
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.feasibility import fits_room
+from hypervisor.scheduling.frontier import Entry, Frontier, bound
 from hypervisor.scheduling.potential import Candidates
 from hypervisor.scheduling.ranking import NOWHERE
 from hypervisor.scheduling.requests import Request
@@ -29,8 +28,8 @@ from hypervisor.scheduling.victims import Candidate, Cost, choose_victims, cost
 from hypervisor.scheduling.working import WorkingState
 
 _NONE = np.iinfo(np.int64).max
-_LOWEST = -(1 << 40)
 _ROUNDING = 1.0 - 1e-9
+_NOTHING = Frontier(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +45,14 @@ class Option:
     rules: Mapping[int, str] = field(default_factory=dict)
 
 
-_Entry = tuple[Cost, int]
-
-
 @dataclass(slots=True)
-class _Frontier:
-    """Nodes for one shape and priority as a heap by cost: exact where worked out, else a lower bound.
+class _Bounds:
+    """Nodes for one shape and priority by cost: exact where worked out, else a lower bound.
 
     `known` holds what was worked out of a node, with the node's number of changes at that time.
     """
 
-    heap: list[_Entry]
+    frontier: Frontier
     known: dict[int, tuple[int, Option]]
     generation: int
 
@@ -71,7 +67,7 @@ class Preemption:
         self._candidates = candidates
         self._reservations = reservations
         self._enabled = enabled
-        self._frontiers: dict[tuple[int, int], _Frontier] = {}
+        self._bounds: dict[tuple[int, int], _Bounds] = {}
 
     def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
@@ -98,62 +94,57 @@ class Preemption:
         return found
 
     def _evicting(self, request: Request, priority: int, without: int) -> Option | None:
-        frontier = self._frontier(request, priority)
-        heap, aside = frontier.heap, []
-        found = None
-        while heap and found is None:
-            node = heap[0][1]
-            if node == without:
-                aside.append(heappop(heap))
+        bounds = self._bounds_of(request, priority)
+        frontier, aside, found = bounds.frontier, None, None
+        while found is None:
+            first = frontier.first()
+            if first is None:
+                break
+            if first[1] == without:
+                aside = first
+                frontier.drop_first()
                 continue
-            found = self._known(frontier, node)
-            if found is None and not self._raise_bound(frontier, priority):
-                self._work_out_first(frontier, request, priority)
-        for entry in aside:
-            heappush(heap, entry)
+            found = self._known(bounds, first[1])
+            if found is None and not self._raise_bound(frontier, first, priority):
+                self._work_out_first(bounds, request, priority, first[1])
+        if aside is not None:
+            frontier.add(aside)
         return found
 
-    def _known(self, frontier: _Frontier, node: int) -> Option | None:
+    def _known(self, bounds: _Bounds, node: int) -> Option | None:
         """What was worked out of the node, if nothing has happened there since."""
-        changes, option = frontier.known.get(node, (-1, None))
+        changes, option = bounds.known.get(node, (-1, None))
         return option if changes == self._state.changes[node] else None
 
-    def _raise_bound(self, frontier: _Frontier, priority: int) -> bool:
+    def _raise_bound(self, frontier: Frontier, first: Entry, priority: int) -> bool:
         """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
-        bound, node = frontier.heap[0]
+        known, node = first
         evictable = self._candidates.evictable
-        least = min(
-            (
-                (candidate.priority, candidate.lost)
-                for candidate in self._candidates.on(node)
-                if candidate.priority < priority and evictable[candidate.row]
-            ),
-            default=None,
-        )
-        if least is None:
-            heappop(frontier.heap)
-            return True
-        if least <= bound[:2]:
-            return False
-        heapreplace(frontier.heap, ((*least, _LOWEST, 0, -inf), node))
+        # The least important one comes last.
+        for candidate in reversed(self._candidates.on(node)):
+            if candidate.priority < priority and evictable[candidate.row]:
+                if (candidate.priority, candidate.lost) <= known[:2]:
+                    return False
+                frontier.replace_first((bound(candidate.priority, candidate.lost), node))
+                return True
+        frontier.drop_first()
         return True
 
-    def _work_out_first(self, frontier: _Frontier, request: Request, priority: int) -> None:
+    def _work_out_first(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
         """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
-        node = frontier.heap[0][1]
         option = self._work_out(request, priority, node, [])
         if option is None:
-            heappop(frontier.heap)
+            bounds.frontier.drop_first()
         else:
-            frontier.known[node] = (self._state.changes[node], option)
-            heapreplace(frontier.heap, (option.cost, node))
+            bounds.known[node] = (self._state.changes[node], option)
+            bounds.frontier.replace_first((option.cost, node))
 
-    def _frontier(self, request: Request, priority: int) -> _Frontier:
+    def _bounds_of(self, request: Request, priority: int) -> _Bounds:
         key = (request.index, priority)
-        found = self._frontiers.get(key)
+        found = self._bounds.get(key)
         if found is None or found.generation != self._state.generation:
-            heap = self._lower_bounds(request, priority)
-            found = self._frontiers[key] = _Frontier(heap, {}, self._state.generation)
+            frontier = self._lower_bounds(request, priority)
+            found = self._bounds[key] = _Bounds(frontier, {}, self._state.generation)
         return found
 
     def _work_out(
@@ -178,19 +169,15 @@ class Preemption:
         )
         return None if victims is None else Option(node, tuple(victims), cost(victims))
 
-    def _lower_bounds(self, request: Request, priority: int) -> list[_Entry]:
-        """A heap with a bound for every node on which evictions could make the request fit."""
+    def _lower_bounds(self, request: Request, priority: int) -> Frontier:
+        """A bound for every node on which evictions could make the request fit."""
         if not self._candidates.any_below(priority):
-            return []
+            return _NOTHING
         level = self._lowest_levels(request, priority)
         nodes = np.flatnonzero(level != _NONE)
         if not len(nodes):
-            return []
-        lost = self._least_lost_work(request, priority, level)[nodes]
-        columns = zip(level[nodes].tolist(), lost.tolist(), nodes.tolist(), strict=True)
-        heap = [((lowest, least, _LOWEST, 0, -inf), node) for lowest, least, node in columns]
-        heapify(heap)
-        return heap
+            return _NOTHING
+        return Frontier(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
 
     def _lowest_levels(self, request: Request, priority: int) -> Int64:
         """Per node the lowest priority such that evicting everything up to it makes the request fit.

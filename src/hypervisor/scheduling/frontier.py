@@ -1,0 +1,69 @@
+"""Nodes in the order of what evictions there would cost, cheapest first."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush, heapreplace
+from math import inf
+
+import numpy as np
+
+from hypervisor.scheduling.snapshot import Float64, Int64
+from hypervisor.scheduling.victims import Cost
+
+Entry = tuple[Cost, int]
+_LOWEST = -(1 << 40)
+
+
+def bound(priority: int, lost: float) -> Cost:
+    """The least cost with this highest victim priority and at least this much lost work."""
+    return priority, lost, _LOWEST, 0, -inf
+
+
+class Frontier:
+    """(cost, node) entries: the bounds from the start as one sorted list, what was changed since in a heap.
+
+    Most bounds are never looked at, so they are sorted as arrays and become entries one at a time.
+    """
+
+    __slots__ = ("_at", "_heap", "_levels", "_lost", "_next", "_nodes")
+
+    def __init__(self, levels: Int64, lost: Float64, nodes: Int64) -> None:
+        order = np.lexsort((nodes, lost, levels))
+        self._levels, self._lost, self._nodes = levels[order], lost[order], nodes[order]
+        self._heap: list[Entry] = []
+        self._at = -1
+        self._next: Entry | None = None
+        self._advance()
+
+    def first(self) -> Entry | None:
+        """The least entry; None if there is none left."""
+        return self._heap[0] if self._is_changed() else self._next
+
+    def drop_first(self) -> None:
+        if self._is_changed():
+            heappop(self._heap)
+        else:
+            self._advance()
+
+    def replace_first(self, entry: Entry) -> None:
+        """Put another entry in the place of the least one."""
+        if self._is_changed():
+            heapreplace(self._heap, entry)
+        else:
+            heappush(self._heap, entry)
+            self._advance()
+
+    def add(self, entry: Entry) -> None:
+        heappush(self._heap, entry)
+
+    def _is_changed(self) -> bool:
+        """Whether the least entry is one that was changed since the start."""
+        return bool(self._heap) and (self._next is None or self._heap[0] < self._next)
+
+    def _advance(self) -> None:
+        self._at += 1
+        at = self._at
+        if at == len(self._nodes):
+            self._next = None
+            return
+        self._next = bound(int(self._levels[at]), float(self._lost[at])), int(self._nodes[at])
