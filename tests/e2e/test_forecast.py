@@ -1,0 +1,91 @@
+"""A forecast that comes true on a real server with real processes, and a decision that is replayed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.people import Person, newcomer
+from tests.support.server import HypervisorServer
+from tests.support.wait import eventually_sync
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def grace(shared_server: HypervisorServer, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """An admin with an organization and a cluster of two cores."""
+    person = newcomer(tmp_path_factory.mktemp("people"), shared_server.url, "grace")
+    person.do("org", "create", "Forecasters")
+    person.do("cluster", "create", "small", "--cpu", "2", "--ram", "4")
+    return person
+
+
+def runs(person: Person, name: str) -> dict[str, str]:
+    def look() -> dict[str, str] | None:
+        seen: dict[str, str] = person.ask("show", name)
+        return seen if seen["started_at"] else None
+
+    return eventually_sync(look, within=40)
+
+
+def test_a_start_falls_into_the_range_that_was_told(grace: Person) -> None:
+    grace.do(
+        "deploy", "busy", "--job", "--cpu", "2", "--max-runtime", "15", "--grace", "1", "--", "sleep", "60"
+    )
+    runs(grace, "busy")
+    wish = ("deploy", "wish", "--job", "--cpu", "2")
+    told = grace.ask(*wish, "--plan", "--", "true")
+    assert (told["verdict"], told["queue_position"]) == ("waits", 1)
+    assert [one["name"] for one in told["estimated_start"]["after"]] == ["busy"]
+    assert "wish" not in grace.do("ps", "-a").stdout
+
+    read = grace.do(*wish, "--plan", "--", "true").stdout
+    assert "wish on small: waits" in read
+    assert "between" in read
+    assert "max_runtime_seconds" in read
+
+    grace.do(*wish, "--", "true")
+    assert "busy" not in grace.do("queue", "small").stdout
+    assert [one["name"] for one in grace.ask("queue")] == ["wish"]
+    started = datetime.fromisoformat(runs(grace, "wish")["started_at"])
+    earliest, latest = (
+        datetime.fromisoformat(told["estimated_start"][end]) for end in ("earliest", "latest")
+    )
+    assert earliest <= started <= latest
+    assert latest - earliest < MINUTE
+
+
+def test_who_would_give_way_does_and_the_decision_is_replayed(grace: Person) -> None:
+    grace.do("deploy", "low", "--cpu", "2", "-p", "LOW", "--", "sleep", "300")
+    runs(grace, "low")
+    told = grace.ask("deploy", "urgent", "--job", "--cpu", "1", "-p", "HIGH", "--plan", "--", "true")
+    assert told["verdict"] == "preempts"
+    assert [victim["name"] for victim in told["victims"]] == ["low"]
+    assert "low" in grace.do("deploy", "urgent", "--job", "-p", "HIGH", "--plan", "--", "true").stdout
+
+    grace.do("deploy", "urgent", "--job", "--cpu", "1", "-p", "HIGH", "--wait", "--", "true")
+    (receipt,) = grace.ask("explain", "urgent")["receipts"]
+    assert [victim["name"] for victim in receipt["victims"]] == ["low"]
+
+    made = grace.ask("decisions", "small")
+    evicting = next(one for one in made if one["evictions"])
+    again = grace.ask("replay", str(evicting["id"]))
+    assert (again["equal"], again["intact"]) == (True, True)
+    assert again["evictions"] == [[receipt["victims"][0]["id"], receipt["preemptor"]["id"]]]
+    assert "equal" in grace.do("replay", str(evicting["id"])).stdout
+    grace.do("cancel", "low", "--wait")
+
+
+def test_what_never_fits_and_what_fits_are_told_apart(grace: Person, tmp_path: Path) -> None:
+    never = grace.do("deploy", "huge", "--cpu", "64", "--plan", "--", "true")
+    assert "never" in never.stdout
+    work = tmp_path / "work.yaml"
+    work.write_text(
+        "cluster: small\nkind: job\ndeployments:\n"
+        "- {name: one, command: 'true', cpu: 1}\n- {name: two, command: 'true', cpu: 32}\n"
+    )
+    verdicts = [one["verdict"] for one in grace.ask("deploy", "-f", str(work), "--plan")]
+    assert verdicts == ["fits_now", "never"]
