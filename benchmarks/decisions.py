@@ -1,7 +1,12 @@
 """How fast the scheduler decides: one pass of `plan()` over a synthetic cluster.
 
 `python -m benchmarks.decisions --queue 10000 --nodes 1000` prints one JSON line. The time of a pass is the
-median over several passes on the same snapshot, which is built beforehand.
+median over several passes on the same snapshot, which is built beforehand. Processor time is the figure to
+compare on a machine shared with others. Reasons are worded when they are looked at; what it takes to look
+at all of them is measured on its own.
+
+`--growth` repeats the scenario, each point in a process of its own, over queues of 1,000 to 100,000 and over
+100 to 10,000 nodes, and says by what power time and memory grow.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import statistics
 import time
 
 from benchmarks.report import print_report
+from benchmarks.support.growth import Point, grow, in_a_process
 from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
@@ -28,6 +34,9 @@ _NOW = 1_000_000.0
 def main() -> None:
     """Measure one scenario and print it."""
     arguments = _parse()
+    if arguments.growth:
+        _print_growth(arguments)
+        return
     started = time.perf_counter()
     snapshot = _snapshot(arguments)
     built = time.perf_counter() - started
@@ -36,6 +45,7 @@ def main() -> None:
     seconds = statistics.median(times)
     cpu_seconds = statistics.median(cpu_times)
     decisions = len(decided.placements) + len(decided.nominations)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print_report(
         "decisions",
         {
@@ -47,6 +57,8 @@ def main() -> None:
             "pass_seconds": round(seconds, 4),
             "pass_seconds_all": [round(value, 4) for value in times],
             "pass_cpu_seconds": round(cpu_seconds, 4),
+            "pass_cpu_seconds_all": [round(value, 4) for value in cpu_times],
+            "reasons_cpu_seconds": round(_time_reasons(decided), 4),
             "snapshot_build_seconds": round(built, 4),
             "placed": len(decided.placements),
             "nominated": len(decided.nominations),
@@ -54,7 +66,31 @@ def main() -> None:
             "unplaced": len(decided.unplaced),
             "placements_per_second": round(decisions / seconds),
             "placements_per_cpu_second": round(decisions / cpu_seconds),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_memory_mib": peak,
+        },
+    )
+
+
+def _print_growth(arguments: argparse.Namespace) -> None:
+    """The same scenario at growing sizes; `--small` takes a tenth of each."""
+    flags = ["--shapes", arguments.shapes, "--placement", arguments.placement]
+    flags += ["--repeat", str(arguments.repeat), "--seed", str(arguments.seed)]
+    flags += [f"--{name}" for name in ("preempting", "idle") if getattr(arguments, name)]
+    part = 10 if arguments.small else 1
+
+    def run(point: Point) -> dict[str, object]:
+        sizes = ["--queue", str(point.queue), "--nodes", str(point.nodes)]
+        return in_a_process(["benchmarks.decisions", *sizes, *flags])
+
+    queues = [Point(size // part, 1_000 // part) for size in (1_000, 10_000, 100_000)]
+    nodes = [Point(10_000 // part, size // part) for size in (100, 1_000, 10_000)]
+    print_report(
+        "decisions-growth",
+        {
+            "scenario": _scenario(arguments),
+            "shapes": arguments.shapes,
+            "by_queue": grow(queues, run, lambda point: point.queue),
+            "by_nodes": grow(nodes, run, lambda point: point.nodes),
         },
     )
 
@@ -67,6 +103,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--placement", choices=["fgd", "bestfit", "spread"], default="fgd")
     parser.add_argument("--preempting", action="store_true", help="nodes full of low-priority work")
     parser.add_argument("--idle", action="store_true", help="nothing fits: a pass with nothing to do")
+    parser.add_argument("--growth", action="store_true", help="growing queues and node counts in turn")
     parser.add_argument("--small", action="store_true", help="a quick run: 1,000 queued on 100 nodes")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
@@ -92,6 +129,13 @@ def _measure(snapshot: Snapshot, policy: Policy, repeat: int) -> tuple[list[floa
         times.append(time.perf_counter() - started)
         cpu_times.append(time.process_time() - cpu_started)
     return times, cpu_times, decided
+
+
+def _time_reasons(decided: Plan) -> float:
+    started = time.process_time()
+    for waiting in decided.unplaced:
+        assert waiting.reason.sentence
+    return time.process_time() - started
 
 
 def _snapshot(arguments: argparse.Namespace) -> Snapshot:
