@@ -17,6 +17,7 @@ from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.clusters.share_routes import router as shares_router
 from hypervisor.control.decision_routes import router as decision_router
 from hypervisor.control.forecast_routes import router as forecast_router
+from hypervisor.control.fragment_routes import router as fragment_router
 from hypervisor.deployments.checkpoint_routes import router as checkpoint_router
 from hypervisor.deployments.feed_routes import router as feed_router
 from hypervisor.deployments.inspection_routes import router as inspection_router
@@ -35,6 +36,7 @@ API_ROUTERS = (
     shares_router,
     forecast_router,
     decision_router,
+    fragment_router,
     deployments_router,
     inspection_router,
     checkpoint_router,

@@ -110,3 +110,58 @@ class DecisionAnswer(ResponseModel):
     nominations: int
     waiting: int
     snapshot: str | None = None
+
+
+class ShapeAnswer(ResponseModel):
+    """A typical request, and what the free room is worth to it.
+
+    `weight` is its share of all requests, `fits_now` how many of it alone would fit at once.
+    `unusable_gpu` is idle GPU, in devices, that it could not use.
+    """
+
+    required_cpu_cores: float
+    required_ram_gb: float
+    required_gpu_count: float
+    gpu_models: list[str]
+    node_selector: dict[str, str]
+    weight: float
+    fits_now: int
+    unusable_gpu: float
+
+
+class NodeRoomAnswer(ResponseModel):
+    """`free_gpus` are whole free devices. `expected_unusable_gpu` is the idle GPU that a typical request
+    could not use, on average over what is typical (F of the FGD paper, in devices)."""
+
+    node: str
+    free_cpu_cores: float
+    free_ram_gb: float
+    free_gpus: int
+    idle_gpu: float
+    expected_unusable_gpu: float
+
+
+class MoveAnswer(ResponseModel):
+    """Running a deployment on another node; done by `POST /clusters/{id}/moves`, never by itself."""
+
+    deployment: NamedDeployment
+    from_node: str
+    to_node: str
+    to_node_id: int
+    gpu_indices: list[int]
+    lost_work_seconds: float
+
+
+class OpeningAnswer(ResponseModel):
+    """The node where the wanted request fits once the moves are done; no moves where it fits already."""
+
+    node: str
+    moves: list[MoveAnswer]
+
+
+class FragmentationAnswer(ResponseModel):
+    """`opening` is for the request in the query: null where none was asked for or three moves do not do."""
+
+    shapes: list[ShapeAnswer]
+    nodes: list[NodeRoomAnswer]
+    opening: OpeningAnswer | None
