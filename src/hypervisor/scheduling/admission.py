@@ -10,6 +10,7 @@ import numpy as np
 from hypervisor.scheduling.feasibility import fits_empty, fits_later, fits_node, usable_devices
 from hypervisor.scheduling.filling import Filling
 from hypervisor.scheduling.gang_admission import Gangs
+from hypervisor.scheduling.gang_hold import gang_hold
 from hypervisor.scheduling.hold import Hold, hold_for
 from hypervisor.scheduling.outcome import Eviction, Placement, Spared
 from hypervisor.scheduling.policy import Policy
@@ -173,7 +174,8 @@ class Admission:
             return False
         devices = self._free_devices(request, node, restricted)
         if devices is None:
-            node = self.ranking.best(request, without=node)
+            held = self.hold.nodes if self.hold is not None else []
+            node = self.ranking.best(request, without=held)
             devices = self._free_devices(request, node, restricted) if node != NOWHERE else None
         if devices is None:
             return False
@@ -183,8 +185,8 @@ class Admission:
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
         """Devices of the node to start on; None if every choice would take from the head."""
         usable = usable_devices(request, self.state.free_gpu[node].tolist()) if request.devices else []
-        hold = self.hold
-        if hold is None or not restricted or hold.node != node:
+        hold = self.hold.at(node) if self.hold is not None and restricted else None
+        if hold is None:
             return self.pick_devices(request, node, usable)
         if request.devices == 1 and not request.whole:
             ranked = self.scorer.rank_devices(request, node, usable)
@@ -246,6 +248,9 @@ class Admission:
                 return False
         self._carry_out(row, rank, request, option)
         return True
+            devices = self._devices_after(request, option)
+            if not self._hold_allows(request, option.node, devices, restricted):
+                return False
 
     def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""
@@ -335,32 +340,31 @@ class Admission:
         """Let go of what is kept for the deployment, for all of its replicas."""
         for held in self.reservations.drop(row):
             self.tenancy.unsettle(row, held.request)
-            if self.hold is not None and self.hold.node == held.node and self.restricted(row):
-                self.hold.give(held.request, held.devices)
+            hold = self.hold.at(held.node) if self.hold is not None else None
+            if hold is not None and self.restricted(row):
+                hold.give(held.request, held.devices)
 
     def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
         admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
         if admissible.any() and self._gangs.may_ever_fit(row, request):
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
-            self.hold = hold_for(
-                head,
-                request,
-                admissible,
-                self.state,
-                self.candidates,
-                self.reservations,
-                now=self.snapshot.now,
-                preempts=self.policy.preemption,
-            )
+            wanted = self.queue.replicas(row), self.queue.spread(row)
+            now, preempts = self.snapshot.now, self.policy.preemption
+            parts = (self.state, self.candidates, self.reservations)
+            if self.queue.is_gang(row):
+                self.hold = gang_hold(head, request, wanted, admissible, *parts, now=now, preempts=preempts)
+            else:
+                self.hold = hold_for(head, request, admissible, *parts, now=now, preempts=preempts)
             self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
 
     def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
-        hold = self.hold
-        return hold is None or not restricted or hold.node != node or hold.allows(request, devices)
+        hold = self.hold.at(node) if self.hold is not None and restricted else None
+        return hold is None or hold.allows(request, devices)
 
     def _tell_hold(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
-        if self.hold is not None and self.hold.node == node and self.restricted(row):
-            self.hold.take(request, devices)
+        hold = self.hold.at(node) if self.hold is not None else None
+        if hold is not None and self.restricted(row):
+            hold.take(request, devices)
 
     def grew(self) -> None:
         """Forget what was found impossible, as capacity has come back."""

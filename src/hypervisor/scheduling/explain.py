@@ -161,7 +161,7 @@ class Explainer:
         name = self._snapshot.nodes.name[node]
         admission = self._admission
         rows = {held.deployment_id: held.row for held in admission.reservations.on(node)}
-        hold = admission.hold if admission.hold is not None and admission.hold.node == node else None
+        hold = admission.hold if admission.hold is not None and admission.hold.at(node) else None
         if hold is not None:
             rows[hold.deployment_id] = hold.row
         shown = owners_shown(admission.tenancy, rows, organization)

@@ -76,12 +76,12 @@ class Gangs:
         return replicas_per_node(request, eligible, state.free_cpu, state.free_ram, state.free_gpu)
 
     def _eligible(self, request: Request, restricted: bool) -> Bool:
-        """The nodes that it may use; the one that the head of the queue holds is left alone."""
+        """The nodes that it may use; what the head of the queue holds is left alone."""
         hold = self._pass.hold
         if hold is None or not restricted:
             return request.eligible
         eligible = request.eligible.copy()
-        eligible[hold.node] = False
+        eligible[hold.nodes] = False
         return eligible
 
     def _start_as_kept(self, kept: tuple[Reservation, ...]) -> bool:

@@ -10,7 +10,7 @@ behind it may start there if what it misses does not grow. Who it could evict at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
@@ -23,12 +23,17 @@ from hypervisor.scheduling.reservations import Reservations
 from hypervisor.scheduling.snapshot import AllocationTable, Bool, Float64, Int64
 from hypervisor.scheduling.working import WorkingState
 
+Room = tuple[Int64, Int64, Int64]
+"""CPU and RAM per node, milli-GPU per node and device."""
+
 
 @dataclass(slots=True)
 class Hold:
     """The held node and the room on it that the head counts on.
 
     `start` is when the head can start there at the latest (seconds since the epoch), +inf where nobody knows.
+    A gang holds several nodes: `request` is what its replicas need together on this one, and `also` are the
+    other nodes.
     """
 
     deployment_id: int
@@ -40,7 +45,17 @@ class Hold:
     gpu: list[int]
     row: int = -1
     organization: int = -1
+    borrows: bool = False
     start: float = inf
+    also: dict[int, Hold] = field(default_factory=dict)
+
+    def at(self, node: int) -> Hold | None:
+        """What is held on this node, if anything."""
+        return self if node == self.node else self.also.get(node)
+
+    @property
+    def nodes(self) -> list[int]:
+        return sorted({self.node, *self.also})
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
         """Whether the head's shortfall stays the same if this request takes these devices of the node."""
@@ -69,9 +84,14 @@ class Hold:
 
 
 def gpu_shortfall(request: Request, gpu: list[int]) -> int:
-    """Missing whole devices for whole requests, missing milli-GPU on the best device for fractions."""
+    """Missing whole devices for whole requests, missing milli-GPU on the best device for fractions.
+
+    Several fractions, those of the replicas of a gang, are counted in fractions that are missing.
+    """
     if request.whole:
         return max(0, request.devices - gpu.count(WHOLE_GPU))
+    if request.devices > 1:
+        return max(0, request.devices - sum(max(0, free) // request.each for free in gpu))
     return max(0, request.each - max(gpu)) if request.devices else 0
 
 
@@ -88,19 +108,9 @@ def hold_for(
 ) -> Hold:
     """The hold of the head (deployment id, priority, rank); `admissible` marks nodes large enough for it."""
     deployment_id, priority, rank = head
-    cpu = state.free_cpu + state.coming_cpu
-    ram = state.free_ram + state.coming_ram
-    gpu = state.free_gpu + state.coming_gpu
-    staying = ~candidates.going
-    if preempts:
-        more_cpu, more_ram, more_gpu = candidates.sums(priority)
-        cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
-        staying &= ~candidates.below(priority)
-        for held in reservations.all():
-            if held.rank > rank and held.yields and held.priority < priority:
-                cpu[held.node] += held.request.cpu
-                ram[held.node] += held.request.ram
-                gpu[held.node, list(held.devices)] += held.request.each
+    (cpu, ram, gpu), staying = expected_room(
+        priority, rank, state, candidates, reservations, preempts=preempts
+    )
     starts = _earliest_starts(request, admissible, state, candidates.table, staying, (cpu, ram, gpu))
     node = int(starts.argmin())
     if starts[node] < inf:
@@ -114,13 +124,39 @@ def hold_for(
     return Hold(deployment_id, priority, node, request, *room, start=max(now, float(starts[node])))
 
 
+def expected_room(
+    priority: int,
+    rank: int,
+    state: WorkingState,
+    candidates: Candidates,
+    reservations: Reservations,
+    *,
+    preempts: bool,
+) -> tuple[Room, Bool]:
+    """The room that a head counts on at once, everything gone that it may evict; and which rows stay."""
+    cpu = state.free_cpu + state.coming_cpu
+    ram = state.free_ram + state.coming_ram
+    gpu = state.free_gpu + state.coming_gpu
+    staying = ~candidates.going
+    if preempts:
+        more_cpu, more_ram, more_gpu = candidates.sums(priority)
+        cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
+        staying &= ~candidates.below(priority)
+        for held in reservations.all():
+            if held.rank > rank and held.yields and held.priority < priority:
+                cpu[held.node] += held.request.cpu
+                ram[held.node] += held.request.ram
+                gpu[held.node, list(held.devices)] += held.request.each
+    return (cpu, ram, gpu), staying
+
+
 def _earliest_starts(
     request: Request,
     admissible: Bool,
     state: WorkingState,
     table: AllocationTable,
     staying: Bool,
-    room: tuple[Int64, Int64, Int64],
+    room: Room,
 ) -> Float64:
     """Per node when the request fits into `room` and what the ends of `staying` work free; +inf for never.
 

@@ -42,7 +42,7 @@ class NodeRanking:
         self._seen = 0
         self._most: tuple[int, ...] | None = None
 
-    def best(self, request: Request, without: int = NOWHERE) -> int:
+    def best(self, request: Request, without: int | list[int] = NOWHERE) -> int:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
         if not len(self._state.nodes) or self._beyond_all(request):
             return NOWHERE
@@ -73,8 +73,6 @@ class NodeRanking:
         return cpu < request.cpu or ram < request.ram or not enough
 
     def _row(self, number: int) -> Int32:
-        if self._seen < len(self._state.touched):
-            self._catch_up()
         if not self._is_made[number]:
             self._fill(number)
             self._is_made[number] = 1

@@ -46,10 +46,11 @@ def of_head(snapshot: Snapshot, hold: Hold, reason: Reason) -> Reason:
     """The reason of the head of the queue, with its reservation where it has one in time."""
     if isinf(hold.start):
         return reason
-    name, start = snapshot.nodes.name[hold.node], _clock(hold.start)
+    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.start)
+    verb = "are" if hold.also else "is"
     return replace(
         reason,
-        sentence=f"{reason.sentence}; {name} is reserved for it and free at {start} at the latest",
+        sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
         remedy=f"wait until {start}, or {reason.remedy}",
     )
 
