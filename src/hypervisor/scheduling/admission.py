@@ -246,11 +246,11 @@ class Admission:
             option = self.tenancy.search(row, rank, request, without=option.node)
             if option is None:
                 return False
-        self._carry_out(row, rank, request, option)
-        return True
             devices = self._devices_after(request, option)
             if not self._hold_allows(request, option.node, devices, restricted):
                 return False
+        self._carry_out(row, rank, request, option)
+        return True
 
     def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""
