@@ -292,7 +292,7 @@ def _deployment(cluster: Cluster, wanted: dict[str, Any], now: Any) -> Deploymen
         **wanted,
     }
     return Deployment(
-        organization_id=cluster.organization_id,
+        organization_id=fields.pop("organization_id", cluster.organization_id),
         cluster_id=cluster.id,
         state=State.QUEUED.value,
         created_at=now,

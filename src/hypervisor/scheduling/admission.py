@@ -162,7 +162,9 @@ class Admission:
         if not isinf(hold.start) and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.start:
             return False
         evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
-        evictable = evictable and self.tenancy.organization(row) == hold.organization
+        if self.tenancy.organization(row) != hold.organization:
+            # Who waits to borrow does not hold up the lender.
+            return not (hold.borrows and self.tenancy.is_guaranteed(row))
         return not (evictable and self.policy.preemption)
 
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
@@ -356,6 +358,7 @@ class Admission:
             else:
                 self.hold = hold_for(head, request, admissible, *parts, now=now, preempts=preempts)
             self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
+            self.hold.borrows = not self.tenancy.is_guaranteed(row)
 
     def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
         hold = self.hold.at(node) if self.hold is not None and restricted else None

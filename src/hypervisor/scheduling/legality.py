@@ -7,7 +7,6 @@ from enum import StrEnum
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.shares import Account
 
-
 _RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
 
 

@@ -53,6 +53,12 @@ class Tenancy:
             return Resources()
         return self.shares.account(self.organization(row)).over_limit(self.job(row))
 
+    def is_guaranteed(self, row: int) -> bool:
+        """Whether its organization's guarantee covers it; of nobody's where nothing is shared."""
+        if self.shares is None:
+            return False
+        return self.shares.account(self.organization(row)).is_guaranteed(self.job(row))
+
     def may_start_now(self, row: int) -> bool:
         """Whether its organization stays within its limit with everything that holds capacity now."""
         if self.shares is None:

@@ -54,6 +54,12 @@ def test_a_lender_takes_its_guarantee_back_whatever_the_priorities_and_no_more()
     assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
 
 
+def test_those_who_wait_to_borrow_do_not_hold_up_the_lender():
+    lent = guaranteed(4, 4).running(THEIRS, range(8), priority=900).pending(THEIRS, 3, priority=900)
+    after = settled(lent.pending(MINE, 6, priority=100))
+    assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
+
+
 def test_the_rule_of_a_reclaim_is_told():
     (eviction,) = plan(guaranteed(4, 4).running(THEIRS, range(8)).pending(MINE, 1).snapshot()).evictions
     assert eviction.rule.startswith("reclaim")
