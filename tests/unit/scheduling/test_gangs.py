@@ -166,3 +166,46 @@ def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:
     assert refused is not None
     assert refused.code is ReasonCode.GANG_LARGER_THAN_CLUSTER
     assert "only 7 of them" in refused.sentence
+
+
+SAME = Pending(11, gpu(1), priority=500, created_at=1.0)
+"""Behind a blocked gang of the same priority, which could not evict it."""
+
+
+def gathering(replicas: int, **more: object) -> World:
+    """Two nodes of two devices each, one device free on both; the gang wants `replicas` devices."""
+    running = tuple(Running(number, number, gpu(1), (0,), 500, **more) for number in (1, 2))  # type: ignore[arg-type]
+    nodes = (gpu_node(1, gpus=2), gpu_node(2, gpus=2))
+    return World(nodes, running, (Pending(10, gpu(1), 500, replicas=replicas), SAME))
+
+
+def test_room_for_a_gang_gathers_and_is_not_taken_away_in_pieces() -> None:
+    world = gathering(3)
+    assert plan(world.snapshot()).placements == ()
+    freed = replace(world, running=world.running[:1])
+    assert {placement.deployment_id for placement in plan(freed.snapshot()).placements} == {10}
+
+
+def test_what_a_gang_does_not_need_is_not_held() -> None:
+    world = gathering(3)
+    wider = replace(world, nodes=(*world.nodes, Node(3, 64_000, 65_536, 1, schedulable=True)))
+    room = replace(wider, pending=(replace(world.pending[0], replicas=5), replace(SAME, shape=cpu(1))))
+    assert [placement.deployment_id for placement in plan(room.snapshot()).placements] == [11]
+
+
+def test_one_that_ends_before_the_gang_can_start_runs_past() -> None:
+    snapshot = gathering(3).snapshot()
+    ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
+    for runtime, expected in ((3_000.0, [11]), (5_000.0, [])):
+        limits = np.array([np.inf, runtime])
+        short = replace(snapshot, allocations=ends, pending=replace(snapshot.pending, max_runtime=limits))
+        assert [placement.deployment_id for placement in plan(short).placements] == expected
+
+
+def test_the_gang_is_told_which_nodes_are_reserved_for_it_and_from_when_on() -> None:
+    snapshot = gathering(4).snapshot()
+    ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
+    unplaced = {
+        item.deployment_id: item.reason for item in plan(replace(snapshot, allocations=ends)).unplaced
+    }
+    assert "node-1 and node-2 are reserved for it" in unplaced[10].sentence
