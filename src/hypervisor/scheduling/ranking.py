@@ -77,6 +77,8 @@ class NodeRanking:
             self._fill(number)
             self._is_made[number] = 1
             self._made.append(number)
+        elif self._seen < len(self._state.touched):
+            self._catch_up()
         row: Int32 = self._losses[number]
         return row
 
@@ -85,8 +87,6 @@ class NodeRanking:
         touched = self._state.touched
         nodes = list(dict.fromkeys(touched[self._seen :]))
         self._seen = len(touched)
-        if not self._made:
-            return
         if len(nodes) > _MANY * len(self._made):
             rows = np.array(nodes, np.int64)
             for number in self._made:

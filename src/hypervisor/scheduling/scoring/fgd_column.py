@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.scoring.base import NEVER
-from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.fgd_pairs import FgdPairs
+from hypervisor.scheduling.scoring.tables import FgdTables
 from hypervisor.scheduling.snapshot import Int32, Int64
 from hypervisor.scheduling.working import WorkingState
 
@@ -33,9 +33,8 @@ _Combination = tuple[int, tuple[int, ...]]
 class FgdColumn:
     """`of(node)` gives one loss per request; see `Column`.
 
-    A pair is (set of typical requests that stay possible, amount of GPU asked for), numbered
-    set x amounts + amount; the last set stands for "CPU or RAM do not suffice". Behind the requests stands
-    one for nothing: its pair says what the node admits now.
+    Each request comes down to one of `FgdPairs`. Behind the requests stands one for nothing: its pair says
+    what the node admits now.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class FgdColumn:
         self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
         self._ram = np.array([*(request.ram for request in requests), 0], np.int64)
         amounts = sorted({0, *(request.shape.gpu_milli for request in requests)})
-        self._amounts = np.array(amounts, np.int64)
+        self._outcomes = FgdPairs(tables, amounts)
         number = {amount: index for index, amount in enumerate(amounts)}
         self._pairs, size = self._pair_table(len(amounts))
         self._base = np.array([*(number[item.shape.gpu_milli] for item in requests), 0], np.int64) * size
@@ -55,9 +54,7 @@ class FgdColumn:
         self._usable: dict[tuple[int, ...], Int64] = {}
         self._known: dict[_Combination, Int32] = {}
         self._seen: Counter[_Combination | tuple[int, ...]] = Counter()
-        pairs = (tables.count + 1) * len(amounts)
-        self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (12 * pairs))
-        self._all_pairs = np.arange(pairs, dtype=np.int64)
+        self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (12 * len(self._outcomes)))
         self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
         self._one_kind = tables.kinds == 1
         self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
@@ -106,9 +103,9 @@ class FgdColumn:
         now, free = key
         usable = self._usable.get(free)
         if usable is None and self._is_worth_a_table(free, len(self._usable)):
-            usable = self._usable[free] = self._usable_after(self._all_pairs, free)
+            usable = self._usable[free] = self._outcomes.usable_after(free)
         if usable is None:
-            after = self._usable_after(pairs, free)
+            after = self._outcomes.usable_after(free, pairs)
             return self._losses_of(after, after[-1], free)
         if self._is_worth_a_table(key, len(self._known)):
             known = self._known[key] = self._losses_of(usable, usable[now], free)
@@ -123,37 +120,6 @@ class FgdColumn:
         losses: Int32 = self._losses.take(self._thresholds.searchsorted(now - usable))
         losses += sum(free)
         return losses
-
-    def _usable_after(self, pairs: Int64, free: tuple[int, ...]) -> Int64:
-        """Usable idle GPU, plus the amount placed, per pair on a node with these devices."""
-        tables = self._tables
-        sets, kinds = np.divmod(pairs, len(self._amounts))
-        amount = self._amounts[kinds]
-        possible = sets < tables.count
-        sets = np.where(possible, sets, 0)
-        values = np.array(sorted(set(free)), np.int64)
-        counts = np.array([free.count(value) for value in values.tolist()], np.int64)
-        start = (sets * STRIDE)[:, None]
-        now = tables.device.take(start + values)
-        full = free.count(WHOLE_GPU)
-        whole = np.where(amount % WHOLE_GPU == 0, amount // WHOLE_GPU, 0)
-        usable = (now * counts).sum(axis=1) - whole * tables.device.take(sets * STRIDE + WHOLE_GPU)
-        usable += tables.several[sets, np.maximum(full - whole, 0)]
-        usable += self._best_change(sets, amount % WHOLE_GPU, values, start, now, full)
-        usable += amount * SCALE
-        return np.where(possible & (whole <= full), usable, IMPOSSIBLE)
-
-    def _best_change(
-        self, sets: Int64, each: Int64, values: Int64, start: Int64, now: Int64, full: int
-    ) -> Int64:
-        """What changes when a fraction goes to the device where that is best; nothing for no fraction."""
-        tables = self._tables
-        left = values - each[:, None]
-        change = tables.device.take(start + np.maximum(left, 0)) - now
-        if full:
-            change[:, -1] += tables.several[sets, full - 1] - tables.several[sets, full]
-        change[left < 0] = IMPOSSIBLE
-        return np.where(each > 0, change.max(axis=1), 0)
 
 
 def _steps(bounds: Int64, left: Int64) -> Int64:
