@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hypervisor.cli import resolve
+from hypervisor.cli import resolve, sharing
 from hypervisor.cli.formatting import amounts, deletion, mapping
 from hypervisor.cli.groups import make_group
 from hypervisor.cli.nodes import parse_node, parse_pairs
@@ -15,6 +15,8 @@ from hypervisor.cli.session import Session
 from hypervisor.client.models import Cluster, Node
 
 app = make_group("Clusters: what there is to run on.")
+for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
+    app.command()(command)
 
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name or id.")]
@@ -224,6 +226,7 @@ def _facts(cluster: Cluster) -> Any:
     return facts(
         [
             ("Cluster", f"{cluster['name']} (id {cluster['id']})"),
+            ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
             ("Placement", cluster.get("placement")),
             ("Preemption", "on" if cluster.get("preemption") else "off"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import Cluster, Decision, Node, Queued
+from hypervisor.client.models import Cluster, ClusterShare, Decision, Node, Queued
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -81,9 +81,32 @@ class Clusters:
         """Cordon it and send what runs there back to the queue."""
         return self._node_action(cluster_id, node_id, "drain")
 
+    def share(self, cluster_id: int, terms: Fields) -> ClusterShare:
+        """Offer a part of it: `organization_id`, `guaranteed`, `limit`, `weight`."""
+        share: ClusterShare = self._transport.post(f"/clusters/{cluster_id}/shares", terms)
+        return share
+
+    def shares(self, cluster_id: int | None = None) -> list[ClusterShare]:
+        """Of one cluster; without one, all that the caller's organizations give and are given."""
+        path = "/cluster-shares" if cluster_id is None else f"/clusters/{cluster_id}/shares"
+        return list(self._transport.pages(path))
+
+    def answer_offer(self, cluster_id: int, organization_id: int, *, accepts: bool) -> ClusterShare:
+        """Accept or decline what is offered to an organization of which the caller is an admin."""
+        word = "accept" if accepts else "decline"
+        share: ClusterShare = self._transport.post(f"{_share(cluster_id, organization_id)}/{word}")
+        return share
+
+    def unshare(self, cluster_id: int, organization_id: int) -> None:
+        self._transport.delete(_share(cluster_id, organization_id))
+
     def _node_action(self, cluster_id: int, node_id: int, action: str) -> Node:
         node: Node = self._transport.post(f"{_node(cluster_id, node_id)}/{action}")
         return node
+
+
+def _share(cluster_id: int, organization_id: int) -> str:
+    return f"/clusters/{cluster_id}/shares/{organization_id}"
 
 
 def _node(cluster_id: int, node_id: int) -> str:

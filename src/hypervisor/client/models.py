@@ -110,6 +110,26 @@ class Cluster(TypedDict, total=False):
     available: Amounts
     node_count: int
     nodes: list[Node]
+    preemption_budget: int
+    preemption_window_seconds: int
+    preemption_rest_seconds: int
+    shared: bool
+
+
+class ClusterShare(TypedDict):
+    """What an organization may use of another one's cluster; a limit of None is none."""
+
+    cluster_id: int
+    cluster_name: str
+    organization_id: int
+    state: str
+    guaranteed: Amounts
+    limit: dict[str, float | None]
+    weight: float
+    used: Amounts
+    waiting: int
+    offered_at: str
+    answered_at: str | None
 
 
 class Endpoint(TypedDict, total=False):
@@ -229,9 +249,9 @@ class Event(TypedDict, total=False):
 
 
 class Party(TypedDict, total=False):
-    """A deployment as a preemption receipt names it."""
+    """A deployment as a preemption receipt names it; that of another organization has no id there."""
 
-    id: int
+    id: int | None
     name: str
     priority: int
     lost_work_seconds: float
@@ -262,6 +282,9 @@ class Explanation(TypedDict, total=False):
     status: str
     sentence: str
     reason: dict[str, Any] | None
+    priority: int
+    effective_priority: int
+    inherits_from: Ahead | None
     queue_position: int | None
     ahead: list[Ahead]
     dependencies: list[DependencyStatus]
