@@ -20,7 +20,7 @@ OrganizationId = Annotated[int, typer.Argument(metavar="ORGANIZATION", help="Id 
 def share(
     context: typer.Context,
     cluster: Wanted,
-    organization: OrganizationId,
+    to: OrganizationId,
     cpu: Annotated[float | None, typer.Option("--cpu", help="CPU cores that are guaranteed.")] = None,
     ram: Annotated[float | None, typer.Option("--ram", help="GB of RAM that are guaranteed.")] = None,
     gpu: Annotated[float | None, typer.Option("--gpu", help="GPUs that are guaranteed.")] = None,
@@ -33,7 +33,7 @@ def share(
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
     terms = {
-        "organization_id": organization,
+        "organization_id": to,
         "guaranteed": _bounds(cpu, ram, gpu),
         "limit": _bounds(limit_cpu, limit_ram, limit_gpu),
         "weight": weight,
@@ -41,7 +41,7 @@ def share(
     made = session.client.clusters.share(found["id"], {k: v for k, v in terms.items() if v is not None})
     session.show(
         made,
-        f"{found['name']} (id {found['id']}) is offered to organization {organization}: "
+        f"{found['name']} (id {found['id']}) is offered to organization {to}: "
         f"{amounts(made['guaranteed'])} guaranteed.",
     )
     session.note(f"One of its admins accepts with: hypervisor cluster accept {found['id']}")
@@ -82,14 +82,14 @@ def decline(context: typer.Context, cluster: ClusterId) -> None:
     _answer(context, cluster, accepts=False)
 
 
-def unshare(context: typer.Context, cluster: Wanted, organization: OrganizationId) -> None:
+def unshare(context: typer.Context, cluster: Wanted, to: OrganizationId) -> None:
     """Share it no more; what the other organization runs there yields to everybody."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    session.client.clusters.unshare(found["id"], organization)
+    session.client.clusters.unshare(found["id"], to)
     session.show(
-        {"cluster_id": found["id"], "organization_id": organization, "state": "withdrawn"},
-        f"{found['name']} is not shared with organization {organization} any more.",
+        {"cluster_id": found["id"], "organization_id": to, "state": "withdrawn"},
+        f"{found['name']} is not shared with organization {to} any more.",
     )
 
 
