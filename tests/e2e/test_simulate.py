@@ -73,7 +73,7 @@ async def test_the_report_shows_all_charts_and_asks_nobody_for_anything(report: 
         ):
             await _check_section(page, title)
         await expect(page.locator(".legend")).to_have_text("GPUCPURAM")
-        await expect(page.locator(".warning")).to_contain_text("gangs are not simulated yet")
+        await expect(page.locator(".warning")).to_contain_text("say in how many replicas it may run")
         assert await page.evaluate(OVERFLOWING) == []
         assert await page.evaluate(OVERLAPPING) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

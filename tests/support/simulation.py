@@ -14,17 +14,24 @@ from hypervisor.simulation.engine import Rules, Simulation
 from hypervisor.simulation.fleet import FleetNode, node_table
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.metrics.recorder import Recorder
-from hypervisor.simulation.observer import Attempt, Load, Rejection, Room
+from hypervisor.simulation.observer import Attempt, Load, Rejection, Room, Split
 from hypervisor.simulation.readers.workload import ListedWorkload
 
 WHOLE = Shape(0, 0, 1000)
 
 
 def job(
-    arrival: float, duration: float, shape: Shape = WHOLE, *, priority: int = 500, organization: str = "a"
+    arrival: float,
+    duration: float,
+    shape: Shape = WHOLE,
+    *,
+    priority: int = 500,
+    organization: str = "a",
+    replicas: int = 1,
+    divisible: bool = False,
 ) -> Job:
     """A job; `workload` numbers it."""
-    return Job(0, arrival, duration, shape, organization, priority)
+    return Job(0, arrival, duration, shape, organization, priority, replicas=replicas, divisible=divisible)
 
 
 def workload(*jobs: Job) -> ListedWorkload:
@@ -53,12 +60,13 @@ class Witness:
         self.evictions: dict[int, list[tuple[float, int]]] = defaultdict(list)
         self.ends: dict[int, float] = {}
         self.log: list[tuple[object, ...]] = []
+        self.splits: dict[int, Split] = {}
         self.held: dict[int, Attempt] = {}
         self.gpu_seconds = 0.0
 
     def passed(self, start: float, end: float, load: Load, room: Room) -> None:
         assert end > start
-        held = sum(attempt.ticket.job.shape.gpu_milli for attempt in self.held.values())
+        held = sum(len(attempt.places) * attempt.ticket.job.shape.gpu_milli for attempt in self.held.values())
         assert load.gpu_milli == held
         assert load.running == len(self.held)
         self.gpu_seconds += held / 1000 * (end - start)
@@ -67,14 +75,19 @@ class Witness:
         assert job.arrival == now
         self.arrivals.append(job.id)
 
+    def split(self, job: Job, how: Split, now: float) -> None:
+        self.splits[job.id] = how
+
     def rejected(self, job: Job, why: Rejection, now: float) -> None:
         self.refusals[job.id] = why.code
 
     def started(self, attempt: Attempt, now: float) -> None:
         self.starts[attempt.ticket.job.id].append(now)
-        self.log.append(("start", now, attempt.ticket.job.id, attempt.node, attempt.devices))
+        self.log.append(("start", now, attempt.ticket.job.id, attempt.places))
         self.held[attempt.id] = attempt
-        self._check(attempt.node)
+        assert len(attempt.places) == attempt.ticket.job.replicas
+        for place in attempt.places:
+            self._check(place.node)
 
     def evicted(self, attempt: Attempt, preemptor_id: int, now: float) -> None:
         self.evictions[attempt.ticket.job.id].append((now, preemptor_id))
@@ -91,12 +104,16 @@ class Witness:
 
     def _check(self, row: int) -> None:
         node = self.fleet[row]
-        here = [each for each in self.held.values() if each.node == row]
-        assert sum(each.ticket.job.shape.cpu_milli for each in here) <= node.cpu_milli
-        assert sum(each.ticket.job.shape.ram_mib for each in here) <= node.ram_mib
+        here = [
+            (each.ticket.job.shape, place)
+            for each in self.held.values()
+            for place in each.places
+            if place.node == row
+        ]
+        assert sum(shape.cpu_milli for shape, _ in here) <= node.cpu_milli
+        assert sum(shape.ram_mib for shape, _ in here) <= node.ram_mib
         for device in range(64):
-            users = [each for each in here if device in each.devices]
-            taken = sum(each.ticket.job.shape.gpu_each for each in users)
+            taken = sum(shape.gpu_each for shape, place in here if device in place.devices)
             assert taken <= (1000 if device < node.gpu_count else 0)
 
 
@@ -133,6 +150,8 @@ def workloads(draw: st.DrawFn) -> ListedWorkload:
         shape=st.sampled_from(SHAPES),
         priority=st.sampled_from((100, 500, 500, 750)),
         organization=st.sampled_from(("a", "b", "c")),
+        replicas=st.sampled_from((1, 1, 1, 2, 3)),
+        divisible=st.booleans(),
     )
     jobs = draw(st.lists(made, min_size=1, max_size=25))
     return workload(*(replace(each, preemptible=draw(st.integers(0, 4)) > 0) for each in jobs))

@@ -12,7 +12,7 @@ from rich.text import Text
 from hypervisor.cli.output import table
 from hypervisor.simulation.engine import Progress as Follow
 from hypervisor.simulation.report.figures import Figures
-from hypervisor.simulation.report.tables import describe_run, headlines
+from hypervisor.simulation.report.tables import describe_run, describe_splits, headlines
 from hypervisor.simulation.report.words import count, duration
 
 _MOST_GROUPS = 15
@@ -58,6 +58,8 @@ def summary(figures: Figures) -> RenderableType:
         parts.append(_groups(run, "by_priority", "Priority", runs))
         parts.append(_groups(run, "by_organization", "Organization", runs))
     for run in runs:
+        if splits := describe_splits(run):
+            parts.append(Text(f"{run['label']}: {splits}", style="dim"))
         for each in run["rejected"]:
             text = (
                 f"{run['label']}: {count(each['jobs'])} jobs ({count(each['gpu_hours'])} GPU-hours) "

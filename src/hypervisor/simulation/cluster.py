@@ -8,11 +8,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.gang import replicas_per_node
 from hypervisor.scheduling.requests import Eligibility
 from hypervisor.scheduling.snapshot import AllocationTable, NodeTable
 from hypervisor.simulation.columns import Columns
 from hypervisor.simulation.errors import SimulationError
-from hypervisor.simulation.observer import Attempt, Room
+from hypervisor.simulation.observer import Attempt, Place, Room
 from hypervisor.simulation.waiting import Kind
 
 _MOST_KINDS = 64
@@ -20,7 +21,10 @@ _MOST_LEVELS = 16
 
 
 class Cluster:
-    """Allocations as the scheduler's table, kept up to date with every start and end."""
+    """Allocations as the scheduler's table, kept up to date with every start and end.
+
+    `attempts` are those that hold capacity, by job: a job has one at a time.
+    """
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
@@ -59,41 +63,27 @@ class Cluster:
         """Take the capacity. Raises SimulationError where a node or a device has less than that."""
         job, shape = attempt.ticket.job, attempt.ticket.job.shape
         self._take(self.free, attempt, -1)
-        if len(set(attempt.devices)) != shape.gpu_devices or self._is_over(attempt.node):
-            raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[attempt.node]}")
-        self.attempts[attempt.id] = attempt
-        self._columns.add(
-            (
-                attempt.id,
-                job.id,
-                attempt.node,
-                shape.cpu_milli,
-                shape.ram_mib,
-                shape.gpu_each if attempt.devices else 0,
-                sum(1 << device for device in attempt.devices),
-                job.priority,
-                job.preemptible,
-                False,
-                attempt.started_at,
-                attempt.started_at,
-                -math.inf,
-                -1,
-                math.inf,
-            )
-        )
+        for place in attempt.places:
+            if len(set(place.devices)) != shape.gpu_devices or self._is_over(place.node):
+                raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[place.node]}")
+        self.attempts[job.id] = attempt
+        for allocation_id, place in enumerate(attempt.places, start=attempt.id):
+            self._columns.add(_row(attempt, allocation_id, place))
         self._count_evictable(attempt, 1)
 
     def stop(self, attempt: Attempt) -> None:
         """It was evicted: it holds its capacity, but not for long."""
-        self._columns.set(attempt.id, "releasing", True)
+        for allocation_id in _allocation_ids(attempt):
+            self._columns.set(allocation_id, "releasing", True)
         self.releasing += 1
         self._count_evictable(attempt, -1)
 
     def release(self, attempt: Attempt) -> None:
         """Give the capacity back."""
         self._take(self.free, attempt, 1)
-        self._columns.remove(attempt.id)
-        del self.attempts[attempt.id]
+        for allocation_id in _allocation_ids(attempt):
+            self._columns.remove(allocation_id)
+        del self.attempts[attempt.ticket.job.id]
         if attempt.stopped_at is None:
             self._count_evictable(attempt, -1)
         else:
@@ -108,7 +98,7 @@ class Cluster:
         for count, kind in enumerate(kinds):
             if count == _MOST_KINDS:
                 return True
-            by_priority.setdefault(kind[1], []).append(kind)
+            by_priority.setdefault(kind.priority, []).append(kind)
         if len(self._evictable) > _MOST_LEVELS:
             return True
         return any(self._admits(priority, alike) for priority, alike in by_priority.items())
@@ -119,7 +109,12 @@ class Cluster:
             if level < priority:
                 cpu, ram, gpu = cpu + held.cpu_milli, ram + held.ram_mib, gpu + held.gpu_milli
         full, widest = (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1)
-        for shape, _, _ in kinds:
+        for shape, _, _, replicas in kinds:
+            if replicas > 1:
+                request = self._eligibility.request(0, shape)
+                if replicas_per_node(request, request.eligible, cpu, ram, gpu).sum() >= replicas:
+                    return True
+                continue
             fits = (cpu >= shape.cpu_milli) & (ram >= shape.ram_mib) & self._eligibility.schedulable(shape)
             if shape.gpu_milli >= WHOLE_GPU:
                 fits &= full >= shape.gpu_devices
@@ -142,12 +137,40 @@ class Cluster:
         self._take(held, attempt, sign)
 
     def _take(self, room: Room, attempt: Attempt, sign: int) -> None:
-        shape, node = attempt.ticket.job.shape, attempt.node
-        room.cpu_milli[node] += sign * shape.cpu_milli
-        room.ram_mib[node] += sign * shape.ram_mib
-        for device in attempt.devices:
-            room.gpu_milli[node, device] += sign * shape.gpu_each
+        shape = attempt.ticket.job.shape
+        for place in attempt.places:
+            node = place.node
+            room.cpu_milli[node] += sign * shape.cpu_milli
+            room.ram_mib[node] += sign * shape.ram_mib
+            for device in place.devices:
+                room.gpu_milli[node, device] += sign * shape.gpu_each
 
     def _is_over(self, node: int) -> bool:
         free = self.free
         return bool(free.cpu_milli[node] < 0 or free.ram_mib[node] < 0 or (free.gpu_milli[node] < 0).any())
+
+
+def _allocation_ids(attempt: Attempt) -> range:
+    return range(attempt.id, attempt.id + len(attempt.places))
+
+
+def _row(attempt: Attempt, allocation_id: int, place: Place) -> tuple[object, ...]:
+    """The allocation of one replica, in the order of the columns."""
+    job, shape = attempt.ticket.job, attempt.ticket.job.shape
+    return (
+        allocation_id,
+        job.id,
+        place.node,
+        shape.cpu_milli,
+        shape.ram_mib,
+        shape.gpu_each if place.devices else 0,
+        sum(1 << device for device in place.devices),
+        job.priority,
+        job.preemptible,
+        False,
+        attempt.started_at,
+        attempt.started_at,
+        -math.inf,
+        -1,
+        math.inf,
+    )

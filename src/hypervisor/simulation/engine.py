@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
+from hypervisor.scheduling.outcome import Eviction, Placement
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import NodeTable, Nomination, Snapshot
 from hypervisor.simulation.admittance import Admittance
 from hypervisor.simulation.agenda import Agenda
 from hypervisor.simulation.cluster import Cluster
+from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Attempt, Load, Observer, Ticket
+from hypervisor.simulation.observer import Attempt, Load, Observer, Place, Rejection, Split, Ticket
 from hypervisor.simulation.readers.workload import Workload
 from hypervisor.simulation.waiting import Kind, Waiting, kind_of
 
@@ -60,7 +63,7 @@ class Simulation:
         self._hopeless: set[Kind] = set()
         self._newcomers = False
         self._freed = False
-        self._attempts = 0
+        self._allocations = 0
 
     def run(self, progress: Progress | None = None) -> None:
         """Let time pass to the end. Raises WorkloadError for a bad row, SimulationError for a bad plan.
@@ -105,14 +108,17 @@ class Simulation:
 
     def _arrive(self, job: Job) -> None:
         self.arrived += 1
+        judged = self._admittance.judge(job)
+        if isinstance(judged, Split):
+            job = judged.of(job)
         for observer in self._observers:
             observer.arrived(job, self.now)
-        refused = self._admittance.refusal(job)
-        if refused is None:
+            if isinstance(judged, Rejection):
+                observer.rejected(job, judged, self.now)
+            elif judged is not None:
+                observer.split(job, judged, self.now)
+        if not isinstance(judged, Rejection):
             self._queue(Ticket(job))
-            return
-        for observer in self._observers:
-            observer.rejected(job, refused, self.now)
 
     def _queue(self, ticket: Ticket) -> None:
         self.waiting.add(ticket)
@@ -151,18 +157,27 @@ class Simulation:
         decided = plan(snapshot, self._rules.policy)
         self.passes += 1
         self._newcomers = self._freed = False
-        for eviction in decided.evictions:
-            self._evict(self.cluster.attempts[eviction.allocation_id], eviction.preemptor_id)
-        for placement in decided.placements:
-            self._start(placement.deployment_id, self._row_of[placement.node_id], placement.gpu_indices)
+        self._evict_all(decided.evictions)
+        self._start_all(decided.placements)
         self._nominations = decided.nominations
         self._hopeless = self._hopeless_kinds()
 
     def _hopeless_kinds(self) -> set[Kind]:
-        nominated = [kind_of(self.waiting.get(held.deployment_id).job) for held in self._nominations]
+        holders = {held.deployment_id for held in self._nominations}
+        nominated = [kind_of(self.waiting.get(job_id).job) for job_id in holders]
         if not nominated:
             return set(self.waiting.kinds)
         return {kind for kind, count in self.waiting.kinds.items() if count > nominated.count(kind)}
+
+    def _evict_all(self, evictions: Sequence[Eviction]) -> None:
+        """Stop whole jobs. Raises SimulationError where replicas of one were left running."""
+        preemptor_of = {eviction.deployment_id: eviction.preemptor_id for eviction in evictions}
+        replicas = Counter(eviction.deployment_id for eviction in evictions)
+        for job_id, preemptor_id in preemptor_of.items():
+            attempt = self.cluster.attempts[job_id]
+            if replicas[job_id] != len(attempt.places):
+                raise SimulationError(f"job {job_id} was evicted in part")
+            self._evict(attempt, preemptor_id)
 
     def _evict(self, attempt: Attempt, preemptor_id: int) -> None:
         attempt.stopped_at = self.now
@@ -172,9 +187,20 @@ class Simulation:
         for observer in self._observers:
             observer.evicted(attempt, preemptor_id, self.now)
 
-    def _start(self, job_id: int, node: int, devices: tuple[int, ...]) -> None:
-        self._attempts += 1
-        attempt = Attempt(self._attempts, self.waiting.remove(job_id), node, devices, self.now)
+    def _start_all(self, placements: Sequence[Placement]) -> None:
+        placed: dict[int, list[Placement]] = {}
+        for placement in placements:
+            placed.setdefault(placement.deployment_id, []).append(placement)
+        for job_id, parts in placed.items():
+            parts.sort(key=lambda part: part.replica)
+            self._start(job_id, tuple(Place(self._row_of[part.node_id], part.gpu_indices) for part in parts))
+
+    def _start(self, job_id: int, places: tuple[Place, ...]) -> None:
+        """Start all replicas. Raises SimulationError where one is missing."""
+        attempt = Attempt(self._allocations + 1, self.waiting.remove(job_id), places, self.now)
+        if len(places) != attempt.ticket.job.replicas:
+            raise SimulationError(f"job {job_id} was started in part")
+        self._allocations += len(places)
         self.cluster.start(attempt)
         self._count(attempt, 1)
         self._agenda.ends(attempt)
@@ -186,6 +212,7 @@ class Simulation:
     def _count(self, attempt: Attempt, sign: int) -> None:
         shape, load = attempt.ticket.job.shape, self._load
         load.running += sign
+        sign *= len(attempt.places)
         load.cpu_milli += sign * shape.cpu_milli
         load.ram_mib += sign * shape.ram_mib
         load.gpu_milli += sign * shape.gpu_milli

@@ -8,13 +8,17 @@ from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import MILLI
 from hypervisor.scheduling.snapshot import Shape
 
+MOST_REPLICAS = 64
+"""As many as a deployment may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What arrives, needs `shape` for `duration` seconds (infinite: until the simulation ends), and leaves.
 
     `arrival` is in seconds since the first arrival of its workload. `id` counts arrivals from 1 and is the
-    deployment id that the scheduler sees. `shape` is what each of the `replicas` needs.
+    deployment id that the scheduler sees. `shape` is what each of the `replicas` needs. What is `divisible`
+    may be split into replicas where no node is large enough for it.
     """
 
     id: int
@@ -25,11 +29,17 @@ class Job:
     priority: int = DEFAULT_PRIORITY
     preemptible: bool = True
     replicas: int = 1
+    divisible: bool = False
+
+    @property
+    def gpu_milli(self) -> int:
+        """Of all replicas together."""
+        return self.shape.gpu_milli * self.replicas
 
     @property
     def gpus(self) -> float:
         """Devices of all replicas together."""
-        return self.shape.gpu_milli * self.replicas / MILLI
+        return self.gpu_milli / MILLI
 
     @property
     def cores(self) -> float:

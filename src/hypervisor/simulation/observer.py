@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hypervisor.scheduling.snapshot import Int64
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.snapshot import Int64, Shape
 from hypervisor.simulation.jobs import Job
 
 
@@ -18,17 +19,25 @@ class Ticket:
     evictions: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one replica runs: a row of the nodes, and its devices there."""
+
+    node: int
+    devices: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Attempt:
-    """One run of a job: on which row of the nodes, on which devices, since when.
+    """One run of a job: where each of its replicas is, by number, and since when.
 
-    `stopped_at` is when it was evicted; it does no work after that, but holds its capacity for the grace.
+    Its allocations have the ids from `id` on, one a replica. `stopped_at` is when it was evicted; it does no
+    work after that, but holds its capacity for the grace.
     """
 
     id: int
     ticket: Ticket
-    node: int
-    devices: tuple[int, ...]
+    places: tuple[Place, ...]
     started_at: float
     stopped_at: float | None = None
 
@@ -39,6 +48,32 @@ class Rejection:
 
     code: str
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A job of `gpus` whole GPUs, more than a node has, runs as equal `replicas` of `gpus_each`.
+
+    `fills_nodes` says that some nodes have just as many.
+    """
+
+    gpus: int
+    replicas: int
+    gpus_each: int
+    fills_nodes: bool
+
+    def of(self, job: Job) -> Job:
+        """The job in replicas."""
+        return replace(job, shape=self.of_shape(job.shape), replicas=self.replicas)
+
+    def of_shape(self, shape: Shape) -> Shape:
+        """One of the replicas; CPU and RAM are divided as well, and rounded up."""
+        return replace(
+            shape,
+            cpu_milli=-(-shape.cpu_milli // self.replicas),
+            ram_mib=-(-shape.ram_mib // self.replicas),
+            gpu_milli=self.gpus_each * WHOLE_GPU,
+        )
 
 
 @dataclass(slots=True)
@@ -68,7 +103,11 @@ class Observer(Protocol):
     def passed(self, start: float, end: float, load: Load, room: Room) -> None:
         """Nothing changed from `start` to `end`."""
 
-    def arrived(self, job: Job, now: float) -> None: ...
+    def arrived(self, job: Job, now: float) -> None:
+        """As it will run, so in replicas if it was split."""
+
+    def split(self, job: Job, how: Split, now: float) -> None:
+        """It arrived as one piece that no node could take; called after `arrived`."""
 
     def rejected(self, job: Job, why: Rejection, now: float) -> None: ...
 

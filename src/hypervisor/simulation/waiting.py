@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +13,18 @@ from hypervisor.simulation.columns import Columns
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.observer import Ticket
 
-Kind = tuple[Shape, int, bool]
-"""Shape, priority, preemptible: whoever is of one kind is admitted or kept waiting alike."""
+
+class Kind(NamedTuple):
+    """Whoever is of one kind is admitted or kept waiting alike."""
+
+    shape: Shape
+    priority: int
+    preemptible: bool
+    replicas: int
 
 
 def kind_of(job: Job) -> Kind:
-    return job.shape, job.priority, job.preemptible
+    return Kind(job.shape, job.priority, job.preemptible, job.replicas)
 
 
 class Waiting:
@@ -56,10 +63,10 @@ class Waiting:
             self._members.append(0)
         self._members[slot] += 1
         row = (job.id, job.priority, job.arrival, slot, job.preemptible, False)
-        self._columns.add((*row, 1, False, -1, math.inf, job.arrival))
+        self._columns.add((*row, job.replicas, False, -1, math.inf, job.arrival))
         self._tickets[job.id] = ticket
         self.kinds[kind_of(job)] += 1
-        self.gpu_milli += job.shape.gpu_milli
+        self.gpu_milli += job.gpu_milli
 
     def get(self, job_id: int) -> Ticket:
         return self._tickets[job_id]
@@ -73,7 +80,7 @@ class Waiting:
         self.kinds[kind] -= 1
         if not self.kinds[kind]:
             del self.kinds[kind]
-        self.gpu_milli -= job.shape.gpu_milli
+        self.gpu_milli -= job.gpu_milli
         return ticket
 
     def table(self) -> PendingTable:

@@ -104,6 +104,34 @@ def test_people_see_tables_and_programs_that_read_along_see_no_bar(
     assert "Simulation of jobs.csv" in content
 
 
+def test_jobs_larger_than_a_node_are_split_and_everybody_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(
+        tmp_path / "philly.csv",
+        "timestamp,duration,num_gpus,gpu_time,cluster",
+        "2017-10-09 07:00:00,60.0,16,960.0,vc",
+        "2017-10-09 07:00:00,60.0,12,720.0,vc",
+        "2017-10-09 07:00:00,60.0,6,360.0,vc",
+    )
+    page, data = tmp_path / "report.html", tmp_path / "figures.json"
+    arguments = ("-w", path, "-n", "5x8gpu", "--html", page, "--json", data)
+    assert run(["simulate", *map(str, arguments)]) == 0
+    (found,) = json.loads(data.read_text())["runs"]
+    assert found["splits"] == [
+        {"gpus": 12, "replicas": 2, "gpus_each": 6, "fills_nodes": False, "jobs": 1},
+        {"gpus": 16, "replicas": 2, "gpus_each": 8, "fills_nodes": True, "jobs": 1},
+    ]
+    assert found["gpu_hours"]["done"] == pytest.approx(34 / 60)
+    assert found["end_seconds"] == 60
+    told = (
+        "2 jobs larger than a node ran in equal replicas: "
+        "12 GPUs as 2 x 6, as no size of a node divides it (1 job); 16 GPUs as 2 x 8 (1 job)"
+    )
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert told in page.read_text()
+
+
 def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     path = write(

@@ -89,8 +89,8 @@ def test_philly_jobs(tmp_path: Path) -> None:
     opened = open_workload(path)
     assert opened.origin == 1507529583.0
     assert list(opened.jobs()) == [
-        Job(1, 0.0, 2951.0, Shape(0, 0, 8000), "6214e9"),
-        Job(2, 2932.0, 66.0, Shape(0, 0, 1000), "11cb48"),
+        Job(1, 0.0, 2951.0, Shape(0, 0, 8000), "6214e9", divisible=True),
+        Job(2, 2932.0, 66.0, Shape(0, 0, 1000), "11cb48", divisible=True),
     ]
 
 
@@ -103,6 +103,7 @@ def test_philly_jobs(tmp_path: Path) -> None:
         ([OWN, "0,1,a,URGENT,1,1,0,"], ":2: priority must be one of LOW, MEDIUM"),
         ([OWN, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request is a fraction below 1 or a whole number"),
         ([OWN, "0,1,a,LOW,,,,"], ":2: asks for nothing"),
+        ([OWN + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
         ([OWN, "0,1,a,LOW,1,1"], ":2: 6 fields, but the header names 8 columns"),
         ([OWN, '0,1,"a,LOW,1,1,0,'], ":2: not a line of UTF-8 CSV"),
         ([OWN], ": there are no jobs in it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import isfinite
 
@@ -14,7 +15,7 @@ from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.metrics.courses import Courses
 from hypervisor.simulation.metrics.fragmentation import Fragmentation
 from hypervisor.simulation.metrics.groups import Groups, Tally
-from hypervisor.simulation.observer import Attempt, Load, Rejection, Room
+from hypervisor.simulation.observer import Attempt, Load, Rejection, Room, Split
 
 LEVELS = ("gpu_milli", "cpu_milli", "ram_mib", "running", "waiting", "waiting_gpu_milli")
 SAMPLED = ("fragmentation", "fragmentation_known")
@@ -42,6 +43,7 @@ class Recorder:
         self.by_priority: Groups[int] = Groups(REST_OF_PRIORITIES)
         self.by_organization: Groups[str] = Groups(REST_OF_ORGANIZATIONS)
         self.refused: dict[str, Refused] = {}
+        self.splits: Counter[Split] = Counter()
         self.capacity = _capacity(nodes)
         self.courses = Courses((*LEVELS, *SAMPLED, *SUMS), max(1.0, span / _BINS_OF_ARRIVALS))
         self.until_last_arrival = np.zeros(len(LEVELS))
@@ -68,6 +70,9 @@ class Recorder:
         self._fragmentation.arrived(job.shape)
         for tally in self._tallies(job):
             tally.arrived += 1
+
+    def split(self, job: Job, how: Split, now: float) -> None:
+        self.splits[how] += 1
 
     def rejected(self, job: Job, why: Rejection, now: float) -> None:
         asked = job.gpus * job.duration if isfinite(job.duration) else 0.0

@@ -9,7 +9,7 @@ from hypervisor.kernel.priority import InvalidPriority, parse_priority
 from hypervisor.kernel.resources import InvalidAmount, Resources, check_gpu_request
 from hypervisor.scheduling.snapshot import MAX_GPUS_PER_NODE, Shape
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.jobs import MOST_REPLICAS, Job
 from hypervisor.simulation.readers.rows import CsvFile, Row
 
 REQUIRED = ("arrival_seconds", "duration_seconds")
@@ -51,7 +51,7 @@ class OwnFormat:
             organization=row.text("organization", "default"),
             priority=_priority(row),
             preemptible=row.flag("preemptible", True),
-            replicas=max(1, row.whole("replicas", 1)),
+            replicas=_replicas(row),
         )
 
 
@@ -82,6 +82,13 @@ def _amounts(row: Row) -> tuple[int, int, int]:
     if amount.is_zero:
         raise row.error("asks for nothing: give cpu_cores, ram_gb or gpu_count")
     return amount.cpu_milli, amount.ram_mib, amount.gpu_milli
+
+
+def _replicas(row: Row) -> int:
+    replicas = row.whole("replicas", 1)
+    if not 1 <= replicas <= MOST_REPLICAS:
+        raise row.error(f"replicas must be from 1 to {MOST_REPLICAS}, not {replicas}")
+    return replicas
 
 
 def _priority(row: Row) -> int:

@@ -2,7 +2,8 @@
 gpu_time, cluster.
 
 The virtual cluster is the organization. The trace knows no CPU, no RAM and no priority: jobs ask for whole
-GPUs only, at the default priority.
+GPUs only, at the default priority. Nor does it say how the larger ones were laid out over servers: they are
+divisible.
 """
 
 from __future__ import annotations
@@ -41,4 +42,5 @@ class PhillyFormat:
             duration=row.number("duration"),
             shape=Shape(0, 0, devices * WHOLE_GPU),
             organization=row.text("cluster"),
+            divisible=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,15 @@ def _run(outcome: Outcome) -> Figures:
             {"code": code, "jobs": each.jobs, "gpu_hours": each.gpu_seconds / _HOUR, "example": each.example}
             for code, each in recorder.refused.items()
         ],
+        "splits": _splits(recorder),
         "courses": _courses(recorder),
     }
+
+
+def _splits(recorder: Recorder) -> list[Figures]:
+    """How jobs larger than a node were divided, the smallest first."""
+    ranked = sorted(recorder.splits.items(), key=lambda item: (item[0].gpus, item[0].gpus_each))
+    return [{**asdict(how), "jobs": jobs} for how, jobs in ranked]
 
 
 def _capacity(recorder: Recorder) -> Figures:

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from hypervisor.simulation.report.charts import Line, Range, TimeAxis, ValueAxis, line_chart, range_chart
 from hypervisor.simulation.report.figures import Figures
-from hypervisor.simulation.report.tables import cards, groups_table, rejected_table
+from hypervisor.simulation.report.tables import cards, groups_table, rejected_table, split_notes
 from hypervisor.simulation.report.words import count, round_ticks, short_duration
 
 _LINES = (("gpu", "GPU"), ("cpu", "CPU"), ("ram", "RAM"))
@@ -50,7 +50,7 @@ def render_page(figures: Figures) -> str:
         f"<style>{_asset('page.css')}</style></head>"
         f'<body class="{"pair" if len(runs) > 1 else "single"}"><main>'
         f"<header><h1>{escape(title)}</h1><p>{escape(_subtitle(figures))}</p></header>"
-        f"{cards(runs)}{rejected_table(runs)}"
+        f"{cards(runs)}{split_notes(runs)}{rejected_table(runs)}"
         f'<div class="sections">{"".join(_sections(runs, common))}</div>'
         f"{groups_table(runs, 'by_priority', 'Priority')}"
         f"{groups_table(runs, 'by_organization', 'Organization')}"

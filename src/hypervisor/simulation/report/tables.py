@@ -95,6 +95,28 @@ def rejected_table(runs: Sequence[Figures]) -> str:
     )
 
 
+def describe_splits(run: Figures) -> str:
+    """How jobs larger than a node ran, in one sentence; empty where there were none."""
+    if not run["splits"]:
+        return ""
+    jobs = sum(each["jobs"] for each in run["splits"])
+    parts = [
+        f"{each['gpus']} GPUs as {each['replicas']} x {each['gpus_each']}"
+        f"{'' if each['fills_nodes'] else ', as no size of a node divides it'} ({many(each['jobs'], 'job')})"
+        for each in run["splits"]
+    ]
+    return f"{many(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"
+
+
+def split_notes(runs: Sequence[Figures]) -> str:
+    """`describe_splits` of each run, as far as there is anything to say."""
+    return "".join(
+        f'<p class="note">{_dot(number, runs)}{escape(text)}.</p>'
+        for number, run in enumerate(runs)
+        if (text := describe_splits(run))
+    )
+
+
 def groups_table(runs: Sequence[Figures], groups: str, title: str) -> str:
     """Every group's figures, a row a run."""
     names = list(dict.fromkeys(each["label"] for run in runs for each in run[groups]))
