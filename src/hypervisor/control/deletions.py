@@ -11,9 +11,15 @@ from sqlalchemy import ColumnElement, exists, select
 
 from hypervisor.deployments.winding_down import cancel_outside_dependents, wind_down
 from hypervisor.events.log import SYSTEM, record
-from hypervisor.store.database import WriteSession
+from hypervisor.store.database import ReadSession, WriteSession
 from hypervisor.store.removals import forget_attempts
 from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, Organization
+
+
+async def deletions_wait(session: ReadSession) -> bool:
+    """Whether anything is marked as deleting; a look that takes no lock."""
+    marked = exists().where(Node.deleting) | exists().where(Cluster.deleting_at.is_not(None))
+    return bool(await session.scalar(select(marked | exists().where(Organization.deleting_at.is_not(None)))))
 
 
 async def finish_deletions(session: WriteSession, now: datetime) -> None:

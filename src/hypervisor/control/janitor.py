@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import and_, delete, false, or_, select
 
 from hypervisor.control.decisions import Retention, forget_decisions
-from hypervisor.control.deletions import finish_deletions
+from hypervisor.control.deletions import deletions_wait, finish_deletions
 from hypervisor.control.engines import Engines
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
@@ -25,6 +25,7 @@ from hypervisor.store.tables import Attempt, RuntimeRemoval
 TOPIC = "janitor"
 BATCH = 200
 REMOVALS_AT_ONCE = 16
+LINGER = 0.3
 SWEEP_EVERY = 60.0
 ORPHAN_GRACE = timedelta(minutes=5)
 ORPHAN_STOP_SECONDS = 10.0
@@ -59,8 +60,10 @@ class Janitor:
         while True:
             await self._listener.wait(SWEEP_EVERY)
             try:
+                # Ends come in bursts; the loops that people wait for go first.
+                await asyncio.sleep(LINGER)
                 await self.remove_ended()
-                await self._database.transact(lambda session: finish_deletions(session, self._clock.now()))
+                await self._finish_deletions()
                 if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
                     self._swept_at = self._clock.monotonic()
                     await self.sweep_orphans()
@@ -70,6 +73,12 @@ class Janitor:
                     )
             except Exception:
                 log.exception("janitor.failed")
+
+    async def _finish_deletions(self) -> None:
+        async with self._database.read() as session:
+            if not await deletions_wait(session):
+                return
+        await self._database.transact(lambda session: finish_deletions(session, self._clock.now()))
 
     async def remove_ended(self) -> None:
         """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""

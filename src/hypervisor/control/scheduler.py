@@ -29,6 +29,7 @@ from hypervisor.store.tables import Deployment
 TOPIC = "scheduler"
 LEASE = "scheduler"
 ERROR_PAUSE = 1.0
+LONGEST_LINGER = 0.05
 CONFLICT_PASSES = 5
 """A plan that was partly rejected is made anew at once, at most so often before the next hint or interval."""
 REASONS_EVERY = timedelta(seconds=1)
@@ -76,6 +77,7 @@ class Scheduler:
         """Schedule until cancelled. An error is logged, and the next pass finds everything again."""
         while True:
             fence = await self._leadership.wait_until_leading()
+            began = self._clock.monotonic()
             try:
                 wait = await self.pass_over_all(fence)
             except StaleEpoch as error:
@@ -85,7 +87,10 @@ class Scheduler:
             except Exception:
                 log.exception("scheduler.pass_failed")
                 wait = ERROR_PAUSE
+            took = self._clock.monotonic() - began
             await self._listener.wait(wait)
+            # Hints come in bursts: the longer a pass takes, the more of them the next one should serve.
+            await asyncio.sleep(min(LONGEST_LINGER, took / 4))
 
     async def pass_over_all(self, fence: Fence) -> float:
         """One pass over every cluster with something waiting; how long to wait for the next one, seconds."""
