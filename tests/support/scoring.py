@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from hypervisor.scheduling.snapshot import NodeTable, Shape
+from hypervisor.scheduling.scoring.fill_tables import (
+    COLUMNS,
+    ROWS,
+    STRIDE,
+    FillTables,
+    fill_tables,
+    weighted,
+)
+from hypervisor.scheduling.scoring.fill_tables import SCALE as FILL_SCALE
+from hypervisor.scheduling.snapshot import Int64, NodeTable, Shape
 from hypervisor.scheduling.working import WorkingState
 
 _SCALE = 1 << 24
@@ -89,3 +98,50 @@ def _unusable(typical: Typical, room: Room) -> int:
             usable = sum(free for free in room[2] if free >= shape.gpu_each)
         total += round(weight * _SCALE) * (sum(room[2]) - usable)
     return total + (_SCALE - sum(round(weight * _SCALE) for _, weight in typical)) * sum(room[2])
+
+
+def fill_loss(state: WorkingState, admitted: Typical, typical: Typical, room: Room, shape: Shape) -> int:
+    """The fall of a node's value beyond the request, and its idle GPU, one by one from the tables.
+
+    `typical` are all typical requests, `admitted` those that the node's model and labels admit.
+    """
+    width = state.width
+    most = int(state.nodes.cpu_milli.max()), int(state.nodes.ram_mib.max())
+    allowed = {shape for shape, _ in admitted}
+    asked = tuple(
+        (item.cpu_milli, item.ram_mib, item.gpu_milli, weight)
+        for item, weight in weighted(typical)
+        if item in allowed
+    )
+    tables = fill_tables(asked, *most, width)
+    now = _value(tables, room, _fillable(tables, room[2]), most, width)
+    after = max((_fillable(tables, left), left) for _, _, left in _placed(shape, room))
+    left = _value(tables, (room[0] - shape.cpu_milli, room[1] - shape.ram_mib, []), after[0], most, width)
+    steps = (now - left - shape.gpu_milli * FILL_SCALE) * ((1 << 19) // (width * 1000)) // FILL_SCALE
+    return steps * 1024 + sum(room[2]) * 1023 // (width * 1000)
+
+
+def _fillable(tables: FillTables, gpu: list[int]) -> int:
+    return sum(int(tables.device[free]) for free in gpu if free < 1000) + int(tables.full[gpu.count(1000)])
+
+
+def _value(tables: FillTables, room: Room, fillable: int, most: tuple[int, int], width: int) -> int:
+    column = _cell(fillable, COLUMNS, width * 1000 * FILL_SCALE)
+    values = [_corners(tables.cpu, _cell(room[0], ROWS, most[0]), column)]
+    if tables.ram is not None:
+        values.append(_corners(tables.ram, _cell(room[1], ROWS, most[1]), column))
+    return min(values)
+
+
+def _cell(amount: int, cells: int, most: int) -> tuple[int, int]:
+    return divmod(min(amount * ((cells * 256 << 20) // most) >> 20, cells * 256), 256)
+
+
+def _corners(surface: Int64, row: tuple[int, int], column: tuple[int, int]) -> int:
+    """The value between the corners of a cell, by the distance from each."""
+    total = 0
+    for down, down_weight in ((0, 256 - row[1]), (1, row[1])):
+        for right, right_weight in ((0, 256 - column[1]), (1, column[1])):
+            corner = surface[(row[0] + down) * STRIDE + column[0] + right]
+            total += int(corner) * down_weight * right_weight
+    return total >> 16

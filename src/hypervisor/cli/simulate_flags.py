@@ -11,6 +11,7 @@ import typer
 
 class Placement(StrEnum):
     FGD = "fgd"
+    FILL = "fill"
     BESTFIT = "bestfit"
     SPREAD = "spread"
 
@@ -41,7 +42,7 @@ PolicyName = Annotated[
 ]
 Versus = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="For the second run: fgd, bestfit, spread, no-preemption, or a,b."),
+    typer.Option(metavar="WHAT", help="For the second run: fgd, fill, bestfit, spread, no-preemption, or a,b."),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
 Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]

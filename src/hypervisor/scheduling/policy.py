@@ -8,7 +8,7 @@ from typing import Literal
 
 from hypervisor.scheduling.snapshot import Shape
 
-PlacementScore = Literal["fgd", "bestfit", "spread"]
+PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
 
 
 @dataclass(frozen=True, slots=True)

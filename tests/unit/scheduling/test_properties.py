@@ -38,7 +38,7 @@ checked = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 policies = st.builds(
-    Policy, placement=st.sampled_from(["fgd", "bestfit", "spread"]), preemption=st.booleans()
+    Policy, placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]), preemption=st.booleans()
 )
 preempting = Policy()
 

@@ -20,7 +20,7 @@ from hypervisor.scheduling.scoring.choose import scorer_for
 from hypervisor.scheduling.scoring.typical import typical_requests
 from hypervisor.scheduling.snapshot import Shape, Snapshot
 from hypervisor.scheduling.working import WorkingState
-from tests.support.scoring import best_node, bestfit_loss, fgd_loss, room_on, spread_loss
+from tests.support.scoring import best_node, bestfit_loss, fgd_loss, fill_loss, room_on, spread_loss
 
 HISTORIES = int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")) // 10
 CPUS, RAMS = (0, 500, 1000, 4000), (0, 512, 4096)
@@ -63,9 +63,13 @@ def reference_loss(
     if placement == "spread":
         return lambda node: spread_loss(snapshot.nodes, node, room_on(state, node), shape)
     eligibility = Eligibility(snapshot.nodes)
-    return lambda node: fgd_loss(
-        [item for item in typical if eligibility.matching(item[0])[node]], room_on(state, node), shape
-    )
+
+    def admitted(node: int) -> list[tuple[Shape, float]]:
+        return [item for item in typical if eligibility.matching(item[0])[node]]
+
+    if placement == "fill":
+        return lambda node: fill_loss(state, admitted(node), typical, room_on(state, node), shape)
+    return lambda node: fgd_loss(admitted(node), room_on(state, node), shape)
 
 
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
@@ -73,7 +77,7 @@ def place(rng: random.Random, state: WorkingState, request: Request, node: int) 
     state.place(node, request, tuple(rng.sample(usable, request.devices)))
 
 
-@pytest.mark.parametrize("placement", ["fgd", "bestfit", "spread"])
+@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
 @pytest.mark.parametrize("burst", [1, 40])
 def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore, burst: int) -> None:
     """Between two questions one node changes, or many: both ways of catching up are walked."""
@@ -116,7 +120,7 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
         assert (state.free_gpu >= 0).all()
 
 
-@pytest.mark.parametrize("placement", ["fgd", "bestfit", "spread"])
+@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
 def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
     rng = random.Random(7)
     snapshot = random_snapshot(rng, shapes=12)

@@ -8,6 +8,7 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.requests import Eligibility
 from hypervisor.scheduling.scoring.base import Scorer
 from hypervisor.scheduling.scoring.fgd import FgdScorer
+from hypervisor.scheduling.scoring.fill import FillScorer
 from hypervisor.scheduling.scoring.leftover import BestFitScorer, SpreadScorer
 from hypervisor.scheduling.scoring.typical import typical_requests
 from hypervisor.scheduling.snapshot import Snapshot
@@ -20,4 +21,6 @@ def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibil
         return BestFitScorer(state)
     if policy.placement == "spread":
         return SpreadScorer(state)
+    if policy.placement == "fill":
+        return FillScorer(state, partial(typical_requests, snapshot, policy), eligibility)
     return FgdScorer(state, partial(typical_requests, snapshot, policy), eligibility)
