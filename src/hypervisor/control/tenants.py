@@ -70,6 +70,7 @@ async def resting(session: AsyncSession, cluster: Cluster, now: datetime) -> dic
             Attempt.deployment_id.in_(
                 select(Allocation.deployment_id).where(Allocation.cluster_id == cluster.id)
             ),
+            Attempt.cluster_id == cluster.id,
             Attempt.preempted_by.is_not(None),
             Attempt.stop_requested_at > now - window - rest,
         )

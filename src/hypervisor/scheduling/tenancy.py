@@ -15,6 +15,8 @@ from hypervisor.scheduling.shares import Shares, allocated, requested
 from hypervisor.scheduling.snapshot import Snapshot
 from hypervisor.scheduling.working import WorkingState
 
+_NOTHING = Resources()
+
 
 class Tenancy:
     """Limits, usage and legality for the deployments of a pass, by pending row."""
@@ -50,7 +52,7 @@ class Tenancy:
     def over_limit(self, row: int) -> Resources:
         """By how much it would lift its organization above its limit once the plan so far has come true."""
         if self.shares is None:
-            return Resources()
+            return _NOTHING
         return self.shares.account(self.organization(row)).over_limit(self.job(row))
 
     def is_guaranteed(self, row: int) -> bool:

@@ -59,6 +59,14 @@ class Attempt(Base):
 
     __table_args__ = (
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
+        # Recent preemptions of a cluster: budgets and pairs that evict each other in turn.
+        Index(
+            "ix_attempts_preempted",
+            "cluster_id",
+            "stop_requested_at",
+            sqlite_where=text("preempted_by IS NOT NULL"),
+            postgresql_where=text("preempted_by IS NOT NULL"),
+        ),
         Index(
             "uq_attempts_live",
             "deployment_id",

@@ -70,9 +70,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("cluster_id", "organization_id", name=op.f("pk_cluster_shares")),
     )
     op.create_index(op.f("ix_cluster_shares_organization_id"), "cluster_shares", ["organization_id"])
+    op.create_index(
+        "ix_attempts_preempted",
+        "attempts",
+        ["cluster_id", "stop_requested_at"],
+        sqlite_where=sa.text("preempted_by IS NOT NULL"),
+        postgresql_where=sa.text("preempted_by IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_attempts_preempted", table_name="attempts")
     op.drop_table("cluster_shares")
     for name, _ in reversed(BUDGET):
         op.drop_column("clusters", name)
