@@ -100,7 +100,9 @@ class Admission:
         nominated = sorted({held.row for held in self.reservations.all()})
         filling = Filling(self)
         for rank, row in self._turns.walk(np.array(nominated, np.int64)):
-            if not filling.start(row):
+            if filling.is_hopeless(row):
+                self._turns.give_up(row)
+            elif not filling.start(row):
                 self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:

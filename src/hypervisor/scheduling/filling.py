@@ -24,8 +24,25 @@ class Filling:
         self._pass = admission
         self._alone = not admission.snapshot.quotas and not admission.queue.any_gangs
         self._shape = admission.snapshot.pending.shape
+        self._priority = admission.snapshot.pending.priority
         self._id = admission.snapshot.pending.deployment_id
         self._node_id = admission.snapshot.nodes.id
+
+    def is_hopeless(self, row: int) -> bool:
+        """Whether nothing could help the pending row; False if only the long way can tell.
+
+        So it is when nothing free will do, nothing is coming, nothing may be evicted or overridden for it,
+        and others wait for the head of the queue already.
+        """
+        admission = self._pass
+        return (
+            self._alone
+            and admission.hold is not None
+            and int(self._shape[row]) in admission.nothing_free
+            and not admission.state.anything_coming
+            and not admission.reservations.any()
+            and not admission.candidates.any_below(int(self._priority[row]))
+        )
 
     def start(self, row: int) -> bool:
         """Place the pending row; False if the long way has to decide on it, nothing being changed."""

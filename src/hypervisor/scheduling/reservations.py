@@ -110,5 +110,8 @@ class Reservations:
         """Nodes with nominations whose turn has not come yet."""
         return sorted(set(self._unsettled.values()))
 
+    def any(self) -> bool:
+        return bool(self._by_row)
+
     def all(self) -> Iterable[Reservation]:
         return chain.from_iterable(self._by_row.values())

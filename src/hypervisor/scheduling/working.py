@@ -42,8 +42,7 @@ class WorkingState:
         self.width = max(1, int(nodes.gpu_count.max(initial=0)))
         self.exists = np.arange(self.width) < nodes.gpu_count[:, None]
         self.claims = device_claims(allocations, self.width)
-        everything = np.ones(len(allocations), np.bool_)
-        used_cpu, used_ram, used_gpu = self.sums(allocations, everything)
+        used_cpu, used_ram, used_gpu = self.sums(allocations)
         self.free_cpu: Int64 = nodes.cpu_milli - used_cpu
         self.free_ram: Int64 = nodes.ram_mib - used_ram
         self.free_gpu: Int64 = np.where(self.exists, WHOLE_GPU - used_gpu, 0)
@@ -58,15 +57,20 @@ class WorkingState:
         self.changes = [0] * len(nodes)
         self.generation = 0
 
-    def sums(self, allocations: AllocationTable, chosen: Bool) -> tuple[Int64, Int64, Int64]:
-        """What the chosen allocations hold per node, and per node and device."""
+    def sums(self, allocations: AllocationTable, chosen: Bool | None = None) -> tuple[Int64, Int64, Int64]:
+        """What the chosen allocations (without `chosen` all) hold per node, and per node and device."""
         count = len(self.nodes)
+        if chosen is not None and not chosen.any():
+            return np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(self.exists.shape, np.int64)
+        row, device = self.claims
+        if chosen is None:
+            chosen = np.ones(len(allocations), np.bool_)
+        else:
+            picked = chosen[row]
+            row, device = row[picked], device[picked]
         rows = allocations.node[chosen]
         cpu = np.bincount(rows, allocations.cpu_milli[chosen], count).astype(np.int64)
         ram = np.bincount(rows, allocations.ram_mib[chosen], count).astype(np.int64)
-        row, device = self.claims
-        picked = chosen[row]
-        row, device = row[picked], device[picked]
         flat = allocations.node[row].astype(np.int64) * self.width + device
         held = np.bincount(flat, allocations.gpu_each[row], count * self.width).astype(np.int64)
         return cpu, ram, np.where(self.exists, held.reshape(count, self.width), 0)
