@@ -89,3 +89,20 @@ def test_what_never_fits_and_what_fits_are_told_apart(grace: Person, tmp_path: P
     )
     verdicts = [one["verdict"] for one in grace.ask("deploy", "-f", str(work), "--plan")]
     assert verdicts == ["fits_now", "never"]
+
+
+def test_the_room_is_judged_and_work_is_moved(grace: Person) -> None:
+    grace.do("cluster", "create", "pair", "--node", "name=n,cpu=2,ram=4,count=2", "--placement", "spread")
+    for name in ("left", "right"):
+        grace.do("deploy", name, "-c", "pair", "--cpu", "1", "--grace", "1", "--", "sleep", "300")
+        runs(grace, name)
+    told = grace.ask("cluster", "fragmentation", "pair", "--cpu", "2")
+    (move,) = told["opening"]["moves"]
+    shown = grace.do("cluster", "fragmentation", "pair", "--cpu", "2", "--ram", "1").stdout
+    assert f"{move['from_node']} -> {move['to_node']}" in shown
+
+    moved = move["deployment"]["name"]
+    grace.do("cluster", "move", "pair", moved, move["to_node"])
+    eventually_sync(lambda: grace.ask("show", moved)["node_name"] == move["to_node"], within=40)
+    assert "It fits on" in grace.do("cluster", "fragmentation", "pair", "--cpu", "2").stdout
+    grace.do("cancel", "left", "right", "--wait")

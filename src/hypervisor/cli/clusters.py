@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hypervisor.cli import resolve, sharing
+from hypervisor.cli import fragments, resolve, sharing
 from hypervisor.cli.formatting import amounts, deletion, mapping
 from hypervisor.cli.groups import make_group
 from hypervisor.cli.nodes import parse_node, parse_pairs
@@ -15,6 +15,8 @@ from hypervisor.cli.session import Session
 from hypervisor.client.models import Cluster, Node
 
 app = make_group("Clusters: what there is to run on.")
+app.command()(fragments.fragmentation)
+app.command()(fragments.move)
 for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
     app.command()(command)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import Cluster, ClusterShare, Decision, Node, Queued
+from hypervisor.client.models import Cluster, ClusterShare, Decision, Fragmentation, Move, Node, Queued
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -37,6 +37,26 @@ class Clusters:
     def delete(self, cluster_id: int, *, force: bool = False) -> bool:
         """True when it is gone, False when what runs there is being stopped first (`force`)."""
         return self._transport.delete(f"/clusters/{cluster_id}", {"force": force})
+
+    def fragmentation(
+        self,
+        cluster_id: int,
+        *,
+        gpu_count: float | None = None,
+        cpu: float | None = None,
+        ram: float | None = None,
+    ) -> Fragmentation:
+        """What the free room is worth to typical requests, and what would open a place for one."""
+        asked = {"gpu_count": gpu_count, "cpu": cpu, "ram": ram}
+        params = {name: f"{value:.15g}" for name, value in asked.items() if value is not None}
+        found: Fragmentation = self._transport.get(f"/clusters/{cluster_id}/fragmentation", params)
+        return found
+
+    def move(self, cluster_id: int, deployment_id: int, node_id: int) -> Move:
+        """Stop a deployment and let it go on at another node."""
+        order = {"deployment_id": deployment_id, "node_id": node_id}
+        move: Move = self._transport.post(f"/clusters/{cluster_id}/moves", order)
+        return move
 
     def queue(self, cluster_id: int, *, most: int | None = None) -> list[Queued]:
         """Who waits for the cluster in the scheduler's order, the first `most`."""

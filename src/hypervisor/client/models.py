@@ -375,6 +375,50 @@ class Decision(TypedDict):
     snapshot: str | None
 
 
+class ShapeRoom(TypedDict):
+    """A typical request, and what the free room is worth to it."""
+
+    required_cpu_cores: float
+    required_ram_gb: float
+    required_gpu_count: float
+    gpu_models: list[str]
+    node_selector: dict[str, str]
+    weight: float
+    fits_now: int
+    unusable_gpu: float
+
+
+class NodeRoom(TypedDict):
+    node: str
+    free_cpu_cores: float
+    free_ram_gb: float
+    free_gpus: int
+    idle_gpu: float
+    expected_unusable_gpu: float
+
+
+class Move(TypedDict):
+    """Running a deployment on another node."""
+
+    deployment: NamedDeployment
+    from_node: str
+    to_node: str
+    to_node_id: int
+    gpu_indices: list[int]
+    lost_work_seconds: float
+
+
+class Opening(TypedDict):
+    node: str
+    moves: list[Move]
+
+
+class Fragmentation(TypedDict):
+    shapes: list[ShapeRoom]
+    nodes: list[NodeRoom]
+    opening: Opening | None
+
+
 class SystemInfo(TypedDict, total=False):
     version: str
     database: str

@@ -16,10 +16,12 @@ from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.clusters.policy import ClusterReader
 from hypervisor.control.answers import DecisionAnswer
-from hypervisor.identity.principal import CurrentUser
+from hypervisor.errors import Forbidden
+from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import check_role, not_found
-from hypervisor.store.tables import Cluster, Decision
+from hypervisor.store.database import ReadSession
+from hypervisor.store.tables import Cluster, ClusterShare, Decision
 
 router = APIRouter(tags=["Clusters"])
 
@@ -31,6 +33,8 @@ class DecisionAccess:
     """The caller at one decision about a cluster of one of their organizations."""
 
     decision_id: int
+    cluster_id: int
+    principal: Principal
 
 
 @declares("viewer of the cluster's organization")
@@ -40,13 +44,13 @@ async def reads_decision(
     container: ContainerDep,
 ) -> DecisionAccess:
     hidden = not_found("decision", decision_id)
-    owner = select(Cluster.organization_id).join(Decision, Decision.cluster_id == Cluster.id)
+    owner = select(Cluster.id, Cluster.organization_id).join(Decision, Decision.cluster_id == Cluster.id)
     async with container.database.read() as session:
-        organization_id = await session.scalar(owner.where(Decision.id == decision_id))
-    if organization_id is None:
+        found = (await session.execute(owner.where(Decision.id == decision_id))).one_or_none()
+    if found is None:
         raise hidden
-    check_role(principal, organization_id, Role.VIEWER, hidden=hidden)
-    return DecisionAccess(decision_id)
+    check_role(principal, found.organization_id, Role.VIEWER, hidden=hidden)
+    return DecisionAccess(decision_id, found.id, principal)
 
 
 DecisionReader = Annotated[DecisionAccess, Depends(reads_decision)]
@@ -57,6 +61,8 @@ async def list_decisions(
     access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[DecisionAnswer]:
     """The stored passes of the scheduler over this cluster that changed something, newest first."""
+    if access.is_guest:
+        raise access.hidden
     (before,) = decode_cursor(cursor, int) if cursor else (MAX_BIG_ID,)
     query = (
         select(Decision)
@@ -69,7 +75,7 @@ async def list_decisions(
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
 
 
-@router.get("/decisions/{decision_id}", responses=READS)
+@router.get("/decisions/{decision_id}", responses=documented(401, 403, 404, 422, 429))
 async def get_decision(
     access: DecisionReader,
     container: ContainerDep,
@@ -82,9 +88,24 @@ async def get_decision(
             raise not_found("decision", access.decision_id)
         answer = _answer(row)
         if snapshot:
+            await _check_undivided(session, access)
             blob = await session.scalar(select(Decision.snapshot).where(Decision.id == row.id))
             answer.snapshot = base64.b64encode(blob or b"").decode()
     return answer
+
+
+async def _check_undivided(session: ReadSession, access: DecisionAccess) -> None:
+    """What was seen on a shared cluster holds other organizations' work: only superusers may see that."""
+    if access.principal.is_superuser:
+        return
+    shared = select(ClusterShare.cluster_id).where(
+        ClusterShare.cluster_id == access.cluster_id, ClusterShare.state != "offered"
+    )
+    if await session.scalar(shared.limit(1)) is not None:
+        raise Forbidden(
+            "cluster_is_shared",
+            "This snapshot holds other organizations' work: only a superuser may read it.",
+        )
 
 
 def _answer(row: Decision) -> DecisionAnswer:

@@ -10,7 +10,7 @@ from hypervisor.api.problems import documented
 from hypervisor.clusters.policy import ClusterReader
 from hypervisor.control.answers import ForecastAnswer, QueuedAnswer
 from hypervisor.control.forecasts import forecast
-from hypervisor.control.queues import fresh_reason, queue_page
+from hypervisor.control.queues import fresh_look, queue_page
 from hypervisor.deployments import repository, submission
 from hypervisor.deployments.answers import Explanation
 from hypervisor.deployments.explain import explain
@@ -45,9 +45,11 @@ async def explain_deployment(access: DeploymentReader, container: ContainerDep) 
         raise access.hidden
     fresh = None
     if deployment.state == State.QUEUED.value:
-        fresh = await fresh_reason(container.database, deployment, container.clock.now())
+        fresh = await fresh_look(container.database, deployment, container.clock.now())
     async with container.database.read() as session:
-        return await explain(session, deployment, fresh)
+        return await explain(
+            session, deployment, fresh.reason if fresh else None, fresh.place if fresh else None
+        )
 
 
 @router.get("/clusters/{cluster_id}/queue", tags=["Clusters"], responses=READS)

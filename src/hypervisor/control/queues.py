@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -47,18 +48,34 @@ async def queue_page(
     return Page(items=items, next_cursor=_cursor(parts, shown[-1]) if len(rows) > limit else None)
 
 
-async def fresh_reason(database: Database, deployment: Deployment, now: datetime) -> dict[str, object] | None:
-    """Why a queued deployment waits, by a plan made for this answer; None where it is not in the queue."""
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Why one deployment waits, and at which place from 1 on, by a plan that was made to know it."""
+
+    reason: dict[str, object] | None
+    place: int
+
+
+async def fresh_look(database: Database, deployment: Deployment, now: datetime) -> Fresh | None:
+    """A queued deployment as the scheduler would see it now; None where it is not in the queue."""
     async with database.read() as session:
         view = await load_cluster(session, deployment.cluster_id, now)
     if view is None or deployment.id not in view.pending:
         return None
-    seen = await asyncio.to_thread(outlook, view.snapshot, view.policy, deployment.id)
+    return await asyncio.to_thread(_look, view, deployment.id)
+
+
+def _look(view: ClusterView, deployment_id: int) -> Fresh:
+    seen = outlook(view.snapshot, view.policy, deployment_id)
+    parts = order_components(view.snapshot, view.policy)
+    (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
+    place = int(parts.position[row]) + 1
     if seen.verdict is Verdict.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
         where = nodes[seen.seats[0].node_id]
-        return {"code": "about_to_start", "sentence": f"fits on {where} and starts with the next pass"}
-    return seen.reason.as_data() if seen.reason else None
+        told = f"fits on {where} and starts with the next pass"
+        return Fresh({"code": "about_to_start", "sentence": told}, place)
+    return Fresh(seen.reason.as_data() if seen.reason else None, place)
 
 
 def _rows(parts: OrderComponents, after: tuple[int, int] | None) -> Sequence[int]:

@@ -20,11 +20,17 @@ SHOWN_RECEIPTS = 20
 
 
 async def explain(
-    session: AsyncSession, deployment: Deployment, fresh: Mapping[str, object] | None = None
+    session: AsyncSession,
+    deployment: Deployment,
+    fresh: Mapping[str, object] | None = None,
+    place: int | None = None,
 ) -> Explanation:
-    """Everything that is known about it; without a `fresh` reason that of the scheduler's last pass."""
+    """Everything that is known about it.
+
+    Without a `fresh` reason and `place` in the queue: those of the scheduler's last pass.
+    """
     state = State(deployment.state)
-    position = (await queue.queue_positions(session, [deployment])).get(deployment.id)
+    position = place or (await queue.queue_positions(session, [deployment])).get(deployment.id)
     ahead = await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
     run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])

@@ -17,7 +17,8 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape, Snapshot
 
 MOST_PASSES = 200
-_WORK = 3_000_000
+_FEWEST_PASSES = 6
+_WORK = 500_000
 """Rows that all passes together may look at: a large cluster is played in fewer, coarser steps."""
 
 Remaining = Callable[[int, float, float], float]
@@ -28,7 +29,7 @@ Stopping = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When the deployment started, and whose ends came right before."""
+    """When the deployment started, and whose ends came right before; +inf: later than was played."""
 
     at: float
     after: tuple[int, ...]
@@ -44,12 +45,13 @@ def play(
 ) -> Start | None:
     """The start of a deployment that `decided`, the plan for the snapshot, leaves waiting.
 
-    None when no end that is expected lets it start. Whoever stands behind it in the queue is left out.
+    None when no end that is expected lets it start. The number of passes is bounded. Whoever stands behind it
+    in the queue is left out.
     """
     course = _Course(snapshot, deployment_id, remaining, stopping)
     course.apply(decided)
     course.forget_behind(decided)
-    passes = min(MOST_PASSES, max(8, _WORK // course.rows))
+    passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // course.rows))
     course.coarsen(passes // 2)
     for _ in range(passes):
         if not course.advance():
@@ -58,7 +60,7 @@ def play(
         if any(one.deployment_id == deployment_id for one in decided.placements):
             return Start(course.snapshot.now, course.ended)
         course.apply(decided)
-    return None
+    return Start(math.inf, ())
 
 
 class _Course:

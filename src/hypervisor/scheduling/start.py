@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hypervisor.scheduling.course import play
+from hypervisor.scheduling.course import Start, play
 from hypervisor.scheduling.forecast import Outlook, Verdict
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Snapshot
@@ -73,10 +73,12 @@ def _played(
     late = play(snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0))
     if early is None:
         return StartRange(None, None, _unknown_sentence(background))
-    earliest = early.at if late is None else min(early.at, late.at)
-    latest = None if late is None else max(early.at, late.at)
-    after = (late or early).after
-    return StartRange(earliest, latest, _sentence(background, lengths, latest is not None), after)
+    if math.isinf(early.at):
+        return StartRange(None, None, "unknown: too much ends before it to play all of that forward")
+    known = late if late is not None and not math.isinf(late.at) else None
+    earliest = early.at if known is None else min(early.at, known.at)
+    latest = None if known is None else max(early.at, known.at)
+    return StartRange(earliest, latest, _sentence(background, lengths, late), (known or early).after)
 
 
 class _Lengths:
@@ -120,7 +122,7 @@ def _stopping_sentence(longest: float) -> str:
     return f"it starts when those that give way have stopped, within their grace of {span(longest)}"
 
 
-def _sentence(background: Background, lengths: _Lengths, bounded: bool) -> str:
+def _sentence(background: Background, lengths: _Lengths, late: Start | None) -> str:
     runs = background.runs
     parts = []
     if lengths.by_history and runs:
@@ -132,8 +134,10 @@ def _sentence(background: Background, lengths: _Lengths, bounded: bool) -> str:
     told = f"played forward from {listed(parts)}" if parts else "what stops now is gone soon"
     if not lengths.by_history and lengths.by_limit:
         told += "; work may also end earlier, at any moment"
-    if not bounded:
+    if late is None:
         told += "; no latest time, as something ahead of it has no known end"
+    elif math.isinf(late.at):
+        told += "; no latest time, as too much may come before it to play all of that forward"
     return told
 
 

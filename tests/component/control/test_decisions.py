@@ -14,7 +14,7 @@ from hypervisor.control.decisions import Retention, decide, forget_decisions, st
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.replay import replay
-from hypervisor.store.tables import Decision
+from hypervisor.store.tables import ClusterShare, Decision
 from tests.support.api import ok, refused
 from tests.support.teams import Team, team_at_rest
 from tests.support.world import World, simulated
@@ -107,3 +107,28 @@ async def test_decisions_are_listed_and_fetched_by_those_who_see_the_cluster(tea
     refused(await team.outsider.get(path), 404, "cluster_not_found")
     refused(await team.outsider.get(f"/api/v1/decisions/{ids[0]}"), 404, "decision_not_found")
     refused(await team.viewer.get("/api/v1/decisions/999999"), 404, "decision_not_found")
+
+
+async def test_what_was_seen_on_a_shared_cluster_is_for_superusers(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.submit("work", cluster_id=cluster["id"])
+    container, now = team.api.container, team.api.clock.now()
+    guest = next(iter(ok(await team.outsider.get("/api/v1/organizations"))["items"]))
+    async with container.database.read() as session:
+        view = await load_cluster(session, cluster["id"], now)
+    assert view is not None
+    async with container.database.write() as session:
+        store_decision(session, view, decide(view, Retention()), epoch=1, now=now)
+        session.add(
+            ClusterShare(
+                cluster_id=cluster["id"], organization_id=guest["id"], state="accepted", offered_at=now
+            )
+        )
+    listed = f"/api/v1/clusters/{cluster['id']}/decisions"
+    (one,) = ok(await team.viewer.get(listed))["items"]
+    path = f"/api/v1/decisions/{one['id']}"
+    assert ok(await team.viewer.get(path))["placements"] == 1
+    refused(await team.admin.get(f"{path}?snapshot=true"), 403, "cluster_is_shared")
+    assert ok(await (await team.api.superuser()).get(f"{path}?snapshot=true"))["snapshot"]
+    refused(await team.outsider.get(listed), 404, "cluster_not_found")
+    refused(await team.outsider.get(path), 404, "decision_not_found")

@@ -173,6 +173,15 @@ def test_the_evicted_come_back_before_their_equals() -> None:
     assert found.after == (1,)
 
 
+def test_what_lies_too_far_ahead_is_not_guessed() -> None:
+    builder = one_core_node(ends_at=NOW + 1)
+    for number in range(300):
+        builder.add_pending(100 + number, CORE, priority=500, created_at=-1.0, max_runtime=10)
+    found = start_of(builder.add_pending(7, CORE, priority=500).build(), 7, Background(runs=(10.0,)))
+    assert (found.earliest, found.latest) == (None, None)
+    assert "too much" in found.how
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [

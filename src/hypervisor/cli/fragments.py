@@ -1,0 +1,96 @@
+"""`hypervisor cluster fragmentation` and `hypervisor cluster move`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from hypervisor.cli import resolve
+from hypervisor.cli.formatting import amounts, number
+from hypervisor.cli.output import table
+from hypervisor.cli.session import Session
+from hypervisor.client.models import Fragmentation, Move, Opening
+
+Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
+
+
+def fragmentation(
+    context: typer.Context,
+    cluster: Wanted,
+    gpu: Annotated[
+        float | None, typer.Option("--gpu", help="A request to find a place for: its GPUs.")
+    ] = None,
+    cpu: Annotated[float | None, typer.Option("--cpu", help="Its CPU cores.")] = None,
+    ram: Annotated[float | None, typer.Option("--ram", help="Its RAM in GB.")] = None,
+) -> None:
+    """What the free room is worth to typical requests, and which moves would open a place."""
+    session = Session.of(context)
+    id_ = resolve.cluster(session, cluster)["id"]
+    found = session.client.clusters.fragmentation(id_, gpu_count=gpu, cpu=cpu, ram=ram)
+    asked = (gpu, cpu, ram) != (None, None, None)
+    session.show(found, _shapes(found), _nodes(found), *(_opening(found["opening"]) if asked else ()))
+
+
+def move(
+    context: typer.Context,
+    cluster: Wanted,
+    deployment: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Id or name.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Name or id.")],
+) -> None:
+    """Stop a deployment within its grace and let it go on at another node."""
+    session = Session.of(context)
+    where = resolve.cluster(session, cluster)
+    what = resolve.deployment(session, deployment)
+    done = session.client.clusters.move(where["id"], what["id"], resolve.node(where, node)["id"])
+    session.show(done, _move(done))
+
+
+def _shapes(found: Fragmentation) -> Table:
+    rows = [
+        (
+            amounts(
+                {
+                    "cpu_cores": one["required_cpu_cores"],
+                    "ram_gb": one["required_ram_gb"],
+                    "gpu_count": one["required_gpu_count"],
+                }
+            ),
+            f"{one['weight']:.0%}",
+            one["fits_now"],
+            number(one["unusable_gpu"]),
+        )
+        for one in found["shapes"]
+    ]
+    return table(["typical request", ">share", ">fits now", ">idle GPU of no use"], rows)
+
+
+def _nodes(found: Fragmentation) -> Table:
+    rows = [
+        (
+            one["node"],
+            number(one["free_cpu_cores"]),
+            number(one["free_ram_gb"]),
+            one["free_gpus"],
+            number(one["idle_gpu"]),
+            number(one["expected_unusable_gpu"]),
+        )
+        for one in found["nodes"]
+    ]
+    return table(["node", ">CPU", ">GB", ">whole GPUs", ">idle GPU", ">of no use"], rows)
+
+
+def _opening(opening: Opening | None) -> list[Text]:
+    if opening is None:
+        return [Text("No three moves would open a place for it.")]
+    if not opening["moves"]:
+        return [Text(f"It fits on {opening['node']} as it is.")]
+    return [Text(f"A place on {opening['node']} would open by:"), *map(_move, opening["moves"])]
+
+
+def _move(one: Move) -> Text:
+    name = one["deployment"]["name"] or "(another organization's)"
+    lost = number(round(one["lost_work_seconds"], 1))
+    return Text(f"  {name}: {one['from_node']} -> {one['to_node']} ({lost} GPU- or CPU-seconds lost)")
