@@ -98,10 +98,10 @@ async def test_a_change_of_size_gives_up_capacity_that_was_kept(team: Team) -> N
     high = await team.submit("high", priority="HIGH", required_cpu_cores=4)
     await team.schedule(cluster)
     async with team.api.container.database.read() as session:
-        assert await session.get(NominationRow, high["id"]) is not None
+        assert await session.get(NominationRow, (high["id"], 0)) is not None
     ok(await team.developer.patch(path(high), {"required_cpu_cores": 1}))
     async with team.api.container.database.read() as session:
-        assert await session.get(NominationRow, high["id"]) is None
+        assert await session.get(NominationRow, (high["id"], 0)) is None
 
 
 async def test_every_change_outdates_plans_made_before(team: Team) -> None:
