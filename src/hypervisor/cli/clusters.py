@@ -30,7 +30,7 @@ GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="What they are
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label; repeatable.")
 ]
-Placement = Annotated[str | None, typer.Option(help="fgd (default), bestfit or spread.")]
+Placement = Annotated[str | None, typer.Option(help="fgd (default), fill, bestfit or spread.")]
 Preemption = Annotated[
     bool | None, typer.Option("--preemption/--no-preemption", help="Whether higher priority may evict lower.")
 ]

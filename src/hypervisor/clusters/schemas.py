@@ -26,7 +26,7 @@ Budget = Annotated[
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
-PlacementName = Literal["fgd", "bestfit", "spread"]
+PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
 
 
 def _engine_endpoint(text: str) -> str:

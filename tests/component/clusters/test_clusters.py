@@ -184,6 +184,13 @@ async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
 
 
+async def test_every_placement_score_places(team: Team) -> None:
+    for score in ("fgd", "fill", "bestfit", "spread"):
+        cluster = await team.cluster(name=score, placement=score)
+        assert cluster["placement"] == score
+        await team.running(cluster, score, required_cpu_cores=1, required_ram_gb=1, required_gpu_count=0.5)
+
+
 async def test_totals_resize_only_a_cluster_of_one_node(team: Team) -> None:
     one = await team.cluster()
     grown = ok(

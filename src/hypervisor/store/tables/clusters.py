@@ -38,7 +38,7 @@ class Cluster(Base):
 
     __table_args__ = (
         UniqueConstraint("organization_id", "name"),
-        CheckConstraint("placement IN ('fgd', 'bestfit', 'spread')", name="placement"),
+        CheckConstraint("placement IN ('fgd', 'fill', 'bestfit', 'spread')", name="placement"),
         CheckConstraint("min_runtime_seconds >= 0", name="min_runtime"),
         {"sqlite_autoincrement": True},
     )
