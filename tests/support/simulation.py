@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.metrics.recorder import Recorder
 from hypervisor.simulation.observer import Attempt, Load, Rejection, Room, Split
 from hypervisor.simulation.readers.workload import ListedWorkload
+from hypervisor.simulation.tenants import Terms
 
 WHOLE = Shape(0, 0, 1000)
 
@@ -63,6 +64,7 @@ class Witness:
         self.splits: dict[int, Split] = {}
         self.held: dict[int, Attempt] = {}
         self.gpu_seconds = 0.0
+        self.highest_gpu: Counter[str] = Counter()
 
     def passed(self, start: float, end: float, load: Load, room: Room) -> None:
         assert end > start
@@ -88,6 +90,11 @@ class Witness:
         assert len(attempt.places) == attempt.ticket.job.replicas
         for place in attempt.places:
             self._check(place.node)
+        name = attempt.ticket.job.organization
+        used = sum(
+            each.ticket.job.gpu_milli for each in self.held.values() if each.ticket.job.organization == name
+        )
+        self.highest_gpu[name] = max(self.highest_gpu[name], used)
 
     def evicted(self, attempt: Attempt, preemptor_id: int, now: float) -> None:
         self.evictions[attempt.ticket.job.id].append((now, preemptor_id))
@@ -169,3 +176,19 @@ def fleets(draw: st.DrawFn) -> tuple[FleetNode, ...]:
     )
     found = draw(st.lists(nodes, min_size=1, max_size=3))
     return tuple(replace(node, name=f"n{number}") for number, node in enumerate(found))
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> tuple[Terms, ...]:
+    """Quotas for some of the organizations of `workloads`; guarantees may be promised more than once."""
+    gpus = st.sampled_from((None, 0, 1000, 2000, 4000))
+    chosen = draw(st.lists(st.sampled_from(("a", "b", "c")), min_size=1, max_size=3, unique=True))
+    return tuple(
+        Terms(
+            name,
+            (draw(st.sampled_from((None, 2000))), None, draw(gpus)),
+            (None, draw(st.sampled_from((None, 4096))), draw(gpus)),
+            draw(st.sampled_from((0.5, 1.0, 3.0))),
+        )
+        for name in chosen
+    )

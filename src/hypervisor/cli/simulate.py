@@ -22,6 +22,7 @@ from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
 from hypervisor.simulation.readers.nodes import read_nodes
+from hypervisor.simulation.readers.quotas import read_quotas
 from hypervisor.simulation.readers.scaled import scale
 from hypervisor.simulation.readers.workload import Workload, open_workload
 from hypervisor.simulation.report.figures import Figures, figures_of
@@ -31,6 +32,7 @@ from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
 _NO_PREEMPTION = "no-preemption"
+_NO_QUOTAS = "no-quotas"
 
 
 def simulate(
@@ -41,6 +43,7 @@ def simulate(
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
     no_preemption: flags.NoPreemption = False,
+    quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
     load: flags.Load = 1.0,
     seed: flags.Seed = 42,
@@ -69,7 +72,8 @@ def simulate(
         way = Policy(policy.value if policy else past.policy.placement, past.policy.preemption)
         if no_preemption:
             way = replace(way, preemption=False)
-        rules = Rules(way, grace, inf if until is None else until * 3600)
+        terms = () if quotas is None else read_quotas(quotas)
+        rules = Rules(way, grace, inf if until is None else until * 3600, quotas=terms)
         figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
     except WorkloadError as error:
         raise CommandFailed(str(error)) from None
@@ -104,21 +108,26 @@ def _scenarios(fleet: Fleet, rules: Rules, changes: list[str], vs: str | None) -
 
 
 def _other_rules(rules: Rules, vs: str) -> Rules:
-    policy = rules.policy
+    policy, quotas = rules.policy, rules.quotas
     for word in vs.split(","):
         if word in tuple(Placement):
             policy = replace(policy, placement=Placement(word).value)
         elif word == _NO_PREEMPTION:
             policy = replace(policy, preemption=False)
+        elif word == _NO_QUOTAS:
+            quotas = ()
         else:
-            raise CommandFailed(f"--vs is one of {', '.join(Placement)}, {_NO_PREEMPTION}, not {word!r}")
-    return replace(rules, policy=policy)
+            known = ", ".join((*Placement, _NO_PREEMPTION, _NO_QUOTAS))
+            raise CommandFailed(f"--vs is one of {known}, not {word!r}")
+    return replace(rules, policy=policy, quotas=quotas)
 
 
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     parts = [str(scenario.rules.policy.placement)]
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
+    if scenario.rules.quotas:
+        parts.append("quotas")
     if nodes_differ:
         parts.append(many(len(scenario.fleet), "node"))
     return ", ".join(parts)

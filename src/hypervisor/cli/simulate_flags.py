@@ -40,9 +40,16 @@ Nodes = Annotated[
 PolicyName = Annotated[
     Placement | None, typer.Option(help="Where work is placed: the cluster's own way, else fgd.")
 ]
+QuotaFile = Annotated[
+    Path | None,
+    typer.Option("--quotas", metavar="FILE", help="What each organization may use, as CSV: fair share."),
+]
 Versus = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="For the second run: fgd, fill, bestfit, spread, no-preemption, or a,b."),
+    typer.Option(
+        metavar="WHAT",
+        help="For the second run: fgd, fill, bestfit, spread, no-preemption, no-quotas, or several as a,b.",
+    ),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
 Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -103,7 +104,12 @@ class Cluster:
             return True
         return any(self._admits(priority, alike) for priority, alike in by_priority.items())
 
-    def _admits(self, priority: int, kinds: list[Kind]) -> bool:
+    def may_admit_below(self, priority: float, kinds: Iterable[Kind]) -> bool:
+        """False only if none of these kinds fits anywhere, even if everything below this priority yielded."""
+        several = list(islice(kinds, _MOST_KINDS + 1))
+        return len(several) > _MOST_KINDS or self._admits(priority, several)
+
+    def _admits(self, priority: float, kinds: list[Kind]) -> bool:
         cpu, ram, gpu = self.free.cpu_milli, self.free.ram_mib, self.free.gpu_milli
         for level, held in self._evictable.items():
             if level < priority:
@@ -171,6 +177,6 @@ def _row(attempt: Attempt, allocation_id: int, place: Place) -> tuple[object, ..
         attempt.started_at,
         attempt.started_at,
         -math.inf,
-        -1,
+        attempt.ticket.organization,
         math.inf,
     )

@@ -18,6 +18,7 @@ from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.observer import Attempt, Load, Observer, Place, Rejection, Split, Ticket
 from hypervisor.simulation.readers.workload import Workload
+from hypervisor.simulation.tenants import Tenants, Terms
 from hypervisor.simulation.waiting import Kind, Waiting, kind_of
 
 Progress = Callable[[int, float], None]
@@ -32,13 +33,14 @@ class Rules:
 
     `grace` is how many seconds a victim holds its capacity after it was asked to stop. The run ends at
     `until`, or when nothing more can happen. `every_event` plans at every event, also where it is plain
-    that nothing can come of it; the result is the same.
+    that nothing can come of it; the result is the same. With `quotas` organizations share the cluster.
     """
 
     policy: Policy = field(default_factory=Policy)
     grace: float = 0.0
     until: float = inf
     every_event: bool = False
+    quotas: tuple[Terms, ...] = ()
 
 
 class Simulation:
@@ -55,6 +57,7 @@ class Simulation:
         self._rules = rules
         self._observers = observers
         self._admittance = Admittance(nodes)
+        self._tenants = Tenants(rules.quotas, nodes)
         self._arrivals = _Arrivals(workload.jobs())
         self._agenda = Agenda()
         self._load = Load()
@@ -111,6 +114,8 @@ class Simulation:
         judged = self._admittance.judge(job)
         if isinstance(judged, Split):
             job = judged.of(job)
+        if not isinstance(judged, Rejection):
+            judged = self._tenants.refusal(job) or judged
         for observer in self._observers:
             observer.arrived(job, self.now)
             if isinstance(judged, Rejection):
@@ -118,7 +123,7 @@ class Simulation:
             elif judged is not None:
                 observer.split(job, judged, self.now)
         if not isinstance(judged, Rejection):
-            self._queue(Ticket(job))
+            self._queue(Ticket(job, self._tenants.number(job.organization)))
 
     def _queue(self, ticket: Ticket) -> None:
         self.waiting.add(ticket)
@@ -132,18 +137,29 @@ class Simulation:
         comes back: one more of it can be added unseen. When capacity came back, a pass is worth it if any
         kind fits somewhere at least when all lower ones yield; outstanding nominations and releases always
         need one.
+
+        On a shared cluster the order of the queue changes with usage and with time, and with it who is held
+        up by its head. There only a pass is left out in which nothing could start whatever the order.
         """
         if self._rules.every_event:
             return True
         if not len(self.waiting):
             self._freed = False
             return False
+        if self._tenants.is_shared:
+            return self._is_worth_planning_for_tenants()
         if self._newcomers or (self._freed and (self._nominations or self.cluster.releasing)):
             return True
         if not self._freed:
             return False
         self._freed = False
         return self.cluster.may_admit(self.waiting.kinds)
+
+    def _is_worth_planning_for_tenants(self) -> bool:
+        if self._nominations or self.cluster.releasing:
+            return True
+        below = inf if self._rules.policy.preemption else -inf
+        return self.cluster.may_admit_below(below, self.waiting.kinds)
 
     def _plan(self) -> None:
         snapshot = Snapshot(
@@ -153,6 +169,7 @@ class Simulation:
             pending=self.waiting.table(),
             shapes=self.waiting.shapes(),
             nominations=self._nominations,
+            quotas=self._tenants.quotas,
         )
         decided = plan(snapshot, self._rules.policy)
         self.passes += 1

@@ -12,9 +12,13 @@ from hypervisor.simulation.jobs import Job
 
 @dataclass(slots=True)
 class Ticket:
-    """A job on its way through the system. `started_first` is None until it has run for the first time."""
+    """A job on its way through the system. `started_first` is None until it has run for the first time.
+
+    `organization` is its organization's number, -1 where the cluster is not shared.
+    """
 
     job: Job
+    organization: int = -1
     started_first: float | None = None
     evictions: int = 0
 

@@ -63,7 +63,7 @@ class Waiting:
             self._members.append(0)
         self._members[slot] += 1
         row = (job.id, job.priority, job.arrival, slot, job.preemptible, False)
-        self._columns.add((*row, job.replicas, False, -1, math.inf, job.arrival))
+        self._columns.add((*row, job.replicas, False, ticket.organization, math.inf, job.arrival))
         self._tickets[job.id] = ticket
         self.kinds[kind_of(job)] += 1
         self.gpu_milli += job.gpu_milli

@@ -104,6 +104,25 @@ def test_people_see_tables_and_programs_that_read_along_see_no_bar(
     assert "Simulation of jobs.csv" in content
 
 
+def test_quotas_stand_beside_a_run_without_them(
+    jobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quotas = write(tmp_path / "quotas.csv", "organization,guaranteed_gpu,limit_gpu,weight", "a,3,,2", "b,,1,")
+    shared = ("-w", jobs, "-n", "2x2gpu,8cpu,32gb", "--quotas", quotas)
+    first, second = json.loads(figures_of(capsys, *shared, "--vs", "no-quotas"))["runs"]
+    assert (first["label"], second["label"]) == ("fgd, quotas", "fgd")
+    assert (first["shared"], second["shared"]) == (True, False)
+    waits = [
+        {each["label"]: each["wait_seconds"]["mean"] for each in found["by_organization"]}
+        for found in (first, second)
+    ]
+    assert waits[0]["a"] < waits[1]["a"]
+    assert waits[0]["b"] > waits[1]["b"]
+    assert {each["code"] for each in first["rejected"]} == {"quota_limit"}
+    for found in (first, second):
+        assert sum(each["share_of_gpu_hours"] for each in found["by_organization"]) == pytest.approx(1)
+
+
 def test_jobs_larger_than_a_node_are_split_and_everybody_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +173,7 @@ def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
         (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
         (
             ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
-            "--vs is one of fgd, bestfit, spread, no-preemption",
+            "--vs is one of fgd, fill, bestfit, spread, no-preemption, no-quotas, not 'magic'",
         ),
         (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
         (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),

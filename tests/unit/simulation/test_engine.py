@@ -6,11 +6,13 @@ import gc
 import math
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape
 from hypervisor.simulation.admittance import Admittance
@@ -20,7 +22,8 @@ from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.metrics.recorder import Recorder
 from hypervisor.simulation.observer import Rejection, Split
 from hypervisor.simulation.readers.workload import ListedWorkload
-from tests.support.simulation import WHOLE, fleets, job, run, workload, workloads
+from hypervisor.simulation.tenants import Tenants, Terms
+from tests.support.simulation import WHOLE, fleets, job, run, terms, workload, workloads
 
 ONE = parse_fleet("1x1gpu")
 TWO = parse_fleet("1x2gpu")
@@ -30,7 +33,7 @@ checked = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 rules = st.builds(
     Rules,
     policy=st.builds(
-        Policy, placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]), preemption=st.booleans()
+        Policy, placement=st.sampled_from(["fgd", "bestfit", "spread"]), preemption=st.booleans()
     ),
     grace=st.sampled_from([0.0, 3.0]),
     until=st.sampled_from([math.inf, 20.0]),
@@ -163,6 +166,49 @@ def test_a_split_divides_all_amounts_and_is_counted() -> None:
     assert simulation.now == 10
 
 
+def test_a_lent_guarantee_comes_back_to_its_owner() -> None:
+    mine = Terms("mine", (None, None, 2000))
+    theirs = [job(0, 10, organization="theirs", priority=750) for _ in range(4)]
+    jobs = workload(*theirs, job(3, 5, PAIR, organization="mine", priority=100))
+    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(mine,)))
+    assert witness.starts[5] == [3]
+    assert len(witness.evictions) == 2
+    assert starts_of(jobs, parse_fleet("1x4gpu"))[4] == [10]
+
+
+def test_a_limit_holds_while_capacity_is_idle() -> None:
+    limited = Terms("a", limit=(None, None, 2000))
+    jobs = workload(*(job(0, 10) for _ in range(3)), job(1, 10, organization="b"))
+    assert starts_of(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,))) == [[0], [0], [10], [1]]
+
+
+def test_what_is_above_its_organizations_limit_can_never_run() -> None:
+    limited = Terms("a", limit=(None, None, 2000))
+    jobs = workload(job(0, 10, replicas=3), job(0, 10, replicas=2))
+    _, witness, recorder = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,)))
+    assert witness.refusals == {1: "quota_limit"}
+    assert recorder.refused["quota_limit"].example == "asks for 1 GPU more than a may use in all"
+    assert dict(witness.starts) == {2: [0]}
+
+
+def test_organizations_take_turns_in_proportion_to_their_weights() -> None:
+    quotas = (Terms("a", weight=3.0), Terms("b", weight=1.0))
+    jobs = workload(
+        *(job(0, 1, organization="b") for _ in range(40)), *(job(0, 1, organization="a") for _ in range(40))
+    )
+    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=quotas, until=8.5))
+    started = [sum(number in witness.starts for number in ids) for ids in (range(1, 41), range(41, 81))]
+    assert started == [9, 27]
+
+
+def test_a_guarantee_comes_with_the_cpu_and_ram_to_use_it() -> None:
+    nodes = node_table(parse_fleet("2x4gpu,8cpu,16gb"))
+    tenants = Tenants((Terms("a", (None, 1024, 2000)),), nodes)
+    assert tenants.quotas[0].guaranteed == Resources(4000, 1024, 2000)
+    assert tenants.number("b") == 1
+    assert tenants.quotas[1].guaranteed == Resources()
+
+
 def test_jobs_of_no_length_end_at_once() -> None:
     jobs = workload(job(0, 0), job(0, 0), job(0, 5))
     assert starts_of(jobs, ONE) == [[0], [0], [0]]
@@ -241,9 +287,25 @@ def test_passes_that_are_left_out_would_have_changed_nothing(
     jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
 ) -> None:
     _, seldom, _ = run(jobs, fleet, given_rules)
-    always = Rules(given_rules.policy, given_rules.grace, given_rules.until, every_event=True)
-    _, often, _ = run(jobs, fleet, always)
+    _, often, _ = run(jobs, fleet, replace(given_rules, every_event=True))
     assert seldom.log == often.log
+
+
+@given(workloads(), fleets(), rules, terms())
+@checked
+def test_nor_would_they_on_a_shared_cluster_where_no_limit_is_ever_exceeded(
+    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules, quotas: tuple[Terms, ...]
+) -> None:
+    # A day of waiting would count for nothing in these short runs.
+    policy = replace(given_rules.policy, age_horizon=10.0)
+    shared = replace(given_rules, policy=policy, quotas=quotas)
+    simulation, seldom, _ = run(jobs, fleet, shared)
+    _, often, _ = run(jobs, fleet, replace(shared, every_event=True))
+    assert seldom.log == often.log
+    assert simulation.waiting.gpu_milli == 0 or given_rules.until < math.inf
+    gpu_limits = {each.organization: each.limit[2] for each in quotas if each.limit[2] is not None}
+    for organization, limit in gpu_limits.items():
+        assert seldom.highest_gpu[organization] <= limit
 
 
 @given(workloads(), fleets())

@@ -12,8 +12,10 @@ from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import UNLIMITED, FleetNode
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.readers.nodes import read_nodes
+from hypervisor.simulation.readers.quotas import read_quotas
 from hypervisor.simulation.readers.scaled import scale
 from hypervisor.simulation.readers.workload import ListedWorkload, open_workload
+from hypervisor.simulation.tenants import Terms
 from tests.support.simulation import job, workload, write
 
 OWN = "arrival_seconds,duration_seconds,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model"
@@ -155,6 +157,37 @@ def test_node_lists(tmp_path: Path) -> None:
     )
     with pytest.raises(WorkloadError, match=r"bad.csv:2: a node has at most 64 GPUs, not 65"):
         read_nodes(write(tmp_path / "bad.csv", "name,gpu_count", "x,65"))
+
+
+QUOTAS = (
+    "organization,guaranteed_cpu,guaranteed_ram_gb,guaranteed_gpu,limit_cpu,limit_ram_gb,limit_gpu,weight"
+)
+
+
+def test_quotas(tmp_path: Path) -> None:
+    path = write(tmp_path / "quotas.csv", QUOTAS, "vision,8,,4,,16,0,2.5", "speech,,,,,,,")
+    assert read_quotas(path) == (
+        Terms("vision", (8000, None, 4000), (None, 16384, 0), 2.5),
+        Terms("speech", (None, None, None), (None, None, None), 1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([QUOTAS, "a,,,,,,,0"], ":2: weight must be from 0.001 to 1000, not 0"),
+        ([QUOTAS, "a,,,,,,,", "a,,,,,,,"], ":3: a is named twice"),
+        ([QUOTAS, "a,-1,,,,,,"], ":2: guaranteed_cpu must be a finite number from 0 up"),
+        ([QUOTAS], ": there are no organizations in it"),
+        (["organization,limit", "a,1"], ":1: unknown column 'limit'"),
+        (["name,weight", "a,1"], ":1: the column organization is missing"),
+    ],
+)
+def test_bad_quotas_are_refused_with_their_line(tmp_path: Path, lines: list[str], complaint: str) -> None:
+    path = write(tmp_path / "bad.csv", *lines)
+    with pytest.raises(WorkloadError) as refused:
+        read_quotas(path)
+    assert str(refused.value).startswith(f"{path}{complaint}")
 
 
 def test_more_load_draws_with_its_seed() -> None:

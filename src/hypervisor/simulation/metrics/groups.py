@@ -32,6 +32,11 @@ class Tally:
     waits: Durations = field(default_factory=Durations)
     turnarounds: Durations = field(default_factory=Durations)
 
+    @property
+    def used_gpu_seconds(self) -> float:
+        """Of work that has come to an end, by itself or by an eviction."""
+        return self.done_gpu_seconds + self.lost_gpu_seconds
+
     def lose(self, job: Job, seconds: float) -> None:
         self.evictions += 1
         self.lost_gpu_seconds += job.gpus * seconds

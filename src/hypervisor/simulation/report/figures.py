@@ -43,6 +43,7 @@ def _run(outcome: Outcome) -> Figures:
         "label": scenario.label,
         "policy": scenario.rules.policy.placement,
         "preemption": scenario.rules.policy.preemption,
+        "shared": bool(scenario.rules.quotas),
         "grace_seconds": scenario.rules.grace,
         "nodes": len(scenario.fleet),
         "capacity": _capacity(recorder),
@@ -119,7 +120,15 @@ def _by_priority(recorder: Recorder) -> list[Figures]:
 def _by_organization(recorder: Recorder) -> list[Figures]:
     """From the one with the most jobs down."""
     ranked = sorted(recorder.by_organization.items(), key=lambda item: (-item[1].arrived, item[0]))
-    return [{"label": name, **_tally(tally)} for name, tally in ranked]
+    whole = recorder.all.used_gpu_seconds
+    return [
+        {
+            "label": name,
+            "share_of_gpu_hours": tally.used_gpu_seconds / whole if whole else None,
+            **_tally(tally),
+        }
+        for name, tally in ranked
+    ]
 
 
 def _tally(tally: Tally) -> Figures:

@@ -38,6 +38,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("Lost GPU-h", lambda each: count(each["lost_gpu_hours"])),
     ("Done GPU-h", lambda each: count(each["done_gpu_hours"])),
 )
+_SHARE = ("Of all GPU-h", lambda each: share(each["share_of_gpu_hours"]))
 
 
 def headlines(runs: Sequence[Figures]) -> list[tuple[str, list[str]]]:
@@ -60,6 +61,8 @@ def describe_run(run: Figures) -> str:
         amounts.append(f"{count(capacity['ram_gb'])} GB RAM")
     amounts.append(f"policy {run['policy']}")
     amounts.append("preemption on" if run["preemption"] else "preemption off")
+    if run["shared"]:
+        amounts.append("quotas")
     return " · ".join(amounts)
 
 
@@ -121,13 +124,14 @@ def groups_table(runs: Sequence[Figures], groups: str, title: str) -> str:
     """Every group's figures, a row a run."""
     names = list(dict.fromkeys(each["label"] for run in runs for each in run[groups]))
     found = [{each["label"]: each for each in run[groups]} for run in runs]
+    columns = (*_COLUMNS, _SHARE) if groups == "by_organization" else _COLUMNS
     body = []
     for name in names:
         for number, by_name in enumerate(found):
             if name in by_name:
-                cells = "".join(f'<td class="n">{escape(write(by_name[name]))}</td>' for _, write in _COLUMNS)
+                cells = "".join(f'<td class="n">{escape(write(by_name[name]))}</td>' for _, write in columns)
                 body.append(f"<tr><td>{_dot(number, runs)}{escape(name)}</td>{cells}</tr>")
-    head = "".join(f'<th class="n">{name}</th>' for name, _ in _COLUMNS)
+    head = "".join(f'<th class="n">{name}</th>' for name, _ in columns)
     return (
         f'<section class="wide"><h2>By {title.lower()}</h2><table><thead><tr><th>{title}</th>{head}'
         f"</tr></thead><tbody>{''.join(body)}</tbody></table></section>"
