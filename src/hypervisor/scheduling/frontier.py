@@ -25,13 +25,13 @@ class Frontier:
     Most bounds are never looked at, so they are sorted as arrays and become entries one at a time.
     """
 
-    __slots__ = ("_at", "_heap", "_levels", "_lost", "_next", "_nodes")
+    __slots__ = ("_heap", "_next", "_rest")
 
     def __init__(self, levels: Int64, lost: Float64, nodes: Int64) -> None:
         order = np.lexsort((nodes, lost, levels))
-        self._levels, self._lost, self._nodes = levels[order], lost[order], nodes[order]
+        columns = (levels[order].tolist(), lost[order].tolist(), nodes[order].tolist())
+        self._rest = zip(*columns, strict=True)
         self._heap: list[Entry] = []
-        self._at = -1
         self._next: Entry | None = None
         self._advance()
 
@@ -61,9 +61,5 @@ class Frontier:
         return bool(self._heap) and (self._next is None or self._heap[0] < self._next)
 
     def _advance(self) -> None:
-        self._at += 1
-        at = self._at
-        if at == len(self._nodes):
-            self._next = None
-            return
-        self._next = bound(int(self._levels[at]), float(self._lost[at])), int(self._nodes[at])
+        entry = next(self._rest, None)
+        self._next = None if entry is None else ((entry[0], entry[1], _LOWEST, 0, -inf), entry[2])

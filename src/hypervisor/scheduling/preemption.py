@@ -68,6 +68,7 @@ class Preemption:
         self._reservations = reservations
         self._enabled = enabled
         self._bounds: dict[tuple[int, int], _Bounds] = {}
+        self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
 
     def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
@@ -119,16 +120,29 @@ class Preemption:
     def _raise_bound(self, frontier: Frontier, first: Entry, priority: int) -> bool:
         """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
         known, node = first
-        evictable = self._candidates.evictable
-        # The least important one comes last.
-        for candidate in reversed(self._candidates.on(node)):
-            if candidate.priority < priority and evictable[candidate.row]:
-                if (candidate.priority, candidate.lost) <= known[:2]:
-                    return False
-                frontier.replace_first((bound(candidate.priority, candidate.lost), node))
-                return True
-        frontier.drop_first()
+        least = self._least_important(node, priority)
+        if least is None:
+            frontier.drop_first()
+        elif least <= known:
+            return False
+        else:
+            frontier.replace_first((least, node))
         return True
+
+    def _least_important(self, node: int, priority: int) -> Cost | None:
+        """The bound that the least important one on the node sets; None if nobody there may be evicted."""
+        changes = self._state.changes[node]
+        seen, least = self._least.get((node, priority), (-1, None))
+        if seen != changes:
+            evictable = self._candidates.evictable
+            least = None
+            # The least important one comes last.
+            for candidate in reversed(self._candidates.on(node)):
+                if candidate.priority < priority and evictable[candidate.row]:
+                    least = bound(candidate.priority, candidate.lost)
+                    break
+            self._least[node, priority] = changes, least
+        return least
 
     def _work_out_first(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
         """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
