@@ -32,30 +32,33 @@ def runs(person: Person, name: str) -> dict[str, str]:
 
 
 def test_a_start_falls_into_the_range_that_was_told(grace: Person) -> None:
-    grace.do(
-        "deploy", "busy", "--job", "--cpu", "2", "--max-runtime", "15", "--grace", "1", "--", "sleep", "60"
-    )
+    limit = ("--max-runtime", "20", "--grace", "1")
+    grace.do("deploy", "busy", "--job", "--cpu", "2", *limit, "--", "sleep", "90")
     runs(grace, "busy")
     wish = ("deploy", "wish", "--job", "--cpu", "2")
     told = grace.ask(*wish, "--plan", "--", "true")
+    grace.do(*wish, "--", "true")
     assert (told["verdict"], told["queue_position"]) == ("waits", 1)
     assert [one["name"] for one in told["estimated_start"]["after"]] == ["busy"]
-    assert "wish" not in grace.do("ps", "-a").stdout
-
-    read = grace.do(*wish, "--plan", "--", "true").stdout
-    assert "wish on small: waits" in read
-    assert "between" in read
-    assert "max_runtime_seconds" in read
-
-    grace.do(*wish, "--", "true")
-    assert "busy" not in grace.do("queue", "small").stdout
-    assert [one["name"] for one in grace.ask("queue")] == ["wish"]
+    start = told["estimated_start"]
+    earliest, latest = datetime.fromisoformat(start["earliest"]), datetime.fromisoformat(start["latest"])
     started = datetime.fromisoformat(runs(grace, "wish")["started_at"])
-    earliest, latest = (
-        datetime.fromisoformat(told["estimated_start"][end]) for end in ("earliest", "latest")
-    )
     assert earliest <= started <= latest
     assert latest - earliest < MINUTE
+
+
+def test_a_plan_is_read_and_nothing_is_made(grace: Person) -> None:
+    grace.do("deploy", "long", "--job", "--cpu", "2", "--max-runtime", "600", "--", "sleep", "300")
+    runs(grace, "long")
+    read = grace.do("deploy", "other", "--job", "--cpu", "2", "--plan", "--", "true").stdout
+    assert "other on small: waits" in read
+    assert "between" in read
+    assert "max_runtime_seconds" in read
+    assert "other" not in grace.do("ps", "-a").stdout
+    assert "Nothing waits" in grace.do("queue").stdout
+    grace.do("deploy", "other", "--job", "--cpu", "2", "--", "true")
+    assert [(one["position"], one["name"]) for one in grace.ask("queue", "small")] == [(1, "other")]
+    grace.do("cancel", "other", "long", "--wait")
 
 
 def test_who_would_give_way_does_and_the_decision_is_replayed(grace: Person) -> None:
