@@ -48,8 +48,11 @@ class RuntimeCase(ABC):
     marks: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     runs_commands: ClassVar[bool] = True
     """False where nothing really runs, so that environment and ports have nobody to arrive at."""
-    passes_gpu_environment: ClassVar[bool] = True
-    """False where devices reach the workload by another way than CUDA_VISIBLE_DEVICES."""
+    gpu_environment: ClassVar[Sequence[tuple[tuple[int, ...], str, str]]] = (
+        ((1, 3), "CUDA_VISIBLE_DEVICES", "1,3"),
+        ((), "CUDA_VISIBLE_DEVICES", ""),
+    )
+    """For granted devices, a variable and its value as the workload sees them."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
@@ -195,7 +198,8 @@ class SimulatedCase(RuntimeCase):
 class DockerCase(ShellCase):
     name = "docker"
     marks = (pytest.mark.docker,)
-    passes_gpu_environment = False
+    # Granting devices needs the engine's own support; that none are granted can be seen everywhere.
+    gpu_environment = (((), "NVIDIA_VISIBLE_DEVICES", "void"),)
 
     @classmethod
     def unavailable(cls) -> str | None:

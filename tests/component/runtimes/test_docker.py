@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +51,13 @@ def install() -> Iterator[str]:
 @pytest.fixture
 def api(install: str) -> Api:
     return Api(docker.endpoint())
+
+
+@pytest.fixture
+def engine_folder() -> Iterator[Path]:
+    """A folder with a short path: an engine puts sockets deep inside, and socket paths have a bound."""
+    with tempfile.TemporaryDirectory(prefix="hv-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -390,10 +398,10 @@ async def test_a_server_that_is_no_engine_is_not_believed() -> None:
 
 
 @pytest.mark.slow
-async def test_an_engine_restart_ends_containers_and_nothing_else(install: str, tmp_path: Path) -> None:
-    with own_engine(tmp_path) as start_engine:
+async def test_an_engine_restart_ends_containers_and_nothing_else(install: str, engine_folder: Path) -> None:
+    with own_engine(engine_folder) as start_engine:
         engine = start_engine()
-        async with opened(DockerRuntime(install, docker.own_endpoint(tmp_path))) as runtime:
+        async with opened(DockerRuntime(install, docker.own_endpoint(engine_folder))) as runtime:
             wanted = spec(install, SLEEPS)
             await runtime.start(wanted)
             engine.terminate()
@@ -405,14 +413,16 @@ async def test_an_engine_restart_ends_containers_and_nothing_else(install: str, 
             assert seen.exit_code is not None
             second = spec(install, SLEEPS, 2)
             assert (await runtime.start(second)).state is ObservedState.RUNNING
-        docker.clean_up(install, Api(docker.own_endpoint(tmp_path)))
+        docker.clean_up(install, Api(docker.own_endpoint(engine_folder)))
 
 
 @pytest.mark.slow
-async def test_an_engine_without_an_init_runs_workloads_all_the_same(install: str, tmp_path: Path) -> None:
-    with own_engine(tmp_path, "--init-path", "/nowhere/docker-init") as start_engine:
+async def test_an_engine_without_an_init_runs_workloads_all_the_same(
+    install: str, engine_folder: Path
+) -> None:
+    with own_engine(engine_folder, "--init-path", "/nowhere/docker-init") as start_engine:
         start_engine()
-        async with opened(DockerRuntime(install, docker.own_endpoint(tmp_path))) as runtime:
+        async with opened(DockerRuntime(install, docker.own_endpoint(engine_folder))) as runtime:
             wanted, missing = spec(install, SLEEPS), spec(install, "", 2, image="hv-test/nowhere:1")
             await runtime.start(wanted)
             await eventually(lambda: lines(runtime, wanted.instance))
@@ -420,7 +430,7 @@ async def test_an_engine_without_an_init_runs_workloads_all_the_same(install: st
             assert (await end_of(runtime, wanted.instance)).exit_code == 143
             with pytest.raises(LaunchFailed):
                 await runtime.start(missing)
-        docker.clean_up(install, Api(docker.own_endpoint(tmp_path)))
+        docker.clean_up(install, Api(docker.own_endpoint(engine_folder)))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
