@@ -136,23 +136,20 @@ def test_the_organization_has_one_history(ada: Person) -> None:
     assert {"organization.created", "cluster.created", "deployment.state"} <= types
 
 
-def test_events_follow_what_happens(ada: Person) -> None:
-    follower = subprocess.Popen(
-        [sys.executable, "-m", "hypervisor", "events", "-f", "--tail", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ada.environment | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert follower.stdout is not None
-    output = follower.stdout
-    os.set_blocking(output.fileno(), False)
-    heard: list[str] = []
+def test_events_follow_what_happens(ada: Person, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.txt"
+    with heard.open("w") as output:
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "hypervisor", "events", "-f", "--tail", "0"],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ada.environment | {"PYTHONUNBUFFERED": "1"},
+        )
 
     def hears() -> bool:
         ada.do("deploy", "noise", "--job", "--wait", "--", "true")
-        heard.append(output.read() or "")
-        return "RUNNING → SUCCEEDED" in "".join(heard)
+        return "RUNNING → SUCCEEDED" in heard.read_text(encoding="utf-8")
 
     try:
         eventually_sync(hears, within=30, every=0.2)
