@@ -14,7 +14,7 @@ from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, Obser
 from tests.contract.runtime_cases import CASES, RuntimeCase
 from tests.support.wait import eventually
 
-PROMPT = 5.0
+PROMPT = 20.0
 """Seconds within which something that is meant to happen at once has happened on a busy machine."""
 
 
@@ -116,10 +116,10 @@ async def test_what_ignores_term_is_killed_when_grace_is_over(
     spec = runtime_case.ignores_term()
     await start_and_be_ready(runtime, spec)
     asked = time.monotonic()
-    await runtime.stop(spec.instance, 1)
+    await runtime.stop(spec.instance, 2)
     assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
-    assert (await end_of(runtime, spec.instance, within=1 + PROMPT)).exit_code == 137
-    assert time.monotonic() - asked >= 0.9
+    assert (await end_of(runtime, spec.instance, within=2 + PROMPT)).exit_code == 137
+    assert time.monotonic() - asked >= 1.9
 
 
 async def test_a_second_stop_never_restarts_the_grace_period(
@@ -191,7 +191,7 @@ async def test_logs_keep_their_order_and_can_be_cut_to_the_tail(
 async def test_followed_logs_arrive_while_it_runs_and_end_with_it(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
-    spec = runtime_case.prints(["first", "second"], lasting=0.7)
+    spec = runtime_case.prints(["first", "second"], lasting=3.0)
     await runtime.start(spec)
     followed = runtime.logs(spec.instance, follow=True)
     assert await asyncio.wait_for(anext(followed), PROMPT) == "first"
@@ -203,7 +203,7 @@ async def test_followed_logs_arrive_while_it_runs_and_end_with_it(
 
 async def test_a_hint_arrives_when_an_instance_ends(runtime: Runtime, runtime_case: RuntimeCase) -> None:
     changes = runtime.changes()
-    spec = runtime_case.exits(0, after=0.3)
+    spec = runtime_case.exits(0, after=2.0)
     await runtime.start(spec)
     async with asyncio.timeout(PROMPT):
         async for name in changes:
@@ -213,7 +213,7 @@ async def test_a_hint_arrives_when_an_instance_ends(runtime: Runtime, runtime_ca
 
 
 async def test_a_hint_arrives_for_an_adopted_instance(runtime_case: RuntimeCase) -> None:
-    spec = runtime_case.exits(0, after=0.5)
+    spec = runtime_case.exits(0, after=3.0)
     first = runtime_case.open()
     await first.start(spec)
     await first.close()
