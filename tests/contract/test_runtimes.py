@@ -216,6 +216,11 @@ async def test_a_hint_arrives_for_an_adopted_instance(runtime_case: RuntimeCase)
     spec = runtime_case.exits(0, after=3.0)
     first = runtime_case.open()
     await first.start(spec)
+
+    async def runs() -> bool:
+        return (await look(first, spec.instance)).state is ObservedState.RUNNING
+
+    await eventually(runs)
     await first.close()
     second = runtime_case.open()
     async with asyncio.timeout(PROMPT):
