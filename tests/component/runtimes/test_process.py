@@ -353,7 +353,9 @@ def shell(script: str, *, instance: str | None = None, **fields: object) -> Laun
 def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:
     state = state_dir / "instances" / instance / "state"
     assert state.exists()
-    return psutil.Process(int(state.read_text().split()[0]))
+    words = state.read_text().split()
+    assert words, "claimed, but nothing is written yet"
+    return psutil.Process(int(words[0]))
 
 
 def marked(instance: str) -> list[int]:
