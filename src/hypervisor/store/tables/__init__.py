@@ -14,7 +14,7 @@ from hypervisor.store.tables.events import Event
 from hypervisor.store.tables.identity import LoginSession, LoginThrottle, RefreshToken, User
 from hypervisor.store.tables.organizations import Invite, Membership, Organization
 from hypervisor.store.tables.shares import SHARE_STATES, ClusterShare
-from hypervisor.store.tables.system import Installation, Lease, LeaseEpoch
+from hypervisor.store.tables.system import EngineState, Installation, Lease, LeaseEpoch, Member
 
 __all__ = [
     "SHARE_STATES",
@@ -27,6 +27,7 @@ __all__ = [
     "Dependency",
     "Deployment",
     "DeploymentLabel",
+    "EngineState",
     "Event",
     "GpuClaim",
     "IdempotencyKey",
@@ -36,6 +37,7 @@ __all__ = [
     "LeaseEpoch",
     "LoginSession",
     "LoginThrottle",
+    "Member",
     "Membership",
     "Node",
     "NodeGpu",

@@ -1,4 +1,4 @@
-"""The installation itself and the leases of its loops."""
+"""The installation itself, the servers that schedule in it, and what each of them holds."""
 
 from __future__ import annotations
 
@@ -39,3 +39,32 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(64))
     expires_at: Mapped[datetime]
+
+
+class Member(Base):
+    """A server that schedules, as long as it says so: `expires_at` is by the database's clock."""
+
+    __tablename__ = "members"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The `holder` of its leases."""
+    host: Mapped[str] = mapped_column(String(255))
+    """Machine and process, for people."""
+    refuses: Mapped[list[str]] = mapped_column(default=list)
+    """Names of leases that it cannot use: engines that it does not reach."""
+    started_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class EngineState(Base):
+    """What the servers must agree on about an engine; `name` is also that of its lease."""
+
+    __tablename__ = "engines"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    runtime: Mapped[str] = mapped_column(String(16))
+    endpoint: Mapped[str | None] = mapped_column(String(255))
+    home: Mapped[str | None] = mapped_column(String(255))
+    """Who the engine said it is: nobody may take another one for it while something of ours lives there."""
+    closed_since: Mapped[datetime | None]
+    """Since when it has taken nothing new: it does not answer, or nobody is there to drive it."""
