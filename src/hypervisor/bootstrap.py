@@ -12,11 +12,13 @@ from types import FrameType
 
 from hypervisor.api.container import Container
 from hypervisor.control.decisions import Retention
+from hypervisor.control.housekeeping import Keep
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.disk import DiskGuard
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.sealing import Sealer
@@ -99,6 +101,7 @@ def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtime
 
 
 def _loops(container: Container) -> Loops:
+    disk = DiskGuard(container.settings.data_dir.absolute(), container.settings.disk_min_free_mb)
     return Loops(
         container.database,
         container.clock,
@@ -109,9 +112,18 @@ def _loops(container: Container) -> Loops:
         install=container.install_id,
         interval=container.settings.scheduler_interval,
         local_engines=(("process", None), ("simulated", None)),
-        retention=Retention(
-            container.settings.snapshot_retention_hours, container.settings.snapshot_max_mb * 2**20
-        ),
+        keep=_keep(container.settings),
+        obstacles={("process", None): disk.obstacle},
+    )
+
+
+def _keep(settings: Settings) -> Keep:
+    folder = settings.data_dir.absolute()
+    return Keep(
+        decisions=Retention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
+        events=timedelta(days=settings.event_retention_days),
+        logs=timedelta(days=settings.log_retention_days),
+        log_folders=(folder / "process" / "logs", folder / "docker"),
     )
 
 

@@ -54,7 +54,13 @@ class Settings(BaseSettings):
     role: Literal["all", "api"] = Field(
         default="all", description="all: API and control loops; api: requests only, the loops run elsewhere."
     )
+    disk_min_free_mb: int = Field(
+        default=256, ge=0, description="With less left on DATA_DIR's disk no new process is started."
+    )
     event_retention_days: int = Field(default=90, ge=1)
+    log_retention_days: int = Field(
+        default=30, ge=1, description="How long logs of what has ended are kept in DATA_DIR."
+    )
     snapshot_retention_hours: float = Field(
         default=24, ge=0, description="How long decisions are kept for a replay; 0 keeps none."
     )

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from hypervisor.control.snapshots import ClusterView
 from hypervisor.scheduling.encoding import Encoded, encode, plan_digest
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.database import WriteSession
+from hypervisor.store.batches import delete_in_batches
+from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision
+
+DELETED_AT_ONCE = 100
+"""Decisions in one transaction; each may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,13 @@ def store_decision(
     )
 
 
-async def forget_decisions(session: WriteSession, retention: Retention, now: datetime) -> None:
+async def forget_decisions(database: Database, retention: Retention, now: datetime) -> None:
     """Delete the decisions that are too old, and the oldest ones beyond the size that all may have."""
-    await session.execute(delete(Decision).where(Decision.at < now - timedelta(hours=retention.hours)))
+    old = Decision.at < now - timedelta(hours=retention.hours)
+    await delete_in_batches(database, Decision.id, old, oldest_first=Decision.at, batch=DELETED_AT_ONCE)
     newer = func.sum(Decision.snapshot_bytes).over(order_by=Decision.id.desc()).label("newer")
     sizes = select(Decision.id, newer).subquery()
-    last = await session.scalar(select(func.max(sizes.c.id)).where(sizes.c.newer > retention.most_bytes))
+    async with database.read() as session:
+        last = await session.scalar(select(func.max(sizes.c.id)).where(sizes.c.newer > retention.most_bytes))
     if last is not None:
-        await session.execute(delete(Decision).where(Decision.id <= last))
+        await delete_in_batches(database, Decision.id, Decision.id <= last, batch=DELETED_AT_ONCE)

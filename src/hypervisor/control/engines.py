@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -16,20 +16,31 @@ from hypervisor.runtimes.registry import RuntimeRegistry
 
 OBSERVE_TIMEOUT = 30.0
 
+Obstacles = Mapping[Engine, Callable[[], str | None]]
+"""For engines that may have to refuse new work: what says why they do just now, or None."""
+
 log = structlog.get_logger(__name__)
 
 
 class Engines:
     """The runtimes as the loops see them. An engine that cannot be asked says nothing about its work."""
 
-    def __init__(self, registry: RuntimeRegistry) -> None:
+    def __init__(self, registry: RuntimeRegistry, obstacles: Obstacles | None = None) -> None:
         self._registry = registry
+        self._obstacles = obstacles or {}
         self._unreachable: set[Engine] = set()
+        self._closed: set[Engine] = set()
         self._newly_reachable = False
 
     @property
     def unreachable(self) -> Collection[Engine]:
-        return frozenset(self._unreachable)
+        """Engines that take nothing new: they cannot be asked, or there is an obstacle."""
+        return self._unreachable | {engine for engine in self._obstacles if self.obstacle(engine)}
+
+    def obstacle(self, engine: Engine) -> str | None:
+        """Why the engine takes nothing new although it answers; what runs on it goes on."""
+        ask = self._obstacles.get(engine)
+        return ask() if ask else None
 
     def open(self, engine: Engine) -> Runtime:
         return self._registry.get(*engine)
@@ -57,7 +68,8 @@ class Engines:
         self._unreachable.discard(engine)
 
     async def retry_unreachable(self) -> bool:
-        """Probe the engines that could not be reached; True when one has come back since the last call."""
+        """Probe the engines that could not be reached; True when one takes work again since the last call."""
+        self._notice_obstacles()
         for engine in list(self._unreachable):
             try:
                 async with asyncio.timeout(OBSERVE_TIMEOUT):
@@ -67,6 +79,15 @@ class Engines:
             self.answered(engine)
         back, self._newly_reachable = self._newly_reachable, False
         return back
+
+    def _notice_obstacles(self) -> None:
+        closed = {engine: why for engine in self._obstacles if (why := self.obstacle(engine))}
+        for engine in closed.keys() - self._closed:
+            log.warning("engine.closed", runtime=engine[0], endpoint=engine[1], why=closed[engine])
+        for engine in self._closed - closed.keys():
+            log.info("engine.open", runtime=engine[0], endpoint=engine[1])
+            self._newly_reachable = True
+        self._closed = set(closed)
 
     async def _ask(self, engine: Engine, instances: list[str]) -> Mapping[str, Observation]:
         try:

@@ -9,12 +9,11 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import and_, delete, false, or_, select
 
-from hypervisor.control.decisions import Retention, forget_decisions
 from hypervisor.control.deletions import deletions_wait, finish_deletions
 from hypervisor.control.engines import Engines
+from hypervisor.control.housekeeping import Keep, forget_logs, forget_rows
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
-from hypervisor.identity.sessions import purge
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.observation import Observation, ObservedState
@@ -44,14 +43,14 @@ class Janitor:
         engines: Engines,
         *,
         default_engines: Sequence[Engine],
-        retention: Retention | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._engines = engines
         self._default_engines = default_engines
-        self._retention = retention or Retention()
+        self._keep = keep or Keep()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
 
@@ -67,12 +66,14 @@ class Janitor:
                 if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
                     self._swept_at = self._clock.monotonic()
                     await self.sweep_orphans()
-                    await self._database.transact(lambda session: purge(session, self._clock.now()))
-                    await self._database.transact(
-                        lambda session: forget_decisions(session, self._retention, self._clock.now())
-                    )
+                    await self._forget()
             except Exception:
                 log.exception("janitor.failed")
+
+    async def _forget(self) -> None:
+        now = self._clock.now()
+        await forget_rows(self._database, self._keep, now)
+        await asyncio.to_thread(forget_logs, self._keep, now)
 
     async def _finish_deletions(self) -> None:
         async with self._database.read() as session:

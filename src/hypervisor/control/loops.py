@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from hypervisor.control.decisions import Retention
-from hypervisor.control.engines import Engines
+from hypervisor.control.engines import Engines, Obstacles
+from hypervisor.control.housekeeping import Keep
 from hypervisor.control.janitor import Janitor
 from hypervisor.control.leadership import Leadership
 from hypervisor.control.reconciler import Reconciler
@@ -36,9 +36,11 @@ class Loops:
         install: str,
         interval: float,
         local_engines: Sequence[Engine] = (),
-        retention: Retention | None = None,
+        keep: Keep | None = None,
+        obstacles: Obstacles | None = None,
     ) -> None:
-        engines = Engines(runtimes)
+        keep = keep or Keep()
+        engines = Engines(runtimes, obstacles)
         self._leadership = Leadership(database, clock, LEASE, holder=secrets.token_hex(8))
         self._reconciler = Reconciler(database, clock, wakeup, engines, sealer, reporting, interval=interval)
         self._scheduler = Scheduler(
@@ -49,11 +51,9 @@ class Loops:
             self._reconciler,
             install=install,
             interval=interval,
-            retention=retention,
+            retention=keep.decisions,
         )
-        self._janitor = Janitor(
-            database, clock, wakeup, engines, default_engines=local_engines, retention=retention
-        )
+        self._janitor = Janitor(database, clock, wakeup, engines, default_engines=local_engines, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property

@@ -16,6 +16,7 @@ from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.scheduling.forecast import Verdict, outlook
 from hypervisor.scheduling.ordering import OrderComponents, order_components
+from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Deployment
 
@@ -57,7 +58,11 @@ class Fresh:
 
 
 async def fresh_look(database: Database, deployment: Deployment, now: datetime) -> Fresh | None:
-    """A queued deployment as the scheduler would see it now; None where it is not in the queue."""
+    """A queued deployment as the scheduler would see it now; None where it is not in the queue, or where the
+    scheduler knows of an obstacle on a machine that only it can see.
+    """
+    if deployment.reason_code == ReasonCode.NO_ROOM_ON_DISK:
+        return None
     async with database.read() as session:
         view = await load_cluster(session, deployment.cluster_id, now)
     if view is None or deployment.id not in view.pending:

@@ -78,6 +78,9 @@ class Reconciler:
     def unreachable(self) -> Collection[Engine]:
         return self._engines.unreachable
 
+    def obstacle(self, engine: Engine) -> str | None:
+        return self._engines.obstacle(engine)
+
     def hint(self, instances: Collection[str]) -> None:
         """These instances should be looked at now."""
         self._hinted.update(instances)
@@ -161,6 +164,8 @@ class Reconciler:
             env = open_environment(work.env, self._sealer)
             async with self._launches:
                 env |= await self._reporting.told(self._database, work, self._clock.now())
+                if await self._must_wait(work):
+                    return
                 seen = await self._engines.open(work.engine).start(launch_spec(work, env))
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
@@ -174,6 +179,13 @@ class Reconciler:
             await self._hand_over(Ended(work.attempt_id, work.deployment_id, seen))
         elif seen.state is ObservedState.RUNNING:
             await self._hand_over(Running(work.attempt_id, work.deployment_id, seen))
+
+    async def _must_wait(self, work: LiveAttempt) -> bool:
+        """Whether the engine takes nothing new just now; what has begun there already is still adopted."""
+        if self._engines.obstacle(work.engine) is None:
+            return False
+        seen = await self._engines.open(work.engine).observe([work.instance])
+        return seen[work.instance].state is ObservedState.ABSENT
 
     async def _stop(self, work: LiveAttempt, grace_seconds: int, now: datetime) -> None:
         """Pass the stop on with what is left of the grace period."""

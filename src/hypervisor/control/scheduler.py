@@ -45,6 +45,8 @@ class Hinted(Protocol):
     @property
     def unreachable(self) -> Collection[Engine]: ...
 
+    def obstacle(self, engine: Engine) -> str | None: ...
+
 
 class Scheduler:
     """One leader's loop over all clusters."""
@@ -142,7 +144,8 @@ class Scheduler:
 
     async def _write_reasons(self, view: ClusterView, decided: Plan) -> None:
         """Reasons are for people: a busy cluster rewrites them at most once a second."""
-        changes = changed_reasons(decided.unplaced, view.pending)
+        obstacle = self._reconciler.obstacle((view.runtime, None))
+        changes = changed_reasons(decided.unplaced, view.pending, obstacle)
         now = self._clock.now()
         last = self._reasons_at.get(view.cluster_id)
         if not changes:

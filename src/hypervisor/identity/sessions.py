@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, update
+from sqlalchemy import update
 
 from hypervisor.api.container import Container
 from hypervisor.errors import TooManyRequests, Unauthenticated
@@ -15,7 +15,8 @@ from hypervisor.identity.schemas import TokenAnswer
 from hypervisor.infra.ratelimit import address_key, too_many_requests
 from hypervisor.infra.tokens import AccessClaims, hash_secret, new_secret
 from hypervisor.kernel.text import fold
-from hypervisor.store.database import WriteSession
+from hypervisor.store.batches import delete_in_batches
+from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 
 
@@ -92,12 +93,13 @@ async def limit_address(container: Container, address: str | None) -> None:
     await container.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
 
 
-async def purge(session: WriteSession, now: datetime) -> None:
-    """Forget what no longer matters: old failures and sessions that are long over. For the janitor."""
-    await session.execute(
-        delete(LoginThrottle).where(LoginThrottle.updated_at < now - policy.FAILURES_FORGOTTEN_AFTER)
-    )
-    await session.execute(delete(LoginSession).where(LoginSession.expires_at < now - timedelta(days=1)))
+async def purge(database: Database, now: datetime) -> None:
+    """Forget old failures, and tokens and sessions that are long over. For the janitor."""
+    over = now - timedelta(days=1)
+    forgotten = LoginThrottle.updated_at < now - policy.FAILURES_FORGOTTEN_AFTER
+    await delete_in_batches(database, LoginThrottle.account, forgotten)
+    await delete_in_batches(database, RefreshToken.id, RefreshToken.expires_at < over)
+    await delete_in_batches(database, LoginSession.id, LoginSession.expires_at < over)
 
 
 async def _rotate(session: WriteSession, token_hash: str, now: datetime) -> tuple[int, str, str] | None:

@@ -15,6 +15,7 @@ class ReasonCode(StrEnum):
 
     CLUSTER_HAS_NO_NODES = "cluster_has_no_nodes"
     NO_SCHEDULABLE_NODE = "no_schedulable_node"
+    NO_ROOM_ON_DISK = "no_room_on_disk"
     NODE_SELECTOR_MATCHES_NOTHING = "node_selector_matches_nothing"
     GPU_MODEL_MATCHES_NOTHING = "gpu_model_matches_nothing"
     LARGER_THAN_EVERY_NODE = "larger_than_every_node"

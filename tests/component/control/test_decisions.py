@@ -73,12 +73,10 @@ async def test_the_old_and_the_too_many_are_forgotten(world: World) -> None:
     for hours in (30, 3, 2, 1):
         async with world.database.write() as session:
             store_decision(session, view, made, epoch=1, now=now - timedelta(hours=hours))
-    async with world.database.write() as session:
-        await forget_decisions(session, Retention(hours=24), now)
+    await forget_decisions(world.database, Retention(hours=24), now)
     rows = await kept(world)
     assert [row.at for row in rows] == [now - timedelta(hours=hours) for hours in (3, 2, 1)]
-    async with world.database.write() as session:
-        await forget_decisions(session, Retention(24, 2 * rows[0].snapshot_bytes), now)
+    await forget_decisions(world.database, Retention(24, 2 * rows[0].snapshot_bytes), now)
     assert [row.id for row in await kept(world)] == [rows[1].id, rows[2].id]
 
 

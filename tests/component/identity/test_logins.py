@@ -219,8 +219,7 @@ async def test_what_is_long_over_is_forgotten_and_the_rest_stays(api: Api) -> No
     api.clock.advance(2.5 * 86400 - 60)
     refused(await api.login("lately", "guess"), 401, "invalid_credentials")
 
-    async with api.container.database.write() as session:
-        await purge(session, api.clock.now())
+    await purge(api.container.database, api.clock.now())
 
     async with api.container.database.read() as session:
         assert list(await session.scalars(select(LoginSession.user_id))) == [late.id]

@@ -1,0 +1,44 @@
+"""Deleting much without holding locks for long: many short transactions."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, CursorResult, delete, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from hypervisor.store.database import Database, WriteSession
+
+BATCH = 1000
+MOST_BATCHES = 100
+"""What is left after so many waits for the next call: nobody else should wait behind one big clean-up."""
+
+
+async def delete_in_batches(
+    database: Database,
+    key: InstrumentedAttribute[Any],
+    which: ColumnElement[bool],
+    *,
+    oldest_first: InstrumentedAttribute[Any] | None = None,
+    batch: int = BATCH,
+) -> int:
+    """Delete the rows of `key`'s table that match, a batch in a transaction; how many went.
+
+    `oldest_first` is an indexed column: with it a batch is found by the index, however large the table is.
+    """
+    found = select(key).where(which).limit(batch)
+    if oldest_first is not None:
+        found = found.order_by(oldest_first)
+    statement = delete(key.class_).where(key.in_(found))
+
+    async def one(session: WriteSession) -> int:
+        done = await session.execute(statement, execution_options={"synchronize_session": False})
+        return cast("CursorResult[Any]", done).rowcount
+
+    total = 0
+    for _ in range(MOST_BATCHES):
+        gone = await database.transact(one)
+        total += gone
+        if gone < batch:
+            break
+    return total
