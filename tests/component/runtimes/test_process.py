@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import shlex
 import signal
 import socket
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process import ProcessRuntime, logs, shim
 from hypervisor.runtimes.process.logs import LogLimits
 from hypervisor.runtimes.process.proc import Identity, boot_id
 from hypervisor.runtimes.process.shim import SHELL
@@ -71,6 +72,17 @@ def runtime(open_runtime: Callable[..., ProcessRuntime]) -> ProcessRuntime:
     return open_runtime()
 
 
+@pytest.fixture
+def let_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Supervisors make the state file and write their claim into it only once this was called."""
+    gate = tmp_path / "gate"
+    waiting = f"claim() {{ until [ -e {shlex.quote(str(gate))} ]; do sleep 0.05; done; echo"
+    script = shim.SCRIPT.replace("claim() { echo", waiting)
+    assert script != shim.SCRIPT
+    monkeypatch.setattr(shim, "SCRIPT", script)
+    return gate.touch
+
+
 async def test_a_workload_survives_kill_9_of_its_server(
     open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
 ) -> None:
@@ -112,6 +124,66 @@ async def test_what_was_stopped_before_it_began_never_begins(runtime: ProcessRun
     assert (await look(runtime, spec.instance)).exit_code == 143
     assert (await runtime.start(spec)).state is ObservedState.EXITED
     assert await log_of(runtime, spec.instance) == []
+
+
+async def test_a_claim_that_is_being_written_is_waited_for(
+    open_runtime: Callable[..., ProcessRuntime], let_claim: Callable[[], None], tmp_path: Path
+) -> None:
+    first, spec = open_runtime(), shell("exit 5")
+    await claim_underway(first, spec, tmp_path)
+    await first.close()
+    heir = open_runtime()
+    changes = heir.changes()
+    assert (await look(heir, spec.instance)).state is ObservedState.CREATED
+    let_claim()
+    # Told without having asked: the claim or already the end, by the one who does not know when it will come.
+    assert await asyncio.wait_for(anext(changes), 30) == spec.instance
+    assert (await end_of(heir, spec.instance)).exit_code == 5
+
+
+async def test_a_stop_during_the_claim_is_obeyed(
+    open_runtime: Callable[..., ProcessRuntime], let_claim: Callable[[], None], tmp_path: Path
+) -> None:
+    first, spec = open_runtime(), shell("echo never")
+    await claim_underway(first, spec, tmp_path)
+    heir = open_runtime()
+    await heir.stop(spec.instance, 60)
+    assert (await look(heir, spec.instance)).state is ObservedState.CREATED
+    let_claim()
+    for runtime in (heir, first):
+        assert (await end_of(runtime, spec.instance)).exit_code == 143
+    assert await log_of(heir, spec.instance) == []
+
+
+async def test_who_steps_back_leaves_it_to_the_one_that_is_claiming(
+    open_runtime: Callable[..., ProcessRuntime], let_claim: Callable[[], None], tmp_path: Path
+) -> None:
+    first, spec = open_runtime(), shell("echo once")
+    await claim_underway(first, spec, tmp_path)
+    heir = open_runtime()
+    await heir.start(spec)
+    await eventually(lambda: _is_created(heir, spec.instance))
+    let_claim()
+    for runtime in (heir, first):
+        assert (await end_of(runtime, spec.instance)).exit_code == 0
+    assert await log_of(heir, spec.instance) == ["once"]
+
+
+async def test_a_supervisor_that_died_over_its_claim_never_began(
+    open_runtime: Callable[..., ProcessRuntime], let_claim: Callable[[], None], tmp_path: Path
+) -> None:
+    """As when the disk is full or the power fails: the file is there and nothing will ever be in it."""
+    first, spec = open_runtime(), shell("echo never")
+    await claim_underway(first, spec, tmp_path)
+    heir = open_runtime()
+    assert (await look(heir, spec.instance)).state is ObservedState.CREATED
+    supervisors = [pid for pid in marked(spec.instance) if os.getsid(pid) == pid]
+    assert len(supervisors) == 1
+    psutil.Process(supervisors[0]).kill()
+    for runtime in (heir, first):
+        ended = await end_of(runtime, spec.instance)
+        assert ended.exit_code is None
+        assert ended.message == "it never began: its supervisor ended before it could start the program"
 
 
 @pytest.mark.parametrize("false_by", ["start time", "name", "boot"])
@@ -210,23 +282,31 @@ async def test_opening_alone_makes_up_for_a_kill_that_was_due(
 
 
 async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
-    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit, wanted = 20_000, 4_000
+    """The workload writes a batch when the one before was read and the file has room: see `logs` for why."""
+    monkeypatch.setattr(logs, "FOLLOW_INTERVAL", 0.01)
+    limit, wanted, batch = 20_000, 2_000, 100
     runtime = open_runtime(log_limits=LogLimits(limit, 3), housekeeping_interval=0.02)
     program = (
-        "import time\n"
-        f"for number in range({wanted}):\n"
-        "    print(f'{number:07} ' + 'x' * 40, flush=True)\n"
-        "    number % 100 or time.sleep(0.05)\n"
+        "import os, time\n"
+        f"for first in range(0, {wanted}, {batch}):\n"
+        f"    while not os.path.exists(f'{tmp_path}/go-{{first}}'): time.sleep(0.01)\n"
+        f"    lines = (f'{{number:07}} ' + 'x' * 40 + '\\n' for number in range(first, first + {batch}))\n"
+        "    os.write(1, ''.join(lines).encode())\n"
     )
     spec = LaunchSpec(new_name(), Resources(), command=("python3", "-c", program))
+    log = tmp_path / "instances" / spec.instance / "log"
+    (tmp_path / "go-0").touch()
     await runtime.start(spec)
     numbers = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         async for line in runtime.logs(spec.instance, follow=True):
             numbers.append(int(line.split()[0]))
             assert disk_use(tmp_path, spec.instance) < 4 * limit
+            if len(numbers) % batch == 0:
+                await eventually(lambda: log.stat().st_size <= limit * 3 // 4, within=30)
+                (tmp_path / f"go-{len(numbers)}").touch()
     assert numbers == list(range(wanted))
     kept = [int(line.split()[0]) for line in (await log_of(runtime, spec.instance))[1:]]
     assert kept == list(range(kept[0], wanted))
@@ -271,6 +351,10 @@ async def test_nothing_of_the_server_leaks_into_the_workload(runtime: ProcessRun
     assert seen[:5] == ["0", "1", "2", "3", "/dev/null"]
     blocked, ignored = (int(line.split()[1], 16) & ~C_LIBRARY_SIGNALS for line in seen[5:7])
     assert (blocked, ignored) == (0, 0)
+
+
+async def _is_created(runtime: ProcessRuntime, name: str) -> bool:
+    return (await look(runtime, name)).state is ObservedState.CREATED
 
 
 async def _runs(runtime: ProcessRuntime, name: str) -> bool:
@@ -348,6 +432,14 @@ def new_name() -> str:
 def shell(script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
     name = instance or new_name()
     return LaunchSpec(name, Resources(), command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+
+
+async def claim_underway(runtime: ProcessRuntime, spec: LaunchSpec, state_dir: Path) -> None:
+    """Start it and wait until the state file is there and empty."""
+    await runtime.start(spec)
+    state = state_dir / "instances" / spec.instance / "state"
+    await eventually(state.exists)
+    assert state.read_text() == ""
 
 
 def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.process.proc import Identity
+from hypervisor.runtimes.process.proc import Identity, is_supervised
 
 VOID = "void"
 LOG = "log"
@@ -89,11 +89,17 @@ class Folder:
             return None
 
     def state(self) -> State | None:
-        """None if nobody has claimed the instance."""
+        """None if nobody has claimed the instance, or whoever does has not written its name down yet."""
         try:
-            lines = self._state.read_text(errors="replace").splitlines()
+            text = self._state.read_text(errors="replace")
+            if "\n" not in text:
+                # A supervisor makes the file and then writes. Only where none lives is nothing to come.
+                if is_supervised(self.path.name):
+                    return None
+                text = self._state.read_text(errors="replace")
         except FileNotFoundError:
             return None
+        lines = text.splitlines()
         identity, exit_code, swept_at = _parse_claim(lines[0] if lines else ""), None, None
         for line in lines[1:]:
             match line.split():

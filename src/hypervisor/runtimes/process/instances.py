@@ -81,9 +81,14 @@ class Instances:
         self._hints.publish(tracked.name)
 
     def look_after(self, tracked: Tracked) -> None:
-        """Notice the end of a supervisor for which no pidfd could be had."""
+        """Notice what no pidfd tells: a claim on an adopted instance, the end of a supervisor without one."""
         identity = tracked.identity
-        if identity is None or tracked.pidfd is not None or tracked.supervisor_gone.is_set():
+        if identity is None:
+            self._recognise(tracked)
+            if tracked.identity is not None:
+                self._hints.publish(tracked.name)
+            return
+        if tracked.pidfd is not None or tracked.supervisor_gone.is_set():
             return
         if not self._watch(tracked, identity):
             reap_pid(identity.pid)
@@ -108,7 +113,7 @@ class Instances:
         return tracked
 
     def _recognise(self, tracked: Tracked) -> None:
-        """Take in who has claimed the instance, if anybody has."""
+        """Take in who has claimed the instance, if anybody has; `look_after` asks again while nobody has."""
         state = tracked.folder.state()
         if state is None:
             return

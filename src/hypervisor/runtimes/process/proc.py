@@ -130,6 +130,12 @@ class ProcessTable:
         return [one for one in self._sessions[identity.pid] if one.start_ticks >= identity.start_ticks]
 
 
+def is_supervised(instance: str) -> bool:
+    """Whether any supervisor of the instance lives, be it one that has not claimed it or never will."""
+    name = instance.encode()
+    return any(_read(f"/proc/{pid}/cmdline").split(b"\0")[3:4] == [name] for pid in _all_pids())
+
+
 def read_stat(pid: int) -> Process | None:
     """How the process with this pid looks now, None if there is none."""
     line = _read(f"/proc/{pid}/stat")
@@ -165,10 +171,13 @@ def reap_pid(pid: int) -> None:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
-def _all_processes() -> Iterator[Process]:
+def _all_pids() -> list[int]:
     with os.scandir("/proc") as entries:
-        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
-    for pid in pids:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def _all_processes() -> Iterator[Process]:
+    for pid in _all_pids():
         process = read_stat(pid)
         if process is not None:
             yield process

@@ -180,9 +180,11 @@ class ProcessRuntime:
         while True:
             await asyncio.sleep(self._interval)
             for tracked in self._instances.live():
-                self._instances.look_after(tracked)
-                if tracked.log.is_too_large():
-                    await asyncio.to_thread(tracked.log.rotate)
+                # A full disk or table of files must not end the housekeeping: the next round tries again.
+                with contextlib.suppress(OSError):
+                    self._instances.look_after(tracked)
+                    if tracked.log.is_too_large():
+                        await asyncio.to_thread(tracked.log.rotate)
 
 
 def _set_event() -> asyncio.Event:
