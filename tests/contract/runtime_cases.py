@@ -7,13 +7,15 @@ POSIX shell does the work) and append the class to `CASES`; a case whose engine 
 
 from __future__ import annotations
 
+import io
 import itertools
 import secrets
 import shlex
+import tarfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,13 +31,18 @@ from tests.support import docker
 from tests.support.wait import eventually
 
 SMALL = Resources(cpu_milli=100, ram_mib=64)
+PROMPT = 60.0
+"""Seconds within which what is meant to happen at once has happened, however busy the machine."""
 
 
 class RealClock:
-    """The machine's clocks, as a `hypervisor.kernel.clock.Clock`."""
+    """The machine's clocks, as a `hypervisor.kernel.clock.Clock`. `ahead` sets the wall clock forward."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self.ahead
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -71,15 +78,15 @@ class RuntimeCase(ABC):
 
     @abstractmethod
     def sleeps(self) -> LaunchSpec:
-        """Runs until it is stopped, and ends at once on SIGTERM."""
+        """Prints "ready", runs until it is stopped, and then ends at once on SIGTERM."""
 
     @abstractmethod
-    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
-        """Ends by itself with `code` after so many seconds."""
+    def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
+        """Writes the lines and ends by itself with `code`: at once, or, if `held`, when it is let go."""
 
     @abstractmethod
-    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
-        """Writes the lines at once, then goes on for `lasting` seconds and exits 0."""
+    async def let_go(self, instance: str) -> None:
+        """Let what is held end; wait until it has, without asking the runtime."""
 
     @abstractmethod
     def ignores_term(self) -> LaunchSpec:
@@ -118,7 +125,7 @@ class RuntimeCase(ABC):
         for name in names:
             await runtime.stop(name, 0)
         for name in names:
-            await eventually(lambda name=name: _not_running(runtime, name))
+            await eventually(lambda name=name: _not_running(runtime, name), within=PROMPT)
             await runtime.remove(name)
             await runtime.purge_logs(name)
         await runtime.close()
@@ -128,17 +135,22 @@ class ShellCase(RuntimeCase):
     """Runtimes whose workloads have a POSIX shell with `sleep`."""
 
     @abstractmethod
-    def shell(self, script: str, **fields: object) -> LaunchSpec:
+    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
         """A spec that runs `sh -c script`; `fields` are further fields of LaunchSpec."""
 
+    @abstractmethod
+    def gate(self, instance: str) -> Path:
+        """The path, as the instance sees it, of a file that `let_go` makes."""
+
     def sleeps(self) -> LaunchSpec:
-        return self.shell("trap 'exit 143' TERM; while :; do sleep 0.05; done")
+        return self.shell("trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done")
 
-    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
-        return self.shell(f"sleep {after}; exit {code}")
-
-    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
-        return self.shell(f"printf '%s\\n' {shlex.join(lines)}; sleep {lasting}")
+    def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
+        name = self.instance()
+        script = f"printf '%s\\n' {shlex.join(lines)}; " if lines else ""
+        if held:
+            script += f"until [ -e {shlex.quote(str(self.gate(name)))} ]; do sleep 0.05; done; "
+        return self.shell(f"{script}exit {code}", instance=name)
 
     def ignores_term(self) -> LaunchSpec:
         return self.shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
@@ -156,8 +168,17 @@ class ProcessCase(ShellCase):
     def _new(self) -> Runtime:
         return ProcessRuntime(self.state_dir, self.install, RealClock())
 
-    def shell(self, script: str, **fields: object) -> LaunchSpec:
-        return LaunchSpec(self.instance(), SMALL, command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+        name = instance or self.instance()
+        return LaunchSpec(name, SMALL, command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+
+    def gate(self, instance: str) -> Path:
+        return self.state_dir / f"{instance}.gate"
+
+    async def let_go(self, instance: str) -> None:
+        self.gate(instance).touch()
+        state = self.state_dir / "instances" / instance / "state"
+        await eventually(lambda: state.exists() and "exit" in state.read_text(), within=PROMPT)
 
     def cannot_start(self) -> tuple[LaunchSpec, str]:
         return LaunchSpec(self.instance(), SMALL, command=("/nowhere/at-all",)), "/nowhere/at-all"
@@ -173,17 +194,22 @@ class SimulatedCase(RuntimeCase):
     name = "simulated"
     runs_commands = False
 
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._clock = RealClock()
+
     def _new(self) -> Runtime:
-        return SimulatedRuntime(self.state_dir, self.install, RealClock())
+        return SimulatedRuntime(self.state_dir, self.install, self._clock)
 
     def sleeps(self) -> LaunchSpec:
-        return self._labelled({})
+        return self._labelled({"simulate/log": "ready"})
 
-    def exits(self, code: int, *, after: float = 0.0) -> LaunchSpec:
-        return self._labelled({"simulate/duration": str(after), "simulate/exit-code": str(code)})
+    def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
+        lasting = {"simulate/duration": "86400" if held else "0", "simulate/exit-code": str(code)}
+        return self._labelled({**lasting, "simulate/log": "\n".join(lines)})
 
-    def prints(self, lines: Sequence[str], *, lasting: float = 0.0) -> LaunchSpec:
-        return self._labelled({"simulate/duration": str(lasting), "simulate/log": "\n".join(lines)})
+    async def let_go(self, instance: str) -> None:
+        self._clock.ahead += timedelta(days=1)
 
     def ignores_term(self) -> LaunchSpec:
         return self._labelled({"simulate/ignore-term": "true", "simulate/log": "ready"})
@@ -208,9 +234,17 @@ class DockerCase(ShellCase):
     def _new(self) -> Runtime:
         return DockerRuntime(self.install, pull_policy="never", log_dir=self.state_dir)
 
-    def shell(self, script: str, **fields: object) -> LaunchSpec:
-        command = ("/bin/sh", "-c", script)
-        return LaunchSpec(self.instance(), SMALL, image=docker.IMAGE, command=command, **fields)  # type: ignore[arg-type]
+    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+        name, command = instance or self.instance(), ("/bin/sh", "-c", script)
+        return LaunchSpec(name, SMALL, image=docker.IMAGE, command=command, **fields)  # type: ignore[arg-type]
+
+    def gate(self, instance: str) -> Path:
+        return Path("/tmp/gate")
+
+    async def let_go(self, instance: str) -> None:
+        api = docker.Api(docker.endpoint())
+        api.call("PUT", f"/containers/{instance}/archive?path=/tmp", _tar_of_an_empty_file("gate"))
+        await eventually(lambda: not api.inspect(instance)["State"]["Running"], within=PROMPT)
 
     def cannot_start(self) -> tuple[LaunchSpec, str]:
         return LaunchSpec(self.instance(), SMALL, image="hv-test/nowhere:1"), "hv-test/nowhere:1"
@@ -224,6 +258,13 @@ class DockerCase(ShellCase):
 
 
 CASES: tuple[type[RuntimeCase], ...] = (ProcessCase, SimulatedCase, DockerCase)
+
+
+def _tar_of_an_empty_file(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
 
 
 async def _not_running(runtime: Runtime, name: str) -> bool:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_GATE_SECONDS = 30.0
+_GATE_SECONDS = 120.0
 _TAG = "1"
 
 

@@ -38,6 +38,8 @@ PREFIX = "simulate/"
 LABELS = frozenset({"duration", "exit-code", "start-delay", "fail-start", "ignore-term", "log"})
 TERMINATED = 143
 KILLED = 137
+LONGEST_WAIT = 1.0
+"""Seconds between two looks at the clock while an instance has something before it."""
 
 
 class SimulatedRuntime:
@@ -161,7 +163,8 @@ class SimulatedRuntime:
             self._timer.cancel()
             self._timer = None
         if self._due and not self._closed:
-            delay = max(0.0, self._due[0][0] - self._now())
+            # The wall clock may be set forward, which no timer notices.
+            delay = min(max(0.0, self._due[0][0] - self._now()), LONGEST_WAIT)
             self._timer = asyncio.get_running_loop().call_later(delay, self._publish_due)
 
     def _publish_due(self) -> None:
