@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from hypervisor.control.engines import Obstacles
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.deployments.dependents import judge_standing, load_parents
@@ -63,6 +64,7 @@ class World:
         default_factory=lambda: Reporting(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
     )
     wakeup: Wakeup = field(default_factory=Wakeup)
+    obstacles: Obstacles = field(default_factory=dict)
     runtime_overrides: dict[str, Runtime] = field(default_factory=dict)
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -94,6 +96,7 @@ class World:
             self.reporting,
             install=self.install,
             interval=self.interval,
+            obstacles=self.obstacles,
         )
         loops.start()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,7 @@ from hypervisor.errors import HypervisorError, Unavailable
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 _RETRYABLE_SQLSTATES = {"40001", "40P01", "55P03", "57014", "57P01", "25P03"}
+_DISK_FULL_SQLSTATE = "53100"
 # What the framework itself refuses. The codes are ours: Python renames statuses between versions.
 _HTTP = {
     400: ("bad_request", "The request body cannot be read."),
@@ -118,6 +120,14 @@ async def _http(_request: Request, error: HTTPException) -> Response:
 
 
 async def _database(_request: Request, error: Exception) -> Response:
+    if _is_disk_full(error):
+        log.error("request.disk_full", error=str(error))
+        return problem(
+            507,
+            "disk_full",
+            "The server's disk is full; nothing was changed, and what runs goes on. "
+            "Its operator has to free room there.",
+        )
     if not _is_passing(error):
         return render_unexpected(error)
     log.warning("request.database_unavailable", error=str(error))
@@ -127,6 +137,13 @@ async def _database(_request: Request, error: Exception) -> Response:
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
     return render_refusal(refusal)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    original = getattr(error, "orig", None)
+    if getattr(original, "sqlstate", None) == _DISK_FULL_SQLSTATE:
+        return True
+    return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _is_passing(error: Exception) -> bool:

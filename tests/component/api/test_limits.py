@@ -1,8 +1,10 @@
-"""The limit on requests: per user, or per address for those without a login."""
+"""The limits: of requests, per user or per address for those without a login; and of the disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from sqlalchemy import text
 
 from tests.support.api import ok, refused, running_api
 
@@ -22,3 +24,22 @@ async def test_those_without_a_login_share_the_limit_of_their_address(
     async with running_api(sqlite_url, tmp_path, rate_limit="3/minute") as api:
         statuses = [(await api.http.get("/api/v1/auth/me")).status_code for _ in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
+
+
+async def test_a_full_disk_is_told_changes_nothing_and_passes(sqlite_url: str, tmp_path: Path) -> None:
+    async with running_api(sqlite_url, tmp_path) as api:
+        ada = await api.person()
+        async with api.container.database.write() as session:
+            pages = await session.scalar(text("PRAGMA page_count"))
+            await session.execute(text(f"PRAGMA max_page_count = {pages}"))
+        for number in range(500):
+            answer = await ada.post("/api/v1/organizations", {"name": f"Team {number} {'x' * 60}"})
+            if answer.status_code != 201:
+                break
+        refused(answer, 507, "disk_full")
+        made = ok(await ada.get("/api/v1/organizations?limit=100"))
+        assert f"Team {number} " not in str(made)
+
+        async with api.container.database.write() as session:
+            await session.execute(text("PRAGMA max_page_count = 1000000"))
+        ok(await ada.post("/api/v1/organizations", {"name": "Afterwards"}), 201)

@@ -1,0 +1,61 @@
+"""What the janitor forgets by age, and that it takes many short transactions for much."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from hypervisor.control.housekeeping import Keep, forget_logs, forget_rows
+from hypervisor.store import batches
+from hypervisor.store.tables import Event, Organization
+from tests.support.world import World
+
+
+async def test_events_are_forgotten_by_age_a_batch_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MOST_BATCHES", 3)
+    now, keep = world.clock.now(), Keep(events=timedelta(days=30))
+    await world.cluster()
+    commits: list[None] = []
+    async with world.database.write() as session:
+        organization_id = await session.scalar(select(Organization.id))
+        rows = [
+            {"at": now - timedelta(days=age), "organization_id": organization_id}
+            for age in (*[31] * 3500, 29, 1)
+        ]
+        await session.execute(insert(Event).values(actor="test", type="test", message=""), rows)
+    world.database.after_commit.append(lambda: commits.append(None))
+
+    await forget_rows(world.database, keep, now)
+    assert await _events(world) == 502
+    assert len(commits) >= 3
+    await forget_rows(world.database, keep, now)
+    assert await _events(world) == 2
+
+
+def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
+    now, keep = datetime.now(UTC), Keep(logs=timedelta(days=7), log_folders=(tmp_path, tmp_path / "none"))
+    old, new = (now - timedelta(days=8)).timestamp(), (now - timedelta(days=6)).timestamp()
+    for name, age in {"hv-abcd-1-1-0": old, "hv-abcd-2-1-0": new, "notes": old}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "log").write_text("said\n")
+        os.utime(folder, (age, age))
+    for name, age in {"hv-abcd-3-1-0.log": old, "hv-abcd-4-1-0.log": new, "hv-abcd-5-1-0.due": old}.items():
+        (tmp_path / name).write_text("said\n")
+        os.utime(tmp_path / name, (age, age))
+
+    forget_logs(keep, now)
+
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"hv-abcd-2-1-0", "notes", "hv-abcd-4-1-0.log", "hv-abcd-5-1-0.due"}
+
+
+async def _events(world: World) -> int:
+    async with world.database.read() as session:
+        return int(await session.scalar(select(func.count()).select_from(Event)) or 0)
