@@ -14,7 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -126,15 +126,18 @@ def find_binaries(scratch: Path) -> Path:
 
 
 @contextmanager
-def running_server(binaries: Path, scratch: Path) -> Iterator[str]:
-    """Make a cluster in `scratch`, serve it on a free port, yield the URL, stop it in the end."""
+def running_server(binaries: Path, scratch: Path, **settings: str) -> Iterator[str]:
+    """Make a cluster in `scratch`, serve it on a free port, yield the URL, stop it in the end.
+
+    `settings` are server settings that are to differ from those for tests.
+    """
     account = servers.unprivileged_account()
     home = scratch / "cluster"
     home.mkdir(mode=0o700)
     if account.uid is not None and account.gid is not None:
         os.chown(home, account.uid, account.gid)
     _initdb(binaries, home, account)
-    process, url = _start(binaries, home, scratch / "postgres.log", account)
+    process, url = _start(binaries, home, scratch / "postgres.log", account, {**_SETTINGS, **settings})
     try:
         yield url
     finally:
@@ -194,12 +197,12 @@ def _initdb(binaries: Path, home: Path, account: servers.Account) -> None:
 
 
 def _start(
-    binaries: Path, home: Path, log: Path, account: servers.Account
+    binaries: Path, home: Path, log: Path, account: servers.Account, settings: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], str]:
     for _ in range(_START_ATTEMPTS):
         port = servers.free_port()
-        settings = [f"--{name}={value}" for name, value in {**_SETTINGS, "port": port}.items()]
-        command = [str(binaries / "postgres"), "-D", str(home), *settings]
+        options = [f"--{name}={value}" for name, value in {**settings, "port": port}.items()]
+        command = [str(binaries / "postgres"), "-D", str(home), *options]
         process = servers.spawn(command, log=log, account=account, death_signal=signal.SIGQUIT)
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         if servers.wait_until_ready(process, partial(_is_ready, home), log=log):

@@ -1,0 +1,135 @@
+"""From a request to running work: submit to running, and preempt to running, beside the bare engine.
+
+`python -m benchmarks.latency` measures the process and (where an engine answers) the Docker runtime on the
+embedded default, over HTTP: from sending the request until the event "running" reached a client of the event
+stream. `raw` is the same workload started without any service: a process from Python, or create and start by
+the Engine's API. The sides are interleaved, one after the other in each round; one JSON line at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import time
+from typing import Any
+
+from tests.support.docker import IMAGE, Api, endpoint, why_no_docker
+
+from benchmarks.report import print_report
+from benchmarks.support.service import ENDED, Watch, in_milliseconds, percentile, served
+from hypervisor.client import Client
+
+_RUNNING = frozenset({"RUNNING"})
+_FOREVER = ["sleep", "1000"]
+_WORK: dict[str, dict[str, Any]] = {
+    "process": {"command": _FOREVER},
+    "docker": {"docker_image": IMAGE, "command": _FOREVER},
+}
+_PROMPT = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.01; done"]
+"""Ends on TERM at once; `sleep` as the first process of a container would ignore it."""
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = _parse()
+    missing = why_no_docker()
+    runtimes = [one for one in arguments.runtime if one == "process" or missing is None]
+    rounds = 5 if arguments.small else arguments.rounds
+    print_report(
+        "latency",
+        {runtime: _measure(runtime, rounds) for runtime in runtimes}
+        | ({"no_docker": missing} if missing else {}),
+    )
+
+
+def _measure(runtime: str, rounds: int) -> dict[str, Any]:
+    raw: list[float] = []
+    submits: list[float] = []
+    preempts: list[float] = []
+    with served(runtime, 2, DOCKER_PULL_POLICY="never") as (client, cluster):
+        watch = Watch(client)
+        side = _Side(client, watch, cluster, _WORK[runtime])
+        start_raw = _raw_container if runtime == "docker" else _raw_process
+        for round_ in range(rounds + 1):
+            found = start_raw(), side.submit(), side.preempt()
+            # The first round warms caches and is not counted.
+            for values, value in zip((raw, submits, preempts), found, strict=True) if round_ else ():
+                values.append(value)
+    p50, p99 = (percentile(raw, part) for part in (0.5, 0.99))
+    return {
+        "raw": in_milliseconds(raw),
+        "submit_to_running": in_milliseconds(submits),
+        "preempt_to_running": in_milliseconds(preempts),
+        "submit_over_raw_p50": round(percentile(submits, 0.5) / p50, 2),
+        "submit_over_raw_p99": round(percentile(submits, 0.99) / p99, 2),
+        "preempt_over_raw_p50": round(statistics.median(preempts) / p50, 2),
+    }
+
+
+class _Side:
+    """The service's side of a round."""
+
+    def __init__(self, client: Client, watch: Watch, cluster: int, work: dict[str, Any]) -> None:
+        self._client = client
+        self._watch = watch
+        self._fields = {"cluster_id": cluster, "required_ram_gb": 0.25, "grace_period_seconds": 10, **work}
+
+    def submit(self) -> float:
+        """Seconds from the request to RUNNING in an empty cluster."""
+        deployment, took = self._run("fresh", priority="LOW")
+        self._end(deployment)
+        return took
+
+    def preempt(self) -> float:
+        """The same for one that needs the place of another, which ends on TERM at once."""
+        victim, _ = self._run("victim", priority="LOW", command=_PROMPT, restart_policy="never")
+        preemptor, took = self._run("preemptor", priority="HIGH")
+        self._client.deployments.delete(victim)
+        self._end(preemptor)
+        return took
+
+    def _run(self, name: str, **fields: Any) -> tuple[int, float]:
+        began = time.monotonic()
+        made = self._client.deployments.create(
+            {**self._fields, "name": name, "required_cpu_cores": 2, **fields}
+        )
+        return made["id"], self._watch.when(made["id"], _RUNNING) - began
+
+    def _end(self, deployment: int) -> None:
+        self._client.deployments.stop(deployment, grace_period_seconds=0)
+        self._watch.when(deployment, ENDED)
+
+
+def _raw_process() -> float:
+    began = time.monotonic()
+    child = subprocess.Popen(_FOREVER)
+    took = time.monotonic() - began
+    child.kill()
+    child.wait()
+    return took
+
+
+def _raw_container() -> float:
+    """Create and start with the limits and the network mode that a plain `docker run` would give."""
+    api = Api(endpoint())
+    began = time.monotonic()
+    made = api.json("POST", "/containers/create", {"Image": IMAGE, "Cmd": _FOREVER})["Id"]
+    api.call("POST", f"/containers/{made}/start")
+    took = time.monotonic() - began
+    api.call("DELETE", f"/containers/{made}?force=1&v=1")
+    return took
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--runtime", nargs="+", choices=["process", "docker"], default=["process", "docker"])
+    parser.add_argument("--small", action="store_true", help="five rounds")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
