@@ -362,6 +362,21 @@ class Admission:
             self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
             self.hold.borrows = not self.tenancy.is_guaranteed(row)
 
+    def hold_again(self) -> None:
+        """Let the head of what still waits hold its place anew, the placements being others now."""
+        self.hold = None
+        tried: set[int] = set()
+        order = self.queue.order
+        for rank in np.flatnonzero(~self.placed[order]).tolist():
+            row = int(order[rank])
+            kind = int(self.queue.kind[row])
+            if kind in tried or self.reservations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
+                continue
+            tried.add(kind)
+            self._hold_for_head(row, rank, self.request(self.queue.shape(row)))
+            if self.hold is not None:
+                return
+
     def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
         hold = self.hold.at(node) if self.hold is not None and restricted else None
         return hold is None or hold.allows(request, devices)

@@ -45,12 +45,13 @@ def play(
 ) -> Start | None:
     """The start of a deployment that `decided`, the plan for the snapshot, leaves waiting.
 
-    None when no end that is expected lets it start. The number of passes is bounded. Whoever stands behind it
-    in the queue is left out.
+    None when no end that is expected lets it start. The number of passes is bounded, and they do without the
+    search for improvements. Whoever stands behind it in the queue is left out.
     """
     course = _Course(snapshot, deployment_id, remaining, stopping)
     course.apply(decided)
     course.forget_behind(decided)
+    policy = replace(policy, improvement_steps=0)
     passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // course.rows))
     course.coarsen(passes // 2)
     for _ in range(passes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypervisor.scheduling.admission import Admission
 from hypervisor.scheduling.explain import explain_waiting
+from hypervisor.scheduling.improvement import improve
 from hypervisor.scheduling.ordering import queue_order
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.policy import Policy
@@ -22,7 +23,8 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
     5. One that fits after evicting lower ones is nominated together with the evictions.
     6. The first that none of this helps, although some node is large enough, holds its nearest node.
     7. Victims that could stay beside everything decided so far stay.
-    8. Everything that was not placed gets a reason.
+    8. If the policy asks for it, placements of this pass are rearranged where that places more of what waits.
+    9. Everything that was not placed gets a reason.
 
     The same snapshot and policy give the same plan, whatever the order of the rows of its tables.
     """
@@ -31,6 +33,7 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
     admission.claim_nominations()
     admission.work_through_queue()
     return_victims(admission)
+    improve(admission)
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),

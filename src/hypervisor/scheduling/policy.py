@@ -18,6 +18,9 @@ class Policy:
     `typical` are (shape, weight) pairs for the FGD score; None derives them from what the snapshot holds.
     On a shared cluster waiting for `age_horizon` seconds is worth as much as `age_weight` of dominant share,
     waiting for less the according part.
+
+    `improvement_steps` bounds the search for a packing that places more of what waits (0: no search); a step
+    looks at one deployment on one node. What has waited for `patience` seconds is not overtaken by it.
     """
 
     placement: PlacementScore = "fgd"
@@ -25,3 +28,5 @@ class Policy:
     typical: Sequence[tuple[Shape, float]] | None = None
     age_horizon: float = 86_400.0
     age_weight: float = 0.5
+    improvement_steps: int = 0
+    patience: float = 300.0

@@ -85,6 +85,15 @@ class WorkingState:
             self._recount(node)
         self._touch(node)
 
+    def take_back(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
+        """Undo `place`; call `grew` unless as much is used again at once."""
+        self.free_cpu[node] += request.cpu
+        self.free_ram[node] += request.ram
+        for device in devices:
+            self.free_gpu[node, device] += request.each
+        self._recount(node)
+        self._touch(node)
+
     def reserve(self, node: int, request: Request, devices: tuple[int, ...]) -> Claim:
         """Keep capacity for a nomination: what is free first, the rest of what is coming."""
         free_cpu = min(max(int(self.free_cpu[node]), 0), request.cpu)

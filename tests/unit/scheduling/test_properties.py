@@ -37,15 +37,19 @@ checked = settings(
     derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+improving = st.sampled_from([0, 2_000])
 policies = st.builds(
-    Policy, placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]), preemption=st.booleans()
+    Policy,
+    placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]),
+    preemption=st.booleans(),
+    improvement_steps=improving,
 )
-preempting = Policy()
+preempting = st.builds(Policy, improvement_steps=improving, patience=st.sampled_from([0.0, 10_000.0]))
 
 
-def busy(world: World) -> World:
+def busy(world: World, policy: Policy) -> World:
     """The world after one pass: with nominations in force and victims on their way out."""
-    return commit(world, plan(world.snapshot(), preempting))
+    return commit(world, plan(world.snapshot(), policy))
 
 
 @given(worlds(), policies)
@@ -89,19 +93,19 @@ def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, p
         assert victim.protected_until <= NOW
 
 
-@given(worlds())
+@given(worlds(), preempting)
 @checked
-def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World) -> None:
-    decided = plan(world.snapshot(), preempting)
+def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World, policy: Policy) -> None:
+    decided = plan(world.snapshot(), policy)
     place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
     for eviction in decided.evictions:
         assert place[eviction.preemptor_id] == eviction.node_id
 
 
-@given(worlds())
+@given(worlds(), preempting)
 @checked
-def test_nominations_fit_together_once_the_victims_are_gone(world: World) -> None:
-    after = victims_gone(busy(world), requeue=False)
+def test_nominations_fit_together_once_the_victims_are_gone(world: World, policy: Policy) -> None:
+    after = victims_gone(busy(world, policy), requeue=False)
     pending = {item.id: item for item in after.pending}
     for node in after.nodes:
         room = free_on(after, node)
@@ -114,11 +118,11 @@ def test_nominations_fit_together_once_the_victims_are_gone(world: World) -> Non
         assert all(free >= 0 for free in gpu)
 
 
-@given(worlds(max_pending=1))
+@given(worlds(max_pending=1), preempting)
 @checked
-def test_putting_any_victim_back_breaks_the_fit(world: World) -> None:
+def test_putting_any_victim_back_breaks_the_fit(world: World, policy: Policy) -> None:
     """With one preemptor, what else happens on the node cannot blur the picture."""
-    decided = plan(world.snapshot(), preempting)
+    decided = plan(world.snapshot(), policy)
     nodes = {node.id: node for node in world.nodes}
     releasing = tuple(run.id for run in world.running if run.releasing)
     victims = tuple(eviction.allocation_id for eviction in decided.evictions)
@@ -129,15 +133,17 @@ def test_putting_any_victim_back_breaks_the_fit(world: World) -> None:
             assert not fits(shape, free_on(world, node, releasing + fewer))
 
 
-@given(worlds())
+@given(worlds(), preempting)
 @checked
-def test_nobody_waits_who_could_be_admitted_by_evicting_lower_ones_on_one_node(world: World) -> None:
+def test_nobody_waits_who_could_be_admitted_by_evicting_lower_ones_on_one_node(
+    world: World, policy: Policy
+) -> None:
     """The oracle looks at the committed plan: what an unplaced, un-nominated deployment could still get.
 
     Room reserved for higher-ranked nominations is taken; room of lower-ranked nominations is not. Behind the
     head of the queue one node is out of bounds, the one that the head holds.
     """
-    decided = plan(world.snapshot(), preempting)
+    decided = plan(world.snapshot(), policy)
     after = commit(world, decided)
     nominated = {nomination.deployment_id for nomination in after.nominations}
     blocked = sorted((item for item in after.pending if item.id not in nominated), key=lambda item: item.rank)
@@ -185,11 +191,11 @@ def test_planning_again_after_the_commit_changes_nothing(world: World, policy: P
     assert again.nominations == first.nominations
 
 
-@given(worlds())
+@given(worlds(), preempting)
 @checked
-def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World) -> None:
-    after = victims_gone(busy(world), requeue=False)
-    placed = {placement.deployment_id for placement in plan(after.snapshot(), preempting).placements}
+def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World, policy: Policy) -> None:
+    after = victims_gone(busy(world, policy), requeue=False)
+    placed = {placement.deployment_id for placement in plan(after.snapshot(), policy).placements}
     assert {nomination.deployment_id for nomination in after.nominations} <= placed
 
 
@@ -208,12 +214,12 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 
-@given(worlds())
+@given(worlds(), preempting)
 @checked
-def test_without_arrivals_evictions_end(world: World) -> None:
+def test_without_arrivals_evictions_end(world: World, policy: Policy) -> None:
     """Evicted work goes back into the queue at its old place, and the passes still come to rest."""
     for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
-        decided = plan(world.snapshot(), preempting)
+        decided = plan(world.snapshot(), policy)
         if not decided.placements and not decided.evictions:
             return
         world = victims_gone(commit(world, decided))

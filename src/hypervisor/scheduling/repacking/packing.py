@@ -1,0 +1,219 @@
+"""Items in bins: deployments on nodes as plain numbers, quick to take away and to put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.hold import Hold, gpu_shortfall
+from hypervisor.scheduling.requests import Request
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A replica that may be anywhere in `bins` (None: in every bin).
+
+    `home` is the bin in which it is to begin with, NOWHERE if it waits; whoever has a home stays packed.
+    `guarded` items may not take what a guard keeps.
+    """
+
+    request: Request
+    priority: int
+    bins: frozenset[int] | None
+    home: int = NOWHERE
+    home_devices: tuple[int, ...] = ()
+    guarded: bool = False
+
+
+class Guard:
+    """What guarded items leave to the head of the queue in a bin in which it gathers room.
+
+    They may come and go there as long as the head does not miss more than it did at first.
+    """
+
+    def __init__(self, hold: Hold) -> None:
+        self._request = hold.request
+        self._cpu, self._ram, self._gpu = hold.cpu, hold.ram, list(hold.gpu)
+        self._least_cpu = min(hold.cpu, hold.request.cpu)
+        self._least_ram = min(hold.ram, hold.request.ram)
+        self._shortfall = gpu_shortfall(hold.request, self._gpu)
+
+    def allows(self, request: Request, devices: Sequence[int]) -> bool:
+        """Whether the head misses no more than at first if the request takes these devices."""
+        if request.cpu and self._cpu - request.cpu < self._least_cpu:
+            return False
+        if request.ram and self._ram - request.ram < self._least_ram:
+            return False
+        after = list(self._gpu)
+        for device in devices:
+            after[device] -= request.each
+        return not devices or gpu_shortfall(self._request, after) <= self._shortfall
+
+    def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
+        """Someone guarded has come (-1) or gone (1)."""
+        self._cpu += sign * request.cpu
+        self._ram += sign * request.ram
+        for device in devices:
+            self._gpu[device] += sign * request.each
+
+
+class Packing:
+    """Where every item is. `cpu`, `ram` and `gpu` (by device) are what is free in each bin now."""
+
+    def __init__(
+        self,
+        cpu: Sequence[int],
+        ram: Sequence[int],
+        gpu: Sequence[Sequence[int]],
+        items: Sequence[Item],
+        guards: Mapping[int, Guard] | None = None,
+    ) -> None:
+        self.cpu, self.ram = list(cpu), list(ram)
+        self.gpu = [list(free) for free in gpu]
+        self.items = items
+        self._guards = guards or {}
+        self.at = [item.home for item in items]
+        self.devices = [item.home_devices for item in items]
+        self.journal: list[tuple[int, int, tuple[int, ...]]] = []
+        """What was where before each change since the last `settle`, for `undo`."""
+        self.inside: list[set[int]] = [set() for _ in self.cpu]
+        for index, item in enumerate(items):
+            if item.home != NOWHERE:
+                self.inside[item.home].add(index)
+        self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
+        self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
+        self.sizes = [self._share(item.request) for item in items]
+
+    def __len__(self) -> int:
+        return len(self.cpu)
+
+    def fits(self, index: int, bin_: int) -> bool:
+        """Whether the item can be put into the bin now."""
+        item = self.items[index]
+        request = item.request
+        if self.cpu[bin_] < request.cpu or self.ram[bin_] < request.ram:
+            return False
+        if item.bins is not None and bin_ not in item.bins:
+            return False
+        if request.devices:
+            gpu = self.gpu[bin_]
+            if request.whole and gpu.count(WHOLE_GPU) < request.devices:
+                return False
+            if max(gpu, default=0) < request.each:
+                return False
+        if item.guarded and bin_ in self._guards:
+            return self._guards[bin_].allows(request, self._pick(item, bin_))
+        return True
+
+    def put(self, index: int, bin_: int) -> None:
+        """Put the item into a bin that it fits; onto the devices that it had at home, if they are free."""
+        self.journal.append((index, NOWHERE, ()))
+        self._take(index, bin_, self._pick(self.items[index], bin_))
+
+    def lift(self, index: int) -> None:
+        """Take the item out of its bin."""
+        self.journal.append((index, self.at[index], self.devices[index]))
+        self._lift(index)
+
+    def undo(self, position: int) -> None:
+        """Go back to where everything was when the journal was so long."""
+        journal = self.journal
+        while len(journal) > position:
+            index, bin_, devices = journal.pop()
+            if self.at[index] != NOWHERE:
+                self._lift(index)
+            if bin_ != NOWHERE:
+                self._take(index, bin_, devices)
+
+    def settle(self) -> None:
+        """Nothing so far is to be undone any more."""
+        self.journal.clear()
+
+    def admits(self, index: int, bin_: int) -> bool:
+        """Whether it could be in the bin if all other items were elsewhere; GPUs only by their sum."""
+        item, (cpu, ram, gpu) = self.items[index], self._rooms[bin_]
+        request = item.request
+        if cpu < request.cpu or ram < request.ram or gpu < request.devices * request.each:
+            return False
+        return item.bins is None or bin_ in item.bins
+
+    def may_fit(self, index: int) -> bool:
+        """Whether any moves at all could make room for it; False is certain."""
+        item, request = self.items[index], self.items[index].request
+        bins = range(len(self)) if item.bins is None else sorted(item.bins)
+        if sum(max(0, self.cpu[bin_]) for bin_ in bins) < request.cpu:
+            return False
+        if sum(max(0, self.ram[bin_]) for bin_ in bins) < request.ram:
+            return False
+        gpu = sum(sum(self.gpu[bin_]) for bin_ in bins)
+        return gpu >= request.devices * request.each and any(self.admits(index, bin_) for bin_ in bins)
+
+    def missing(self, index: int, bin_: int) -> float:
+        """How far the item is from fitting into the bin: the sum of what is missing, in average bins."""
+        request = self.items[index].request
+        gpu = request.devices * request.each - sum(self.gpu[bin_])
+        short = (request.cpu - self.cpu[bin_], request.ram - self.ram[bin_], gpu)
+        return sum(max(0, amount) / scale for amount, scale in zip(short, self._scale, strict=True))
+
+    def slack(self, bin_: int) -> tuple[float, float, float]:
+        """What is free in the bin, in average bins."""
+        cpu, ram, gpu = self._scale
+        return self.cpu[bin_] / cpu, self.ram[bin_] / ram, sum(self.gpu[bin_]) / gpu
+
+    def is_home(self, index: int) -> bool:
+        """Whether the item is where it was to begin with, on the same devices."""
+        item = self.items[index]
+        return self.at[index] == item.home and self.devices[index] == item.home_devices
+
+    def _lift(self, index: int) -> None:
+        item, bin_, devices = self.items[index], self.at[index], self.devices[index]
+        request, gpu = item.request, self.gpu[bin_]
+        self.cpu[bin_] += request.cpu
+        self.ram[bin_] += request.ram
+        for device in devices:
+            gpu[device] += request.each
+        if item.guarded and bin_ in self._guards:
+            self._guards[bin_].count(request, devices, 1)
+        self.at[index], self.devices[index] = NOWHERE, ()
+        self.inside[bin_].discard(index)
+
+    def _take(self, index: int, bin_: int, devices: tuple[int, ...]) -> None:
+        item = self.items[index]
+        request, gpu = item.request, self.gpu[bin_]
+        self.cpu[bin_] -= request.cpu
+        self.ram[bin_] -= request.ram
+        for device in devices:
+            gpu[device] -= request.each
+        if item.guarded and bin_ in self._guards:
+            self._guards[bin_].count(request, devices, -1)
+        self.at[index], self.devices[index] = bin_, devices
+        self.inside[bin_].add(index)
+
+    def _room(self, bin_: int) -> tuple[int, int, int]:
+        """What would be free in the bin without any item."""
+        inside = [self.items[index].request for index in self.inside[bin_]]
+        return (
+            self.cpu[bin_] + sum(request.cpu for request in inside),
+            self.ram[bin_] + sum(request.ram for request in inside),
+            sum(self.gpu[bin_]) + sum(request.devices * request.each for request in inside),
+        )
+
+    def _share(self, request: Request) -> tuple[float, float, float]:
+        cpu, ram, gpu = self._scale
+        return request.cpu / cpu, request.ram / ram, request.devices * request.each / gpu
+
+    def _pick(self, item: Item, bin_: int) -> tuple[int, ...]:
+        """Whole devices by their number; for a part of one the tightest."""
+        request, gpu = item.request, self.gpu[bin_]
+        if not request.devices:
+            return ()
+        need = WHOLE_GPU if request.whole else request.each
+        if bin_ == item.home and all(gpu[device] >= need for device in item.home_devices):
+            return item.home_devices
+        if request.whole:
+            free = [device for device, left in enumerate(gpu) if left == WHOLE_GPU]
+            return tuple(free[: request.devices])
+        return (min((left, device) for device, left in enumerate(gpu) if left >= request.each)[1],)

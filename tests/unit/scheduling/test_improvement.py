@@ -1,0 +1,181 @@
+"""The search for a better packing of what a pass places: what it may change, and what it must leave."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.encoding import encode, plan_digest
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.replay import replay
+from hypervisor.scheduling.snapshot import Shape
+from tests.support.scheduling import NOW, Node, Pending, Running, World, admits, commit, cpu, fits, free_on
+
+checked = settings(
+    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "150")),
+    deadline=None,
+    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+PLAIN = Policy()
+IMPROVING = Policy(improvement_steps=3_000)
+
+
+def tight_world(seed: int) -> World:
+    """Few nodes, and about as much waiting as fits: of many sizes, some with GPUs, limits or replicas."""
+    rng = random.Random(seed)
+    nodes = tuple(
+        Node(
+            10 * number,
+            cpu=rng.randint(2000, 4000),
+            ram=rng.randint(2000, 4000),
+            gpus=rng.choice([0, 0, 1, 2]),
+            model=rng.choice(["A", "B"]),
+            zone=rng.choice(["a", "a", "b"]),
+        )
+        for number in range(rng.randint(2, 4))
+    )
+    world = World(nodes)
+    for number in range(rng.choice([0, 0, 2, 6])):
+        world = _with_running(world, number, rng)
+    pending = tuple(
+        Pending(
+            1000 + number,
+            _shape(rng),
+            rng.choice([100, 500]),
+            created_at=rng.choice([NOW, NOW, NOW, 0.0]),
+            preemptible=rng.random() < 0.8,
+            protected=rng.random() < 0.2,
+            replicas=rng.choice([1] * 9 + [2]),
+        )
+        for number in range(rng.randint(3, 7 * len(nodes)))
+    )
+    return replace(world, pending=pending)
+
+
+def _shape(rng: random.Random) -> Shape:
+    gpu = rng.choice([0, 0, 0, 0, 300, 700, 1000])
+    zone = (("zone", "a"),) if rng.random() < 0.1 else ()
+    return Shape(rng.randint(100, 1500), rng.randint(100, 1500), gpu, node_selector=zone)
+
+
+def _with_running(world: World, number: int, rng: random.Random) -> World:
+    node, shape = rng.choice(world.nodes), replace(_shape(rng), node_selector=())
+    room = free_on(world, node)
+    if not fits(shape, room):
+        return world
+    usable = [device for device, free in enumerate(room[2]) if free >= shape.gpu_each]
+    run = Running(
+        number + 1,
+        node.id,
+        shape,
+        tuple(usable[: shape.gpu_devices]),
+        rng.choice([100, 500]),
+        releasing=rng.random() < 0.2,
+    )
+    return replace(world, running=(*world.running, run))
+
+
+def placed_by_priority(world: World, decided: Plan) -> list[int]:
+    """Placed deployments by priority, the highest first."""
+    placed = {one.deployment_id for one in decided.placements}
+    count = Counter(item.priority for item in world.pending if item.id in placed)
+    return [count[500], count[100]]
+
+
+tight_worlds = st.builds(tight_world, st.integers(0, 10**9))
+
+
+@given(tight_worlds, st.sampled_from([0.0, 10_000.0]))
+@checked
+def test_improving_only_adds_placements(world: World, patience: float) -> None:
+    plain = plan(world.snapshot(), PLAIN)
+    better = plan(world.snapshot(), replace(IMPROVING, patience=patience))
+    before = {one.deployment_id for one in plain.placements}
+    assert before <= {one.deployment_id for one in better.placements}
+    assert placed_by_priority(world, plain) <= placed_by_priority(world, better)
+    assert (plain.evictions, plain.nominations, plain.spared) == (
+        better.evictions,
+        better.nominations,
+        better.spared,
+    )
+
+
+@given(tight_worlds)
+@checked
+def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
+    decided = plan(world.snapshot(), IMPROVING)
+    after = commit(world, decided)
+    nodes = {node.id: node for node in world.nodes}
+    pending = {item.id: item for item in world.pending}
+    for one in decided.placements:
+        shape = pending[one.deployment_id].shape
+        assert admits(nodes[one.node_id], shape)
+        assert len(set(one.gpu_indices)) == shape.gpu_devices
+    for node in after.nodes:
+        free_cpu, free_ram, free_gpu = free_on(after, node)
+        assert min(free_cpu, free_ram, *free_gpu, 0) == 0
+
+
+@given(tight_worlds)
+@checked
+def test_the_next_pass_has_nothing_to_add(world: World) -> None:
+    first = plan(world.snapshot(), IMPROVING)
+    after = commit(world, first).snapshot()
+    for policy in (PLAIN, IMPROVING):
+        again = plan(after, policy)
+        assert (again.placements, again.evictions) == ((), ())
+        assert again.nominations == first.nominations
+
+
+@given(tight_worlds, st.randoms(use_true_random=False))
+@checked
+def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
+    world: World, shuffle: random.Random
+) -> None:
+    pending = list(world.pending)
+    shuffle.shuffle(pending)
+    mixed = replace(world, pending=tuple(pending))
+    first, second = plan(world.snapshot(), IMPROVING), plan(mixed.snapshot(), IMPROVING)
+    assert plan_digest(first) == plan_digest(second)
+
+
+@given(tight_worlds)
+@checked
+def test_gangs_and_nominated_ones_stay_where_the_pass_put_them(world: World) -> None:
+    gangs = {item.id for item in world.pending if item.replicas > 1}
+    plain, better = plan(world.snapshot(), PLAIN), plan(world.snapshot(), IMPROVING)
+    assert [one for one in plain.placements if one.deployment_id in gangs] == [
+        one for one in better.placements if one.deployment_id in gangs
+    ]
+
+
+# Best fit puts 3 and 4 cores together onto the nodes; only 5 + 3 + 2 and 6 + 4 leave nothing over.
+NODES = (Node(1, cpu=10_000, ram=65_536, gpus=0), Node(2, cpu=10_000, ram=65_536, gpus=0))
+
+
+def waiting(*cores: int, priority: int = 500, created_at: float = NOW) -> tuple[Pending, ...]:
+    return tuple(
+        Pending(number, cpu(count), priority, created_at) for number, count in enumerate(cores, start=1)
+    )
+
+
+def test_all_five_fit_once_they_are_arranged() -> None:
+    world = World(NODES, pending=waiting(5, 4, 3, 2, 6))
+    assert len(plan(world.snapshot(), PLAIN).placements) < 5
+    assert len(plan(world.snapshot(), IMPROVING).placements) == 5
+
+
+def test_a_replay_finds_the_same_arrangement() -> None:
+    snapshot = World(NODES, pending=waiting(5, 4, 3, 2, 6)).snapshot()
+    stored = encode(snapshot, IMPROVING)
+    again = replay(stored.blob, stored.digest, plan_digest(plan(snapshot, IMPROVING)))
+    assert again.equal
+    assert len(again.plan.placements) == 5
