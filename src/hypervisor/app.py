@@ -9,9 +9,10 @@ from fastapi import FastAPI
 
 from hypervisor import __version__, bootstrap
 from hypervisor.admin.mount import mount as mount_admin
-from hypervisor.api import docs, health, openapi, problems
+from hypervisor.api import docs, health, metric_routes, openapi, problems
 from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.edge import Edge
+from hypervisor.api.metering import Metering, is_probe
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.clusters.share_routes import router as shares_router
@@ -25,6 +26,7 @@ from hypervisor.deployments.occupants import DeploymentOccupants
 from hypervisor.deployments.routes import router as deployments_router
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.identity.system_routes import router as system_router
+from hypervisor.infra.tracing import open_tracing
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
@@ -48,13 +50,15 @@ API_ROUTERS = (
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
     """The ASGI app; everything it needs is opened by its lifespan and closed with it.
 
-    Raises RuntimeError when a route declares no permission: such an app must not be served.
+    Raises RuntimeError when a route declares no permission: such an app must not be served. Raises
+    StartupError when traces are wanted and the packages for them are missing.
     """
     chosen = settings or Settings()
+    tracing = open_tracing(chosen.otel_exporter_otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with bootstrap.running(chosen, clock) as container:
+        async with bootstrap.running(chosen, clock, tracing) as container:
             app.state.container = container
             mount_admin(app, container)
             yield
@@ -67,13 +71,24 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
+        telemetry={
+            "tracer_provider": tracing.provider,
+            "tracing": tracing.provider is not None,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": is_probe,
+        },
     )
     app.state.occupants = DeploymentOccupants()
     for router in API_ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health.router)
+    app.include_router(metric_routes.router)
     app.include_router(docs.router)
     app.mount(docs.STATIC_PATH, docs.static_files(), name="static")
+    app.add_middleware(Metering, served=app)
     app.add_middleware(Edge)
     problems.install(app)
     openapi.install(app)

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import FrameType
 
 from hypervisor.api.container import Container
+from hypervisor.api.readiness import Readiness
+from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.decisions import Retention
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.loops import Loops
@@ -19,11 +21,14 @@ from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
+from hypervisor.infra.heartbeats import Heartbeats
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.secret_key import derive_key, load_secret_key
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.tokens import AccessTokens, AttemptTokens
+from hypervisor.infra.tracing import Tracing
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.docker import DockerRuntime
@@ -38,11 +43,14 @@ from hypervisor.store.migrate import current_revision, head_revision, upgrade
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Container]:
+async def running(
+    settings: Settings, clock: Clock | None = None, tracing: Tracing | None = None
+) -> AsyncIterator[Container]:
     """The service from start to stop. Raises StartupError when it cannot run as configured.
 
     Workloads outlive it: the next start adopts them.
     """
+    tracing = tracing or Tracing()
     clock = clock or SystemClock()
     secret = load_secret_key(settings)
     async with AsyncExitStack() as stack:
@@ -50,7 +58,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await _bring_schema_up_to_date(settings)
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
-        container = await _build(settings, clock, secret, database)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
+        container = await _build(settings, clock, secret, database, telemetry)
         stack.push_async_callback(container.runtimes.close)
         container.relay.start()
         stack.push_async_callback(container.relay.stop)
@@ -62,7 +72,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         yield container
 
 
-async def _build(settings: Settings, clock: Clock, secret: bytes, database: Database) -> Container:
+async def _build(
+    settings: Settings, clock: Clock, secret: bytes, database: Database, telemetry: Telemetry
+) -> Container:
+    stopping = asyncio.Event()
     async with database.write() as session:
         install_id = await ensure_installation(session, clock.now())
     return Container(
@@ -79,8 +92,18 @@ async def _build(settings: Settings, clock: Clock, secret: bytes, database: Data
         wakeup=Wakeup(),
         relay=EventRelay(database, clock),
         runtimes=build_runtimes(settings, install_id, clock),
+        telemetry=telemetry,
+        state_metrics=_state_metrics(database, clock, telemetry),
+        readiness=Readiness(database, telemetry.heartbeats, stopping),
         cookie_key=derive_key(secret, "admin cookies").hex(),
+        stopping=stopping,
     )
+
+
+def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> StateMetrics:
+    state = StateMetrics(database, clock)
+    telemetry.metrics.registry.register(state)
+    return state
 
 
 def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:

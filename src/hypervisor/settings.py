@@ -48,6 +48,14 @@ class Settings(BaseSettings):
     docker_pull_policy: Literal["if-missing", "always", "never"] = "if-missing"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
+    access_log: bool = Field(default=False, description="One log line for each request that was answered.")
+    metrics: Literal["on", "off"] = Field(default="on", description="Whether /metrics answers.")
+    metrics_token: SecretStr | None = Field(
+        default=None, description="Set: /metrics wants it as a bearer token. At least 16 characters."
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None, description="Base URL of an OTLP/HTTP collector for traces; unset: none are made."
+    )
     rate_limit: str = Field(
         default="1200/minute", description="Requests per caller; a `limits` expression, empty for none."
     )
@@ -74,6 +82,25 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("SECRET_KEY must have at least 32 characters; `openssl rand -hex 32` makes one")
         return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if len(value.get_secret_value()) < 16:
+            raise ValueError("METRICS_TOKEN needs at least 16 characters; `openssl rand -hex 16` makes one")
+        return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        parts = urlsplit(value.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT is an address like http://collector:4318")
+        return value.strip()
 
     @field_validator("public_url")
     @classmethod

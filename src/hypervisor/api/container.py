@@ -10,10 +10,13 @@ from fastapi import Depends
 from limits import RateLimitItem
 from starlette.requests import HTTPConnection
 
+from hypervisor.api.readiness import Readiness
+from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter
 from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -43,6 +46,9 @@ class Container:
     wakeup: Wakeup
     relay: EventRelay
     runtimes: RuntimeRegistry
+    telemetry: Telemetry
+    state_metrics: StateMetrics
+    readiness: Readiness
     cookie_key: str = field(repr=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -43,6 +43,15 @@ PUBLIC = Depends(_anyone)
 """For `dependencies=[PUBLIC]`: anyone may call, within the rate limit of their address."""
 
 
+@declares("public")
+async def _prober() -> None:
+    """Health checks come from one address again and again; they must not use up its rate limit."""
+
+
+PROBE = Depends(_prober)
+"""For `dependencies=[PROBE]`: anyone may call as often as they like. The answer has to be cheap."""
+
+
 def undeclared_routes(routes: Sequence[BaseRoute]) -> list[str]:
     """The API routes ("GET /path") that declare no permission."""
     return [name for name, permissions in declared_permissions(routes) if not permissions]

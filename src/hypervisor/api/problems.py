@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from structlog import get_logger
+from structlog.contextvars import get_contextvars
 
 from hypervisor.errors import HypervisorError, Unavailable
 
@@ -50,6 +51,7 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
+    request_id: str | None = None
     errors: list[FieldError] | None = None
 
 
@@ -72,6 +74,7 @@ def problem(
     """An error answer; `extra` become further members of the body."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+    body |= {name: value for name, value in get_contextvars().items() if name == "request_id"}
     return ProblemResponse({**(extra or {}), **body}, status_code=status, headers=dict(headers or {}))
 
 

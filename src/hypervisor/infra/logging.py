@@ -6,7 +6,8 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from opentelemetry import trace
+from structlog.typing import EventDict, Processor
 
 from hypervisor.settings import Settings
 
@@ -46,11 +47,20 @@ def configure_logging(settings: Settings) -> None:
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+
+
+def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """The trace that a line belongs to, where there is one."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event
 
 
 def _render(settings: Settings) -> list[Processor]:

@@ -8,6 +8,7 @@ NAMED_PRIORITIES = {"LOW": 100, "MEDIUM": 500, "HIGH": 750, "CRITICAL": 1000}
 DEFAULT_PRIORITY = NAMED_PRIORITIES["MEDIUM"]
 
 _NAMES = {value: name for name, value in NAMED_PRIORITIES.items()}
+_DESCENDING = sorted(NAMED_PRIORITIES, key=lambda name: -NAMED_PRIORITIES[name])
 
 
 class InvalidPriority(ValueError):
@@ -32,6 +33,11 @@ def parse_priority(value: int | str) -> int:
 def priority_label(value: int) -> str:
     """The name of a priority where it has one ("HIGH"), else its number ("612")."""
     return _NAMES.get(value, str(value))
+
+
+def priority_class(value: int) -> str:
+    """The highest named priority that a priority reaches; whatever is below MEDIUM is LOW."""
+    return next((name for name in _DESCENDING if NAMED_PRIORITIES[name] <= value), "LOW")
 
 
 def _hint(value: object) -> str:

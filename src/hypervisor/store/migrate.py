@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from alembic import command
@@ -29,9 +30,16 @@ async def current_revision(database_url: str) -> str | None:
     return seen[0]
 
 
+@cache
 def head_revision() -> str | None:
     """The revision that this program needs."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+@cache
+def known_revisions() -> frozenset[str]:
+    """Every revision that this program knows; another one is of a newer program."""
+    return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _upgrade(connection: Connection) -> None:

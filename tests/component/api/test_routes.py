@@ -18,6 +18,7 @@ MAY_BE_PUBLIC = {
     "GET /",
     "GET /docs",
     "GET /healthz",
+    "GET /metrics",
     "GET /readyz",
     "GET /redoc",
     "GET /swagger",

@@ -1,0 +1,57 @@
+"""`/metrics`, for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.responses import PlainTextResponse
+from prometheus_client.exposition import choose_encoder
+
+from hypervisor.api.container import ContainerDep
+from hypervisor.api.permissions import declares
+from hypervisor.api.problems import documented
+from hypervisor.errors import NotFound, Unauthenticated
+
+router = APIRouter(tags=["Service"])
+
+
+@declares("public")
+async def _scraper(
+    container: ContainerDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> None:
+    """METRICS and METRICS_TOKEN decide. Not counted against a rate limit: a scraper comes for ever."""
+    settings = container.settings
+    if settings.metrics == "off":
+        raise NotFound("metrics_off", "This server gives out no metrics (METRICS=off).")
+    if settings.metrics_token is None:
+        return
+    wanted = f"Bearer {settings.metrics_token.get_secret_value()}"
+    if not hmac.compare_digest((authorization or "").encode(), wanted.encode()):
+        raise Unauthenticated(
+            "metrics_token_needed",
+            "Metrics need the token that METRICS_TOKEN names, as `Authorization: Bearer ...`.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Depends(_scraper)],
+    response_class=PlainTextResponse,
+    responses=documented(401, 404),
+)
+async def get_metrics(
+    container: ContainerDep, accept: Annotated[str, Header(include_in_schema=False)] = ""
+) -> PlainTextResponse:
+    """For Prometheus: what this process counts, and what the database says of queue, capacity and leases."""
+    metrics = container.telemetry.metrics
+    await container.state_metrics.refresh()
+    for check in await container.readiness.check():
+        metrics.ready.labels(check.name).set(check.ok)
+    metrics.event_streams.set(container.relay.listeners)
+    encode, content_type = choose_encoder(accept)
+    body = await asyncio.to_thread(encode, metrics.registry)
+    return PlainTextResponse(body, headers={"Content-Type": content_type})

@@ -1,0 +1,208 @@
+"""Metrics of what all processes share, read from the database: queue, capacity, leases, what engines owe.
+
+Every replica can answer for them. Each figure comes from an index, and an answer is kept for some seconds,
+so that several scrapers cost no more than one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from time import perf_counter
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.priority import NAMED_PRIORITIES, priority_class
+from hypervisor.lifecycle.states import State
+from hypervisor.store.database import Database, ReadSession
+from hypervisor.store.tables import Attempt, Cluster, Deployment, Lease, LeaseEpoch, Node, NodeGpu
+
+FRESH_SECONDS = 5.0
+WITHIN_SECONDS = 3.0
+"""A scrape must not hang with the database; it then says that the database is down."""
+LIVE_STATES = (State.BLOCKED, State.QUEUED, State.STARTING, State.RUNNING, State.STOPPING)
+
+Families = list[GaugeMetricFamily]
+
+
+class StateMetrics(Collector):
+    """Call `refresh`, then let the metrics library collect."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._read_at = float("-inf")
+        self._families: Families = []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._families
+
+    async def refresh(self) -> None:
+        """Read what is older than some seconds; a database that does not answer is a figure, not an error."""
+        async with self._lock:
+            if self._clock.monotonic() - self._read_at < FRESH_SECONDS:
+                return
+            began = perf_counter()
+            try:
+                async with asyncio.timeout(WITHIN_SECONDS), self._database.read() as session:
+                    families = await _read_all(session, self._clock.now())
+            except (SQLAlchemyError, OSError, TimeoutError):
+                self._families = [_up(0)]
+                return
+            self._families = [_up(1), _took(perf_counter() - began), *families]
+            self._read_at = self._clock.monotonic()
+
+
+async def _read_all(session: ReadSession, now: datetime) -> Families:
+    clusters = list(await session.scalars(select(Cluster.id).order_by(Cluster.id)))
+    return [
+        *await _queue(session, clusters, now),
+        await _deployments(session),
+        *await _resources(session),
+        *await _leases(session, now),
+        await _lag(session, now),
+    ]
+
+
+def _up(value: float) -> GaugeMetricFamily:
+    return _figure("hypervisor_database_up", "1 if the database answered this scrape, else 0.", value)
+
+
+def _took(seconds: float) -> GaugeMetricFamily:
+    text = "What reading the figures of this answer from the database took."
+    return _figure("hypervisor_database_read_seconds", text, seconds)
+
+
+async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
+    """Depth and longest wait, for each cluster and class of priorities; zeros included."""
+    depth: dict[tuple[int, str], int] = defaultdict(int)
+    since: dict[tuple[int, str], datetime] = defaultdict(lambda: now)
+    rows = await session.execute(
+        select(
+            Deployment.cluster_id,
+            Deployment.priority,
+            func.count(),
+            func.min(func.coalesce(Deployment.queued_at, Deployment.created_at)),
+        )
+        .where(Deployment.state == State.QUEUED.value)
+        .group_by(Deployment.cluster_id, Deployment.priority)
+    )
+    for cluster_id, priority, waiting, oldest in rows:
+        key = (cluster_id, priority_class(priority))
+        depth[key] += waiting
+        since[key] = min(since[key], oldest)
+    labels = ("cluster", "priority")
+    depths = GaugeMetricFamily("hypervisor_queue_depth", "Deployments that wait for a place.", labels=labels)
+    text = "How long the one that has waited longest has been in the queue."
+    waits = GaugeMetricFamily("hypervisor_queue_oldest_wait_seconds", text, labels=labels)
+    for cluster_id in clusters:
+        for name in NAMED_PRIORITIES:
+            key = (cluster_id, name)
+            depths.add_metric([str(cluster_id), name], depth[key])
+            waits.add_metric([str(cluster_id), name], (now - since[key]).total_seconds())
+    return [depths, waits]
+
+
+async def _deployments(session: ReadSession) -> GaugeMetricFamily:
+    """By state. Those that have ended are not counted: they are the history, which only grows."""
+    text = "Deployments that have not ended."
+    family = GaugeMetricFamily("hypervisor_deployments", text, labels=("cluster", "state"))
+    rows = await session.execute(select(Cluster.id, *(_in_state(state) for state in LIVE_STATES)))
+    for cluster_id, *counts in rows:
+        for state, count in zip(LIVE_STATES, counts, strict=True):
+            family.add_metric([str(cluster_id), state.value], count)
+    return family
+
+
+def _in_state(state: State) -> ScalarSelect[int]:
+    """A count for each cluster by its index: a join would tempt the database to read all rows."""
+    return (
+        select(func.count())
+        .where(Deployment.cluster_id == Cluster.id, Deployment.state == state.value)
+        .correlate(Cluster)
+        .scalar_subquery()
+    )
+
+
+async def _resources(session: ReadSession) -> Families:
+    labels = ("cluster", "resource", "unit")
+    text = "What the nodes of a cluster have."
+    capacity = GaugeMetricFamily("hypervisor_cluster_capacity", text, labels=labels)
+    text = "What is held by work that is placed there, until its end was observed."
+    allocated = GaugeMetricFamily("hypervisor_cluster_allocated", text, labels=labels)
+    held = await session.execute(
+        select(Node.cluster_id, func.sum(NodeGpu.used_milli))
+        .join(Node, Node.id == NodeGpu.node_id)
+        .group_by(Node.cluster_id)
+    )
+    gpus = {row[0]: row[1] for row in held}
+    rows = await session.execute(
+        select(
+            Node.cluster_id,
+            func.sum(Node.cpu_milli),
+            func.sum(Node.used_cpu_milli),
+            func.sum(Node.ram_mib),
+            func.sum(Node.used_ram_mib),
+            func.sum(Node.gpu_count),
+        ).group_by(Node.cluster_id)
+    )
+    for cluster_id, cpu, used_cpu, ram, used_ram, gpu_count in rows:
+        by_resource = {
+            ("cpu", "core"): (cpu / 1000, used_cpu / 1000),
+            ("memory", "byte"): (ram * 2**20, used_ram * 2**20),
+            ("gpu", "device"): (gpu_count, gpus.get(cluster_id, 0) / 1000),
+        }
+        for resource, (there, used) in by_resource.items():
+            capacity.add_metric([str(cluster_id), *resource], float(there))
+            allocated.add_metric([str(cluster_id), *resource], float(used))
+    return [capacity, allocated]
+
+
+async def _leases(session: ReadSession, now: datetime) -> Families:
+    """By the database's clock where it has one, as those who hold them do."""
+    if session.get_bind().dialect.name == "postgresql":
+        now = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    text = "How often the lease has changed hands; it only rises."
+    epochs = GaugeMetricFamily("hypervisor_lease_epoch", text, labels=("lease",))
+    text = "Until the lease runs out unless it is renewed; below zero while nobody holds it."
+    left = GaugeMetricFamily("hypervisor_lease_remaining_seconds", text, labels=("lease",))
+    rows = await session.execute(
+        select(LeaseEpoch.name, LeaseEpoch.epoch, Lease.expires_at)
+        .join(Lease, Lease.name == LeaseEpoch.name)
+        .order_by(LeaseEpoch.name)
+    )
+    for name, epoch, expires_at in rows:
+        epochs.add_metric([name], epoch)
+        left.add_metric([name], (expires_at - now).total_seconds())
+    return [epochs, left]
+
+
+async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:
+    """How far engines are behind what was committed."""
+    text = "How long the oldest committed start has not been seen running, or the oldest stop is overdue."
+    lag = GaugeMetricFamily("hypervisor_reconcile_lag_seconds", text, labels=("operation",))
+    placed = await session.scalar(
+        select(func.min(Attempt.created_at)).where(
+            Attempt.finished_at.is_(None), Attempt.started_at.is_(None), Attempt.stop_requested_at.is_(None)
+        )
+    )
+    rows = await session.execute(
+        select(Attempt.stop_requested_at, Attempt.stop_grace_seconds).where(
+            Attempt.finished_at.is_(None), Attempt.stop_requested_at.is_not(None)
+        )
+    )
+    due = [asked + timedelta(seconds=grace or 0) for asked, grace in rows if asked is not None]
+    lag.add_metric(["start"], (now - placed).total_seconds() if placed is not None else 0.0)
+    lag.add_metric(["stop"], max((now - min(due, default=now)).total_seconds(), 0.0))
+    return lag
+
+
+def _figure(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)

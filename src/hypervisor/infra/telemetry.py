@@ -1,0 +1,26 @@
+"""What the service tells about itself, in one object: metrics, traces and the heartbeats of its loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from opentelemetry.trace import Tracer
+
+from hypervisor.infra.heartbeats import Heartbeats
+from hypervisor.infra.metrics import Metrics
+from hypervisor.infra.tracing import Tracing
+from hypervisor.kernel.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Made once per server, or by default for loops that run alone; nothing of it is global."""
+
+    heartbeats: Heartbeats
+    metrics: Metrics = field(default_factory=Metrics)
+    tracer: Tracer = field(default_factory=lambda: Tracing().tracer)
+
+    @classmethod
+    def silent(cls, clock: Clock) -> Telemetry:
+        """Counts, but nobody reads it and nothing is exported."""
+        return cls(Heartbeats(clock))
