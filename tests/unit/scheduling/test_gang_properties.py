@@ -1,22 +1,19 @@
-"""What must hold for every plan on random clusters with gangs, running and waiting.
-
-HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
-"""
+"""What must hold for every plan on random clusters with gangs, running and waiting."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
+from tests.support.properties import POLICIES, checked, comparable, shuffled
 from tests.support.scheduling import (
     NOW,
     Pending,
@@ -30,15 +27,7 @@ from tests.support.scheduling import (
     victims_gone,
 )
 
-checked = settings(
-    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "150")),
-    deadline=None,
-    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-policies = st.builds(
-    Policy, placement=st.sampled_from(["fgd", "bestfit", "spread"]), preemption=st.booleans()
-)
+examples = checked(150)
 preempting = Policy()
 
 
@@ -54,8 +43,8 @@ def whole(items: tuple, pending: dict[int, Pending]) -> bool:
     return all(sorted(found) == list(range(pending[id_].replicas)) for id_, found in replicas.items())
 
 
-@given(gang_worlds(), policies)
-@checked
+@given(gang_worlds(), POLICIES)
+@examples
 def test_all_replicas_or_none_are_placed_or_nominated(world: World, policy: Policy) -> None:
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
@@ -65,8 +54,8 @@ def test_all_replicas_or_none_are_placed_or_nominated(world: World, policy: Poli
     assert placed.isdisjoint(nomination.deployment_id for nomination in decided.nominations)
 
 
-@given(gang_worlds(), policies)
-@checked
+@given(gang_worlds(), POLICIES)
+@examples
 def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> None:
     nodes = {node.id: node for node in world.nodes}
     pending = {item.id: item for item in world.pending}
@@ -87,8 +76,8 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
         assert min(room[0], room[1], *room[2], 0) == 0
 
 
-@given(gang_worlds(), policies)
-@checked
+@given(gang_worlds(), POLICIES)
+@examples
 def test_a_gang_is_evicted_whole_and_only_if_every_replica_may_be(world: World, policy: Policy) -> None:
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
@@ -105,7 +94,7 @@ def test_a_gang_is_evicted_whole_and_only_if_every_replica_may_be(world: World, 
 
 
 @given(gang_worlds())
-@checked
+@examples
 def test_every_eviction_is_for_a_gang_that_is_nominated_whole(world: World) -> None:
     decided = plan(world.snapshot(), preempting)
     nominated = Counter(nomination.deployment_id for nomination in decided.nominations)
@@ -115,7 +104,7 @@ def test_every_eviction_is_for_a_gang_that_is_nominated_whole(world: World) -> N
 
 
 @given(gang_worlds(max_pending=1))
-@checked
+@examples
 def test_putting_any_victim_gang_back_breaks_the_fit(world: World) -> None:
     decided = plan(world.snapshot(), preempting)
     if not decided.evictions:
@@ -131,7 +120,7 @@ def test_putting_any_victim_gang_back_breaks_the_fit(world: World) -> None:
 
 
 @given(gang_worlds(max_pending=1))
-@checked
+@examples
 def test_one_that_evicting_lower_ones_would_admit_does_not_wait(world: World) -> None:
     decided = plan(world.snapshot(), preempting)
     if not world.pending or decided.placements or decided.nominations:
@@ -146,8 +135,8 @@ def test_one_that_evicting_lower_ones_would_admit_does_not_wait(world: World) ->
     assert not gang_fits(world, item, leaving)
 
 
-@given(gang_worlds(), policies)
-@checked
+@given(gang_worlds(), POLICIES)
+@examples
 def test_planning_again_after_the_commit_changes_nothing(world: World, policy: Policy) -> None:
     first = plan(world.snapshot(), policy)
     again = plan(commit(world, first).snapshot(), policy)
@@ -157,7 +146,7 @@ def test_planning_again_after_the_commit_changes_nothing(world: World, policy: P
 
 
 @given(gang_worlds())
-@checked
+@examples
 def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World) -> None:
     busy = commit(world, plan(world.snapshot(), preempting))
     after = victims_gone(busy, requeue=False)
@@ -165,8 +154,8 @@ def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World) -
     assert {nomination.deployment_id for nomination in after.nominations} <= placed
 
 
-@given(gang_worlds(), policies)
-@checked
+@given(gang_worlds(), POLICIES)
+@examples
 def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     placed = {placement.deployment_id for placement in decided.placements}
@@ -180,7 +169,7 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
 
 
 @given(gang_worlds())
-@checked
+@examples
 def test_without_arrivals_evictions_end(world: World) -> None:
     for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
         decided = plan(world.snapshot(), preempting)
@@ -190,31 +179,15 @@ def test_without_arrivals_evictions_end(world: World) -> None:
     pytest.fail("still moving")
 
 
-@given(gang_worlds(), policies, st.randoms(use_true_random=False))
-@checked
+@given(gang_worlds(), POLICIES, st.randoms(use_true_random=False))
+@examples
 def test_the_order_of_rows_does_not_matter(world: World, policy: Policy, shuffle: random.Random) -> None:
     world = commit(world, plan(world.snapshot(), policy))
     mixed = replace(
         world,
-        nodes=_shuffled(world.nodes, shuffle),
-        running=_shuffled(world.running, shuffle),
-        pending=_shuffled(world.pending, shuffle),
-        nominations=_shuffled(world.nominations, shuffle),
+        nodes=shuffled(world.nodes, shuffle),
+        running=shuffled(world.running, shuffle),
+        pending=shuffled(world.pending, shuffle),
+        nominations=shuffled(world.nominations, shuffle),
     )
-    assert _comparable(plan(mixed.snapshot(), policy)) == _comparable(plan(world.snapshot(), policy))
-
-
-def _shuffled(items: tuple, shuffle: random.Random) -> tuple:
-    mixed = list(items)
-    shuffle.shuffle(mixed)
-    return tuple(mixed)
-
-
-def _comparable(decided: Plan) -> tuple:
-    return (
-        decided.placements,
-        decided.evictions,
-        decided.nominations,
-        list(decided.unplaced),
-        decided.spared,
-    )
+    assert comparable(plan(mixed.snapshot(), policy)) == comparable(plan(world.snapshot(), policy))

@@ -1,19 +1,16 @@
-"""Nobody is evicted in vain when several preemptors of one pass meet on a node.
-
-HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
-"""
+"""Nobody is evicted in vain when several preemptors of one pass meet on a node."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.returning import WHY
 from hypervisor.scheduling.snapshot import Quota, Shape
+from tests.support.properties import checked
 from tests.support.scheduling import (
     Node,
     Pending,
@@ -29,12 +26,6 @@ from tests.support.scheduling import (
 )
 from tests.support.shared_clusters import Shared
 
-checked = settings(
-    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")),
-    deadline=None,
-    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 SMALL, LARGE = 1, 2
 
 
@@ -90,13 +81,13 @@ def test_on_a_shared_cluster_nobody_stays_whose_organization_is_at_its_limit():
 
 
 @given(worlds())
-@checked
+@checked()
 def test_no_victim_could_stay_beside_everything_decided(world: World) -> None:
     _nobody_could_stay(world)
 
 
 @given(gang_worlds())
-@checked
+@checked()
 def test_no_victim_gang_could_stay_beside_everything_decided(world: World) -> None:
     _nobody_could_stay(world)
 

@@ -1,0 +1,46 @@
+"""What the property tests of the scheduler share: how many examples, which policies, how plans are compared.
+
+HV_HYPOTHESIS_EXAMPLES sets the number of examples per property, and makes them random.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.policy import Policy
+
+POLICIES = st.builds(
+    Policy, placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]), preemption=st.booleans()
+)
+
+
+def checked(examples: int = 200) -> settings:
+    """So many examples, the same ones each time."""
+    return settings(
+        max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", str(examples))),
+        deadline=None,
+        derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def shuffled(items: tuple, shuffle: random.Random) -> tuple:
+    mixed = list(items)
+    shuffle.shuffle(mixed)
+    return tuple(mixed)
+
+
+def comparable(decided: Plan) -> tuple:
+    """A plan as values that can be compared, its reasons worded."""
+    return (
+        decided.placements,
+        decided.evictions,
+        decided.nominations,
+        list(decided.unplaced),
+        decided.spared,
+    )
