@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import Plan
@@ -16,7 +17,7 @@ from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_n
 
 @dataclass(frozen=True)
 class Shared:
-    """A world, the quotas on it, and whose each piece of work is (by its id)."""
+    """A world, the quotas on it, and whose each deployment is (by its id)."""
 
     world: World
     quotas: tuple[Quota, ...]
@@ -32,7 +33,7 @@ class Shared:
 
         return replace(
             plain,
-            allocations=replace(plain.allocations, organization=column(plain.allocations.id)),
+            allocations=replace(plain.allocations, organization=column(plain.allocations.deployment_id)),
             pending=replace(plain.pending, organization=column(plain.pending.deployment_id)),
             quotas=self.quotas,
             frozen_pairs=self.frozen,
@@ -48,7 +49,7 @@ class Shared:
 
     def usage(self, organization: int, *, releasing: bool = True) -> Resources:
         """What its work holds, with or without what has been asked to stop."""
-        own = [run for run in self.world.running if self.owners[run.id] == organization]
+        own = [run for run in self.world.running if self.owners[run.deployment] == organization]
         return sum((holds(run.shape) for run in own if releasing or not run.releasing), Resources())
 
     def account(self, organization: int) -> Account:
@@ -66,17 +67,22 @@ class Shared:
         )
 
     def running_of(self, organization: int) -> int:
-        return sum(self.owners[run.id] == organization for run in self.world.running)
+        return sum(self.owners[run.deployment] == organization for run in self.world.running)
 
-    def running(self, organization: int, devices: range, priority: int = 500) -> Shared:
-        """One-GPU work on each of these devices of the first node."""
-        more = tuple(Running(100 + device, 1, gpu(1), (device,), priority) for device in devices)
+    def running(self, organization: int, devices: range, priority: int = 500, node: int = 1) -> Shared:
+        """One-GPU work on each of these devices of the node."""
+        more = tuple(Running(100 * node + device, node, gpu(1), (device,), priority) for device in devices)
         world = replace(self.world, running=self.world.running + more)
         return replace(self, world=world, owners={**self.owners, **{run.id: organization for run in more}})
 
-    def pending(self, organization: int, count: int, priority: int = 500, size: float = 1) -> Shared:
+    def pending(
+        self, organization: int, count: int, priority: int = 500, size: float = 1, replicas: int = 1
+    ) -> Shared:
         first = 1000 + len(self.world.pending)
-        more = tuple(Pending(first + number, gpu(size), priority, float(number)) for number in range(count))
+        more = tuple(
+            Pending(first + number, gpu(size), priority, float(number), replicas=replicas)
+            for number in range(count)
+        )
         world = replace(self.world, pending=self.world.pending + more)
         return replace(self, world=world, owners={**self.owners, **{item.id: organization for item in more}})
 
@@ -86,10 +92,39 @@ def eight_gpus(*quotas: Quota) -> Shared:
     return Shared(World((gpu_node(1, gpus=8),)), quotas)
 
 
+def two_nodes(*quotas: Quota) -> Shared:
+    """Two nodes with 4 GPUs each and plenty of CPU and RAM."""
+    return Shared(World((gpu_node(1, gpus=4), gpu_node(2, gpus=4))), quotas)
+
+
+@st.composite
+def shared_clusters(draw: st.DrawFn, clusters: st.SearchStrategy[World]) -> Shared:
+    """A random cluster of two or three organizations; the guarantees never exceed the capacity."""
+    shared = Shared(draw(clusters), ())
+    organizations = range(1, draw(st.integers(2, 3)) + 1)
+    left = shared.capacity
+    quotas = []
+    for organization in organizations:
+        quota, left = draw(_quotas(organization, left))
+        quotas.append(quota)
+    ids = {run.deployment for run in shared.world.running} | {item.id for item in shared.world.pending}
+    owner = st.sampled_from(organizations)
+    return replace(shared, quotas=tuple(quotas), owners={id_: draw(owner) for id_ in sorted(ids)})
+
+
+@st.composite
+def _quotas(draw: st.DrawFn, organization: int, left: Resources) -> tuple[Quota, Resources]:
+    part = draw(st.sampled_from([0, 1, 2, 3]))
+    guaranteed = Resources(left.cpu_milli * part // 4, left.ram_mib * part // 4, left.gpu_milli * part // 4)
+    limit = draw(st.sampled_from([None, None, Resources(3000, 4096, 2000), Resources(0, 0, 0)]))
+    weight = draw(st.sampled_from([1.0, 1.0, 2.0]))
+    return Quota(organization, guaranteed, limit, weight), left - guaranteed
+
+
 def gpus_of(count: int) -> Resources:
     """Some of the GPUs, with all of the CPU and RAM."""
     return Resources(64_000, 65_536, count * 1000)
 
 
-def holds(shape: Shape) -> Resources:
-    return Resources(shape.cpu_milli, shape.ram_mib, shape.gpu_milli)
+def holds(shape: Shape, replicas: int = 1) -> Resources:
+    return Resources(shape.cpu_milli * replicas, shape.ram_mib * replicas, shape.gpu_milli * replicas)

@@ -113,7 +113,7 @@ class Admission:
         restricted = self.restricted(row)
         if not self.tenancy.over_limit(row).is_zero:
             # Its organization's own lower work may give way to it; it is never the head that others wait for.
-            if self.queue.is_gang(row) or not self._preempt(row, rank, request, restricted):
+            if not self._gangs.admit_within_limit(row, rank, request, restricted):
                 self._turns.give_up(row)
             return
         if self.queue.is_gang(row):

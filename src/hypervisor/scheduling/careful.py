@@ -8,37 +8,26 @@ others than the next one, so nodes are worked out for it alone: the most promisi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.feasibility import fits_room
-from hypervisor.scheduling.legality import rule_for, told
+from hypervisor.scheduling.gang import GangRoom, Party
+from hypervisor.scheduling.gathering import MOST_NODES, Gathering, Yielder, Yielders
+from hypervisor.scheduling.judging import Asker, Judge, Stake
+from hypervisor.scheduling.legality import told
 from hypervisor.scheduling.potential import Candidates
 from hypervisor.scheduling.preemption import Option
 from hypervisor.scheduling.ranking import NOWHERE
 from hypervisor.scheduling.requests import Request
 from hypervisor.scheduling.reservations import Reservation, Reservations
-from hypervisor.scheduling.shares import Account, Shares, allocated, requested
+from hypervisor.scheduling.shares import Shares, allocated, requested
 from hypervisor.scheduling.snapshot import Bool, Int64, Snapshot
-from hypervisor.scheduling.victims import Candidate, Room, choose_victims, cost, put_back
+from hypervisor.scheduling.victims import Candidate, choose_victims, cost
 from hypervisor.scheduling.working import WorkingState
 
 MOST_OPTIONS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who wants a place: `job` is what all its replicas hold, `over` by how much that is above its limit."""
-
-    deployment_id: int
-    organization: int
-    priority: int
-    rank: int
-    job: Resources
-    over: Resources
 
 
 class CarefulSearch:
@@ -124,10 +113,7 @@ class CarefulSearch:
             int(state.free_ram[node] + state.coming_ram[node]),
             (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
         )
-        if asker.over.is_zero:
-            victims = choose_victims(request, *room, yielding)
-        else:
-            victims = self._below_the_limit(request, room, asker, yielding)
+        victims = choose_victims(request, *room, yielding)
         if victims is None:
             return None
         used = {victim.row: rules[victim.row] for victim in victims if victim.row >= 0}
@@ -138,13 +124,14 @@ class CarefulSearch:
 
         Taken from the least important up, each judged by what its organization has left by then.
         """
-        accounts: dict[int, Account] = {}
+        judge = Judge(asker, self._shares)
         found = [held.as_candidate() for held in self._overridden_on(node, asker)]
-        possible = self._may_be_evicted_on(node, asker)
-        for candidate in reversed(possible):
-            rule = self._rule(asker, candidate, accounts)
+        for candidate in reversed(self._may_be_evicted_on(node, asker)):
+            stake = self._stake_of(candidate)
+            rule = judge.rule(stake)
             if rule is not None:
-                rules[candidate.row] = rule
+                judge.let_go(stake)
+                rules[candidate.row] = told(rule, asker.priority, candidate.priority)
                 found.append(candidate)
         return sorted(found, key=lambda candidate: candidate.importance)
 
@@ -159,33 +146,12 @@ class CarefulSearch:
             and int(table.deployment_id[candidate.row]) not in frozen
         ]
 
-    def _rule(self, asker: Asker, candidate: Candidate, accounts: dict[int, Account]) -> str | None:
-        """The rule in words by which it may go, its organization's account then being without it."""
-        if self._shares is None:
-            lower = candidate.priority < asker.priority
-            return f"priority {asker.priority} over {candidate.priority}" if lower else None
-        organization = int(self._candidates.table.organization[candidate.row])
-        theirs = accounts.get(organization) or self._shares.account(organization)
-        victim = self.amount_of(candidate)
-        rule = rule_for(
-            same_organization=organization == asker.organization,
-            mine=self._shares.account(asker.organization),
-            job=asker.job,
-            priority=asker.priority,
-            theirs=theirs,
-            victim=victim,
-            victim_priority=candidate.priority,
-        )
-        if rule is None:
-            return None
-        accounts[organization] = replace(theirs, usage=theirs.usage - victim)
-        return told(rule, asker.priority, candidate.priority)
-
-    def amount_of(self, candidate: Candidate) -> Resources:
-        """What goes with it: its allocation, or those of its whole gang."""
+    def _stake_of(self, candidate: Candidate) -> Stake:
+        """Whose it is, and what goes with it: its allocation, or those of its whole gang."""
         rows = list(self._candidates.gangs.get(candidate.row, (candidate.row,)))
         total: Int64 = self._amounts[rows].sum(axis=0)
-        return Resources(*total.tolist())
+        organization = int(self._candidates.table.organization[candidate.row])
+        return Stake(organization, Resources(*total.tolist()), candidate.priority)
 
     def _overridden_on(self, node: int, asker: Asker) -> list[Reservation]:
         """Nominations there that rank lower; of another organization only where an eviction were legal."""
@@ -196,65 +162,35 @@ class CarefulSearch:
         """Whether a nomination that ranks lower has to give way."""
         if held.deployment_id in self._frozen.get(asker.deployment_id, ()):
             return False
-        if self._shares is None:
-            return True
-        organization = int(self._snapshot.pending.organization[held.row])
-        if organization == asker.organization:
-            return True
-        rule = rule_for(
-            same_organization=False,
-            mine=self._shares.account(asker.organization),
-            job=asker.job,
-            priority=asker.priority,
-            theirs=self._shares.account(organization),
-            victim=requested(held.request.shape),
-            victim_priority=held.priority,
-        )
-        return rule is not None
+        return Judge(asker, self._shares).may_override(self._stake_of_held(held))
 
-    def _below_the_limit(
-        self, request: Request, room: tuple[int, int, list[int]], asker: Asker, yielding: Sequence[Candidate]
-    ) -> list[Candidate] | None:
-        """Victims that make room on the node and take the organization's own usage below its limit."""
-        own = {
-            candidate.row: self.amount_of(candidate)
-            for candidate in yielding
-            if candidate.row >= 0
-            and int(self._candidates.table.organization[candidate.row]) == asker.organization
-        }
-        limited = _LimitedRoom(request, *room, over=asker.over, own=own)
-        for candidate in yielding:
-            limited.give(candidate)
-        return put_back(limited, yielding) if limited.fits() else None
+    def gather(self, asker: Asker, room: GangRoom, replicas: int, over: Resources) -> list[Yielder] | None:
+        """Who must yield, on whatever node, so that all replicas fit into `room` and its organization does
+        not use `over` more than its limit; None if that cannot be had."""
+        yielders = self._yielders(asker)
+        possible = room.counts_with(*yielders.hold(self._state))
+        if int(possible.sum()) < replicas:
+            return None
+        nodes = yielders.promising(possible - room.counts, max(MOST_NODES, 2 * replicas))
+        return Gathering(room, replicas, over, Judge(asker, self._shares), yielders).victims(nodes)
 
+    def _yielders(self, asker: Asker) -> Yielders:
+        lower: dict[int, list[Reservation]] = defaultdict(list)
+        for held in self._reservations.all():
+            if held.rank > asker.rank and self.may_override(held, asker):
+                lower[held.deployment_id].append(held)
+        nominations = [
+            Yielder(
+                Party(id_, tuple((held.node, held.as_candidate()) for held in all_held)),
+                self._stake_of_held(all_held[0]),
+                is_nomination=True,
+            )
+            for id_, all_held in lower.items()
+        ]
+        return Yielders(self._candidates, self._may_be_evicted(asker), nominations, self._stake_of)
 
-class _LimitedRoom(Room):
-    """Room that the request may use only once enough of its organization's own work is gone."""
-
-    __slots__ = ("_over", "_own")
-
-    def __init__(
-        self,
-        request: Request,
-        cpu: int,
-        ram: int,
-        gpu: Sequence[int],
-        *,
-        over: Resources,
-        own: dict[int, Resources],
-    ) -> None:
-        super().__init__(request, cpu, ram, gpu)
-        self._over = over
-        self._own = own
-
-    def fits(self) -> bool:
-        over = self._over
-        return max(over.cpu_milli, over.ram_mib, over.gpu_milli) <= 0 and super().fits()
-
-    def take(self, candidate: Candidate) -> None:
-        super().take(candidate)
-        self._over += self._own.get(candidate.row, Resources())
-
-    def give(self, candidate: Candidate) -> None:
-        super().give(candidate)
-        self._over -= self._own.get(candidate.row, Resources())
+    def _stake_of_held(self, held: Reservation) -> Stake:
+        """What its deployment asks for with all replicas, as they are nominated together."""
+        pending = self._snapshot.pending
+        amount = requested(held.request.shape, int(pending.replicas[held.row]))
+        return Stake(int(pending.organization[held.row]), amount, held.priority)

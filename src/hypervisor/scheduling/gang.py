@@ -100,14 +100,20 @@ class Party:
 
 
 class GangRoom:
-    """How many replicas of one gang fit while parties come and go."""
+    """How many replicas of one gang fit while parties come and go: on each node (`counts`) and in `total`."""
 
     def __init__(self, request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> None:
         self._request = request
         self._eligible = eligible
         self._cpu, self._ram, self._gpu = cpu.copy(), ram.copy(), gpu.copy()
-        self._counts = replicas_per_node(request, eligible, cpu, ram, gpu)
-        self.total = int(self._counts.sum())
+        self.counts = replicas_per_node(request, eligible, cpu, ram, gpu)
+        self.total = int(self.counts.sum())
+
+    def counts_with(self, cpu: Int64, ram: Int64, gpu: Int64) -> Int64:
+        """How many replicas each node could take with so much more room."""
+        return replicas_per_node(
+            self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
+        )
 
     def give(self, party: Party) -> None:
         """The party has gone."""
@@ -124,8 +130,8 @@ class GangRoom:
             for device in part.devices:
                 self._gpu[node, device] += sign * part.each
             after = self._count(node)
-            self.total += after - int(self._counts[node])
-            self._counts[node] = after
+            self.total += after - int(self.counts[node])
+            self.counts[node] = after
 
     def _count(self, node: int) -> int:
         one = slice(node, node + 1)

@@ -16,6 +16,7 @@ from hypervisor.scheduling.gang import (
     replicas_per_node,
     replicas_when_empty,
 )
+from hypervisor.scheduling.legality import told
 from hypervisor.scheduling.outcome import Spared
 from hypervisor.scheduling.receipt import rule_of, spared_on
 from hypervisor.scheduling.requests import Request
@@ -24,6 +25,9 @@ from hypervisor.scheduling.snapshot import Bool, Int64
 
 if TYPE_CHECKING:
     from hypervisor.scheduling.admission import Admission
+
+_Victims = list[tuple[Party, str]]
+"""Who yields, and by which rule in words (empty for a nomination)."""
 
 
 class Gangs:
@@ -40,6 +44,10 @@ class Gangs:
             or self._nominate_in_coming(row, rank, request, eligible)
             or self._preempt(row, rank, request, eligible)
         )
+
+    def admit_within_limit(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
+        """Nominate a deployment, a gang or not, in place of its organization's own lower work."""
+        return self._preempt(row, rank, request, self._eligible(request, restricted))
 
     def settle(self, row: int) -> bool:
         """Start a nominated gang on its nodes, else elsewhere; keep its nominations if neither goes.
@@ -115,8 +123,6 @@ class Gangs:
 
     def _losses(self, request: Request, counts: Int64) -> Int64:
         """The loss of each node that could take a replica."""
-        # Asking for the best node brings all scores up to date.
-        self._pass.ranking.best(request)
         losses = np.zeros(len(counts), np.int64)
         nodes = np.flatnonzero(counts)
         losses[nodes] = self._pass.scorer.losses(request, nodes)
@@ -153,7 +159,7 @@ class Gangs:
         return True
 
     def _preempt(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
-        queue, state = self._pass.queue, self._pass.state
+        state = self._pass.state
         room = GangRoom(
             request,
             eligible,
@@ -161,33 +167,43 @@ class Gangs:
             state.free_ram + state.coming_ram,
             state.free_gpu + state.coming_gpu,
         )
-        parties = self._yielding(row, rank, eligible)
-        victims = choose_parties(room, queue.replicas(row), parties)
+        if self._pass.tenancy.chooses_by_owner(row):
+            victims = self._gathered(row, rank, room)
+        else:
+            victims = self._lowest(row, rank, room, eligible)
         if victims is None:
             return False
         self._carry_out(row, rank, request, eligible, victims)
         return True
 
-    def _yielding(self, row: int, rank: int, eligible: Bool) -> list[Party]:
-        """Whoever may be evicted for this gang, and lower-ranked nominations, which it may override.
+    def _gathered(self, row: int, rank: int, room: GangRoom) -> _Victims | None:
+        chosen = self._pass.tenancy.gather(row, rank, room)
+        if chosen is None:
+            return None
+        priority = self._pass.queue.priority(row)
+        return [
+            (one.party, told(one.rule, priority, one.party.priority) if one.rule else "") for one in chosen
+        ]
 
-        On a shared cluster that is work of its own organization: what other organizations owe each other
-        is judged one deployment at a time.
-        """
+    def _lowest(self, row: int, rank: int, room: GangRoom, eligible: Bool) -> _Victims | None:
+        queue = self._pass.queue
+        parties = choose_parties(room, queue.replicas(row), self._yielding(row, rank, eligible))
+        if parties is None:
+            return None
+        return [(party, rule_of(queue.priority(row), party.priority)) for party in parties]
+
+    def _yielding(self, row: int, rank: int, eligible: Bool) -> list[Party]:
+        """Whoever may be evicted for this gang, and lower-ranked nominations, which it may override."""
         found = []
         queue, candidates = self._pass.queue, self._pass.candidates
         if self._pass.policy.preemption:
             table = candidates.table
             below = candidates.below(queue.priority(row)) & eligible[table.node]
-            if self._pass.snapshot.quotas:
-                below &= table.organization == queue.pending.organization[row]
-            if frozen := self._frozen(queue.deployment_id(row)):
-                below &= ~np.isin(table.deployment_id, frozen)
             if below.any():
                 found = candidates.parties(below)
         lower: dict[int, list[Reservation]] = defaultdict(list)
         for held in self._pass.reservations.all():
-            if held.rank > rank and self._pass.tenancy.may_override(held, row, rank):
+            if held.rank > rank:
                 lower[held.deployment_id].append(held)
         found += [
             Party(id_, tuple((held.node, held.as_candidate()) for held in all_held))
@@ -195,20 +211,15 @@ class Gangs:
         ]
         return found
 
-    def _frozen(self, deployment_id: int) -> list[int]:
-        """Whom it may not evict any more."""
-        pairs = self._pass.snapshot.frozen_pairs
-        return [victim for preemptor, victim in pairs if preemptor == deployment_id]
-
-    def _carry_out(self, row: int, rank: int, request: Request, eligible: Bool, victims: list[Party]) -> None:
+    def _carry_out(self, row: int, rank: int, request: Request, eligible: Bool, victims: _Victims) -> None:
         """Evict and override, then start at once if only nominations stood in the way, else nominate."""
         deployment_id, priority = self._pass.queue.deployment_id(row), self._pass.queue.priority(row)
-        evicted = [party for party in victims if party.parts[0][1].row >= 0]
-        overridden = {party.deployment_id for party in victims if party.parts[0][1].row < 0}
+        evicted = [(party, rule) for party, rule in victims if party.parts[0][1].row >= 0]
+        overridden = {party.deployment_id for party, _ in victims if party.parts[0][1].row < 0}
         if evicted:
-            self._pass.spared[deployment_id] = self._spared(evicted, priority)
-        for party in evicted:
-            self._pass.evict(party.parts[0][1], deployment_id, rule_of(priority, party.priority))
+            self._pass.spared[deployment_id] = self._spared([party for party, _ in evicted], priority)
+        for party, rule in evicted:
+            self._pass.evict(party.parts[0][1], deployment_id, rule)
         for held in [one for one in self._pass.reservations.all() if one.deployment_id in overridden]:
             self._pass.drop(held.row)
         if overridden:

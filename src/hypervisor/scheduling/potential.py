@@ -159,10 +159,20 @@ class Candidates:
             if deployment_id in done:
                 continue
             done.add(deployment_id)
-            nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
-            parts = tuple((node, self._part(node, deployment_id)) for node in nodes)
-            found.append(Party(deployment_id, parts))
+            found.append(self._party(row))
         return found
+
+    def party(self, candidate: Candidate) -> Party:
+        """The candidate with everything that yields with it."""
+        if candidate.row in self.gangs:
+            return self._party(candidate.row)
+        row = candidate.row
+        return Party(int(self.table.deployment_id[row]), ((int(self.table.node[row]), candidate),))
+
+    def _party(self, row: int) -> Party:
+        deployment_id = int(self.table.deployment_id[row])
+        nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
+        return Party(deployment_id, tuple((node, self._part(node, deployment_id)) for node in nodes))
 
     def _part(self, node: int, deployment_id: int) -> Candidate:
         ids = self.table.deployment_id

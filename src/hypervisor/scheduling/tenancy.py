@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.careful import Asker, CarefulSearch
+from hypervisor.scheduling.careful import CarefulSearch
+from hypervisor.scheduling.gang import GangRoom
+from hypervisor.scheduling.gathering import Yielder
+from hypervisor.scheduling.judging import Asker
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.potential import Candidates
 from hypervisor.scheduling.preemption import Option, Preemption
@@ -70,19 +73,32 @@ class Tenancy:
 
     def search(self, row: int, rank: int, request: Request, without: int = NOWHERE) -> Option | None:
         """The best node with the victims that the deployment needs there, or None."""
-        deployment_id = self._queue.deployment_id(row)
-        if self._careful is None or not self._careful.concerns(deployment_id):
+        if self._careful is None or not self.chooses_by_owner(row):
             return self._plain.search(request, self._queue.priority(row), rank, without)
         return self._careful.search(request, self.asker(row, rank), without)
 
+    def chooses_by_owner(self, row: int) -> bool:
+        """Whether it matters for this deployment whose work a victim is."""
+        return self._careful is not None and self._careful.concerns(self._queue.deployment_id(row))
+
+    def gather(self, row: int, rank: int, room: GangRoom) -> list[Yielder] | None:
+        """Who must yield, on whatever node, so that all its replicas fit into the room and its organization
+        keeps its limit; None if that cannot be had."""
+        if self._careful is None:
+            return None
+        return self._careful.gather(
+            self.asker(row, rank), room, self._queue.replicas(row), self.over_limit(row)
+        )
+
     def asker(self, row: int, rank: int) -> Asker:
+        organization = self.organization(row)
         return Asker(
             deployment_id=self._queue.deployment_id(row),
-            organization=self.organization(row),
+            organization=organization,
             priority=self._queue.priority(row),
             rank=rank,
             job=self.job(row),
-            over=self.over_limit(row),
+            account=None if self.shares is None else self.shares.account(organization),
         )
 
     def may_override(self, held: Reservation, row: int, rank: int) -> bool:

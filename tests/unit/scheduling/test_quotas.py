@@ -1,32 +1,22 @@
-"""Shared clusters: limits, lending, reclaim, and what must hold for every plan on them.
-
-HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
-"""
+"""Shared clusters: limits, lending, reclaim, and what must hold for every plan on them."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.snapshot import Quota
+from tests.support.properties import checked
 from tests.support.scheduling import NOW, worlds
-from tests.support.shared_clusters import Shared, eight_gpus, gpus_of, holds
+from tests.support.shared_clusters import Shared, eight_gpus, gpus_of, holds, shared_clusters, two_nodes
 
 MINE, THEIRS = 1, 2
-checked = settings(
-    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")),
-    deadline=None,
-    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def guaranteed(mine: int, theirs: int) -> Shared:
@@ -95,6 +85,17 @@ def test_at_the_limit_an_organizations_own_lower_work_gives_way():
     assert 1000 in {run.id for run in after.world.running}
 
 
+def test_at_the_limit_own_lower_work_gives_way_on_other_nodes_too():
+    limited = two_nodes(Quota(MINE, Resources(), gpus_of(4))).running(MINE, range(4), priority=100)
+    wanted = limited.pending(MINE, 1, priority=900, size=3)
+    decided = plan(wanted.snapshot())
+    assert [nomination.node_id for nomination in decided.nominations] == [2]
+    assert [eviction.node_id for eviction in decided.evictions] == [1, 1, 1]
+    after = settled(wanted)
+    assert after.usage(MINE).gpu_milli == 4000
+    assert 1000 in {run.id for run in after.world.running}
+
+
 def test_one_at_its_limit_keeps_nobody_else_waiting():
     shared = eight_gpus(Quota(MINE, Resources(), gpus_of(1)), Quota(THEIRS, Resources()))
     shared = shared.pending(MINE, 1, priority=900, size=4).pending(THEIRS, 8, priority=100)
@@ -126,32 +127,8 @@ def test_no_reason_names_work_of_another_organization():
     assert "1002" not in told
 
 
-@st.composite
-def shared_clusters(draw: st.DrawFn) -> Shared:
-    """A random cluster of two or three organizations; the guarantees never exceed the capacity."""
-    shared = Shared(draw(worlds()), ())
-    organizations = range(1, draw(st.integers(2, 3)) + 1)
-    left = shared.capacity
-    quotas = []
-    for organization in organizations:
-        quota, left = draw(_quotas(organization, left))
-        quotas.append(quota)
-    ids = [work.id for work in (*shared.world.running, *shared.world.pending)]
-    owner = st.sampled_from(organizations)
-    return replace(shared, quotas=tuple(quotas), owners={id_: draw(owner) for id_ in ids})
-
-
-@st.composite
-def _quotas(draw: st.DrawFn, organization: int, left: Resources) -> tuple[Quota, Resources]:
-    part = draw(st.sampled_from([0, 1, 2, 3]))
-    guaranteed = Resources(left.cpu_milli * part // 4, left.ram_mib * part // 4, left.gpu_milli * part // 4)
-    limit = draw(st.sampled_from([None, None, Resources(3000, 4096, 2000), Resources(0, 0, 0)]))
-    weight = draw(st.sampled_from([1.0, 1.0, 2.0]))
-    return Quota(organization, guaranteed, limit, weight), left - guaranteed
-
-
-@given(shared_clusters())
-@checked
+@given(shared_clusters(worlds()))
+@checked()
 def test_no_limit_is_exceeded_by_a_placement(shared: Shared) -> None:
     decided = plan(shared.snapshot())
     after = shared.after(decided)
@@ -166,8 +143,8 @@ def test_no_limit_is_exceeded_by_a_placement(shared: Shared) -> None:
             assert not (over.gpu_milli and asked.gpu_milli)
 
 
-@given(shared_clusters())
-@checked
+@given(shared_clusters(worlds()))
+@checked()
 def test_across_organizations_only_borrowers_yield(shared: Shared) -> None:
     pending = {item.id: item for item in shared.world.pending}
     running = {run.id: run for run in shared.world.running}
@@ -196,17 +173,21 @@ def test_across_organizations_only_borrowers_yield(shared: Shared) -> None:
         assert victim.protected_until <= NOW
 
 
-@given(shared_clusters())
-@checked
+@given(shared_clusters(worlds()))
+@checked()
 def test_every_eviction_comes_with_the_place_of_its_beneficiary(shared: Shared) -> None:
+    """On its node, or where its own organization had to make room below the limit."""
     decided = plan(shared.snapshot())
     place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
+    limited = {quota.organization_id for quota in shared.quotas if quota.limit is not None}
     for eviction in decided.evictions:
-        assert place[eviction.preemptor_id] == eviction.node_id
+        mine, theirs = shared.owners[eviction.preemptor_id], shared.owners[eviction.deployment_id]
+        elsewhere = place[eviction.preemptor_id] != eviction.node_id
+        assert not elsewhere or (mine == theirs and mine in limited)
 
 
-@given(shared_clusters())
-@checked
+@given(shared_clusters(worlds()))
+@checked()
 def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
     decided = plan(shared.snapshot())
     placed = {placement.deployment_id for placement in decided.placements}
@@ -215,8 +196,8 @@ def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
     assert all(reason.sentence and reason.remedy for reason in reasons.values())
 
 
-@given(shared_clusters())
-@checked
+@given(shared_clusters(worlds()))
+@checked()
 def test_without_arrivals_evictions_end(shared: Shared) -> None:
     """Lent, reclaimed, preempted: the passes come to rest whatever the quotas."""
     for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):

@@ -1,0 +1,249 @@
+"""Gangs on shared clusters: what they reclaim from others, what gives way to them within a limit."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.snapshot import Quota
+from tests.support.properties import checked
+from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu
+from tests.support.shared_clusters import Shared, gpus_of, holds, shared_clusters, two_nodes
+
+MINE, THEIRS = 1, 2
+clusters = shared_clusters(gang_worlds(max_pending=4))
+
+
+def guaranteed(mine: int, theirs: int) -> Shared:
+    """Two nodes with 4 GPUs each, so many of the 8 guaranteed to each of two organizations."""
+    return two_nodes(Quota(MINE, gpus_of(mine)), Quota(THEIRS, gpus_of(theirs)))
+
+
+def lent(mine: int, theirs: int, priority: int) -> Shared:
+    """All 8 devices are used by the others."""
+    shared = guaranteed(mine, theirs).running(THEIRS, range(4), priority=priority)
+    return shared.running(THEIRS, range(4), priority=priority, node=2)
+
+
+def settled(shared: Shared) -> Shared:
+    for _ in range(50):
+        decided = plan(shared.snapshot())
+        if not decided.placements and not decided.evictions:
+            return shared
+        shared = shared.after(decided).victims_gone()
+    pytest.fail("still moving")
+
+
+def test_a_lenders_gang_takes_the_guarantee_back_over_several_nodes_and_no_more():
+    wanted = lent(6, 2, priority=900).pending(MINE, 2, priority=100, size=3, replicas=2)
+    decided = plan(wanted.snapshot())
+    assert {one.node_id for one in decided.nominations} == {1, 2}
+    assert Counter(one.node_id for one in decided.evictions) == {1: 3, 2: 3}
+    assert all(one.rule.startswith("reclaim") for one in decided.evictions)
+    after = settled(wanted)
+    assert (after.usage(MINE).gpu_milli, after.usage(THEIRS).gpu_milli) == (6000, 2000)
+
+
+def test_a_gang_that_its_guarantee_does_not_cover_whole_reclaims_nothing():
+    wanted = lent(4, 4, priority=900).pending(MINE, 1, priority=100, size=3, replicas=2)
+    assert plan(wanted.snapshot()).evictions == ()
+
+
+def test_a_borrowing_gang_evicts_lower_work_only_up_to_even_shares():
+    lower = lent(0, 0, priority=100)
+    decided = plan(lower.pending(MINE, 1, priority=900, size=2, replicas=2).snapshot())
+    assert len(decided.evictions) == 4
+    assert all(one.rule.startswith("priority 900 over 100") for one in decided.evictions)
+    assert plan(lower.pending(MINE, 1, priority=900, size=3, replicas=2).snapshot()).evictions == ()
+
+
+def test_what_may_be_reclaimed_is_not_used_up_where_it_makes_no_room():
+    """Four devices may be reclaimed. The least important four are two on each node, which would open none of
+    the places of four devices; the four of one node do."""
+    shared = guaranteed(4, 4)
+    for node in (1, 2):
+        shared = shared.running(THEIRS, range(2), priority=100, node=node)
+        shared = shared.running(THEIRS, range(2, 4), priority=200, node=node)
+    wanted = shared.pending(MINE, 1, priority=50, size=2, replicas=2)
+    decided = plan(wanted.snapshot())
+    assert len(decided.evictions) == 4
+    assert whole(wanted, decided.nominations)
+
+
+def test_nothing_within_a_guarantee_yields_to_a_gang_of_another_organization():
+    full = guaranteed(4, 4).running(THEIRS, range(4), priority=100).running(MINE, range(4), node=2)
+    wanted = full.pending(MINE, 1, priority=1000, size=1, replicas=2)
+    assert {full.owners[one.deployment_id] for one in plan(wanted.snapshot()).evictions} == {MINE}
+
+
+def test_at_the_limit_own_lower_work_gives_way_to_a_gang():
+    shared = two_nodes(Quota(MINE, Resources(), gpus_of(4)), Quota(THEIRS, Resources()))
+    shared = shared.running(MINE, range(4), priority=100).running(THEIRS, range(1), priority=100, node=2)
+    wanted = shared.pending(MINE, 1, priority=900, size=1, replicas=3)
+    decided = plan(wanted.snapshot())
+    assert {shared.owners[one.deployment_id] for one in decided.evictions} == {MINE}
+    assert len(decided.evictions) == 3
+    after = settled(wanted)
+    assert after.usage(MINE).gpu_milli == 4000
+    assert sum(run.gang == 1000 for run in after.world.running) == 3
+
+
+def test_a_gang_above_its_limit_waits_where_nothing_lower_could_go():
+    shared = two_nodes(Quota(MINE, Resources(), gpus_of(4))).running(MINE, range(4), priority=900)
+    decided = plan(shared.pending(MINE, 1, priority=900, size=1, replicas=2).snapshot())
+    assert decided.evictions == ()
+    assert decided.nominations == ()
+
+
+def test_no_gang_evicts_whom_it_is_frozen_with_on_a_shared_cluster():
+    wanted = lent(8, 0, priority=100).pending(MINE, 1, priority=100, size=4, replicas=2)
+    assert len(plan(wanted.snapshot()).evictions) == 8
+    assert plan(replace(wanted, frozen=((1000, 100),)).snapshot()).evictions == ()
+
+
+def whole(shared: Shared, chosen: tuple) -> bool:
+    """Whether each deployment among these has all of its replicas, each once."""
+    sizes = {item.id: item.replicas for item in shared.world.pending}
+    replicas = defaultdict(list)
+    for one in chosen:
+        replicas[one.deployment_id].append(one.replica)
+    return all(sorted(found) == list(range(sizes[id_])) for id_, found in replicas.items())
+
+
+def together(world: World) -> dict[int, Resources]:
+    """What each running deployment holds with all of its replicas."""
+    held: dict[int, Resources] = defaultdict(Resources)
+    for run in world.running:
+        held[run.deployment] += holds(run.shape)
+    return held
+
+
+def over_limit(shared: Shared, organization: int, asked: Resources) -> bool:
+    """Whether the organization uses more than its limit of something that is asked for."""
+    limit = next(quota.limit for quota in shared.quotas if quota.organization_id == organization)
+    if limit is None:
+        return False
+    over = shared.usage(organization).shortfall(limit)
+    return bool(
+        (over.cpu_milli and asked.cpu_milli)
+        or (over.ram_mib and asked.ram_mib)
+        or (over.gpu_milli and asked.gpu_milli)
+    )
+
+
+@given(clusters)
+@checked(100)
+def test_gangs_are_decided_whole_and_no_limit_is_exceeded(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    assert whole(shared, decided.placements)
+    assert whole(shared, decided.nominations)
+    nominated = {one.deployment_id for one in decided.nominations}
+    assert {one.preemptor_id for one in decided.evictions} <= nominated
+    after, pending = shared.after(decided), {item.id: item for item in shared.world.pending}
+    for one in decided.placements:
+        shape = pending[one.deployment_id].shape
+        assert not over_limit(after, shared.owners[one.deployment_id], holds(shape))
+
+
+@given(clusters)
+@checked(100)
+def test_across_organizations_only_borrowers_yield_to_gangs(shared: Shared) -> None:
+    pending = {item.id: item for item in shared.world.pending}
+    running: dict[int, Running] = {run.deployment: run for run in shared.world.running}
+    decided, held = plan(shared.snapshot()), together(shared.world)
+    gained: dict[int, Resources] = defaultdict(Resources)
+    lost: dict[int, Resources] = defaultdict(Resources)
+    for chosen in (*decided.placements, *decided.nominations):
+        gained[shared.owners[chosen.deployment_id]] += holds(pending[chosen.deployment_id].shape)
+    preemptors = {one.deployment_id: one.preemptor_id for one in decided.evictions}
+    for victim_id in preemptors:
+        lost[shared.owners[victim_id]] += held[victim_id]
+    for victim_id, preemptor_id in preemptors.items():
+        preemptor, victim = pending[preemptor_id], running[victim_id]
+        mine, theirs = shared.owners[preemptor_id], shared.owners[victim_id]
+        assert victim.preemptible
+        assert victim.protected_until <= NOW
+        if mine == theirs:
+            assert victim.priority < preemptor.priority
+            continue
+        # At the time of the eviction they had at most what this pass has given them on top.
+        before = shared.account(theirs)
+        most = replace(before, usage=before.usage + gained[theirs])
+        assert most.borrows(held[victim_id])
+        own = shared.account(mine)
+        least = replace(own, usage=own.usage - lost[mine])
+        job = holds(preemptor.shape, preemptor.replicas)
+        assert least.is_guaranteed(job) or victim.priority < preemptor.priority
+
+
+@given(shared_clusters(gang_worlds(max_pending=1)))
+@checked(100)
+def test_putting_any_victim_back_breaks_the_fit_or_the_limit(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    if not decided.evictions:
+        return
+    world, item = shared.world, shared.world.pending[0]
+    mine, job = shared.owners[item.id], holds(item.shape, item.replicas)
+    stopping = {run.id for run in world.running if run.releasing}
+    victims = {one.deployment_id for one in decided.evictions}
+
+    def admits(gone: set[int]) -> bool:
+        rows = {run.id for run in world.running if run.deployment in gone} | stopping
+        left = replace(
+            shared, world=replace(world, running=tuple(r for r in world.running if r.id not in rows))
+        )
+        account = replace(shared.account(mine), usage=left.usage(mine))
+        return gang_fits(world, item, rows) and account.over_limit(job).is_zero
+
+    assert admits(victims)
+    assert not any(admits(victims - {back}) for back in victims)
+
+
+@given(shared_clusters(gang_worlds(max_pending=1)))
+@checked(100)
+def test_a_gang_that_its_own_lower_work_could_admit_does_not_wait(shared: Shared) -> None:
+    decided = plan(shared.snapshot())
+    if not shared.world.pending or decided.placements or decided.nominations:
+        return
+    world, item = shared.world, shared.world.pending[0]
+    mine = shared.owners[item.id]
+    stays = {
+        run.deployment
+        for run in world.running
+        if shared.owners[run.deployment] != mine
+        or run.priority >= item.priority
+        or not run.preemptible
+        or run.protected_until > NOW
+    }
+    leaving = {run.id for run in world.running if run.releasing or run.deployment not in stays}
+    left = replace(
+        shared, world=replace(world, running=tuple(r for r in world.running if r.id not in leaving))
+    )
+    account = replace(shared.account(mine), usage=left.usage(mine))
+    within = account.over_limit(holds(item.shape, item.replicas)).is_zero
+    assert not (gang_fits(world, item, leaving) and within)
+
+
+@given(clusters)
+@checked(60)
+def test_lending_and_reclaiming_comes_to_rest(shared: Shared) -> None:
+    for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
+        decided = plan(shared.snapshot())
+        if not decided.placements and not decided.evictions:
+            return
+        shared = shared.after(decided).victims_gone()
+    pytest.fail("still moving")
+
+
+def test_the_room_of_a_reclaim_is_not_taken_back():
+    wanted = lent(4, 4, priority=900).pending(MINE, 1, priority=100, size=2, replicas=2)
+    after = wanted.after(plan(wanted.snapshot())).victims_gone()
+    decided = plan(after.snapshot())
+    assert {after.owners[one.deployment_id] for one in decided.placements} == {MINE}
+    assert decided.evictions == ()
+    assert gpu(2) in {run.shape for run in after.after(decided).world.running}
