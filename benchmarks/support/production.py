@@ -18,7 +18,7 @@ from tests.support.servers import scratch_directory
 from hypervisor.client import Client
 from hypervisor.store.migrate import upgrade
 
-_SECRET = "a key for measuring, the same for all replicas"
+SECRET = "a key for measuring, the same for all replicas"
 _DURABLE = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -72,7 +72,7 @@ def production(api_replicas: int = 2) -> Iterator[Production]:
                     scratch / f"api-{number}",
                     DATABASE_URL=url,
                     DEFAULT_RUNTIME="simulated",
-                    SECRET_KEY=_SECRET,
+                    SECRET_KEY=SECRET,
                     ROLE="api",
                 )
             )
