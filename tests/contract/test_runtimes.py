@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, Observation, ObservedState, Runtime
-from tests.contract.runtime_cases import CASES, PROMPT, RuntimeCase
-from tests.support.wait import eventually
+from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.support.wait import PROMPT, eventually
 
 
 @pytest.fixture(params=[pytest.param(case, marks=case.marks, id=case.name) for case in CASES])
@@ -293,7 +293,7 @@ async def test_a_declared_port_can_be_reached(runtime: Runtime, runtime_case: Ru
     (binding,) = (await look(runtime, spec.instance)).ports
     assert binding.port == 8080
     assert binding.host == "127.0.0.1"
-    await eventually(lambda: _connects(binding.host, binding.host_port), within=PROMPT)
+    await eventually(lambda: _connects(binding.host, binding.host_port))
 
 
 async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -> None:
@@ -310,12 +310,12 @@ async def look(runtime: Runtime, name: str) -> Observation:
     return (await runtime.observe([name]))[name]
 
 
-async def end_of(runtime: Runtime, name: str, *, within: float = PROMPT) -> Observation:
+async def end_of(runtime: Runtime, name: str) -> Observation:
     async def ended() -> Observation | None:
         seen = await look(runtime, name)
         return seen if seen.state is ObservedState.EXITED else None
 
-    observation = await eventually(ended, within=within, what=f"the end of {name}")
+    observation = await eventually(ended, what=f"the end of {name}")
     assert observation is not None
     return observation
 
@@ -331,7 +331,7 @@ async def start_and_be_ready(runtime: Runtime, spec: LaunchSpec) -> None:
     async def ready() -> bool:
         return await lines(runtime, spec.instance) == ["ready"]
 
-    await eventually(ready, within=PROMPT, what=f"{spec.instance} being ready")
+    await eventually(ready, what=f"{spec.instance} being ready")
 
 
 async def _connects(host: str, port: int) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.wait import PROMPT
+
 PASSWORD = "a long sentence is fine"
 
 
@@ -32,7 +34,7 @@ class Person:
     home: Path
     url: str
 
-    def run(self, *arguments: str, stdin: str = "", within: float = 30.0) -> Outcome:
+    def run(self, *arguments: str, stdin: str = "", within: float = PROMPT) -> Outcome:
         """Run one command and return how it ended."""
         done = subprocess.run(
             [sys.executable, "-m", "hypervisor", *arguments],

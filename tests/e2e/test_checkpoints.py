@@ -11,7 +11,7 @@ import pytest
 from hypervisor.client import Client
 from tests.e2e.people import PASSWORD
 from tests.support.server import HypervisorServer
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 WORKLOAD = """
 import json, time
@@ -45,16 +45,20 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
         client.organizations.create("Team")
         client.clusters.create("lab", {"total_cpu_cores": 2, "total_ram_gb": 4})
         victim = client.deployments.create(job("victim", WORKLOAD, cpu=2, priority="LOW"))
-        eventually_sync(lambda: client.deployments.get(victim["id"])["checkpoint"], within=30)
-        eventually_sync(lambda: steps_of(client, victim["id"])[-1:] > [3], within=30)
+        eventually_sync(lambda: client.deployments.get(victim["id"])["checkpoint"])
+        eventually_sync(lambda: steps_of(client, victim["id"])[-1:] > [3], within=PROMPT)
 
         urgent = client.deployments.create(job("urgent", STALE, cpu=1, priority="HIGH"))
-        ended = client.deployments.wait(urgent["id"], lambda each: each["status"] == "SUCCEEDED", within=30)
+        ended = client.deployments.wait(
+            urgent["id"], lambda each: each["status"] == "SUCCEEDED", within=PROMPT
+        )
         assert client.deployments.logs(ended["id"]).split() == ["kept", "refused"]
         client.deployments.wait(
-            victim["id"], lambda each: each["attempts_made"] == 2 and each["status"] == "RUNNING", within=30
+            victim["id"],
+            lambda each: each["attempts_made"] == 2 and each["status"] == "RUNNING",
+            within=PROMPT,
         )
-        eventually_sync(lambda: client.deployments.logs(victim["id"], attempt=2), within=15)
+        eventually_sync(lambda: client.deployments.logs(victim["id"], attempt=2))
 
         first, _ = client.deployments.attempts(victim["id"])
         assert first["outcome"] == "preempted"
@@ -70,7 +74,7 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
         secret = "eyJ"
         assert secret not in server.log.read_text()
         client.deployments.cancel(victim["id"])
-        client.deployments.wait(victim["id"], lambda each: each["status"] == "CANCELLED", within=30)
+        client.deployments.wait(victim["id"], lambda each: each["status"] == "CANCELLED", within=PROMPT)
 
 
 def job(name: str, program: str, *, cpu: float, priority: str) -> dict[str, Any]:

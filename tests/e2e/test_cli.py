@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.people import PASSWORD, Person, newcomer
 from tests.support.server import HypervisorServer
 from tests.support.servers import free_port
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_a_service_is_waited_for_until_it_runs_then_stopped_started_and_deleted(
 
 def test_what_does_not_fit_says_why_and_a_higher_priority_gets_a_receipt(ada: Person) -> None:
     ada.do("deploy", "low", "--job", "--cpu", "4", "--priority", "LOW", "--", "sleep", "300")
-    eventually_sync(lambda: ada.ask("show", "low")["status"] == "RUNNING", within=20)
+    eventually_sync(lambda: ada.ask("show", "low")["status"] == "RUNNING")
     ada.do("deploy", "next", "--job", "--cpu", "1", "--priority", "LOW", "--", "true")
-    eventually_sync(lambda: ada.ask("show", "next")["reason_data"], within=20)
+    eventually_sync(lambda: ada.ask("show", "next")["reason_data"])
 
     why = ada.ask("explain", "next")
     assert why["reason"]["shortfall"]["cpu_cores"] == 1
@@ -152,9 +152,9 @@ def test_events_follow_what_happens(ada: Person, tmp_path: Path) -> None:
         return "RUNNING → SUCCEEDED" in heard.read_text(encoding="utf-8")
 
     try:
-        eventually_sync(hears, within=30, every=0.2)
+        eventually_sync(hears, every=0.2)
         follower.send_signal(signal.SIGINT)
-        _, errors = follower.communicate(timeout=10)
+        _, errors = follower.communicate(timeout=PROMPT)
     finally:
         follower.kill()
     assert follower.returncode == 130
@@ -208,9 +208,9 @@ def test_a_password_is_asked_for_at_a_terminal_without_showing_it(
     while b"Password" not in shown:
         shown += os.read(terminal, 1024)
     # What is typed before the echo is off would be flushed away.
-    eventually_sync(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, within=10)
+    eventually_sync(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
     os.write(terminal, f"{PASSWORD}\n".encode())
-    assert asked.wait(20) == 0
+    assert asked.wait(PROMPT) == 0
     assert PASSWORD.encode() not in shown + os.read(terminal, 4096)
     os.close(terminal)
 
@@ -255,7 +255,12 @@ def test_no_server_is_told_with_the_way_out(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_error(ada: Person) -> None:
     command = f"{sys.executable} -m hypervisor watch -a -i 0.2 --json | head -n 1"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=30, env=ada.environment, check=False
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=PROMPT,
+        env=ada.environment,
+        check=False,
     )
     assert done.stdout.startswith("[")
     assert done.stderr == ""
@@ -276,7 +281,7 @@ def test_colours_only_on_a_terminal(ada: Person) -> None:
         )
         os.close(side)
         shown = _read_all(terminal)
-        assert done.wait(20) == 0
+        assert done.wait(PROMPT) == 0
         assert (b"\x1b[31m" in shown or b"\x1b[32m" in shown) is coloured
 
 

@@ -159,7 +159,7 @@ def _three_containers(ada: Client) -> list[int]:
         [{"name": f"container-{n}", "cluster_id": cluster["id"], **wanted} for n in range(3)]
     )
     ids = [one["id"] for one in made]
-    all_in(ada, ids, "RUNNING", within=60)
+    all_in(ada, ids, "RUNNING")
     return ids
 
 

@@ -28,7 +28,7 @@ def runs(person: Person, name: str) -> dict[str, str]:
         seen: dict[str, str] = person.ask("show", name)
         return seen if seen["started_at"] else None
 
-    return eventually_sync(look, within=40)
+    return eventually_sync(look)
 
 
 def test_a_start_falls_into_the_range_that_was_told(grace: Person) -> None:
@@ -106,6 +106,6 @@ def test_the_room_is_judged_and_work_is_moved(grace: Person) -> None:
 
     moved = move["deployment"]["name"]
     grace.do("cluster", "move", "pair", moved, move["to_node"])
-    eventually_sync(lambda: grace.ask("show", moved)["node_name"] == move["to_node"], within=40)
+    eventually_sync(lambda: grace.ask("show", moved)["node_name"] == move["to_node"])
     assert "It fits on" in grace.do("cluster", "fragmentation", "pair", "--cpu", "2").stdout
     grace.do("cancel", "left", "right", "--wait")

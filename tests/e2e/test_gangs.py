@@ -7,7 +7,7 @@ import pytest
 from hypervisor.client import Client
 from tests.e2e.people import PASSWORD
 from tests.support.server import HypervisorServer
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 WORKER = """
 import os, pathlib, sys, time
@@ -37,15 +37,15 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
                 "command": ["python3", "-c", WORKER, str(signal)],
             }
         )
-        running = client.deployments.wait(gang["id"], lambda each: each["status"] == "RUNNING", within=30)
+        running = client.deployments.wait(gang["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
         assert [one["node_name"] for one in running["placements"]] == ["a", "a", "b"]
         for replica in range(3):
-            eventually_sync(lambda at=replica: client.deployments.logs(gang["id"], replica=at), within=15)
+            eventually_sync(lambda at=replica: client.deployments.logs(gang["id"], replica=at))
             said = client.deployments.logs(gang["id"], replica=replica)
             assert said.split() == [str(replica), "of", "3", "on", "a,a,b"]
 
         signal.touch()
-        failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", within=30)
+        failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", within=PROMPT)
         assert (failed["exit_code"], failed["reason"]) == (7, "replica 1: exited with code 7")
         outcomes = [one["outcome"] for one in client.deployments.attempts(gang["id"])]
         assert outcomes == ["gang_failed", "failed", "gang_failed"]

@@ -12,6 +12,7 @@ from hypervisor.client import Client
 from tests.e2e.browser import visiting
 from tests.e2e.people import PASSWORD
 from tests.support.server import HypervisorServer
+from tests.support.wait import PROMPT
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +31,7 @@ async def test_a_page_renders_with_nothing_from_elsewhere(
 ) -> None:
     async with visiting() as visit:
         await visit.page.goto(f"{shared_server.url}{path}", wait_until="networkidle")
-        await expect(visit.page.get_by_text(shown).first).to_be_visible(timeout=15_000)
+        await expect(visit.page.get_by_text(shown).first).to_be_visible(timeout=PROMPT * 1000)
 
     assert visit.hosts == {urlsplit(shared_server.url).netloc}
     assert visit.complaints == []
@@ -49,13 +50,15 @@ async def test_the_docs_list_the_operations_and_a_login_makes_them_callable(
         await dialog.locator("input[autocomplete=username], #oauth_username").first.fill("grace")
         await dialog.locator("input[type=password]").first.fill(PASSWORD)
         await dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-        await expect(dialog.get_by_role("button", name="Remove authorization")).to_be_visible(timeout=10_000)
+        await expect(dialog.get_by_role("button", name="Remove authorization")).to_be_visible(
+            timeout=PROMPT * 1000
+        )
         await dialog.get_by_role("button", name="Close").click()
 
         operation = page.locator(".opblock", has_text="/api/v1/auth/me").first
         await operation.locator(".opblock-summary-control").click()
         await operation.get_by_role("button", name="Execute").click()
         answer = operation.locator(".live-responses-table")
-        await expect(answer).to_contain_text(re.compile('"username": *"grace"'), timeout=10_000)
+        await expect(answer).to_contain_text(re.compile('"username": *"grace"'), timeout=PROMPT * 1000)
 
     assert visit.hosts == {urlsplit(shared_server.url).netloc}

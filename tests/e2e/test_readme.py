@@ -28,7 +28,7 @@ def test_the_curl_lines_work_one_after_another(server: HypervisorServer) -> None
     script = "set -euo pipefail\n" + printed.replace(PRINTED_URL, server.url)
 
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=server.folder
+        ["bash", "-c", script], capture_output=True, text=True, timeout=200, check=False, cwd=server.folder
     )
 
     assert done.returncode == 0, done.stderr + done.stdout

@@ -13,7 +13,7 @@ import pytest
 from hypervisor.client import Client
 from tests.e2e.people import PASSWORD
 from tests.support.server import HypervisorServer, running_server
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 
 def hypervisor(
@@ -23,7 +23,7 @@ def hypervisor(
         [sys.executable, "-m", "hypervisor", *arguments],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=PROMPT,
         check=False,
         env=server.environment | environment,
         cwd=server.folder,
@@ -31,7 +31,7 @@ def hypervisor(
 
 
 def test_the_banner_says_where_what_and_what_next(server: HypervisorServer) -> None:
-    eventually_sync(lambda: "Stop " in server.log.read_text(), within=10)
+    eventually_sync(lambda: "Stop " in server.log.read_text())
     banner = server.log.read_text()
     assert f"ready at {server.url}" in banner
     assert "hypervisor.db" in banner
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_it_quietly_also_with_an_open_stream(tmp_path: Path) -> None
         with client._transport.stream(path):
             assert server.process is not None
             os.kill(server.process.pid, signal.SIGINT)
-            assert server.process.wait(10) == 130
+            assert server.process.wait(PROMPT) == 130
         assert "Traceback" not in server.log.read_text()
 
 
@@ -106,7 +106,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             client.organizations.create("Team")
             client.clusters.create("lab", {"total_cpu_cores": 1, "total_ram_gb": 1})
             job = client.deployments.create({"name": "long", "command": ["sleep", "300"]})
-            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", within=20)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
         workload = sleeping(server)
         assert len(workload) == 1
 
@@ -119,7 +119,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             assert client.deployments.get(job["id"])["attempts_made"] == 1
             assert sleeping(server) == workload
             client.deployments.stop(job["id"])
-            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", within=20)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", within=PROMPT)
 
 
 def sleeping(server: HypervisorServer) -> set[int]:

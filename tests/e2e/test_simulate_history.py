@@ -23,7 +23,7 @@ def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
     ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "25", "--", "true")
     ada.do("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
     ada.do("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
-    eventually_sync(lambda: ada.ask("show", "queued")["reason_code"], within=20)
+    eventually_sync(lambda: ada.ask("show", "queued")["reason_code"])
 
     outcome = ada.run("simulate", "--from-history", "lab", "--nodes", "+100%", "--until", "1", "--json", "-")
     assert outcome.code == 0, outcome.stderr

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hypervisor.client import Client
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 PASSWORD = "a long enough password"
 
@@ -23,7 +23,7 @@ def somebody(url: str, name: str = "ada", *, organization: str | None = "lab") -
         yield client
 
 
-def all_in(client: Client, ids: list[int], state: str, *, within: float = 30.0) -> None:
+def all_in(client: Client, ids: list[int], state: str, *, within: float = PROMPT) -> None:
     """Wait until all of these deployments are in a state; fails with where each is and why."""
 
     def there() -> bool:

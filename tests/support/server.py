@@ -16,9 +16,7 @@ import psutil
 import pytest
 
 from tests.support.servers import free_port, spawn, stop, tail, wait_until_ready
-
-READY_WITHIN = 40.0
-"""Seconds; a first start on a busy machine compiles modules and migrates the database."""
+from tests.support.wait import PROMPT
 
 
 @dataclass
@@ -65,7 +63,7 @@ class HypervisorServer:
         command += [f"{name}={value}" for name, value in self.environment.items()]
         command += [sys.executable, "-m", "hypervisor", "serve"]
         self.process = spawn(command, log=self.log)
-        if not wait_until_ready(self.process, self._answers, log=self.log, within=READY_WITHIN):
+        if not wait_until_ready(self.process, self._answers, log=self.log):
             raise AssertionError(f"the server ended at its start; its log:\n{tail(self.log, 40)}")
 
     def stop(self) -> None:
@@ -77,7 +75,7 @@ class HypervisorServer:
         """End the server as a crash would (kill -9); workloads go on."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PROMPT)
 
     def close(self) -> None:
         """Stop the server and every workload that it has left behind."""
@@ -94,7 +92,7 @@ class HypervisorServer:
 
     def _answers(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx2.HTTPError:
             return False
 

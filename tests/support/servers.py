@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 _PR_SET_PDEATHSIG = 1
 
@@ -61,7 +61,7 @@ def spawn(
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], ready: Callable[[], bool], *, log: Path, within: float = 30.0
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], *, log: Path, within: float = PROMPT
 ) -> bool:
     """True when the server answers, False when it ended first; AssertionError with its log when neither."""
     eventually_sync(

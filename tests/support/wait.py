@@ -10,6 +10,9 @@ from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
+PROMPT = 60.0
+"""Seconds within which what is meant to happen at once has happened, however busy the machine."""
+
 
 @overload
 async def eventually(
@@ -20,7 +23,7 @@ async def eventually(
     condition: Callable[[], T], *, within: float = ..., every: float = ..., what: str = ...
 ) -> T: ...
 async def eventually(
-    condition: Callable[[], Any], *, within: float = 10.0, every: float = 0.02, what: str = ""
+    condition: Callable[[], Any], *, within: float = PROMPT, every: float = 0.02, what: str = ""
 ) -> Any:
     """Poll `condition` (sync or async) until it is truthy or stops raising AssertionError; return its value.
 
@@ -42,7 +45,7 @@ async def eventually(
 
 
 def eventually_sync(
-    condition: Callable[[], T], *, within: float = 10.0, every: float = 0.02, what: str = ""
+    condition: Callable[[], T], *, within: float = PROMPT, every: float = 0.02, what: str = ""
 ) -> T:
     """The twin of `eventually` for tests without an event loop."""
     watch = _Watch(what or _name(condition), within)

@@ -45,7 +45,7 @@ from hypervisor.store.tables import (
     NodeGpu,
     Organization,
 )
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT, eventually
 
 PYTHON = sys.executable
 
@@ -208,7 +208,7 @@ class World:
             )
             return dict(rows.all())
 
-    async def reaches(self, deployment_id: int, state: State | str, *, within: float = 15.0) -> Deployment:
+    async def reaches(self, deployment_id: int, state: State | str, *, within: float = PROMPT) -> Deployment:
         """Wait until a deployment is in a state; fails with where it is and why."""
 
         async def there() -> Deployment:

@@ -59,7 +59,7 @@ async def test_an_attempt_learns_where_to_report_and_what_it_follows(world: Worl
 async def told(folder: Path, attempt: int) -> dict[str, str]:
     """The environment that this attempt found."""
     path = folder / f"{attempt}.json"
-    await eventually(path.exists, within=15, what=f"attempt {attempt} has started")
+    await eventually(path.exists, what=f"attempt {attempt} has started")
     found: dict[str, str] = json.loads(path.read_text())
     return found
 
@@ -76,9 +76,7 @@ async def make_way(world: World, cluster: int, deployment_id: int) -> None:
     attempts = len(await world.attempts(deployment_id))
     more = await world.submit(cluster, name="more", priority=900, command=["true"])
     await world.reaches(more, State.SUCCEEDED)
-    await eventually(
-        lambda: _has_attempts(world, deployment_id, attempts + 1), within=15, what="the victim is back"
-    )
+    await eventually(lambda: _has_attempts(world, deployment_id, attempts + 1), what="the victim is back")
 
 
 async def _has_attempts(world: World, deployment_id: int, number: int) -> bool:

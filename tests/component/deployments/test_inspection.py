@@ -15,7 +15,7 @@ from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.store.database import Database
 from tests.support.api import Person, ok, refused
 from tests.support.teams import Team
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT, eventually
 
 DEPLOYMENTS = "/api/v1/deployments"
 
@@ -204,11 +204,11 @@ async def streamed(
     request = asyncio.create_task(team.api.http.get(url, headers={**authorization, **(headers or {})}))
     relay = team.api.container.relay
 
-    await eventually(lambda: relay.listeners == 1, within=5, what="the stream is open")
+    await eventually(lambda: relay.listeners == 1, what="the stream is open")
     last = await during()
-    await eventually(lambda: relay.passed_on >= last, within=10, what="the events are passed on")
+    await eventually(lambda: relay.passed_on >= last, what="the events are passed on")
     team.api.container.stopping.set()
-    answer = await asyncio.wait_for(request, 10)
+    answer = await asyncio.wait_for(request, PROMPT)
     assert answer.headers["content-type"].startswith("text/event-stream")
     return parse_stream(answer.text)
 

@@ -14,6 +14,7 @@ from hypervisor.events.relay import GAP_SECONDS, EventRelay, Lagging, follow
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Organization
 from tests.support.clock import FakeClock
+from tests.support.wait import PROMPT
 
 OURS, THEIRS = 1, 2
 
@@ -147,7 +148,7 @@ async def test_a_long_absence_is_caught_up_in_order_and_without_doubles(
         async with aclosing(follow(relay, database, OURS, 0)) as stream:
             seen = [(await anext(stream)).message for _ in range(10)]
             await say(database, *(f"new-{number}" for number in range(10)))
-            seen += [(await asyncio.wait_for(anext(stream), 10)).message for _ in range(10)]
+            seen += [(await asyncio.wait_for(anext(stream), PROMPT)).message for _ in range(10)]
     finally:
         await relay.stop()
     assert seen == [f"old-{number}" for number in range(10)] + [f"new-{number}" for number in range(10)]

@@ -33,12 +33,9 @@ from tests.support.docker import Api
 from tests.support.proxy import EngineProxy
 from tests.support.registry import OneImageRegistry
 from tests.support.servers import spawn
-from tests.support.wait import eventually, eventually_sync
+from tests.support.wait import PROMPT, eventually, eventually_sync
 
 pytestmark = pytest.mark.docker
-
-PROMPT = 60.0
-"""Seconds within which what is meant to happen at once has happened, however busy the machine."""
 
 CREATOR_SECONDS = 60.0
 """For tests of what happens in time: a start that a busy machine draws out is no creator that has died."""
@@ -123,7 +120,7 @@ async def test_the_container_is_hardened(runtime: DockerRuntime, install: str, a
         said = await lines(runtime, wanted.instance)
         return said if len(said) == 3 else None
 
-    status = dict(line.split(":\t") for line in await eventually(told, within=PROMPT) or [])
+    status = dict(line.split(":\t") for line in await eventually(told) or [])
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
 
@@ -221,7 +218,7 @@ async def test_waiting_starts_share_one_pull_and_hold_up_nobody(install: str, ap
                 asyncio.create_task(runtime.start(spec(install, SLEEPS, number, image=registry.image)))
                 for number in (1, 2)
             ]
-            await eventually(lambda: registry.pulls, within=PROMPT)
+            await eventually(lambda: registry.pulls)
             other = await asyncio.wait_for(runtime.start(spec(install, SLEEPS, 3)), PROMPT)
             assert other.state is ObservedState.RUNNING
             assert not any(task.done() for task in waiting)
@@ -257,7 +254,7 @@ async def test_what_another_server_is_just_starting_is_left_to_it(
     look_at_it = f"/containers/{wanted.instance}/json"
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         adopting = asyncio.create_task(runtime.start(wanted))
-        await eventually(lambda: sum(look_at_it in one for one in proxy.requests) >= 3, within=PROMPT)
+        await eventually(lambda: sum(look_at_it in one for one in proxy.requests) >= 3)
         api.call("POST", f"/containers/{wanted.instance}/start")
         assert (await adopting).state in (ObservedState.RUNNING, ObservedState.EXITED)
         await end_of(runtime, wanted.instance)
@@ -390,7 +387,7 @@ async def test_the_kill_waits_for_an_engine_that_is_away(install: str, proxy: En
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         wanted = spec(install, "trap '' TERM; echo ready; while :; do sleep 0.05; done")
         await runtime.start(wanted)
-        await eventually(lambda: lines(runtime, wanted.instance), within=PROMPT)
+        await eventually(lambda: lines(runtime, wanted.instance))
         await runtime.stop(wanted.instance, 0.3)
         await proxy.cut()
         await asyncio.sleep(0.6)
@@ -442,7 +439,7 @@ async def test_an_engine_without_an_init_runs_workloads_all_the_same(
         async with opened(DockerRuntime(install, docker.own_endpoint(engine_folder))) as runtime:
             wanted, missing = spec(install, SLEEPS), spec(install, "", 2, image="hv-test/nowhere:1")
             await runtime.start(wanted)
-            await eventually(lambda: lines(runtime, wanted.instance), within=PROMPT)
+            await eventually(lambda: lines(runtime, wanted.instance))
             await runtime.stop(wanted.instance, 3600)
             assert (await end_of(runtime, wanted.instance)).exit_code == 143
             with pytest.raises(LaunchFailed):
@@ -514,7 +511,7 @@ async def end_of(runtime: DockerRuntime, name: str) -> Observation:
         seen = await look(runtime, name)
         return seen if seen.state is ObservedState.EXITED else None
 
-    seen = await eventually(ended, within=PROMPT, what=f"the end of {name}")
+    seen = await eventually(ended, what=f"the end of {name}")
     assert seen is not None
     return seen
 

@@ -24,7 +24,7 @@ from hypervisor.runtimes.process.proc import Identity, boot_id
 from hypervisor.runtimes.process.shim import SHELL
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, Observation, ObservedState
 from tests.contract.runtime_cases import RealClock
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT, eventually
 
 INSTALL = "proctest"
 C_LIBRARY_SIGNALS = 0b11 << 31
@@ -137,7 +137,7 @@ async def test_a_claim_that_is_being_written_is_waited_for(
     assert (await look(heir, spec.instance)).state is ObservedState.CREATED
     let_claim()
     # Told without having asked: the claim or already the end, by the one who does not know when it will come.
-    assert await asyncio.wait_for(anext(changes), 30) == spec.instance
+    assert await asyncio.wait_for(anext(changes), PROMPT) == spec.instance
     assert (await end_of(heir, spec.instance)).exit_code == 5
 
 
@@ -305,7 +305,7 @@ async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
             numbers.append(int(line.split()[0]))
             assert disk_use(tmp_path, spec.instance) < 4 * limit
             if len(numbers) % batch == 0:
-                await eventually(lambda: log.stat().st_size <= limit * 3 // 4, within=30)
+                await eventually(lambda: log.stat().st_size <= limit * 3 // 4)
                 (tmp_path / f"go-{len(numbers)}").touch()
     assert numbers == list(range(wanted))
     kept = [int(line.split()[0]) for line in (await log_of(runtime, spec.instance))[1:]]

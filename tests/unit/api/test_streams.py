@@ -12,6 +12,7 @@ import pytest
 
 from hypervisor.api.container import Container
 from hypervisor.api.streams import until_stopping
+from tests.support.wait import PROMPT
 
 
 class _Source:
@@ -45,7 +46,7 @@ async def test_a_stream_ends_with_its_source() -> None:
 async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
     source, container = _Source(1), _container()
     seen = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PROMPT):
         async for item in until_stopping(container, source.rows()):
             seen.append(item)
             container.stopping.set()

@@ -10,6 +10,7 @@ import pytest
 
 from hypervisor.cli.credentials import Credentials, FileTokens, default_path
 from hypervisor.client import Tokens
+from tests.support.wait import PROMPT
 
 
 @pytest.fixture
@@ -67,9 +68,9 @@ def test_renewal_is_exclusive(credentials: Credentials) -> None:
     with first.exclusive():
         thread = threading.Thread(target=other)
         thread.start()
-        assert waiting.wait(5)
+        assert waiting.wait(PROMPT)
         order.append("first")
-    thread.join(5)
+    thread.join(PROMPT)
     assert order == ["first", "second"]
 
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.support.wait import PROMPT
+
 HEAVY = ("httpx2", "fastapi", "sqlalchemy", "pydantic", "numpy", "rich", "uvicorn", "yaml")
 REPORT = """
 import json, sys
@@ -19,7 +21,7 @@ print("\\n" + json.dumps([code, sorted(name for name in sys.modules if "." not i
 
 def run_and_report(*arguments: str) -> tuple[int, list[str], str]:
     done = subprocess.run(
-        [sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, timeout=PROMPT, check=True
     )
     *output, report = done.stdout.strip().splitlines()
     code, modules = json.loads(report)

@@ -13,6 +13,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, Observation, ObservedState
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from tests.support.clock import START, FakeClock
+from tests.support.wait import PROMPT
 
 NAME = "hv-simtest-1-1-0"
 
@@ -105,7 +106,7 @@ async def test_a_hint_comes_when_the_clock_says_that_it_is_due(
     await runtime.start(spec({"simulate/duration": "0.05"}))
     assert await anext(changes) == NAME
     clock.advance(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PROMPT):
         assert await anext(changes) == NAME
     await runtime.close()
 
