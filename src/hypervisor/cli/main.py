@@ -39,6 +39,10 @@ class Commands(LazyGroup):
             takes=("url", "organization"),
         ),
         "migrate": Entry(_SERVER, "hypervisor.cli.server:migrate", "Update the database.", takes=("json",)),
+        "backup": Entry(
+            _SERVER, "hypervisor.cli.backups:backup", "Save the embedded database.", takes=("json",)
+        ),
+        "restore": Entry(_SERVER, "hypervisor.cli.backups:restore", "Bring a backup back.", takes=("json",)),
         "create-superuser": Entry(
             _SERVER,
             "hypervisor.cli.server:create_superuser",
