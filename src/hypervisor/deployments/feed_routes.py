@@ -15,7 +15,7 @@ from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.api.streams import until_stopping
 from hypervisor.deployments.answers import EventAnswer
 from hypervisor.events.relay import follow, history
-from hypervisor.organizations.access import ViewerAccess
+from hypervisor.organizations.access import ViewerAccess, still_member
 
 router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"])
 
@@ -50,9 +50,11 @@ async def stream_organization_events(
     """Events as they happen: the event's type, its id, and the event as JSON.
 
     With `Last-Event-ID` (browsers send it when they reconnect) or `after` what was missed comes first.
-    A listener that does not keep up is cut off and may reconnect so.
+    A listener that does not keep up is cut off and may reconnect so. The stream ends when the server stops
+    and, within half a minute, when the login or the membership has ended.
     """
     start = after if last_event_id is None else last_event_id
     rows = follow(container.relay, container.database, access.organization_id, start)
-    async for row in until_stopping(container, rows):
+    may_go_on = still_member(container, access.principal, access.organization_id)
+    async for row in until_stopping(container, rows, may_go_on):
         yield ServerSentEvent(data=EventAnswer.model_validate(row), id=str(row.id), event=row.type)

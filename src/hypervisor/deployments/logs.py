@@ -14,6 +14,7 @@ from hypervisor.deployments import repository
 from hypervisor.deployments.policy import DeploymentAccess
 from hypervisor.errors import NotFound, Unavailable
 from hypervisor.lifecycle.states import State
+from hypervisor.organizations.access import still_member
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.store.tables import Attempt
 
@@ -81,9 +82,11 @@ async def follow(
 ) -> AsyncIterator[bytes]:
     """Server-sent events: "log" for each line, "end" with the deployment's state when the attempt is over.
 
-    Without an attempt the end comes at once. Ends early when the server stops.
+    Without an attempt the end comes at once. Ends early when the server stops, or with the login.
     """
-    async for chunk in until_stopping(container, _with_pings(_events(container, access, attempt, tail))):
+    lines = _with_pings(_events(container, access, attempt, tail))
+    may_go_on = still_member(container, access.principal, access.organization_id)
+    async for chunk in until_stopping(container, lines, may_go_on):
         yield chunk
 
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.api.container import ContainerDep
+from hypervisor.api.container import Container, ContainerDep
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import OrganizationId
 from hypervisor.errors import Conflict, Forbidden, Invalid, NotFound
-from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.identity.principal import CurrentUser, Principal, load_principal
+from hypervisor.infra.tokens import AccessClaims
 from hypervisor.kernel.roles import Role
 from hypervisor.store.tables import Organization
 
@@ -78,6 +80,24 @@ async def resolve_organization(
     if organization_id is None:
         organization_id = only_organization(principal)
     return await access_organization(session, principal, organization_id, minimum)
+
+
+def still_member(
+    container: Container, principal: Principal, organization_id: int
+) -> Callable[[], Awaitable[bool]]:
+    """For streams, which outlive the check of their request: whether the login lives on and its user is
+    still in the organization. While the database does not answer, what was found last holds.
+    """
+
+    async def check() -> bool:
+        claims = AccessClaims(principal.user_id, principal.session_id)
+        try:
+            now = await load_principal(container, claims)
+        except (SQLAlchemyError, OSError):
+            return True
+        return now is not None and now.role_in(organization_id) is not None
+
+    return check
 
 
 def require(minimum: Role) -> Callable[..., Awaitable[OrganizationAccess]]:

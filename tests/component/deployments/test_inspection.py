@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypervisor.api import streams
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from hypervisor.runtimes.simulated import SimulatedRuntime
@@ -239,6 +240,24 @@ async def test_the_stream_passes_on_what_happens(team: Team) -> None:
     assert [event["event"] for event in events] == ["deployment.state"] * 3
     assert [event["id"] for event in events] == [str(one["id"]) for one in data]
     assert {one["organization_id"] for one in data} == {team.id}
+
+
+@pytest.mark.parametrize("how", ["logout", "removal"])
+async def test_a_stream_ends_with_the_login_or_the_membership(
+    team: Team, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.05)
+    reader = await team.api.member(team.admin, team.id, "viewer")
+    url = f"/api/v1/organizations/{team.id}/events/stream"
+    headers = {"Authorization": f"Bearer {reader.access_token}"}
+    request = asyncio.create_task(team.api.http.get(url, headers=headers))
+    await eventually(lambda: team.api.container.relay.listeners == 1, what="the stream is open")
+    if how == "logout":
+        await reader.post("/api/v1/auth/logout", {"refresh_token": reader.refresh_token})
+    else:
+        await team.admin.delete(f"/api/v1/organizations/{team.id}/members/{reader.id}")
+    assert (await asyncio.wait_for(request, PROMPT)).status_code == 200
+    assert team.api.container.relay.listeners == 0
 
 
 async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from hypervisor.api import streams
 from hypervisor.api.container import Container
 from hypervisor.api.streams import until_stopping
 from tests.support.wait import PROMPT
@@ -52,6 +53,21 @@ async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
             container.stopping.set()
     assert seen == [1]
     assert source.closed
+
+
+async def test_a_stream_ends_when_its_reader_may_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.01)
+    source, answers, seen = _Source(1, 2), iter([True, True, False]), []
+
+    async def may_go_on() -> bool:
+        return next(answers)
+
+    async with asyncio.timeout(PROMPT):
+        async for item in until_stopping(_container(), source.rows(), may_go_on):
+            seen.append(item)
+    assert seen == [1, 2]
+    assert source.closed
+    assert list(answers) == []
 
 
 async def test_a_reader_that_goes_away_closes_the_source() -> None:
