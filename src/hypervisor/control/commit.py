@@ -30,16 +30,8 @@ from hypervisor.scheduling.legality import is_reclaim
 from hypervisor.scheduling.outcome import Eviction, Placement, Plan
 from hypervisor.scheduling.snapshot import Nomination
 from hypervisor.store.database import WriteSession
-from hypervisor.store.leases import check_epoch
+from hypervisor.store.leases import Fence, check_epoch
 from hypervisor.store.tables import Attempt, Deployment, NominationRow
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """The lease under which a plan was made."""
-
-    lease: str
-    epoch: int
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Asking engines, with a bound on time, and remembering which of them cannot be reached."""
+"""Asking the engines that this process drives, and remembering which of them cannot be reached."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
+from hypervisor.control.holdings import Holdings, NotHeld
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import LiveAttempt
 from hypervisor.kernel.observation import Observation
@@ -15,6 +16,10 @@ from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
 
 OBSERVE_TIMEOUT = 30.0
+IDENTIFY_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 5.0
+OF_THIS_SITE = frozenset({"process", "simulated"})
+"""Runtimes that are nothing but this machine and its data folder."""
 
 Obstacles = Mapping[Engine, Callable[[], str | None]]
 """For engines that may have to refuse new work: what says why they do just now, or None."""
@@ -25,9 +30,14 @@ log = structlog.get_logger(__name__)
 class Engines:
     """The runtimes as the loops see them. An engine that cannot be asked says nothing about its work."""
 
-    def __init__(self, registry: RuntimeRegistry, obstacles: Obstacles | None = None) -> None:
+    def __init__(
+        self, registry: RuntimeRegistry, holdings: Holdings, site: str, obstacles: Obstacles | None = None
+    ) -> None:
         self._registry = registry
+        self._holdings = holdings
+        self._site = site
         self._obstacles = obstacles or {}
+        self._driven: set[Engine] = set()
         self._unreachable: set[Engine] = set()
         self._closed: set[Engine] = set()
         self._newly_reachable = False
@@ -42,8 +52,47 @@ class Engines:
         ask = self._obstacles.get(engine)
         return ask() if ask else None
 
+    @property
+    def driven(self) -> Collection[Engine]:
+        """The engines of this process; whether the lease may be trusted now is asked at each call."""
+        return frozenset(self._driven)
+
+    def drives(self, engine: Engine) -> bool:
+        """Whether this process may act on the engine now."""
+        try:
+            self._holdings.engine(engine)
+        except NotHeld:
+            return False
+        return True
+
     def open(self, engine: Engine) -> Runtime:
+        """The engine's runtime. Ask for it again before each call: raises NotHeld once the lease is lost."""
+        self._holdings.engine(engine)
         return self._registry.get(*engine)
+
+    def known_identity(self, engine: Engine) -> str | None:
+        """Who the engine is, where that follows from where we are."""
+        return self._site if engine[0] in OF_THIS_SITE else None
+
+    async def identify(self, engines: Collection[Engine]) -> dict[Engine, str]:
+        """Who each engine says it is; those that do not answer in time are missing."""
+        said = await asyncio.gather(*map(self._identify, engines))
+        return {engine: who for engine, who in zip(engines, said, strict=True) if who is not None}
+
+    def took(self, engines: Collection[Engine]) -> None:
+        """These are ours to drive."""
+        self._driven.update(engines)
+
+    async def forget(self, engines: Collection[Engine]) -> None:
+        """Others drive these from now on: what they do must not be remembered or followed here."""
+        self._driven.difference_update(engines)
+        self._unreachable.difference_update(engines)
+        for engine in engines:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._registry.forget(*engine)
+            except (TimeoutError, OSError) as error:
+                log.warning("engine.not_closed", runtime=engine[0], endpoint=engine[1], error=str(error))
 
     async def observe(self, work: Iterable[LiveAttempt]) -> dict[str, Observation]:
         """What the engines say about these attempts; those of unreachable engines are missing."""
@@ -74,7 +123,7 @@ class Engines:
             try:
                 async with asyncio.timeout(OBSERVE_TIMEOUT):
                     await self.open(engine).probe()
-            except (RuntimeUnavailable, TimeoutError):
+            except (RuntimeUnavailable, NotHeld, TimeoutError):
                 continue
             self.answered(engine)
         back, self._newly_reachable = self._newly_reachable, False
@@ -89,10 +138,24 @@ class Engines:
             self._newly_reachable = True
         self._closed = set(closed)
 
+    async def _identify(self, engine: Engine) -> str | None:
+        if (known := self.known_identity(engine)) is not None:
+            return known
+        if engine[0] not in self._registry.names:
+            return None
+        try:
+            async with asyncio.timeout(IDENTIFY_TIMEOUT):
+                return (await self._registry.get(*engine).probe()).identity or self._site
+        except (RuntimeUnavailable, TimeoutError, ValueError) as error:
+            log.warning("engine.silent", runtime=engine[0], endpoint=engine[1], error=str(error))
+            return None
+
     async def _ask(self, engine: Engine, instances: list[str]) -> Mapping[str, Observation]:
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT):
                 seen = await self.open(engine).observe(instances)
+        except NotHeld:
+            return {}
         except (RuntimeUnavailable, TimeoutError) as error:
             self.failed(engine, error)
             return {}

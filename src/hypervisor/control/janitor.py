@@ -1,4 +1,7 @@
-"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end."""
+"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end.
+
+What concerns an engine is done by whoever drives it, the rest by the one that holds the janitor's lease.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from sqlalchemy import and_, delete, false, or_, select
 
 from hypervisor.control.deletions import deletions_wait, finish_deletions
 from hypervisor.control.engines import Engines
+from hypervisor.control.holdings import JANITOR, Holdings, NotHeld
+from hypervisor.control.homes import on_engines
 from hypervisor.control.housekeeping import Keep, forget_logs, forget_rows
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
@@ -41,15 +46,15 @@ class Janitor:
         clock: Clock,
         wakeup: Wakeup,
         engines: Engines,
+        holdings: Holdings,
         *,
-        default_engines: Sequence[Engine],
         keep: Keep | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._engines = engines
-        self._default_engines = default_engines
+        self._holdings = holdings
         self._keep = keep or Keep()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
@@ -62,7 +67,8 @@ class Janitor:
                 # Ends come in bursts; the loops that people wait for go first.
                 await asyncio.sleep(LINGER)
                 await self.remove_ended()
-                await self._finish_deletions()
+                if self._is_ours:
+                    await self._finish_deletions()
                 if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
                     self._swept_at = self._clock.monotonic()
                     await self.sweep_orphans()
@@ -70,9 +76,14 @@ class Janitor:
             except Exception:
                 log.exception("janitor.failed")
 
+    @property
+    def _is_ours(self) -> bool:
+        return self._holdings.fence(JANITOR) is not None
+
     async def _forget(self) -> None:
         now = self._clock.now()
-        await forget_rows(self._database, self._keep, now)
+        if self._is_ours:
+            await forget_rows(self._database, self._keep, now)
         await asyncio.to_thread(forget_logs, self._keep, now)
 
     async def _finish_deletions(self) -> None:
@@ -84,12 +95,13 @@ class Janitor:
     async def remove_ended(self) -> None:
         """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
         after = ""
+        here = on_engines(RuntimeRemoval.runtime, RuntimeRemoval.engine_endpoint, self._engines.driven)
         while True:
             async with self._database.read() as session:
                 rows = list(
                     await session.scalars(
                         select(RuntimeRemoval)
-                        .where(RuntimeRemoval.instance > after)
+                        .where(RuntimeRemoval.instance > after, here)
                         .order_by(RuntimeRemoval.instance)
                         .limit(BATCH)
                     )
@@ -104,7 +116,7 @@ class Janitor:
         five minutes: a row that is about to be committed must not lose its instance.
         """
         found: dict[str, tuple[Engine, Observation]] = {}
-        for engine in await self._known_engines():
+        for engine in self._engines.driven:
             for instance, seen in (await self._list(engine)).items():
                 found[instance] = (engine, seen)
         orphans = set(found) - await self._explained(sorted(found))
@@ -132,24 +144,19 @@ class Janitor:
                 await session.execute(delete(RuntimeRemoval).where(or_(false(), *chunk)))
 
     async def _remove(self, row: RuntimeRemoval) -> bool:
-        runtime = self._engines.open((row.runtime, row.engine_endpoint))
+        engine = (row.runtime, row.engine_endpoint)
         try:
-            await runtime.remove(row.instance)
+            await self._engines.open(engine).remove(row.instance)
             if row.purge_logs:
-                await runtime.purge_logs(row.instance)
-        except RuntimeUnavailable:
+                await self._engines.open(engine).purge_logs(row.instance)
+        except (RuntimeUnavailable, NotHeld):
             return False
         return True
-
-    async def _known_engines(self) -> set[Engine]:
-        async with self._database.read() as session:
-            rows = await session.execute(select(Attempt.runtime, Attempt.engine_endpoint).distinct())
-            return {(runtime, endpoint) for runtime, endpoint in rows} | set(self._default_engines)
 
     async def _list(self, engine: Engine) -> Mapping[str, Observation]:
         try:
             return await self._engines.open(engine).list_instances()
-        except RuntimeUnavailable:
+        except (RuntimeUnavailable, NotHeld):
             return {}
 
     async def _explained(self, names: Sequence[str]) -> set[str]:
@@ -165,11 +172,10 @@ class Janitor:
 
     async def _remove_orphan(self, name: str, engine: Engine, seen: Observation) -> None:
         log.warning("janitor.orphan", instance=name, runtime=engine[0], state=seen.state.value)
-        runtime = self._engines.open(engine)
         try:
             if seen.state is ObservedState.RUNNING:
-                await runtime.stop(name, ORPHAN_STOP_SECONDS)
+                await self._engines.open(engine).stop(name, ORPHAN_STOP_SECONDS)
             else:
-                await runtime.remove(name)
-        except RuntimeUnavailable as error:
+                await self._engines.open(engine).remove(name)
+        except (RuntimeUnavailable, NotHeld) as error:
             log.info("janitor.orphan_unreachable", instance=name, error=str(error))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
+import structlog
+
 from hypervisor.control.engines import Engines, Obstacles
+from hypervisor.control.holder import Holder, LeaseTimes
+from hypervisor.control.holdings import Holdings
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.janitor import Janitor
-from hypervisor.control.leadership import Leadership
 from hypervisor.control.reconciler import Reconciler
 from hypervisor.control.reporting import Reporting
-from hypervisor.control.scheduler import LEASE, Scheduler
+from hypervisor.control.scheduler import Scheduler
 from hypervisor.control.snapshots import Engine
 from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.wakeup import Wakeup
@@ -20,9 +22,14 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
+HAND_OVER_TIMEOUT = 5.0
+HERE = "here"
+
+log = structlog.get_logger(__name__)
+
 
 class Loops:
-    """Scheduler, reconciler and janitor of this process."""
+    """Scheduler, reconciler and janitor of this process, for the share of the work that it holds."""
 
     def __init__(
         self,
@@ -38,22 +45,36 @@ class Loops:
         local_engines: Sequence[Engine] = (),
         keep: Keep | None = None,
         obstacles: Obstacles | None = None,
+        site: str = HERE,
+        lease_times: LeaseTimes | None = None,
     ) -> None:
+        """`site` names the machine and data folder whose own engines this process can drive."""
         keep = keep or Keep()
-        engines = Engines(runtimes, obstacles)
-        self._leadership = Leadership(database, clock, LEASE, holder=secrets.token_hex(8))
-        self._reconciler = Reconciler(database, clock, wakeup, engines, sealer, reporting, interval=interval)
+        self.holdings = Holdings(clock, wakeup)
+        self._engines = Engines(runtimes, self.holdings, site, obstacles)
+        self._reconciler = Reconciler(
+            database, clock, wakeup, self._engines, self.holdings, sealer, reporting, interval=interval
+        )
+        self._holder = Holder(
+            database,
+            clock,
+            wakeup,
+            self.holdings,
+            self._reconciler,
+            default_engines=local_engines,
+            times=lease_times,
+        )
         self._scheduler = Scheduler(
             database,
             clock,
             wakeup,
-            self._leadership,
+            self.holdings,
             self._reconciler,
             install=install,
             interval=interval,
             retention=keep.decisions,
         )
-        self._janitor = Janitor(database, clock, wakeup, engines, default_engines=local_engines, keep=keep)
+        self._janitor = Janitor(database, clock, wakeup, self._engines, self.holdings, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -64,7 +85,7 @@ class Loops:
     def start(self) -> None:
         """Start all loops on the running event loop."""
         loops = {
-            "leadership": self._leadership.run(),
+            "holder": self._holder.run(),
             "scheduler": self._scheduler.run(),
             "reconciler": self._reconciler.run(),
             "janitor": self._janitor.run(),
@@ -72,8 +93,17 @@ class Loops:
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     async def stop(self) -> None:
-        """End the loops and hand over the lease; what runs on engines goes on."""
-        for task in self._tasks:
+        """End the loops and hand over the leases at once; what runs on engines goes on."""
+        if not self._tasks:
+            return
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._reconciler.let_go(self._engines.driven)
+        try:
+            async with asyncio.timeout(HAND_OVER_TIMEOUT):
+                await self._holder.hand_over()
+        except Exception as error:
+            # Others wait for the end of the leases then, as after a death.
+            log.warning("leases.not_handed_over", error=str(error))

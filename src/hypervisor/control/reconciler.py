@@ -3,12 +3,17 @@
 For each attempt: load, close the session, observe, `decide()`, act, apply guarded. Intent is committed
 before a runtime is called, names are deterministic and starts adopt, so a crash anywhere is followed by
 adoption. One slow launch (an image pull) holds up nobody else: acts are tasks, facts are applied in batches.
+
+An engine has one driver at a time. Before each call the trust in its lease is asked for; what was learnt is
+applied only while the lease's epoch stands.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections import defaultdict
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +21,8 @@ import structlog
 
 from hypervisor.control.engines import Engines
 from hypervisor.control.gangs import give_up_late, late_gangs
+from hypervisor.control.holdings import Holdings, NotHeld, engine_lease
+from hypervisor.control.homes import close_engines, open_engines
 from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.snapshots import Engine
@@ -33,18 +40,29 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
 from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
-from hypervisor.store.database import Database
+from hypervisor.store.database import Database, WriteSession
+from hypervisor.store.leases import hold_epochs
 
 TOPIC = "reconciler"
 BATCH = 500
 LAUNCHES_AT_ONCE = 32
 ERROR_PAUSE = 1.0
+LET_GO_TIMEOUT = 5.0
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """A fact with the engine that it is from; `applied` is set when it has been dealt with."""
+
+    engine: Engine
+    fact: Fact
+    applied: asyncio.Future[None]
+
+
 class Reconciler:
-    """Drives every live attempt of this installation."""
+    """Drives every live attempt on the engines that this process holds. Implements `holder.Driver`."""
 
     def __init__(
         self,
@@ -52,6 +70,7 @@ class Reconciler:
         clock: Clock,
         wakeup: Wakeup,
         engines: Engines,
+        holdings: Holdings,
         sealer: Sealer,
         reporting: Reporting,
         *,
@@ -62,17 +81,19 @@ class Reconciler:
         self._wakeup = wakeup
         self._listener: Listener = wakeup.listen(TOPIC)
         self._engines = engines
+        self._holdings = holdings
         self._sealer = sealer
         self._reporting = reporting
         self._interval = interval
         self._hinted: set[str] = set()
         self._busy: set[str] = set()
         self._again: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._acts: dict[Engine, set[asyncio.Task[None]]] = defaultdict(set)
         self._watched: dict[Engine, asyncio.Task[None]] = {}
         self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
-        self._facts: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
+        self._learnt: asyncio.Queue[_Learnt] = asyncio.Queue()
         self._full_at = float("-inf")
+        self._told_closed: set[str] = set()
 
     @property
     def unreachable(self) -> Collection[Engine]:
@@ -85,6 +106,27 @@ class Reconciler:
         """These instances should be looked at now."""
         self._hinted.update(instances)
         self._listener.set()
+
+    def known_identity(self, engine: Engine) -> str | None:
+        return self._engines.known_identity(engine)
+
+    async def identify(self, engines: Collection[Engine]) -> Mapping[Engine, str]:
+        return await self._engines.identify(engines)
+
+    def took(self, engines: Collection[Engine]) -> None:
+        self._engines.took(engines)
+        self._told_closed.difference_update(map(engine_lease, engines))
+        if engines:
+            self._full_at = float("-inf")
+
+    async def let_go(self, engines: Collection[Engine]) -> None:
+        under_way = [task for engine in engines for task in self._acts.pop(engine, ())]
+        under_way += [self._watched.pop(engine) for engine in engines if engine in self._watched]
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way, timeout=LET_GO_TIMEOUT)
+        await self._engines.forget(engines)
 
     async def run(self) -> None:
         """Reconcile until cancelled; what runs goes on running."""
@@ -99,9 +141,10 @@ class Reconciler:
                     pause = ERROR_PAUSE
                 await self._listener.wait(pause)
         finally:
-            for task in (applier, *self._tasks, *self._watched.values()):
+            acts = [task for tasks in self._acts.values() for task in tasks]
+            for task in (applier, *acts, *self._watched.values()):
                 task.cancel()
-            await asyncio.gather(applier, *self._tasks, *self._watched.values(), return_exceptions=True)
+            await asyncio.gather(applier, *acts, *self._watched.values(), return_exceptions=True)
 
     async def _step(self) -> None:
         """Look at what was hinted and at what is to be done by the database; at intervals, at everything."""
@@ -109,15 +152,40 @@ class Reconciler:
         full = self._clock.monotonic() - self._full_at >= self._interval
         if full:
             self._full_at = self._clock.monotonic()
-            if await self._engines.retry_unreachable():
+            back = await self._engines.retry_unreachable()
+            await self._tell_closed()
+            if back:
                 self._wakeup.notify("scheduler")
             await self._give_up_late_gangs()
         async with self._database.read() as session:
-            names |= set(await (all_live_instances if full else instances_to_act_on)(session))
+            names |= self._ours(await (all_live_instances if full else instances_to_act_on)(session))
             self._again |= names & self._busy
             work = await load_live(session, names - self._busy)
-        if work:
+        if work := [item for item in work if self._engines.drives(item.engine)]:
             await self._act_on(work)
+            await self._tell_closed()
+
+    def _ours(self, instances: Mapping[Engine, Sequence[str]]) -> set[str]:
+        """Those on engines that we drive; engines that nobody is known to drive are asked for."""
+        others = [engine for engine in instances if not self._engines.drives(engine)]
+        self._holdings.want([engine_lease(engine) for engine in others])
+        return {name for engine, names in instances.items() if engine not in others for name in names}
+
+    async def _tell_closed(self) -> None:
+        """Let whoever schedules know which of our engines take nothing new."""
+        ours = {engine_lease(engine): engine for engine in self._engines.driven}
+        closed = {engine_lease(engine) for engine in self._engines.unreachable} & ours.keys()
+        before = self._told_closed & ours.keys()
+        if closed == before:
+            return
+        now = self._clock.now()
+
+        async def work(session: WriteSession) -> None:
+            await close_engines(session, closed - before, now)
+            await open_engines(session, before - closed)
+
+        await self._database.transact(work)
+        self._told_closed = closed
 
     async def _give_up_late_gangs(self) -> None:
         now = self._clock.now()
@@ -145,9 +213,9 @@ class Reconciler:
         now = self._clock.now()
         match decide(work.desired, observed, now):
             case Launch():
-                self._spawn(work.instance, self._launch(work))
+                self._spawn(work, self._launch(work))
             case RequestStop(grace_seconds):
-                self._spawn(work.instance, self._stop(work, grace_seconds, now))
+                self._spawn(work, self._stop(work, grace_seconds, now))
             case MarkRunning() if observed is not None:
                 self._report(work, Running(work.attempt_id, work.deployment_id, observed))
             case Finish():
@@ -172,13 +240,14 @@ class Reconciler:
             return
         except (LaunchFailed, UnsealError) as error:
             retryable = isinstance(error, LaunchFailed) and error.retryable
-            await self._hand_over(Ended(work.attempt_id, work.deployment_id, None, str(error), retryable))
+            failed = Ended(work.attempt_id, work.deployment_id, None, str(error), retryable)
+            await self._hand_over(work.engine, failed)
             return
         self._engines.answered(work.engine)
         if seen.state is ObservedState.EXITED:
-            await self._hand_over(Ended(work.attempt_id, work.deployment_id, seen))
+            await self._hand_over(work.engine, Ended(work.attempt_id, work.deployment_id, seen))
         elif seen.state is ObservedState.RUNNING:
-            await self._hand_over(Running(work.attempt_id, work.deployment_id, seen))
+            await self._hand_over(work.engine, Running(work.attempt_id, work.deployment_id, seen))
 
     async def _must_wait(self, work: LiveAttempt) -> bool:
         """Whether the engine takes nothing new just now; what has begun there already is still adopted."""
@@ -199,54 +268,74 @@ class Reconciler:
         self._engines.answered(work.engine)
 
     def _report(self, work: LiveAttempt, fact: Fact) -> None:
-        self._spawn(work.instance, self._hand_over(fact))
+        self._spawn(work, self._hand_over(work.engine, fact))
 
-    async def _hand_over(self, fact: Fact) -> None:
+    async def _hand_over(self, engine: Engine, fact: Fact) -> None:
         """Queue a fact and wait until it was applied: the attempt stays busy so long."""
-        applied = asyncio.get_running_loop().create_future()
-        await self._facts.put((fact, applied))
-        await applied
+        learnt = _Learnt(engine, fact, asyncio.get_running_loop().create_future())
+        await self._learnt.put(learnt)
+        await learnt.applied
 
     async def _apply_forever(self) -> None:
         """Apply facts as they come, whatever has gathered in one transaction."""
         while True:
-            batch = [await self._facts.get()]
-            while not self._facts.empty() and len(batch) < BATCH:
-                batch.append(self._facts.get_nowait())
-            await self._apply([fact for fact, _ in batch])
-            for _, applied in batch:
-                if not applied.done():
-                    applied.set_result(None)
+            batch = [await self._learnt.get()]
+            while not self._learnt.empty() and len(batch) < BATCH:
+                batch.append(self._learnt.get_nowait())
+            await self._apply(batch)
+            for learnt in batch:
+                if not learnt.applied.done():
+                    learnt.applied.set_result(None)
 
-    async def _apply(self, facts: list[Fact]) -> None:
+    async def _apply(self, batch: Sequence[_Learnt]) -> None:
         now = self._clock.now()
+
+        async def work(session: WriteSession) -> Applied:
+            return await apply_facts(session, await self._still_ours(session, batch), now)
+
         try:
-            applied = await self._database.transact(lambda session: apply_facts(session, facts, now))
+            applied = await self._database.transact(work)
         except Exception:
             # Nothing is lost: a full pass finds the same facts again.
-            log.exception("reconciler.apply_failed", facts=len(facts))
+            log.exception("reconciler.apply_failed", facts=len(batch))
             await asyncio.sleep(ERROR_PAUSE)
             return
         self._follow_up(applied)
 
+    async def _still_ours(self, session: WriteSession, batch: Sequence[_Learnt]) -> list[Fact]:
+        """The facts from engines whose lease is ours until the end of this transaction."""
+        engines = {learnt.engine for learnt in batch if self._engines.drives(learnt.engine)}
+        fences = {engine: self._holdings.engine(engine) for engine in engines}
+        epochs = await hold_epochs(session, [fence.lease for fence in fences.values()])
+        for engine, fence in list(fences.items()):
+            if epochs.get(fence.lease) != fence.epoch:
+                log.warning("reconciler.stale", lease=fence.lease, epoch=fence.epoch)
+                self._holdings.doubt(fence.lease)
+                del fences[engine]
+        return [learnt.fact for learnt in batch if learnt.engine in fences]
+
     def _follow_up(self, applied: Applied) -> None:
         if applied.stopping:
             self.hint(applied.stopping)
+            self._wakeup.notify(TOPIC)
         if applied.ended:
             self._wakeup.notify("janitor")
         self._wakeup.notify("scheduler")
         self._wakeup.notify("events")
 
-    def _spawn(self, instance: str, act: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: LiveAttempt, act: Coroutine[Any, Any, None]) -> None:
         """Run an act as a task; the instance is left alone until it is done."""
-        self._busy.add(instance)
-        task = asyncio.create_task(self._guarded(instance, act))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._busy.add(work.instance)
+        task = asyncio.create_task(self._guarded(work.instance, act))
+        acts = self._acts[work.engine]
+        acts.add(task)
+        task.add_done_callback(acts.discard)
 
     async def _guarded(self, instance: str, act: Coroutine[Any, Any, None]) -> None:
         try:
             await act
+        except NotHeld as error:
+            log.info("reconciler.left", instance=instance, why=str(error))
         except Exception:
             log.exception("reconciler.act_failed", instance=instance)
         finally:
@@ -265,11 +354,14 @@ class Reconciler:
             self._watched[engine] = asyncio.create_task(self._follow_changes(engine))
 
     async def _follow_changes(self, engine: Engine) -> None:
-        """Turn the engine's hints into ours, for ever."""
+        """Turn the engine's hints into ours, until it is let go."""
         while True:
             try:
                 async for instance in self._engines.open(engine).changes():
                     self.hint([instance])
+            except NotHeld:
+                # The lease may have run out without being lost: work on the engine is asked for again.
+                log.debug("reconciler.watch_waits", runtime=engine[0], endpoint=engine[1])
             except RuntimeUnavailable as error:
                 self._engines.failed(engine, error)
             except Exception:

@@ -1,4 +1,4 @@
-"""The scheduler's loop: for each cluster with something waiting, snapshot, plan, commit.
+"""The scheduler's loop: for each cluster that is held and has something waiting, snapshot, plan, commit.
 
 It wakes at once on a hint (submit, finish, node change) and makes a full pass every interval.
 """
@@ -13,9 +13,9 @@ from typing import Protocol
 import structlog
 from sqlalchemy import func, select
 
-from hypervisor.control.commit import Committed, Fence, commit_plan
+from hypervisor.control.commit import Committed, commit_plan
 from hypervisor.control.decisions import Decided, Retention, changes_something, decide, store_decision
-from hypervisor.control.leadership import Leadership
+from hypervisor.control.holdings import Holdings, cluster_lease
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
 from hypervisor.infra.wakeup import Wakeup
@@ -23,11 +23,10 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.leases import StaleEpoch
+from hypervisor.store.leases import Fence, StaleEpoch
 from hypervisor.store.tables import Deployment
 
 TOPIC = "scheduler"
-LEASE = "scheduler"
 ERROR_PAUSE = 1.0
 LONGEST_LINGER = 0.05
 CONFLICT_PASSES = 5
@@ -49,14 +48,14 @@ class Hinted(Protocol):
 
 
 class Scheduler:
-    """One leader's loop over all clusters."""
+    """One member's loop over the clusters that it holds."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        leadership: Leadership,
+        holdings: Holdings,
         reconciler: Hinted,
         *,
         install: str,
@@ -67,7 +66,7 @@ class Scheduler:
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._wakeup = wakeup
-        self._leadership = leadership
+        self._holdings = holdings
         self._reconciler = reconciler
         self._install = install
         self._interval = interval
@@ -78,14 +77,9 @@ class Scheduler:
     async def run(self) -> None:
         """Schedule until cancelled. An error is logged, and the next pass finds everything again."""
         while True:
-            fence = await self._leadership.wait_until_leading()
             began = self._clock.monotonic()
             try:
-                wait = await self.pass_over_all(fence)
-            except StaleEpoch as error:
-                log.warning("scheduler.stale", error=str(error))
-                self._leadership.doubt()
-                continue
+                wait = await self.pass_over_all()
             except Exception:
                 log.exception("scheduler.pass_failed")
                 wait = ERROR_PAUSE
@@ -94,13 +88,27 @@ class Scheduler:
             # Hints come in bursts: the longer a pass takes, the more of them the next one should serve.
             await asyncio.sleep(min(LONGEST_LINGER, took / 4))
 
-    async def pass_over_all(self, fence: Fence) -> float:
-        """One pass over every cluster with something waiting; how long to wait for the next one, seconds."""
+    async def pass_over_all(self) -> float:
+        """One pass over every cluster of ours with something waiting; how long to wait for the next, seconds.
+
+        Clusters that nobody is known to hold are asked for.
+        """
         self._reasons_held_back = False
-        for cluster_id in await self._clusters_with_waiting():
-            await self.pass_over(cluster_id, fence)
+        waiting = await self._clusters_with_waiting()
+        for cluster_id in waiting:
+            fence = self._holdings.fence(cluster_lease(cluster_id))
+            if fence is not None:
+                await self._pass_fenced(cluster_id, fence)
+        self._holdings.want([cluster_lease(cluster_id) for cluster_id in waiting])
         wait = await self._until_next_retry()
         return min(wait, REASONS_EVERY.total_seconds()) if self._reasons_held_back else wait
+
+    async def _pass_fenced(self, cluster_id: int, fence: Fence) -> None:
+        try:
+            await self.pass_over(cluster_id, fence)
+        except StaleEpoch as error:
+            log.warning("scheduler.stale", error=str(error))
+            self._holdings.doubt(fence.lease)
 
     async def pass_over(self, cluster_id: int, fence: Fence) -> None:
         """Plan one cluster and commit, again while parts were rejected by what changed in between."""
@@ -113,6 +121,7 @@ class Scheduler:
             committed = await self._commit(view, made, fence)
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])
+                self._wakeup.notify("reconciler")
                 self._wakeup.notify("events")
             if not committed.rejected:
                 await self._write_reasons(view, decided)

@@ -18,7 +18,15 @@ from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
-from hypervisor.store.tables import Allocation, Attempt, Cluster, Deployment, Node, NominationRow
+from hypervisor.store.tables import (
+    Allocation,
+    Attempt,
+    Cluster,
+    Deployment,
+    EngineState,
+    Node,
+    NominationRow,
+)
 
 Engine = tuple[str, str | None]
 """A runtime's name and its endpoint."""
@@ -55,12 +63,14 @@ class ClusterView:
 async def load_cluster(
     session: ReadSession, cluster_id: int, now: datetime, unreachable: Collection[Engine] = ()
 ) -> ClusterView | None:
-    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new."""
+    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new, nor do
+    those of engines that are written down as closed.
+    """
     cluster = await session.get(Cluster, cluster_id)
     if cluster is None:
         return None
     builder = SnapshotBuilder(now.timestamp())
-    await _add_nodes(session, builder, cluster, unreachable)
+    await _add_nodes(session, builder, cluster, {*unreachable, *await _closed_engines(session)})
     for quota in (quotas := await load_quotas(session, cluster)):
         builder.add_quota(quota)
     for preemptor_id, victim_id in await frozen_pairs(session, cluster_id, now):
@@ -97,6 +107,13 @@ def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, 
         tuple(sorted(limits.get("gpu_models", ()))),
         tuple(sorted(limits.get("node_selector", {}).items())),
     )
+
+
+async def _closed_engines(session: ReadSession) -> list[Engine]:
+    rows = await session.execute(
+        select(EngineState.runtime, EngineState.endpoint).where(EngineState.closed_since.is_not(None))
+    )
+    return [(row.runtime, row.endpoint) for row in rows]
 
 
 async def _add_nodes(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select, true
 
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
@@ -76,19 +77,27 @@ async def _gang_nodes(session: ReadSession, deployments: Collection[Deployment])
     return nodes
 
 
-async def instances_to_act_on(session: ReadSession) -> list[str]:
+async def instances_to_act_on(session: ReadSession) -> dict[Engine, list[str]]:
     """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
-    rows = await session.scalars(
-        select(Attempt.instance).where(
-            Attempt.finished_at.is_(None),
-            or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)),
+    return await _by_engine(
+        session, or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None))
+    )
+
+
+async def all_live_instances(session: ReadSession) -> dict[Engine, list[str]]:
+    return await _by_engine(session, true())
+
+
+async def _by_engine(session: ReadSession, which: ColumnElement[bool]) -> dict[Engine, list[str]]:
+    rows = await session.execute(
+        select(Attempt.instance, Attempt.runtime, Attempt.engine_endpoint).where(
+            Attempt.finished_at.is_(None), which
         )
     )
-    return list(rows)
-
-
-async def all_live_instances(session: ReadSession) -> list[str]:
-    return list(await session.scalars(select(Attempt.instance).where(Attempt.finished_at.is_(None))))
+    found: dict[Engine, list[str]] = defaultdict(list)
+    for instance, runtime, endpoint in rows:
+        found[runtime, endpoint].append(instance)
+    return found
 
 
 def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:

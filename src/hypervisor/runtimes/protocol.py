@@ -78,6 +78,8 @@ class RuntimeInfo:
     cpu_milli: int | None = None
     ram_mib: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    identity: str | None = None
+    """What only this very engine says of itself, wherever it is asked from. None: there is nothing."""
 
 
 class Runtime(Protocol):

@@ -61,6 +61,12 @@ class RuntimeRegistry:
                 lines[name] = f"not available: {error}"
         return lines
 
+    async def forget(self, runtime: str, endpoint: str | None = None) -> None:
+        """Close one; whoever asks for it again gets a fresh look at what is there."""
+        opened = self._open.pop((runtime, endpoint), None)
+        if opened is not None:
+            await opened.close()
+
     async def close(self) -> None:
         for runtime in self._open.values():
             await runtime.close()

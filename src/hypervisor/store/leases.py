@@ -69,17 +69,7 @@ async def acquire_all(
         .returning(LeaseEpoch.name, LeaseEpoch.epoch)
         .execution_options(synchronize_session=False)
     )
-    return {name: epoch for name, epoch in rows}
-
-
-async def renew(session: WriteSession, name: str, holder: str, now: datetime, ttl: timedelta) -> bool:
-    """Prolong one lease if it is still ours. False: it was lost."""
-    return bool(await renew_all(session, [name], holder, now, ttl))
-
-
-async def release(session: WriteSession, name: str, holder: str, now: datetime) -> None:
-    """Let go of one lease at once."""
-    await release_all(session, [name], holder, now)
+    return {row.name: row.epoch for row in rows}
 
 
 async def renew_all(
@@ -123,7 +113,7 @@ async def hold_epochs(session: WriteSession, names: Collection[str]) -> Mapping[
         .order_by(LeaseEpoch.name)
         .with_for_update(read=True)
     )
-    return {name: epoch for name, epoch in rows}
+    return {row.name: row.epoch for row in rows}
 
 
 async def beat(
@@ -163,7 +153,7 @@ async def live_members(session: AsyncSession, now: datetime) -> dict[str, frozen
 async def holders(session: AsyncSession, now: datetime) -> dict[str, str]:
     """Who holds each lease that has not run out."""
     rows = await session.execute(select(Lease.name, Lease.holder).where(Lease.expires_at > now))
-    return {name: holder for name, holder in rows}
+    return {row.name: row.holder for row in rows}
 
 
 async def lease_time(session: AsyncSession, own: datetime) -> datetime:

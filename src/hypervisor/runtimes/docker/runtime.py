@@ -86,6 +86,7 @@ class DockerRuntime:
                 "os": str(info.get("OperatingSystem", "")),
                 "gpu_runtime": gpu,
             },
+            identity=_identity(self._engine.endpoint, version, info),
         )
 
     async def start(self, spec: LaunchSpec) -> Observation:
@@ -183,3 +184,14 @@ class DockerRuntime:
             return
         except WrongState as error:
             _log.info("%s is not removed now: %s", instance, error)
+
+
+def _identity(endpoint: str, version: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
+    """A network address names the same engine from everywhere; behind a socket, Docker's own id tells.
+
+    Podman makes up another id for each answer.
+    """
+    if not endpoint.startswith("unix://"):
+        return endpoint
+    components = {str(one.get("Name")) for one in version.get("Components") or ()}
+    return None if "Podman Engine" in components else str(info["ID"]) if info.get("ID") else None
