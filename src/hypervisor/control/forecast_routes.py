@@ -48,7 +48,7 @@ async def explain_deployment(access: DeploymentReader, container: ContainerDep) 
         fresh = await fresh_look(container.database, deployment, container.clock.now())
     async with container.database.read() as session:
         return await explain(
-            session, deployment, fresh.reason if fresh else None, fresh.place if fresh else None
+            session, deployment, fresh.reason if fresh else None, fresh.standing if fresh else None
         )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from hypervisor.api.pages import Page, decode_cursor, encode_cursor
 from hypervisor.control.answers import QueuedAnswer, SeatAnswer
 from hypervisor.control.snapshots import ClusterView, load_cluster
+from hypervisor.deployments.explain import SHOWN_AHEAD, Standing
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.scheduling.forecast import Verdict, outlook
@@ -51,10 +52,10 @@ async def queue_page(
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """Why one deployment waits, and at which place from 1 on, by a plan that was made to know it."""
+    """Why one deployment waits, and at which place, by a plan that was made to know it."""
 
     reason: dict[str, object] | None
-    place: int
+    standing: Standing
 
 
 async def fresh_look(database: Database, deployment: Deployment, now: datetime) -> Fresh | None:
@@ -73,14 +74,22 @@ async def fresh_look(database: Database, deployment: Deployment, now: datetime) 
 def _look(view: ClusterView, deployment_id: int) -> Fresh:
     seen = outlook(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
-    (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
-    place = int(parts.position[row]) + 1
+    standing = _standing(view, parts, deployment_id)
     if seen.verdict is Verdict.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
         where = nodes[seen.seats[0].node_id]
         told = f"fits on {where} and starts with the next pass"
-        return Fresh({"code": "about_to_start", "sentence": told}, place)
-    return Fresh(seen.reason.as_data() if seen.reason else None, place)
+        return Fresh({"code": "about_to_start", "sentence": told}, standing)
+    return Fresh(seen.reason.as_data() if seen.reason else None, standing)
+
+
+def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> Standing:
+    """Its place, and who of its own organization stands before it: on a shared cluster others may as well."""
+    (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
+    organization = view.snapshot.pending.organization
+    before = ((parts.position < parts.position[row]) & (organization == organization[row])).nonzero()[0]
+    first = before[parts.position[before].argsort()][:SHOWN_AHEAD]
+    return Standing(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
 
 
 def _rows(parts: OrderComponents, after: tuple[int, int] | None) -> Sequence[int]:

@@ -149,7 +149,8 @@ class QueuedAhead(ResponseModel):
 
 
 class Explanation(ResponseModel):
-    """Why a deployment is as it is. `ahead` are the first of those before it in the queue.
+    """Why a deployment is as it is. `ahead` are the first of those before it in the queue, in the scheduler's
+    order: unlike the place in lists, `queue_position` counts shares, age and inherited priorities too.
 
     `effective_priority` is what the scheduler goes by: its own, or that of the highest one that waits for it
     to end or run (`inherits_from`). `receipts` are the preemptions that it took part in, newest first, as

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,19 +20,27 @@ SHOWN_AHEAD = 5
 SHOWN_RECEIPTS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A place in the scheduler's own order, from 1 on; the ids of the first of its organization before it."""
+
+    place: int
+    ahead: Sequence[int]
+
+
 async def explain(
     session: AsyncSession,
     deployment: Deployment,
     fresh: Mapping[str, object] | None = None,
-    place: int | None = None,
+    standing: Standing | None = None,
 ) -> Explanation:
     """Everything that is known about it.
 
-    Without a `fresh` reason and `place` in the queue: those of the scheduler's last pass.
+    Without a `fresh` reason: that of the scheduler's last pass. Without its `standing`, as in a back-off: its
+    place by priority and creation.
     """
     state = State(deployment.state)
-    position = place or (await queue.queue_positions(session, [deployment])).get(deployment.id)
-    ahead = await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
+    position, ahead = await _standing(session, deployment, standing)
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
     run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])
     events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
@@ -50,6 +59,15 @@ async def explain(
         dependencies=dependency_answers(parents),
         receipts=[{"at": event.at, **(event.data or {})} for event in events],
     )
+
+
+async def _standing(
+    session: AsyncSession, deployment: Deployment, standing: Standing | None
+) -> tuple[int | None, Sequence[Deployment]]:
+    if standing is not None:
+        return standing.place, await repository.find_all(session, standing.ahead)
+    position = (await queue.queue_positions(session, [deployment])).get(deployment.id)
+    return position, await queue.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
 
 
 def _shown(one: Deployment) -> QueuedAhead:

@@ -78,3 +78,19 @@ async def test_explain_tells_the_reason_of_this_moment(team: Team) -> None:
     why = ok(await team.viewer.get(path))
     assert why["reason"]["code"] == "about_to_start"
     assert "node-1" in why["sentence"]
+
+
+async def test_explain_names_those_whom_the_scheduler_takes_first(team: Team) -> None:
+    """A parent of low priority goes by that of the child which waits for it."""
+    cluster = await team.cluster(total_cpu_cores=2)
+    await team.running(cluster, "busy", required_cpu_cores=2, preemptible=False)
+    more = {"cluster_id": cluster["id"], "required_cpu_cores": 2}
+    waiting = await team.submit("waiting", priority="MEDIUM", **more)
+    parent = await team.submit("parent", kind="job", priority="LOW", **more)
+    await team.submit("child", priority="HIGH", depends_on=["parent"], **more)
+    places = {one["id"]: one["position"] for one in ok(await team.viewer.get(queue_path(cluster)))["items"]}
+    assert places == {parent["id"]: 1, waiting["id"]: 2}
+    for one, ahead in ((parent, []), (waiting, [parent["id"]])):
+        why = ok(await team.viewer.get(f"/api/v1/deployments/{one['id']}/explain"))
+        assert why["queue_position"] == places[one["id"]]
+        assert [each["deployment_id"] for each in why["ahead"]] == ahead
