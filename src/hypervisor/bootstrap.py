@@ -17,7 +17,6 @@ from hypervisor.control.decisions import Retention
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
-from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
@@ -36,10 +35,10 @@ from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.settings import Settings
+from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.installation import ensure_installation
-from hypervisor.store.migrate import current_revision, head_revision, upgrade
 
 
 @asynccontextmanager
@@ -55,7 +54,7 @@ async def running(
     secret = load_secret_key(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_server(settings.database_url))
-        await _bring_schema_up_to_date(settings)
+        await ensure_usable(settings.database_url)
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
@@ -148,15 +147,6 @@ def _keep(settings: Settings) -> Keep:
         logs=timedelta(days=settings.log_retention_days),
         log_folders=(folder / "process" / "logs", folder / "docker"),
     )
-
-
-async def _bring_schema_up_to_date(settings: Settings) -> None:
-    """The embedded database is migrated at start; a shared one only by `hypervisor migrate`."""
-    if await current_revision(settings.database_url) == head_revision():
-        return
-    if not settings.database_url.startswith("sqlite"):
-        raise StartupError("The database has not the schema of this version: run `hypervisor migrate` first")
-    await upgrade(settings.database_url)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 
@@ -12,18 +13,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from hypervisor.errors import StartupError
 from hypervisor.store.database import Database, normalise_url
 
 
 async def upgrade(database_url: str) -> None:
-    """Apply all missing migrations. Raises StartupError for a URL that is not supported."""
-    await _run(database_url, lambda connection: _upgrade(connection))
+    """Apply all missing migrations. Raises StartupError for an unknown kind of URL and for a newer schema."""
+    await on_connection(database_url, _upgrade)
 
 
 async def current_revision(database_url: str) -> str | None:
     """The revision that the database is at, or None for an empty one."""
     seen: list[str | None] = []
-    await _run(
+    await on_connection(
         database_url,
         lambda connection: seen.append(MigrationContext.configure(connection).get_current_revision()),
     )
@@ -42,20 +44,26 @@ def known_revisions() -> frozenset[str]:
     return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
-def _upgrade(connection: Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-async def _run(database_url: str, work: object) -> None:
+async def on_connection(database_url: str, work: Callable[[Connection], object]) -> None:
+    """Run `work` in a transaction of a connection of its own."""
     Database(database_url)  # creates the folder of a new SQLite file
     engine = create_async_engine(normalise_url(database_url))
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(work)  # type: ignore[arg-type]
+            await connection.run_sync(work)
     finally:
         await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in known_revisions():
+        raise StartupError(
+            f"the database is of a newer version (schema {revision}): this one has nothing to migrate"
+        )
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _config() -> Config:
