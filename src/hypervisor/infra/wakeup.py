@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Wakeup:
-    """Passes topics on to the loops that listen. Safe to use from the event loop's thread only."""
+    """Passes topics on to the loops that listen, here and, over a bus, in the other replicas.
+
+    Safe to use from the event loop's thread only.
+    """
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._forward: Callable[[str], None] | None = None
+
+    def forward_to(self, publish: Callable[[str], None]) -> None:
+        """Hints given here go to other replicas too. `publish` must be quick and not raise."""
+        self._forward = publish
 
     def notify(self, topic: str) -> None:
-        """Wake whoever listens to the topic; nobody listening is fine."""
+        """Wake whoever listens to the topic, in this process and in others; nobody listening is fine."""
+        self.deliver(topic)
+        self.publish(topic)
+
+    def publish(self, topic: str) -> None:
+        """Wake whoever listens to the topic in other processes."""
+        if self._forward is not None:
+            self._forward(topic)
+
+    def deliver(self, topic: str) -> None:
+        """Wake whoever listens to the topic in this process."""
         for listener in self._listeners:
             if topic in listener.topics:
                 listener.set()
+
+    def deliver_all(self) -> None:
+        """Wake every loop of this process: any hint may have been missed."""
+        for listener in self._listeners:
+            listener.set()
 
     def listen(self, *topics: str) -> Listener:
         """A listener for one loop. Hints given before its first `wait` are not lost."""
