@@ -1,17 +1,45 @@
-"""Places in the queue of a cluster: by priority, then age, then id, counted in the database."""
+"""Places in the queue of a cluster: by priority, then age, then id.
+
+Rows that are counted are the truth. Where an index is ready it is asked instead, outside of any transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.dependents import chunks
+from hypervisor.infra.queue_index import Place, QueueIndex
 from hypervisor.lifecycle.states import State
+from hypervisor.store.database import Database
 from hypervisor.store.tables import Deployment
+
+
+class Waiting(Protocol):
+    """A deployment's row or an answer about it: what its place depends on."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def cluster_id(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def state(self) -> str: ...
+
+
+class Shown(Waiting, Protocol):
+    """An answer whose place may be left to the index."""
+
+    queue_position: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +52,7 @@ class QueuePlace:
     id: int
 
     @classmethod
-    def of(cls, deployment: Deployment) -> QueuePlace:
+    def of(cls, deployment: Waiting) -> QueuePlace:
         return cls(deployment.cluster_id, deployment.priority, deployment.created_at, deployment.id)
 
     def ahead(self) -> ColumnElement[bool]:
@@ -40,10 +68,10 @@ class QueuePlace:
         )
 
 
-async def queue_positions(session: AsyncSession, deployments: Collection[Deployment]) -> dict[int, int]:
-    """The 1-based place of each queued one in the queue of its cluster.
+async def queue_positions(session: AsyncSession, deployments: Collection[Waiting]) -> dict[int, int]:
+    """The 1-based place of each queued one in the queue of its cluster, by counting rows.
 
-    One is counted by the queue's index; several are numbered by one query over their clusters' queues.
+    One is counted by the database's index; several are numbered by one query over their clusters' queues.
     """
     queued = [one for one in deployments if one.state == State.QUEUED.value]
     if len(queued) == 1:
@@ -52,9 +80,38 @@ async def queue_positions(session: AsyncSession, deployments: Collection[Deploym
     return await _numbered(session, queued) if queued else {}
 
 
+def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
+    """Those whose places the index is not ready for."""
+    if index is None:
+        return deployments
+    clusters = {one.cluster_id for one in deployments if one.state == State.QUEUED.value}
+    ready = {cluster_id for cluster_id in clusters if index.ready(cluster_id)}
+    return [one for one in deployments if one.cluster_id not in ready]
+
+
+async def fill_positions(database: Database, index: QueueIndex | None, answers: Sequence[Shown]) -> None:
+    """Give those a place that wait and have none yet: by the index, else by rows.
+
+    Not inside a transaction: nobody's locks wait for the index.
+    """
+    waiting = [one for one in answers if one.state == State.QUEUED.value and one.queue_position is None]
+    if not waiting:
+        return
+    found = await _indexed(index, waiting) if index is not None else {}
+    missing = [one for one in waiting if one.id not in found]
+    if missing:
+        async with database.read() as session:
+            found |= await queue_positions(session, missing)
+    for one in waiting:
+        one.queue_position = found.get(one.id)
+
+
 async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
     """The first of the queue that stand before this one and belong to its own organization: on a shared
-    cluster others may stand there too."""
+    cluster others may stand there too.
+
+    Their rows are wanted, in the order of the database's own index: there is nothing to count.
+    """
     query = (
         select(Deployment)
         .where(QueuePlace.of(deployment).ahead(), Deployment.organization_id == deployment.organization_id)
@@ -64,7 +121,19 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
     return (await session.scalars(query)).all()
 
 
-async def _numbered(session: AsyncSession, queued: Sequence[Deployment]) -> dict[int, int]:
+async def _indexed(index: QueueIndex, waiting: Sequence[Shown]) -> dict[int, int]:
+    clusters: Mapping[int, list[Place]] = defaultdict(list)
+    for one in waiting:
+        clusters[one.cluster_id].append(Place.of(one.priority, one.created_at, one.id))
+    found: dict[int, int] = {}
+    for cluster_id, places in clusters.items():
+        positions = await index.positions(cluster_id, places)
+        if positions is not None:
+            found.update(zip((place.id for place in places), positions, strict=True))
+    return found
+
+
+async def _numbered(session: AsyncSession, queued: Sequence[Waiting]) -> dict[int, int]:
     clusters = sorted({one.cluster_id for one in queued})
     place = func.row_number().over(
         partition_by=Deployment.cluster_id,

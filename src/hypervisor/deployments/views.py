@@ -11,6 +11,7 @@ from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint, ReplicaAnswer
 from hypervisor.deployments.dependents import Parent, load_parents
 from hypervisor.deployments.environment import shown_environment
+from hypervisor.infra.queue_index import QueueIndex
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
@@ -52,18 +53,26 @@ _AS_STORED = (
 )
 
 
-async def describe(session: AsyncSession, deployment: Deployment) -> DeploymentAnswer:
-    """One deployment as the session sees it now."""
-    return (await describe_all(session, [deployment]))[0]
+async def describe(
+    session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
+) -> DeploymentAnswer:
+    """One deployment as the session sees it now, as `describe_all` does."""
+    return (await describe_all(session, [deployment], index))[0]
 
 
-async def describe_all(session: AsyncSession, deployments: Sequence[Deployment]) -> list[DeploymentAnswer]:
-    """These deployments, in their order."""
+async def describe_all(
+    session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
+) -> list[DeploymentAnswer]:
+    """These deployments, in their order.
+
+    Where the index is ready, places in the queue are left out: `queue.fill_positions` adds them when the
+    session is closed.
+    """
     ids = [one.id for one in deployments]
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
     runs = await repository.live_runs(session, ids)
-    positions = await queue.queue_positions(session, deployments)
+    positions = await queue.queue_positions(session, queue.left_to_rows(index, deployments))
     return [
         _answer(
             one,

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
 
 from hypervisor.errors import StartupError
 
@@ -75,7 +76,14 @@ class Database:
         self._read_engine = self._engine(writer=False)
         self._write_engine = self._engine(writer=True) if self.is_sqlite else self._read_engine
         self._reads = async_sessionmaker(self._read_engine, class_=ReadSession, expire_on_commit=False)
-        self._writes = async_sessionmaker(self._write_engine, class_=WriteSession, expire_on_commit=False)
+        self.write_sessions: type[Session] = type("WritingSession", (Session,), {})
+        """The class under every write transaction of this database, for listening to what they change."""
+        self._writes = async_sessionmaker(
+            self._write_engine,
+            class_=WriteSession,
+            sync_session_class=self.write_sessions,
+            expire_on_commit=False,
+        )
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:

@@ -1,0 +1,364 @@
+"""What every queue index promises (see `hypervisor/infra/queue_index.py`): in memory, in Redis, in Valkey.
+
+The rows are the truth: whatever happened to an index, positions are those that SQL counts, or none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property, partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from hypervisor.control.queue_keeper import QueueKeeper
+from hypervisor.deployments.queue import queue_positions
+from hypervisor.deployments.queue_feed import change_of, feed, gone
+from hypervisor.infra.queue_index import MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.redis_queue import RedisQueueIndex
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Cluster, Deployment, Event
+from tests.support.clock import START
+from tests.support.redis import KINDS, RedisServer
+from tests.support.summary import count_for
+from tests.support.wait import eventually
+from tests.support.world import World, new_world
+
+PATIENT = 60.0
+"""A machine may be busy; what is tested is the answer, not its speed."""
+own_kinds = pytest.mark.parametrize("own_redis", KINDS, indirect=True)
+
+
+@dataclass
+class Case:
+    """An index that is fed with what a world commits, and its keeper."""
+
+    world: World
+    open_index: Callable[[], QueueIndex]
+    opened: list[QueueIndex] = field(default_factory=list)
+    asked_to_build: list[int] = field(default_factory=list)
+
+    @cached_property
+    def index(self) -> QueueIndex:
+        return self.open()
+
+    def open(self) -> QueueIndex:
+        """One more replica's view of the index."""
+        self.opened.append(self.open_index())
+        return self.opened[-1]
+
+    @property
+    def keeper(self) -> QueueKeeper:
+        return QueueKeeper(self.world.database, self.world.clock, Wakeup(), self.index)
+
+    async def start(self, index: QueueIndex) -> None:
+        index.start(lambda: self.asked_to_build.append(1))
+        if isinstance(index, RedisQueueIndex):
+            await index.first_answer(PATIENT)
+            assert index.connected
+
+    async def queued(self, cluster_id: int) -> list[Deployment]:
+        async with self.world.database.read() as session:
+            query = select(Deployment).where(
+                Deployment.cluster_id == cluster_id, Deployment.state == "QUEUED"
+            )
+            return list(await session.scalars(query.order_by(Deployment.id)))
+
+    async def by_rows(self, cluster_id: int) -> dict[int, int]:
+        async with self.world.database.read() as session:
+            return await queue_positions(session, await self.queued(cluster_id))
+
+    async def by_index(self, cluster_id: int, index: QueueIndex | None = None) -> dict[int, int] | None:
+        places = [Place.of(one.priority, one.created_at, one.id) for one in await self.queued(cluster_id)]
+        positions = await (index or self.index).positions(cluster_id, places)
+        ids = [place.id for place in places]
+        return None if positions is None else dict(zip(ids, positions, strict=True))
+
+    async def ghosts(self, cluster_id: int) -> set[int]:
+        """Who is in the index and not in the queue: positions of those asked for would not tell."""
+        entries = await self.index.entries(cluster_id)
+        assert entries is not None
+        return entries.keys() ^ {one.id for one in await self.queued(cluster_id)}
+
+    async def rebuilt(self, cluster_id: int) -> bool:
+        """Whether the keeper, called as often as it is asked for, has brought the index back."""
+        await self.keeper.look_after(everything=False)
+        return await self.by_index(cluster_id) is not None
+
+    async def agrees(self, cluster_id: int) -> None:
+        assert await self.by_index(cluster_id) == await self.by_rows(cluster_id)
+        assert not await self.ghosts(cluster_id)
+
+
+@pytest.fixture
+async def world(sqlite_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    async with new_world(sqlite_url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", *KINDS])
+async def case(
+    request: pytest.FixtureRequest, world: World, redis_of_kind: Callable[[str], str]
+) -> AsyncIterator[Case]:
+    if request.param == "memory":
+        memory = MemoryQueueIndex()
+        opened = _fed(world, lambda: memory)
+    else:
+        count_for(request, "redis")
+        opened = _fed(world, partial(_replica, redis_of_kind(request.param), world))
+    async with opened as made:
+        yield made
+
+
+@pytest.fixture
+async def redis_case(world: World, own_redis: RedisServer) -> AsyncIterator[tuple[Case, RedisServer]]:
+    async with _fed(world, partial(_replica, own_redis.url, world)) as made:
+        yield made, own_redis
+
+
+def _replica(url: str, world: World) -> RedisQueueIndex:
+    return RedisQueueIndex(url, world.install, answer_seconds=PATIENT)
+
+
+@asynccontextmanager
+async def _fed(world: World, open_index: Callable[[], QueueIndex]) -> AsyncIterator[Case]:
+    case = Case(world, open_index)
+    feed(case.index, world.database)
+    try:
+        await case.start(case.index)
+        yield case
+    finally:
+        for index in case.opened:
+            await index.close()
+
+
+async def test_positions_are_those_of_the_rows_after_any_history(case: Case) -> None:
+    clusters = [await case.world.cluster(), await case.world.cluster()]
+    await case.keeper.look_after(everything=False)
+    chance = random.Random(20261121)
+    for step in range(42):
+        await _something_happens(case.world, chance, clusters)
+        if step % 6 == 5:
+            for cluster_id in clusters:
+                await case.agrees(cluster_id)
+
+
+async def test_a_built_queue_is_that_of_the_rows(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    ids = await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 7)} for n in range(30)])
+    assert await case.by_index(cluster_id) is None, "nothing is told before it was built"
+    await case.keeper.look_after(everything=False)
+    await case.agrees(cluster_id)
+    assert sorted((await case.by_rows(cluster_id)).values()) == list(range(1, len(ids) + 1))
+
+
+async def test_another_replica_tells_the_same(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    await case.keeper.look_after(everything=False)
+    await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 3)} for n in range(5)])
+    other = case.open()
+    if other is not case.index:
+        await case.start(other)
+    await case.by_index(cluster_id)
+    assert await case.by_index(cluster_id, other) == await case.by_rows(cluster_id)
+
+
+async def test_what_was_told_twice_or_late_changes_nothing(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    first, second = await case.world.submit_many(cluster_id, [{}, {}])
+    await case.keeper.look_after(everything=False)
+    queued = [change_of(one) for one in await case.queued(cluster_id)]
+    case.index.note([*queued, *queued])
+    await case.agrees(cluster_id)
+    await _end(case.world, first)
+    case.index.note(queued[:1])
+    await case.agrees(cluster_id)
+    async with case.world.database.write() as session:
+        await session.delete(await session.get_one(Deployment, second))
+    case.index.note(queued)
+    case.index.note([gone(cluster_id, second, 0)])
+    assert await case.by_rows(cluster_id) == {}
+    await case.agrees(cluster_id)
+
+
+async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
+    await case.keeper.look_after(everything=False)
+    low, high = sorted(await case.queued(cluster_id), key=lambda one: one.priority)
+    new = [Place.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
+    risen = Place.of(400, low.created_at, low.id)
+    assert await case.index.positions(cluster_id, [new[1], new[0], risen]) == [4, 3, 1]
+    assert await case.index.positions(cluster_id, [Place.of(300, high.created_at, high.id)]) == [1]
+
+
+async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    ids = await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
+    await case.keeper.look_after(everything=False)
+    async with case.world.database.write() as session:
+        await session.execute(delete(Event).where(Event.deployment_id == ids[0]))
+        await session.execute(delete(Deployment).where(Deployment.id == ids[0]))
+        await session.execute(update(Deployment).where(Deployment.id == ids[1]).values(priority=900))
+        await session.execute(
+            update(Deployment).where(Deployment.id == ids[2]).values(state="CANCELLED", generation=5)
+        )
+    assert await case.ghosts(cluster_id)
+    assert await case.keeper.compare(cluster_id) == 3
+    await case.agrees(cluster_id)
+    assert await case.keeper.compare(cluster_id) == 0
+
+
+async def test_a_cluster_that_is_missing_is_asked_for(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    assert not case.index.ready(cluster_id)
+    await eventually(lambda: case.asked_to_build, within=PATIENT)
+    await case.keeper.look_after(everything=False)
+    await eventually(lambda: case.index.ready(cluster_id), within=PATIENT)
+
+
+async def test_of_a_rolled_back_transaction_nothing_is_told(case: Case) -> None:
+    cluster_id = await case.world.cluster()
+    (kept,) = await case.world.submit_many(cluster_id, [{}])
+    await case.keeper.look_after(everything=False)
+    with pytest.raises(LookupError):
+        await _fail_after_flush(case.world, kept)
+    await case.agrees(cluster_id)
+
+
+@own_kinds
+async def test_a_flushed_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
+    case, server = redis_case
+    cluster_id = await _built(case)
+    server.call("FLUSHALL")
+    await case.world.submit(cluster_id)
+    assert await case.by_index(cluster_id) is None
+    assert case.asked_to_build
+    await case.keeper.look_after(everything=False)
+    await case.agrees(cluster_id)
+
+
+@own_kinds
+async def test_half_an_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
+    """A server that is short of memory may drop one key and keep another."""
+    case, server = redis_case
+    cluster_id = await _built(case)
+    (order,) = server.call("KEYS", "*:order")
+    server.call("DEL", order)
+    assert await case.by_index(cluster_id) is None
+    await case.keeper.look_after(everything=False)
+    await case.agrees(cluster_id)
+
+
+@own_kinds
+async def test_an_hour_without_redis_costs_nothing_but_its_answers(
+    redis_case: tuple[Case, RedisServer],
+) -> None:
+    case, server = redis_case
+    cluster_id = await _built(case)
+    server.stop()
+    started, _ = await case.world.submit_many(cluster_id, [{"priority": 900}, {"priority": 100}])
+    await _end(case.world, started)
+    assert await case.by_index(cluster_id) is None
+    server.start()
+    await eventually(lambda: case.rebuilt(cluster_id), within=PATIENT)
+    await case.agrees(cluster_id)
+
+
+@own_kinds
+async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
+    case, server = redis_case
+    cluster_id = await _built(case)
+    server.call("SAVE")
+    await case.world.submit(cluster_id, priority=900)
+    await case.agrees(cluster_id)
+    server.stop()
+    server.start()
+    assert server.call("KEYS", "*:order"), "the copy is there"
+    await eventually(lambda: case.rebuilt(cluster_id), within=PATIENT)
+    await case.agrees(cluster_id)
+
+
+async def _built(case: Case) -> int:
+    cluster_id = await case.world.cluster()
+    await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
+    await case.keeper.look_after(everything=False)
+    await case.agrees(cluster_id)
+    case.asked_to_build.clear()
+    return cluster_id
+
+
+async def _something_happens(world: World, chance: random.Random, clusters: Sequence[int]) -> None:
+    """One transaction of one to five changes; every tenth is rolled back."""
+    with suppress(LookupError):
+        async with world.database.write() as session:
+            for _ in range(chance.randint(1, 5)):
+                await _change(session, world, chance, clusters)
+            if chance.random() < 0.1:
+                await session.flush()
+                raise LookupError
+
+
+async def _change(
+    session: WriteSession, world: World, chance: random.Random, clusters: Sequence[int]
+) -> None:
+    rows = list(await session.scalars(select(Deployment).order_by(Deployment.id)))
+    one = chance.choice(rows) if rows else None
+    match chance.choice(["submit", "submit", "submit", "move", "leave", "return", "delete"]):
+        case "move" if one:
+            one.priority = chance.randint(0, 1000)
+        case "leave" if one:
+            one.state = "CANCELLED"
+        case "return" if one:
+            one.state = "QUEUED"
+        case "delete" if one:
+            await session.delete(one)
+            return
+        case _:
+            await _submit(session, world, chance, clusters)
+            return
+    one.generation += 1
+
+
+async def _submit(
+    session: WriteSession, world: World, chance: random.Random, clusters: Sequence[int]
+) -> None:
+    cluster = await session.get_one(Cluster, chance.choice(clusters))
+    # Times tie often: the order must hold to the microsecond and beyond, by id.
+    at = START + timedelta(microseconds=chance.randint(0, 3))
+    session.add(
+        Deployment(
+            organization_id=cluster.organization_id,
+            cluster_id=cluster.id,
+            name="work",
+            kind="job",
+            cpu_milli=100,
+            ram_mib=64,
+            priority=chance.choice([0, 499, 500, 500, 501, 1000]),
+            restart_policy="never",
+            state=chance.choice(["QUEUED", "QUEUED", "BLOCKED"]),
+            created_at=at,
+        )
+    )
+    await session.flush()
+
+
+async def _end(world: World, deployment_id: int) -> None:
+    async with world.database.write() as session:
+        one = await session.get_one(Deployment, deployment_id)
+        one.state = "CANCELLED"
+        one.generation += 1
+
+
+async def _fail_after_flush(world: World, deployment_id: int) -> None:
+    async with world.database.write() as session:
+        one = await session.get_one(Deployment, deployment_id)
+        one.priority = 1
+        await session.flush()
+        raise LookupError
