@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+SEEDS ?= 1000
+FIRST ?= 0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ export UV_SYSTEM_CERTS := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench fmt
+.PHONY: help setup demo run test simulate lint bench fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +31,9 @@ run: $(STAMP) ## Serve on http://127.0.0.1:8000 with an embedded database
 
 test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to choose)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+
+simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n, FIRST=n)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/ruff check

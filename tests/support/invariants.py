@@ -1,0 +1,340 @@
+"""What must hold at every moment, recomputed from the rows and from what really runs, never from counters.
+
+One list for the simulation, the crash tests and the soak, on both databases: `QUERIES` are plain SQL, `Rows`
+is what they answer, `violations` says what is wrong (I1 to I11), each in a sentence that begins with its
+number:
+
+I1 what is allocated on a node fits it, and whatever is alive has its allocation; I2 a GPU never carries more
+than 1000 milli, a whole-GPU claim is alone; I3 an accepted request exists once (see `Ledger`); I4 at most one
+live instance for each replica; I5 after quiet, what is alive is what is wanted; I6 epochs only rise; I7 each
+change of state is a legal edge with exactly one event; I8 counters equal a recount; I9 a preemptor outranks
+its victims, and what was freed for it is used; I10 nothing is queued before its dependencies are met; I11
+without arrivals, preemptions end (whoever plays the history has to see that it comes to rest).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypervisor.kernel.names import InstanceName
+from hypervisor.lifecycle.dependencies import Condition, DependencyStatus, dependency_status
+from hypervisor.lifecycle.states import ENDED, LIVE, State, is_legal
+
+Row = Mapping[str, Any]
+
+QUERIES = {
+    "nodes": "SELECT id, cpu_milli, ram_mib, gpu_count, used_cpu_milli, used_ram_mib FROM nodes",
+    "gpus": "SELECT node_id, gpu_index, used_milli FROM node_gpus",
+    "allocations": "SELECT attempt_id, node_id, cpu_milli, ram_mib FROM allocations",
+    "claims": "SELECT attempt_id, node_id, gpu_index, milli FROM gpu_claims",
+    "attempts": "SELECT id, deployment_id, number, replica, instance, started_at, stop_requested_at, "
+    "finished_at FROM attempts",
+    "deployments": "SELECT id, name, state, stopping_to, generation, attempts_made, replicas, priority "
+    "FROM deployments",
+    "dependencies": "SELECT deployment_id, depends_on_id, condition FROM dependencies",
+    "events": "SELECT id, deployment_id, type, from_state, to_state, code, data FROM events "
+    "WHERE type IN ('deployment.state', 'deployment.updated', 'deployment.preemption') "
+    "OR type LIKE 'node.%' ORDER BY id",
+    "epochs": "SELECT name, epoch FROM lease_epochs",
+    "decisions": "SELECT id, cluster_id, epoch FROM decisions ORDER BY id",
+}
+
+MOVED = "deployment.state"
+UPDATED = "deployment.updated"
+PREEMPTION = "deployment.preemption"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All that the invariants are about, read in one transaction."""
+
+    nodes: Sequence[Row]
+    gpus: Sequence[Row]
+    allocations: Sequence[Row]
+    claims: Sequence[Row]
+    attempts: Sequence[Row]
+    deployments: Sequence[Row]
+    dependencies: Sequence[Row]
+    events: Sequence[Row]
+    epochs: Sequence[Row]
+    decisions: Sequence[Row]
+
+    @property
+    def live(self) -> list[Row]:
+        """Attempts whose end was not seen yet."""
+        return [attempt for attempt in self.attempts if attempt["finished_at"] is None]
+
+
+def read_sqlite(connection: sqlite3.Connection) -> Rows:
+    """Read everything from a SQLite file that others may be writing to."""
+    connection.row_factory = sqlite3.Row
+    connection.execute("BEGIN")
+    try:
+        return Rows(**{name: connection.execute(query).fetchall() for name, query in QUERIES.items()})
+    finally:
+        connection.rollback()
+
+
+async def read_postgresql(connection: Any) -> Rows:
+    """Read everything through a connection of asyncpg."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return Rows(**{name: await connection.fetch(query) for name, query in QUERIES.items()})
+
+
+def violations(rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False) -> list[str]:
+    """Everything that is wrong. `alive` are the instances that really run now; None where nobody can tell.
+
+    `quiet`: nothing has arrived and nothing was broken for long enough that all should have come to rest.
+    """
+    found = [
+        *_capacity(rows),
+        *_devices(rows),
+        *_attempts(rows),
+        *_counters(rows),
+        *_histories(rows),
+        *_preemptions(rows, quiet=quiet),
+        *_dependencies(rows),
+        *_decisions(rows),
+    ]
+    if alive is not None:
+        found += _instances(rows, list(alive), quiet=quiet)
+    if quiet:
+        found += _rest(rows)
+    return found
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What clients were told (I3): each request under a name of its own, and how it was answered."""
+
+    accepted: dict[str, int] = field(default_factory=dict)
+    """The id under each name that was answered with success."""
+    maybe: set[str] = field(default_factory=set)
+    """Names whose request got no answer: it may or may not have happened."""
+    refused: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    """Names whose deletion was asked for, whatever the answer."""
+
+    def violations(self, rows: Rows) -> list[str]:
+        by_name = Counter(row["name"] for row in rows.deployments)
+        ids = {row["name"]: row["id"] for row in rows.deployments}
+        found = [f"I3: {name} exists {count} times" for name, count in by_name.items() if count > 1]
+        for name, id_ in self.accepted.items():
+            if name not in self.deleted and ids.get(name) != id_:
+                found.append(f"I3: {name} was accepted as {id_}, but there is {ids.get(name)}")
+        found += [f"I3: {name} was refused, but exists" for name in self.refused if name in ids]
+        return found
+
+
+@dataclass(slots=True)
+class Watch:
+    """What only rises or never changes, compared from one look to the next (I6, I7)."""
+
+    epochs: dict[str, int] = field(default_factory=dict)
+    generations: dict[int, int] = field(default_factory=dict)
+    ended: dict[int, Any] = field(default_factory=dict)
+
+    def violations(self, rows: Rows) -> list[str]:
+        found: list[str] = []
+        for row in rows.epochs:
+            if row["epoch"] < self.epochs.get(row["name"], 0):
+                found.append(f"I6: epoch of {row['name']} fell to {row['epoch']}")
+            self.epochs[row["name"]] = row["epoch"]
+        for row in rows.deployments:
+            if row["generation"] < self.generations.get(row["id"], 0):
+                found.append(f"I7: generation of deployment {row['id']} fell to {row['generation']}")
+            self.generations[row["id"]] = row["generation"]
+        for row in rows.attempts:
+            before = self.ended.get(row["id"])
+            if before is not None and row["finished_at"] != before:
+                found.append(f"I7: the end of attempt {row['id']} was rewritten")
+            if row["finished_at"] is not None:
+                self.ended[row["id"]] = row["finished_at"]
+        return found
+
+
+def _capacity(rows: Rows) -> Iterator[str]:
+    held: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for one in rows.allocations:
+        held[one["node_id"]][0] += one["cpu_milli"]
+        held[one["node_id"]][1] += one["ram_mib"]
+    for node in rows.nodes:
+        cpu, ram = held[node["id"]]
+        if cpu > node["cpu_milli"] or ram > node["ram_mib"]:
+            yield f"I1: node {node['id']} of {node['cpu_milli']} m, {node['ram_mib']} MiB has {cpu}, {ram}"
+        if (cpu, ram) != (node["used_cpu_milli"], node["used_ram_mib"]):
+            yield f"I8: node {node['id']} counts {node['used_cpu_milli']} m, its allocations have {cpu} m"
+    live, allocated = {one["id"] for one in rows.live}, {one["attempt_id"] for one in rows.allocations}
+    if live != allocated:
+        yield f"I1: live attempts {sorted(live - allocated)} hold nothing, {sorted(allocated - live)} hold on"
+
+
+def _devices(rows: Rows) -> Iterator[str]:
+    claims: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for one in rows.claims:
+        claims[one["node_id"], one["gpu_index"]].append(one["milli"])
+    for gpu in rows.gpus:
+        key = (gpu["node_id"], gpu["gpu_index"])
+        carried = claims.pop(key, [])
+        if sum(carried) > 1000 or (len(carried) > 1 and 1000 in carried):
+            yield f"I2: GPU {key} carries {carried}"
+        if sum(carried) != gpu["used_milli"]:
+            yield f"I8: GPU {key} counts {gpu['used_milli']}, its claims have {sum(carried)}"
+    yield from (f"I2: GPU {key} is claimed and not there" for key in claims)
+
+
+def _attempts(rows: Rows) -> Iterator[str]:
+    doubled = Counter((one["deployment_id"], one["replica"]) for one in rows.live)
+    yield from (f"I4: {count} live attempts of {key}" for key, count in doubled.items() if count > 1)
+    holding = {one["id"] for one in rows.deployments if State(one["state"]) in LIVE}
+    having = {one["deployment_id"] for one in rows.live}
+    if holding != having:
+        yield f"I7: live without an attempt: {sorted(holding - having)}, not live: {sorted(having - holding)}"
+
+
+def _counters(rows: Rows) -> Iterator[str]:
+    last: dict[int, int] = defaultdict(int)
+    for one in rows.attempts:
+        last[one["deployment_id"]] = max(last[one["deployment_id"]], one["number"])
+    for row in rows.deployments:
+        if row["attempts_made"] != last[row["id"]]:
+            yield f"I8: deployment {row['id']} counts {row['attempts_made']} attempts, made {last[row['id']]}"
+
+
+def _histories(rows: Rows) -> Iterator[str]:
+    """Each history is a chain of legal edges, one event for each change, and ends where the row is."""
+    present = {row["id"]: row for row in rows.deployments}
+    state: dict[int, str | None] = {}
+    changes: Counter[int] = Counter()
+    for event in rows.events:
+        id_ = event["deployment_id"]
+        if event["type"] == UPDATED:
+            changes[id_] += 1
+        if event["type"] != MOVED:
+            continue
+        source, target = event["from_state"], event["to_state"]
+        if id_ not in state:
+            state[id_] = target
+            if source is not None:
+                yield f"I7: the history of {id_} begins with {source}"
+            continue
+        if source != state[id_] or not _is_edge(source, target):
+            yield f"I7: deployment {id_} went {source} to {target} after {state[id_]} (event {event['id']})"
+        state[id_] = target
+        changes[id_] += 1
+    for id_, row in present.items():
+        if state.get(id_) != row["state"]:
+            yield f"I7: deployment {id_} is {row['state']}, its last event says {state.get(id_)}"
+        if changes[id_] != row["generation"]:
+            yield f"I7: deployment {id_} has generation {row['generation']} and {changes[id_]} events"
+
+
+def _is_edge(source: str, target: str) -> bool:
+    return is_legal(State(source), State(target)) or source == target == State.STOPPING
+
+
+def _preemptions(rows: Rows, *, quiet: bool) -> Iterator[str]:
+    lent = _lent_priorities(rows)
+    open_since: dict[int, int] = {}
+    for event in rows.events:
+        id_ = event["deployment_id"]
+        if event["type"] == PREEMPTION:
+            open_since[id_] = event["id"]
+            yield from _unjust(event, lent)
+        elif event["type"].startswith("node."):
+            open_since.clear()
+        elif event["type"] == UPDATED or event["to_state"] != State.QUEUED:
+            # It was placed, has ended or was changed: what was freed for it is released.
+            open_since.pop(id_, None)
+    if quiet:
+        gone = open_since.keys() - {row["id"] for row in rows.deployments}
+        for id_ in open_since.keys() - gone:
+            yield f"I9: the preemption for {id_} (event {open_since[id_]}) placed nobody"
+
+
+def _unjust(event: Row, lent: Mapping[int, int]) -> Iterator[str]:
+    data = event["data"]
+    receipt = json.loads(data) if isinstance(data, str) else data
+    own = receipt["preemptor"]
+    priority = max(own["priority"], lent.get(event["deployment_id"], 0))
+    for victim in receipt["victims"]:
+        if victim["rule"].startswith("priority") and victim["priority"] >= priority:
+            yield f"I9: {own['id']} of priority {priority} evicts {victim['id']} of {victim['priority']}"
+
+
+def _lent_priorities(rows: Rows) -> dict[int, int]:
+    """The highest priority among those that wait for a deployment, however far: it may act with that one."""
+    lent = {row["id"]: row["priority"] for row in rows.deployments}
+    for _ in rows.dependencies:
+        before = dict(lent)
+        for one in rows.dependencies:
+            parent, child = one["depends_on_id"], one["deployment_id"]
+            lent[parent] = max(lent.get(parent, 0), lent.get(child, 0))
+        if lent == before:
+            break
+    return lent
+
+
+def _dependencies(rows: Rows) -> Iterator[str]:
+    """Whenever a deployment was judged free to queue, all that it depends on had got there."""
+    parents: dict[int, list[Row]] = defaultdict(list)
+    for one in rows.dependencies:
+        parents[one["deployment_id"]].append(one)
+    if not parents:
+        return
+    state: dict[int, str] = {}
+    edited = {
+        e["deployment_id"] for e in rows.events if e["type"] == UPDATED and "depends_on" in str(e["data"])
+    }
+    for event in rows.events:
+        id_ = event["deployment_id"]
+        if event["type"] != MOVED:
+            continue
+        state[id_] = event["to_state"]
+        judged = event["from_state"] in (None, State.BLOCKED, *ENDED)
+        if event["to_state"] != State.QUEUED or not judged or id_ in edited:
+            continue
+        for edge in parents.get(id_, ()):
+            parent = state.get(edge["depends_on_id"])
+            if parent is None or not _is_met(edge["condition"], parent):
+                yield f"I10: {id_} was queued while {edge['depends_on_id']} was {parent}"
+
+
+def _is_met(condition: str, parent: str) -> bool:
+    return dependency_status(Condition(condition), State(parent)) is DependencyStatus.MET
+
+
+def _decisions(rows: Rows) -> Iterator[str]:
+    highest: dict[int, int] = {}
+    for one in rows.decisions:
+        if one["epoch"] < highest.get(one["cluster_id"], 0):
+            yield f"I6: decision {one['id']} was committed under the old epoch {one['epoch']}"
+        highest[one["cluster_id"]] = max(one["epoch"], highest.get(one["cluster_id"], 0))
+    top = max((row["epoch"] for row in rows.epochs), default=0)
+    yield from (
+        f"I6: decision {d['id']} is of epoch {d['epoch']}" for d in rows.decisions if d["epoch"] > top
+    )
+
+
+def _instances(rows: Rows, alive: Sequence[str], *, quiet: bool) -> Iterator[str]:
+    names = {name: InstanceName.parse(name) for name in alive}
+    replicas = Counter((one.deployment_id, one.replica) for one in names.values() if one is not None)
+    yield from (f"I4: {count} live instances of {key}" for key, count in replicas.items() if count > 1)
+    live = {one["instance"]: one for one in rows.live}
+    yield from (f"I1: {name} runs without an allocation" for name in alive if name not in live)
+    if quiet:
+        yield from (f"I5: {name} should run and does not" for name in live if name not in names)
+
+
+def _rest(rows: Rows) -> Iterator[str]:
+    for row in rows.deployments:
+        if row["state"] in (State.STARTING, State.STOPPING):
+            yield f"I5: deployment {row['id']} is still {row['state']}"
+    for one in rows.live:
+        if one["started_at"] is None or one["stop_requested_at"] is not None:
+            yield f"I5: {one['instance']} is still to be started or stopped"

@@ -1,0 +1,65 @@
+"""An event loop whose time stands still while anything can run and jumps to the next timer when nothing can.
+
+Hours pass in moments, and nothing depends on the speed of the machine. What is run on it must wait for
+nothing outside of this process: a wait without any timer would last for ever and is an error here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in virtual time, with threads replaced by plain calls. Cancels what is left over."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Its `time()` begins at 0 and counts virtual seconds."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(_JumpingSelector(self._jump))
+        self.set_default_executor(_InlineExecutor())
+
+    def time(self) -> float:
+        return self._now
+
+    def _jump(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+    """Where others would wait, time is moved."""
+
+    def __init__(self, jump: Callable[[float], None]) -> None:
+        super().__init__()
+        self._jump = jump
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if ready := super().select(0):
+            return ready
+        if timeout is None:
+            raise RuntimeError("everything waits, and no timer will ever end it")
+        if timeout > 0:
+            self._jump(timeout)
+        return []
+
+
+class _InlineExecutor(ThreadPoolExecutor):
+    """Runs what it is given at once, in the caller's thread: the order is the same every time."""
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
