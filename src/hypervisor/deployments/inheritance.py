@@ -6,13 +6,31 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from hypervisor.lifecycle.dependencies import Condition
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.tables import Dependency, Deployment
+
+
+_CHILD, _PARENT = aliased(Deployment), aliased(Deployment)
+# Built once: every pass of the scheduler asks this, and aliases are dear to build.
+_WAITS = (
+    select(_CHILD.id, _CHILD.priority, _PARENT.id.label("parent_id"))
+    .join(Dependency, Dependency.deployment_id == _CHILD.id)
+    .join(_PARENT, _PARENT.id == Dependency.depends_on_id)
+    .where(
+        _CHILD.cluster_id == bindparam("cluster_id"),
+        _CHILD.state == State.BLOCKED.value,
+        _PARENT.state.in_([state.value for state in WAITING | LIVE]),
+        or_(
+            Dependency.condition == Condition.SUCCEEDED.value,
+            _PARENT.state != State.RUNNING.value,
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +55,7 @@ async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[i
 
     A dependency on "running" lends nothing any more once the parent runs.
     """
-    child, parent = aliased(Deployment), aliased(Deployment)
-    rows = await session.execute(
-        select(child.id, child.priority, parent.id.label("parent_id"))
-        .join(Dependency, Dependency.deployment_id == child.id)
-        .join(parent, parent.id == Dependency.depends_on_id)
-        .where(
-            child.cluster_id == cluster_id,
-            child.state == State.BLOCKED.value,
-            parent.state.in_([state.value for state in WAITING | LIVE]),
-            or_(
-                Dependency.condition == Condition.SUCCEEDED.value,
-                parent.state != State.RUNNING.value,
-            ),
-        )
-    )
+    rows = await session.execute(_WAITS, {"cluster_id": cluster_id})
     return inherit(Waits(*row) for row in rows)
 
 
