@@ -11,7 +11,7 @@ from starlette_admin.exceptions import FormValidationError
 from structlog import get_logger
 
 from hypervisor.api.schema import MAX_BIG_ID
-from hypervisor.store.tables import Cluster, Deployment, Event, Organization, User
+from hypervisor.store.tables import Cluster, ClusterShare, Deployment, Event, Organization, User
 
 log = get_logger(__name__)
 
@@ -38,10 +38,7 @@ class ReadOnlyView(ModelView):
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
         """None for what cannot be an id, as for an id that does not exist."""
-        text = str(pk)
-        if not text.isdecimal() or not text.isascii() or len(text) > 19 or int(text) > MAX_BIG_ID:
-            return None
-        return await super().find_by_pk(request, int(text))
+        return await super().find_by_pk(request, int(pk)) if _is_id(str(pk)) else None
 
 
 class UserView(ReadOnlyView):
@@ -110,6 +107,36 @@ class ClusterView(ReadOnlyView):
     searchable_fields = ("name",)
 
 
+class ShareView(ReadOnlyView):
+    """What one organization may use of another one's cluster; a row is known by both of their ids."""
+
+    fields: Any = (
+        "cluster_id",
+        "organization_id",
+        "state",
+        "guaranteed_cpu_milli",
+        "guaranteed_ram_mib",
+        "guaranteed_gpu_milli",
+        "limit_cpu_milli",
+        "limit_ram_mib",
+        "limit_gpu_milli",
+        "weight_milli",
+        "offered_by",
+        "offered_at",
+        "answered_by",
+        "answered_at",
+    )
+    searchable_fields = ("state",)
+    fields_default_sort = (("offered_at", True),)
+
+    async def find_by_pk(self, request: Request, pk: Any) -> Any:
+        """None for what cannot be two ids."""
+        parts = str(pk).split(",")
+        if len(parts) != 2 or not all(map(_is_id, parts)):
+            return None
+        return await ModelView.find_by_pk(self, request, pk)
+
+
 class DeploymentView(ReadOnlyView):
     fields: Any = (
         "id",
@@ -161,12 +188,17 @@ class EventView(ReadOnlyView):
     )
 
 
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) <= 19 and int(text) <= MAX_BIG_ID
+
+
 def all_views() -> list[ModelView]:
     """In the order of the menu."""
     return [
         UserView(User, icon="fa fa-user"),
         OrganizationView(Organization, icon="fa fa-users"),
         ClusterView(Cluster, icon="fa fa-server"),
+        ShareView(ClusterShare, icon="fa fa-handshake"),
         DeploymentView(Deployment, icon="fa fa-cubes"),
         EventView(Event, icon="fa fa-clock-rotate-left"),
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api import PASSWORD, Api, ok, refused
 
-PAGES = ("user", "organization", "cluster", "deployment", "event")
+PAGES = ("user", "organization", "cluster", "cluster-share", "deployment", "event")
 
 
 @pytest.fixture
@@ -129,6 +129,23 @@ async def test_nothing_can_be_created_here(api: Api, browser: httpx2.AsyncClient
     root = await api.superuser()
     await _log_in(browser, root.username)
     assert (await browser.get(path)).status_code == 403
+
+
+async def test_what_a_cluster_lends_is_shown(api: Api, browser: httpx2.AsyncClient) -> None:
+    root, guest = await api.superuser(), await api.person()
+    organization, guests = await root.organization("Owners"), await guest.organization("Guests")
+    body = {"organization_id": organization, "name": "lab", "total_cpu_cores": 4, "total_ram_gb": 8}
+    cluster = ok(
+        await root.post("/api/v1/clusters", {**body, "total_gpu_count": 2, "runtime": "simulated"}), 201
+    )
+    share = {"organization_id": guests, "guaranteed": {"gpu_count": 1}}
+    ok(await root.post(f"/api/v1/clusters/{cluster['id']}/shares", share), 201)
+    await _log_in(browser, root.username)
+    page = await browser.get(f"/admin/cluster-share/detail?pk={cluster['id']},{guests}")
+    assert page.status_code == 200
+    assert "offered" in page.text
+    for pk in (str(cluster["id"]), f"{cluster['id']},{organization}", "1,2,3", "a,b", "1,'"):
+        assert (await browser.get(f"/admin/cluster-share/detail?pk={pk}")).status_code == 404
 
 
 @pytest.mark.parametrize("pk", ["abc", "0", "99999999999999999999999", "1'"])
