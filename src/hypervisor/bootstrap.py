@@ -14,9 +14,13 @@ from hypervisor.api.container import Container
 from hypervisor.api.readiness import Readiness
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.decisions import Retention
+from hypervisor.control.holder import LeaseTimes
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.loops import Loops
+from hypervisor.control.queue_keeper import QueueKeeper, keeping
 from hypervisor.control.reporting import Reporting
+from hypervisor.deployments.queue_feed import feed
+from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
@@ -25,6 +29,8 @@ from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.secret_key import derive_key, load_secret_key
+from hypervisor.infra.sharing import share
+from hypervisor.infra.site import site_of
 from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.tracing import Tracing
@@ -32,11 +38,13 @@ from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.reader import ProcessReader
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated_reader import SimulatedReader
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
-from hypervisor.store.database import Database
+from hypervisor.store.database import Database, normalise_url
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.installation import ensure_installation
 
@@ -49,6 +57,7 @@ async def running(
 
     Workloads outlive it: the next start adopts them.
     """
+    _check_role(settings)
     tracing = tracing or Tracing()
     clock = clock or SystemClock()
     secret = load_secret_key(settings)
@@ -61,14 +70,20 @@ async def running(
         telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
         container = await _build(settings, clock, secret, database, telemetry)
         stack.push_async_callback(container.runtimes.close)
+        await _begin_sharing(stack, container)
         container.relay.start()
         stack.push_async_callback(container.relay.stop)
-        if settings.role == "all":
-            loops = _loops(container)
-            loops.start()
-            stack.push_async_callback(loops.stop)
+        if settings.role != "api":
+            await _begin_loops(stack, container)
         stack.enter_context(_stopping_on_signals(container.stopping))
         yield container
+
+
+def _check_role(settings: Settings) -> None:
+    if settings.role == "scheduler" and normalise_url(settings.database_url).get_backend_name() == "sqlite":
+        raise StartupError(
+            "ROLE=scheduler needs PostgreSQL: one process has a SQLite file for itself, use ROLE=all there"
+        )
 
 
 async def _build(
@@ -77,6 +92,7 @@ async def _build(
     stopping = asyncio.Event()
     async with database.write() as session:
         install_id = await ensure_installation(session, clock.now())
+    wakeup = Wakeup()
     return Container(
         settings=settings,
         clock=clock,
@@ -88,9 +104,10 @@ async def _build(
         passwords=Passwords(),
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),
-        wakeup=Wakeup(),
-        relay=EventRelay(database, clock),
-        runtimes=build_runtimes(settings, install_id, clock),
+        wakeup=wakeup,
+        sharing=share(wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id),
+        relay=EventRelay(database, clock, wakeup),
+        runtimes=_shown_runtimes(settings, install_id, clock),
         telemetry=telemetry,
         state_metrics=_state_metrics(database, clock, telemetry),
         readiness=Readiness(database, telemetry.heartbeats, stopping),
@@ -103,6 +120,54 @@ def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> St
     state = StateMetrics(database, clock)
     telemetry.metrics.registry.register(state)
     return state
+
+
+async def _begin_sharing(stack: AsyncExitStack, container: Container) -> None:
+    """Hints and the index of the queues; processes with control loops keep the index like the rows."""
+    sharing, database = container.sharing, container.database
+    if sharing.queue is not None:
+        feed(sharing.queue, database)
+    await sharing.start()
+    stack.push_async_callback(sharing.close)
+    if sharing.queue is not None and container.settings.role != "api":
+        keeper = QueueKeeper(database, container.clock, container.wakeup, sharing.queue)
+        await stack.enter_async_context(keeping(keeper))
+
+
+async def _begin_loops(stack: AsyncExitStack, container: Container) -> None:
+    """Start the loops; they hand over as soon as the server begins to stop, not after its last request."""
+    runtimes = container.runtimes
+    if not _loops_alone(container.settings):
+        runtimes = build_runtimes(container.settings, container.install_id, container.clock)
+        stack.push_async_callback(runtimes.close)
+    loops = _loops(container, runtimes)
+    loops.start()
+
+    async def hand_over() -> None:
+        await container.stopping.wait()
+        await loops.stop()
+
+    task = asyncio.create_task(hand_over(), name="hand-over")
+    stack.push_async_callback(asyncio.wait_for, task, None)
+
+
+def _loops_alone(settings: Settings) -> bool:
+    """Whether the loops of this process are the only ones: then it drives whatever it shows."""
+    return settings.role == "all" and normalise_url(settings.database_url).get_backend_name() == "sqlite"
+
+
+def _shown_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:
+    """The runtimes behind the API. One that another process may drive is only read."""
+    runtimes = build_runtimes(settings, install_id, clock)
+    if _loops_alone(settings):
+        return runtimes
+    folder = settings.data_dir.absolute()
+    return runtimes.replaced(
+        {
+            "process": lambda _: ProcessReader(folder / "process", install_id),
+            "simulated": lambda _: SimulatedReader(folder, install_id, clock),
+        }
+    )
 
 
 def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:
@@ -122,13 +187,13 @@ def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtime
     )
 
 
-def _loops(container: Container) -> Loops:
+def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
     disk = DiskGuard(container.settings.data_dir.absolute(), container.settings.disk_min_free_mb)
     return Loops(
         container.database,
         container.clock,
         container.wakeup,
-        container.runtimes,
+        runtimes,
         container.sealer,
         Reporting(container.attempt_tokens, container.settings.reachable_url),
         install=container.install_id,
@@ -136,7 +201,17 @@ def _loops(container: Container) -> Loops:
         local_engines=(("process", None), ("simulated", None)),
         keep=_keep(container.settings),
         obstacles={("process", None): disk.obstacle},
+        site=_site(container.settings),
+        lease_times=LeaseTimes.of(container.settings.lease_seconds),
+        telemetry=container.telemetry,
     )
+
+
+def _site(settings: Settings) -> str:
+    try:
+        return site_of(settings.data_dir.absolute(), settings.site)
+    except OSError as error:
+        raise StartupError(f"DATA_DIR {settings.data_dir} cannot be written: {error.strerror}") from None
 
 
 def _keep(settings: Settings) -> Keep:

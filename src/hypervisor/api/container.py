@@ -16,6 +16,7 @@ from hypervisor.events.relay import EventRelay
 from hypervisor.infra.passwords import Passwords
 from hypervisor.infra.ratelimit import RateLimiter
 from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.sharing import Sharing
 from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
@@ -29,8 +30,9 @@ from hypervisor.store.database import Database
 class Container:
     """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
 
-    `wakeup` wakes the control loops, `relay` passes events on to open streams. `stopping` is set when the
-    server goes down: streams end on it. `cookie_key` signs the cookies of the admin pages.
+    `wakeup` wakes the control loops, `sharing` carries its hints to other replicas and has the index of the
+    queues, `relay` passes events on to open streams. `stopping` is set when the server goes down: streams
+    end on it. `cookie_key` signs the cookies of the admin pages.
     """
 
     settings: Settings
@@ -44,6 +46,7 @@ class Container:
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
+    sharing: Sharing
     relay: EventRelay
     runtimes: RuntimeRegistry
     telemetry: Telemetry

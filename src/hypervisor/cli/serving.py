@@ -16,6 +16,7 @@ from hypervisor import __version__
 from hypervisor.cli.databases import printable_database, using_database
 from hypervisor.cli.output import facts
 from hypervisor.errors import StartupError
+from hypervisor.infra.sharing import Sharing
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 
@@ -61,6 +62,11 @@ class _App:
     def runtimes(self) -> RuntimeRegistry:
         runtimes: RuntimeRegistry = self._app.state.container.runtimes
         return runtimes
+
+    @property
+    def sharing(self) -> Sharing:
+        sharing: Sharing = self._app.state.container.sharing
+        return sharing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -111,14 +117,22 @@ class _Server(uvicorn.Server):
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
             ("Database", printable_database(self._settings.database_url)),
+            ("Replicas", self._app.sharing.describe()),
             ("Data", str(self._settings.data_dir.absolute())),
             *((f"Runtime {name}", description) for name, description in runtimes.items()),
-            ("Default", self._settings.default_runtime),
-            ("API", f"{url}/docs (try it out), {url}/redoc (read it)"),
-            ("Next", f"hypervisor register --url {url}"),
+            *self._invitation(url),
             ("Stop", "Ctrl-C; workloads go on and are found again at the next start"),
         ]
         return facts(lines)
+
+    def _invitation(self, url: str) -> list[tuple[str, str]]:
+        if self._settings.role == "scheduler":
+            return [("Role", f"scheduler: control loops only; {url}/readyz and {url}/metrics answer")]
+        return [
+            ("Default", self._settings.default_runtime),
+            ("API", f"{url}/docs (try it out), {url}/redoc (read it)"),
+            ("Next", f"hypervisor register --url {url}"),
+        ]
 
 
 def _listen(host: str, port: int) -> socket.socket:

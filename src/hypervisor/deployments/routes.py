@@ -13,7 +13,7 @@ from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_curso
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
 from hypervisor.clusters.policy import visible_organizations
-from hypervisor.deployments import commands, editing, repository, submission, views
+from hypervisor.deployments import commands, editing, queue, repository, submission, views
 from hypervisor.deployments.answers import DeploymentAnswer
 from hypervisor.deployments.filters import Labels, PriorityFilter, States, parse_labels
 from hypervisor.deployments.idempotency import KeyedRequest, keyed_request
@@ -104,7 +104,8 @@ async def list_deployments(
     )
     async with container.database.read() as session:
         rows = await repository.page(session, filters, before=before, limit=limit + 1)
-        items = await views.describe_all(session, rows[:limit])
+        items = await views.describe_all(session, rows[:limit], container.sharing.queue)
+    await _place(container, items)
     more = len(rows) > limit
     return Page(items=items, next_cursor=encode_cursor(items[-1].id) if more else None)
 
@@ -124,9 +125,10 @@ async def update_deployment(
     async def work(session: WriteSession) -> DeploymentAnswer:
         now = container.clock.now()
         changed = await editing.update(session, access, body, sealer=container.sealer, now=now)
-        return await views.describe(session, changed)
+        return await views.describe(session, changed, container.sharing.queue)
 
     answer = await _refused_alone(container, work)
+    await _place(container, [answer])
     _wake(container, "scheduler")
     return answer
 
@@ -192,12 +194,14 @@ async def _submit(
         made = await submission.submit(
             session, user, requests, sealer=container.sealer, now=container.clock.now(), keyed=keyed
         )
-        return made.replayed, await views.describe_all(session, made.deployments)
+        answers = await views.describe_all(session, made.deployments, container.sharing.queue)
+        return made.replayed, answers
 
     replayed, answers = await container.database.transact(work)
     if replayed:
         response.headers[REPLAYED] = "true"
     _wake(container, "scheduler")
+    await _place(container, answers)
     return answers
 
 
@@ -226,7 +230,9 @@ async def _describe(container: Container, access: DeploymentAccess) -> Deploymen
         deployment = await repository.find(session, access.deployment_id)
         if deployment is None:
             raise access.hidden
-        return await views.describe(session, deployment)
+        answer = await views.describe(session, deployment, container.sharing.queue)
+    await _place(container, [answer])
+    return answer
 
 
 async def _obey(
@@ -235,11 +241,16 @@ async def _obey(
     async def work(session: WriteSession) -> DeploymentAnswer:
         now = container.clock.now()
         deployment = await commands.obey(session, access, command, now=now, grace_seconds=grace_seconds)
-        return await views.describe(session, deployment)
+        return await views.describe(session, deployment, container.sharing.queue)
 
     answer = await container.database.transact(work)
     _wake(container, "scheduler", "reconciler")
+    await _place(container, [answer])
     return answer
+
+
+async def _place(container: Container, answers: Sequence[DeploymentAnswer]) -> None:
+    await queue.fill_positions(container.database, container.sharing.queue, answers)
 
 
 def _wake(container: Container, *topics: str) -> None:

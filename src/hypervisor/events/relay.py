@@ -1,8 +1,8 @@
 """Passes committed events on to live listeners of this process.
 
-A hint after each local commit makes it immediate; a poll finds what other processes wrote and what a lost
-hint hid. Ids are given out before transactions commit, so on PostgreSQL a lower id may become visible after
-a higher one: ids that were skipped are looked for again until `GAP_SECONDS` have passed.
+A hint after each commit, here or in another replica, makes it immediate; a poll finds what a lost hint hid.
+Ids are given out before transactions commit, so on PostgreSQL a lower id may become visible after a higher
+one: ids that were skipped are looked for again until `GAP_SECONDS` have passed.
 """
 
 from __future__ import annotations
@@ -76,10 +76,11 @@ class Subscription:
 class EventRelay:
     """Reads new event rows once for all listeners of this process."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, wakeup: Wakeup | None = None) -> None:
+        """Hints go to other replicas, and come from them, over `wakeup`; without one there are none."""
         self._database = database
         self._clock = clock
-        self._wakeup = Wakeup()
+        self._wakeup = wakeup or Wakeup()
         self._listener = self._wakeup.listen(_TOPIC)
         self._subscriptions: dict[int, set[Subscription]] = defaultdict(set)
         self._last: int | None = None
@@ -103,9 +104,10 @@ class EventRelay:
         return frozenset(self._gaps)
 
     def hint(self) -> None:
-        """Something was committed: look soon."""
+        """Something was committed: look soon, here and elsewhere."""
         if self._subscriptions:
-            self._wakeup.notify(_TOPIC)
+            self._listener.set()
+        self._wakeup.publish(_TOPIC)
 
     def start(self) -> None:
         """Pass events on from now until `stop`, on the running event loop."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from importlib.util import find_spec
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, Literal
+from typing import Any
 
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -18,12 +17,10 @@ from limits.errors import StorageError
 from structlog import get_logger
 
 from hypervisor.errors import StartupError, TooManyRequests
+from hypervisor.infra.redis_client import TIMEOUT_SECONDS, normalise_redis_url
 
-REDIS_TIMEOUT_SECONDS = 2.0
-_REDIS_CLIENTS: tuple[tuple[str, Literal["redispy", "valkey"]], ...] = (
-    ("redis", "redispy"),
-    ("valkey", "valkey"),
-)
+AWAY_SECONDS = 5.0
+"""How long Redis is left alone after it failed: a request should not wait for it each time."""
 
 log = get_logger(__name__)
 
@@ -34,14 +31,16 @@ class RateLimiter:
     def __init__(self, redis_url: str | None = None) -> None:
         self._local = MemoryStorage()
         self._shared: Storage | None = _redis(redis_url) if redis_url else None
+        self._away_until = float("-inf")
 
     async def check(self, limit: RateLimitItem, what: str, key: str) -> None:
         """Count one call of `what` by `key`. Raises TooManyRequests with `Retry-After`."""
-        if self._shared is not None:
+        if self._shared is not None and time.monotonic() >= self._away_until:
             try:
                 await _count(self._shared, limit, what, key)
                 return
             except StorageError as error:
+                self._away_until = time.monotonic() + AWAY_SECONDS
                 log.warning("rate_limit.redis_unavailable", error=str(error))
         await _count(self._local, limit, what, key)
 
@@ -87,13 +86,6 @@ async def _count(storage: Storage, limit: RateLimitItem, what: str, key: str) ->
 
 
 def _redis(url: str) -> Storage:
-    options: dict[str, Any] = {
-        "socket_timeout": REDIS_TIMEOUT_SECONDS,
-        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-    }
-    for module, implementation in _REDIS_CLIENTS:
-        if find_spec(module) is not None:
-            return RedisStorage(
-                f"async+{url}", wrap_exceptions=True, implementation=implementation, **options
-            )
-    raise StartupError("REDIS_URL is set, but no Redis client is installed: `pip install redis`")
+    address = normalise_redis_url(url).replace("unix://", "redis+unix://", 1)
+    options: dict[str, Any] = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    return RedisStorage(f"async+{address}", wrap_exceptions=True, implementation="redispy", **options)
