@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.policy import Policy
 
+_IMPROVING = {"improvement_steps": st.sampled_from([0, 2_000]), "patience": st.sampled_from([0.0, 10_000.0])}
 POLICIES = st.builds(
-    Policy, placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]), preemption=st.booleans()
+    Policy,
+    placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]),
+    preemption=st.booleans(),
+    **_IMPROVING,
 )
+PREEMPTING = st.builds(Policy, **_IMPROVING)
 
 
 def checked(examples: int = 200) -> settings:

@@ -31,6 +31,12 @@ Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label; repeatable.")
 ]
 Placement = Annotated[str | None, typer.Option(help="fgd (default), fill, bestfit or spread.")]
+Improve = Annotated[
+    int | None,
+    typer.Option(
+        metavar="STEPS", help="Search so long after a pass for an arrangement that places more; 0: do not."
+    ),
+]
 Preemption = Annotated[
     bool | None, typer.Option("--preemption/--no-preemption", help="Whether higher priority may evict lower.")
 ]
@@ -58,6 +64,7 @@ def create(
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="auto, docker, process or simulated.")] = None,
     placement: Placement = None,
+    improve: Improve = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
 ) -> None:
@@ -72,6 +79,7 @@ def create(
         "organization_id": resolve.organization_id(session),
         "runtime": runtime,
         "placement": placement,
+        "improvement_steps": improve,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         "labels": parse_pairs(label),
@@ -121,6 +129,7 @@ def update(
     ram: Ram = None,
     gpu: Gpu = None,
     placement: Placement = None,
+    improve: Improve = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
     force: Force = False,
@@ -130,6 +139,7 @@ def update(
     fields = {
         "name": name,
         "placement": placement,
+        "improvement_steps": improve,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         **_totals(cpu, ram, gpu, None),
@@ -231,6 +241,7 @@ def _facts(cluster: Cluster) -> Any:
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
             ("Placement", cluster.get("placement")),
+            ("Improved", _steps(cluster.get("improvement_steps", 0))),
             ("Preemption", "on" if cluster.get("preemption") else "off"),
             ("Safe for", f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else ""),
             ("Capacity", amounts(cluster["capacity"])),
@@ -238,6 +249,10 @@ def _facts(cluster: Cluster) -> Any:
             ("Available", amounts(cluster["available"])),
         ]
     )
+
+
+def _steps(steps: int) -> str:
+    return f"by up to {steps:,} steps a pass" if steps else ""
 
 
 def _nodes_table(nodes: list[Node]) -> Any:

@@ -31,6 +31,9 @@ from hypervisor.simulation.report.words import many
 from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
+_IMPROVE, _NO_IMPROVE = "improve", "no-improve"
+_STEPS = 20_000
+"""Of --vs improve where --improve does not say how many."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
@@ -42,6 +45,7 @@ def simulate(
     nodes: flags.Nodes = None,
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
+    improve: flags.Improve = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
@@ -69,7 +73,9 @@ def simulate(
         fleet = _fleet(bases) or past.fleet
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
-        way = Policy(policy.value if policy else past.policy.placement, past.policy.preemption)
+        way = past.policy if policy is None else replace(past.policy, placement=policy.value)
+        if improve is not None:
+            way = replace(way, improvement_steps=improve)
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)
@@ -112,18 +118,24 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
     for word in vs.split(","):
         if word in tuple(Placement):
             policy = replace(policy, placement=Placement(word).value)
+        elif word == _IMPROVE:
+            policy = replace(policy, improvement_steps=policy.improvement_steps or _STEPS)
+        elif word == _NO_IMPROVE:
+            policy = replace(policy, improvement_steps=0)
         elif word == _NO_PREEMPTION:
             policy = replace(policy, preemption=False)
         elif word == _NO_QUOTAS:
             quotas = ()
         else:
-            known = ", ".join((*Placement, _NO_PREEMPTION, _NO_QUOTAS))
+            known = ", ".join((*Placement, _IMPROVE, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
             raise CommandFailed(f"--vs is one of {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
 
 
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     parts = [str(scenario.rules.policy.placement)]
+    if scenario.rules.policy.improvement_steps:
+        parts.append("improved")
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
     if scenario.rules.quotas:

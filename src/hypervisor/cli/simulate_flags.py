@@ -48,7 +48,17 @@ Versus = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="For the second run: fgd, fill, bestfit, spread, no-preemption, no-quotas, or several as a,b.",
+        help="For the second run: fgd, fill, bestfit, spread, improve, no-improve, no-preemption, no-quotas, "
+        "or several as a,b.",
+    ),
+]
+Improve = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1_000_000,
+        metavar="STEPS",
+        help="Search so long after a pass for an arrangement that places more; 0: do not.",
     ),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]

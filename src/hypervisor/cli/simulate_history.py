@@ -68,7 +68,11 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         _node(each) for each in session.client.clusters.nodes(cluster["id"]) if not each["cordoned"]
     )
     workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
-    policy = Policy(cluster["placement"], cluster["preemption"])  # type: ignore[arg-type]
+    policy = Policy(
+        cluster["placement"],  # type: ignore[arg-type]
+        cluster["preemption"],
+        improvement_steps=cluster.get("improvement_steps", 0),
+    )
     return Past(workload, nodes, policy)
 
 

@@ -98,6 +98,7 @@ class Cluster(TypedDict, total=False):
     resolved_runtime: str
     runtime_note: str
     placement: str
+    improvement_steps: int
     preemption: bool
     min_runtime_seconds: int
     created_at: str

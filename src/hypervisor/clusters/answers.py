@@ -71,6 +71,7 @@ class ClusterAnswer(ResponseModel):
     resolved_runtime: str
     runtime_note: str
     placement: str
+    improvement_steps: int
     preemption: bool
     min_runtime_seconds: int
     preemption_budget: int
@@ -147,6 +148,7 @@ def cluster_answer(
         resolved_runtime=cluster.resolved_runtime,
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
         placement=cluster.placement,
+        improvement_steps=cluster.improvement_steps,
         preemption=cluster.preemption,
         min_runtime_seconds=cluster.min_runtime_seconds,
         preemption_budget=cluster.preemption_budget,

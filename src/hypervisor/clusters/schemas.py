@@ -12,6 +12,8 @@ from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, R
 from hypervisor.kernel.resources import Resources
 
 MAX_NODES_AT_ONCE = 10_000
+MAX_IMPROVEMENT_STEPS = 1_000_000
+"""Some seconds a pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
 )
@@ -23,6 +25,15 @@ Budget = Annotated[
         le=1000,
         description="So many preemptions of one deployment within preemption_window_seconds protect it for "
         "preemption_rest_seconds; 0: never.",
+    ),
+]
+ImprovementSteps = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_IMPROVEMENT_STEPS,
+        description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
+        "places that places more; 0: no search.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
@@ -77,6 +88,7 @@ class ClusterCreate(StrictRequest):
     name: Name
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
     placement: PlacementName = "fgd"
+    improvement_steps: ImprovementSteps = 0
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -121,6 +133,7 @@ class ClusterUpdate(StrictRequest):
 
     name: Name | None = None
     placement: PlacementName | None = None
+    improvement_steps: ImprovementSteps | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

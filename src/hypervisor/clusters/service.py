@@ -24,6 +24,7 @@ NAMED_OCCUPANTS = 10
 _SETTINGS = (
     "name",
     "placement",
+    "improvement_steps",
     "preemption",
     "min_runtime_seconds",
     "preemption_budget",
@@ -53,6 +54,7 @@ async def create(
         runtime=runtime,
         resolved_runtime=resolved.name,
         placement=request.placement,
+        improvement_steps=request.improvement_steps,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,

@@ -84,9 +84,17 @@ async def load_cluster(
         cluster.organization_id,
         cluster.resolved_runtime,
         builder.build(),
-        Policy(placement=cluster.placement, preemption=cluster.preemption),  # type: ignore[arg-type]
+        _policy_of(cluster),
         pending,
         inherited,
+    )
+
+
+def _policy_of(cluster: Cluster) -> Policy:
+    return Policy(
+        placement=cluster.placement,  # type: ignore[arg-type]
+        preemption=cluster.preemption,
+        improvement_steps=cluster.improvement_steps,
     )
 
 

@@ -182,6 +182,10 @@ async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     )
     changed = ok(await team.admin.call("PUT", path, json={"min_runtime_seconds": 60}))
     assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
+    assert changed["improvement_steps"] == 0
+    changed = ok(await team.admin.patch(path, {"improvement_steps": 20_000}))
+    assert changed["improvement_steps"] == 20_000
+    refused(await team.admin.patch(path, {"improvement_steps": -1}), 422, "invalid_request")
 
 
 async def test_every_placement_score_places(team: Team) -> None:

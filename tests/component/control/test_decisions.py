@@ -53,6 +53,18 @@ async def test_passes_that_change_something_are_kept_and_come_out_again(world: W
         assert len(again.plan.placements) == row.placements
 
 
+async def test_a_cluster_that_asks_for_it_arranges_what_it_places(world: World) -> None:
+    cluster = await world.cluster(nodes=2, cpu=10_000, improvement_steps=3_000)
+    sizes = [{"cpu_milli": cores * 1_000, "ram_mib": 64, **simulated()} for cores in (5, 4, 3, 2, 6)]
+    ids = await world.submit_many(cluster, sizes)
+    async with world.loops():
+        for deployment in ids:
+            await world.reaches(deployment, State.RUNNING)
+    (row,) = await kept(world)
+    assert row.placements == 5
+    assert replay(row.snapshot, row.snapshot_hash, row.plan_hash).equal
+
+
 async def test_nothing_is_kept_without_retention(world: World) -> None:
     cluster = await world.cluster()
     await world.submit(cluster, **simulated())

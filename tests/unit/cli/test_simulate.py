@@ -55,6 +55,16 @@ def test_two_runs_side_by_side_differ_in_what_was_asked_for(
     assert second["wait_seconds"]["mean"] < first["wait_seconds"]["mean"]
 
 
+def test_what_if_passes_arranged_what_they_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On two nodes of 10 cores all five fit at once only as 5 + 3 + 2 and 6 + 4."""
+    rows = [f"0,100,{cores},1,0" for cores in (5, 4, 3, 2, 6)]
+    jobs = write(tmp_path / "jobs.csv", "arrival_seconds,duration_seconds,cpu_cores,ram_gb,gpu_count", *rows)
+    out = figures_of(capsys, "-w", jobs, "-n", "2x10cpu,64gb", "--vs", "improve")
+    first, second = json.loads(out)["runs"]
+    assert (first["label"], second["label"]) == ("fgd", "fgd, improved")
+    assert (first["wait_seconds"]["max"], second["wait_seconds"]["max"]) == (100, 0)
+
+
 def test_the_figures_agree_with_each_other(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = figures_of(capsys, "-w", jobs, "-n", "2x4gpu,16cpu,64gb", "--policy", "bestfit", "--grace", "30")
     (found,) = json.loads(out)["runs"]
@@ -173,7 +183,8 @@ def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
         (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
         (
             ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
-            "--vs is one of fgd, fill, bestfit, spread, no-preemption, no-quotas, not 'magic'",
+            "--vs is one of fgd, fill, bestfit, spread, improve, no-improve, no-preemption, no-quotas, "
+            "not 'magic'",
         ),
         (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
         (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),

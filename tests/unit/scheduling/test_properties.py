@@ -1,21 +1,18 @@
-"""What must hold for every plan, on random clusters.
-
-HV_HYPOTHESIS_EXAMPLES raises the number of examples per property.
-"""
+"""What must hold for every plan, on random clusters."""
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
+from tests.support.properties import POLICIES, PREEMPTING, checked, comparable, shuffled
 from tests.support.scheduling import (
     NOW,
     Node,
@@ -31,29 +28,14 @@ from tests.support.scheduling import (
     worlds,
 )
 
-checked = settings(
-    max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")),
-    deadline=None,
-    derandomize="HV_HYPOTHESIS_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-improving = st.sampled_from([0, 2_000])
-policies = st.builds(
-    Policy,
-    placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]),
-    preemption=st.booleans(),
-    improvement_steps=improving,
-)
-preempting = st.builds(Policy, improvement_steps=improving, patience=st.sampled_from([0.0, 10_000.0]))
-
 
 def busy(world: World, policy: Policy) -> World:
     """The world after one pass: with nominations in force and victims on their way out."""
     return commit(world, plan(world.snapshot(), policy))
 
 
-@given(worlds(), policies)
-@checked
+@given(worlds(), POLICIES)
+@checked()
 def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> None:
     after = commit(world, plan(world.snapshot(), policy))
     for node in after.nodes:
@@ -63,8 +45,8 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
         assert all(free >= 0 for free in gpu)
 
 
-@given(worlds(), policies)
-@checked
+@given(worlds(), POLICIES)
+@checked()
 def test_placements_respect_state_model_labels_and_devices(world: World, policy: Policy) -> None:
     nodes = {node.id: node for node in world.nodes}
     pending = {item.id: item for item in world.pending}
@@ -77,8 +59,8 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
         assert all(0 <= index < node.gpus for index in chosen.gpu_indices)
 
 
-@given(worlds(), policies)
-@checked
+@given(worlds(), POLICIES)
+@checked()
 def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, policy: Policy) -> None:
     pending = {item.id: item for item in world.pending}
     running = {run.id: run for run in world.running}
@@ -93,8 +75,8 @@ def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, p
         assert victim.protected_until <= NOW
 
 
-@given(worlds(), preempting)
-@checked
+@given(worlds(), PREEMPTING)
+@checked()
 def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
@@ -102,8 +84,8 @@ def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World, po
         assert place[eviction.preemptor_id] == eviction.node_id
 
 
-@given(worlds(), preempting)
-@checked
+@given(worlds(), PREEMPTING)
+@checked()
 def test_nominations_fit_together_once_the_victims_are_gone(world: World, policy: Policy) -> None:
     after = victims_gone(busy(world, policy), requeue=False)
     pending = {item.id: item for item in after.pending}
@@ -118,8 +100,8 @@ def test_nominations_fit_together_once_the_victims_are_gone(world: World, policy
         assert all(free >= 0 for free in gpu)
 
 
-@given(worlds(max_pending=1), preempting)
-@checked
+@given(worlds(max_pending=1), PREEMPTING)
+@checked()
 def test_putting_any_victim_back_breaks_the_fit(world: World, policy: Policy) -> None:
     """With one preemptor, what else happens on the node cannot blur the picture."""
     decided = plan(world.snapshot(), policy)
@@ -133,8 +115,8 @@ def test_putting_any_victim_back_breaks_the_fit(world: World, policy: Policy) ->
             assert not fits(shape, free_on(world, node, releasing + fewer))
 
 
-@given(worlds(), preempting)
-@checked
+@given(worlds(), PREEMPTING)
+@checked()
 def test_nobody_waits_who_could_be_admitted_by_evicting_lower_ones_on_one_node(
     world: World, policy: Policy
 ) -> None:
@@ -181,8 +163,8 @@ def _admissible(world: World, item: Pending, node: Node) -> bool:
     return fits(item.shape, room)
 
 
-@given(worlds(), policies)
-@checked
+@given(worlds(), POLICIES)
+@checked()
 def test_planning_again_after_the_commit_changes_nothing(world: World, policy: Policy) -> None:
     first = plan(world.snapshot(), policy)
     again = plan(commit(world, first).snapshot(), policy)
@@ -191,16 +173,16 @@ def test_planning_again_after_the_commit_changes_nothing(world: World, policy: P
     assert again.nominations == first.nominations
 
 
-@given(worlds(), preempting)
-@checked
+@given(worlds(), PREEMPTING)
+@checked()
 def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World, policy: Policy) -> None:
     after = victims_gone(busy(world, policy), requeue=False)
     placed = {placement.deployment_id for placement in plan(after.snapshot(), policy).placements}
     assert {nomination.deployment_id for nomination in after.nominations} <= placed
 
 
-@given(worlds(), policies)
-@checked
+@given(worlds(), POLICIES)
+@checked()
 def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     placed = {placement.deployment_id for placement in decided.placements}
@@ -214,8 +196,8 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 
-@given(worlds(), preempting)
-@checked
+@given(worlds(), PREEMPTING)
+@checked()
 def test_without_arrivals_evictions_end(world: World, policy: Policy) -> None:
     """Evicted work goes back into the queue at its old place, and the passes still come to rest."""
     for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
@@ -226,31 +208,15 @@ def test_without_arrivals_evictions_end(world: World, policy: Policy) -> None:
     pytest.fail("still moving")
 
 
-@given(worlds(), policies, st.randoms(use_true_random=False))
-@checked
+@given(worlds(), POLICIES, st.randoms(use_true_random=False))
+@checked()
 def test_the_order_of_rows_does_not_matter(world: World, policy: Policy, shuffle: random.Random) -> None:
     world = commit(world, plan(world.snapshot(), policy))
     mixed = replace(
         world,
-        nodes=_shuffled(world.nodes, shuffle),
-        running=_shuffled(world.running, shuffle),
-        pending=_shuffled(world.pending, shuffle),
-        nominations=_shuffled(world.nominations, shuffle),
+        nodes=shuffled(world.nodes, shuffle),
+        running=shuffled(world.running, shuffle),
+        pending=shuffled(world.pending, shuffle),
+        nominations=shuffled(world.nominations, shuffle),
     )
-    assert _comparable(plan(mixed.snapshot(), policy)) == _comparable(plan(world.snapshot(), policy))
-
-
-def _shuffled(items: tuple, shuffle: random.Random) -> tuple:
-    mixed = list(items)
-    shuffle.shuffle(mixed)
-    return tuple(mixed)
-
-
-def _comparable(decided: Plan) -> tuple:
-    return (
-        decided.placements,
-        decided.evictions,
-        decided.nominations,
-        list(decided.unplaced),
-        decided.spared,
-    )
+    assert comparable(plan(mixed.snapshot(), policy)) == comparable(plan(world.snapshot(), policy))
