@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from hypervisor.control.reporting import Reporting
 from hypervisor.deployments.queue_feed import feed
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
+from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
 from hypervisor.infra.heartbeats import Heartbeats
@@ -58,6 +60,7 @@ async def running(
     Workloads outlive it: the next start adopts them.
     """
     _check_role(settings)
+    failpoints.arm(os.environ)
     tracing = tracing or Tracing()
     clock = clock or SystemClock()
     secret = load_secret_key(settings)

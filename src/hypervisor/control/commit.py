@@ -22,6 +22,7 @@ from hypervisor.deployments.dependents import chunks
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.events.log import SCHEDULER
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
@@ -64,10 +65,13 @@ async def commit_plan(
 ) -> Committed:
     """Apply a plan. Raises StaleEpoch when another scheduler has taken over; nothing is written then."""
     await check_epoch(session, fence.lease, fence.epoch)
+    reached("plan_before_lock")
     work = await _lock(session, view, plan, install, now)
+    reached("plan_after_lock")
     await _place(work)
     await _evict(work)
     await _keep_nominations(work)
+    reached("plan_before_commit")
     return work.result
 
 
@@ -221,6 +225,7 @@ async def _evict(work: _Work) -> None:
         victims = _by_victim(evictions)
         for victim_id, parts in victims.items():
             _stop_victim(work, preemptor, victim_id, parts)
+        reached("preempt_after_victims_before_reserve")
         record_preemption(
             work.session,
             preemptor,

@@ -27,6 +27,7 @@ from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.failpoints import reached
 from hypervisor.store import leases
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Cluster, EngineState
@@ -159,6 +160,7 @@ class Holder:
             await self._forget(self._holdings.overdue())
 
     async def _renew(self) -> None:
+        reached("lease_before_renew")
         asked_at = self._clock.monotonic()
         names = self._holdings.names()
 
@@ -171,6 +173,7 @@ class Holder:
             return kept
 
         kept = await self._database.transact(work)
+        reached("lease_after_renew")
         self._holdings.renew(kept, self._trusted_until(asked_at))
         self._renew_at = asked_at + self._times.renew
         if lost := names - kept:

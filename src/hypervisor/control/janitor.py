@@ -21,6 +21,7 @@ from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.store.database import Database
@@ -146,6 +147,7 @@ class Janitor:
     async def _remove(self, row: RuntimeRemoval) -> bool:
         engine = (row.runtime, row.engine_endpoint)
         try:
+            reached("gc_before_remove")
             await self._engines.open(engine).remove(row.instance)
             if row.purge_logs:
                 await self._engines.open(engine).purge_logs(row.instance)

@@ -37,6 +37,7 @@ from hypervisor.deployments.environment import open_environment
 from hypervisor.infra.sealing import Sealer, UnsealError
 from hypervisor.infra.wakeup import Listener, Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
 from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
@@ -229,12 +230,15 @@ class Reconciler:
 
     async def _launch(self, work: LiveAttempt) -> None:
         try:
+            reached("intent_after_commit")
             env = open_environment(work.env, self._sealer)
             async with self._launches:
                 env |= await self._reporting.told(self._database, work, self._clock.now())
                 if await self._must_wait(work):
                     return
+                reached("runtime_before_create")
                 seen = await self._engines.open(work.engine).start(launch_spec(work, env))
+                reached("runtime_after_start_before_ack")
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
             return
@@ -261,7 +265,9 @@ class Reconciler:
         asked = work.desired.stop_requested_at or now
         left = max(0.0, grace_seconds - (now - asked).total_seconds())
         try:
+            reached("stop_before_call")
             await self._engines.open(work.engine).stop(work.instance, left)
+            reached("stop_after_call")
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
             return
@@ -294,7 +300,9 @@ class Reconciler:
             return await apply_facts(session, await self._still_ours(session, batch), now)
 
         try:
+            reached("status_before_write")
             applied = await self._database.transact(work)
+            reached("status_after_write")
         except Exception:
             # Nothing is lost: a full pass finds the same facts again.
             log.exception("reconciler.apply_failed", facts=len(batch))

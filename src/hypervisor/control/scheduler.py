@@ -20,6 +20,7 @@ from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.failpoints import reached
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.store.database import Database, WriteSession
@@ -119,6 +120,7 @@ class Scheduler:
             made = await asyncio.to_thread(decide, view, self._retention)
             decided = made.plan
             committed = await self._commit(view, made, fence)
+            reached("plan_after_commit")
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])
                 self._wakeup.notify("reconciler")

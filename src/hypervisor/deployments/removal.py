@@ -6,6 +6,7 @@ from datetime import datetime
 
 from hypervisor.deployments.dependents import cancel_dependents
 from hypervisor.events.log import record_about
+from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import forget_attempts
 from hypervisor.store.tables import Attempt, Deployment
@@ -28,4 +29,7 @@ async def delete_deployment(
         type="deployment.deleted",
         message=f"{deployment.name} was deleted",
     )
+    reached("delete_before_row")
     await session.delete(deployment)
+    await session.flush()
+    reached("delete_after_row")

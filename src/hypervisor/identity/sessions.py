@@ -14,6 +14,7 @@ from hypervisor.identity import policy, repository
 from hypervisor.identity.schemas import TokenAnswer
 from hypervisor.infra.ratelimit import address_key, too_many_requests
 from hypervisor.infra.tokens import AccessClaims, hash_secret, new_secret
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.text import fold
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
@@ -110,6 +111,7 @@ async def _rotate(session: WriteSession, token_hash: str, now: datetime) -> tupl
         if reused is not None:
             await repository.revoke_session(session, reused, "refresh token used twice", now)
         return None
+    reached("refresh_after_revoke_before_issue")
     user = await repository.user_of_live_session(session, session_id, now)
     login_session = await session.get(LoginSession, session_id)
     if user is None or login_session is None:

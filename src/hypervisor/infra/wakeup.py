@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from hypervisor.kernel.failpoints import reached
+
 
 class Wakeup:
     """Passes topics on to the loops that listen, here and, over a bus, in the other replicas.
@@ -23,6 +25,7 @@ class Wakeup:
     def notify(self, topic: str) -> None:
         """Wake whoever listens to the topic, in this process and in others; nobody listening is fine."""
         self.deliver(topic)
+        reached("notify_before_publish")
         self.publish(topic)
 
     def publish(self, topic: str) -> None:

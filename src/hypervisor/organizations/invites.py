@@ -12,6 +12,7 @@ from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
 from hypervisor.infra.sealing import Sealer
 from hypervisor.infra.tokens import hash_secret
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations import repository
 from hypervisor.organizations.access import OrganizationAccess
@@ -86,6 +87,7 @@ async def join(
         raise _not_valid()
     # Locked before the invite, in the same order as `replace` does.
     organization = await repository.lock(session, found)
+    reached("invite_after_check_before_consume")
     role = await repository.consume_invite(session, code_hash, now)
     if organization is None or organization.deleting_at is not None or role is None:
         raise _not_valid()

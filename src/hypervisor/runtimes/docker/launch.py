@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.kernel.failpoints import reached
 from hypervisor.runtimes.docker.config import container_config
 from hypervisor.runtimes.docker.engine import LAUNCH_SECONDS, Engine, NoSuchContainer, WrongState
 from hypervisor.runtimes.docker.images import ImagePuller
@@ -57,6 +58,7 @@ class Launcher:
                 return await self._adopt(spec, present)
             await self.puller.pull(config["Image"])
         if await self._create_or_pull(spec, config):
+            reached("runtime_after_create_before_ack")
             return await self._run(spec)
         return await self._adopt(spec, await self._holder(spec.instance))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.process import ports, shim
@@ -157,6 +158,7 @@ class ProcessRuntime:
         launch = Launch(self._clock.now(), ports.choose(spec.ports, given))
         shim.check_program(spec.command, shim.environment(spec, launch.ports)["PATH"])
         launch = folder.prepare(launch)
+        reached("runtime_after_create_before_ack")
         env = shim.environment(spec, launch.ports)
         try:
             pid = shim.spawn(spec.instance, spec.command, env, folder.path)
