@@ -14,7 +14,6 @@ from hypervisor.lifecycle.dependencies import Condition
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.tables import Dependency, Deployment
 
-
 _CHILD, _PARENT = aliased(Deployment), aliased(Deployment)
 # Built once: every pass of the scheduler asks this, and aliases are dear to build.
 _WAITS = (
