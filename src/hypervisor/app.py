@@ -26,7 +26,7 @@ from hypervisor.deployments.occupants import DeploymentOccupants
 from hypervisor.deployments.routes import router as deployments_router
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.identity.system_routes import router as system_router
-from hypervisor.infra.tracing import open_tracing
+from hypervisor.infra.tracing import Tracing, open_tracing
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
@@ -58,9 +58,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with bootstrap.running(chosen, clock, tracing) as container:
-            app.state.container = container
-            mount_admin(app, container)
+        async with running(app, chosen, clock, tracing):
             yield
 
     app = FastAPI(
@@ -82,18 +80,36 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         },
     )
     app.state.occupants = DeploymentOccupants()
-    for router in API_ROUTERS:
-        app.include_router(router, prefix=API_PREFIX)
     app.include_router(health.router)
     app.include_router(metric_routes.router)
-    app.include_router(docs.router)
-    app.mount(docs.STATIC_PATH, docs.static_files(), name="static")
+    if chosen.role != "scheduler":
+        _include_api(app)
     app.add_middleware(Metering, served=app)
     app.add_middleware(Edge)
     problems.install(app)
     openapi.install(app)
     _refuse_undeclared(app)
     return app
+
+
+@asynccontextmanager
+async def running(
+    app: FastAPI, settings: Settings, clock: Clock | None = None, tracing: Tracing | None = None
+) -> AsyncIterator[None]:
+    """What the app's lifespan does: opens what `settings` name, and lets `app` serve it while this lasts."""
+    async with bootstrap.running(settings, clock, tracing) as container:
+        app.state.container = container
+        if settings.role != "scheduler":
+            mount_admin(app, container)
+        yield
+
+
+def _include_api(app: FastAPI) -> None:
+    """Everything that people use; a scheduler answers for its health alone."""
+    for router in API_ROUTERS:
+        app.include_router(router, prefix=API_PREFIX)
+    app.include_router(docs.router)
+    app.mount(docs.STATIC_PATH, docs.static_files(), name="static")
 
 
 def _refuse_undeclared(app: FastAPI) -> None:

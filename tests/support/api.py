@@ -13,7 +13,7 @@ import httpx2
 from fastapi import FastAPI
 
 from hypervisor.api.container import Container
-from hypervisor.app import create_app
+from hypervisor.app import create_app, running
 from hypervisor.identity.service import create_superuser
 from hypervisor.kernel.clock import Clock
 from hypervisor.settings import Settings
@@ -140,8 +140,25 @@ async def running_api(
         default_runtime="simulated",
         **{"rate_limit": "", **settings},
     )
-    app = create_app(chosen, clock)
-    async with app.router.lifespan_context(app):
+    async with _serving(chosen, clock) as app:
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://hypervisor.test") as http:
             yield Api(app, http, clock)
+
+
+_idle_apps: list[FastAPI] = []
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, clock: Clock) -> AsyncIterator[FastAPI]:
+    """An app that serves the settings. It is lent to one test after another, because its routes take a
+    quarter of a second to work out; only tracing is built into an app for good.
+    """
+    lent = not settings.otel_exporter_otlp_endpoint
+    app = _idle_apps.pop() if lent and _idle_apps else create_app(settings, clock)
+    routes = list(app.router.routes)
+    async with running(app, settings, clock) if lent else app.router.lifespan_context(app):
+        yield app
+    app.router.routes[:] = routes
+    if lent:
+        _idle_apps.append(app)
