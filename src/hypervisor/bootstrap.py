@@ -206,7 +206,6 @@ def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
         obstacles={("process", None): disk.obstacle},
         site=_site(container.settings),
         lease_times=LeaseTimes.of(container.settings.lease_seconds),
-        telemetry=container.telemetry,
     )
 
 

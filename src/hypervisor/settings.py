@@ -59,8 +59,17 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         default="1200/minute", description="Requests per caller; a `limits` expression, empty for none."
     )
-    role: Literal["all", "api"] = Field(
-        default="all", description="all: API and control loops; api: requests only, the loops run elsewhere."
+    role: Literal["all", "api", "scheduler"] = Field(
+        default="all",
+        description="all: API and control loops; api: requests only; scheduler: control loops only.",
+    )
+    site: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Name of this machine where engines are its own; unset: its id, or a container's name.",
+    )
+    lease_seconds: float = Field(
+        default=15, ge=3, le=300, description="How soon others take over from a scheduler that died."
     )
     disk_min_free_mb: int = Field(
         default=256, ge=0, description="With less left on DATA_DIR's disk no new process is started."

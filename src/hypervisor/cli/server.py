@@ -36,6 +36,9 @@ def serve(
     runtime: Annotated[
         str | None, typer.Option(help="auto, docker, process or simulated (DEFAULT_RUNTIME).")
     ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="all, api (requests only) or scheduler (loops only) (ROLE).")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (LOG_LEVEL).")] = None,
 ) -> None:
     """Run the server. Everything can also be set in the environment or in a .env file."""
@@ -45,6 +48,7 @@ def serve(
         "DATABASE_URL": database_url,
         "DATA_DIR": data_dir,
         "DEFAULT_RUNTIME": runtime,
+        "ROLE": role,
         "LOG_LEVEL": log_level,
     }
     # The app reads its settings from the environment itself; this is how options reach it.

@@ -26,6 +26,10 @@ class RuntimeRegistry:
         self._factories = factories
         self._open: dict[tuple[str, str | None], Runtime] = {}
 
+    def replaced(self, factories: dict[str, RuntimeFactory]) -> RuntimeRegistry:
+        """Another registry, in which some names stand for others."""
+        return RuntimeRegistry({**self._factories, **factories})
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._factories)

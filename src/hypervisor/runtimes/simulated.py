@@ -52,7 +52,7 @@ class SimulatedRuntime:
     name = "simulated"
 
     def __init__(self, state_dir: Path | None, install: str, clock: Clock) -> None:
-        self._files = None if state_dir is None else _Files(state_dir / "simulated", install)
+        self._files = None if state_dir is None else InstanceFiles(state_dir / "simulated", install)
         self._clock = clock
         self._instances: dict[str, _Instance] = {}
         self._loaded = False
@@ -231,7 +231,7 @@ class _Instance:
         return Observation(ObservedState.RUNNING, started_at=_utc(self.begins_at))
 
 
-class _Files:
+class InstanceFiles:
     """One JSON file an instance; a name is created exactly once, whoever asks."""
 
     def __init__(self, folder: Path, install: str) -> None:
@@ -270,11 +270,15 @@ class _Files:
         draft.write_text(json.dumps(asdict(known)))
         return draft
 
+    def read(self, instance: str) -> _Instance | None:
+        """None where there is no such instance."""
+        return self._read(self._folder / f"{instance}.json")
+
     def _read(self, path: Path) -> _Instance | None:
         """None for a file that a power cut left empty: nothing ran, so nothing is lost."""
         try:
             return _Instance(**json.loads(path.read_text()))
-        except (ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
 
 

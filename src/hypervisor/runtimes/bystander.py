@@ -1,0 +1,50 @@
+"""A runtime that another process drives, for a process that only shows what there is: logs and states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import NoReturn
+
+from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, RuntimeUnavailable
+
+
+class Bystander(ABC):
+    """Implements `hypervisor.runtimes.protocol.Runtime` by reading; whatever changes something is refused."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    async def probe(self) -> RuntimeInfo: ...
+
+    @abstractmethod
+    async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]: ...
+
+    @abstractmethod
+    async def list_instances(self) -> Mapping[str, Observation]: ...
+
+    @abstractmethod
+    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]: ...
+
+    async def start(self, spec: LaunchSpec) -> Observation:
+        self._refuse()
+
+    async def stop(self, instance: str, grace_seconds: float) -> None:
+        self._refuse()
+
+    async def remove(self, instance: str) -> None:
+        self._refuse()
+
+    async def purge_logs(self, instance: str) -> None:
+        self._refuse()
+
+    def changes(self) -> AsyncIterator[str]:
+        self._refuse()
+
+    async def close(self) -> None:  # noqa: B027
+        """Nothing is held open between two calls."""
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeUnavailable(f"this process only reads the runtime {self.name}; a scheduler drives it")
