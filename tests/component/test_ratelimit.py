@@ -6,7 +6,9 @@ import pytest
 from limits import RateLimitItemPerMinute
 
 from hypervisor.errors import StartupError, TooManyRequests
+from hypervisor.infra import ratelimit
 from hypervisor.infra.ratelimit import RateLimiter, address_key, parse_limit
+from tests.support.redis import RedisServer
 from tests.support.servers import free_port
 
 LIMIT = RateLimitItemPerMinute(3)
@@ -30,6 +32,33 @@ async def test_replicas_share_a_limit_through_redis(redis_url: str) -> None:
     for replica in replicas:
         with pytest.raises(TooManyRequests):
             await replica.check(LIMIT, "requests", "user:1")
+
+
+async def test_a_limit_holds_while_redis_is_flushed_stopped_and_back(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ratelimit, "AWAY_SECONDS", 0.0)
+    here, there = RateLimiter(own_redis.url), RateLimiter(own_redis.url)
+    await used_up(here)
+    own_redis.call("FLUSHALL")
+    await used_up(there)
+    own_redis.stop()
+    await used_up(here)
+    own_redis.start()
+    for limiter in (here, there):
+        # The first call of each finds its connection closed and is counted at home.
+        await limiter.check(LIMIT, "requests", "user:2")
+    await used_up(there)
+    with pytest.raises(TooManyRequests):
+        await here.check(LIMIT, "requests", "user:1")
+
+
+async def used_up(limiter: RateLimiter) -> None:
+    """What is allowed is allowed, and not more."""
+    for _ in range(3):
+        await limiter.check(LIMIT, "requests", "user:1")
+    with pytest.raises(TooManyRequests):
+        await limiter.check(LIMIT, "requests", "user:1")
 
 
 async def test_while_redis_is_away_each_process_goes_on_limiting() -> None:
