@@ -1,0 +1,49 @@
+# The image of every role: docker build -t mlops-hypervisor .
+#
+# BASE is any image with Python 3.11 or newer. The default is pinned by digest, so that a build today and one in a
+# month start from the same bytes; a newer digest is one `docker pull python:3.12-slim-bookworm` away:
+#   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... -t mlops-hypervisor .
+ARG BASE=python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
+
+FROM ${BASE} AS build
+ENV UV_PROJECT_ENVIRONMENT=/opt/hypervisor \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_LINK_MODE=copy \
+    UV_COMPILE_BYTECODE=1 \
+    UV_NO_CACHE=1 \
+    UV_SYSTEM_CERTS=true \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet "uv>=0.9,<1"
+WORKDIR /src
+# Dependencies first: they change more rarely than the code.
+COPY pyproject.toml uv.lock ./
+RUN /opt/uv/bin/uv sync --frozen --no-dev --extra telemetry --no-install-project
+COPY README.md LICENSE ./
+COPY src ./src
+RUN /opt/uv/bin/uv sync --frozen --no-dev --extra telemetry --no-editable
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="MLOps Hypervisor" \
+      org.opencontainers.image.licenses="MIT"
+RUN groupadd --gid 10001 hypervisor \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hypervisor --shell /usr/sbin/nologin hypervisor \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/hypervisor
+COPY --from=build /opt/hypervisor /opt/hypervisor
+# All interfaces of the container: the server then insists on a SECRET_KEY.
+ENV PATH=/opt/hypervisor/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOST=0.0.0.0 \
+    PORT=8000 \
+    DATA_DIR=/var/lib/hypervisor \
+    DATABASE_URL=sqlite:////var/lib/hypervisor/hypervisor.db \
+    LOG_FORMAT=json
+USER 10001:10001
+WORKDIR /var/lib/hypervisor
+VOLUME /var/lib/hypervisor
+EXPOSE 8000
+# The process lives; whether it can work is for the proxy to ask (/readyz).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=4)"]
+ENTRYPOINT ["hypervisor"]
+CMD ["serve"]
