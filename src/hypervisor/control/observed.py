@@ -89,7 +89,9 @@ async def apply_facts(session: WriteSession, facts: Sequence[Fact], now: datetim
     await release(session, ended)
     applied.ended = len(ended)
     await settle_dependents(session, changed, now=now, actor=RECONCILER)
-    await _finish_deletions(session, [deployments[attempt.deployment_id] for attempt in ended], now)
+    # All replicas of one deployment may have ended at once: it is deleted once.
+    over = dict.fromkeys(attempt.deployment_id for attempt in ended)
+    await _finish_deletions(session, [deployments[id_] for id_ in over], now)
     return applied
 
 

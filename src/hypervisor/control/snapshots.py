@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -13,6 +13,7 @@ from sqlalchemy import or_, select
 from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
 from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.policy import Policy
@@ -247,7 +248,12 @@ async def _add_pending(
         ).where(
             Deployment.cluster_id == cluster.id,
             Deployment.state == State.QUEUED.value,
-            or_(Deployment.not_before.is_(None), Deployment.not_before <= now),
+            or_(
+                Deployment.not_before.is_(None),
+                Deployment.not_before <= now,
+                # No back-off is longer than that: the clock was set back since.
+                Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
+            ),
         )
     )
     pending: dict[int, Pending] = {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hypervisor.control.commit import Fence, commit_plan
+from hypervisor.control.observed import Ended, apply_facts
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.deployments.occupants import DeploymentOccupants
+from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import acquire
-from hypervisor.store.tables import Attempt, Node
+from hypervisor.store.tables import Attempt, Deployment, Node
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
@@ -258,3 +260,20 @@ async def test_a_commit_rejects_the_whole_gang_when_one_replica_no_longer_fits(w
     assert await world.attempts(gang) == []
     assert await world.state(gang) == "QUEUED"
     await world.check_invariants()
+
+
+async def test_a_gang_whose_replicas_are_seen_to_end_together_is_deleted_once(world: World):
+    cluster = await world.cluster()
+    gang = await world.submit(cluster, replicas=2, **simulated())
+    async with world.loops():
+        await world.reaches(gang, State.RUNNING)
+    async with world.database.write() as session:
+        row = await session.get_one(Deployment, gang, with_for_update=True)
+        row.delete_requested_at = world.clock.now()
+    await world.stop(gang, StopReason.DELETED)
+    gone = Observation(ObservedState.EXITED, 143, finished_at=world.clock.now())
+    facts = [Ended(one.id, gang, gone) for one in await world.attempts(gang)]
+    async with world.database.write() as session:
+        await apply_facts(session, facts, world.clock.now())
+    deleted = [event for event in await world.events(gang) if event.type == "deployment.deleted"]
+    assert len(deleted) == 1
