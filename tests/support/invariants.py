@@ -38,7 +38,7 @@ QUERIES = {
     "FROM deployments",
     "dependencies": "SELECT deployment_id, depends_on_id, condition FROM dependencies",
     "events": "SELECT id, deployment_id, type, from_state, to_state, code, data FROM events "
-    "WHERE type IN ('deployment.state', 'deployment.updated', 'deployment.preemption') "
+    "WHERE type IN ('deployment.state', 'deployment.updated', 'deployment.preemption', 'deployment.deleted') "
     "OR type LIKE 'node.%' ORDER BY id",
     "epochs": "SELECT name, epoch FROM lease_epochs",
     "decisions": "SELECT id, cluster_id, epoch FROM decisions ORDER BY id",
@@ -47,6 +47,7 @@ QUERIES = {
 MOVED = "deployment.state"
 UPDATED = "deployment.updated"
 PREEMPTION = "deployment.preemption"
+DELETED = "deployment.deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +212,15 @@ def _histories(rows: Rows) -> Iterator[str]:
     present = {row["id"]: row for row in rows.deployments}
     state: dict[int, str | None] = {}
     changes: Counter[int] = Counter()
+    gone: set[int] = set()
     for event in rows.events:
         id_ = event["deployment_id"]
+        if id_ in gone:
+            yield f"I7: deployment {id_} was deleted before event {event['id']}"
         if event["type"] == UPDATED:
             changes[id_] += 1
+        elif event["type"] == DELETED:
+            gone.add(id_)
         if event["type"] != MOVED:
             continue
         source, target = event["from_state"], event["to_state"]
