@@ -52,6 +52,8 @@ async def get_metrics(
     for check in await container.readiness.check():
         metrics.ready.labels(check.name).set(check.ok)
     metrics.event_streams.set(container.relay.listeners)
+    for look in container.telemetry.before_scrape:
+        look()
     encode, content_type = choose_encoder(accept)
     body = await asyncio.to_thread(encode, metrics.registry)
     return PlainTextResponse(body, headers={"Content-Type": content_type})

@@ -21,11 +21,14 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.priority import NAMED_PRIORITIES, priority_class
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database, ReadSession
-from hypervisor.store.tables import Attempt, Cluster, Deployment, Lease, LeaseEpoch, Node, NodeGpu
+from hypervisor.store.leases import lease_time
+from hypervisor.store.tables import Attempt, Cluster, Deployment, Lease, LeaseEpoch, Member, Node, NodeGpu
 
 FRESH_SECONDS = 5.0
 WITHIN_SECONDS = 3.0
 """A scrape must not hang with the database; it then says that the database is down."""
+FORGOTTEN = timedelta(hours=1)
+"""Leases of engines that no node names any more are not renewed; they stay in the table."""
 LIVE_STATES = (State.BLOCKED, State.QUEUED, State.STARTING, State.RUNNING, State.STOPPING)
 
 Families = list[GaugeMetricFamily]
@@ -66,7 +69,7 @@ async def _read_all(session: ReadSession, now: datetime) -> Families:
         *await _queue(session, clusters, now),
         await _deployments(session),
         *await _resources(session),
-        *await _leases(session, now),
+        *await _leases(session, clusters, await lease_time(session, now)),
         await _lag(session, now),
     ]
 
@@ -165,10 +168,12 @@ async def _resources(session: ReadSession) -> Families:
     return [capacity, allocated]
 
 
-async def _leases(session: ReadSession, now: datetime) -> Families:
-    """By the database's clock where it has one, as those who hold them do."""
-    if session.get_bind().dialect.name == "postgresql":
-        now = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+async def _leases(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
+    """Who lives and what is held, by the clock that leases go by. Leases of what is gone are left out."""
+    alive = await session.scalar(select(func.count()).select_from(Member).where(Member.expires_at > now))
+    text = "Processes that share the scheduling and are alive."
+    members = _figure("hypervisor_members", text, alive or 0)
+    there = {f"cluster:{cluster_id}" for cluster_id in clusters}
     text = "How often the lease has changed hands; it only rises."
     epochs = GaugeMetricFamily("hypervisor_lease_epoch", text, labels=("lease",))
     text = "Until the lease runs out unless it is renewed; below zero while nobody holds it."
@@ -179,9 +184,11 @@ async def _leases(session: ReadSession, now: datetime) -> Families:
         .order_by(LeaseEpoch.name)
     )
     for name, epoch, expires_at in rows:
+        if name not in there and (name.startswith("cluster:") or expires_at < now - FORGOTTEN):
+            continue
         epochs.add_metric([name], epoch)
         left.add_metric([name], (expires_at - now).total_seconds())
-    return [epochs, left]
+    return [members, epochs, left]
 
 
 async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:

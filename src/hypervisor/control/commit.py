@@ -37,11 +37,16 @@ from hypervisor.store.tables import Attempt, Deployment, NominationRow
 
 @dataclass(slots=True)
 class Committed:
-    """What became true: instances to start, instances to stop, deployments whose part was rejected."""
+    """What became true: instances to start, instances to stop, deployments whose part was rejected.
+
+    `placed` are the deployments whose instances start; `evicted_by` has the rule for each victim.
+    """
 
     started: list[str] = field(default_factory=list)
     stopping: list[str] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
+    placed: list[Deployment] = field(default_factory=list)
+    evicted_by: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -191,6 +196,7 @@ def _mark_starting(work: _Work, deployment: Deployment, attempts: Sequence[Attem
         data=data,
     )
     work.result.started += [attempt.instance for attempt in attempts]
+    work.result.placed.append(deployment)
 
 
 def _where(attempts: Sequence[Attempt]) -> str:
@@ -297,6 +303,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
     )
     victim.preemptions += 1
     work.result.stopping += [attempt.instance for attempt in attempts]
+    work.result.evicted_by.append(parts[0].rule)
 
 
 async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, str, str]]:

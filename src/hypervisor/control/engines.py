@@ -11,6 +11,7 @@ import structlog
 from hypervisor.control.holdings import Holdings, NotHeld
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import LiveAttempt
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.kernel.observation import Observation
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
@@ -31,12 +32,18 @@ class Engines:
     """The runtimes as the loops see them. An engine that cannot be asked says nothing about its work."""
 
     def __init__(
-        self, registry: RuntimeRegistry, holdings: Holdings, site: str, obstacles: Obstacles | None = None
+        self,
+        registry: RuntimeRegistry,
+        holdings: Holdings,
+        site: str,
+        obstacles: Obstacles | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = registry
         self._holdings = holdings
         self._site = site
         self._obstacles = obstacles or {}
+        self._telemetry = telemetry
         self._driven: set[Engine] = set()
         self._unreachable: set[Engine] = set()
         self._closed: set[Engine] = set()
@@ -51,6 +58,11 @@ class Engines:
         """Why the engine takes nothing new although it answers; what runs on it goes on."""
         ask = self._obstacles.get(engine)
         return ask() if ask else None
+
+    @property
+    def runtimes(self) -> Collection[str]:
+        """The names of all runtimes that there are."""
+        return self._registry.names
 
     @property
     def driven(self) -> Collection[Engine]:
@@ -109,6 +121,8 @@ class Engines:
         if engine not in self._unreachable:
             log.warning("engine.unreachable", runtime=engine[0], endpoint=engine[1], error=str(error))
         self._unreachable.add(engine)
+        if self._telemetry is not None:
+            self._telemetry.metrics.runtime_errors.labels(engine[0], "unavailable").inc()
 
     def answered(self, engine: Engine) -> None:
         if engine in self._unreachable:

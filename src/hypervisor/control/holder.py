@@ -25,6 +25,7 @@ from hypervisor.control.allotment import Moves, fair_moves
 from hypervisor.control.holdings import JANITOR, TOPIC, Holdings, cluster_lease, engine_lease
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
@@ -100,6 +101,7 @@ class Holder:
         *,
         default_engines: Collection[Engine] = (),
         times: LeaseTimes | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`default_engines` are looked after even where no node names them."""
         self.name = secrets.token_hex(8)
@@ -110,6 +112,7 @@ class Holder:
         self._holdings = holdings
         self._driver = driver
         self._times = times or LeaseTimes()
+        self._telemetry = telemetry or Telemetry.silent(clock)
         self._engines: dict[str, Engine] = {engine_lease(engine): engine for engine in default_engines}
         self._identities: dict[str, str] = {}
         self._refused: frozenset[str] = frozenset()
@@ -154,6 +157,7 @@ class Holder:
     async def _step_safely(self) -> None:
         try:
             await self.step()
+            self._telemetry.heartbeats.beat("leases")
         except Exception as error:
             # A database that cannot be reached must not end the loop: trust runs out by itself.
             log.warning("leases.unreachable", error=str(error))

@@ -12,17 +12,22 @@ from hypervisor.control.holder import Holder, LeaseTimes
 from hypervisor.control.holdings import Holdings
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.janitor import Janitor
+from hypervisor.control.measuring import measure_held
 from hypervisor.control.reconciler import Reconciler
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.scheduler import Scheduler
 from hypervisor.control.snapshots import Engine
 from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
 HAND_OVER_TIMEOUT = 5.0
+LEASES_WITHIN = 45.0
+TURN_WITHIN = 120.0
+"""Seconds after which readiness takes a loop for stuck; a long queue takes its time."""
 HERE = "here"
 
 log = structlog.get_logger(__name__)
@@ -47,13 +52,23 @@ class Loops:
         obstacles: Obstacles | None = None,
         site: str = HERE,
         lease_times: LeaseTimes | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`site` names the machine and data folder whose own engines this process can drive."""
         keep = keep or Keep()
+        telemetry = telemetry or Telemetry.silent(clock)
         self.holdings = Holdings(clock, wakeup)
-        self._engines = Engines(runtimes, self.holdings, site, obstacles)
+        self._engines = Engines(runtimes, self.holdings, site, obstacles, telemetry)
         self._reconciler = Reconciler(
-            database, clock, wakeup, self._engines, self.holdings, sealer, reporting, interval=interval
+            database,
+            clock,
+            wakeup,
+            self._engines,
+            self.holdings,
+            sealer,
+            reporting,
+            interval=interval,
+            telemetry=telemetry,
         )
         self._holder = Holder(
             database,
@@ -63,6 +78,7 @@ class Loops:
             self._reconciler,
             default_engines=local_engines,
             times=lease_times,
+            telemetry=telemetry,
         )
         self._scheduler = Scheduler(
             database,
@@ -73,9 +89,14 @@ class Loops:
             install=install,
             interval=interval,
             retention=keep.decisions,
+            telemetry=telemetry,
         )
         self._janitor = Janitor(database, clock, wakeup, self._engines, self.holdings, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
+        self._heartbeats = telemetry.heartbeats
+        self._within = {"leases": LEASES_WITHIN, "scheduler": TURN_WITHIN + 3 * interval}
+        self._within["reconciler"] = self._within["scheduler"]
+        telemetry.before_scrape.append(lambda: measure_held(telemetry, self.holdings, self._engines))
 
     @property
     def alive(self) -> bool:
@@ -91,12 +112,16 @@ class Loops:
             "janitor": self._janitor.run(),
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        for name, within in self._within.items():
+            self._heartbeats.expect(name, within)
 
     async def stop(self) -> None:
         """End the loops and hand over the leases at once; what runs on engines goes on."""
         if not self._tasks:
             return
         tasks, self._tasks = self._tasks, []
+        for name in self._within:
+            self._heartbeats.forget(name)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,7 @@ from hypervisor.control.engines import Engines
 from hypervisor.control.gangs import give_up_late, late_gangs
 from hypervisor.control.holdings import Holdings, NotHeld, engine_lease
 from hypervisor.control.homes import close_engines, open_engines
+from hypervisor.control.measuring import measure_reconciled, measured_start
 from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.snapshots import Engine
@@ -35,6 +36,7 @@ from hypervisor.control.work import (
 )
 from hypervisor.deployments.environment import open_environment
 from hypervisor.infra.sealing import Sealer, UnsealError
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.wakeup import Listener, Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
@@ -76,6 +78,7 @@ class Reconciler:
         reporting: Reporting,
         *,
         interval: float,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -86,6 +89,7 @@ class Reconciler:
         self._sealer = sealer
         self._reporting = reporting
         self._interval = interval
+        self._telemetry = telemetry or Telemetry.silent(clock)
         self._hinted: set[str] = set()
         self._busy: set[str] = set()
         self._again: set[str] = set()
@@ -136,6 +140,7 @@ class Reconciler:
             while True:
                 try:
                     await self._step()
+                    self._telemetry.heartbeats.beat("reconciler")
                     pause = self._interval
                 except Exception:
                     log.exception("reconciler.step_failed")
@@ -237,7 +242,8 @@ class Reconciler:
                 if await self._must_wait(work):
                     return
                 reached("runtime_before_create")
-                seen = await self._engines.open(work.engine).start(launch_spec(work, env))
+                with measured_start(self._telemetry, work):
+                    seen = await self._engines.open(work.engine).start(launch_spec(work, env))
                 reached("runtime_after_start_before_ack")
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
@@ -248,6 +254,7 @@ class Reconciler:
             await self._hand_over(work.engine, failed)
             return
         self._engines.answered(work.engine)
+        measure_reconciled(self._telemetry, work, "start", work.created_at, self._clock.now())
         if seen.state is ObservedState.EXITED:
             await self._hand_over(work.engine, Ended(work.attempt_id, work.deployment_id, seen))
         elif seen.state is ObservedState.RUNNING:
@@ -272,6 +279,7 @@ class Reconciler:
             self._engines.failed(work.engine, error)
             return
         self._engines.answered(work.engine)
+        measure_reconciled(self._telemetry, work, "stop", asked, self._clock.now())
 
     def _report(self, work: LiveAttempt, fact: Fact) -> None:
         self._spawn(work, self._hand_over(work.engine, fact))
@@ -334,7 +342,8 @@ class Reconciler:
     def _spawn(self, work: LiveAttempt, act: Coroutine[Any, Any, None]) -> None:
         """Run an act as a task; the instance is left alone until it is done."""
         self._busy.add(work.instance)
-        task = asyncio.create_task(self._guarded(work.instance, act))
+        with structlog.contextvars.bound_contextvars(deployment_id=work.deployment_id):
+            task = asyncio.create_task(self._guarded(work.instance, act))
         acts = self._acts[work.engine]
         acts.add(task)
         task.add_done_callback(acts.discard)

@@ -16,8 +16,10 @@ from sqlalchemy import func, select
 from hypervisor.control.commit import Committed, commit_plan
 from hypervisor.control.decisions import Decided, Retention, changes_something, decide, store_decision
 from hypervisor.control.holdings import Holdings, cluster_lease
+from hypervisor.control.measuring import measure_commit, measure_round
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
+from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
@@ -62,6 +64,7 @@ class Scheduler:
         install: str,
         interval: float,
         retention: Retention | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -72,6 +75,7 @@ class Scheduler:
         self._install = install
         self._interval = interval
         self._retention = retention or Retention()
+        self._telemetry = telemetry or Telemetry.silent(clock)
         self._reasons_at: dict[int, datetime] = {}
         self._reasons_held_back = False
 
@@ -81,8 +85,10 @@ class Scheduler:
             began = self._clock.monotonic()
             try:
                 wait = await self.pass_over_all()
+                measure_round(self._telemetry, self._clock.now())
             except Exception:
                 log.exception("scheduler.pass_failed")
+                self._telemetry.metrics.pass_failures.inc()
                 wait = ERROR_PAUSE
             took = self._clock.monotonic() - began
             await self._listener.wait(wait)
@@ -106,20 +112,24 @@ class Scheduler:
 
     async def _pass_fenced(self, cluster_id: int, fence: Fence) -> None:
         try:
-            await self.pass_over(cluster_id, fence)
+            with self._telemetry.metrics.passes.time():
+                await self.pass_over(cluster_id, fence)
         except StaleEpoch as error:
             log.warning("scheduler.stale", error=str(error))
+            self._telemetry.metrics.stale_epochs.inc()
             self._holdings.doubt(fence.lease)
 
     async def pass_over(self, cluster_id: int, fence: Fence) -> None:
         """Plan one cluster and commit, again while parts were rejected by what changed in between."""
         for _ in range(CONFLICT_PASSES):
+            began = self._clock.now()
             view = await self._load(cluster_id)
             if view is None or not view.pending:
                 return
             made = await asyncio.to_thread(decide, view, self._retention)
             decided = made.plan
             committed = await self._commit(view, made, fence)
+            measure_commit(self._telemetry, cluster_id, committed, began, self._clock.now())
             reached("plan_after_commit")
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])

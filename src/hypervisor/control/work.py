@@ -31,6 +31,7 @@ class LiveAttempt:
     engine: Engine
     node_name: str
     created_at: datetime
+    traceparent: str | None
     desired: Desired
     image: str | None
     command: tuple[str, ...]
@@ -144,6 +145,7 @@ def _from_row(attempt: Attempt, deployment: Deployment, gang_nodes: Sequence[str
         engine=(attempt.runtime, attempt.engine_endpoint),
         node_name=attempt.node_name,
         created_at=attempt.created_at,
+        traceparent=deployment.traceparent,
         desired=Desired(
             started_at=attempt.started_at,
             stop_requested_at=attempt.stop_requested_at,

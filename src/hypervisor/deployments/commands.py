@@ -12,6 +12,7 @@ from hypervisor.deployments.removal import delete_deployment
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.errors import Conflict
+from hypervisor.infra.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, State
@@ -73,6 +74,7 @@ async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool
 async def _start(session: WriteSession, deployment: Deployment, now: datetime, actor: str) -> None:
     await _check_may_start(session, deployment)
     standing = await _standing(session, deployment)
+    deployment.traceparent = current_traceparent()
     move(
         session,
         deployment,

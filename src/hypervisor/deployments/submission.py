@@ -22,6 +22,7 @@ from hypervisor.deployments.transitions import record_creation, set_reason
 from hypervisor.errors import Conflict, HypervisorError, Invalid
 from hypervisor.identity.principal import Principal
 from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.tracing import current_traceparent
 from hypervisor.kernel.roles import Role
 from hypervisor.lifecycle.states import State
 from hypervisor.organizations.access import OrganizationAccess, not_found, resolve_organization
@@ -239,6 +240,7 @@ def _new_deployment(
         state=state.value,
         reason_code=standing.code,
         reason=standing.sentence,
+        traceparent=current_traceparent(),
         created_at=now,
         queued_at=now if state is State.QUEUED else None,
     )

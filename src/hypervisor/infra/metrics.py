@@ -85,8 +85,8 @@ class Metrics:
         self.evictions = self._counter(
             "hypervisor_evictions", "Deployments asked to give way, by the rule that chose them.", "rule"
         )
-        self.lease_held = self._gauge(
-            "hypervisor_lease_held", "1 while this process holds the lease, else 0.", "lease"
+        self.leases_held = self._gauge(
+            "hypervisor_leases_held", "Leases of clusters, engines and the janitor held here.", "kind"
         )
 
     def _reconciler(self) -> None:
@@ -104,7 +104,7 @@ class Metrics:
             "kind",
         )
         self.engines_unreachable = self._gauge(
-            "hypervisor_engines_unreachable", "Engines that this process cannot reach now.", "runtime"
+            "hypervisor_engines_unreachable", "Engines driven here that take nothing new.", "runtime"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from opentelemetry.trace import Tracer
@@ -19,6 +20,8 @@ class Telemetry:
     heartbeats: Heartbeats
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer = field(default_factory=lambda: Tracing().tracer)
+    before_scrape: list[Callable[[], None]] = field(default_factory=list)
+    """Called on the event loop before the metrics are read, to set those that only need a look."""
 
     @classmethod
     def silent(cls, clock: Clock) -> Telemetry:

@@ -8,6 +8,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.shares import Account
 
 _RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
+_LARGER_SHARE = ", of an organization with a larger share"
 
 
 class Rule(StrEnum):
@@ -68,7 +69,14 @@ def told(rule: Rule, priority: int, victim_priority: int) -> str:
     if rule is Rule.RECLAIM:
         return _RECLAIM
     over = f"priority {priority} over {victim_priority}"
-    return over if rule is Rule.PRIORITY else f"{over}, of an organization with a larger share"
+    return over if rule is Rule.PRIORITY else f"{over}{_LARGER_SHARE}"
+
+
+def rule_of(words: str) -> Rule:
+    """The rule that `told` put into these words."""
+    if is_reclaim(words):
+        return Rule.RECLAIM
+    return Rule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else Rule.PRIORITY
 
 
 def is_reclaim(words: str) -> bool:

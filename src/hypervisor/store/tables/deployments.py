@@ -76,6 +76,8 @@ class Deployment(Base):
     attempts_made: Mapped[int] = mapped_column(default=0)
     retries_used: Mapped[int] = mapped_column(default=0)
     preemptions: Mapped[int] = mapped_column(default=0)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The W3C trace context of the request that submitted or last started it, where requests are traced."""
     not_before: Mapped[datetime | None]
     delete_requested_at: Mapped[datetime | None]
 
