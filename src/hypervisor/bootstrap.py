@@ -204,9 +204,9 @@ def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
         local_engines=(("process", None), ("simulated", None)),
         keep=_keep(container.settings),
         obstacles={("process", None): disk.obstacle},
-        telemetry=container.telemetry,
         site=_site(container.settings),
         lease_times=LeaseTimes.of(container.settings.lease_seconds),
+        telemetry=container.telemetry,
     )
 
 

@@ -241,10 +241,10 @@ class Reconciler:
                 env |= await self._reporting.told(self._database, work, self._clock.now())
                 if await self._must_wait(work):
                     return
-                reached("runtime_before_create")
                 with measured_start(self._telemetry, work):
+                    reached("runtime_before_create")
                     seen = await self._engines.open(work.engine).start(launch_spec(work, env))
-                reached("runtime_after_start_before_ack")
+                    reached("runtime_after_start_before_ack")
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
             return

@@ -129,8 +129,8 @@ class Scheduler:
             made = await asyncio.to_thread(decide, view, self._retention)
             decided = made.plan
             committed = await self._commit(view, made, fence)
-            measure_commit(self._telemetry, cluster_id, committed, began, self._clock.now())
             reached("plan_after_commit")
+            measure_commit(self._telemetry, cluster_id, committed, began, self._clock.now())
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])
                 self._wakeup.notify("reconciler")
