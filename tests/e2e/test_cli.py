@@ -295,3 +295,18 @@ def _read_all(terminal: int) -> bytes:
         pass
     os.close(terminal)
     return shown
+
+
+def test_the_doctor_looks_at_a_running_server(shared_server: HypervisorServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hypervisor", "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=shared_server.environment | {"DISK_MIN_FREE_MB": "0"},
+        cwd=shared_server.folder,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == "All is well.\n"
+    assert f"{shared_server.url} is ready, version" in done.stdout

@@ -39,6 +39,7 @@ class Commands(LazyGroup):
             takes=("url", "organization"),
         ),
         "migrate": Entry(_SERVER, "hypervisor.cli.server:migrate", "Update the database.", takes=("json",)),
+        "doctor": Entry(_SERVER, "hypervisor.cli.doctor:doctor", "Find out what is wrong.", takes=("json",)),
         "backup": Entry(
             _SERVER, "hypervisor.cli.backups:backup", "Save the embedded database.", takes=("json",)
         ),

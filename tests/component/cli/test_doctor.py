@@ -1,0 +1,228 @@
+"""The doctor: it finds what is wrong, says what to do, changes nothing, and never shows a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from hypervisor.cli.checkup.databases import judge_clock
+from hypervisor.cli.main import run
+from hypervisor.infra.sealing import Sealer
+from hypervisor.store.database import Database
+from hypervisor.store.file_lock import sole_server
+from hypervisor.store.tables import Event, Invite, Organization
+from tests.support.releases import move_to, previous_revision
+from tests.support.servers import free_port
+
+KEY = "a key of this test with 32 characters"
+
+
+@dataclass
+class Report:
+    code: int
+    data: Any
+    error: str
+
+    def of(self, check: str) -> list[dict[str, str]]:
+        return [one for one in self.data["findings"] if one["check"] == check]
+
+    def wrong(self) -> list[dict[str, str]]:
+        return [one for one in self.data["findings"] if one["status"] != "ok"]
+
+
+Doctor = Callable[..., Report]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """Runs `hypervisor doctor --json` with these settings on a machine where nothing else runs."""
+
+    def call(**settings: str | None) -> Report:
+        mine = {
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'none.db'}",
+            "DATA_DIR": str(tmp_path / "data"),
+            "DOCKER_HOST": f"unix://{tmp_path / 'no.sock'}",
+            "DISK_MIN_FREE_MB": "0",
+            "PORT": str(free_port()),
+            "SECRET_KEY": KEY,
+        }
+        with monkeypatch.context() as context:
+            for name in ("HOST", "REDIS_URL", "ROLE", "PUBLIC_URL", "DEFAULT_RUNTIME", "SECRET_KEY"):
+                context.delenv(name, raising=False)
+            for name, value in (mine | settings).items():
+                if value is not None:
+                    context.setenv(name, value)
+            context.chdir(tmp_path)
+            code = run(["--json", "doctor"])
+        seen = capsys.readouterr()
+        assert "Traceback" not in seen.out + seen.err
+        return Report(code, json.loads(seen.out), seen.err)
+
+    return call
+
+
+def test_where_nothing_is_yet_all_is_well_and_nothing_is_made(doctor: Doctor, tmp_path: Path) -> None:
+    report = doctor()
+    assert (report.code, report.wrong(), report.data["healthy"]) == (0, [], True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_migrated_database_is_well(doctor: Doctor, database_url: str) -> None:
+    report = doctor(DATABASE_URL=database_url)
+    assert (report.code, report.wrong()) == (0, [])
+    assert "answers, schema" in report.of("database")[0]["detail"]
+    assert bool(report.of("clock")) == database_url.startswith("postgresql")
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "told"),
+    [
+        ({"PORT": "many"}, "configuration", "PORT: "),
+        ({"DATABASE_URL": "mysql://x/y"}, "configuration", "'mysql' is not supported"),
+        ({"ROLE": "api"}, "configuration", "one process alone"),
+        (
+            {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"},
+            "database",
+            "postgresql://me:***@127.0.0.1:1",
+        ),
+        ({"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "redis", "does not answer"),
+        ({"REDIS_URL": "nonsense"}, "redis", "not the URL"),
+        ({"DEFAULT_RUNTIME": "docker"}, "engines", "docker: "),
+        ({"DISK_MIN_FREE_MB": "1000000000"}, "disk", "no new process is started"),
+        ({"DATA_DIR": "/proc/version/x"}, "data folder", "cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_told(doctor: Doctor, settings: dict[str, str], check: str, told: str) -> None:
+    report = doctor(**settings)
+    assert report.code == 1
+    problems = [one for one in report.of(check) if one["status"] == "problem"]
+    assert any(told in one["detail"] for one in problems), report.data["findings"]
+    assert "hunter2" not in json.dumps(report.data)
+
+
+def test_a_key_is_needed_where_others_can_reach_the_server(doctor: Doctor) -> None:
+    report = doctor(HOST="0.0.0.0", SECRET_KEY=None)
+    assert report.code == 1
+    assert {(one["check"], one["status"]) for one in report.wrong()} == {
+        ("secret key", "problem"),
+        ("configuration", "warning"),
+    }
+    assert "openssl rand -hex 32" in report.of("secret key")[0]["advice"]
+
+
+def test_a_key_that_others_can_read_is_told(doctor: Doctor, tmp_path: Path) -> None:
+    key = tmp_path / "data" / "secret.key"
+    key.parent.mkdir()
+    key.write_text("k" * 64)
+    key.chmod(0o644)
+    report = doctor(SECRET_KEY=None)
+    assert (report.code, [one["advice"] for one in report.wrong()]) == (0, [f"chmod 600 {key}"])
+    key.chmod(0o600)
+    assert doctor(SECRET_KEY=None).wrong() == []
+
+
+async def _change(url: str, *work: Any) -> None:
+    database = Database(url)
+    try:
+        async with database.write() as session:
+            for statement in work:
+                if callable(statement):
+                    await statement(session)
+                else:
+                    await session.execute(statement)
+    finally:
+        await database.close()
+
+
+def _filled(url: str, key: str, at: datetime) -> None:
+    """An organization with an invite that is sealed with a key, and an event."""
+
+    async def fill(session: Any) -> None:
+        now = datetime.now(UTC)
+        organization = Organization(name="o", name_key="o", created_at=now)
+        session.add(organization)
+        await session.flush()
+        sealed = Sealer(key.encode()).seal("code", "invite")
+        session.add(
+            Invite(
+                organization_id=organization.id,
+                code_hash="h",
+                code_sealed=sealed,
+                role="viewer",
+                created_at=now,
+            )
+        )
+        session.add(Event(organization_id=organization.id, at=at, actor="test", type="test", message=""))
+
+    asyncio.run(_change(url, fill))
+
+
+def test_another_key_than_before_and_a_clock_that_was_set_back(doctor: Doctor, database_url: str) -> None:
+    now = datetime.now(UTC)
+    _filled(database_url, KEY, now)
+    assert doctor(DATABASE_URL=database_url).wrong() == []
+    other = doctor(DATABASE_URL=database_url, SECRET_KEY=KEY[::-1])
+    assert other.code == 1
+    (found,) = other.wrong()
+    assert (found["check"], found["advice"][:14]) == ("secret key", "set the SECRET")
+
+    asyncio.run(_change(database_url, update(Event).values(at=now + timedelta(hours=1))))
+    (found,) = doctor(DATABASE_URL=database_url).wrong()
+    assert (found["check"], "set back" in found["advice"]) == ("clock", True)
+
+
+def test_an_old_schema_is_told_with_the_way_out(doctor: Doctor, database_url: str) -> None:
+    asyncio.run(move_to(database_url, previous_revision(), down=True))
+    report = doctor(DATABASE_URL=database_url)
+    (found,) = report.wrong()
+    if database_url.startswith("sqlite"):
+        assert (report.code, found["status"]) == (0, "warning")
+        assert "hypervisor backup" in found["advice"]
+    else:
+        assert (report.code, found["status"]) == (1, "problem")
+        assert found["advice"] == "run `hypervisor migrate`"
+
+
+def test_a_damaged_database_is_told(doctor: Doctor, sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek(3 * page)
+        file.write(b"\xff" * page * 4)
+    report = doctor(DATABASE_URL=sqlite_url)
+    assert report.code == 1
+    assert {one["check"] for one in report.wrong()} == {"database"}
+
+
+def test_a_server_that_holds_the_file_but_does_not_answer_is_told(doctor: Doctor, sqlite_url: str) -> None:
+    with sole_server(sqlite_url):
+        report = doctor(DATABASE_URL=sqlite_url)
+    (found,) = report.wrong()
+    assert (found["check"], "nothing of ours answers" in found["detail"]) == ("server", True)
+    assert doctor(DATABASE_URL=sqlite_url).wrong() == []
+
+
+def test_redis_is_asked_for_its_clock_too(doctor: Doctor, redis_url: str) -> None:
+    report = doctor(REDIS_URL=redis_url)
+    assert report.code == 0
+    assert report.of("redis")[0]["status"] == "ok"
+    assert "Redis's clock" in report.of("clock")[0]["detail"]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.4, "ok"), (-3, "warning"), (3600, "problem")])
+def test_clocks_that_differ(seconds: float, status: str) -> None:
+    found = judge_clock(timedelta(seconds=seconds), "the database's clock")
+    assert found.status == status
+    assert bool(found.advice) == (status != "ok")
