@@ -19,7 +19,7 @@ from sqlalchemy import delete, select, update
 from hypervisor.control.queue_keeper import QueueKeeper
 from hypervisor.deployments.queue import queue_positions
 from hypervisor.deployments.queue_feed import change_of, feed, gone
-from hypervisor.infra.queue_index import MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
 from hypervisor.infra.redis_queue import RedisQueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import WriteSession
@@ -215,6 +215,22 @@ async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
     assert await case.keeper.compare(cluster_id) == 0
 
 
+async def test_what_is_committed_during_a_build_is_not_missed(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster_id = await case.world.cluster()
+    await case.world.submit(cluster_id)
+    rebuild = case.index.rebuild
+
+    async def overtaken(cluster_id: int, queued: Sequence[Change]) -> None:
+        await case.world.submit(cluster_id)
+        await rebuild(cluster_id, queued)
+
+    monkeypatch.setattr(case.index, "rebuild", overtaken)
+    await case.keeper.look_after(everything=False)
+    await case.agrees(cluster_id)
+
+
 async def test_a_cluster_that_is_missing_is_asked_for(case: Case) -> None:
     cluster_id = await case.world.cluster()
     assert not case.index.ready(cluster_id)
@@ -272,6 +288,20 @@ async def test_an_hour_without_redis_costs_nothing_but_its_answers(
 
 
 @own_kinds
+async def test_what_could_not_be_told_makes_the_index_invalid(
+    redis_case: tuple[Case, RedisServer],
+) -> None:
+    case, server = redis_case
+    cluster_id = await _built(case)
+    server.call("ACL", "SETUSER", "default", "-@all", "+acl")
+    await case.world.submit(cluster_id)
+    assert await case.by_index(cluster_id) is None
+    server.call("ACL", "SETUSER", "default", "+@all")
+    await eventually(lambda: case.rebuilt(cluster_id), within=PATIENT)
+    await case.agrees(cluster_id)
+
+
+@own_kinds
 async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
     case, server = redis_case
     cluster_id = await _built(case)
@@ -281,6 +311,8 @@ async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, 
     server.stop()
     server.start()
     assert server.call("KEYS", "*:order"), "the copy is there"
+    await eventually(lambda: case.asked_to_build, within=PATIENT)
+    assert await case.by_index(cluster_id) is None
     await eventually(lambda: case.rebuilt(cluster_id), within=PATIENT)
     await case.agrees(cluster_id)
 

@@ -1,7 +1,7 @@
 """Tells the queue index of every committed change of the queue, whichever code made it.
 
 It listens to the sessions themselves: what enters, leaves or moves is seen when it is flushed, and told after
-the commit; a transaction that is rolled back tells nothing.
+the commit; a transaction that is rolled back tells nothing, and its session is not used again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ def feed(index: QueueIndex, database: Database) -> None:
     """From now on, note in the index what write transactions of this process commit."""
     event.listen(database.write_sessions, "after_flush", _collect)
     event.listen(database.write_sessions, "after_commit", partial(_tell, index))
-    event.listen(database.write_sessions, "after_rollback", _forget)
 
 
 def change_of(deployment: Deployment) -> Change:
@@ -66,7 +65,3 @@ def _tell(index: QueueIndex, session: Session) -> None:
     changes = session.info.pop(_KEY, None)
     if changes:
         index.note(changes.values())
-
-
-def _forget(session: Session) -> None:
-    session.info.pop(_KEY, None)
