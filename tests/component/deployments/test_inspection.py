@@ -13,6 +13,7 @@ from hypervisor.api import streams
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated_reader import SimulatedReader
 from hypervisor.store.database import Database
 from tests.support.api import Person, ok, refused
 from tests.support.teams import Team
@@ -39,7 +40,9 @@ def parse_stream(text: str) -> list[dict[str, str]]:
 async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: float) -> str:
     """Really start the live attempt on the simulated runtime; its instance."""
     attempt = ok(await team.viewer.get(path(deployment, "/attempts")))["items"][-1]
-    runtime = team.api.container.runtimes.get("simulated")
+    container = team.api.container
+    # An API only reads what others drive: the same installation's runtime, as a scheduler has it.
+    runtime = SimulatedRuntime(container.settings.data_dir.absolute(), container.install_id, container.clock)
     labels = {"simulate/log": log, "simulate/duration": str(seconds)}
     await runtime.start(LaunchSpec(attempt["instance"], Resources(), labels=labels))
     return str(attempt["instance"])
@@ -189,8 +192,8 @@ async def test_an_engine_that_cannot_be_asked_is_told_as_such(
         raise RuntimeUnavailable("connection refused")
         yield ""
 
-    monkeypatch.setattr(SimulatedRuntime, "observe", gone)
-    monkeypatch.setattr(SimulatedRuntime, "logs", no_lines)
+    monkeypatch.setattr(SimulatedReader, "observe", gone)
+    monkeypatch.setattr(SimulatedReader, "logs", no_lines)
     for query in ("", "?follow=true"):
         problem = refused(await team.viewer.get(path(work, f"/logs{query}")), 503, "runtime_unavailable")
         assert "connection refused" in problem["detail"]
