@@ -12,7 +12,8 @@ from itertools import chain
 
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.consolidation import consolidate
+from hypervisor.scheduling.outcome import Placement, Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Nomination, Shape
@@ -50,10 +51,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`where` counts the running pods by (group, node), both from 0."""
+    """`where` counts the running pods by (group, node), both from 0; `moves` of running pods were made."""
 
     where: Counter[tuple[int, int]]
     evictions: int
+    moves: int
     seconds: float
 
     def placed(self, instance: Instance) -> tuple[int, ...]:
@@ -82,18 +84,21 @@ def make_instance(rng: random.Random) -> Instance:
     )
 
 
-def play(instance: Instance, policy: Policy, together: bool = False) -> Result:
+def play(instance: Instance, policy: Policy, together: bool = False, consolidation: int = 0) -> Result:
     """Let the groups arrive one after the other, or all `together`, and plan until nothing changes any more.
 
-    Victims are gone at once and wait again, at the place in the queue that they had.
+    Victims are gone at once and wait again, at the place in the queue that they had. In the end running pods
+    are moved as a search of `consolidation` steps proposes.
     """
     run = _Run(instance, policy)
     started = time.perf_counter()
     groups = _items(instance)
     for batch in [list(chain.from_iterable(groups))] if together else groups:
         run.arrive(batch)
+    if consolidation:
+        run.consolidate(consolidation)
     seconds = time.perf_counter() - started
-    return Result(run.where(), run.evictions, seconds)
+    return Result(run.where(), run.evictions, run.moves, seconds)
 
 
 def _items(instance: Instance) -> list[list[Item]]:
@@ -118,6 +123,7 @@ class _Run:
         self._waiting: dict[int, Item] = {}
         self._now = 0.0
         self.evictions = 0
+        self.moves = 0
 
     def arrive(self, items: Sequence[Item]) -> None:
         self._waiting.update((item.id, item) for item in items)
@@ -126,9 +132,23 @@ class _Run:
                 victim = self._cluster.stop(eviction.allocation_id)
                 self._waiting[victim.id] = victim
                 self.evictions += 1
-            for placement in decided.placements:
-                item = self._waiting.pop(placement.deployment_id)
-                self._cluster.start(item, Spot(placement.node_id, placement.gpu_indices), self._now)
+            self._start(decided.placements)
+
+    def consolidate(self, steps: int) -> None:
+        """Make all moves of one proposal, and start what they make room for; then plan on."""
+        snapshot = self._cluster.snapshot(self._now, list(self._waiting.values()))
+        found = consolidate(snapshot, self._policy, steps)
+        moving = [(self._cluster.stop(one.deployment_id), one) for one in found.moves]
+        for item, move in moving:
+            self._cluster.start(item, Spot(move.to_node, move.gpu_indices), self._now)
+        self._start(found.placements)
+        self.moves += len(moving)
+        self.arrive([])
+
+    def _start(self, placements: Sequence[Placement]) -> None:
+        for placement in placements:
+            item = self._waiting.pop(placement.deployment_id)
+            self._cluster.start(item, Spot(placement.node_id, placement.gpu_indices), self._now)
 
     def _passes(self) -> Iterator[Plan]:
         nominations: Sequence[Nomination] = ()

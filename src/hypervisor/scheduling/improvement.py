@@ -8,21 +8,19 @@ from it. Where organizations share the cluster, nothing is rearranged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hypervisor.scheduling.admission import Admission
-from hypervisor.scheduling.columns import joined, rows_where
-from hypervisor.scheduling.ordering import queue_order
+from hypervisor.scheduling.aftermath import is_at_rest, with_started
 from hypervisor.scheduling.outcome import Placement
-from hypervisor.scheduling.queue import Queue
 from hypervisor.scheduling.repacking.ground import Ground, Movable, lay_out, nearest_nodes, waiting_rows
 from hypervisor.scheduling.repacking.packing import NOWHERE
 from hypervisor.scheduling.repacking.search import repack
 from hypervisor.scheduling.repacking.steps import Steps
-from hypervisor.scheduling.snapshot import AllocationTable, Snapshot
+from hypervisor.scheduling.snapshot import Snapshot
 
 _STEPS_A_PAIR = 1_000
 """Of a small problem the whole budget would only see the same again."""
@@ -41,7 +39,7 @@ def improve(admission: Admission) -> None:
     at = ground.packing.at
     if any(at[index] != NOWHERE for index in ground.order):
         decided = _placements(admission, ground)
-        if _is_at_rest(admission, decided):
+        if is_at_rest(_after(admission, decided), admission.policy):
             _apply(admission, ground, decided)
 
 
@@ -107,62 +105,16 @@ def _placements(admission: Admission, ground: Ground) -> list[Placement]:
     return sorted(decided, key=lambda one: (int(rank[rows[one.deployment_id]]), one.replica))
 
 
-def _is_at_rest(admission: Admission, decided: Sequence[Placement]) -> bool:
-    """Whether a pass right after these placements would change nothing.
-
-    Somebody who waits could be admitted by evictions on a node that has been filled differently.
-    """
-    after = _after(admission, decided)
-    policy = replace(admission.policy, improvement_steps=0)
-    again = Admission(after, policy, Queue(after, queue_order(after, policy)))
-    again.claim_nominations()
-    again.work_through_queue()
-    same = again.nominations() == after.nominations
-    return same and not again.placements and not again.evictions
-
-
 def _after(admission: Admission, decided: Sequence[Placement]) -> Snapshot:
-    snapshot, pending = admission.snapshot, admission.snapshot.pending
-    table = snapshot.allocations
+    """The snapshot once everything of this pass has come true."""
+    table = admission.snapshot.allocations
     evicted = np.isin(table.id, [one.allocation_id for one in admission.evictions])
-    rows = admission.queue.rows_of({one.deployment_id for one in decided})
-    placed = np.zeros(len(pending), np.bool_)
-    placed[list(rows.values())] = True
-    return replace(
-        snapshot,
-        allocations=joined(
-            replace(table, releasing=table.releasing | evicted), _started(admission, decided, rows)
-        ),
-        pending=rows_where(pending, ~placed),
+    going = replace(
+        admission.snapshot,
+        allocations=replace(table, releasing=table.releasing | evicted),
         nominations=admission.nominations(),
     )
-
-
-def _started(admission: Admission, decided: Sequence[Placement], rows: Mapping[int, int]) -> AllocationTable:
-    """The allocations that the placements make."""
-    snapshot, pending = admission.snapshot, admission.snapshot.pending
-    chosen = np.array([rows[one.deployment_id] for one in decided], np.int64)
-    shapes = [snapshot.shapes[shape] for shape in pending.shape[chosen].tolist()]
-    ids = pending.deployment_id[chosen]
-    now = np.full(len(decided), snapshot.now)
-    node_ids = np.array([one.node_id for one in decided], np.int64)
-    return AllocationTable(
-        id=-1 - np.arange(len(decided), dtype=np.int64),
-        deployment_id=ids,
-        node=np.searchsorted(snapshot.nodes.id, node_ids).astype(np.int32),
-        cpu_milli=np.array([shape.cpu_milli for shape in shapes], np.int64),
-        ram_mib=np.array([shape.ram_mib for shape in shapes], np.int64),
-        gpu_each=np.array([shape.gpu_each for shape in shapes], np.int32),
-        gpu_mask=np.array([sum(1 << index for index in one.gpu_indices) for one in decided], np.uint64),
-        priority=pending.priority[chosen],
-        preemptible=pending.preemptible[chosen],
-        releasing=np.zeros(len(decided), np.bool_),
-        started_at=now,
-        work_since=now,
-        protected_until=np.where(pending.protected[chosen], np.inf, -np.inf),
-        organization=pending.organization[chosen],
-        ends_at=now + pending.max_runtime[chosen],
-    )
+    return with_started(going, admission.queue, decided)
 
 
 def _apply(admission: Admission, ground: Ground, decided: list[Placement]) -> None:

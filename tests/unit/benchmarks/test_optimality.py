@@ -90,13 +90,27 @@ def test_instances_are_as_in_the_paper() -> None:
 def test_shares_compare_both_sides_with_the_optimum() -> None:
     """Spread puts 400 and 300 on two nodes, which leaves 1000 out although all three would fit."""
     of = instance(2, group(400), group(300), group(1000))
-    settings = argparse.Namespace(policy="bestfit", together=False, limit=10.0, workers=1)
+    settings = argparse.Namespace(policy="bestfit", together=False, limit=10.0, workers=1, improve=1_000)
     case = work_out(of, settings)
     assert case.hard
     assert case.improvable
     figures = figures_of([case])
-    assert figures["at_optimum_percent"]["hard"] == {"ours": 100.0, "default": 0.0}
-    assert figures["hard_deficit_by_level"] == [0.0]
+    assert figures["at_optimum_percent"]["hard"] == {
+        "ours": 100.0,
+        "arranged": 100.0,
+        "greedy": 100.0,
+        "default": 0.0,
+    }
+    assert figures["hard_deficit_by_level"]["ours"] == [0.0]
+    assert figures["hard_deficit_by_level"]["default"] == [1.0]
+
+
+def test_a_running_pod_moves_where_that_places_another_one() -> None:
+    """400 and 300 run on one node, 600 on the other: with 300 there, 600 more fit."""
+    of = instance(2, group(400), group(300), group(600), group(600))
+    assert play(of, Policy(placement="bestfit")).placed(of) == (3,)
+    moved = play(of, Policy(placement="bestfit"), consolidation=1_000)
+    assert (moved.placed(of), moved.moves) == ((4,), 1)
 
 
 def test_without_ortools_one_line_says_what_to_install() -> None:

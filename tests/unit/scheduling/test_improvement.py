@@ -88,7 +88,7 @@ tight_worlds = st.builds(tight_world, st.integers(0, 10**9))
 
 
 @given(tight_worlds, st.sampled_from([0.0, 10_000.0]))
-@checked(100)
+@checked(60)
 def test_improving_only_adds_placements(world: World, patience: float) -> None:
     plain = plan(world.snapshot(), PLAIN)
     better = plan(world.snapshot(), replace(IMPROVING, patience=patience))
@@ -103,7 +103,7 @@ def test_improving_only_adds_placements(world: World, patience: float) -> None:
 
 
 @given(tight_worlds)
-@checked(100)
+@checked(60)
 def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
     decided = plan(world.snapshot(), IMPROVING)
     after = commit(world, decided)
@@ -119,7 +119,7 @@ def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
 
 
 @given(tight_worlds)
-@checked(100)
+@checked(60)
 def test_the_next_pass_has_nothing_to_add(world: World) -> None:
     world = replace(world, pending=tuple(replace(item, replicas=1) for item in world.pending))
     first = plan(world.snapshot(), IMPROVING)
@@ -131,7 +131,7 @@ def test_the_next_pass_has_nothing_to_add(world: World) -> None:
 
 
 @given(tight_worlds, st.randoms(use_true_random=False))
-@checked(100)
+@checked(60)
 def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
     world: World, shuffle: random.Random
 ) -> None:
@@ -145,7 +145,7 @@ def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
 
 
 @given(tight_worlds)
-@checked(100)
+@checked(60)
 def test_gangs_and_nominated_ones_stay_where_the_pass_put_them(world: World) -> None:
     gangs = {item.id for item in world.pending if item.replicas > 1}
     plain, better = plan(world.snapshot(), PLAIN), plan(world.snapshot(), IMPROVING)
