@@ -40,8 +40,8 @@ class QueueKeeper:
         self._index = index
 
     async def run(self) -> None:
-        """Build on hints and compare everything every minute, until cancelled."""
-        compared_at = self._clock.monotonic()
+        """Build on hints and compare everything at once and every minute, until cancelled."""
+        compared_at = -COMPARE_EVERY + self._clock.monotonic()
         while True:
             everything = self._clock.monotonic() - compared_at >= COMPARE_EVERY
             if everything:
