@@ -18,9 +18,13 @@ def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
     nothing = ada.run("simulate", "--from-history", "lab")
     assert (nothing.code, nothing.stderr) == (1, "error: nothing ran on lab in the last 7 days\n")
 
+    # However slow the machine is: the first one runs until the second one waits for it.
+    gate = tmp_path / "gate"
+    wait = f"until [ -e {gate} ]; do sleep 0.1; done"
     for name in ("first", "second"):
-        ada.do("deploy", name, "--job", "--cpu", "2", "--", "sleep", "2")
-    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "25", "--", "true")
+        ada.do("deploy", name, "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    gate.touch()
+    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "60", "--", "true")
     ada.do("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
     ada.do("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
     eventually_sync(lambda: ada.ask("show", "queued")["reason_code"])

@@ -97,6 +97,7 @@ class Witness:
         self.highest_gpu[name] = max(self.highest_gpu[name], used)
 
     def evicted(self, attempt: Attempt, preemptor_id: int, now: float) -> None:
+        assert now >= attempt.started_at + attempt.ticket.job.min_runtime
         self.evictions[attempt.ticket.job.id].append((now, preemptor_id))
         self.log.append(("evict", now, attempt.ticket.job.id, preemptor_id))
 
@@ -161,7 +162,17 @@ def workloads(draw: st.DrawFn) -> ListedWorkload:
         divisible=st.booleans(),
     )
     jobs = draw(st.lists(made, min_size=1, max_size=25))
-    return workload(*(replace(each, preemptible=draw(st.integers(0, 4)) > 0) for each in jobs))
+    return workload(
+        *(
+            replace(
+                each,
+                preemptible=draw(st.integers(0, 4)) > 0,
+                spread=draw(st.booleans()),
+                min_runtime=draw(st.sampled_from((0.0, 0.0, 0.0, 2.0, 7.0))),
+            )
+            for each in jobs
+        )
+    )
 
 
 @st.composite

@@ -21,6 +21,7 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
+from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.nodes import read_nodes
 from hypervisor.simulation.readers.quotas import read_quotas
 from hypervisor.simulation.readers.scaled import scale
@@ -49,6 +50,8 @@ def simulate(
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
+    min_runtime: flags.MinRuntime = None,
+    preemption_budget: flags.PreemptionBudget = None,
     load: flags.Load = 1.0,
     seed: flags.Seed = 42,
     limit: flags.Limit = None,
@@ -79,7 +82,9 @@ def simulate(
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)
-        rules = Rules(way, grace, inf if until is None else until * 3600, quotas=terms)
+        safe = _protection(past.protection, min_runtime, preemption_budget)
+        end = inf if until is None else until * 3600
+        rules = Rules(way, grace, end, quotas=terms, protection=safe)
         figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
     except WorkloadError as error:
         raise CommandFailed(str(error)) from None
@@ -90,6 +95,14 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
     if path is None:
         raise CommandFailed("say which jobs: --workload FILE, or --from-history CLUSTER")
     return open_workload(path, file_format.value, limit)
+
+
+def _protection(own: Protection, min_runtime: float | None, budget: int | None) -> Protection:
+    return replace(
+        own,
+        min_runtime=own.min_runtime if min_runtime is None else min_runtime,
+        budget=own.budget if budget is None else budget,
+    )
 
 
 def _fleet(bases: list[str]) -> Fleet:

@@ -63,6 +63,23 @@ Improve = Annotated[
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
 Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]
+MinRuntime = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="SECONDS",
+        help="Nobody is evicted before it has run so long: the cluster's own with --from-history, else 0.",
+    ),
+]
+PreemptionBudget = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Whoever was preempted so often within an hour is left alone for half an hour; 0: never. The "
+        "cluster's own with --from-history, else 0.",
+    ),
+]
 Load = Annotated[float, typer.Option(help="Times the work: 1.2 draws a fifth of the jobs a second time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what --load draws.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many jobs only.")]

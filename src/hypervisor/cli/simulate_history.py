@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from hypervisor.cli import resolve
@@ -17,17 +17,19 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape
 from hypervisor.simulation.fleet import Fleet, FleetNode
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.workload import ListedWorkload, Workload
 from hypervisor.simulation.report.words import many
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What ran, on which nodes, and how the cluster places it."""
+    """What ran, on which nodes, how the cluster places it, and whom it keeps from being evicted."""
 
     jobs: Workload
     fleet: Fleet
     policy: Policy
+    protection: Protection = field(default_factory=Protection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,13 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         cluster["preemption"],
         improvement_steps=cluster.get("improvement_steps", 0),
     )
-    return Past(workload, nodes, policy)
+    protection = Protection(
+        min_runtime=cluster["min_runtime_seconds"],
+        budget=cluster["preemption_budget"],
+        window=cluster["preemption_window_seconds"],
+        rest=cluster["preemption_rest_seconds"],
+    )
+    return Past(workload, nodes, policy, protection)
 
 
 def _ended_after(deployment: Deployment, begin: datetime) -> bool:
@@ -100,6 +108,8 @@ def _job(deployment: Deployment, window: _Window) -> Iterator[Job]:
         priority=deployment["priority"],
         preemptible=deployment["preemptible"],
         replicas=deployment.get("replicas", 1),
+        spread=deployment.get("placement") == "spread",
+        min_runtime=deployment["min_runtime_seconds"],
     )
 
 

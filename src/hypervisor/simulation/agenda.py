@@ -1,14 +1,23 @@
-"""What is going to happen: ends of work, and releases of what was evicted."""
+"""What is going to happen: ends of work, releases of what was evicted, lapses of protection."""
 
 from __future__ import annotations
 
+from enum import Enum
 from heapq import heapify, heappop, heappush
 from math import inf, isfinite
 
 from hypervisor.simulation.observer import Attempt
 
 _SLACK = 64
-_Entry = tuple[float, int, Attempt, bool]
+_Entry = tuple[float, int, Attempt, "Turn"]
+
+
+class Turn(Enum):
+    """What becomes of an attempt."""
+
+    END = "end"
+    RELEASE = "release"
+    LAPSE = "lapse"
 
 
 class Agenda:
@@ -29,14 +38,17 @@ class Agenda:
         return self._heap[0][0] if self._heap else inf
 
     def ends(self, attempt: Attempt) -> None:
-        """It has its work done at its start plus its duration, which may be never."""
+        """It has its work done at its start plus its duration, which may be never. Before that its protection
+        may lapse; nobody evicts it earlier."""
         at = attempt.started_at + attempt.ticket.job.duration
         if isfinite(at):
-            self._push(at, attempt, False)
+            self._push(at, attempt, Turn.END)
+        if attempt.started_at < attempt.protected_until < at:
+            self._push(attempt.protected_until, attempt, Turn.LAPSE)
 
     def releases(self, attempt: Attempt, at: float) -> None:
         """It was evicted, and gives its capacity back at that time."""
-        self._push(at, attempt, True)
+        self._push(at, attempt, Turn.RELEASE)
         if isfinite(attempt.ticket.job.duration):
             self._void += 1
         if self._void > len(self._heap) // 2 + _SLACK:
@@ -44,15 +56,16 @@ class Agenda:
             heapify(self._heap)
             self._void = 0
 
-    def pop(self) -> Attempt:
+    def pop(self) -> tuple[Attempt, Turn]:
         """The first one; call `next` before."""
-        return heappop(self._heap)[2]
+        _, _, attempt, turn = heappop(self._heap)
+        return attempt, turn
 
-    def _push(self, at: float, attempt: Attempt, release: bool) -> None:
+    def _push(self, at: float, attempt: Attempt, turn: Turn) -> None:
         self._number += 1
-        heappush(self._heap, (at, self._number, attempt, release))
+        heappush(self._heap, (at, self._number, attempt, turn))
 
 
 def _is_void(entry: _Entry) -> bool:
-    _, _, attempt, release = entry
-    return not release and attempt.stopped_at is not None
+    _, _, attempt, turn = entry
+    return turn is Turn.END and attempt.stopped_at is not None

@@ -115,7 +115,7 @@ class Cluster:
             if level < priority:
                 cpu, ram, gpu = cpu + held.cpu_milli, ram + held.ram_mib, gpu + held.gpu_milli
         full, widest = (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1)
-        for shape, _, _, replicas in kinds:
+        for shape, _, _, _, replicas in kinds:
             if replicas > 1:
                 request = self._eligibility.request(0, shape)
                 if replicas_per_node(request, request.eligible, cpu, ram, gpu).sum() >= replicas:
@@ -176,7 +176,7 @@ def _row(attempt: Attempt, allocation_id: int, place: Place) -> tuple[object, ..
         False,
         attempt.started_at,
         attempt.started_at,
-        -math.inf,
+        attempt.protected_until,
         attempt.ticket.organization,
         math.inf,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
 from hypervisor.scheduling.outcome import Eviction, Placement
@@ -12,11 +12,12 @@ from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import NodeTable, Nomination, Snapshot
 from hypervisor.simulation.admittance import Admittance
-from hypervisor.simulation.agenda import Agenda
+from hypervisor.simulation.agenda import Agenda, Turn
 from hypervisor.simulation.cluster import Cluster
 from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.observer import Attempt, Load, Observer, Place, Rejection, Split, Ticket
+from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.workload import Workload
 from hypervisor.simulation.tenants import Tenants, Terms
 from hypervisor.simulation.waiting import Kind, Waiting, kind_of
@@ -34,6 +35,7 @@ class Rules:
     `grace` is how many seconds a victim holds its capacity after it was asked to stop. The run ends at
     `until`, or when nothing more can happen. `every_event` plans at every event, also where it is plain
     that nothing can come of it; the result is the same. With `quotas` organizations share the cluster.
+    `protection` is what keeps work from being evicted too early or too often.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -41,6 +43,7 @@ class Rules:
     until: float = inf
     every_event: bool = False
     quotas: tuple[Terms, ...] = ()
+    protection: Protection = field(default_factory=Protection)
 
 
 class Simulation:
@@ -77,7 +80,7 @@ class Simulation:
         while (moment := min(self._agenda.next, self._arrivals.next)) <= self._rules.until and moment < inf:
             self._pass_time(moment)
             while self._agenda.next == moment:
-                self._conclude(self._agenda.pop())
+                self._turn(*self._agenda.pop())
             while self._arrivals.next == moment:
                 self._arrive(self._arrivals.pop())
             if self._is_worth_planning():
@@ -96,6 +99,13 @@ class Simulation:
                 observer.passed(self.now, moment, self._load, self.cluster.free)
             self.now = moment
 
+    def _turn(self, attempt: Attempt, turn: Turn) -> None:
+        if turn is Turn.LAPSE:
+            # Somebody may be evicted who could not be before: as good as room that came back.
+            self._freed = True
+        else:
+            self._conclude(attempt)
+
     def _conclude(self, attempt: Attempt) -> None:
         """Its work is done, or its grace is over."""
         self.cluster.release(attempt)
@@ -111,6 +121,9 @@ class Simulation:
 
     def _arrive(self, job: Job) -> None:
         self.arrived += 1
+        shortest = max(job.min_runtime, self._rules.protection.min_runtime)
+        if shortest != job.min_runtime:
+            job = replace(job, min_runtime=shortest)
         judged = self._admittance.judge(job)
         if isinstance(judged, Split):
             job = judged.of(job)
@@ -199,6 +212,8 @@ class Simulation:
     def _evict(self, attempt: Attempt, preemptor_id: int) -> None:
         attempt.stopped_at = self.now
         attempt.ticket.evictions += 1
+        if budget := self._rules.protection.budget:
+            attempt.ticket.evicted_at = [*attempt.ticket.evicted_at, self.now][-budget:]
         self.cluster.stop(attempt)
         self._agenda.releases(attempt, self.now + self._rules.grace)
         for observer in self._observers:
@@ -214,8 +229,10 @@ class Simulation:
 
     def _start(self, job_id: int, places: tuple[Place, ...]) -> None:
         """Start all replicas. Raises SimulationError where one is missing."""
-        attempt = Attempt(self._allocations + 1, self.waiting.remove(job_id), places, self.now)
-        if len(places) != attempt.ticket.job.replicas:
+        ticket = self.waiting.remove(job_id)
+        until = self._rules.protection.of_run(ticket.job, self.now, ticket.evicted_at)
+        attempt = Attempt(self._allocations + 1, ticket, places, self.now, protected_until=until)
+        if len(places) != ticket.job.replicas:
             raise SimulationError(f"job {job_id} was started in part")
         self._allocations += len(places)
         self.cluster.start(attempt)
@@ -223,8 +240,8 @@ class Simulation:
         self._agenda.ends(attempt)
         for observer in self._observers:
             observer.started(attempt, self.now)
-        if attempt.ticket.started_first is None:
-            attempt.ticket.started_first = self.now
+        if ticket.started_first is None:
+            ticket.started_first = self.now
 
     def _count(self, attempt: Attempt, sign: int) -> None:
         shape, load = attempt.ticket.job.shape, self._load

@@ -17,8 +17,9 @@ class Job:
     """What arrives, needs `shape` for `duration` seconds (infinite: until the simulation ends), and leaves.
 
     `arrival` is in seconds since the first arrival of its workload. `id` counts arrivals from 1 and is the
-    deployment id that the scheduler sees. `shape` is what each of the `replicas` needs. What is `divisible`
-    may be split into replicas where no node is large enough for it.
+    deployment id that the scheduler sees. `shape` is what each of the `replicas` needs; they `spread` over
+    nodes or are packed. What is `divisible` may be split into replicas where no node is large enough for it.
+    Each run is safe from eviction for `min_runtime` seconds.
     """
 
     id: int
@@ -30,6 +31,8 @@ class Job:
     preemptible: bool = True
     replicas: int = 1
     divisible: bool = False
+    spread: bool = False
+    min_runtime: float = 0.0
 
     @property
     def gpu_milli(self) -> int:

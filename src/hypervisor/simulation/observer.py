@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Protocol
 
 from hypervisor.kernel.resources import WHOLE_GPU
@@ -14,13 +15,15 @@ from hypervisor.simulation.jobs import Job
 class Ticket:
     """A job on its way through the system. `started_first` is None until it has run for the first time.
 
-    `organization` is its organization's number, -1 where the cluster is not shared.
+    `organization` is its organization's number, -1 where the cluster is not shared. `evicted_at` are the
+    times of its last evictions, as many as a preemption budget asks for.
     """
 
     job: Job
     organization: int = -1
     started_first: float | None = None
     evictions: int = 0
+    evicted_at: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Attempt:
     """One run of a job: where each of its replicas is, by number, and since when.
 
     Its allocations have the ids from `id` on, one a replica. `stopped_at` is when it was evicted; it does no
-    work after that, but holds its capacity for the grace.
+    work after that, but holds its capacity for the grace. Until `protected_until` nobody evicts it.
     """
 
     id: int
@@ -44,6 +47,7 @@ class Attempt:
     places: tuple[Place, ...]
     started_at: float
     stopped_at: float | None = None
+    protected_until: float = -inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ class Kind(NamedTuple):
     shape: Shape
     priority: int
     preemptible: bool
+    protected: bool
     replicas: int
 
 
 def kind_of(job: Job) -> Kind:
-    return Kind(job.shape, job.priority, job.preemptible, job.replicas)
+    return Kind(job.shape, job.priority, job.preemptible, job.min_runtime > 0, job.replicas)
 
 
 class Waiting:
@@ -62,8 +63,8 @@ class Waiting:
             self._shapes.append(job.shape)
             self._members.append(0)
         self._members[slot] += 1
-        row = (job.id, job.priority, job.arrival, slot, job.preemptible, False)
-        self._columns.add((*row, job.replicas, False, ticket.organization, math.inf, job.arrival))
+        row = (job.id, job.priority, job.arrival, slot, job.preemptible, job.min_runtime > 0)
+        self._columns.add((*row, job.replicas, job.spread, ticket.organization, math.inf, job.arrival))
         self._tickets[job.id] = ticket
         self.kinds[kind_of(job)] += 1
         self.gpu_milli += job.gpu_milli

@@ -55,6 +55,21 @@ def test_two_runs_side_by_side_differ_in_what_was_asked_for(
     assert second["wait_seconds"]["mean"] < first["wait_seconds"]["mean"]
 
 
+def test_minimum_runtimes_and_budgets_spare_victims(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["0,10,LOW,1", "2,1,HIGH,1", "5,1,HIGH,1"]
+    path = write(tmp_path / "jobs.csv", "arrival_seconds,duration_seconds,priority,cpu_cores", *rows)
+
+    def waits(*more: str) -> tuple[int, float]:
+        (told,) = json.loads(figures_of(capsys, "-w", path, "--nodes", "1x1cpu", *more))["runs"]
+        return told["evictions"], told["wait_seconds"]["max"]
+
+    assert waits() == (2, 0)
+    assert waits("--min-runtime", "4") == (1, pytest.approx(2, rel=0.02))
+    assert waits("--preemption-budget", "1") == (1, pytest.approx(8, rel=0.02))
+
+
 def test_what_if_passes_arranged_what_they_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On two nodes of 10 cores all five fit at once only as 5 + 3 + 2 and 6 + 4."""
     rows = [f"0,100,{cores},1,0" for cores in (5, 4, 3, 2, 6)]

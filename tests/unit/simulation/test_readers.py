@@ -30,13 +30,25 @@ def test_our_format_with_every_column_and_with_the_least(tmp_path: Path) -> None
     path = write(
         tmp_path / "jobs.csv",
         "arrival_seconds,duration_seconds,name,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model,"
-        "replicas,preemptible",
-        '100,60.5,"train, big",vision,HIGH,2.5,8,2,A100|H100,3,no',
-        "130,,,,,0.5,,,,,",
+        "replicas,placement,preemptible,min_runtime_seconds",
+        '100,60.5,"train, big",vision,HIGH,2.5,8,2,A100|H100,3,spread,no,90',
+        "130,,,,,0.5,,,,,,,",
     )
     found = list(open_workload(path).jobs())
     assert found == [
-        Job(1, 0.0, 60.5, Shape(2500, 8192, 2000, ("A100", "H100")), "vision", 750, False, 3),
+        Job(
+            1,
+            0.0,
+            60.5,
+            Shape(2500, 8192, 2000, ("A100", "H100")),
+            "vision",
+            750,
+            False,
+            3,
+            False,
+            True,
+            90.0,
+        ),
         Job(2, 30.0, math.inf, Shape(500, 0, 0), "default", 500, True, 1),
     ]
 
@@ -106,6 +118,7 @@ def test_philly_jobs(tmp_path: Path) -> None:
         ([OWN, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request is a fraction below 1 or a whole number"),
         ([OWN, "0,1,a,LOW,,,,"], ":2: asks for nothing"),
         ([OWN + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
+        ([OWN + ",placement", "0,1,a,LOW,1,1,0,,wide"], ":2: placement must be pack or spread, not 'wide'"),
         ([OWN, "0,1,a,LOW,1,1"], ":2: 6 fields, but the header names 8 columns"),
         ([OWN, '0,1,"a,LOW,1,1,0,'], ":2: not a line of UTF-8 CSV"),
         ([OWN], ": there are no jobs in it"),

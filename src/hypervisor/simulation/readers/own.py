@@ -23,8 +23,12 @@ COLUMNS = (
     "gpu_count",
     "gpu_model",
     "replicas",
+    "placement",
     "preemptible",
+    "min_runtime_seconds",
 )
+
+PACK, SPREAD = "pack", "spread"
 
 
 class OwnFormat:
@@ -52,6 +56,8 @@ class OwnFormat:
             priority=_priority(row),
             preemptible=row.flag("preemptible", True),
             replicas=_replicas(row),
+            spread=_spread(row),
+            min_runtime=row.number("min_runtime_seconds", 0.0),
         )
 
 
@@ -89,6 +95,13 @@ def _replicas(row: Row) -> int:
     if not 1 <= replicas <= MOST_REPLICAS:
         raise row.error(f"replicas must be from 1 to {MOST_REPLICAS}, not {replicas}")
     return replicas
+
+
+def _spread(row: Row) -> bool:
+    placement = row.text("placement", PACK).lower()
+    if placement not in (PACK, SPREAD):
+        raise row.error(f"placement must be {PACK} or {SPREAD}, not {placement!r}")
+    return placement == SPREAD
 
 
 def _priority(row: Row) -> int:
