@@ -17,9 +17,9 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from benchmarks.report import print_report
 from benchmarks.support.load import Outcome, drive, request
 from benchmarks.support.production import Production, production
+from benchmarks.support.report import print_report
 
 _BATCH = 100
 _INSERTED = ("idempotency_keys", "deployments", "events")

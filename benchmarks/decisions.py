@@ -18,8 +18,8 @@ import resource
 import statistics
 import time
 
-from benchmarks.report import print_report
 from benchmarks.support.growth import Point, grow, in_a_process
+from benchmarks.support.report import print_report
 from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.docker import IMAGE, Api, endpoint, why_no_docker
 
-from benchmarks.report import print_report
+from benchmarks.support.report import print_report
 from benchmarks.support.service import ENDED, Watch, in_milliseconds, percentile, served
 from hypervisor.client import Client
 

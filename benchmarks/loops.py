@@ -24,8 +24,8 @@ import sys
 import time
 from collections import Counter
 
-from benchmarks.report import print_report
 from benchmarks.support.audit import Audit
+from benchmarks.support.report import print_report
 from benchmarks.support.world import World, random_world
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.openb import load_trace, placement_lines, run
-from benchmarks.report import print_report
+from benchmarks.support.report import print_report
 from benchmarks.support.trace import TARGET_LOAD, Trace, TraceNode, TracePod, made_up_trace
 from hypervisor.kernel.resources import WHOLE_GPU
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
-from benchmarks.report import print_report
 from benchmarks.support.instances import Instance, Result, make_instance, play
+from benchmarks.support.report import print_report
 from hypervisor.scheduling.policy import PlacementScore, Policy
 
 try:

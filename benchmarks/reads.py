@@ -22,10 +22,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from benchmarks.report import print_report
 from benchmarks.support.history import EVENTS_EACH, grow
 from benchmarks.support.load import drive, request
 from benchmarks.support.production import SECRET, Production, production
+from benchmarks.support.report import print_report
 from benchmarks.support.service import in_milliseconds
 from hypervisor.app import create_app
 from hypervisor.settings import Settings

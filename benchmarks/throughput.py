@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import Any
 
-from benchmarks.report import print_report
+from benchmarks.support.report import print_report
 from benchmarks.support.service import ENDED, Watch, served
 from hypervisor.client import Client
 
