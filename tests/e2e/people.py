@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import forkserver
 from tests.support.wait import PROMPT
 
 PASSWORD = "a long sentence is fine"
@@ -36,17 +35,7 @@ class Person:
 
     def run(self, *arguments: str, stdin: str = "", within: float = PROMPT) -> Outcome:
         """Run one command and return how it ended."""
-        done = subprocess.run(
-            [sys.executable, "-m", "hypervisor", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=within,
-            check=False,
-            env=self.environment,
-            cwd=self.home,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return Outcome(*forkserver.run(arguments, self.environment, self.home, stdin=stdin, within=within))
 
     def do(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run one command that must succeed."""
