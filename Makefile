@@ -4,6 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 SEEDS ?= 1000
 FIRST ?= 0
+KILLS ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ export UV_SYSTEM_CERTS := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test simulate lint bench fmt
+.PHONY: help setup demo run test simulate chaos lint bench fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to ch
 
 simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n, FIRST=n)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+chaos: $(STAMP) ## Kill, pause and cut off real servers, 10 times at each failpoint (KILLS=n)
+	@CHAOS_KILLS=$(KILLS) CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/chaos
 
 lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/ruff check

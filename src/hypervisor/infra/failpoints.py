@@ -3,7 +3,7 @@
 `HYPERVISOR_FAILPOINTS` lists them, `HYPERVISOR_TESTING=1` has to be set beside it:
 
     plan_before_commit=kill         the process dies as by kill -9
-    status_before_write=pause:30    the whole process stands still for 30 seconds
+    status_before_write=pause:30    the whole process stands still for 30 seconds, once
     stop_before_call=raise          an error that nobody expects
     stop_after_call=drop            what was done is not learnt: a time-out
     plan_after_commit=kill@3        from the third time on
@@ -56,6 +56,17 @@ class _Armed:
             self._actions[point][0]()
 
 
+class _Pause:
+    """Stands still the first time only: a process that does so for ever is as good as dead."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __call__(self) -> None:
+        seconds, self._seconds = self._seconds, 0.0
+        time.sleep(seconds)
+
+
 def _parse(text: str) -> tuple[str, tuple[Action, int]]:
     point, _, rest = text.strip().partition("=")
     what, _, times = rest.partition("@")
@@ -69,7 +80,7 @@ def _parse(text: str) -> tuple[str, tuple[Action, int]]:
 def _action(text: str) -> Action:
     word, _, seconds = text.partition(":")
     if word == "pause" and seconds.replace(".", "", 1).isdecimal():
-        return lambda: time.sleep(float(seconds))
+        return _Pause(float(seconds))
     try:
         return {"kill": _kill, "raise": _raise, "drop": _drop}[text]
     except KeyError:

@@ -1,0 +1,399 @@
+"""An installation to break: servers that die, workloads that must not, and a record of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import httpx2
+
+from hypervisor.client import Client
+from hypervisor.client.errors import ApiError, ClientError
+from hypervisor.client.tokens import MemoryTokens
+from tests.support.invariants import Ledger, Rows, Watch, read_postgresql, violations
+from tests.support.people import PASSWORD
+from tests.support.servers import free_port, tail
+from tests.support.wait import eventually_sync
+
+MARK = b"HV_INSTANCE="
+RECOVERS_WITHIN = 120.0
+"""Seconds, for a machine that has much else to do."""
+
+
+class Zygote:
+    """Starts servers without importing the program again."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            cwd=Path(__file__).parents[2],
+        )
+        assert self._answer() == "ready"
+
+    def fork(self, environment: Mapping[str, str], folder: Path, log: Path) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(
+            json.dumps({"env": dict(environment), "folder": str(folder), "log": str(log)}) + "\n"
+        )
+        self._process.stdin.flush()
+        return int(self._answer())
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(10)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@dataclass
+class Server:
+    """One server process after another, on one port, data folder and database."""
+
+    zygote: Zygote
+    folder: Path
+    database_url: str
+    role: str = "all"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    pid: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"server-{self.port}.log"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is there and has not ended."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return self.pid > 0 and stat.rpartition(")")[2].split()[0] not in "ZX"
+
+    def launch(self, failpoints: str = "", **settings: str) -> None:
+        """Start it and do not wait."""
+        environment = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+        }
+        environment |= {
+            "DATABASE_URL": self.database_url,
+            "DATA_DIR": str(self.folder / "data"),
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "ROLE": self.role,
+            "DEFAULT_RUNTIME": "process",
+            "SCHEDULER_INTERVAL": "1",
+            "RATE_LIMIT": "",
+            "SECRET_KEY": "k" * 40,
+            **self.settings,
+            **settings,
+        }
+        if failpoints:
+            environment |= {"HYPERVISOR_FAILPOINTS": failpoints, "HYPERVISOR_TESTING": "1"}
+        self.pid = self.zygote.fork(environment, self.folder, self.log)
+
+    def start(self, failpoints: str = "", **settings: str) -> bool:
+        """Start it; True when it answers. With failpoints it may die first, which is an error without."""
+        self.launch(failpoints, **settings)
+        eventually_sync(
+            lambda: self.answers() or not self.is_alive, within=RECOVERS_WITHIN, what="the server answers"
+        )
+        assert self.is_alive or failpoints, f"the server ended at its start:\n{tail(self.log, 30)}"
+        return self.is_alive
+
+    def answers(self) -> bool:
+        try:
+            return httpx2.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait_for_death()
+
+    def stop(self) -> None:
+        self.signal(signal.SIGTERM)
+        self.wait_for_death()
+
+    def signal(self, number: int) -> None:
+        if self.is_alive:
+            os.kill(self.pid, number)
+
+    def wait_for_death(self, within: float = RECOVERS_WITHIN) -> None:
+        eventually_sync(lambda: not self.is_alive, within=within, what="the server is dead")
+
+
+class Rig:
+    """People, their record, and the eyes on database and processes."""
+
+    def __init__(self, server: Server, direct_url: str) -> None:
+        self.server = server
+        self.ledger = Ledger()
+        self.ids: dict[str, int] = {}
+        """What to ask about: everything accepted and not deleted."""
+        self._direct_url = direct_url
+        self._tokens = {who: MemoryTokens() for who in ("ada", "bob")}
+        self._watch = Watch()
+        self._numbers = itertools.count(1)
+        self.schedulers: list[Server] = []
+        self.cluster = self.small = 0
+        self.guardian = ""
+        self._guardian_pids: set[int] = set()
+
+    def furnish(self) -> None:
+        """Two people in organizations of their own; one has two clusters and a service that must live."""
+        for name, tokens in self._tokens.items():
+            with Client(self.server.url, tokens=tokens) as client:
+                client.accounts.register(name, f"{name}@example.org", PASSWORD)
+                client.accounts.login(name, PASSWORD)
+                client.organizations.create(f"lab-{name}")
+        with Client(self.server.url, tokens=self._tokens["ada"]) as client:
+            size = {"runtime": "process", "total_cpu_cores": 8, "total_ram_gb": 8}
+            self.cluster = client.clusters.create("main", size)["id"]
+            self.small = client.clusters.create("small", {**size, "total_cpu_cores": 1})["id"]
+        guardian = self.submit(command=["sleep", "100000"], kind="service", preemptible=False)
+        assert guardian is not None
+        self.reaches(guardian, "RUNNING")
+        self.guardian = f"-{guardian}-1-0"
+        self._guardian_pids = self._pids_of_guardian()
+        assert self._guardian_pids
+
+    def ask(self, work: Callable[[Client], Any], who: str = "ada") -> Any:
+        """What the server answers somebody; None when it does not answer any more. A refusal is raised."""
+        try:
+            with Client(self.server.url, tokens=self._tokens[who]) as client:
+                return work(client)
+        except ApiError as error:
+            if error.status >= 500:
+                return None
+            raise
+        except (ClientError, httpx2.HTTPError):
+            return None
+
+    def ask_in_vain(self, work: Callable[[Client], Any]) -> None:
+        """Ask for what may be refused, because it is over already for example."""
+        with suppress(ApiError):
+            self.ask(work)
+
+    def refresh(self) -> None:
+        """Log in and exchange the refresh token."""
+        with (
+            suppress(httpx2.HTTPError),
+            httpx2.Client(base_url=f"{self.server.url}/api/v1", timeout=30) as http,
+        ):
+            answer = http.post("/auth/login", data={"username": "bob", "password": PASSWORD}).json()
+            http.post("/auth/refresh", json={"refresh_token": answer["refresh_token"]})
+
+    def submit(self, **fields: Any) -> int | None:
+        """Submit a deployment under a name of its own; its id, None for no answer (it may exist or not)."""
+        name = f"work-{next(self._numbers)}"
+        wanted = {
+            "cluster_id": self.cluster,
+            "kind": "job",
+            "required_cpu_cores": 0.25,
+            "required_ram_gb": 0.1,
+        }
+        self.ledger.maybe.add(name)
+        made = self.ask(lambda client: client.deployments.create({**wanted, **fields, "name": name}))
+        if made is None:
+            return None
+        self.ledger.maybe.discard(name)
+        self.ledger.accepted[name] = self.ids[name] = made["id"]
+        return int(made["id"])
+
+    def delete(self, deployment_id: int) -> None:
+        """Ask for a deletion; whatever is answered, it may be gone."""
+        name = next(name for name, id_ in self.ids.items() if id_ == deployment_id)
+        self.ledger.deleted.add(name)
+        del self.ids[name]
+        self.ask(lambda client: client.deployments.delete(deployment_id))
+
+    def reaches(self, deployment_id: int, *states: str, or_death: bool = False) -> None:
+        """Wait until a deployment is in one of these states, or the server has died where that may be."""
+
+        def there() -> bool:
+            if or_death and not self.server.is_alive:
+                return True
+            seen = self.ask(lambda client: client.deployments.get(deployment_id))
+            assert seen is not None, "no answer"
+            assert seen["status"] in states, (seen["name"], seen["status"], seen["reason"])
+            return True
+
+        eventually_sync(there, within=RECOVERS_WITHIN, every=0.05)
+
+    def expire_leases(self) -> None:
+        """What the passing of a lease's time does, at once: for a server that is known to be dead."""
+        self._run(_expire_leases)
+
+    def leader(self) -> tuple[Server, int] | None:
+        """The scheduler that holds the main cluster now, and the epoch; None while nobody does."""
+
+        async def look(connection: Any) -> Any:
+            return await connection.fetchrow(
+                "SELECT m.host, e.epoch FROM leases l JOIN lease_epochs e USING (name) "
+                "JOIN members m ON m.name = l.holder WHERE l.name = $1 AND l.expires_at > now()",
+                f"cluster:{self.cluster}",
+            )
+
+        row = self._run(look)
+        if row is None:
+            return None
+        pid = int(row["host"].rpartition(":")[2])
+        return next((one, row["epoch"]) for one in (self.server, *self.schedulers) if one.pid == pid)
+
+    def alive(self) -> list[str]:
+        """The instances of which something lives, by the mark in the environment of processes."""
+        return sorted({instance for _, instance in self._marked()})
+
+    def check(self, *, quiet: bool = False) -> None:
+        """All invariants now. Without `quiet` only while no server lives: it could act between two looks."""
+        before = self.alive()
+        rows: Rows = self._run(read_postgresql)
+        alive = [name for name in before if name in set(self.alive())]
+        found = violations(rows, alive, quiet=quiet)
+        found += [
+            *self._watch.violations(rows),
+            *self.ledger.violations(rows),
+            *self._doubled(),
+            *self._killed(),
+        ]
+        assert not found, "\n".join(found)
+
+    def settle(self) -> None:
+        """With a server that lives: everything ends, and nothing is left over or lost."""
+
+        def at_rest() -> bool:
+            rows: Rows = self._run(read_postgresql)
+            restless = [
+                (row["name"], row["state"])
+                for row in rows.deployments
+                if row["state"] in ("QUEUED", "STARTING", "STOPPING", "BLOCKED")
+            ]
+            assert not restless, restless
+            return True
+
+        eventually_sync(at_rest, within=RECOVERS_WITHIN, every=0.1)
+        eventually_sync(self._quietly_right, within=RECOVERS_WITHIN, every=0.2)
+
+    def foreign_names(self) -> list[str]:
+        """What somebody of another organization sees of ours (I12): nothing."""
+        seen = self.ask(lambda client: client.deployments.find(), who="bob") or []
+        return [one["name"] for one in seen]
+
+    def _quietly_right(self) -> bool:
+        self.check(quiet=True)
+        assert not self.foreign_names()
+        return True
+
+    def _doubled(self) -> list[str]:
+        """Instances under two supervisors: a supervisor leads its session."""
+        leaders: dict[str, list[int]] = {}
+        for pid, instance in self._marked():
+            with suppress(ProcessLookupError):
+                if os.getsid(pid) == pid:
+                    leaders.setdefault(instance, []).append(pid)
+        return [f"I4: {instance} runs twice: {pids}" for instance, pids in leaders.items() if len(pids) > 1]
+
+    def _killed(self) -> list[str]:
+        if not self._guardian_pids or self._guardian_pids <= self._pids_of_guardian():
+            return []
+        return [f"healthy work was killed: {self._guardian_pids} is now {self._pids_of_guardian()}"]
+
+    def _pids_of_guardian(self) -> set[int]:
+        return (
+            {pid for pid, instance in self._marked() if instance.endswith(self.guardian)}
+            if self.guardian
+            else set()
+        )
+
+    def _marked(self) -> Iterator[tuple[int, str]]:
+        """Every living process that carries an instance of this rig, by its folder."""
+        ours = str(self.server.folder)
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            try:
+                environment = (entry / "environ").read_bytes()
+                if MARK not in environment or not str((entry / "cwd").readlink()).startswith(ours):
+                    continue
+                if (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                    continue
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            instance = environment.split(MARK, 1)[1].split(b"\0", 1)[0].decode()
+            yield int(entry.name), instance
+
+    def _run(self, work: Callable[[Any], Any]) -> Any:
+        async def connected() -> Any:
+            connection = await asyncpg.connect(self._direct_url, timeout=60)
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(connected())
+
+    def end_everything(self) -> None:
+        """Leave no process behind."""
+        for server in (self.server, *self.schedulers):
+            server.signal(signal.SIGCONT)
+            server.signal(signal.SIGKILL)
+        for pid, _ in self._marked():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def _expire_leases(connection: Any) -> None:
+    await connection.execute("UPDATE leases SET expires_at = now()")
+    await connection.execute("DELETE FROM members")
+
+
+@contextmanager
+def rig_on(
+    zygote: Zygote,
+    folder: Path,
+    database_url: str,
+    *,
+    through: str | None = None,
+    schedulers: int = 0,
+    failpoints: str = "",
+    **settings: str,
+) -> Iterator[Rig]:
+    """A furnished rig with a running server. `through`: the URL that the servers use instead.
+
+    With `schedulers`, that many beside it do the work (under `failpoints`), and it only answers requests.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    url = through or database_url
+    rig = Rig(Server(zygote, folder, url, "api" if schedulers else "all", settings), database_url)
+    rig.schedulers = [Server(zygote, folder, url, "scheduler", settings) for _ in range(schedulers)]
+    try:
+        for scheduler in rig.schedulers:
+            scheduler.start(failpoints)
+        rig.server.start()
+        rig.furnish()
+        yield rig
+    finally:
+        rig.end_everything()
