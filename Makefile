@@ -49,11 +49,8 @@ fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(STAMP) ## Run the small form of every benchmark
-	@set -e; for file in benchmarks/[!_]*.py; do \
-		module=benchmarks.$$(basename "$$file" .py); \
-		echo "== $$module"; $(BIN)/python -m "$$module" --small; \
-	done
+bench: $(STAMP) ## Run the small form of every benchmark and write docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.support.small
 
 $(STAMP): pyproject.toml uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or set PYTHON=/path/to/python3" >&2; exit 1; }

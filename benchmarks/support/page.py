@@ -1,0 +1,135 @@
+"""The figures of a run of all benchmarks as a Markdown page with plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.support.plots import Bar, bars
+
+_NOT_FIGURES = frozenset({"benchmark", "machine", "load_average"})
+_INTRODUCTION = """# Benchmarks
+
+What `make bench` measured on {when}: the small form of every benchmark, which takes minutes and shows that it
+runs. Times on a machine that does other things as well prove nothing by themselves; compare the sides of one
+run. `python -m benchmarks.NAME --help` and the top of its file say how each works and how its long form runs.
+
+The machine: {cpu}, {cores} cores, {system}, Python {python}. Load average at the end: {load}.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One call of a benchmark: `figures` is the JSON that it printed last, `error` why it failed."""
+
+    name: str
+    arguments: tuple[str, ...]
+    about: str
+    seconds: float
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def command(self) -> str:
+        return " ".join(("python -m", f"benchmarks.{self.name}", *self.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Bars for one benchmark: a number at `path` (dots lead down) of each of its runs, labelled by `label`,
+    or a bar for each entry of the mapping that is there. Runs without it are left out."""
+
+    benchmark: str
+    title: str
+    path: str
+    label: str = ""
+
+    def rows(self, runs: Sequence[Ran]) -> list[Bar]:
+        found = []
+        for ran in runs:
+            value = _at(ran.figures, self.path)
+            if isinstance(value, Mapping):
+                found += [Bar(str(name), float(each)) for name, each in value.items()]
+            elif isinstance(value, (int, float)):
+                found.append(Bar(" ".join(str(_at(ran.figures, part)) for part in self.label.split()), value))
+        return found
+
+
+PLOTS = (
+    Plot("openb", "GPUs allocated, %", "mean.allocated_percent", "protocol policy"),
+    Plot("openb", "Pods placed, %", "mean.pods_placed_percent", "protocol policy"),
+    Plot("decisions", "Placements per second of one core", "placements_per_cpu_second", "scenario"),
+    Plot("optimality", "Hard cases at the proven optimum, %", "at_optimum_percent.hard"),
+    Plot("throughput", "Jobs per second", "jobs_per_second"),
+    Plot("accepts", "Accepts compared with pgbench, at so many clients", "accepts_over_pgbench"),
+)
+
+
+def write_page(runs: Sequence[Ran], folder: Path, now: datetime) -> Path:
+    """Write `benchmarks.md` and its plots into the folder; plots of earlier runs go."""
+    pictures = folder / "benchmarks"
+    pictures.mkdir(exist_ok=True)
+    for old in pictures.glob("*.svg"):
+        old.unlink()
+    shown: dict[str, list[str]] = {}
+    for number, plot in enumerate(PLOTS, start=1):
+        rows = plot.rows([ran for ran in runs if ran.name == plot.benchmark])
+        if rows:
+            file = f"{plot.benchmark}-{number}.svg"
+            (pictures / file).write_text(bars(plot.title, rows), encoding="utf-8")
+            shown.setdefault(plot.benchmark, []).append(f"![{plot.title}](benchmarks/{file})")
+    page = folder / "benchmarks.md"
+    page.write_text("\n".join(_lines(runs, shown, now)), encoding="utf-8")
+    return page
+
+
+def _lines(runs: Sequence[Ran], shown: Mapping[str, list[str]], now: datetime) -> Iterator[str]:
+    last = next((ran.figures for ran in reversed(runs) if "machine" in ran.figures), {})
+    machine = {"cpu": "?", "cores": "?", "system": "?", "python": "?", **last.get("machine", {})}
+    load = ", ".join(map(str, last.get("load_average", ())))
+    yield _INTRODUCTION.format(when=now.strftime("%Y-%m-%d"), load=load, **machine)
+    for name in dict.fromkeys(ran.name for ran in runs):
+        own = [ran for ran in runs if ran.name == name]
+        yield f"## {name}\n\n{own[0].about}\n"
+        for picture in shown.get(name, ()):
+            yield f"{picture}\n"
+        for ran in own:
+            yield f"`{ran.command}` ({ran.seconds:.0f} s)\n"
+            if ran.error:
+                yield f"**Failed:** {ran.error}\n"
+            if ran.figures:
+                yield _table(ran.figures)
+
+
+def _table(figures: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {_shown(value)} |" for name, value in _flat(figures)]
+    return "\n".join(("| figure | value |", "| --- | --- |", *rows, ""))
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every figure that is one value, with the names that lead to it; lists are left to the JSON."""
+    for name, value in figures.items():
+        if name in _NOT_FIGURES or isinstance(value, list):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, (int, float)):
+        return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+    return str(value).replace("|", "\\|")
+
+
+def _at(figures: Mapping[str, Any], path: str) -> Any:
+    found: Any = figures
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found

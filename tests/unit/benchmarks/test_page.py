@@ -1,0 +1,43 @@
+"""The page that a run of all benchmarks writes, and how one of them is run for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree.ElementTree import parse
+
+from benchmarks.support.page import Ran, write_page
+from benchmarks.support.small import run
+
+MACHINE = {"machine": {"cpu": "X", "cores": 2, "python": "3", "system": "L"}, "load_average": [0.5]}
+
+
+def openb(policy: str, allocated: float) -> Ran:
+    figures = {"protocol": "openb-130", "policy": policy, "mean": {"allocated_percent": allocated}, **MACHINE}
+    return Ran("openb", ("--small", "--policy", policy), "How full.", 2.0, {**figures, "seeds": [1, 2]})
+
+
+def test_the_page_has_every_figure_and_a_plot_of_the_sides(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "old.svg").write_text("")
+    failed = Ran("loops", ("--small",), "Loops?", 1.0, {"inversions": 3}, "ended with status 1")
+    runs = [openb("fgd", 95.0), openb("fill <x>", 96.5), failed]
+    page = write_page(runs, tmp_path, datetime(2026, 1, 2, tzinfo=UTC)).read_text()
+    assert "2026-01-02" in page
+    assert "X, 2 cores" in page
+    assert "`python -m benchmarks.openb --small --policy fgd` (2 s)" in page
+    assert "| mean.allocated_percent | 96.5 |" in page
+    assert "seeds" not in page
+    assert "**Failed:** ended with status 1\n\n| figure" in page
+    (picture,) = (tmp_path / "benchmarks").glob("*.svg")
+    assert f"(benchmarks/{picture.name})" in page
+    drawn = parse(picture).getroot()
+    labels = [one.text for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert labels[1:] == ["openb-130 fgd", "95", "openb-130 fill <x>", "96.5"]
+
+
+def test_a_benchmark_is_run_and_told_apart_from_a_failing_one() -> None:
+    ran = run("loops", ("--workloads", "1"))
+    assert (ran.figures["workloads"], ran.error) == (1, "")
+    assert ran.about.startswith("Whether preemption")
+    assert "unrecognized arguments" in run("loops", ("--sideways",)).error
