@@ -20,6 +20,7 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import Cluster, Deployment
 
 COMPARE_EVERY = 60.0
+COMPARE_SHARE = 0.02
 LINGER = 0.05
 """Requests ask for a missing index in bursts."""
 IN_PART = 2000
@@ -40,16 +41,21 @@ class QueueKeeper:
         self._index = index
 
     async def run(self) -> None:
-        """Build on hints and compare everything at once and every minute, until cancelled."""
-        compared_at = -COMPARE_EVERY + self._clock.monotonic()
+        """Build on hints and compare everything at first and every minute, until cancelled.
+
+        Long queues are compared less often, so that no more than a fiftieth of the time goes into it.
+        """
+        compare_at = self._clock.monotonic()
         while True:
-            everything = self._clock.monotonic() - compared_at >= COMPARE_EVERY
-            if everything:
-                compared_at = self._clock.monotonic()
+            began = self._clock.monotonic()
+            everything = began >= compare_at
             try:
                 await self.look_after(everything=everything)
             except Exception:
                 log.exception("queue_keeper.failed")
+            if everything:
+                took = self._clock.monotonic() - began
+                compare_at = began + max(COMPARE_EVERY, took / COMPARE_SHARE)
             await self._listener.wait(COMPARE_EVERY)
             await asyncio.sleep(LINGER)
 
