@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     docker_pull_policy: Literal["if-missing", "always", "never"] = "if-missing"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
+    graceful_stop_seconds: int = Field(
+        default=5, ge=0, le=300, description="What open requests get when the server is told to stop."
+    )
     access_log: bool = Field(default=False, description="One log line for each request that was answered.")
     metrics: Literal["on", "off"] = Field(default="on", description="Whether /metrics answers.")
     metrics_token: SecretStr | None = Field(

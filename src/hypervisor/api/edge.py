@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 
@@ -11,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hypervisor.api.aliases import API_PREFIX, canonical_path
-from hypervisor.api.problems import render_unexpected
+from hypervisor.api.problems import render_refusal, render_unexpected
+from hypervisor.errors import Unavailable
 
 MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -45,6 +47,12 @@ class Edge:
         inner = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
         try:
             await self._app(inner, _Receiver(receive), sender)
+        except asyncio.CancelledError:
+            if not scope["app"].state.container.stopping.is_set():
+                raise
+            # Its time is over: whoever waits is told so, and may ask another server.
+            if not sender.started:
+                await render_refusal(_cut_off())(inner, receive, sender)
         except Exception as error:
             if sender.started:
                 raise
@@ -89,6 +97,12 @@ class _Sender:
             if self._is_api:
                 headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
+
+
+def _cut_off() -> Unavailable:
+    return Unavailable(
+        "stopping", "The server went down before this was done; look what became of it, or try again."
+    )
 
 
 def _request_id(headers: Headers) -> str:

@@ -5,6 +5,7 @@ Sits inside of `Edge`: the routes leave in the scope what they matched.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
 from time import perf_counter
 from typing import Any
@@ -44,6 +45,9 @@ class Metering:
         metrics.http_in_progress.inc()
         try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            answer.cut_off()
+            raise
         finally:
             metrics.http_in_progress.dec()
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
@@ -73,6 +77,11 @@ class _Answer:
         self._until: float | None = None
         self.status = 500
         """What the client sees when the app raises before it answers."""
+
+    def cut_off(self) -> None:
+        """The server stops before the answer has begun: `Edge` says so to the client."""
+        if self._until is None:
+            self.status = 503
 
     @property
     def seconds(self) -> float:

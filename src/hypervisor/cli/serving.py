@@ -21,8 +21,6 @@ from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 
 APP_FACTORY = "hypervisor.app:create_app"
-GRACE = 5
-"""Seconds that open requests get when the server stops."""
 BACKLOG = 2048
 _NOISE = "Application startup failed. Exiting."
 
@@ -43,7 +41,7 @@ def run_server(settings: Settings, console: Console) -> None:
         log_level="info" if settings.log_level == "debug" else "warning",
         access_log=settings.log_level == "debug",
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=settings.graceful_stop_seconds,
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _NOISE)
     with listener:
