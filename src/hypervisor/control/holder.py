@@ -117,6 +117,7 @@ class Holder:
         self._identities: dict[str, str] = {}
         self._refused: frozenset[str] = frozenset()
         self._silent: dict[str, float] = {}
+        self._taken: set[str] = set()
         self._renew_at = -math.inf
 
     @property
@@ -133,6 +134,8 @@ class Holder:
 
     async def step(self) -> None:
         """One turn. Raises what the database raises; then nothing was taken."""
+        # What a loop has come to doubt is let go here, before anybody can take it again.
+        await self._forget(self._taken - self._holdings.names())
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
         look = await self._look()
@@ -255,6 +258,7 @@ class Holder:
     async def _forget(self, names: Collection[str]) -> None:
         """These are not ours any more: nothing new is begun, and what is under way ends."""
         self._holdings.drop(names)
+        self._taken.difference_update(names)
         if engines := [self._engines[name] for name in names if name in self._engines]:
             await self._driver.let_go(engines)
 
@@ -281,6 +285,7 @@ class Holder:
         if not epochs:
             return
         self._holdings.take(epochs, self._trusted_until(asked_at))
+        self._taken.update(epochs)
         log.info("leases.taken", leases=sorted(epochs)[:20], count=len(epochs))
         self._driver.took([engines[name] for name in epochs if name in engines])
         for topic in ("scheduler", "reconciler", "janitor"):
