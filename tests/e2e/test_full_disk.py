@@ -1,0 +1,111 @@
+"""A disk that fills up under a real server: what runs goes on, nothing new starts, all comes back by itself.
+
+On a small tmpfs, which only root may mount. For everybody, component/control/test_full_disk.py tests what a
+nearly full disk does to the loops, component/api/test_limits.py what a full one does to requests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hypervisor.client import ApiError
+from tests.support.people import all_in, somebody
+from tests.support.server import HypervisorServer, running_server
+from tests.support.wait import eventually_sync
+
+MIB = 1024 * 1024
+SIZE, RESERVE = 64, 16
+"""MiB of the disk, and what the server keeps free of it."""
+
+
+class Disk:
+    """The tmpfs, and the file that takes its room."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def leave(self, mib: int) -> None:
+        """Fill it up to so much. The server writes meanwhile, so what is left is asked again and again."""
+        with self._ballast.open("ab") as file:
+            for _ in range(1000):
+                free = os.statvfs(self.folder)
+                surplus = free.f_bavail * free.f_frsize - mib * MIB
+                if surplus <= 0:
+                    return
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, surplus)
+        raise AssertionError("the disk cannot be filled")
+
+    def empty(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "tmpfs", str(folder)]
+    if (done := subprocess.run(mount, capture_output=True, text=True)).returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def server(disk: Disk) -> Iterator[HypervisorServer]:
+    with running_server(disk.folder / "server", DISK_MIN_FREE_MB=str(RESERVE)) as started:
+        yield started
+
+
+def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorServer) -> None:
+    gate = server.folder.parent / "gate"
+    job = {"kind": "job", "command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done"]}
+    with somebody(server.url) as ada:
+        ada.clusters.create("lab", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4})
+        before = ada.deployments.create({**job, "name": "before"})["id"]
+        all_in(ada, [before], "RUNNING")
+
+        disk.leave(RESERVE // 2)
+        after = ada.deployments.create({**job, "name": "after"})["id"]
+
+        def told() -> bool:
+            seen = ada.deployments.get(after)
+            return (seen["status"], seen["reason_code"]) == ("QUEUED", "no_room_on_disk")
+
+        eventually_sync(told, within=60, every=0.2)
+        assert "what runs goes on" in ada.deployments.explain(after)["sentence"]
+
+        disk.leave(0)
+        refused = _submit_until_refused(ada, job)
+        assert (refused.status, refused.code) == (507, "disk_full")
+        assert ada.deployments.get(before)["status"] == "RUNNING"
+
+        disk.empty()
+        all_in(ada, [after], "RUNNING", within=90)
+        gate.touch()
+        all_in(ada, [before, after], "SUCCEEDED", within=90)
+        assert [ada.deployments.get(one)["attempts_made"] for one in (before, after)] == [1, 1]
+    assert "request.failed" not in server.log.read_text()
+
+
+def _submit_until_refused(ada, job: dict[str, object]) -> ApiError:
+    """The database's log has some room of its own: large labels use it up."""
+    env = {f"WORDS_{number}": "x" * 30_000 for number in range(20)}
+    for number in range(200):
+        try:
+            ada.deployments.create({**job, "name": f"more-{number}", "env": env})
+        except ApiError as error:
+            if error.status != 503:
+                return error
+    raise AssertionError("the disk never filled up")
