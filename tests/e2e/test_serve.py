@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hypervisor.client import Client
 from tests.e2e.people import PASSWORD
+from tests.support import forkserver
 from tests.support.server import HypervisorServer, running_server
 from tests.support.wait import PROMPT, eventually_sync
 
@@ -19,15 +19,10 @@ from tests.support.wait import PROMPT, eventually_sync
 def hypervisor(
     server: HypervisorServer, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hypervisor", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PROMPT,
-        check=False,
-        env=server.environment | environment,
-        cwd=server.folder,
+    outcome = forkserver.run(
+        arguments, server.environment | environment, server.folder, stdin="", within=PROMPT
     )
+    return subprocess.CompletedProcess(arguments, *outcome)
 
 
 def test_the_banner_says_where_what_and_what_next(server: HypervisorServer) -> None:

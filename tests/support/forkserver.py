@@ -1,116 +1,178 @@
-"""`hypervisor` commands as processes of their own that need not import anything.
+"""`hypervisor` as processes of its own that need not import anything.
 
-A command line spends most of its time on imports. One process, started on first use, imports what they all
-need and forks once for each. What a command does at its own start is tested in `tests/unit/cli`.
+A command line or a server spends most of its start on imports. One process, made on first use, imports what
+they need and forks once for each. What a real start does is tested where a test runs `python -m hypervisor`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from threading import Lock
+from typing import Any, NoReturn
 
 import hypervisor.cli
 from hypervisor.cli.main import main
 
 ROOT = Path(__file__).parents[2]
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class _Command:
+class Order:
+    """One run of `hypervisor`, and where its standard streams come from and go to."""
+
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    stdin: str
+    stdin: str = os.devnull
+    stdout: str = os.devnull
+    stderr: str = os.devnull
+
+
+class Process:
+    """A forked `hypervisor`; the part of `subprocess.Popen` that tests use."""
+
+    def __init__(self, pid: int, args: Sequence[str]) -> None:
+        self.pid = pid
+        self.args = args
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = _forker().ask(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        # Until it was asked how it ended its number is not given to anybody else.
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start(order: Order) -> Process:
+    """Begin to run `hypervisor`; it is told to end when the test process does."""
+    return Process(_forker().ask(order), ["hypervisor", *order.arguments])
 
 
 def run(
     arguments: Sequence[str], environment: Mapping[str, str], folder: Path, *, stdin: str, within: float
 ) -> tuple[int, str, str]:
-    """Run `hypervisor` in `folder` to its end; exit code, stdout and stderr. AssertionError if that takes
-    longer than `within` seconds.
+    """Run `hypervisor` in `folder` to its end; exit code, stdout and stderr. Raises subprocess.TimeoutExpired
+    if that takes longer than `within` seconds.
     """
-    server = _server()
-    server.send(_Command(arguments, environment, folder, stdin))
-    assert server.poll(within), f"hypervisor {' '.join(arguments)} took longer than {within:g} s"
-    code, stdout, stderr = server.recv()
-    return code, stdout, stderr
+    with tempfile.TemporaryDirectory() as scratch:
+        given, out, err = (Path(scratch, name) for name in ("in", "out", "err"))
+        given.write_text(stdin)
+        process = start(Order(arguments, environment, folder, str(given), str(out), str(err)))
+        try:
+            code = process.wait(within)
+        finally:
+            process.kill()
+        return code, out.read_text(), err.read_text()
+
+
+class _Forker:
+    """Asks the forking process, which ends with this one: its end of the pipe is closed then."""
+
+    def __init__(self) -> None:
+        self._requests, theirs = Pipe()
+        self._lock = Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"]},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def ask(self, request: Order | int) -> Any:
+        with self._lock:
+            self._requests.send(request)
+            return self._requests.recv()
 
 
 @cache
-def _server() -> Connection:
-    """It ends when this process does, because the other end of its pipe is closed then."""
-    ours, theirs = Pipe()
-    subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        pass_fds=[theirs.fileno()],
-        start_new_session=True,
-    )
-    theirs.close()
-    return ours
+def _forker() -> _Forker:
+    return _Forker()
 
 
 def serve(descriptor: int) -> None:
-    """What the forking process does until nobody asks any more."""
+    """What the forking process does until nobody asks any more: an order is answered with a pid, a pid with
+    its exit code or None.
+    """
     requests = Connection(descriptor)
+    import_module("hypervisor.app")
     for module in pkgutil.iter_modules(hypervisor.cli.__path__, "hypervisor.cli."):
-        if module.name not in ("hypervisor.cli.main", "hypervisor.cli.server", "hypervisor.cli.serving"):
-            import_module(module.name)
+        import_module(module.name)
     while True:
         try:
-            command: _Command = requests.recv()
+            request = requests.recv()
         except EOFError:
             return
-        requests.send(_run(command, requests))
+        requests.send(_start(request, requests) if isinstance(request, Order) else _ended(request))
 
 
-def _run(command: _Command, requests: Connection) -> tuple[int, str, str]:
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        stdin.write(command.stdin.encode())
-        stdin.seek(0)
-        pid = os.fork()
-        if pid == 0:
-            requests.close()
-            _become(command, stdin, out, err)
-        _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), _content(out), _content(err)
+def _ended(pid: int) -> int | None:
+    seen, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if seen else None
 
 
-def _become(command: _Command, *streams: IO[bytes]) -> None:
-    """Be this command in the forked process; never returns."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream.fileno(), number)
-    os.environ.clear()
-    os.environ.update(command.environment)
-    os.chdir(command.folder)
-    sys.argv = ["hypervisor", *command.arguments]
+def _start(order: Order, requests: Connection) -> int:
+    pid = os.fork()
+    if pid == 0:
+        requests.close()
+        _become(order)
+    return pid
+
+
+def _become(order: Order) -> NoReturn:
     code = 1
     try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        for number, name in enumerate((order.stdin, order.stdout, order.stderr)):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
+            os.dup2(os.open(name, flags, 0o644), number)
+        os.environ.clear()
+        os.environ.update(order.environment)
+        os.chdir(order.folder)
+        sys.argv = ["hypervisor", *order.arguments]
         main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _content(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    return stream.read().decode()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +13,9 @@ import httpx2
 import psutil
 import pytest
 
-from tests.support.servers import free_port, spawn, stop, tail, wait_until_ready
+from tests.support import forkserver
+from tests.support.forkserver import Order
+from tests.support.servers import free_port, stop, tail, wait_until_ready
 from tests.support.wait import PROMPT
 
 
@@ -26,7 +26,7 @@ class HypervisorServer:
     folder: Path
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: forkserver.Process | None = None
 
     @property
     def url(self) -> str:
@@ -58,11 +58,10 @@ class HypervisorServer:
     def start(self) -> None:
         """Start it and wait until `/readyz` answers 200; AssertionError with its log when it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # env -C: the folder holds no .env, and whatever a workload writes by accident stays inside it.
-        command = ["env", "-i", "-C", str(self.folder)]
-        command += [f"{name}={value}" for name, value in self.environment.items()]
-        command += [sys.executable, "-m", "hypervisor", "serve"]
-        self.process = spawn(command, log=self.log)
+        # The folder holds no .env, and whatever a workload writes by accident stays inside it.
+        log = str(self.log)
+        order = Order(["serve"], self.environment, self.folder, stdout=log, stderr=log)
+        self.process = forkserver.start(order)
         if not wait_until_ready(self.process, self._answers, log=self.log):
             raise AssertionError(f"the server ended at its start; its log:\n{tail(self.log, 40)}")
 

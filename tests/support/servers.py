@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -16,10 +17,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from tests.support.wait import PROMPT, eventually_sync
 
 _PR_SET_PDEATHSIG = 1
+
+
+_given: set[int] = set()
+
+
+class Running(Protocol):
+    """What `subprocess.Popen` and `forkserver.Process` have in common."""
+
+    args: Any
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ def spawn(
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], ready: Callable[[], bool], *, log: Path, within: float = PROMPT
+    process: Running, ready: Callable[[], bool], *, log: Path, within: float = PROMPT
 ) -> bool:
     """True when the server answers, False when it ended first; AssertionError with its log when neither."""
     eventually_sync(
@@ -72,7 +89,7 @@ def wait_until_ready(
     return process.poll() is None
 
 
-def stop(process: subprocess.Popen[bytes], *signals: int, within: float = 10.0) -> None:
+def stop(process: Running, *signals: int, within: float = 10.0) -> None:
     """Send the signals one after another, `within` seconds apart, then SIGKILL, until it has ended."""
     for number in (*signals, signal.SIGKILL):
         if process.poll() is not None:
@@ -104,10 +121,18 @@ def world_reachable(path: Path) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago; whoever binds it must be ready to try another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that nobody listens on, and not one that the kernel gives to a connection: it
+    stays free until somebody binds it, also while a server is restarted on it.
+    """
+    kernels_own = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    highest = int(kernels_own.read_text().split()[0]) if kernels_own.exists() else 32768
+    while True:
+        port = random.SystemRandom().randrange(highest // 2, highest)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def tail(log: Path, lines: int = 15) -> str:
