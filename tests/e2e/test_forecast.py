@@ -104,6 +104,12 @@ def test_the_room_is_judged_and_work_is_moved(grace: Person) -> None:
     shown = grace.do("cluster", "fragmentation", "pair", "--cpu", "2", "--ram", "1").stdout
     assert f"{move['from_node']} -> {move['to_node']}" in shown
 
+    grace.do("deploy", "wide", "-c", "pair", "--cpu", "2", "--", "sleep", "300")
+    proposed = grace.do("cluster", "consolidation", "pair").stdout
+    assert "left: n" in proposed or "right: n" in proposed
+    assert "wide: on n" in proposed
+    grace.do("cancel", "wide", "--wait")
+
     moved = move["deployment"]["name"]
     grace.do("cluster", "move", "pair", moved, move["to_node"])
     eventually_sync(lambda: grace.ask("show", moved)["node_name"] == move["to_node"])

@@ -16,6 +16,7 @@ from hypervisor.client.models import Cluster, Node
 
 app = make_group("Clusters: what there is to run on.")
 app.command()(fragments.fragmentation)
+app.command()(fragments.consolidation)
 app.command()(fragments.move)
 for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""`hypervisor cluster fragmentation` and `hypervisor cluster move`."""
+"""`hypervisor cluster fragmentation`, `consolidation` and `move`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypervisor.cli import resolve
 from hypervisor.cli.formatting import amounts, number
 from hypervisor.cli.output import table
 from hypervisor.cli.session import Session
-from hypervisor.client.models import Fragmentation, Move, Opening
+from hypervisor.client.models import Consolidation, Fragmentation, Move, Opening
 
+_ANOTHERS = "(another organization's)"
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
 
 
@@ -32,6 +33,17 @@ def fragmentation(
     found = session.client.clusters.fragmentation(id_, gpu_count=gpu, cpu=cpu, ram=ram)
     asked = (gpu, cpu, ram) != (None, None, None)
     session.show(found, _shapes(found), _nodes(found), *(_opening(found["opening"]) if asked else ()))
+
+
+def consolidation(
+    context: typer.Context,
+    cluster: Wanted,
+    steps: Annotated[int | None, typer.Option(min=1, help="How long to search; 100,000 unless said.")] = None,
+) -> None:
+    """Which few moves of running work would let more of what waits start. Nothing is moved by asking."""
+    session = Session.of(context)
+    found = session.client.clusters.consolidation(resolve.cluster(session, cluster)["id"], steps=steps)
+    session.show(found, *_proposal(found))
 
 
 def move(
@@ -90,7 +102,20 @@ def _opening(opening: Opening | None) -> list[Text]:
     return [Text(f"A place on {opening['node']} would open by:"), *map(_move, opening["moves"])]
 
 
+def _proposal(found: Consolidation) -> list[Text]:
+    if not found["starts"]:
+        return [Text("No moves were found that would let more of what waits start.")]
+    in_turn, exchanging = found["moves"][: found["in_turn"]], found["moves"][found["in_turn"] :]
+    lines = [Text("Move one after the other:"), *map(_move, in_turn)] if in_turn else []
+    if exchanging:
+        lines += [Text("Then these change places, so stop one of them first:"), *map(_move, exchanging)]
+    starts = [
+        Text(f"  {one['deployment']['name'] or _ANOTHERS}: on {one['node']}") for one in found["starts"]
+    ]
+    return [*lines, Text("Then start:" if lines else "These can start:"), *starts]
+
+
 def _move(one: Move) -> Text:
-    name = one["deployment"]["name"] or "(another organization's)"
+    name = one["deployment"]["name"] or _ANOTHERS
     lost = number(round(one["lost_work_seconds"], 1))
     return Text(f"  {name}: {one['from_node']} -> {one['to_node']} ({lost} GPU- or CPU-seconds lost)")

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import Cluster, ClusterShare, Decision, Fragmentation, Move, Node, Queued
+from hypervisor.client.models import (
+    Cluster,
+    ClusterShare,
+    Consolidation,
+    Decision,
+    Fragmentation,
+    Move,
+    Node,
+    Queued,
+)
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -50,6 +59,12 @@ class Clusters:
         asked = {"gpu_count": gpu_count, "cpu": cpu, "ram": ram}
         params = {name: f"{value:.15g}" for name, value in asked.items() if value is not None}
         found: Fragmentation = self._transport.get(f"/clusters/{cluster_id}/fragmentation", params)
+        return found
+
+    def consolidation(self, cluster_id: int, *, steps: int | None = None) -> Consolidation:
+        """Few moves that would let more of what waits start."""
+        params = {"steps": steps} if steps is not None else None
+        found: Consolidation = self._transport.get(f"/clusters/{cluster_id}/consolidation", params)
         return found
 
     def move(self, cluster_id: int, deployment_id: int, node_id: int) -> Move:

@@ -414,6 +414,19 @@ class Opening(TypedDict):
     moves: list[Move]
 
 
+class Place(TypedDict):
+    deployment: NamedDeployment
+    node: str
+
+
+class Consolidation(TypedDict):
+    """The first `in_turn` moves can be made one after the other; `starts` follow after all of them."""
+
+    moves: list[Move]
+    in_turn: int
+    starts: list[Place]
+
+
 class Fragmentation(TypedDict):
     shapes: list[ShapeRoom]
     nodes: list[NodeRoom]

@@ -159,6 +159,23 @@ class OpeningAnswer(ResponseModel):
     moves: list[MoveAnswer]
 
 
+class PlaceAnswer(ResponseModel):
+    """Who of those that wait would start where."""
+
+    deployment: NamedDeployment
+    node: str
+
+
+class ConsolidationAnswer(ResponseModel):
+    """`starts` follow when all `moves` are done. The first `in_turn` moves go into room that is free when
+    their turn comes; the others change places with each other, so that one of them has to be stopped first.
+    """
+
+    moves: list[MoveAnswer]
+    in_turn: int
+    starts: list[PlaceAnswer]
+
+
 class FragmentationAnswer(ResponseModel):
     """`opening` is for the request in the query: null where none was asked for or three moves do not do."""
 

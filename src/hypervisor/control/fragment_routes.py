@@ -13,11 +13,13 @@ from hypervisor.api.schema import MAX_BIG_ID, MAX_ID
 from hypervisor.clusters.fields import CpuCores, RamGb, StrictRequest
 from hypervisor.clusters.occupants import OccupantsDep
 from hypervisor.clusters.policy import ClusterChanger, ClusterReader
-from hypervisor.control.answers import FragmentationAnswer, MoveAnswer
-from hypervisor.control.fragments import carry_out, judge
+from hypervisor.control.answers import ConsolidationAnswer, FragmentationAnswer, MoveAnswer
+from hypervisor.control.fragments import carry_out, judge, propose
 from hypervisor.deployments.fields import GpuRequest
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.snapshot import Shape
+
+_MOST_STEPS = 500_000
 
 router = APIRouter(prefix="/clusters", tags=["Clusters"])
 
@@ -43,6 +45,18 @@ async def get_fragmentation(
         asked = Resources.from_edge(cpu_cores=cpu or 0, ram_gb=ram or 0, gpu_count=gpu_count or 0)
         wanted = Shape(asked.cpu_milli, asked.ram_mib, asked.gpu_milli)
     return await judge(container.database, access, wanted, container.clock.now())
+
+
+@router.get("/{cluster_id}/consolidation", responses=documented(401, 404, 422, 429))
+async def get_consolidation(
+    access: ClusterReader,
+    container: ContainerDep,
+    steps: Annotated[
+        int, Query(ge=1, le=_MOST_STEPS, description="How long to search: about a million a second.")
+    ] = 100_000,
+) -> ConsolidationAnswer:
+    """Few moves of running work that would let more of what waits start. Nothing is moved by asking."""
+    return await propose(container.database, access, steps, container.clock.now())
 
 
 @router.post("/{cluster_id}/moves", responses=documented(401, 403, 404, 409, 422, 429))

@@ -11,11 +11,13 @@ from sqlalchemy import select
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.control.answers import (
+    ConsolidationAnswer,
     FragmentationAnswer,
     MoveAnswer,
     NamedDeployment,
     NodeRoomAnswer,
     OpeningAnswer,
+    PlaceAnswer,
     ShapeAnswer,
 )
 from hypervisor.control.background import Named, load_named
@@ -27,6 +29,7 @@ from hypervisor.events.log import record_about
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.scheduling.consolidation import consolidate
 from hypervisor.scheduling.fragmentation import Fragmentation, fragmentation
 from hypervisor.scheduling.moves import Move, Opening, find_opening, target_for
 from hypervisor.scheduling.snapshot import Shape
@@ -48,6 +51,30 @@ async def judge(
         shapes=_shapes(found),
         nodes=_nodes(found, _names(view)),
         opening=None if opening is None else _opening(opening, _names(view), named, access.principal),
+    )
+
+
+async def propose(
+    database: Database, access: ClusterAccess, steps: int, now: datetime
+) -> ConsolidationAnswer:
+    """Few moves that would place most of what waits, as far as a search of so many steps finds them."""
+    async with database.read() as session:
+        view = await _load(session, access, now)
+        limits = await _limits(session, access.cluster_id)
+    found = await asyncio.to_thread(consolidate, view.snapshot, view.policy, steps, limits)
+    ids = [one.deployment_id for one in found.moves] + [one.deployment_id for one in found.placements]
+    async with database.read() as session:
+        named = await load_named(session, ids)
+    names = _names(view)
+    return ConsolidationAnswer(
+        moves=[_move(one, names, named, access.principal) for one in found.moves],
+        in_turn=found.in_turn,
+        starts=[
+            PlaceAnswer(
+                deployment=_shown(one.deployment_id, named, access.principal), node=names[one.node_id]
+            )
+            for one in found.placements
+        ],
     )
 
 
@@ -202,14 +229,19 @@ def _opening(
 def _move(
     move: Move, names: Mapping[int, str], named: Mapping[int, Named], principal: Principal
 ) -> MoveAnswer:
-    found = named.get(move.deployment_id)
-    known = found is not None and principal.role_in(found.organization_id) is not None
-    mine = found if known else None
     return MoveAnswer(
-        deployment=NamedDeployment(id=mine.id if mine else None, name=mine.name if mine else None),
+        deployment=_shown(move.deployment_id, named, principal),
         from_node=names[move.from_node],
         to_node=names[move.to_node],
         to_node_id=move.to_node,
         gpu_indices=list(move.gpu_indices),
         lost_work_seconds=round(move.lost_work, 3),
     )
+
+
+def _shown(deployment_id: int, named: Mapping[int, Named], principal: Principal) -> NamedDeployment:
+    """Its id and name where the caller may know them."""
+    found = named.get(deployment_id)
+    known = found is not None and principal.role_in(found.organization_id) is not None
+    mine = found if known else None
+    return NamedDeployment(id=mine.id if mine else None, name=mine.name if mine else None)

@@ -30,11 +30,15 @@ from hypervisor.scheduling.snapshot import Shape, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """`moves` of running deployments, some of which may have to change places with each other, and who of
-    those that wait can start where once all of them are done."""
+    """`moves` of running deployments, and who of those that wait can start where once all of them are done.
+
+    The first `in_turn` moves can be done one after the other, each into room that is free then; the others
+    change places with each other.
+    """
 
     moves: tuple[Move, ...] = ()
     placements: tuple[Placement, ...] = ()
+    in_turn: int = 0
 
 
 def consolidate(
@@ -51,7 +55,9 @@ def consolidate(
         return Consolidation()
     seed = [admission.queue.deployment_id(row) for row in ground.waiting]
     repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
-    found = Consolidation(_moves(admission, ground), _placements(admission, ground))
+    in_turn, exchanging = _in_order(ground)
+    moves = _moves(admission, ground, [*in_turn, *exchanging])
+    found = Consolidation(moves, _placements(admission, ground), len(in_turn))
     if not found.placements or not is_at_rest(_after(admission, ground, found), admission.policy):
         return Consolidation()
     return found
@@ -138,7 +144,20 @@ def _placements(admission: Admission, ground: Ground) -> tuple[Placement, ...]:
     )
 
 
-def _moves(admission: Admission, ground: Ground) -> tuple[Move, ...]:
+def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
+    """The moved items: those that can go one by one, in that order, and the rest."""
+    packing = ground.packing
+    left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
+    target = {index: (packing.at[index], packing.devices[index]) for index in left}
+    course = packing.at_home()
+    done: list[int] = []
+    while free := [index for index in left if course.relocate(index, *target[index])]:
+        done += free
+        left = [index for index in left if index not in free]
+    return done, left
+
+
+def _moves(admission: Admission, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     table, lost = admission.snapshot.allocations, admission.candidates.lost
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))
@@ -150,6 +169,5 @@ def _moves(admission: Admission, ground: Ground) -> tuple[Move, ...]:
             packing.devices[index],
             work[one.deployment_id],
         )
-        for index, one in enumerate(ground.movable)
-        if not packing.is_home(index)
+        for index, one in ((index, ground.movable[index]) for index in moved)
     )

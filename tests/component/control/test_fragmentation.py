@@ -73,6 +73,26 @@ async def test_a_move_opens_the_place_that_was_told(team: Team) -> None:
     assert pair["node_name"] == opening["node"]
 
 
+async def test_the_moves_that_are_proposed_let_start_what_waits(team: Team) -> None:
+    cluster = await two_nodes(team)
+    assert ok(await team.viewer.get(below(cluster, "consolidation"))) == {
+        "moves": [],
+        "in_turn": 0,
+        "starts": [],
+    }
+    await spread_out(team, cluster)
+    pair = await team.submit("pair", cluster_id=cluster["id"], required_gpu_count=2)
+    await team.schedule(cluster)
+    told = ok(await team.viewer.get(below(cluster, "consolidation?steps=2000")))
+    (move,), (start,) = told["moves"], told["starts"]
+    assert (told["in_turn"], start["deployment"]["name"], start["node"]) == (1, "pair", move["from_node"])
+    order = {"deployment_id": move["deployment"]["id"], "node_id": move["to_node_id"]}
+    ok(await team.admin.post(below(cluster, "moves"), order))
+    await team.report(await team.get(order["deployment_id"]), exit_code=143)
+    await team.schedule(cluster)
+    assert (await team.get(pair))["node_name"] == start["node"]
+
+
 async def test_what_may_not_or_cannot_move_is_refused(team: Team) -> None:
     cluster = await two_nodes(team)
     first, _ = await spread_out(team, cluster)

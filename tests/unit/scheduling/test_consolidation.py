@@ -14,7 +14,19 @@ from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshot import Shape
 from tests.support.properties import checked
-from tests.support.scheduling import NOW, Node, Pending, Running, World, admits, commit, cpu, free_on, gpu
+from tests.support.scheduling import (
+    NOW,
+    Node,
+    Pending,
+    Running,
+    World,
+    admits,
+    commit,
+    cpu,
+    free_on,
+    gpu,
+    take,
+)
 from tests.unit.scheduling.test_improvement import tight_world
 
 POLICY = Policy()
@@ -82,6 +94,31 @@ def test_one_move_makes_room() -> None:
     (move,) = found.moves
     assert move.deployment_id in (2, 3)
     assert [(one.deployment_id, one.node_id) for one in found.placements] == [(9, move.from_node)]
+
+
+def test_moves_come_in_an_order_in_which_they_can_be_made() -> None:
+    """Each is tried by itself on what the ones before it have left."""
+    for seed in range(60):
+        world = rested(seed)
+        found = consolidate(world.snapshot(), POLICY, STEPS)
+        nodes = {node.id: node for node in world.nodes}
+        for move in found.moves[: found.in_turn]:
+            run = next(one for one in world.running if one.id == move.deployment_id)
+            room = free_on(world, nodes[move.to_node], without=[run.id])
+            left_cpu, left_ram, left_gpu = take(room, run.shape, move.gpu_indices)
+            assert min(left_cpu, left_ram, *left_gpu, 0) == 0
+            world = moved(world, Consolidation(moves=(move,)))
+
+
+def test_who_must_change_places_is_told_apart() -> None:
+    """6 of 10 and 5 of 9 cores are in use; 5 more fit only beside the 5, on the node of 10."""
+    world = World(
+        (replace(NODES[0], cpu=10_000), replace(NODES[1], cpu=9_000)),
+        running=(_run(1, 1, 6), _run(2, 2, 5)),
+        pending=(Pending(9, cpu(5), 500, created_at=NOW),),
+    )
+    found = consolidate(world.snapshot(), POLICY, STEPS)
+    assert (len(found.moves), found.in_turn, found.placements[0].node_id) == (2, 0, 1)
 
 
 def test_gpus_change_places_too() -> None:

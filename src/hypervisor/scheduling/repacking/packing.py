@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
@@ -127,6 +127,34 @@ class Packing:
                 self._lift(index)
             if bin_ != NOWHERE:
                 self._take(index, bin_, devices)
+
+    def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
+        """Move an item onto these very devices of a bin if they, and the rest that it needs, are free."""
+        request = self.items[index].request
+        need = WHOLE_GPU if request.whole else request.each
+        before = len(self.journal)
+        self.lift(index)
+        free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
+        if free and all(self.gpu[bin_][device] >= need for device in devices):
+            self._take(index, bin_, devices)
+            return True
+        self.undo(before)
+        return False
+
+    def at_home(self) -> Packing:
+        """Another packing of the same items, all of them at home and what waits outside; without guards."""
+        cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
+        for sign, places in ((1, zip(self.at, self.devices, strict=True)), (-1, self._homes())):
+            for item, (bin_, devices) in zip(self.items, places, strict=True):
+                if bin_ != NOWHERE:
+                    cpu[bin_] += sign * item.request.cpu
+                    ram[bin_] += sign * item.request.ram
+                    for device in devices:
+                        gpu[bin_][device] += sign * item.request.each
+        return Packing(cpu, ram, gpu, self.items)
+
+    def _homes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        return ((item.home, item.home_devices) for item in self.items)
 
     def settle(self) -> None:
         """Nothing so far is to be undone any more."""
