@@ -24,11 +24,11 @@ PRIORITIES = {"low": 100, "middle": 500, "high": 900}
 
 @asynccontextmanager
 async def team_on(
-    url: str, folder: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, folder: Path, redis_url: str | None, monkeypatch: pytest.MonkeyPatch, role: str = "api"
 ) -> AsyncIterator[Team]:
-    """A team on an API without loops, so that what is queued stays queued."""
+    """A team on an API, without loops unless said otherwise, so that what is queued stays queued."""
     monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    async with running_api(url, folder, role="api", redis_url=redis_url) as api:
+    async with running_api(url, folder, role=role, redis_url=redis_url) as api:
         yield await new_team(api)
 
 
@@ -58,6 +58,21 @@ async def test_places_stay_right_while_redis_is_flushed_stopped_and_back(
         assert await places(team) == {"away": 1, "high": 2, "flushed": 3, "middle": 4, "low": 5}
 
 
+async def test_a_server_alone_keeps_the_index_in_memory(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with team_on(sqlite_url, tmp_path / "data", None, monkeypatch, role="all") as team:
+        cluster = (await team.cluster())["id"]
+        running = await team.submit("all of it", cluster_id=cluster, required_cpu_cores=4, priority=1000)
+        await eventually(lambda: is_running(team, running["id"]))
+        await eventually(lambda: queue_index(team.api).ready(cluster))
+        for name, priority in PRIORITIES.items():
+            made = await team.submit(name, cluster_id=cluster, priority=priority, required_cpu_cores=1)
+            assert made["queue_position"] == 1
+        seen = await places(team)
+        assert seen == {"all of it": None, "high": 1, "middle": 2, "low": 3}
+
+
 async def test_a_login_that_ended_stays_ended_whatever_redis_forgets(
     sqlite_url: str, tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +99,10 @@ async def test_it_starts_and_serves_while_redis_is_away(
             assert made["queue_position"] == place
 
 
+async def is_running(team: Team, deployment_id: int) -> bool:
+    return bool((await team.get(deployment_id))["status"] == "RUNNING")
+
+
 async def in_use(api: Api, cluster_id: int) -> None:
     """Wait until places of the cluster come from the index, with a keeper that does what it is asked for."""
     index = queue_index(api)
@@ -102,7 +121,7 @@ def queue_index(api: Api) -> QueueIndex:
     return index
 
 
-async def places(team: Team) -> dict[str, int]:
+async def places(team: Team) -> dict[str, int | None]:
     listed: list[dict[str, Any]] = ok(await team.viewer.get("/api/v1/deployments"))["items"]
     single = {one["name"]: (await team.get(one))["queue_position"] for one in listed}
     assert single == {one["name"]: one["queue_position"] for one in listed}

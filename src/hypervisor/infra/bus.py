@@ -79,7 +79,8 @@ class Bus:
                     await self._carry(link)
             except Exception as error:
                 # Whatever it was, loops go on by polling and the next connection wakes them all.
-                log.warning("bus.disconnected", error=str(error) or type(error).__name__)
+                tell = log.warning if failures == 0 else log.debug
+                tell("bus.disconnected", error=str(error) or type(error).__name__)
             finally:
                 self.connected = False
             failures += 1
