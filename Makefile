@@ -1,10 +1,11 @@
 # Everything a newcomer needs; `make` alone lists it. Only python3 (3.11 or newer) has to be there.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 SEEDS ?= 1000
 FIRST ?= 0
 KILLS ?= 10
+MINUTES ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test simulate chaos lint bench fmt
+.PHONY: help setup demo run test simulate chaos mutants soak lint bench fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,12 @@ simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n
 
 chaos: $(STAMP) ## Kill, pause and cut off real servers, 10 times at each failpoint (KILLS=n)
 	@CHAOS_KILLS=$(KILLS) CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/chaos
+
+mutants: $(STAMP) ## Plant known defects in a copy and see that the suite finds each
+	@$(BIN)/python -m tests.mutants
+
+soak: $(STAMP) ## Load a server for MINUTES=n; memory, descriptors and invariants each minute
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/ruff check

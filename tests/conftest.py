@@ -9,6 +9,7 @@ from hypothesis import settings
 pytest_plugins = [
     "pytester",
     "tests.support.summary",
+    "tests.support.order",
     "tests.support.postgres",
     "tests.support.redis",
     "tests.support.databases",
