@@ -122,6 +122,11 @@ def log_of(server: HypervisorServer) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
+def test_the_lines_about_a_deployment_can_be_found(observed: Observed) -> None:
+    ours = [each["event"] for each in log_of(observed.server) if each.get("deployment_id") == 1]
+    assert "request.answered" in ours
+
+
 def test_a_request_that_never_ends_does_not_hold_up_a_stop(observed: Observed) -> None:
     process = observed.server.process
     assert process is not None

@@ -12,7 +12,7 @@ from hypervisor.control.holder import Holder, LeaseTimes
 from hypervisor.control.holdings import Holdings
 from hypervisor.control.housekeeping import Keep
 from hypervisor.control.janitor import Janitor
-from hypervisor.control.measuring import measure_held
+from hypervisor.control.measuring import measure_from_zero, measure_held
 from hypervisor.control.reconciler import Reconciler
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.scheduler import Scheduler
@@ -96,6 +96,7 @@ class Loops:
         self._heartbeats = telemetry.heartbeats
         self._within = {"leases": LEASES_WITHIN, "scheduler": TURN_WITHIN + 3 * interval}
         self._within["reconciler"] = self._within["scheduler"]
+        measure_from_zero(telemetry, self._engines)
         telemetry.before_scrape.append(lambda: measure_held(telemetry, self.holdings, self._engines))
 
     @property

@@ -18,9 +18,18 @@ from hypervisor.infra.telemetry import Telemetry
 from hypervisor.infra.tracing import context_of, record_span
 from hypervisor.kernel.priority import priority_class
 from hypervisor.runtimes.protocol import LaunchFailed
-from hypervisor.scheduling.legality import rule_of
+from hypervisor.scheduling.legality import Rule, rule_of
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
+
+
+def measure_from_zero(telemetry: Telemetry, engines: Engines) -> None:
+    """Show the counters before they count: a rate sees no first step of what appears with it."""
+    for rule in Rule:
+        telemetry.metrics.evictions.labels(rule.value)
+    for runtime in engines.runtimes:
+        for kind in ("unavailable", "launch_failed"):
+            telemetry.metrics.runtime_errors.labels(runtime, kind)
 
 
 def measure_held(telemetry: Telemetry, holdings: Holdings, engines: Engines) -> None:

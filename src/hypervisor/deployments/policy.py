@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Path
+from structlog.contextvars import bind_contextvars
 
 from hypervisor.api.container import ContainerDep
 from hypervisor.api.permissions import declares
@@ -80,4 +81,5 @@ async def _access(
         check_role(principal, organization_id, minimum, hidden=no_such_deployment(deployment_id))
         if minimum is not Role.VIEWER:
             await access_organization(session, principal, organization_id, minimum)
+    bind_contextvars(deployment_id=deployment_id)
     return DeploymentAccess(deployment_id, organization_id, principal)
