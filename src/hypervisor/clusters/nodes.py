@@ -115,6 +115,7 @@ async def drain(
 ) -> NodeAnswer:
     """Close the node and ask what runs on it to end; it goes back to the queue at its old place."""
     cluster = await lock_cluster(session, access)
+    await occupants.lock_on_node(session, access.cluster_id, node_id)
     node = await lock_node(session, access, node_id)
     actor = access.principal.actor
     if not node.draining:
@@ -138,6 +139,7 @@ async def remove(
     Raises Conflict while something holds capacity there, unless `force`: then it is drained first.
     """
     cluster = await lock_cluster(session, access)
+    await occupants.lock_on_node(session, access.cluster_id, node_id)
     node = await repository.lock_node(session, access.cluster_id, node_id)
     if node is None:
         raise not_found("node", node_id)

@@ -16,6 +16,12 @@ from hypervisor.store.database import WriteSession
 class Occupants(Protocol):
     """Implemented by `hypervisor.deployments.occupants`; every call works in the caller's transaction."""
 
+    async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
+        """Lock the deployments on the node. To be called before the node is locked, as the loops do: with two
+        orders, each would wait for the other.
+        """
+        ...
+
     async def stop_attempts(
         self,
         session: WriteSession,

@@ -64,6 +64,8 @@ async def update(
 ) -> NodeAnswer:
     """`update_node` for a node that is found by its id. Raises NotFound, Conflict."""
     cluster = await nodes.lock_cluster(session, access)
+    if force:
+        await occupants.lock_on_node(session, access.cluster_id, node_id)
     node = await nodes.lock_node(session, access, node_id)
     actor = access.principal.actor
     await update_node(session, cluster, node, request, occupants, force=force, now=now, actor=actor)

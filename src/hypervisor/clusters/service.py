@@ -200,6 +200,8 @@ async def _resize_only_node(
             "several_nodes",
             f"The cluster has {len(own)} nodes, so totals cannot be set; change, add or remove its nodes.",
         )
+    if force:
+        await occupants.lock_on_node(session, access.cluster_id, own[0].id)
     node = await nodes.lock_node(session, access, own[0].id)
     await resizing.update_node(
         session, cluster, node, change, occupants, force=force, now=now, actor=access.principal.actor

@@ -12,11 +12,19 @@ from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.winding_down import cancel_outside_dependents, wind_down
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Attempt, Deployment
+from hypervisor.store.tables import Allocation, Attempt, Deployment
 
 
 class DeploymentOccupants:
     """Ends and moves deployments in the caller's transaction; what it asks for, the reconciler passes on."""
+
+    async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
+        """Lock the deployments that hold capacity on the node, and then their attempts; in id order."""
+        here = select(Allocation.attempt_id).where(
+            Allocation.cluster_id == cluster_id, Allocation.node_id == node_id
+        )
+        for chunk in chunks(sorted(await session.scalars(here))):
+            await live_attempts(session, await _lock_deployments(session, chunk))
 
     async def stop_attempts(
         self,

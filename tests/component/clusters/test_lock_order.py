@@ -1,0 +1,52 @@
+"""People and loops lock in one order: deployments, their attempts, nodes. Two orders would be a deadlock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from hypervisor.store.tables import Attempt, Deployment, Node
+from tests.support.api import ok
+from tests.support.teams import Team, team_at_rest
+from tests.support.wait import eventually
+
+
+@pytest.fixture
+async def team(postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
+    """On PostgreSQL alone: SQLite has one writer at a time."""
+    async with team_at_rest(postgresql_url, tmp_path / "data", monkeypatch) as made:
+        yield made
+
+
+async def test_a_drain_waits_for_the_deployment_before_it_has_the_node(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work")
+    database = team.api.container.database
+    async with database.read() as session:
+        node_id = await session.scalar(select(Attempt.node_id).where(Attempt.deployment_id == work["id"]))
+    assert node_id is not None
+    drain = f"/api/v1/clusters/{cluster['id']}/nodes/{node_id}/drain"
+    async with database.write() as session:
+        await session.get_one(Deployment, work["id"], with_for_update=True)
+        asked = asyncio.create_task(team.admin.post(drain))
+        await eventually(lambda: _somebody_waits(team), what="the drain waits for the deployment")
+        # What a loop does next. If the drain had the node already, each would wait for the other now.
+        node = select(Node.id).where(Node.id == node_id).with_for_update(key_share=True, nowait=True)
+        assert await session.scalar(node) == node_id
+    assert ok(await asked)["draining"]
+    assert (await team.get(work))["status"] == "STOPPING"
+
+
+async def _somebody_waits(team: Team) -> bool:
+    async with team.api.container.database.read() as session:
+        waiting = await session.scalar(
+            text(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+    return bool(waiting)
