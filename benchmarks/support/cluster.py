@@ -22,7 +22,7 @@ from hypervisor.scheduling.snapshot import (
     Shape,
     Snapshot,
 )
-from hypervisor.simulation.columns import Columns
+from hypervisor.simulation.columns import allocation_columns
 
 _NEVER = -np.inf
 
@@ -51,23 +51,7 @@ class Cluster:
     def __init__(self, nodes: Sequence[TraceNode]) -> None:
         self.nodes = node_table(nodes)
         self.running: dict[int, tuple[Item, Spot]] = {}
-        self._columns = Columns(
-            id=np.int64,
-            deployment_id=np.int64,
-            node=np.int32,
-            cpu_milli=np.int64,
-            ram_mib=np.int64,
-            gpu_each=np.int32,
-            gpu_mask=np.uint64,
-            priority=np.int32,
-            preemptible=np.bool_,
-            releasing=np.bool_,
-            started_at=np.float64,
-            work_since=np.float64,
-            protected_until=np.float64,
-            organization=np.int32,
-            ends_at=np.float64,
-        )
+        self._columns = allocation_columns()
 
     def start(self, item: Item, spot: Spot, now: float) -> None:
         """Let the item run there; nobody checks whether it fits."""

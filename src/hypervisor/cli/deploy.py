@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -18,6 +19,23 @@ from hypervisor.client.deployments import has_arrived
 from hypervisor.client.models import Deployment
 
 _COMMAND = "hypervisor.deploy.command"
+_PLAIN = {
+    "image": "docker_image",
+    "cpu": "required_cpu_cores",
+    "ram": "required_ram_gb",
+    "gpu": "required_gpu_count",
+    "priority": "priority",
+    "on_failure": "on_failure",
+    "min_runtime": "min_runtime_seconds",
+    "max_runtime": "max_runtime_seconds",
+    "grace": "grace_period_seconds",
+    "restart": "restart_policy",
+    "retries": "max_retries",
+    "replicas": "replicas",
+    "gang_timeout": "gang_timeout_seconds",
+}
+"""Options whose value is a field of the API as it is; `_LISTS` are those that may be repeated."""
+_LISTS = {"port": "ports", "gpu_model": "gpu_models"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -75,42 +93,39 @@ def deploy(
 
     hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
     """
+    # The parameters declare the options; what describes the deployment is read from `context.params`.
     session = Session.of(context)
-    fields = _given(
-        {
-            "docker_image": image,
-            "kind": "job" if job else None,
-            "required_cpu_cores": cpu,
-            "required_ram_gb": ram,
-            "required_gpu_count": gpu,
-            "priority": priority,
-            "env": join_environment(parse_pairs(env, "--env"), parse_pairs(secret, "--secret")),
-            "ports": port,
-            "depends_on": [parse_dependency(text) for text in after] if after else None,
-            "on_failure": on_failure,
-            "min_runtime_seconds": min_runtime,
-            "max_runtime_seconds": max_runtime,
-            "grace_period_seconds": grace,
-            "preemptible": False if never_preempt else None,
-            "restart_policy": restart,
-            "max_retries": retries,
-            "retry_exit_codes": parse_codes(retry_on),
-            "replicas": replicas,
-            "placement": "spread" if spread else None,
-            "gang_timeout_seconds": gang_timeout,
-            "labels": parse_pairs(label),
-            "node_selector": parse_pairs(node_selector, "--node-selector"),
-            "gpu_models": gpu_model,
-            "read_only_root": read_only or None,
-            "command": context.meta.get(_COMMAND),
-        }
-    )
+    fields = _fields(context.params, context.meta.get(_COMMAND))
     specs = _specs(name, file, fields)
     if plan:
         _show_plan(session, specs, cluster)
         return
     submitted = _submit(session, specs, cluster)
     _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
+
+
+def _fields(options: Mapping[str, Any], command: list[str] | None) -> dict[str, Any]:
+    """What the options say of the deployment, under the names of the API."""
+    plain = {field: options[option] for option, field in _PLAIN.items()}
+    plain |= {field: list(options[option] or ()) or None for option, field in _LISTS.items()}
+    after = options["after"]
+    return _given(
+        {
+            **plain,
+            "kind": "job" if options["job"] else None,
+            "env": join_environment(
+                parse_pairs(options["env"], "--env"), parse_pairs(options["secret"], "--secret")
+            ),
+            "depends_on": [parse_dependency(text) for text in after] if after else None,
+            "preemptible": False if options["never_preempt"] else None,
+            "retry_exit_codes": parse_codes(options["retry_on"]),
+            "placement": "spread" if options["spread"] else None,
+            "labels": parse_pairs(options["label"]),
+            "node_selector": parse_pairs(options["node_selector"], "--node-selector"),
+            "read_only_root": options["read_only"] or None,
+            "command": command,
+        }
+    )
 
 
 def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:

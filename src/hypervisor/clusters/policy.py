@@ -14,7 +14,7 @@ from hypervisor.clusters import repository
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
-from hypervisor.organizations.access import access_organization, check_role, not_found
+from hypervisor.organizations.access import check_access, check_role, not_found
 
 ClusterId = Annotated[int, Path(ge=1, le=MAX_ID, description="The cluster's id.")]
 NodeId = Annotated[int, Path(ge=1, le=MAX_ID, description="The node's id.")]
@@ -95,7 +95,6 @@ async def _access(
             if not await repository.guests_of(session, cluster_id, principal.memberships):
                 raise no_such_cluster(cluster_id)
             return ClusterAccess(cluster_id, organization_id, principal, is_guest=True)
-        check_role(principal, organization_id, minimum, hidden=no_such_cluster(cluster_id))
-        if minimum is not Role.VIEWER:
-            await access_organization(session, principal, organization_id, minimum)
+        hidden = no_such_cluster(cluster_id)
+        await check_access(session, principal, organization_id, minimum, hidden=hidden)
     return ClusterAccess(cluster_id, organization_id, principal)

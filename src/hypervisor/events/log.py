@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NotRequired, TypedDict, Unpack
 
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment, Event
@@ -19,68 +20,40 @@ def user_actor(user_id: int) -> str:
     return f"user:{user_id}"
 
 
+class Said(TypedDict):
+    """What an event says. `type` is dotted ("deployment.state", "cluster.created", "member.role_changed"),
+    `code` a stable reason, `message` a sentence for people. `data` never holds secrets."""
+
+    at: datetime
+    actor: str
+    type: str
+    message: str
+    from_state: NotRequired[str | None]
+    to_state: NotRequired[str | None]
+    code: NotRequired[str | None]
+    data: NotRequired[Mapping[str, object] | None]
+
+
 def record(
     session: WriteSession,
     *,
     organization_id: int,
-    at: datetime,
-    actor: str,
-    type: str,
-    message: str,
     cluster_id: int | None = None,
     deployment_id: int | None = None,
-    from_state: str | None = None,
-    to_state: str | None = None,
-    code: str | None = None,
-    data: Mapping[str, object] | None = None,
+    **said: Unpack[Said],
 ) -> None:
-    """Add one event to the session; it becomes visible with the caller's commit.
-
-    `type` is dotted ("deployment.state", "cluster.created", "member.role_changed"), `code` a stable reason,
-    `message` a sentence for people. Never put secrets into `data`.
-    """
-    session.add(
-        Event(
-            organization_id=organization_id,
-            cluster_id=cluster_id,
-            deployment_id=deployment_id,
-            at=at,
-            actor=actor,
-            type=type,
-            from_state=from_state,
-            to_state=to_state,
-            code=code,
-            message=message,
-            data=dict(data) if data is not None else None,
-        )
-    )
+    """Add one event to the session; it becomes visible with the caller's commit."""
+    event = Event(organization_id=organization_id, cluster_id=cluster_id, deployment_id=deployment_id, **said)
+    event.data = dict(event.data) if event.data is not None else None
+    session.add(event)
 
 
-def record_about(
-    session: WriteSession,
-    deployment: Deployment,
-    *,
-    at: datetime,
-    actor: str,
-    type: str,
-    message: str,
-    from_state: str | None = None,
-    to_state: str | None = None,
-    code: str | None = None,
-    data: Mapping[str, object] | None = None,
-) -> None:
+def record_about(session: WriteSession, deployment: Deployment, **said: Unpack[Said]) -> None:
     """`record` for a deployment: it lands in the history of its organization and cluster."""
     record(
         session,
         organization_id=deployment.organization_id,
         cluster_id=deployment.cluster_id,
         deployment_id=deployment.id,
-        at=at,
-        actor=actor,
-        type=type,
-        message=message,
-        from_state=from_state,
-        to_state=to_state,
-        code=code,
-        data=data,
+        **said,
     )

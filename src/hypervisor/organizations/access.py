@@ -70,6 +70,18 @@ async def access_organization(
     return OrganizationAccess(organization_id, organization.name, role, principal)
 
 
+async def check_access(
+    session: AsyncSession, principal: Principal, organization_id: int, minimum: Role, *, hidden: NotFound
+) -> None:
+    """`check_role` for a row of the organization; more than reading needs an organization that stays.
+
+    Raises `hidden` for non-members, Forbidden for a role below `minimum`, Conflict where it is being deleted.
+    """
+    check_role(principal, organization_id, minimum, hidden=hidden)
+    if minimum is not Role.VIEWER:
+        await access_organization(session, principal, organization_id, minimum)
+
+
 async def resolve_organization(
     session: AsyncSession, principal: Principal, organization_id: int | None, minimum: Role
 ) -> OrganizationAccess:

@@ -12,7 +12,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.gang import replicas_per_node
 from hypervisor.scheduling.requests import Eligibility
 from hypervisor.scheduling.snapshot import AllocationTable, NodeTable
-from hypervisor.simulation.columns import Columns
+from hypervisor.simulation.columns import allocation_columns
 from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.observer import Attempt, Place, Room
 from hypervisor.simulation.waiting import Kind
@@ -38,23 +38,7 @@ class Cluster:
         )
         self._evictable: dict[int, Room] = {}
         self._eligibility = Eligibility(nodes)
-        self._columns = Columns(
-            id=np.int64,
-            deployment_id=np.int64,
-            node=np.int32,
-            cpu_milli=np.int64,
-            ram_mib=np.int64,
-            gpu_each=np.int32,
-            gpu_mask=np.uint64,
-            priority=np.int32,
-            preemptible=np.bool_,
-            releasing=np.bool_,
-            started_at=np.float64,
-            work_since=np.float64,
-            protected_until=np.float64,
-            organization=np.int32,
-            ends_at=np.float64,
-        )
+        self._columns = allocation_columns()
 
     def table(self) -> AllocationTable:
         """As the scheduler sees it; valid until the next change."""

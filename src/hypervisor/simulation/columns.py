@@ -55,3 +55,24 @@ class Columns:
     def views(self) -> Mapping[str, NDArray[Any]]:
         """The rows in use of every column, by name."""
         return {name: column[: len(self)] for name, column in self._columns.items()}
+
+
+def allocation_columns() -> Columns:
+    """Those of `AllocationTable`."""
+    return Columns(
+        id=np.int64,
+        deployment_id=np.int64,
+        node=np.int32,
+        cpu_milli=np.int64,
+        ram_mib=np.int64,
+        gpu_each=np.int32,
+        gpu_mask=np.uint64,
+        priority=np.int32,
+        preemptible=np.bool_,
+        releasing=np.bool_,
+        started_at=np.float64,
+        work_since=np.float64,
+        protected_until=np.float64,
+        organization=np.int32,
+        ends_at=np.float64,
+    )
