@@ -52,7 +52,7 @@ async def get_consolidation(
     access: ClusterReader,
     container: ContainerDep,
     steps: Annotated[
-        int, Query(ge=1, le=_MOST_STEPS, description="How long to search: about a million a second.")
+        int, Query(ge=1, le=_MOST_STEPS, description="How long to search: some hundred thousand a second.")
     ] = 100_000,
 ) -> ConsolidationAnswer:
     """Few moves of running work that would let more of what waits start. Nothing is moved by asking."""

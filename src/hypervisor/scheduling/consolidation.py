@@ -20,7 +20,14 @@ from hypervisor.scheduling.ordering import queue_order
 from hypervisor.scheduling.outcome import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queue import Queue
-from hypervisor.scheduling.repacking.ground import Ground, Movable, lay_out, nearest_nodes, waiting_rows
+from hypervisor.scheduling.repacking.ground import (
+    Ground,
+    Movable,
+    is_guarded_against,
+    lay_out,
+    nearest_nodes,
+    waiting_rows,
+)
 from hypervisor.scheduling.repacking.packing import NOWHERE
 from hypervisor.scheduling.repacking.search import repack_with_few_moves
 from hypervisor.scheduling.repacking.steps import Steps
@@ -115,7 +122,9 @@ def _is_guarded(admission: Admission, row: int) -> bool:
     hold, table = admission.hold, admission.snapshot.allocations
     if hold is None or table.ends_at[row] <= hold.start < np.inf:
         return False
-    return not (admission.policy.preemption and int(table.priority[row]) < hold.priority)
+    priority = int(table.priority[row])
+    evictable = admission.policy.preemption and priority < hold.priority
+    return not evictable and is_guarded_against(admission, priority)
 
 
 def _after(admission: Admission, ground: Ground, found: Consolidation) -> Snapshot:

@@ -16,7 +16,14 @@ import numpy as np
 from hypervisor.scheduling.admission import Admission
 from hypervisor.scheduling.aftermath import is_at_rest, with_started
 from hypervisor.scheduling.outcome import Placement
-from hypervisor.scheduling.repacking.ground import Ground, Movable, lay_out, nearest_nodes, waiting_rows
+from hypervisor.scheduling.repacking.ground import (
+    Ground,
+    Movable,
+    is_guarded_against,
+    lay_out,
+    nearest_nodes,
+    waiting_rows,
+)
 from hypervisor.scheduling.repacking.packing import NOWHERE
 from hypervisor.scheduling.repacking.search import repack
 from hypervisor.scheduling.repacking.steps import Steps
@@ -80,7 +87,7 @@ def _movable(admission: Admission, nodes: Sequence[int]) -> list[Movable]:
             queue.priority(row),
             row_of[one.node_id],
             one.gpu_indices,
-            admission.restricted(row),
+            admission.restricted(row) and is_guarded_against(admission, queue.priority(row)),
         )
         for one in here
         if not queue.is_gang(row := rows[one.deployment_id])

@@ -170,6 +170,15 @@ def test_all_five_fit_once_they_are_arranged() -> None:
     assert len(plan(world.snapshot(), IMPROVING).placements) == 5
 
 
+def test_of_equals_the_one_that_came_first_gets_the_place() -> None:
+    """One of the two 6 fits once the others are arranged, and the older one gets it, whatever its id."""
+    first = waiting(5, 4, 3, 2, created_at=NOW - 2)
+    older, newer = Pending(9, cpu(6), 500, created_at=NOW - 1), Pending(8, cpu(6), 500, created_at=NOW)
+    world = World(NODES, pending=(*first, newer, older))
+    placed = {one.deployment_id for one in plan(world.snapshot(), IMPROVING).placements}
+    assert placed == {1, 2, 3, 4, 9}
+
+
 def test_a_replay_finds_the_same_arrangement() -> None:
     snapshot = World(NODES, pending=waiting(5, 4, 3, 2, 6)).snapshot()
     stored = encode(snapshot, IMPROVING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
+from hypervisor.scheduling.repacking.packing import NOWHERE, Packing, total
 from hypervisor.scheduling.repacking.steps import Steps
 
 _BINS = 16
@@ -35,7 +35,7 @@ class Chains:
             return False
         fitting = [bin_ for bin_ in bins if packing.fits(index, bin_)]
         if fitting:
-            packing.put(index, min(fitting, key=lambda bin_: (sum(packing.slack(bin_)), bin_)))
+            packing.put(index, min(fitting, key=lambda bin_: (total(packing.slack(bin_)), bin_)))
             return True
         if not depth:
             return False
@@ -66,7 +66,7 @@ class Chains:
     def _sets(self, index: int, bin_: int, most: int) -> Iterator[tuple[int, ...]]:
         """Few items whose going makes room for this one: the fewest first, of those the smallest."""
         packing = self._packing
-        inside = sorted(packing.inside[bin_] - self._settled, key=lambda one: (sum(packing.sizes[one]), one))
+        inside = sorted(packing.inside[bin_] - self._settled, key=lambda one: (packing.bulk[one], one))
         for count in range(1, most + 1):
             for leaving in combinations(inside[:_CANDIDATES], count):
                 if not self._steps.spend():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from hypervisor.scheduling.repacking.draws import Draws
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
+from hypervisor.scheduling.repacking.packing import NOWHERE, Packing, total
 from hypervisor.scheduling.repacking.steps import Steps
 
 _STAYS = 0.85
@@ -106,7 +106,7 @@ class FewerMoves:
         keyed = []
         for index in inside:
             stays = packing.items[index].home in here and draws.one() < _STAYS
-            size = sum(packing.sizes[index]) * (1.0 + noise * (draws.one() - 0.5))
+            size = packing.bulk[index] * (1.0 + noise * (draws.one() - 0.5))
             keyed.append((not stays, -size, index))
         keyed.sort()
         return all(self._place(index, bins, not away) for away, _, index in keyed)
@@ -119,7 +119,7 @@ class FewerMoves:
         fitting = [bin_ for bin_ in bins if packing.fits(index, bin_)]
         if not fitting:
             return False
-        packing.put(index, min(fitting, key=lambda bin_: (bin_ != home, sum(packing.slack(bin_)))))
+        packing.put(index, min(fitting, key=lambda bin_: (bin_ != home, total(packing.slack(bin_)))))
         return True
 
     def _put(self, index: int, bin_: int) -> bool:

@@ -82,10 +82,19 @@ def waiting_rows(admission: Admission) -> list[int]:
     return found
 
 
-def guards_of(admission: Admission, nodes: Sequence[int]) -> dict[int, Guard]:
-    """By bin what the head of the queue gathers there, if it must not be overtaken."""
+def is_guarded_against(admission: Admission, priority: int) -> bool:
+    """Whether work of this priority that the head of the queue could not evict must not overtake it.
+
+    Its equals may, until it has waited long or has a reservation in time.
+    """
     hold = admission.hold
-    if hold is None or not _is_aged(admission, hold.row):
+    return hold is not None and (priority < hold.priority or _is_aged(admission, hold.row))
+
+
+def _guards(admission: Admission, nodes: Sequence[int]) -> dict[int, Guard]:
+    """By bin what the head of the queue gathers there."""
+    hold = admission.hold
+    if hold is None:
         return {}
     held = {bin_: hold.at(node) for bin_, node in enumerate(nodes)}
     return {bin_: Guard(part) for bin_, part in held.items() if part is not None}
@@ -129,7 +138,7 @@ def lay_out(
         [int(state.free_ram[node]) for node in nodes],
         gpu,
         [*items, *waiting],
-        guards_of(admission, nodes),
+        _guards(admission, nodes),
     )
     hopeful = [packing.may_fit(len(items) + place) for place in range(len(rows))]
     if not any(hopeful):
@@ -139,9 +148,10 @@ def lay_out(
 
 def _waiting_item(admission: Admission, row: int, nodes: Sequence[int]) -> Item:
     request = admission.request(admission.queue.shape(row))
-    priority, guarded = admission.queue.priority(row), admission.restricted(row)
+    priority = admission.queue.priority(row)
     head = admission.hold is not None and admission.hold.row == row
-    return Item(request, priority, _bins(request, nodes), NOWHERE, (), guarded and not head)
+    guarded = not head and admission.restricted(row) and is_guarded_against(admission, priority)
+    return Item(request, priority, _bins(request, nodes), NOWHERE, (), guarded)
 
 
 def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:

@@ -105,7 +105,11 @@ class Neighbourhoods:
 
     def _scatter(self, bins: Sequence[int]) -> float:
         """The larger the less scattered: the sum of the squares of what is free."""
-        return sum(part * part for bin_ in bins for part in self._packing.slack(bin_))
+        squares = 0.0
+        for bin_ in bins:
+            cpu, ram, gpu = self._packing.slack(bin_)
+            squares += cpu * cpu + ram * ram + gpu * gpu
+        return squares
 
 
 def _badness(packing: Packing, index: int, bin_: int, style: int) -> float:

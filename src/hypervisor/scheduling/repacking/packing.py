@@ -60,6 +60,11 @@ class Guard:
             self._gpu[device] += sign * request.each
 
 
+def total(parts: tuple[float, float, float]) -> float:
+    """Their sum, added from left to right on every version of Python, unlike by `sum`."""
+    return parts[0] + parts[1] + parts[2]
+
+
 class Packing:
     """Where every item is. `cpu`, `ram` and `gpu` (by device) are what is free in each bin now."""
 
@@ -86,6 +91,8 @@ class Packing:
         self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
         self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
         self.sizes = [self._share(item.request) for item in items]
+        self.bulk = [total(size) for size in self.sizes]
+        """How large each item is: its parts of an average bin, added up."""
 
     def __len__(self) -> int:
         return len(self.cpu)
@@ -183,8 +190,9 @@ class Packing:
         """How far the item is from fitting into the bin: the sum of what is missing, in average bins."""
         request = self.items[index].request
         gpu = request.devices * request.each - sum(self.gpu[bin_])
-        short = (request.cpu - self.cpu[bin_], request.ram - self.ram[bin_], gpu)
-        return sum(max(0, amount) / scale for amount, scale in zip(short, self._scale, strict=True))
+        scale = self._scale
+        short = max(0, request.cpu - self.cpu[bin_]) / scale[0] + max(0, gpu) / scale[2]
+        return short + max(0, request.ram - self.ram[bin_]) / scale[1]
 
     def slack(self, bin_: int) -> tuple[float, float, float]:
         """What is free in the bin, in average bins."""

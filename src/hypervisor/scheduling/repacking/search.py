@@ -23,6 +23,7 @@ def repack(packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequenc
     _chain(packing, waiting, part)
     steps.take_back(part)
     Neighbourhoods(packing, waiting, Draws(seed), steps).search()
+    _prefer_earlier(packing, waiting)
 
 
 def repack_with_few_moves(
@@ -33,6 +34,26 @@ def repack_with_few_moves(
     repack(packing, waiting, part, seed)
     steps.take_back(part)
     FewerMoves(packing, Draws(seed), steps).search()
+
+
+def _prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
+    """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
+    for place, index in enumerate(waiting):
+        for later in waiting[place + 1 :]:
+            if packing.at[index] != NOWHERE:
+                break
+            if packing.at[later] != NOWHERE:
+                _take_over(packing, index, later)
+
+
+def _take_over(packing: Packing, index: int, later: int) -> None:
+    packing.settle()
+    bin_ = packing.at[later]
+    packing.lift(later)
+    if packing.fits(index, bin_):
+        packing.put(index, bin_)
+    else:
+        packing.undo(0)
 
 
 def _chain(packing: Packing, waiting: Sequence[int], steps: Steps) -> None:
