@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.rig import Rig, Zygote, rig_on
+from tests.chaos.rig import Rig, rig_on
+from tests.chaos.server import Zygote
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from hypervisor.kernel.failpoints import POINTS
-from tests.chaos.rig import RECOVERS_WITHIN, Rig
+from tests.chaos.rig import Rig
+from tests.chaos.server import RECOVERS_WITHIN
 from tests.support.wait import eventually_sync
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import RECOVERS_WITHIN, Rig, Server, Zygote, rig_on
+from tests.chaos.rig import Rig, rig_on
+from tests.chaos.server import RECOVERS_WITHIN, Server, Zygote
 from tests.support.wait import eventually_sync
 
 LEASE_SECONDS = 3

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import RECOVERS_WITHIN, Rig, Zygote, rig_on
+from tests.chaos.rig import Rig, rig_on
+from tests.chaos.server import RECOVERS_WITHIN, Zygote
 from tests.support.fault_proxy import FaultProxy, proxied
 from tests.support.wait import eventually_sync
 
