@@ -14,7 +14,7 @@ from time import perf_counter
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypervisor.kernel.clock import Clock
@@ -29,7 +29,7 @@ WITHIN_SECONDS = 3.0
 """A scrape must not hang with the database; it then says that the database is down."""
 FORGOTTEN = timedelta(hours=1)
 """Leases of engines that no node names any more are not renewed; they stay in the table."""
-LIVE_STATES = (State.BLOCKED, State.QUEUED, State.STARTING, State.RUNNING, State.STOPPING)
+LIVE_STATES = (State.BLOCKED, State.STARTING, State.RUNNING, State.STOPPING)
 
 Families = list[GaugeMetricFamily]
 
@@ -84,27 +84,17 @@ def _took(seconds: float) -> GaugeMetricFamily:
 
 
 async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
-    """Depth and longest wait, for each cluster and class of priorities; zeros included."""
+    """Depth and how long the head has waited, for each cluster and class of priorities; zeros included."""
     depth: dict[tuple[int, str], int] = defaultdict(int)
     since: dict[tuple[int, str], datetime] = defaultdict(lambda: now)
-    rows = await session.execute(
-        select(
-            Deployment.cluster_id,
-            Deployment.priority,
-            func.count(),
-            func.min(func.coalesce(Deployment.queued_at, Deployment.created_at)),
-        )
-        .where(Deployment.state == State.QUEUED.value)
-        .group_by(Deployment.cluster_id, Deployment.priority)
-    )
-    for cluster_id, priority, waiting, oldest in rows:
+    for cluster_id, priority, waiting, head in await session.execute(_queues_with_heads()):
         key = (cluster_id, priority_class(priority))
         depth[key] += waiting
-        since[key] = min(since[key], oldest)
+        since[key] = min(since[key], head or now)
     labels = ("cluster", "priority")
     depths = GaugeMetricFamily("hypervisor_queue_depth", "Deployments that wait for a place.", labels=labels)
-    text = "How long the one that has waited longest has been in the queue."
-    waits = GaugeMetricFamily("hypervisor_queue_oldest_wait_seconds", text, labels=labels)
+    text = "How long whoever was submitted first has been in the queue."
+    waits = GaugeMetricFamily("hypervisor_queue_head_wait_seconds", text, labels=labels)
     for cluster_id in clusters:
         for name in NAMED_PRIORITIES:
             key = (cluster_id, name)
@@ -113,9 +103,32 @@ async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -
     return [depths, waits]
 
 
+def _queues_with_heads() -> Select[int, int, int, datetime | None]:
+    """Counted on the index of the queue alone; only the row of each head is looked up."""
+    queued = Deployment.state == State.QUEUED.value
+    lengths = (
+        select(Deployment.cluster_id, Deployment.priority, func.count().label("waiting"))
+        .where(queued)
+        .group_by(Deployment.cluster_id, Deployment.priority)
+        .subquery()
+    )
+    head = (
+        select(Deployment.queued_at)
+        .where(
+            queued,
+            Deployment.cluster_id == lengths.c.cluster_id,
+            Deployment.priority == lengths.c.priority,
+        )
+        .order_by(Deployment.created_at, Deployment.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(lengths.c.cluster_id, lengths.c.priority, lengths.c.waiting, head)
+
+
 async def _deployments(session: ReadSession) -> GaugeMetricFamily:
-    """By state. Those that have ended are not counted: they are the history, which only grows."""
-    text = "Deployments that have not ended."
+    """By state. What is queued has a figure of its own; what has ended is the history, which only grows."""
+    text = "Deployments that neither wait in the queue nor have ended."
     family = GaugeMetricFamily("hypervisor_deployments", text, labels=("cluster", "state"))
     rows = await session.execute(select(Cluster.id, *(_in_state(state) for state in LIVE_STATES)))
     for cluster_id, *counts in rows:

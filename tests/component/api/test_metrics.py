@@ -55,7 +55,7 @@ async def test_queue_and_capacity_come_from_the_database(api: Api) -> None:
     assert seen[of("hypervisor_deployments", cluster=cluster, state="RUNNING")] == 1
     assert seen[of("hypervisor_queue_depth", cluster=cluster, priority="MEDIUM")] == 1
     assert seen[of("hypervisor_queue_depth", cluster=cluster, priority="HIGH")] == 0
-    assert seen[of("hypervisor_queue_oldest_wait_seconds", cluster=cluster, priority="MEDIUM")] >= 40
+    assert seen[of("hypervisor_queue_head_wait_seconds", cluster=cluster, priority="MEDIUM")] >= 40
     resources = {"cpu": ("core", 2, 2), "memory": ("byte", 4 * 2**30, 2**30), "gpu": ("device", 2, 0.5)}
     for resource, (unit, capacity, allocated) in resources.items():
         labels = {"cluster": cluster, "resource": resource, "unit": unit}
