@@ -198,7 +198,7 @@ def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
         container.wakeup,
         runtimes,
         container.sealer,
-        Reporting(container.attempt_tokens, container.settings.reachable_url),
+        Reporting(container.attempt_tokens, container.settings.reports_url),
         install=container.install_id,
         interval=container.settings.scheduler_interval,
         local_engines=(("process", None), ("simulated", None)),

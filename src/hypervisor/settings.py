@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return self.public_url or f"http://{self.reachable_host}:{self.port}"
 
     @property
+    def reports_url(self) -> str | None:
+        """Where workloads report to; a scheduler answers no requests and does not know who does."""
+        return self.public_url if self.role == "scheduler" else self.reachable_url
+
+    @property
     def binds_loopback_only(self) -> bool:
         """Whether HOST is reachable from this machine alone."""
         if self.host == "localhost":

@@ -30,3 +30,10 @@ def test_where_workloads_reach_the_server(given: dict[str, Any], url: str) -> No
 def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
     with pytest.raises(ValidationError, match="PUBLIC_URL"):
         Settings(_env_file=None, public_url=wrong)
+
+
+def test_a_scheduler_does_not_take_itself_for_the_api_that_reports_go_to() -> None:
+    assert Settings(_env_file=None, role="scheduler").reports_url is None
+    public = "https://hv.example.com"
+    assert Settings(_env_file=None, role="scheduler", public_url=public).reports_url == public
+    assert Settings(_env_file=None, role="all").reports_url == "http://127.0.0.1:8000"

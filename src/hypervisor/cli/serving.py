@@ -125,7 +125,11 @@ class _Server(uvicorn.Server):
 
     def _invitation(self, url: str) -> list[tuple[str, str]]:
         if self._settings.role == "scheduler":
-            return [("Role", f"scheduler: control loops only; {url}/readyz and {url}/metrics answer")]
+            reports = self._settings.reports_url or "nowhere, as PUBLIC_URL is not set: no checkpoints"
+            return [
+                ("Role", f"scheduler: control loops only; {url}/readyz and {url}/metrics answer"),
+                ("Reports to", reports),
+            ]
         return [
             ("Default", self._settings.default_runtime),
             ("API", f"{url}/docs (try it out), {url}/redoc (read it)"),

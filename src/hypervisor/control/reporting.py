@@ -30,17 +30,18 @@ class Reporting:
     """Where workloads report, as they reach it, and what lets them."""
 
     tokens: AttemptTokens = field(repr=False)
-    base_url: str
+    base_url: str | None
+    """None: nobody has said where the API is; then there are no reports."""
 
     async def told(self, database: Database, work: LiveAttempt, now: datetime) -> dict[str, str]:
         """The environment for this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after another one."""
         name = InstanceName.parse(work.instance)
         number = name.attempt if name else 0
-        claims = AttemptClaims(work.deployment_id, number)
-        own = {
-            "HV_CHECKPOINT_URL": self.base_url + REPORTS_TO.format(work.deployment_id),
-            "HV_CHECKPOINT_TOKEN": self.tokens.issue(claims, _lifetime(work), now),
-        }
+        own = {}
+        if self.base_url is not None:
+            claims = AttemptClaims(work.deployment_id, number)
+            own["HV_CHECKPOINT_URL"] = self.base_url + REPORTS_TO.format(work.deployment_id)
+            own["HV_CHECKPOINT_TOKEN"] = self.tokens.issue(claims, _lifetime(work), now)
         if number <= 1:
             return own
         async with database.read() as session:

@@ -81,6 +81,10 @@ def _of_roles(settings: Settings) -> Iterator[Finding]:
 
 
 def _of_addresses(settings: Settings) -> Iterator[Finding]:
+    if settings.reports_url is None:
+        told = "PUBLIC_URL is not set: workloads of this scheduler are not told where to report checkpoints"
+        yield Finding(CONFIGURATION, "warning", told, "set PUBLIC_URL to where workloads reach the API")
+        return
     if not settings.binds_loopback_only and settings.public_url is None:
         told = f"PUBLIC_URL is not set: workloads are told to report to {settings.reachable_url}"
         yield Finding(CONFIGURATION, "warning", told, "set PUBLIC_URL to where workloads reach this server")
