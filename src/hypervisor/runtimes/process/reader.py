@@ -54,7 +54,7 @@ class ProcessReader(Bystander):
             return
         self._check_folder()
         folder = self._state.folder(instance)
-        log = _ForeignLog(folder.path, self._state.kept_logs(instance), self._limits)
+        log = ForeignLog(folder.path, self._state.kept_logs(instance), self._limits)
         ended = asyncio.Event()
         watcher = asyncio.create_task(_tell_end(folder, ended))
         try:
@@ -91,7 +91,7 @@ class ProcessReader(Bystander):
             raise RuntimeUnavailable(f"the state folder of the process runtime: {error}") from error
 
 
-class _ForeignLog(RotatingLog):
+class ForeignLog(RotatingLog):
     """A log that another process rotates, and moves when its instance is removed."""
 
     def __init__(self, folder: Path, kept: Path, limits: LogLimits) -> None:

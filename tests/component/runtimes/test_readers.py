@@ -1,0 +1,87 @@
+"""What a process that drives nothing can tell of process workloads: from the files of the one that does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypervisor.infra.clock import SystemClock
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
+from hypervisor.runtimes.process.reader import ForeignLog, ProcessReader
+from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, RuntimeUnavailable
+from tests.support.wait import eventually
+
+INSTANCE = "hv-reader-1-1-0"
+INSTALL = "reader"
+LIMITS = LogLimits(max_bytes=100, files=3)
+
+
+@pytest.fixture
+async def driver(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
+    made = ProcessRuntime(tmp_path / "process", INSTALL, SystemClock())
+    yield made
+    await made.stop(INSTANCE, 0)
+    await eventually(lambda: _is_over(made))
+    await made.close()
+
+
+async def test_a_reader_follows_what_another_process_drives(driver: ProcessRuntime, tmp_path: Path) -> None:
+    reader, gate = ProcessReader(tmp_path / "process", INSTALL), tmp_path / "gate"
+    wait = f"echo one; until [ -e {gate} ]; do sleep 0.05; done; echo two"
+    await driver.start(LaunchSpec(INSTANCE, Resources(), command=("sh", "-c", wait)))
+    lines = []
+    async for line in reader.logs(INSTANCE, follow=True):
+        lines.append(line)
+        if line == "one":
+            assert (await reader.observe([INSTANCE]))[INSTANCE].state is ObservedState.RUNNING
+            gate.touch()
+    assert lines == ["one", "two"]
+    seen = (await reader.observe([INSTANCE]))[INSTANCE]
+    assert (seen.state, seen.exit_code) == (ObservedState.EXITED, 0)
+    await driver.remove(INSTANCE)
+    assert (await reader.observe([INSTANCE]))[INSTANCE].state is ObservedState.ABSENT
+    assert [line async for line in reader.logs(INSTANCE, follow=True)] == ["one", "two"]
+    assert [line async for line in reader.logs(INSTANCE, tail=1)] == ["two"]
+
+
+async def test_a_reader_changes_nothing(tmp_path: Path) -> None:
+    reader = ProcessReader(tmp_path / "process", INSTALL)
+    with pytest.raises(RuntimeUnavailable, match="a scheduler drives it"):
+        await reader.start(LaunchSpec(INSTANCE, Resources(), command=("true",)))
+    with pytest.raises(RuntimeUnavailable, match="a scheduler drives it"):
+        await reader.stop(INSTANCE, 0)
+    with pytest.raises(RuntimeUnavailable, match="no scheduler works with the data folder"):
+        await reader.observe([INSTANCE])
+    assert not (tmp_path / "process").exists()
+
+
+def test_a_reader_keeps_its_place_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
+    live, kept = tmp_path / "live", tmp_path / "kept"
+    live.mkdir()
+    log, driver = live / "log", RotatingLog(live, LIMITS)
+    log.write_text("a" * 90)
+    reader = ForeignLog(live, kept, LIMITS)
+    data, position = reader.read(0, 50)
+    assert data == b"a" * 50
+    driver.rotate()
+    with log.open("a") as file:
+        file.write("b" * 10)
+    assert log.stat().st_size == 10
+    seen = b""
+    while data := reader.read(position, 30)[0]:
+        seen += data
+        position += len(data)
+    assert seen == b"a" * 40 + b"b" * 10
+    live.rename(kept)
+    with (kept / "log").open("a") as file:
+        file.write("c")
+    assert reader.read(position, 10)[0] == b"c"
+
+
+async def _is_over(driver: ProcessRuntime) -> bool:
+    seen = (await driver.observe([INSTANCE]))[INSTANCE]
+    return seen.state in (ObservedState.EXITED, ObservedState.ABSENT)
