@@ -120,6 +120,16 @@ def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
 
 @given(tight_worlds)
 @checked(60)
+def test_whatever_still_waits_has_a_reason(world: World) -> None:
+    decided = plan(world.snapshot(), IMPROVING)
+    placed = {one.deployment_id for one in decided.placements}
+    reasons = {one.deployment_id: one.reason for one in decided.unplaced}
+    assert set(reasons) == {item.id for item in world.pending} - placed
+    assert all(reason.sentence and reason.remedy for reason in reasons.values())
+
+
+@given(tight_worlds)
+@checked(60)
 def test_the_next_pass_has_nothing_to_add(world: World) -> None:
     world = replace(world, pending=tuple(replace(item, replicas=1) for item in world.pending))
     first = plan(world.snapshot(), IMPROVING)
