@@ -24,11 +24,11 @@ PRIORITIES = {"low": 100, "middle": 500, "high": 900}
 
 @asynccontextmanager
 async def team_on(
-    url: str, folder: Path, redis_url: str | None, monkeypatch: pytest.MonkeyPatch, role: str = "api"
+    url: str, folder: Path, redis_url: str | None, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> AsyncIterator[Team]:
     """A team on an API, without loops unless said otherwise, so that what is queued stays queued."""
     monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    async with running_api(url, folder, role=role, redis_url=redis_url) as api:
+    async with running_api(url, folder, redis_url=redis_url, **{"role": "api", **settings}) as api:
         yield await new_team(api)
 
 
@@ -56,6 +56,23 @@ async def test_places_stay_right_while_redis_is_flushed_stopped_and_back(
         own_redis.start()
         await in_use(team.api, cluster)
         assert await places(team) == {"away": 1, "high": 2, "flushed": 3, "middle": 4, "low": 5}
+
+
+async def test_a_redis_that_hangs_is_left_alone_until_it_answers(
+    sqlite_url: str, tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with team_on(
+        sqlite_url, tmp_path / "data", own_redis.url, monkeypatch, rate_limit="10000/minute"
+    ) as team:
+        cluster = (await team.cluster())["id"]
+        await in_use(team.api, cluster)
+        own_redis.hang()
+        for place, name in enumerate(PRIORITIES, start=1):
+            assert (await team.submit(name, cluster_id=cluster))["queue_position"] == place
+        assert not queue_index(team.api).ready(cluster)
+        own_redis.go_on()
+        await in_use(team.api, cluster)
+        assert sorted((await places(team)).values()) == [1, 2, 3]
 
 
 async def test_a_server_alone_keeps_the_index_in_memory(

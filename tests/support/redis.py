@@ -44,7 +44,7 @@ class RedisServer:
         return self._folder / "redis.log"
 
     def start(self) -> None:
-        """Start it, again on the same port; what `save` has written is there again."""
+        """Start it, again on the same port; what SAVE has written is there again."""
         for _ in range(_START_ATTEMPTS):
             port = self._port or servers.free_port()
             command = [str(self._binary), "--port", str(port), "--bind", "127.0.0.1"]
@@ -57,16 +57,24 @@ class RedisServer:
 
     def stop(self) -> None:
         if self._process is not None:
+            self.go_on()
             servers.stop(self._process, signal.SIGTERM)
 
-    def save(self) -> None:
-        """Write everything to disk, as a server with persistence does."""
-        self.call("SAVE")
+    def hang(self) -> None:
+        """Have it answer nobody, with every connection open, until `go_on` (or `stop`)."""
+        self._send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._send(signal.SIGCONT)
 
     def call(self, *command: str) -> object:
         """Have the server carry out one command."""
         with Redis.from_url(self.url, socket_timeout=30) as client:
             return client.execute_command(*command)
+
+    def _send(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
 
 
 @pytest.fixture(scope="session")
