@@ -136,3 +136,13 @@ def test_a_restart_of_a_unit_spares_its_workloads(name: str) -> None:
     assert service["OOMPolicy"] == "continue"
     assert "PrivateTmp" not in service
     assert "PrivateDevices" not in service
+
+
+def test_commands_see_the_settings_that_the_unit_sees() -> None:
+    unit = text("deploy/systemd/hypervisor.service")
+    helper = text("deploy/systemd/hypervisor-as-service")
+    wanted = re.findall(r"^Environment=((?:DATA_DIR|DATABASE_URL)=\S+)$", unit, re.MULTILINE)
+    assert re.findall(r"--setenv=(\S+)", helper) == wanted
+    for key in ("EnvironmentFile", "WorkingDirectory", "User"):
+        (value,) = re.findall(rf"^{key}=(\S+)$", unit, re.MULTILINE)
+        assert f"={value}" in helper
