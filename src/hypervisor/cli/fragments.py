@@ -12,7 +12,7 @@ from hypervisor.cli import resolve
 from hypervisor.cli.formatting import amounts, number
 from hypervisor.cli.output import table
 from hypervisor.cli.session import Session
-from hypervisor.client.models import Consolidation, Fragmentation, Move, Opening
+from hypervisor.client.insights import Consolidation, Fragmentation, Move, Opening
 
 _ANOTHERS = "(another organization's)"
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]

@@ -13,7 +13,7 @@ from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.formatting import duration, number, parse_time
 from hypervisor.cli.output import table
 from hypervisor.cli.session import Session
-from hypervisor.client.models import Forecast, NamedDeployment, Start
+from hypervisor.client.insights import Forecast, NamedDeployment, Start
 
 VERDICT_STYLES = {"fits_now": "bold green", "preempts": "cyan", "waits": "yellow", "never": "bold red"}
 _STRANGER = "(another organization's)"

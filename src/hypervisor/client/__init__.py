@@ -1,6 +1,6 @@
 """The HTTP SDK: one `Client` over the public API, with refusals as `ApiError` and tokens kept fresh.
 
-It knows nothing of the server's modules. Answers are plain dictionaries with declared keys (`models`), so
+It knows nothing of the server's modules. Answers are plain dictionaries with declared keys (`models`, `insights`), so
 that a newer server's extra fields pass through unharmed.
 """
 

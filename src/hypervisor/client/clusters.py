@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.models import (
-    Cluster,
-    ClusterShare,
-    Consolidation,
-    Decision,
-    Fragmentation,
-    Move,
-    Node,
-    Queued,
-)
+from hypervisor.client.insights import Consolidation, Decision, Fragmentation, Move, Queued
+from hypervisor.client.models import Cluster, ClusterShare, Node
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]

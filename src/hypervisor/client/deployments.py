@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Forecast, Page
+from hypervisor.client.insights import Forecast
+from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import Params, Transport
 
