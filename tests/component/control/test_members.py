@@ -17,7 +17,7 @@ from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import StaleEpoch, acquire_all, release_all
+from hypervisor.store.leases import StaleEpoch, acquire_all, holders, lease_time, release_all
 from tests.support.clock import FakeClock
 from tests.support.wait import eventually
 from tests.support.world import World, new_world, simulated
@@ -206,6 +206,26 @@ async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World):
     await world.check_invariants()
 
 
+async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World, tmp_path: Path):
+    gate = tmp_path / "gate"
+    on_processes, simulation = await world.cluster(runtime="process"), await world.cluster()
+    async with world.loops():
+        waits = f"until [ -e {gate} ]; do sleep 0.05; done"
+        job = await world.submit(on_processes, command=["sh", "-c", waits])
+        other = await world.submit(simulation, **simulated())
+        for one in (job, other):
+            await world.reaches(one, State.RUNNING)
+        first = await _holder(world, "engine:process")
+        async with world.loops():
+            await eventually(lambda: _moved(world, "engine:process", first), what="the engine moves")
+            gate.touch()
+            await world.reaches(job, State.SUCCEEDED)
+            await world.stop(other)
+            await world.reaches(other, State.STOPPED)
+    assert [len(await world.attempts(one)) for one in (job, other)] == [1, 1]
+    await world.check_invariants()
+
+
 async def test_what_an_old_driver_has_seen_is_not_written(world: World, monkeypatch: pytest.MonkeyPatch):
     closed: list[object] = []
     close = SimulatedRuntime.close
@@ -230,6 +250,15 @@ async def test_what_an_old_driver_has_seen_is_not_written(world: World, monkeypa
             await release_all(session, [engine], "another", world.clock.now() - timedelta(minutes=1))
         await world.reaches(job, State.FAILED)
     assert len(await world.attempts(job)) == 1
+
+
+async def _holder(world: World, lease: str) -> str | None:
+    async with world.database.read() as session:
+        return (await holders(session, await lease_time(session, world.clock.now()))).get(lease)
+
+
+async def _moved(world: World, lease: str, before: str | None) -> bool:
+    return await _holder(world, lease) not in (None, before)
 
 
 async def _another_takes(world: World, lease: str) -> None:
