@@ -1,23 +1,16 @@
-"""One zygote for all crash tests of a session."""
+"""A furnished installation for each crash test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.rig import Rig, rig_on
-from tests.chaos.server import Zygote
-
-
-@pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    started = Zygote()
-    yield started
-    started.close()
 
 
 @pytest.fixture
-def rig(zygote: Zygote, postgresql_url: str, tmp_path) -> Iterator[Rig]:
-    with rig_on(zygote, tmp_path / "rig", postgresql_url) as furnished:
+def rig(postgresql_url: str, tmp_path: Path) -> Iterator[Rig]:
+    with rig_on(tmp_path / "rig", postgresql_url) as furnished:
         yield furnished

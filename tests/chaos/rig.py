@@ -18,7 +18,7 @@ import httpx2
 from hypervisor.client import Client
 from hypervisor.client.errors import ApiError, ClientError
 from hypervisor.client.tokens import MemoryTokens
-from tests.chaos.server import RECOVERS_WITHIN, Server, Zygote
+from tests.chaos.server import RECOVERS_WITHIN, Server
 from tests.support.invariants import Ledger, Rows, Watch, read_postgresql, violations
 from tests.support.people import PASSWORD
 from tests.support.wait import PROMPT, eventually_sync
@@ -260,7 +260,6 @@ async def _expire_leases(connection: Any) -> None:
 
 @contextmanager
 def rig_on(
-    zygote: Zygote,
     folder: Path,
     database_url: str,
     *,
@@ -275,8 +274,8 @@ def rig_on(
     """
     folder.mkdir(parents=True, exist_ok=True)
     url = through or database_url
-    rig = Rig(Server(zygote, folder, url, "api" if schedulers else "all", settings), database_url)
-    rig.schedulers = [Server(zygote, folder, url, "scheduler", settings) for _ in range(schedulers)]
+    rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url)
+    rig.schedulers = [Server(folder, url, "scheduler", settings) for _ in range(schedulers)]
     try:
         for scheduler in rig.schedulers:
             scheduler.start(failpoints)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.rig import Rig, rig_on
-from tests.chaos.server import RECOVERS_WITHIN, Server, Zygote
+from tests.chaos.server import RECOVERS_WITHIN, Server
 from tests.support.wait import eventually_sync
 
 LEASE_SECONDS = 3
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_leader_that_is_stopped_is_replaced_and_commits_nothing_afterwards(
-    zygote: Zygote, postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path
 ) -> None:
-    with rig_on(zygote, tmp_path / "rig", postgresql_url, **TWO) as rig:
+    with rig_on(tmp_path / "rig", postgresql_url, **TWO) as rig:
         leader, epoch = _leader(rig)
         leader.signal(signal.SIGSTOP)
         began = time.monotonic()
@@ -36,10 +36,10 @@ def test_a_leader_that_is_stopped_is_replaced_and_commits_nothing_afterwards(
 
 
 def test_a_leader_that_stands_still_in_its_transaction_holds_nobody_up(
-    zygote: Zygote, postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path
 ) -> None:
     pause = f"plan_before_commit=pause:{4 * LEASE_SECONDS}@3"
-    with rig_on(zygote, tmp_path / "rig", postgresql_url, failpoints=pause, **TWO) as rig:
+    with rig_on(tmp_path / "rig", postgresql_url, failpoints=pause, **TWO) as rig:
         _, epoch = _leader(rig)
         while _leader(rig)[1] == epoch:
             _work_is_done(rig, 1)

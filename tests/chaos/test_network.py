@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.rig import Rig, rig_on
-from tests.chaos.server import RECOVERS_WITHIN, Zygote
+from tests.chaos.server import RECOVERS_WITHIN
 from tests.support.fault_proxy import FaultProxy, proxied
 from tests.support.wait import eventually_sync
 
@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def network(zygote: Zygote, postgresql_url: str, tmp_path: Path) -> Iterator[tuple[Rig, FaultProxy]]:
+def network(postgresql_url: str, tmp_path: Path) -> Iterator[tuple[Rig, FaultProxy]]:
     with (
         proxied(postgresql_url) as (proxy, url),
-        rig_on(zygote, tmp_path / "rig", postgresql_url, through=url, LEASE_SECONDS="3") as rig,
+        rig_on(tmp_path / "rig", postgresql_url, through=url, LEASE_SECONDS="3") as rig,
     ):
         yield rig, proxy
 

@@ -16,7 +16,6 @@ from random import Random
 
 from hypervisor.store.migrate import upgrade
 from tests.chaos.rig import Rig, rig_on
-from tests.chaos.server import Zygote
 from tests.support.postgres import find_binaries, running_server
 from tests.support.servers import scratch_directory
 
@@ -44,16 +43,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    zygote = Zygote()
-    try:
-        with scratch_directory("hv-soak-") as scratch:
-            binaries = find_binaries(scratch)
-            with running_server(binaries, scratch) as url:
-                asyncio.run(upgrade(url))
-                with rig_on(zygote, scratch / "rig", url) as rig:
-                    return _soak(rig, asked.minutes, Random(asked.seed))
-    finally:
-        zygote.close()
+    with scratch_directory("hv-soak-") as scratch, running_server(find_binaries(scratch), scratch) as url:
+        asyncio.run(upgrade(url))
+        with rig_on(scratch / "rig", url) as rig:
+            return _soak(rig, asked.minutes, Random(asked.seed))
 
 
 def _soak(rig: Rig, minutes: int, random: Random) -> int:

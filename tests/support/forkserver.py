@@ -52,11 +52,14 @@ class Process:
         self.pid = pid
         self.args = args
         self.returncode: int | None = None
+        self._lock = Lock()
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = _forker().ask(self.pid)
-        return self.returncode
+        # How it ended is told once only.
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = _forker().ask(self.pid)
+            return self.returncode
 
     def wait(self, timeout: float) -> int:
         """The exit code. Raises subprocess.TimeoutExpired."""
