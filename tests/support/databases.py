@@ -20,6 +20,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.summary import count_for
 
 BACKENDS = ("sqlite", "postgresql")
+ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+"""For a test with a database that cannot matter: of paths, or of refusals before the database is asked."""
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from tests.support.api import PASSWORD, Api, ok, refused
+from tests.support.databases import ON_SQLITE
 
 PAGES = ("user", "organization", "cluster", "cluster-share", "deployment", "event")
 
@@ -38,6 +39,7 @@ def _form(page: httpx2.Response, **fields: str) -> dict[str, str]:
     return {name[1]: found[1], **fields}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/user/list", "/admin/event/list"])
 async def test_strangers_are_sent_to_the_login(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
     answer = await browser.get(path)

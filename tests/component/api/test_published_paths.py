@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.support.api import PASSWORD, Api, Person, ok
+from tests.support.databases import ON_SQLITE
 
 PREFIXES = ("", "/api/v1")
 SLASHES = ("", "/")
@@ -23,12 +24,14 @@ async def ada(api: Api) -> Person:
     return await api.person("ada")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/auth/register", "/register"))
 async def test_register(api: Api, path: str) -> None:
     body = {"username": "bob", "email": "bob@example.com", "password": PASSWORD, "role": "developer"}
     assert ok(await api.http.post(path, json=body), 201)["username"] == "bob"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/auth/login", "/login", "/token"))
 async def test_login(api: Api, ada: Person, path: str) -> None:
     form = {"grant_type": "password", "username": "ada", "password": PASSWORD, "scope": ""}
@@ -36,11 +39,13 @@ async def test_login(api: Api, ada: Person, path: str) -> None:
     assert set(tokens) == {"access_token", "refresh_token", "token_type", "expires_in"}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/auth/refresh"))
 async def test_refresh(api: Api, ada: Person, path: str) -> None:
     assert ok(await api.http.post(path, json={"refresh_token": ada.refresh_token}))["access_token"]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/auth/logout"))
 @pytest.mark.parametrize("with_body", [True, False])
 async def test_logout(ada: Person, path: str, with_body: bool) -> None:
@@ -48,17 +53,20 @@ async def test_logout(ada: Person, path: str, with_body: bool) -> None:
     ok(await ada.post(path, body), 204)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/auth/me"))
 async def test_me(ada: Person, path: str) -> None:
     assert ok(await ada.get(path))["username"] == "ada"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/organizations", "/organization"))
 async def test_create_organization(ada: Person, path: str) -> None:
     assert ok(await ada.post(path, {"name": "Vision"}), 201)["role"] == "admin"
     assert len(ok(await ada.get(path))["items"]) == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/organizations/{id}", "/organization/{id}"))
 async def test_organization(ada: Person, path: str) -> None:
     path = path.format(id=await ada.organization("Vision"))
@@ -68,6 +76,7 @@ async def test_organization(ada: Person, path: str) -> None:
     ok(await ada.delete(path), 204)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/organizations/{id}/invite-code"))
 async def test_invite_code(ada: Person, path: str) -> None:
     path = path.format(id=await ada.organization())
@@ -87,6 +96,7 @@ def _by_path(path: str) -> Join:
     return lambda person, id, code: person.post(path.format(id=id, code=code))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "join",
     [
@@ -101,6 +111,7 @@ async def test_join(api: Api, ada: Person, join: Join) -> None:
     assert (joined["id"], joined["role"]) == (organization, "developer")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("path", everywhere("/organizations/{id}/members"))
 async def test_members(api: Api, ada: Person, path: str) -> None:
     organization = await ada.organization()

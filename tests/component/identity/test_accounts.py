@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.api import PASSWORD, Api, ok, refused
+from tests.support.databases import ON_SQLITE
 
 
 async def test_a_new_account_has_no_rights_whatever_role_it_wishes_for(api: Api) -> None:
@@ -53,6 +54,7 @@ async def test_names_and_addresses_are_unique_without_regard_to_case(
     refused(await api.register(**fields), 409, code)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from hypervisor.store.tables import Invite
 from tests.support.api import Api, ok, refused
+from tests.support.databases import ON_SQLITE
 
 
 async def test_a_new_organization_has_a_code_for_developers(api: Api) -> None:
@@ -136,6 +137,7 @@ async def test_joining_while_the_code_is_replaced_ends_without_deadlock(api: Api
     assert len(live) == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "options",
     [

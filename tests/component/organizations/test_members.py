@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.api import Api, Person, ok, refused
+from tests.support.databases import ON_SQLITE
 
 
 def _member(organization: int, person: Person) -> str:
@@ -27,6 +28,7 @@ async def test_admins_change_roles_and_they_hold_at_once(api: Api) -> None:
     refused(await ada.patch(_member(organization, ada), {"role": "admin"}), 403, "role_too_low")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "body",
     [

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from hypervisor.api.container import Container
 from hypervisor.store.tables import Cluster, Deployment, Event
 from tests.support.api import Api, ok, refused
+from tests.support.databases import ON_SQLITE
 
 ORGANIZATIONS = "/api/v1/organizations"
 
@@ -24,6 +25,7 @@ async def test_the_creator_becomes_admin(api: Api) -> None:
     assert (member["user_id"], member["username"], member["role"]) == (ada.id, ada.username, "admin")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "body",
     [
