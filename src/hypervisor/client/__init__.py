@@ -1,7 +1,7 @@
 """The HTTP SDK: one `Client` over the public API, with refusals as `ApiError` and tokens kept fresh.
 
-It knows nothing of the server's modules. Answers are plain dictionaries with declared keys (`models`, `insights`), so
-that a newer server's extra fields pass through unharmed.
+It knows nothing of the server's modules. Answers are plain dictionaries with declared keys (`models`,
+`insights`), so that a newer server's extra fields pass through unharmed.
 """
 
 from hypervisor.client.client import Client

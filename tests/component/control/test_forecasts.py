@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from hypervisor.store.tables import Deployment, Event
+from hypervisor.store.tables import Deployment, EngineState, Event
 from tests.support.api import ok, refused
 from tests.support.teams import Team, team_at_rest
 
@@ -44,6 +44,20 @@ async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: 
         assert await session.scalar(about) == 0
     run = await team.running(cluster, "wish", required_gpu_count=1)
     assert (run["node_name"], run["gpu_indices"]) == ("node-1", seen["gpu_indices"])
+
+
+async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> None:
+    cluster = await team.cluster()
+    now = team.api.clock.now()
+    async with team.api.container.database.write() as session:
+        closed = {"runtime": "simulated", "endpoint": None, "closed_since": now}
+        session.add(EngineState(name="engine simulated", **closed))
+    seen = await planned(team, required_gpu_count=1)
+    assert seen["verdict"] != "fits_now"
+    assert seen["reason"]["code"] == "no_schedulable_node"
+    waiting = await team.submit("waiting", cluster_id=cluster["id"])
+    why = ok(await team.viewer.get(f"/api/v1/deployments/{waiting['id']}/explain"))
+    assert why["reason"]["code"] == "no_schedulable_node"
 
 
 async def test_victims_are_named_with_what_they_would_lose(team: Team) -> None:
