@@ -17,6 +17,9 @@ SEEDS = int(os.environ.get("SIMULATION_SEEDS", "60"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 AT_ONCE = 10
 
+# Virtual time does not depend on the machine; the real time that it takes does.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
