@@ -1,4 +1,4 @@
-"""Large neighbourhood search: a few nodes are emptied and filled again, what waits being among it.
+"""Large neighbourhood search: a few nodes are emptied, in part or whole, and filled again with what waits too.
 
 The order of filling and the choice of the node are drawn anew each time (a randomised greedy repair; Shaw,
 1998). A result that places as much as before is often taken too, where it leaves what is free less scattered:
@@ -15,6 +15,7 @@ from hypervisor.scheduling.repacking.steps import Steps
 
 _MANY_BINS = 8
 _ANYWAY = 0.02
+_SHARES = (0.4, 0.7, 1.0)
 _WAITING_AT_ONCE = 32
 
 
@@ -44,7 +45,7 @@ class Neighbourhoods:
     def _repack(self, bins: Sequence[int]) -> None:
         packing = self._packing
         packing.settle()
-        inside = sorted(index for bin_ in bins for index in packing.inside[bin_])
+        inside = self._some_of(sorted(index for bin_ in bins for index in packing.inside[bin_]))
         waiting = [index for index in self._waiting if packing.at[index] == NOWHERE]
         before = self._scatter(bins)
         for index in inside:
@@ -54,6 +55,11 @@ class Neighbourhoods:
         if gain > 0 or (gain == 0 and (self._scatter(bins) >= before or self._draws.one() < _ANYWAY)):
             return
         packing.undo(0)
+
+    def _some_of(self, inside: Sequence[int]) -> list[int]:
+        """Those that leave their bins: all of them, or a part drawn by lot."""
+        share = _SHARES[self._draws.below(len(_SHARES))]
+        return [index for index in inside if self._draws.one() < share]
 
     def _order(self, pool: list[int]) -> list[int]:
         """Large ones first, more or less; sometimes the more important before."""
