@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +23,8 @@ from hypervisor.control.gangs import give_up_late, late_gangs
 from hypervisor.control.holdings import Holdings, NotHeld, engine_lease
 from hypervisor.control.homes import close_engines, open_engines
 from hypervisor.control.measuring import measure_reconciled, measured_start
-from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running, apply_facts
+from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running
+from hypervisor.control.recorder import Recorder
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import (
@@ -44,24 +44,13 @@ from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
 from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.leases import hold_epochs
 
 TOPIC = "reconciler"
-BATCH = 500
 LAUNCHES_AT_ONCE = 32
 ERROR_PAUSE = 1.0
 LET_GO_TIMEOUT = 5.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Learnt:
-    """A fact with the engine that it is from; `applied` is set when it has been dealt with."""
-
-    engine: Engine
-    fact: Fact
-    applied: asyncio.Future[None]
 
 
 class Reconciler:
@@ -96,7 +85,7 @@ class Reconciler:
         self._acts: dict[Engine, set[asyncio.Task[None]]] = defaultdict(set)
         self._watched: dict[Engine, asyncio.Task[None]] = {}
         self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
-        self._learnt: asyncio.Queue[_Learnt] = asyncio.Queue()
+        self._recorder = Recorder(database, clock, holdings, self._follow_up)
         self._full_at = float("-inf")
         self._told_closed: set[str] = set()
 
@@ -135,7 +124,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled; what runs goes on running."""
-        applier = asyncio.create_task(self._apply_forever(), name="reconciler-apply")
+        applier = asyncio.create_task(self._recorder.run(), name="reconciler-apply")
         try:
             while True:
                 try:
@@ -251,14 +240,14 @@ class Reconciler:
         except (LaunchFailed, UnsealError) as error:
             retryable = isinstance(error, LaunchFailed) and error.retryable
             failed = Ended(work.attempt_id, work.deployment_id, None, str(error), retryable)
-            await self._hand_over(work.engine, failed)
+            await self._recorder.record(work.engine, failed)
             return
         self._engines.answered(work.engine)
         measure_reconciled(self._telemetry, work, "start", work.created_at, self._clock.now())
         if seen.state is ObservedState.EXITED:
-            await self._hand_over(work.engine, Ended(work.attempt_id, work.deployment_id, seen))
+            await self._recorder.record(work.engine, Ended(work.attempt_id, work.deployment_id, seen))
         elif seen.state is ObservedState.RUNNING:
-            await self._hand_over(work.engine, Running(work.attempt_id, work.deployment_id, seen))
+            await self._recorder.record(work.engine, Running(work.attempt_id, work.deployment_id, seen))
 
     async def _must_wait(self, work: LiveAttempt) -> bool:
         """Whether the engine takes nothing new just now; what has begun there already is still adopted."""
@@ -282,53 +271,7 @@ class Reconciler:
         measure_reconciled(self._telemetry, work, "stop", asked, self._clock.now())
 
     def _report(self, work: LiveAttempt, fact: Fact) -> None:
-        self._spawn(work, self._hand_over(work.engine, fact))
-
-    async def _hand_over(self, engine: Engine, fact: Fact) -> None:
-        """Queue a fact and wait until it was applied: the attempt stays busy so long."""
-        learnt = _Learnt(engine, fact, asyncio.get_running_loop().create_future())
-        await self._learnt.put(learnt)
-        await learnt.applied
-
-    async def _apply_forever(self) -> None:
-        """Apply facts as they come, whatever has gathered in one transaction."""
-        while True:
-            batch = [await self._learnt.get()]
-            while not self._learnt.empty() and len(batch) < BATCH:
-                batch.append(self._learnt.get_nowait())
-            await self._apply(batch)
-            for learnt in batch:
-                if not learnt.applied.done():
-                    learnt.applied.set_result(None)
-
-    async def _apply(self, batch: Sequence[_Learnt]) -> None:
-        now = self._clock.now()
-
-        async def work(session: WriteSession) -> Applied:
-            return await apply_facts(session, await self._still_ours(session, batch), now)
-
-        try:
-            reached("status_before_write")
-            applied = await self._database.transact(work)
-            reached("status_after_write")
-        except Exception:
-            # Nothing is lost: a full pass finds the same facts again.
-            log.exception("reconciler.apply_failed", facts=len(batch))
-            await asyncio.sleep(ERROR_PAUSE)
-            return
-        self._follow_up(applied)
-
-    async def _still_ours(self, session: WriteSession, batch: Sequence[_Learnt]) -> list[Fact]:
-        """The facts from engines whose lease is ours until the end of this transaction."""
-        engines = {learnt.engine for learnt in batch if self._engines.drives(learnt.engine)}
-        fences = {engine: self._holdings.engine(engine) for engine in engines}
-        epochs = await hold_epochs(session, [fence.lease for fence in fences.values()])
-        for engine, fence in list(fences.items()):
-            if epochs.get(fence.lease) != fence.epoch:
-                log.warning("reconciler.stale", lease=fence.lease, epoch=fence.epoch)
-                self._holdings.doubt(fence.lease)
-                del fences[engine]
-        return [learnt.fact for learnt in batch if learnt.engine in fences]
+        self._spawn(work, self._recorder.record(work.engine, fact))
 
     def _follow_up(self, applied: Applied) -> None:
         if applied.stopping:
