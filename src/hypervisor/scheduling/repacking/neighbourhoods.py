@@ -1,4 +1,4 @@
-"""Large neighbourhood search: a few nodes are emptied, in part or whole, and filled again with what waits too.
+"""Large neighbourhood search: a few nodes are emptied, in part or whole, and filled again with what waits.
 
 The order of filling and the choice of the node are drawn anew each time (a randomised greedy repair; Shaw,
 1998). A result that places as much as before is often taken too, where it leaves what is free less scattered:
