@@ -20,6 +20,11 @@ SERVICE_PORT = 8080
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+def cue(shared: Path) -> Path:
+    """The file that lets sweeps end: on a slow machine they would be gone before somebody has to yield."""
+    return shared / "cue"
+
+
 def sweep(number: int, shared: Path) -> dict[str, Any]:
     """A LOW job that fills a quarter of the cluster and keeps a checkpoint."""
     return {
@@ -31,6 +36,7 @@ def sweep(number: int, shared: Path) -> dict[str, Any]:
             "CHECKPOINT": str(shared / f"sweep-{number}.json"),
             "STEPS": str(STEPS),
             "PAUSE": str(PAUSE),
+            "CUE": str(cue(shared)),
         },
         "required_cpu_cores": 1,
         "required_ram_gb": 1,

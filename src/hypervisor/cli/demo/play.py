@@ -13,7 +13,7 @@ from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.output import make_console
 from hypervisor.client import ClientError
 
-GONE_WITHIN = 10.0
+GONE_WITHIN = 60.0
 
 
 def demo() -> None:

@@ -18,8 +18,8 @@ import psutil
 from hypervisor.cli.demo.waiting import DemoFailed, until
 from hypervisor.client import Client
 
-READY_WITHIN = 40.0
-STOP_WITHIN = 10.0
+READY_WITHIN = 90.0
+STOP_WITHIN = 30.0
 LOG_TAIL = 12
 _READY = re.compile(r"ready at (http://\S+)")
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")

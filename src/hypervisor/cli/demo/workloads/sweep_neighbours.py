@@ -3,7 +3,7 @@
 Real work in small steps, each kept in a file and now and then reported: what is lost when this job has to
 yield counts from there. On SIGTERM it leaves; the next run takes it up where the file ends.
 IRIS_CSV is the data, CHECKPOINT the file for the progress, STEPS how many k, PAUSE seconds between two
-(so that a small machine stays quiet).
+(so that a small machine stays quiet). It does not end before the file CUE is there.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def main() -> None:
             report(progress=len(scores) / steps, step=len(scores), path=str(checkpoint))
         say(f"k={k:<3} accuracy {scores[str(k)]:.4f}")
         time.sleep(float(os.environ["PAUSE"]))
+    while not Path(os.environ["CUE"]).exists():
+        time.sleep(0.1)
     best = max(scores, key=lambda k: (scores[k], -int(k)))
     say(f"best: k={best} with accuracy {scores[best]:.4f}")
 
