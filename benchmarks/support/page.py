@@ -40,7 +40,8 @@ class Ran:
 @dataclass(frozen=True, slots=True)
 class Plot:
     """Bars for one benchmark: a number at `path` (dots lead down) of each of its runs, labelled by `label`,
-    or a bar for each entry of the mapping that is there. Runs without it are left out."""
+    or a bar for each entry of the mapping that is there; `*` leads down to every entry. What is missing or
+    zero is left out."""
 
     benchmark: str
     title: str
@@ -50,11 +51,8 @@ class Plot:
     def rows(self, runs: Sequence[Ran]) -> list[Bar]:
         found = []
         for ran in runs:
-            value = _at(ran.figures, self.path)
-            if isinstance(value, Mapping):
-                found += [Bar(str(name), float(each)) for name, each in value.items()]
-            elif isinstance(value, (int, float)):
-                found.append(Bar(" ".join(str(_at(ran.figures, part)) for part in self.label.split()), value))
+            own = " ".join(str(_at(ran.figures, part)) for part in self.label.split())
+            found += [Bar(name or own, value) for name, value in _values(ran.figures, self.path) if value]
         return found
 
 
@@ -64,7 +62,10 @@ PLOTS = (
     Plot("decisions", "Placements per second of one core", "placements_per_cpu_second", "scenario"),
     Plot("optimality", "Hard cases at the proven optimum, %", "at_optimum_percent.hard"),
     Plot("throughput", "Jobs per second", "jobs_per_second"),
-    Plot("accepts", "Accepts compared with pgbench, at so many clients", "accepts_over_pgbench"),
+    Plot("accepts", "Accepts compared with pgbench's, by clients", "clients.*.accepts_over_pgbench"),
+    Plot("latency", "Submit to running, median ms", "*.submit_to_running.p50_ms"),
+    Plot("failover", "From the end of a scheduler to the next placement, median s", "*.scheduled.p50"),
+    Plot("reads", "Reads per second by 16 clients", "reads.*.per_second"),
 )
 
 
@@ -126,6 +127,18 @@ def _shown(value: object) -> str:
     if isinstance(value, (int, float)):
         return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
     return str(value).replace("|", "\\|")
+
+
+def _values(figures: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
+    """The numbers at a path, each with the name that tells it from the others there ("" for a single one)."""
+    above, star, below = path.partition("*.")
+    found = _at(figures, above.rstrip(".")) if star and above else figures if star else _at(figures, path)
+    if not isinstance(found, Mapping):
+        found = {"": found}
+    for name, each in found.items():
+        value = _at(each, below) if star and isinstance(each, Mapping) else each
+        if isinstance(value, (int, float)) and not (star and value is each):
+            yield str(name), float(value)
 
 
 def _at(figures: Mapping[str, Any], path: str) -> Any:

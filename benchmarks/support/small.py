@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,16 @@ _ALSO: dict[str, tuple[tuple[str, ...], ...]] = {
 def main() -> None:
     """Run them one after the other; what each does goes to stderr as it goes on."""
     arguments = _parse()
-    runs = []
+    kept = arguments.docs / "benchmarks" / "results.json"
+    runs = _earlier(kept, arguments.only)
     for name, more in _calls(arguments.only):
         print(f"== benchmarks.{name} {' '.join(more)}", file=sys.stderr, flush=True)
         runs.append(run(name, ("--small", *more)))
         if runs[-1].error:
             print(f"   failed: {runs[-1].error}", file=sys.stderr, flush=True)
+    runs.sort(key=lambda ran: ran.name)
     page = write_page(runs, arguments.docs, datetime.now(UTC))
+    kept.write_text(json.dumps([asdict(ran) for ran in runs], indent=1) + "\n", encoding="utf-8")
     print(f"{page} has the figures of {len(runs)} runs", file=sys.stderr)
     sys.exit(any(ran.error for ran in runs))
 
@@ -73,6 +77,14 @@ def _figures(printed: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _earlier(kept: Path, only: list[str]) -> list[Ran]:
+    """What is not run again, where not everything is."""
+    if not only or not kept.exists():
+        return []
+    found = [Ran(**each) for each in json.loads(kept.read_text(encoding="utf-8"))]
+    return [ran for ran in found if ran.name not in only]
+
+
 def _calls(only: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     names = sorted(file.stem for file in _HERE.glob("*.py") if not file.stem.startswith("_"))
     for name in only or names:
@@ -89,7 +101,9 @@ def _about(file: Path) -> str:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the small form of every benchmark and write the page.")
-    parser.add_argument("only", nargs="*", help="these benchmarks only")
+    parser.add_argument(
+        "only", nargs="*", help="these benchmarks only; the others stay as they are on the page"
+    )
     parser.add_argument("--docs", type=Path, default=_HERE.parent / "docs", help="where benchmarks.md goes")
     return parser.parse_args()
 

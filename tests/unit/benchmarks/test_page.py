@@ -6,10 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import parse
 
-from benchmarks.support.page import Ran, write_page
+from benchmarks.support.page import Plot, Ran, write_page
+from benchmarks.support.plots import Bar
 from benchmarks.support.small import run
 
 MACHINE = {"machine": {"cpu": "X", "cores": 2, "python": "3", "system": "L"}, "load_average": [0.5]}
+
+
+def test_a_plot_looks_up_what_each_run_has() -> None:
+    told = {"clients": {"1": {"ratio": 0.5}, "4": {"ratio": 0.25}}, "hard": {"ours": 100.0, "greedy": 0.0}}
+    runs = [Ran("accepts", (), "", 1.0, told)]
+    assert Plot("accepts", "", "clients.*.ratio").rows(runs) == [Bar("1", 0.5), Bar("4", 0.25)]
+    assert Plot("accepts", "", "hard").rows(runs) == [Bar("ours", 100.0)]
+    assert Plot("accepts", "", "*.ratio").rows(runs) == []
 
 
 def openb(policy: str, allocated: float) -> Ran:
