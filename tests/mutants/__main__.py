@@ -53,20 +53,33 @@ def _is_caught(tree: Path, mutant: Mutant, sound: int) -> bool:
     if sound != 0:
         print(f"NOT TOLD  {mutant.name}: its tests end with {sound} without it", flush=True)
         return False
-    path = tree / "src" / "hypervisor" / mutant.file
-    before = path.read_text()
-    if before.count(mutant.old) != 1:
-        print(f"NOT THERE {mutant.name}: {mutant.file} has changed; renew the table", flush=True)
-        return False
     began = time.monotonic()
-    path.write_text(before.replace(mutant.old, mutant.new) + APPENDED.get(mutant.name, ""))
+    before = _plant(tree / "src" / "hypervisor", mutant)
+    if before is None:
+        print(f"NOT THERE {mutant.name}: the code has changed; renew the table", flush=True)
+        return False
     try:
         code = _run(tree, mutant.tests)
     finally:
-        path.write_text(before)
+        for path, text in before.items():
+            path.write_text(text)
     word = "caught   " if code == FAILED else "SURVIVED "
     print(f"{word} {mutant.name} ({time.monotonic() - began:.0f} s: {mutant.tests})", flush=True)
     return code == FAILED
+
+
+def _plant(sources: Path, mutant: Mutant) -> dict[Path, str] | None:
+    """Make the defect; the files as they were before, None where its place is not found."""
+    places = ((mutant.file, mutant.old, mutant.new), *mutant.also)
+    edits = [(sources / file, old, new) for file, old, new in places]
+    before = {path: path.read_text() for path, _, _ in edits}
+    if any(before[path].count(old) != 1 for path, old, _ in edits):
+        return None
+    for path, old, new in edits:
+        path.write_text(path.read_text().replace(old, new))
+    first = sources / mutant.file
+    first.write_text(first.read_text() + APPENDED.get(mutant.name, ""))
+    return before
 
 
 def _run(tree: Path, tests: str) -> int:

@@ -16,6 +16,8 @@ class Mutant:
     old: str
     new: str
     tests: str
+    also: tuple[tuple[str, str, str], ...] = ()
+    """Other replacements (file, old, new) of the same defect, where it stands in several places."""
 
 
 MUTANTS = (
@@ -57,17 +59,25 @@ MUTANTS = (
     ),
     Mutant(
         "freed capacity is not reserved",
-        "control/snapshots.py",
-        "        if row.deployment_id in pending:\n            builder.nominate(",
-        "        if False:\n            builder.nominate(",
-        "tests/component/control/test_scheduling.py -k 'stolen and sqlite'",
+        "scheduling/reservations.py",
+        "        if not settled:\n            self._unsettled",
+        "        self._state.release(made.claim)\n        if not settled:\n            self._unsettled",
+        "tests/unit/scheduling/test_nominations.py",
+        also=(("scheduling/reservations.py", "            self._state.release(held.claim)\n", ""),),
     ),
     Mutant(
         "equal priority evicts",
-        "scheduling/legality.py",
-        "return Rule.PRIORITY if victim_priority < priority else None",
-        "return Rule.PRIORITY if victim_priority <= priority else None",
-        "tests/unit/scheduling/test_preemption.py tests/unit/scheduling/test_properties.py",
+        "scheduling/potential.py",
+        "self.evictable & (self.table.priority < priority)",
+        "self.evictable & (self.table.priority <= priority)",
+        "tests/unit/scheduling/test_preemption.py",
+        also=(
+            (
+                "scheduling/preemption.py",
+                "if candidate.priority < priority and evictable[candidate.row]\n            ]",
+                "if candidate.priority <= priority and evictable[candidate.row]\n            ]",
+            ),
+        ),
     ),
     Mutant(
         "the pid alone is trusted",

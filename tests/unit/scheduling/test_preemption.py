@@ -146,3 +146,14 @@ def test_cpu_work_yields_for_cpu_and_counts_cpu_seconds() -> None:
     running = (Running(1, 1, cpu(40), (), 100, started_at=NOW - 10), Running(2, 1, cpu(20), (), 100))
     decided = plan(World((gpu_node(1),), running, (Pending(9, cpu(30), priority=750),)).snapshot())
     assert [(eviction.allocation_id, eviction.lost_work) for eviction in decided.evictions] == [(1, 400.0)]
+
+
+def test_nothing_of_the_same_priority_is_evicted() -> None:
+    world = World(
+        (gpu_node(1, gpus=1),),
+        (Running(1, 1, gpu(1), (0,), 500),),
+        (Pending(10, gpu(1), priority=500, created_at=5),),
+    )
+    decided = plan(world.snapshot())
+    assert decided.evictions == ()
+    assert [item.deployment_id for item in decided.unplaced] == [10]
