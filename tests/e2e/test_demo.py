@@ -16,7 +16,7 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
         [sys.executable, "-m", "hypervisor", "demo"],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
         cwd=tmp_path,

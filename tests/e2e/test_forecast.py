@@ -9,9 +9,11 @@ import pytest
 
 from tests.e2e.people import Person, newcomer
 from tests.support.server import HypervisorServer
-from tests.support.wait import eventually_sync
+from tests.support.wait import PROMPT, eventually_sync
 
 MINUTE = timedelta(minutes=1)
+BUSY = timedelta(seconds=PROMPT)
+"""What a busy machine may add to a start that was due."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_a_start_falls_into_the_range_that_was_told(grace: Person) -> None:
     start = told["estimated_start"]
     earliest, latest = datetime.fromisoformat(start["earliest"]), datetime.fromisoformat(start["latest"])
     started = datetime.fromisoformat(runs(grace, "wish")["started_at"])
-    assert earliest <= started <= latest
+    assert earliest <= started <= latest + BUSY
     assert latest - earliest < MINUTE
 
 

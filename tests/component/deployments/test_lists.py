@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import event
-
 from tests.support.api import ok, refused
+from tests.support.statements import statements_of
 from tests.support.teams import Team
 
 DEPLOYMENTS = "/api/v1/deployments"
@@ -96,15 +95,11 @@ async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
         for number in range(count):
             await team.submit(f"w{number}", cluster_id=cluster["id"], depends_on=[parent["id"]])
             await team.submit(f"q{number}", cluster_id=cluster["id"], labels={"a": "b"})
-        statements: list[str] = []
-
-        def count_one(*arguments: Any) -> None:
-            statements.append(arguments[2])
-
-        engine = team.api.container.database._read_engine.sync_engine
-        event.listen(engine, "before_cursor_execute", count_one)
-        ok(await team.viewer.get(f"{DEPLOYMENTS}?limit=100"))
-        event.remove(engine, "before_cursor_execute", count_one)
-        return len(statements)
+        counts = []
+        for _ in range(3):  # somebody else may ask something at the same time
+            with statements_of(team.api.container.database) as statements:
+                ok(await team.viewer.get(f"{DEPLOYMENTS}?limit=100"))
+            counts.append(len(statements))
+        return min(counts)
 
     assert await queries_for(2) == await queries_for(20)
