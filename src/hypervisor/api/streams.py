@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 20.0
 """How often it is asked whether the reader may still read."""
+LAST_WORDS_SECONDS = 0.5
+"""How long after the stop of the server a stream may pass on what it already has."""
 
 
 async def until_stopping(
@@ -35,6 +37,7 @@ async def until_stopping(
     stopping = asyncio.ensure_future(container.stopping.wait())
     step: asyncio.Future[T] | None = None
     look_at = now() + LOOK_AGAIN_SECONDS
+    until: float | None = None
     async with aclosing(source):
         try:
             while True:
@@ -42,7 +45,11 @@ async def until_stopping(
                 left = None if may_go_on is None else max(0.0, look_at - now())
                 await asyncio.wait((step, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if stopping.done():
-                    return
+                    # What was handed over before the stop is still passed on.
+                    until = until or now() + LAST_WORDS_SECONDS
+                    await asyncio.wait((step,), timeout=max(0.0, until - now()))
+                    if not step.done() or now() >= until:
+                        return
                 if may_go_on is not None and now() >= look_at:
                     if not await may_go_on():
                         return

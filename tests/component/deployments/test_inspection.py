@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hypervisor.api import streams
+from hypervisor.events.relay import EventRelay
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from hypervisor.runtimes.simulated import SimulatedRuntime
@@ -211,10 +212,19 @@ async def streamed(
     await eventually(lambda: relay.listeners == 1, what="the stream is open")
     last = await during()
     await eventually(lambda: relay.passed_on >= last, what="the events are passed on")
+    await eventually(lambda: not any(waiting(relay)), what="the events are taken")
+    for _ in range(100):
+        # Turns of the event loop, in which what was taken reaches the answer.
+        await asyncio.sleep(0)
     team.api.container.stopping.set()
     answer = await asyncio.wait_for(request, PROMPT)
     assert answer.headers["content-type"].startswith("text/event-stream")
     return parse_stream(answer.text)
+
+
+def waiting(relay: EventRelay) -> list[int]:
+    """How many events each listener has still to take."""
+    return [one.waiting for listeners in relay._subscriptions.values() for one in listeners]
 
 
 async def newest_event(team: Team) -> int:

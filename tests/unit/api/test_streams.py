@@ -55,6 +55,27 @@ async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
     assert source.closed
 
 
+async def test_what_came_before_the_stop_is_still_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LAST_WORDS_SECONDS", PROMPT)
+    container = _container()
+    container.stopping.set()
+    seen = [item async for item in until_stopping(container, _Source(1, 2, ends=True).rows())]
+    assert seen == [1, 2]
+
+
+async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> None:
+    async def endless() -> AsyncGenerator[int, None]:
+        while True:
+            yield 1
+            await asyncio.sleep(0)
+
+    container = _container()
+    container.stopping.set()
+    async with asyncio.timeout(PROMPT):
+        async for _ in until_stopping(container, endless()):
+            pass
+
+
 async def test_a_stream_ends_when_its_reader_may_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.01)
     source, answers, seen = _Source(1, 2), iter([True, True, False]), []
