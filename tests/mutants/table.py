@@ -77,6 +77,11 @@ MUTANTS = (
                 "if candidate.priority < priority and evictable[candidate.row]\n            ]",
                 "if candidate.priority <= priority and evictable[candidate.row]\n            ]",
             ),
+            (
+                "scheduling/preemption.py",
+                "if candidate.priority < priority and evictable[candidate.row]:\n",
+                "if candidate.priority <= priority and evictable[candidate.row]:\n",
+            ),
         ),
     ),
     Mutant(
