@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from pathlib import Path
 
 from tests.e2e.people import newcomer
@@ -18,13 +20,18 @@ def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
     nothing = ada.run("simulate", "--from-history", "lab")
     assert (nothing.code, nothing.stderr) == (1, "error: nothing ran on lab in the last 7 days\n")
 
-    # However slow the machine is: the first one runs until the second one waits for it.
+    # In virtual time the first one starts at once, so it has to run on behind the second one's arrival for
+    # longer than it took to start here, however slow the machine is.
     gate = tmp_path / "gate"
     wait = f"until [ -e {gate} ]; do sleep 0.1; done"
-    for name in ("first", "second"):
-        ada.do("deploy", name, "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    ada.do("deploy", "first", "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    eventually_sync(lambda: ada.ask("show", "first")["started_at"])
+    first = ada.ask("show", "first")
+    ada.do("deploy", "second", "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    took = datetime.fromisoformat(first["started_at"]) - datetime.fromisoformat(first["created_at"])
+    time.sleep(took.total_seconds() + 1)
     gate.touch()
-    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "60", "--", "true")
+    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "55", "--", "true")
     ada.do("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
     ada.do("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
     eventually_sync(lambda: ada.ask("show", "queued")["reason_code"])

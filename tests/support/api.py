@@ -118,6 +118,13 @@ def ok(response: httpx2.Response, status: int = 200) -> Any:
     return response.json() if response.content else None
 
 
+def said(response: httpx2.Response) -> dict[str, Any]:
+    """The body of a problem without what differs from request to request."""
+    body: dict[str, Any] = response.json()
+    body.pop("request_id", None)
+    return body
+
+
 def refused(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """The problem of a refusal with the expected status and code."""
     body: dict[str, Any] = ok(response, status)

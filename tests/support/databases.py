@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from hypervisor.store.database import POSTGRES_TIMEOUTS
 from hypervisor.store.migrate import upgrade
 from tests.support.postgres import PostgresServer
 from tests.support.summary import count_for
@@ -22,6 +23,10 @@ from tests.support.summary import count_for
 BACKENDS = ("sqlite", "postgresql")
 ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 """For a test with a database that cannot matter: of paths, or of refusals before the database is asked."""
+
+
+# Five seconds in a transaction are a lost server in earnest, and here often a busy machine.
+POSTGRES_TIMEOUTS.update(dict.fromkeys(POSTGRES_TIMEOUTS, "60000"))
 
 
 @pytest.fixture(scope="session")
