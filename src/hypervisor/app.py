@@ -1,4 +1,4 @@
-"""The HTTP service: routers under /api/v1, documentation, health, one middleware, one error format."""
+"""The HTTP service: routers under /api/v1, documentation, health, metrics, one edge, one error format."""
 
 from __future__ import annotations
 

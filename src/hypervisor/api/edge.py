@@ -1,4 +1,4 @@
-"""The one middleware: canonical paths, request ids, a limit on bodies, security headers, a last word."""
+"""The outer middleware: canonical paths, request ids, a limit on bodies, security headers, a last word."""
 
 from __future__ import annotations
 
