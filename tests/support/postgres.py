@@ -190,7 +190,7 @@ def _initdb(binaries: Path, home: Path, account: servers.Account) -> None:
         extra_groups=None if account.uid is None else [],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     if done.returncode:
         pytest.fail(f"initdb failed:\n{done.stdout}{done.stderr}", pytrace=False)
@@ -219,7 +219,7 @@ def _is_ready(home: Path) -> bool:
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url, timeout=30)
+    connection = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute(statement)
     finally:
