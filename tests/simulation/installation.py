@@ -194,9 +194,14 @@ def _forget_connections(database: Database) -> None:
 
 
 @cache
-def _folder() -> Path:
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Goes with this process."""
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="hv-simulation-", dir=memory if memory.is_dir() else None))
+    return tempfile.TemporaryDirectory(prefix="hv-simulation-", dir=memory if memory.is_dir() else None)
+
+
+def _folder() -> Path:
+    return Path(_scratch().name)
 
 
 def _erase(path: Path) -> None:
