@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import ConsoleMessage, Error, Page, Request, Route, async_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
@@ -33,6 +33,14 @@ class Visit:
             self.complaints.append(message.text)
 
 
+async def _fetch_beside_the_browser(route: Route) -> None:
+    """Chromium gives its requests up when a network interface comes or goes (ERR_NETWORK_CHANGED), and tests
+    with containers beside this one make and remove them.
+    """
+    with suppress(Error):  # the page was left meanwhile
+        await route.fulfill(response=await route.fetch())
+
+
 @asynccontextmanager
 async def visiting() -> AsyncIterator[Visit]:
     """A fresh browser with one empty page. Skips where there is no Chromium."""
@@ -44,6 +52,7 @@ async def visiting() -> AsyncIterator[Visit]:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
             visit = Visit(await browser.new_page())
+            await visit.page.route("http://**", _fetch_beside_the_browser)
             visit.page.on("request", visit.note_request)
             visit.page.on("console", visit.note_console)
             visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
