@@ -176,15 +176,16 @@ class Admission:
         if node == NOWHERE:
             self.nothing_free.add(request.index)
             return False
-        devices = self._free_devices(request, node, restricted)
-        if devices is None:
-            held = self.hold.nodes if self.hold is not None else []
-            node = self.ranking.best(request, without=held)
-            devices = self._free_devices(request, node, restricted) if node != NOWHERE else None
-        if devices is None:
-            return False
-        self.place(row, request, node, devices)
-        return True
+        # A gang at the head may hold several nodes; what takes from it on one may be harmless on the next.
+        passed: list[int] = []
+        while node != NOWHERE:
+            devices = self._free_devices(request, node, restricted)
+            if devices is not None:
+                self.place(row, request, node, devices)
+                return True
+            passed.append(node)
+            node = self.ranking.best(request, without=passed)
+        return False
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
         """Devices of the node to start on; None if every choice would take from the head."""
@@ -243,18 +244,24 @@ class Admission:
         return tuple(sorted(usable[: request.devices]))
 
     def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
-        option = self.tenancy.search(row, rank, request)
-        if option is None:
-            return False
-        if not self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
-            option = self.tenancy.search(row, rank, request, without=option.node)
+        without = self._closed_to(request, restricted)
+        for _ in range(2):
+            option = self.tenancy.search(row, rank, request, without)
             if option is None:
                 return False
-            devices = self._devices_after(request, option)
-            if not self._hold_allows(request, option.node, devices, restricted):
-                return False
-        self._carry_out(row, rank, request, option)
-        return True
+            if self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
+                self._carry_out(row, rank, request, option)
+                return True
+            without = option.node
+        return False
+
+    def _closed_to(self, request: Request, restricted: bool) -> int:
+        """The held node, where it depends on the victims whether the hold allows the request there: who the
+        cheapest ones are changes as time goes by, and by that alone nobody may be let in."""
+        hold = self.hold
+        if hold is None or not restricted or hold.allows_anywhere(request):
+            return NOWHERE
+        return hold.node
 
     def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""

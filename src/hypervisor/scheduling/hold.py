@@ -68,6 +68,13 @@ class Hold:
             after[device] -= request.each
         return gpu_shortfall(self.request, after) <= gpu_shortfall(self.request, self.gpu)
 
+    def allows_anywhere(self, request: Request) -> bool:
+        """Whether it makes no difference to the head's devices which ones of the node this request takes."""
+        if not request.devices or not self.request.devices:
+            return True
+        whole = self.gpu.count(WHOLE_GPU)
+        return self.request.whole and (not whole or whole - request.devices >= self.request.devices)
+
     def take(self, request: Request, devices: tuple[int, ...]) -> None:
         """Someone that the head could not evict has started on the node, or has it reserved."""
         self.cpu -= request.cpu

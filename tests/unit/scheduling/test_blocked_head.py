@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from tests.support.scheduling import Pending, Running, World, cpu, gpu, gpu_node
+from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 
 HEAD = Pending(1, gpu(4), priority=500)
 """Needs all four devices of a node; one is taken by work that it may not evict."""
@@ -60,3 +62,26 @@ def test_who_is_kept_waiting_by_the_head_is_told_so() -> None:
     reasons = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
     assert reasons[2].code is ReasonCode.RESERVED_FOR_ANOTHER
     assert "deployment 1" in reasons[2].sentence
+
+
+def test_whether_one_preempts_past_the_head_does_not_change_with_what_the_victims_would_lose() -> None:
+    """The head counts on device 1, where a younger victim runs; the older one is on the device beside it."""
+    running = (
+        Running(50, 1, gpu(0.3), (0,), 750),
+        Running(51, 1, gpu(0.3), (0,), 500, started_at=900.0),
+        Running(52, 1, gpu(0.7), (1,), 500, started_at=990.0),
+    )
+    behind = Pending(2, gpu(0.6), priority=750, created_at=1)
+    world = World((gpu_node(1, gpus=2),), running, (Pending(1, gpu(2), priority=750), behind))
+    now = world.snapshot()
+    assert plan(now).evictions == plan(replace(now, now=1e6)).evictions == ()
+
+
+def test_a_gang_at_the_head_closes_only_those_of_its_nodes_where_something_would_be_taken_from_it() -> None:
+    """Its replicas count on one GPU of each node; on the second, the best fit, no core is to spare."""
+    nodes = (Node(1, cpu=4000, ram=8192, gpus=1), Node(2, cpu=2000, ram=8192, gpus=1))
+    running = (Running(50, 2, gpu(0.3, cpu=500), (0,), 500),)
+    gang = Pending(1, gpu(1, cpu=1500), priority=500, replicas=2)
+    behind = Pending(2, cpu(1), priority=500, created_at=1)
+    decided = plan(World(nodes, running, (gang, behind)).snapshot(), Policy(placement="bestfit"))
+    assert [(one.deployment_id, one.node_id) for one in decided.placements] == [(2, 1)]
