@@ -59,10 +59,9 @@ class Audit:
         self.counts["useless_evictions"] += len(self._spent & set(self._world.waiting))
 
     def _overridden(self, decided: Plan) -> set[int]:
-        """Nominated until now, and no more, as a higher-ranked one comes to the node."""
+        """Nominated on those devices until now, and no more, as a higher-ranked one comes to the node."""
         waiting = self._world.waiting
-        kept = {nomination.deployment_id for nomination in decided.nominations}
-        lost = [each for each in self._world.nominations if each.deployment_id not in kept]
+        lost = set(self._world.nominations).difference(decided.nominations)
         coming: list[Placement | Nomination] = [*decided.placements, *decided.nominations]
         return {
             old.deployment_id
