@@ -15,7 +15,7 @@ from hypervisor.deployments import repository
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
-from hypervisor.organizations.access import access_organization, check_role, not_found
+from hypervisor.organizations.access import check_access, not_found
 
 DeploymentPathId = Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The deployment's id.")]
 
@@ -74,12 +74,9 @@ async def _access(
     deployment_id: int, principal: Principal, container: ContainerDep, minimum: Role
 ) -> DeploymentAccess:
     async with container.database.read() as session:
-        deployment = await repository.find(session, deployment_id)
+        deployment, hidden = await repository.find(session, deployment_id), no_such_deployment(deployment_id)
         if deployment is None:
-            raise no_such_deployment(deployment_id)
-        organization_id = deployment.organization_id
-        check_role(principal, organization_id, minimum, hidden=no_such_deployment(deployment_id))
-        if minimum is not Role.VIEWER:
-            await access_organization(session, principal, organization_id, minimum)
+            raise hidden
+        await check_access(session, principal, deployment.organization_id, minimum, hidden=hidden)
     bind_contextvars(deployment_id=deployment_id)
-    return DeploymentAccess(deployment_id, organization_id, principal)
+    return DeploymentAccess(deployment_id, deployment.organization_id, principal)
