@@ -11,10 +11,11 @@ import pytest
 from hypervisor.client import Client
 from tests.support.docker import IMAGE, Api, clean_up, endpoint, why_no_docker
 from tests.support.people import PASSWORD, all_in, somebody
-from tests.support.server import HypervisorServer, running_server
+from tests.support.server import HypervisorServer, name_of, running_server
 from tests.support.wait import eventually_sync
 
-FOREVER = ["sh", "-c", "echo up; while :; do sleep 1; done"]
+FOREVER = ["sh", "-c", "echo up; exec tail -f /dev/null"]
+"""One process for as long as it lives: its pid says that it is still the same."""
 
 
 @pytest.fixture
@@ -181,13 +182,11 @@ def _two_lines(ada: Client, deployment_id: int) -> list[str]:
 
 
 def _workload_pids(server: HypervisorServer) -> set[int]:
-    """Supervisors and shells of workloads; the `sleep` inside them is a new one each second."""
+    """Supervisors and what they started; a `sleep` in a loop is a new one each time."""
     own = server.process.pid if server.process is not None else 0
-    return {
-        process.pid
-        for process in server.processes()
-        if process.pid != own and process.name() not in ("sleep", "python3", "python", "python3.11")
-    }
+    names = {process.pid: name_of(process) for process in server.processes()}
+    ignored = (None, "sleep", "python3", "python", "python3.11")
+    return {pid for pid, name in names.items() if pid != own and name not in ignored}
 
 
 def _container_ids(install: str) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 from hypervisor.client import Client
 from tests.e2e.people import PASSWORD
 from tests.support import forkserver
-from tests.support.server import HypervisorServer, running_server
+from tests.support.server import HypervisorServer, name_of, running_server
 from tests.support.wait import PROMPT, eventually_sync
 
 
@@ -118,7 +118,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
 
 
 def sleeping(server: HypervisorServer) -> set[int]:
-    return {each.pid for each in server.processes() if each.cmdline()[:1] == ["sleep"]}
+    return {each.pid for each in server.processes() if name_of(each) == "sleep"}
 
 
 def test_migrate_then_again(tmp_path: Path) -> None:

@@ -121,6 +121,14 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hypervis
         yield started
 
 
+def name_of(process: psutil.Process) -> str | None:
+    """The name of the program that it runs, None where it has ended meanwhile."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return None
+
+
 def _belongs_to(process: psutil.Process, folder: str) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
