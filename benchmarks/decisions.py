@@ -20,11 +20,11 @@ import time
 
 from benchmarks.support.growth import Point, grow, in_a_process
 from benchmarks.support.report import print_report
-from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
 _LOW, _MEDIUM, _HIGH = 100, 500, 750
 _GPU_REQUESTS = (0, 0, 100, 200, 250, 300, 400, 500, 600, 750, 1000, 1000, 1000, 1000, 2000, 4000, 8000)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from benchmarks.support.world import STOP, Job, Node, Running, World, fits, free_on
 from hypervisor.scheduling.outcome import Eviction, Placement, Plan
-from hypervisor.scheduling.snapshot import Nomination, Shape
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 
 
 class Audit:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.trace import TraceNode
-from hypervisor.scheduling.snapshot import (
+from hypervisor.scheduling.snapshots.snapshot import (
     AllocationTable,
     NodeTable,
     Nomination,

@@ -12,11 +12,11 @@ from itertools import chain
 
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode
-from hypervisor.scheduling.consolidation import consolidate
+from hypervisor.scheduling.defragmentation.consolidation import consolidate
 from hypervisor.scheduling.outcome import Placement, Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Nomination, Shape
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 
 NODES = (4, 8, 16)
 PODS_PER_NODE = (4, 8)

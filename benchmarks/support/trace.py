@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hypervisor.kernel.priority import NAMED_PRIORITIES
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 
 TARGET_LOAD = (13, 10)
 """Arrivals stop before their milli-GPU would pass 13/10 of the cluster's."""

@@ -7,9 +7,9 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.snapshot import Nomination, Shape, Snapshot
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 
 STOP = 60.0
 """When the last one has arrived and nothing ends by itself any more, in seconds."""

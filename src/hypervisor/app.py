@@ -26,7 +26,7 @@ from hypervisor.deployments.occupants import DeploymentOccupants
 from hypervisor.deployments.routes import router as deployments_router
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.identity.system_routes import router as system_router
-from hypervisor.infra.tracing import Tracing, open_tracing
+from hypervisor.infra.observability.tracing import Tracing, open_tracing
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings

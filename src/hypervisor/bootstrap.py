@@ -26,16 +26,16 @@ from hypervisor.events.relay import EventRelay
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
-from hypervisor.infra.heartbeats import Heartbeats
-from hypervisor.infra.passwords import Passwords
+from hypervisor.infra.observability.heartbeats import Heartbeats
+from hypervisor.infra.observability.telemetry import Telemetry
+from hypervisor.infra.observability.tracing import Tracing
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.secret_key import derive_key, load_secret_key
-from hypervisor.infra.sharing import share
-from hypervisor.infra.site import site_of
-from hypervisor.infra.telemetry import Telemetry
-from hypervisor.infra.tokens import AccessTokens, AttemptTokens
-from hypervisor.infra.tracing import Tracing
+from hypervisor.infra.replicas.sharing import share
+from hypervisor.infra.replicas.site import site_of
+from hypervisor.infra.security.passwords import Passwords
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.secret_key import derive_key, load_secret_key
+from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.docker import DockerRuntime

@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 from limits import RateLimitItemPerMinute
 
 from hypervisor.identity import policy
-from hypervisor.infra import passwords
+from hypervisor.infra.security import passwords
 from tests.support.api import Api, running_api
 
 

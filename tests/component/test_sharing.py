@@ -11,8 +11,8 @@ import pytest
 from argon2 import PasswordHasher
 
 from hypervisor.control.queue_keeper import QueueKeeper
-from hypervisor.infra import passwords
-from hypervisor.infra.queue_index import QueueIndex
+from hypervisor.infra.replicas.queue_index import QueueIndex
+from hypervisor.infra.security import passwords
 from tests.support.api import Api, ok, refused, running_api
 from tests.support.redis import RedisServer
 from tests.support.servers import free_port

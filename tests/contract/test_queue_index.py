@@ -1,4 +1,4 @@
-"""What every queue index promises (see `hypervisor/infra/queue_index.py`): in memory, in Redis, in Valkey.
+"""What every queue index promises (`hypervisor.infra.replicas.queue_index`): in memory, in Redis, in Valkey.
 
 The rows are the truth: whatever happened to an index, positions are those that SQL counts, or none.
 """
@@ -19,8 +19,8 @@ from sqlalchemy import delete, select, update
 from hypervisor.control.queue_keeper import QueueKeeper
 from hypervisor.deployments.queue import queue_positions
 from hypervisor.deployments.queue_feed import change_of, feed, gone
-from hypervisor.infra.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
-from hypervisor.infra.redis_queue import RedisQueueIndex
+from hypervisor.infra.replicas.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.replicas.redis_queue import RedisQueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Deployment, Event

@@ -59,26 +59,28 @@ MUTANTS = (
     ),
     Mutant(
         "freed capacity is not reserved",
-        "scheduling/reservations.py",
+        "scheduling/preemption/reservations.py",
         "        if not settled:\n            self._unsettled",
         "        self._state.release(made.claim)\n        if not settled:\n            self._unsettled",
         "tests/unit/scheduling/test_nominations.py",
-        also=(("scheduling/reservations.py", "            self._state.release(held.claim)\n", ""),),
+        also=(
+            ("scheduling/preemption/reservations.py", "            self._state.release(held.claim)\n", ""),
+        ),
     ),
     Mutant(
         "equal priority evicts",
-        "scheduling/potential.py",
+        "scheduling/preemption/potential.py",
         "self.evictable & (self.table.priority < priority)",
         "self.evictable & (self.table.priority <= priority)",
         "tests/unit/scheduling/test_preemption.py",
         also=(
             (
-                "scheduling/preemption.py",
+                "scheduling/preemption/cheapest.py",
                 "if candidate.priority < priority and evictable[candidate.row]\n            ]",
                 "if candidate.priority <= priority and evictable[candidate.row]\n            ]",
             ),
             (
-                "scheduling/preemption.py",
+                "scheduling/preemption/cheapest.py",
                 "if candidate.priority < priority and evictable[candidate.row]:\n",
                 "if candidate.priority <= priority and evictable[candidate.row]:\n",
             ),

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.tokens import AttemptTokens
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime

@@ -10,9 +10,9 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.snapshot import Nomination, Shape, Snapshot
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 
 NOW = 1_000.0
 PRIORITIES = (100, 500, 750)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.fill_tables import (
     COLUMNS,
     ROWS,
@@ -14,8 +15,7 @@ from hypervisor.scheduling.scoring.fill_tables import (
     weighted,
 )
 from hypervisor.scheduling.scoring.fill_tables import SCALE as FILL_SCALE
-from hypervisor.scheduling.snapshot import Int64, NodeTable, Shape
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.snapshot import Int64, NodeTable, Shape
 
 _SCALE = 1 << 24
 _SHARE = 1_000_000

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.shares import Account
-from hypervisor.scheduling.snapshot import Quota, Shape, Snapshot
+from hypervisor.scheduling.queueing.shares import Account
+from hypervisor.scheduling.snapshots.snapshot import Quota, Shape, Snapshot
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.engine import Rules, Simulation
 from hypervisor.simulation.fleet import FleetNode, node_table
 from hypervisor.simulation.jobs import Job

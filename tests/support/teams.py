@@ -24,7 +24,7 @@ from hypervisor.control.deletions import finish_deletions
 from hypervisor.control.observed import Ended, Running, apply_facts
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.identity import policy
-from hypervisor.infra import passwords
+from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import acquire

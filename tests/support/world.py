@@ -22,8 +22,8 @@ from hypervisor.deployments.dependents import judge_standing, load_parents
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import record_creation
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.tokens import AttemptTokens
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State

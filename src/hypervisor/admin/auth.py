@@ -12,7 +12,7 @@ from hypervisor.api.container import Container
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal, load_principal
-from hypervisor.infra.tokens import InvalidToken
+from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
 COOKIE_PATH = "/admin"

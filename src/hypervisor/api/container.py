@@ -13,12 +13,12 @@ from starlette.requests import HTTPConnection
 from hypervisor.api.readiness import Readiness
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.events.relay import EventRelay
-from hypervisor.infra.passwords import Passwords
+from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.ratelimit import RateLimiter
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.sharing import Sharing
-from hypervisor.infra.telemetry import Telemetry
-from hypervisor.infra.tokens import AccessTokens, AttemptTokens
+from hypervisor.infra.replicas.sharing import Sharing
+from hypervisor.infra.security.passwords import Passwords
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry

@@ -9,7 +9,7 @@ from time import perf_counter
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from hypervisor.infra.heartbeats import Heartbeats
+from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.store.database import Database
 from hypervisor.store.migrate import head_revision, known_revisions
 

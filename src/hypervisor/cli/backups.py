@@ -17,8 +17,8 @@ from hypervisor.cli.formatting import ago
 from hypervisor.cli.server import load_settings
 from hypervisor.cli.session import Session
 from hypervisor.errors import StartupError
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.secret_key import FILE_NAME
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.secret_key import FILE_NAME
 from hypervisor.settings import Settings
 from hypervisor.store import archive
 from hypervisor.store.archive import Manifest, checksum, read_archive, write_archive

@@ -18,7 +18,7 @@ from hypervisor.cli.session import Session
 from hypervisor.errors import StartupError
 from hypervisor.identity.service import create_superuser as make_superuser
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.logging import configure_logging
+from hypervisor.infra.observability.logging import configure_logging
 from hypervisor.settings import Settings
 from hypervisor.store.database import Database
 from hypervisor.store.migrate import current_revision, head_revision, upgrade

@@ -16,7 +16,7 @@ from hypervisor import __version__
 from hypervisor.cli.databases import printable_database, using_database
 from hypervisor.cli.output import facts
 from hypervisor.errors import StartupError
-from hypervisor.infra.sharing import Sharing
+from hypervisor.infra.replicas.sharing import Sharing
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 

@@ -14,7 +14,7 @@ from hypervisor.cli.session import Session
 from hypervisor.client.models import Deployment, Node
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.fleet import Fleet, FleetNode
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.protection import Protection

@@ -14,9 +14,9 @@ from hypervisor.clusters.schemas import NodeUpdate
 from hypervisor.errors import Conflict
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.lifecycle.conclude import StopReason
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.shrink import victims_to_shrink
-from hypervisor.scheduling.snapshot import AllocationTable
+from hypervisor.scheduling.defragmentation.shrink import victims_to_shrink
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import AllocationTable
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Node
 

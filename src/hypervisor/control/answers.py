@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from hypervisor.api.schema import ResponseModel
-from hypervisor.scheduling.forecast import Verdict
+from hypervisor.scheduling.forecasting.forecast import Verdict
 
 
 class NamedDeployment(ResponseModel):

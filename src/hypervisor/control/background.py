@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.start import Background
+from hypervisor.scheduling.forecasting.start import Background
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 

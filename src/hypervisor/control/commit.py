@@ -27,9 +27,9 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.legality import is_reclaim
 from hypervisor.scheduling.outcome import Eviction, Placement, Plan
-from hypervisor.scheduling.snapshot import Nomination
+from hypervisor.scheduling.preemption.legality import is_reclaim
+from hypervisor.scheduling.snapshots.snapshot import Nomination
 from hypervisor.store.database import WriteSession
 from hypervisor.store.leases import Fence, check_epoch
 from hypervisor.store.tables import Attempt, Deployment, NominationRow

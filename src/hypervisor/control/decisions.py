@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from hypervisor.control.snapshots import ClusterView
-from hypervisor.scheduling.encoding import Encoded, encode, plan_digest
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.records.encoding import Encoded, encode, plan_digest
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision

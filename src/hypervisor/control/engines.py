@@ -11,7 +11,7 @@ import structlog
 from hypervisor.control.holdings import Holdings, NotHeld
 from hypervisor.control.snapshots import Engine
 from hypervisor.control.work import LiveAttempt
-from hypervisor.infra.telemetry import Telemetry
+from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.kernel.observation import Observation
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry

@@ -23,10 +23,18 @@ from hypervisor.deployments.submission import Place
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.forecast import Outlook, Seat, Verdict, Wish, outlook, unused_id, with_wish
-from hypervisor.scheduling.remedies import Remedy, find_remedies
-from hypervisor.scheduling.start import Background, StartRange, estimate_start
-from hypervisor.scheduling.wording import listed
+from hypervisor.scheduling.forecasting.forecast import (
+    Outlook,
+    Seat,
+    Verdict,
+    Wish,
+    outlook,
+    unused_id,
+    with_wish,
+)
+from hypervisor.scheduling.forecasting.remedies import Remedy, find_remedies
+from hypervisor.scheduling.forecasting.start import Background, StartRange, estimate_start
+from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.store.database import Database
 
 MOST_NAMED = 3

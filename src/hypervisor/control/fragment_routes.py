@@ -17,7 +17,7 @@ from hypervisor.control.answers import ConsolidationAnswer, FragmentationAnswer,
 from hypervisor.control.fragments import carry_out, judge, propose
 from hypervisor.deployments.fields import GpuRequest
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 
 _MOST_STEPS = 500_000
 

@@ -29,10 +29,10 @@ from hypervisor.events.log import record_about
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
-from hypervisor.scheduling.consolidation import consolidate
-from hypervisor.scheduling.fragmentation import Fragmentation, fragmentation
-from hypervisor.scheduling.moves import Move, Opening, find_opening, target_for
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.defragmentation.consolidation import consolidate
+from hypervisor.scheduling.defragmentation.fragmentation import Fragmentation, fragmentation
+from hypervisor.scheduling.defragmentation.moves import Move, Opening, find_opening, target_for
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.store.database import Database, ReadSession, WriteSession
 from hypervisor.store.tables import Allocation, Attempt, Deployment, NominationRow
 

@@ -25,7 +25,7 @@ from hypervisor.control.allotment import Moves, fair_moves
 from hypervisor.control.holdings import JANITOR, TOPIC, Holdings, cluster_lease, engine_lease
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
-from hypervisor.infra.telemetry import Telemetry
+from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached

@@ -17,8 +17,8 @@ from hypervisor.control.reconciler import Reconciler
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.scheduler import Scheduler
 from hypervisor.control.snapshots import Engine
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.telemetry import Telemetry
+from hypervisor.infra.observability.telemetry import Telemetry
+from hypervisor.infra.security.sealing import Sealer
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry

@@ -14,11 +14,11 @@ from hypervisor.control.commit import Committed
 from hypervisor.control.engines import Engines
 from hypervisor.control.holdings import Holdings
 from hypervisor.control.work import LiveAttempt
-from hypervisor.infra.telemetry import Telemetry
-from hypervisor.infra.tracing import context_of, record_span
+from hypervisor.infra.observability.telemetry import Telemetry
+from hypervisor.infra.observability.tracing import context_of, record_span
 from hypervisor.kernel.priority import priority_class
 from hypervisor.runtimes.protocol import LaunchFailed
-from hypervisor.scheduling.legality import Rule, rule_of
+from hypervisor.scheduling.preemption.legality import Rule, rule_of
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 

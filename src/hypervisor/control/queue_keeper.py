@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
 from hypervisor.deployments.queue_feed import change_of, gone
-from hypervisor.infra.queue_index import Change, Place, QueueIndex
-from hypervisor.infra.sharing import QUEUE_TOPIC
+from hypervisor.infra.replicas.queue_index import Change, Place, QueueIndex
+from hypervisor.infra.replicas.sharing import QUEUE_TOPIC
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.lifecycle.states import State

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
+from hypervisor.scheduling.explanation.shared_reasons import ANOTHERS
 from hypervisor.scheduling.outcome import Eviction
-from hypervisor.scheduling.shared_reasons import ANOTHERS
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 

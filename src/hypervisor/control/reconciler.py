@@ -35,8 +35,8 @@ from hypervisor.control.work import (
     load_live,
 )
 from hypervisor.deployments.environment import open_environment
-from hypervisor.infra.sealing import Sealer, UnsealError
-from hypervisor.infra.telemetry import Telemetry
+from hypervisor.infra.observability.telemetry import Telemetry
+from hypervisor.infra.security.sealing import Sealer, UnsealError
 from hypervisor.infra.wakeup import Listener, Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from hypervisor.control.work import LiveAttempt
-from hypervisor.infra.tokens import AttemptClaims, AttemptTokens
+from hypervisor.infra.security.tokens import AttemptClaims, AttemptTokens
 from hypervisor.kernel.names import InstanceName
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt

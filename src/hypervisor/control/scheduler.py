@@ -19,7 +19,7 @@ from hypervisor.control.holdings import Holdings, cluster_lease
 from hypervisor.control.measuring import measure_commit, measure_round
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
-from hypervisor.infra.telemetry import Telemetry
+from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached

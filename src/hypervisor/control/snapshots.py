@@ -15,9 +15,9 @@ from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import (
     Allocation,

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.lifecycle.states import LIVE, WAITING
-from hypervisor.scheduling.snapshot import Quota
+from hypervisor.scheduling.snapshots.snapshot import Quota
 from hypervisor.store.tables import Allocation, Attempt, Cluster, ClusterShare, Deployment, Node
 
 UNLIMITED = 2**53

@@ -12,7 +12,7 @@ from hypervisor.deployments.removal import delete_deployment
 from hypervisor.deployments.stopping import live_attempts, request_stop
 from hypervisor.deployments.transitions import move
 from hypervisor.errors import Conflict
-from hypervisor.infra.tracing import current_traceparent
+from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, State

@@ -17,7 +17,7 @@ from hypervisor.deployments.schemas import DeploymentUpdate, SecretValue
 from hypervisor.deployments.transitions import move, set_reason
 from hypervisor.errors import Conflict
 from hypervisor.events.log import record_about
-from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.security.sealing import Sealer
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypervisor.deployments.schemas import SecretValue
-from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.security.sealing import Sealer
 
 ENV_PURPOSE = "deployment.env"
 HIDDEN = "***"

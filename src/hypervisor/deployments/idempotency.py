@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hypervisor.errors import Conflict
-from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.security.sealing import Sealer
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import IdempotencyKey
 

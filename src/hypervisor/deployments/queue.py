@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.dependents import chunks
-from hypervisor.infra.queue_index import Place, QueueIndex
+from hypervisor.infra.replicas.queue_index import Place, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Deployment

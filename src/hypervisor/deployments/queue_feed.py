@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session
 
-from hypervisor.infra.queue_index import Change, Place, QueueIndex
+from hypervisor.infra.replicas.queue_index import Change, Place, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Deployment

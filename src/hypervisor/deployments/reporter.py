@@ -12,7 +12,7 @@ from hypervisor.api.permissions import declares
 from hypervisor.deployments.policy import DeploymentPathId, changes_deployment, no_such_deployment
 from hypervisor.events.log import WORKLOAD
 from hypervisor.identity.principal import BearerToken, authenticated
-from hypervisor.infra.tokens import AttemptToken, InvalidToken
+from hypervisor.infra.security.tokens import AttemptToken, InvalidToken
 
 
 @dataclass(frozen=True, slots=True)

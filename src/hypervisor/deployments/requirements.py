@@ -7,11 +7,11 @@ from typing import Any
 
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.builder import SnapshotBuilder
+from hypervisor.scheduling.explanation.refusal import refusal
 from hypervisor.scheduling.outcome import Reason, ReasonCode
-from hypervisor.scheduling.refusal import refusal
-from hypervisor.scheduling.requests import Eligibility
-from hypervisor.scheduling.snapshot import NodeTable, Shape
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
 from hypervisor.store.tables import Cluster, Node
 
 

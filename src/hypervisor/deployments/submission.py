@@ -21,8 +21,8 @@ from hypervisor.deployments.schemas import DeploymentCreate
 from hypervisor.deployments.transitions import record_creation, set_reason
 from hypervisor.errors import Conflict, HypervisorError, Invalid
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.tracing import current_traceparent
+from hypervisor.infra.observability.tracing import current_traceparent
+from hypervisor.infra.security.sealing import Sealer
 from hypervisor.kernel.roles import Role
 from hypervisor.lifecycle.states import State
 from hypervisor.organizations.access import OrganizationAccess, not_found, resolve_organization

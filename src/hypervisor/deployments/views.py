@@ -11,7 +11,7 @@ from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint, ReplicaAnswer
 from hypervisor.deployments.dependents import Parent, load_parents
 from hypervisor.deployments.environment import shown_environment
-from hypervisor.infra.queue_index import QueueIndex
+from hypervisor.infra.replicas.queue_index import QueueIndex
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state

@@ -15,7 +15,7 @@ from hypervisor.errors import Forbidden, Unauthenticated
 from hypervisor.events.log import user_actor
 from hypervisor.identity import repository
 from hypervisor.infra.ratelimit import address_key
-from hypervisor.infra.tokens import AccessClaims, InvalidToken
+from hypervisor.infra.security.tokens import AccessClaims, InvalidToken
 from hypervisor.kernel.roles import Role
 
 LOGIN_PATH = "/api/v1/auth/login"

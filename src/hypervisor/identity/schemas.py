@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 
 from hypervisor.api.schema import RequestModel, ResponseModel, SafeStr
 from hypervisor.identity.policy import USERNAME
-from hypervisor.infra.passwords import weakness
+from hypervisor.infra.security.passwords import weakness
 from hypervisor.kernel.roles import Role
 from hypervisor.kernel.text import fold
 

@@ -10,7 +10,7 @@ from hypervisor.errors import Conflict, Forbidden, Invalid
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal
 from hypervisor.identity.schemas import RegisterRequest
-from hypervisor.infra.passwords import Passwords
+from hypervisor.infra.security.passwords import Passwords
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.text import fold
 from hypervisor.store.database import Database

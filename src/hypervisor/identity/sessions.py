@@ -13,7 +13,7 @@ from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
 from hypervisor.identity.schemas import TokenAnswer
 from hypervisor.infra.ratelimit import address_key, too_many_requests
-from hypervisor.infra.tokens import AccessClaims, hash_secret, new_secret
+from hypervisor.infra.security.tokens import AccessClaims, hash_secret, new_secret
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.text import fold
 from hypervisor.store.batches import delete_in_batches

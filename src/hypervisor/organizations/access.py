@@ -18,7 +18,7 @@ from hypervisor.api.permissions import declares
 from hypervisor.api.schema import OrganizationId
 from hypervisor.errors import Conflict, Forbidden, Invalid, NotFound
 from hypervisor.identity.principal import CurrentUser, Principal, load_principal
-from hypervisor.infra.tokens import AccessClaims
+from hypervisor.infra.security.tokens import AccessClaims
 from hypervisor.kernel.roles import Role
 from hypervisor.store.tables import Organization
 

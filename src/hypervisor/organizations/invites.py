@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.tokens import hash_secret
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.tokens import hash_secret
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations import repository

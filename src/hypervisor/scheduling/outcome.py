@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.snapshot import Nomination
+from hypervisor.scheduling.snapshots.snapshot import Nomination
 
 
 class ReasonCode(StrEnum):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from hypervisor.scheduling.admission import Admission
-from hypervisor.scheduling.explain import explain_waiting
-from hypervisor.scheduling.improvement import improve
-from hypervisor.scheduling.ordering import queue_order
+from hypervisor.scheduling.explanation.explain import explain_waiting
 from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.passes.admission import Admission
+from hypervisor.scheduling.passes.returning import return_victims
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queue import Queue
-from hypervisor.scheduling.returning import return_victims
-from hypervisor.scheduling.snapshot import Snapshot
+from hypervisor.scheduling.queueing.ordering import queue_order
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.repacking.improvement import improve
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
 def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:

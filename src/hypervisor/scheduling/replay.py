@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypervisor.scheduling.encoding import decode, digest_of, plan_digest
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.snapshot import Snapshot
+from hypervisor.scheduling.records.encoding import decode, digest_of, plan_digest
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

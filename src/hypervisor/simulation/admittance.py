@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.explanation.refusal import refusal
 from hypervisor.scheduling.outcome import ReasonCode
-from hypervisor.scheduling.refusal import refusal
-from hypervisor.scheduling.requests import Eligibility
-from hypervisor.scheduling.snapshot import Int32, NodeTable, Shape
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Int32, NodeTable, Shape
 from hypervisor.simulation.jobs import MOST_REPLICAS, Job
 from hypervisor.simulation.observer import Rejection, Split
 

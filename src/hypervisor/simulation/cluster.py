@@ -9,9 +9,9 @@ from itertools import islice
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.gang import replicas_per_node
-from hypervisor.scheduling.requests import Eligibility
-from hypervisor.scheduling.snapshot import AllocationTable, NodeTable
+from hypervisor.scheduling.preemption.gang import replicas_per_node
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import AllocationTable, NodeTable
 from hypervisor.simulation.columns import allocation_columns
 from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.observer import Attempt, Place, Room

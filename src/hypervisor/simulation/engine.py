@@ -10,7 +10,7 @@ from math import inf, isfinite
 from hypervisor.scheduling.outcome import Eviction, Placement
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import NodeTable, Nomination, Snapshot
+from hypervisor.scheduling.snapshots.snapshot import NodeTable, Nomination, Snapshot
 from hypervisor.simulation.admittance import Admittance
 from hypervisor.simulation.agenda import Agenda, Turn
 from hypervisor.simulation.cluster import Cluster

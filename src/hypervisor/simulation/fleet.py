@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI
-from hypervisor.scheduling.snapshot import MAX_GPUS_PER_NODE, NodeTable
+from hypervisor.scheduling.snapshots.snapshot import MAX_GPUS_PER_NODE, NodeTable
 from hypervisor.simulation.errors import WorkloadError
 
 UNLIMITED = 1 << 40

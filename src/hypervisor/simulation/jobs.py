@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import MILLI
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 
 MOST_REPLICAS = 64
 """As many as a deployment may have."""

@@ -7,7 +7,7 @@ from math import inf
 from typing import Protocol
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import Int64, Shape
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 from hypervisor.simulation.jobs import Job
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.scheduling.outcome import ReasonCode
-from hypervisor.scheduling.shares import Account, requested
-from hypervisor.scheduling.snapshot import NodeTable, Quota
-from hypervisor.scheduling.wording import described
+from hypervisor.scheduling.queueing.shares import Account, requested
+from hypervisor.scheduling.snapshots.snapshot import NodeTable, Quota
+from hypervisor.scheduling.snapshots.wording import described
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.observer import Rejection
 

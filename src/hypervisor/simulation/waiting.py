@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hypervisor.scheduling.snapshot import PendingTable, Shape
+from hypervisor.scheduling.snapshots.snapshot import PendingTable, Shape
 from hypervisor.simulation.columns import Columns
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.observer import Ticket

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from hypervisor.api.readiness import Readiness
-from hypervisor.infra.heartbeats import Heartbeats
+from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.store.database import Database
 from hypervisor.store.migrate import head_revision
 from tests.support.api import Api, ok, refused

@@ -9,7 +9,7 @@ import pytest
 
 from hypervisor.errors import StartupError
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.tracing import Tracing, open_tracing
+from hypervisor.infra.observability.tracing import Tracing, open_tracing
 from tests.support.api import ok, running_api
 from tests.support.collector import collecting
 from tests.support.wait import eventually
@@ -56,7 +56,7 @@ async def test_a_trace_joins_the_request_the_scheduler_and_the_engine(
 
 
 def test_a_collector_without_the_packages_for_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "hypervisor.infra.otlp", raising=False)
+    monkeypatch.delitem(sys.modules, "hypervisor.infra.observability.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(StartupError, match=r"pip install 'mlops-hypervisor\[telemetry\]'"):
         open_tracing("http://127.0.0.1:4318")

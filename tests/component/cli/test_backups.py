@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.cli.main import run
-from hypervisor.infra.secret_key import load_secret_key
+from hypervisor.infra.security.secret_key import load_secret_key
 from hypervisor.settings import Settings
 from hypervisor.store.copies import ID_GAP
 from hypervisor.store.file_lock import sole_server

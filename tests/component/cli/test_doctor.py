@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 from hypervisor.cli.checkup.databases import judge_clock
 from hypervisor.cli.main import run
-from hypervisor.infra.sealing import Sealer
+from hypervisor.infra.security.sealing import Sealer
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.tables import Event, Invite, Organization

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from hypervisor.infra.tokens import AttemptClaims
+from hypervisor.infra.security.tokens import AttemptClaims
 from hypervisor.lifecycle.states import State
 from hypervisor.store.base import Base
 from hypervisor.store.tables import Attempt

@@ -9,7 +9,7 @@ import httpx2
 from sqlalchemy import select
 
 from hypervisor.control.snapshots import load_cluster
-from hypervisor.infra.tokens import AttemptClaims
+from hypervisor.infra.security.tokens import AttemptClaims
 from hypervisor.store.tables import Attempt
 from tests.support.api import ok, refused
 from tests.support.teams import Team

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from hypervisor.identity.sessions import purge
-from hypervisor.infra.tokens import AccessClaims
+from hypervisor.infra.security.tokens import AccessClaims
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 from tests.support.api import PASSWORD, Api, Person, ok, refused, said
 

@@ -10,7 +10,7 @@ from benchmarks.support.audit import Audit, inversions
 from benchmarks.support.world import Job, Node, Running, World, random_world
 
 from hypervisor.scheduling.outcome import Eviction, Placement, Plan
-from hypervisor.scheduling.snapshot import Nomination, Shape
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 
 
 def job(number: int, priority: int = 100, gpu: int = 1000) -> Job:

@@ -26,7 +26,7 @@ from benchmarks.support.trace import (
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
 
 def node(name: str = "n", gpus: int = 4, model: str | None = "T4", cpu: int = 96_000) -> TraceNode:

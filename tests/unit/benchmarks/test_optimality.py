@@ -12,7 +12,7 @@ import pytest
 from benchmarks.support.instances import Group, Instance, make_instance, play
 
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
 

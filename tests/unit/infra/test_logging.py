@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from hypervisor.infra.logging import configure_logging
+from hypervisor.infra.observability.logging import configure_logging
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec
 from hypervisor.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bcrypt
 import pytest
 
-from hypervisor.infra.passwords import Passwords, weakness
+from hypervisor.infra.security.passwords import Passwords, weakness
 
 LONG = "a password of more than seventy-two bytes, of which bcrypt only ever saw the first part"
 

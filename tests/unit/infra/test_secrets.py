@@ -10,9 +10,9 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from hypervisor.errors import StartupError
-from hypervisor.infra.sealing import Sealer, UnsealError
-from hypervisor.infra.secret_key import derive_key, load_secret_key
-from hypervisor.infra.tokens import (
+from hypervisor.infra.security.sealing import Sealer, UnsealError
+from hypervisor.infra.security.secret_key import derive_key, load_secret_key
+from hypervisor.infra.security.tokens import (
     AccessClaims,
     AccessTokens,
     AttemptClaims,

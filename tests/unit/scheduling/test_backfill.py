@@ -9,14 +9,14 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.admission import Admission
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.ordering import queue_order
 from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.passes.admission import Admission
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queue import Queue
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.queueing.ordering import queue_order
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.scheduling import World, commit, fits, free_on, worlds
 
 NOW = 1000.0

@@ -8,11 +8,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.consolidation import Consolidation, consolidate
+from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
     NOW,

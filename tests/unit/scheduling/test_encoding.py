@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.records.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.replay import replay
-from hypervisor.scheduling.snapshot import Quota, Shape
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 from tests.support.scheduling import World, commit, worlds
 
 POLICIES = st.sampled_from(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.builder import SnapshotBuilder
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.fill_tables import (
@@ -20,7 +19,8 @@ from hypervisor.scheduling.scoring.fill_tables import (
     fill_tables,
     weighted,
 )
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Shape
 
 CPU, RAM, WIDTH = 64_000, 262_144, 4
 ASKED = (

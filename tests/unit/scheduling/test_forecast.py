@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.forecast import Outlook, Verdict, Wish, outlook, unused_id, with_wish
+from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict, Wish, outlook, unused_id, with_wish
+from hypervisor.scheduling.forecasting.remedies import RemedyKind, find_remedies
+from hypervisor.scheduling.forecasting.start import Background, StartRange, estimate_start
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.remedies import RemedyKind, find_remedies
-from hypervisor.scheduling.snapshot import Shape, Snapshot
-from hypervisor.scheduling.start import Background, StartRange, estimate_start
-from hypervisor.scheduling.wording import span
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
+from hypervisor.scheduling.snapshots.wording import span
 from tests.support.scheduling import NOW, Pending, World, worlds
 
 CORE = Shape(1000, 1024)

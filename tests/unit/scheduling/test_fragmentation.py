@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.fragmentation import fragmentation
-from hypervisor.scheduling.moves import Opening, find_opening, target_for
+from hypervisor.scheduling.defragmentation.fragmentation import fragmentation
+from hypervisor.scheduling.defragmentation.moves import Opening, find_opening, target_for
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Nomination, Shape
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 from tests.support.scheduling import (
     LARGE_SHAPES,
     NOW,

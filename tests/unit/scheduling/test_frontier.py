@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from hypervisor.scheduling.frontier import Entry, Frontier, bound
+from hypervisor.scheduling.preemption.frontier import Entry, Frontier, bound
 
 
 def test_the_first_is_always_the_least() -> None:

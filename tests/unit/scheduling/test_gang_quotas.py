@@ -10,7 +10,7 @@ from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.snapshot import Quota
+from hypervisor.scheduling.snapshots.snapshot import Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu
 from tests.support.shared_clusters import Shared, gpus_of, holds, shared_clusters, two_nodes

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hypervisor.scheduling.gang import layout
+from hypervisor.scheduling.explanation.refusal import explain_request
 from hypervisor.scheduling.outcome import Plan, ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.refusal import explain_request
+from hypervisor.scheduling.preemption.gang import layout
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
 

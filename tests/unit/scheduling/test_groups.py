@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hypervisor.scheduling.groups import NodeGroups
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.capacity.groups import NodeGroups
+from hypervisor.scheduling.capacity.working import WorkingState
 from tests.support.scheduling import Node, Running, World, gpu, gpu_node
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.encoding import encode, plan_digest
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.records.encoding import encode, plan_digest
 from hypervisor.scheduling.replay import replay
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked, comparable, shuffled
 from tests.support.scheduling import NOW, Node, Pending, Running, World, admits, commit, cpu, fits, free_on
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.snapshot import Nomination
+from hypervisor.scheduling.snapshots.snapshot import Nomination
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 
 VICTIM = Running(1, 1, gpu(1), (0,), 100)

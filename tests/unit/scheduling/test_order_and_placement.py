@@ -6,7 +6,7 @@ import pytest
 
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.snapshot import Quota
+from hypervisor.scheduling.snapshots.snapshot import Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, worlds
 from tests.support.shared_clusters import Shared, eight_gpus, gpus_of, holds, shared_clusters, two_nodes

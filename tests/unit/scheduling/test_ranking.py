@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 import pytest
 
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.feasibility import usable_devices
+from hypervisor.scheduling.capacity.feasibility import usable_devices
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.ranking import NOWHERE, NodeRanking
-from hypervisor.scheduling.requests import Eligibility, Request
 from hypervisor.scheduling.scoring.choose import scorer_for
+from hypervisor.scheduling.scoring.ranking import NOWHERE, NodeRanking
 from hypervisor.scheduling.scoring.typical import typical_requests
-from hypervisor.scheduling.snapshot import Shape, Snapshot
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.requests import Eligibility, Request
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from tests.support.scoring import best_node, bestfit_loss, fgd_loss, fill_loss, room_on, spread_loss
 
 HISTORIES = int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")) // 10

@@ -7,9 +7,9 @@ from collections import defaultdict
 from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.passes.returning import WHY
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.returning import WHY
-from hypervisor.scheduling.snapshot import Quota, Shape
+from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
     Node,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.builder import SnapshotBuilder
-from hypervisor.scheduling.legality import Rule, rule_for
-from hypervisor.scheduling.ordering import order_components, queue_order
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.shares import Account
-from hypervisor.scheduling.snapshot import Quota, Shape
+from hypervisor.scheduling.preemption.legality import Rule, rule_for
+from hypervisor.scheduling.queueing.ordering import order_components, queue_order
+from hypervisor.scheduling.queueing.shares import Account
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 
 WHOLE = Resources(10_000, 10_240, 10_000)
 GPU = Shape(1000, 1024, 1000)

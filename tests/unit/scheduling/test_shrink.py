@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypervisor.scheduling.shrink import victims_to_shrink
+from hypervisor.scheduling.defragmentation.shrink import victims_to_shrink
 from tests.support.scheduling import NOW, Running, World, cpu, gpu, gpu_node
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hypervisor.scheduling.sorting import sorted_rows
+from hypervisor.scheduling.capacity.sorting import sorted_rows
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 999, 1_001, 5_000])

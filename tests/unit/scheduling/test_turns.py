@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hypervisor.scheduling.ordering import queue_order
-from hypervisor.scheduling.queue import Queue
-from hypervisor.scheduling.turns import Turns
+from hypervisor.scheduling.queueing.ordering import queue_order
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.queueing.turns import Turns
 from tests.support.scheduling import Pending, World, cpu
 
 NOBODY = np.zeros(0, np.int64)

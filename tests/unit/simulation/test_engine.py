@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.admittance import Admittance
 from hypervisor.simulation.engine import Rules, Simulation
 from hypervisor.simulation.fleet import FleetNode, node_table, parse_fleet

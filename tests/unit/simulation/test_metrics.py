@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.fleet import FleetNode, node_table
 from hypervisor.simulation.metrics.courses import Courses
 from hypervisor.simulation.metrics.fragmentation import Fragmentation

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import UNLIMITED, FleetNode
 from hypervisor.simulation.jobs import Job

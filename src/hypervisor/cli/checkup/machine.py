@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hypervisor.cli.checkup.finding import Finding
 from hypervisor.infra.disk import MIB, free_bytes
-from hypervisor.infra.sealing import Sealer
-from hypervisor.infra.secret_key import FILE_NAME, KEY_BYTES
+from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.secret_key import FILE_NAME, KEY_BYTES
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
 

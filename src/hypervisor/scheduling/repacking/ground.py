@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hypervisor.scheduling.feasibility import fits_empty
-from hypervisor.scheduling.hold import shortfall_distance
+from hypervisor.scheduling.capacity.feasibility import fits_empty
+from hypervisor.scheduling.passes.hold import shortfall_distance
 from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
-from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.snapshots.requests import Request
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.admission import Admission
+    from hypervisor.scheduling.passes.admission import Admission
 
 _MOST_WAITING = 64
 _LOOKED_AT = 1_024

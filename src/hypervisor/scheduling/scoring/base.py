@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hypervisor.scheduling.requests import Request
-from hypervisor.scheduling.snapshot import Int32, Int64
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 NEVER = 1 << 30
 """Losses from here on say that the request does not fit."""

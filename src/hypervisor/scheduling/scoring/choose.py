@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.requests import Eligibility
 from hypervisor.scheduling.scoring.base import Scorer
 from hypervisor.scheduling.scoring.fgd import FgdScorer
 from hypervisor.scheduling.scoring.fill import FillScorer
 from hypervisor.scheduling.scoring.leftover import BestFitScorer, SpreadScorer
 from hypervisor.scheduling.scoring.typical import typical_requests
-from hypervisor.scheduling.snapshot import Snapshot
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
 def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibility: Eligibility) -> Scorer:

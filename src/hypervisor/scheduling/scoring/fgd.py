@@ -23,12 +23,12 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.requests import Eligibility, Request
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.base import Column
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
 from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
-from hypervisor.scheduling.snapshot import Int64, Shape
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Eligibility, Request
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
 _POINTS = 100
 _STEPS = np.arange(1, _POINTS) / _POINTS

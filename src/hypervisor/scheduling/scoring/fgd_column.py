@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.base import NEVER
 from hypervisor.scheduling.scoring.fgd_pairs import FgdPairs
 from hypervisor.scheduling.scoring.tables import FgdTables
-from hypervisor.scheduling.snapshot import Int32, Int64
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 BEYOND_IDLE = 1 << 17
 _UNREACHABLE = 1 << 60

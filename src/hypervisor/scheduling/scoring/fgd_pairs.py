@@ -9,7 +9,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
-from hypervisor.scheduling.snapshot import Bool, Int64
+from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 
 class _Columns(NamedTuple):

@@ -20,12 +20,12 @@ from functools import cached_property
 
 import numpy as np
 
-from hypervisor.scheduling.requests import Eligibility, Request
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.base import Column
 from hypervisor.scheduling.scoring.fill_column import FillColumn
 from hypervisor.scheduling.scoring.fill_value import FillValue
-from hypervisor.scheduling.snapshot import Int64, Shape
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Eligibility, Request
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
 
 class FillScorer:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.requests import Request
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.base import NEVER
 from hypervisor.scheduling.scoring.fill_value import IMPOSSIBLE, FillValue
-from hypervisor.scheduling.snapshot import Int32, Int64
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 _MOST_REMEMBERED = 4096
 

@@ -14,7 +14,7 @@ from math import log2
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import Int64, Shape
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
 SCALE = 1 << 10
 WEIGHT = 1 << 16

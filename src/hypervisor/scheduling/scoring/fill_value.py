@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.requests import Eligibility
+from hypervisor.scheduling.capacity.working import WorkingState
 from hypervisor.scheduling.scoring.fill_tables import (
     COLUMNS,
     PART,
@@ -20,8 +20,8 @@ from hypervisor.scheduling.scoring.fill_tables import (
     weighted,
 )
 from hypervisor.scheduling.scoring.tables import node_kinds
-from hypervisor.scheduling.snapshot import Int64, Shape
-from hypervisor.scheduling.working import WorkingState
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
 IMPOSSIBLE = -(1 << 60)
 _UNLIMITED = 1 << 40

@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.requests import Eligibility
-from hypervisor.scheduling.snapshot import Bool, Int64, Shape
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, Shape
 
 SCALE = 1 << 24
 STRIDE = WHOLE_GPU + 1

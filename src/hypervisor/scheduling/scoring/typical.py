@@ -9,7 +9,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.snapshot import Shape, Snapshot
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
 _COVERED = 0.95
 _MOST = 64

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hypervisor.scheduling.snapshot import Float64
+from hypervisor.scheduling.snapshots.snapshot import Float64
 
 
 class Courses:

@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.requests import Eligibility
-from hypervisor.scheduling.snapshot import Bool, Int64, NodeTable, Shape
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, NodeTable, Shape
 from hypervisor.simulation.observer import Room
 
 _MOST_COUNTED = 256

@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import NodeTable
+from hypervisor.scheduling.snapshots.snapshot import NodeTable
 from hypervisor.simulation.fleet import UNLIMITED
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.metrics.courses import Courses

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypervisor.kernel.priority import NAMED_PRIORITIES
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.readers.own import models
 from hypervisor.simulation.readers.rows import CsvFile, Row

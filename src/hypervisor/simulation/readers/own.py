@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from hypervisor.kernel.priority import InvalidPriority, parse_priority
 from hypervisor.kernel.resources import InvalidAmount, Resources, check_gpu_request
-from hypervisor.scheduling.snapshot import MAX_GPUS_PER_NODE, Shape
+from hypervisor.scheduling.snapshots.snapshot import MAX_GPUS_PER_NODE, Shape
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.jobs import MOST_REPLICAS, Job
 from hypervisor.simulation.readers.rows import CsvFile, Row

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.readers.rows import CsvFile, Row
 

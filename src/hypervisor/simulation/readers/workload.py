@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from hypervisor.scheduling.snapshot import Int64
+from hypervisor.scheduling.snapshots.snapshot import Int64
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.jobs import Job
 from hypervisor.simulation.readers.openb import OpenbFormat

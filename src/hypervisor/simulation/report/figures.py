@@ -10,7 +10,7 @@ import numpy as np
 
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI
-from hypervisor.scheduling.snapshot import Float64
+from hypervisor.scheduling.snapshots.snapshot import Float64
 from hypervisor.simulation.metrics.groups import Tally
 from hypervisor.simulation.metrics.recorder import REST_OF_PRIORITIES, Recorder
 from hypervisor.simulation.metrics.sketch import Durations

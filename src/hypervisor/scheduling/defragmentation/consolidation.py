@@ -1,0 +1,182 @@
+"""Which running deployments would have to run elsewhere so that more of what waits gets a place.
+
+A proposal, not a decision: nothing here is part of `plan()`, since a move costs the work done since the last
+checkpoint. Only work that may be evicted is moved, in whole deployments of one replica, onto nodes that
+accept new work. Nobody has to give way for good: everything that runs has its place in the outcome. What a
+head of the queue that must not be overtaken gathers stays there, and shared clusters are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hypervisor.scheduling.defragmentation.moves import Move
+from hypervisor.scheduling.outcome import Placement
+from hypervisor.scheduling.passes.admission import Admission
+from hypervisor.scheduling.passes.aftermath import is_at_rest, mask_of, with_started
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.queueing.ordering import queue_order
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.repacking.ground import (
+    Ground,
+    Movable,
+    is_guarded_against,
+    lay_out,
+    nearest_nodes,
+    waiting_rows,
+)
+from hypervisor.scheduling.repacking.packing import NOWHERE
+from hypervisor.scheduling.repacking.search import repack_with_few_moves
+from hypervisor.scheduling.repacking.steps import Steps
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """`moves` of running deployments, and who of those that wait can start where once all of them are done.
+
+    The first `in_turn` moves can be done one after the other, each into room that is free then; the others
+    change places with each other.
+    """
+
+    moves: tuple[Move, ...] = ()
+    placements: tuple[Placement, ...] = ()
+    in_turn: int = 0
+
+
+def consolidate(
+    snapshot: Snapshot, policy: Policy, steps: int, limits: Mapping[int, Shape] | None = None
+) -> Consolidation:
+    """Few moves that place as much of what waits as a search of so many steps finds room for.
+
+    Nothing if the next pass would place or evict anything, now or after the moves. `limits` are the
+    shapes of running deployments whose GPU models or node labels are limited.
+    """
+    admission = _resting(snapshot, policy)
+    ground = None if admission is None else _ground(admission, limits or {})
+    if admission is None or ground is None:
+        return Consolidation()
+    seed = [admission.queue.deployment_id(row) for row in ground.waiting]
+    repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
+    in_turn, exchanging = _in_order(ground)
+    moves = _moves(admission, ground, [*in_turn, *exchanging])
+    found = Consolidation(moves, _placements(admission, ground), len(in_turn))
+    if not found.placements or not is_at_rest(_after(admission, ground, found), admission.policy):
+        return Consolidation()
+    return found
+
+
+def _resting(snapshot: Snapshot, policy: Policy) -> Admission | None:
+    """The state after a pass that changes nothing; None where it changes something."""
+    if snapshot.quotas or not len(snapshot.pending):
+        return None
+    chosen = replace(policy, improvement_steps=0)
+    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
+    admission.claim_nominations()
+    admission.work_through_queue()
+    return None if admission.placements or admission.evictions else admission
+
+
+def _ground(admission: Admission, limits: Mapping[int, Shape]) -> Ground | None:
+    rows = waiting_rows(admission)
+    nodes = nearest_nodes(admission, rows, ()) if rows else []
+    movable = _movable(admission, nodes, limits)
+    return lay_out(admission, nodes, movable, rows) if movable else None
+
+
+def _movable(admission: Admission, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
+    table = admission.snapshot.allocations
+    chosen = admission.candidates.evictable & np.isin(table.node, nodes)
+    chosen[list(admission.candidates.gangs)] = False
+    rows = np.flatnonzero(chosen)
+    return [
+        Movable(
+            int(table.deployment_id[row]),
+            _request(admission, row, limits),
+            int(table.priority[row]),
+            int(table.node[row]),
+            _devices(int(table.gpu_mask[row])),
+            _is_guarded(admission, row),
+        )
+        for row in rows[np.argsort(table.id[rows], kind="stable")].tolist()
+    ]
+
+
+def _request(admission: Admission, row: int, limits: Mapping[int, Shape]) -> Request:
+    table = admission.snapshot.allocations
+    gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_each[row])
+    plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), gpu)
+    return admission.eligibility.request(0, limits.get(int(table.deployment_id[row]), plain))
+
+
+def _devices(mask: int) -> tuple[int, ...]:
+    return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)
+
+
+def _is_guarded(admission: Admission, row: int) -> bool:
+    """Whether it may not take more of what the head gathers: that could not evict it, or not in time."""
+    hold, table = admission.hold, admission.snapshot.allocations
+    if hold is None or table.ends_at[row] <= hold.start < np.inf:
+        return False
+    priority = int(table.priority[row])
+    evictable = admission.policy.preemption and priority < hold.priority
+    return not evictable and is_guarded_against(admission, priority)
+
+
+def _after(admission: Admission, ground: Ground, found: Consolidation) -> Snapshot:
+    """The snapshot once all moves and placements are made."""
+    snapshot, packing = admission.snapshot, ground.packing
+    table = snapshot.allocations
+    node, mask = table.node.copy(), table.gpu_mask.copy()
+    row_of = {int(id_): row for row, id_ in enumerate(table.deployment_id)}
+    for index, one in enumerate(ground.movable):
+        node[row_of[one.deployment_id]] = ground.nodes[packing.at[index]]
+        mask[row_of[one.deployment_id]] = mask_of(packing.devices[index])
+    moved = replace(snapshot, allocations=replace(table, node=node, gpu_mask=mask))
+    return with_started(moved, admission.queue, found.placements)
+
+
+def _placements(admission: Admission, ground: Ground) -> tuple[Placement, ...]:
+    packing, ids = ground.packing, admission.snapshot.nodes.id
+    return tuple(
+        Placement(
+            admission.queue.deployment_id(row),
+            int(ids[ground.nodes[packing.at[index]]]),
+            packing.devices[index],
+        )
+        for index, row in zip(ground.order, ground.waiting, strict=True)
+        if packing.at[index] != NOWHERE
+    )
+
+
+def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
+    """The moved items: those that can go one by one, in that order, and the rest."""
+    packing = ground.packing
+    left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
+    target = {index: (packing.at[index], packing.devices[index]) for index in left}
+    course = packing.at_home()
+    done: list[int] = []
+    while free := [index for index in left if course.relocate(index, *target[index])]:
+        done += free
+        left = [index for index in left if index not in free]
+    return done, left
+
+
+def _moves(admission: Admission, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
+    packing, ids = ground.packing, admission.snapshot.nodes.id
+    table, lost = admission.snapshot.allocations, admission.candidates.lost
+    work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))
+    return tuple(
+        Move(
+            one.deployment_id,
+            int(ids[one.node]),
+            int(ids[ground.nodes[packing.at[index]]]),
+            packing.devices[index],
+            work[one.deployment_id],
+        )
+        for index, one in ((index, ground.movable[index]) for index in moved)
+    )

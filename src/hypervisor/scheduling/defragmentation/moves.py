@@ -1,0 +1,181 @@
+"""Which one to three deployments would have to run elsewhere so that a request gets a place.
+
+Only work that may be evicted is moved, only to places that are free now, and only whole deployments of one
+replica. The fewest moves first, then the least lost work, then the node's id. The search is bounded: the
+nearest nodes, and on each the work that loses least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_free, fits_node, usable_devices
+from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.defragmentation.fragmentation import room_of
+from hypervisor.scheduling.passes.hold import shortfall_distance
+from hypervisor.scheduling.preemption.work import lost_work
+from hypervisor.scheduling.snapshots.requests import Eligibility, Request
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
+
+MOST_MOVES = 3
+_NODES = 32
+_CANDIDATES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Run this deployment on another node; `lost_work` is in GPU-seconds, or CPU-seconds without GPUs."""
+
+    deployment_id: int
+    from_node: int
+    to_node: int
+    gpu_indices: tuple[int, ...]
+    lost_work: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The node that has room for the request once the moves are done; none where it fits already."""
+
+    node_id: int
+    moves: tuple[Move, ...]
+
+
+def find_opening(snapshot: Snapshot, shape: Shape, limits: Mapping[int, Shape]) -> Opening | None:
+    """The cheapest opening for a request, None where no three moves make one.
+
+    `limits` are the shapes of running deployments whose GPU models or node labels are limited.
+    """
+    search = _Search(snapshot, limits)
+    request = search.eligibility.request(0, shape)
+    fitting = np.flatnonzero(fits_free(search.state, request))
+    if len(fitting):
+        return Opening(int(snapshot.nodes.id[fitting[0]]), ())
+    found = [opening for node in search.nearest(request) if (opening := search.open_on(node, request))]
+    return min(found, key=_cost, default=None)
+
+
+def target_for(
+    snapshot: Snapshot, deployment_id: int, node_id: int, limits: Mapping[int, Shape]
+) -> Move | None:
+    """The move of this deployment to this node, if it may be moved and fits there now."""
+    search = _Search(snapshot, limits)
+    targets = np.flatnonzero(snapshot.nodes.id == node_id).tolist()
+    for row in np.flatnonzero(search.movable).tolist():
+        if int(snapshot.allocations.deployment_id[row]) == deployment_id and targets:
+            if int(snapshot.allocations.node[row]) == targets[0]:
+                return None
+            return search.move(row, targets, {})
+    return None
+
+
+def _cost(opening: Opening) -> tuple[int, float, int]:
+    return len(opening.moves), sum(move.lost_work for move in opening.moves), opening.node_id
+
+
+_Room = tuple[int, int, list[int]]
+
+
+class _Search:
+    def __init__(self, snapshot: Snapshot, limits: Mapping[int, Shape]) -> None:
+        self.snapshot = snapshot
+        self.state: WorkingState
+        self.eligibility: Eligibility
+        self.state, self.eligibility = room_of(snapshot)
+        self._limits = limits
+        table = snapshot.allocations
+        self._lost = lost_work(table, snapshot.now)
+        _, place, count = np.unique(table.deployment_id, return_inverse=True, return_counts=True)
+        alone = count[place.reshape(-1)] == 1
+        self.movable = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now) & alone
+
+    def nearest(self, request: Request) -> Sequence[int]:
+        """Nodes that are large enough, those with the least missing first."""
+        nodes, state = self.snapshot.nodes, self.state
+        gpu = state.full if request.whole else state.widest
+        distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
+        possible = fits_empty(nodes, request, request.eligible)
+        order = np.argsort(np.where(possible, distance, np.inf), kind="stable")
+        chosen: list[int] = order[: min(_NODES, int(possible.sum()))].tolist()
+        return chosen
+
+    def open_on(self, node: int, request: Request) -> Opening | None:
+        """The fewest moves away from a node that make room there."""
+        table = self.snapshot.allocations
+        rows = np.flatnonzero(self.movable & (table.node == node))
+        rows = rows[np.lexsort((table.id[rows], self._lost[rows]))][:_CANDIDATES]
+        for size in range(1, MOST_MOVES + 1):
+            options = [
+                Opening(int(self.snapshot.nodes.id[node]), moves)
+                for chosen in combinations(rows.tolist(), size)
+                if self._makes_room(node, chosen, request) and (moves := self._move_all(node, chosen))
+            ]
+            if options:
+                return min(options, key=_cost)
+        return None
+
+    def _makes_room(self, node: int, rows: Sequence[int], request: Request) -> bool:
+        table = self.snapshot.allocations
+        cpu, ram, gpu = self._room(node, {})
+        for row in rows:
+            cpu += int(table.cpu_milli[row])
+            ram += int(table.ram_mib[row])
+            mask, each = int(table.gpu_mask[row]), int(table.gpu_each[row])
+            gpu = [free + each * (mask >> index & 1) for index, free in enumerate(gpu)]
+        return fits_node(request, cpu, ram, gpu)
+
+    def _move_all(self, node: int, rows: Sequence[int]) -> tuple[Move, ...] | None:
+        """Places elsewhere for all of them together, the largest first."""
+        table = self.snapshot.allocations
+        taken: dict[int, _Room] = {}
+        moves = []
+        order = sorted(rows, key=lambda row: (-int(table.gpu_mask[row]).bit_count(), -table.cpu_milli[row]))
+        for row in order:
+            move = self.move(row, [one for one in range(len(self.state.nodes)) if one != node], taken)
+            if move is None:
+                return None
+            moves.append(move)
+        return tuple(moves)
+
+    def move(self, row: int, targets: Sequence[int], taken: dict[int, _Room]) -> Move | None:
+        """To the target with the least idle GPU and CPU on which it fits; `taken` rooms are brought along."""
+        request = self._request(row)
+        fits = fits_free(self.state, request)
+        idle = self.state.free_gpu.sum(axis=1)
+        fitting = [node for node in targets if fits[node]]
+        for node in sorted(fitting, key=lambda node: (idle[node], self.state.free_cpu[node], node)):
+            cpu, ram, gpu = self._room(node, taken)
+            if not fits_node(request, cpu, ram, gpu):
+                continue
+            devices = usable_devices(request, gpu) if request.devices else []
+            chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.devices]))
+            left = [free - request.each * (index in chosen) for index, free in enumerate(gpu)]
+            taken[node] = (cpu - request.cpu, ram - request.ram, left)
+            return self._made(row, node, chosen)
+        return None
+
+    def _made(self, row: int, node: int, devices: tuple[int, ...]) -> Move:
+        table, ids = self.snapshot.allocations, self.snapshot.nodes.id
+        return Move(
+            int(table.deployment_id[row]),
+            int(ids[table.node[row]]),
+            int(ids[node]),
+            devices,
+            float(self._lost[row]),
+        )
+
+    def _request(self, row: int) -> Request:
+        table = self.snapshot.allocations
+        devices = int(table.gpu_mask[row]).bit_count()
+        plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), devices * int(table.gpu_each[row]))
+        return self.eligibility.request(0, self._limits.get(int(table.deployment_id[row]), plain))
+
+    def _room(self, node: int, taken: Mapping[int, _Room]) -> _Room:
+        state = self.state
+        if node in taken:
+            return taken[node]
+        return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()

@@ -1,0 +1,39 @@
+"""Making a node smaller although work runs there: who must leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hypervisor.scheduling.preemption.work import lost_work
+from hypervisor.scheduling.snapshots.snapshot import AllocationTable
+
+
+def victims_to_shrink(
+    allocations: AllocationTable, new_cpu: int, new_ram: int, new_gpu_count: int, now: float
+) -> tuple[int, ...]:
+    """Ids of the allocations that must end so that the rest fits a node of the new size; a minimal set.
+
+    `allocations` are the rows of that one node; `new_cpu` is in milli-CPU, `new_ram` in MiB. Devices from
+    `new_gpu_count` on disappear, so whatever uses one of them must go. The order is preemption's, the most
+    important staying first; as this is an administrator's act, work that is not preemptible or still
+    protected may leave too, after all others. Allocations that are already releasing keep the capacity
+    they hold until they are gone, but count as leaving and are never named.
+    """
+    lost = lost_work(allocations, now)
+    shielded = ~allocations.preemptible | (allocations.protected_until > now)
+    order = np.lexsort(
+        (allocations.id, allocations.started_at, -lost, -allocations.priority.astype(np.int64), ~shielded)
+    )
+    cpu, ram = new_cpu, new_ram
+    victims: list[int] = []
+    for row in order.tolist():
+        if allocations.releasing[row]:
+            continue
+        need_cpu, need_ram = int(allocations.cpu_milli[row]), int(allocations.ram_mib[row])
+        highest_device = int(allocations.gpu_mask[row]).bit_length()
+        if need_cpu <= cpu and need_ram <= ram and highest_device <= new_gpu_count:
+            cpu -= need_cpu
+            ram -= need_ram
+        else:
+            victims.append(int(allocations.id[row]))
+    return tuple(sorted(victims))

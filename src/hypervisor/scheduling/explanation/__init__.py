@@ -1,0 +1,1 @@
+"""Why something waits: a reason with exact shortfalls, worked out per shape and told per kind."""

@@ -1,0 +1,72 @@
+"""Reasons that have to do with others: limits of organizations, reservations, and who may be named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import isinf
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.passes.hold import Hold
+from hypervisor.scheduling.preemption.tenancy import Tenancy
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
+from hypervisor.scheduling.snapshots.wording import described, listed
+
+MOST_NAMED = 3
+ANOTHERS = "a deployment of another organization"
+
+
+def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
+    """That the limit of its organization on this cluster stands in the way, or None."""
+    over = tenancy.over_limit(row)
+    if over.is_zero or tenancy.shares is None:
+        return None
+    account, job = tenancy.shares.account(tenancy.organization(row)), tenancy.job(row)
+    limit = account.quota.limit or Resources()
+    asked = Resources(
+        limit.cpu_milli if over.cpu_milli else 0,
+        limit.ram_mib if over.ram_mib else 0,
+        limit.gpu_milli if over.gpu_milli else 0,
+    )
+    raise_it = "ask the owner of the cluster for a higher limit"
+    alone = replace(account, usage=Resources()).over_limit(job)
+    wait = f"wait until the organization's own work has freed {described(over)}"
+    return Reason(
+        ReasonCode.QUOTA_LIMIT,
+        f"the organization may use {described(asked) if not asked.is_zero else 'nothing'} of this cluster; "
+        f"with this deployment it would use {described(over)} more than that",
+        shortfall=over,
+        remedy=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
+    )
+
+
+def of_head(snapshot: Snapshot, hold: Hold, reason: Reason) -> Reason:
+    """The reason of the head of the queue, with its reservation where it has one in time."""
+    if isinf(hold.start):
+        return reason
+    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.start)
+    verb = "are" if hold.also else "is"
+    return replace(
+        reason,
+        sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
+        remedy=f"wait until {start}, or {reason.remedy}",
+    )
+
+
+def start_shown(hold: Hold | None) -> str | None:
+    """When the head can start at the latest, where its reservation has a time."""
+    return None if hold is None or isinf(hold.start) else _clock(hold.start)
+
+
+def owners_shown(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
+    """Deployments (id: pending row) as far as somebody of this organization may know them."""
+    own = sorted(id_ for id_, row in rows.items() if tenancy.organization(row) == organization)
+    if not own:
+        return ANOTHERS
+    return f"deployment {listed([str(id_) for id_ in own[:MOST_NAMED]])}"
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

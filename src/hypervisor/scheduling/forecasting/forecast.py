@@ -1,0 +1,132 @@
+"""What would become of a deployment now: the real `plan()` on the snapshot with one deployment more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from hypervisor.scheduling.outcome import Eviction, Plan, Reason, ReasonCode
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.columns import joined, with_organization, with_shape
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
+
+NEVER_CODES = frozenset(
+    {
+        ReasonCode.NODE_SELECTOR_MATCHES_NOTHING,
+        ReasonCode.GPU_MODEL_MATCHES_NOTHING,
+        ReasonCode.LARGER_THAN_EVERY_NODE,
+        ReasonCode.GANG_LARGER_THAN_CLUSTER,
+    }
+)
+"""Reasons that no waiting cures: the cluster or the request has to change."""
+
+
+class Verdict(StrEnum):
+    """What would happen at the next pass."""
+
+    FITS_NOW = "fits_now"
+    PREEMPTS = "preempts"
+    WAITS = "waits"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A deployment that is not in the queue (yet). `max_runtime` is in seconds, +inf where there is none."""
+
+    deployment_id: int
+    shape: Shape
+    priority: int
+    created_at: float
+    preemptible: bool = True
+    protected: bool = False
+    replicas: int = 1
+    spread: bool = False
+    organization_id: int | None = None
+    max_runtime: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where one replica would run."""
+
+    node_id: int
+    gpu_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The verdict on one deployment, read off a plan.
+
+    `seats` are the places it starts on, or that are kept for it. `victims` are those evicted for it.
+    `position` is its place, from 1, among those that still wait after the pass; None when it starts.
+    """
+
+    verdict: Verdict
+    seats: tuple[Seat, ...]
+    victims: tuple[Eviction, ...]
+    position: int | None
+    reason: Reason | None
+    plan: Plan
+
+
+def with_wish(snapshot: Snapshot, wish: Wish) -> Snapshot:
+    """The snapshot with the wish at its place in the queue."""
+    snapshot, shape = with_shape(snapshot, wish.shape)
+    snapshot, organization = with_organization(snapshot, wish.organization_id)
+    builder = SnapshotBuilder(snapshot.now).add_pending(
+        wish.deployment_id,
+        wish.shape,
+        priority=wish.priority,
+        created_at=wish.created_at,
+        preemptible=wish.preemptible,
+        protected=wish.protected,
+        replicas=wish.replicas,
+        spread=wish.spread,
+        max_runtime=wish.max_runtime,
+    )
+    row = replace(
+        builder.build().pending,
+        shape=np.array([shape], np.int32),
+        organization=np.array([organization], np.int32),
+    )
+    return replace(snapshot, pending=joined(snapshot.pending, row))
+
+
+def unused_id(snapshot: Snapshot) -> int:
+    """A deployment id above all of the snapshot: the youngest, as a new one would be."""
+    known = (snapshot.pending.deployment_id, snapshot.allocations.deployment_id)
+    return 1 + max((int(ids.max()) for ids in known if len(ids)), default=0)
+
+
+def outlook(snapshot: Snapshot, policy: Policy, deployment_id: int) -> Outlook:
+    """What the next pass does with a pending deployment of the snapshot. Raises KeyError for another."""
+    return read_outlook(plan(snapshot, policy), deployment_id)
+
+
+def read_outlook(decided: Plan, deployment_id: int) -> Outlook:
+    """The part of a plan that is about one of its deployments."""
+    placed = [one for one in decided.placements if one.deployment_id == deployment_id]
+    if placed:
+        seats = tuple(Seat(one.node_id, one.gpu_indices) for one in placed)
+        return Outlook(Verdict.FITS_NOW, seats, (), None, None, decided)
+    position, reason = _place_of(decided, deployment_id)
+    victims = tuple(one for one in decided.evictions if one.preemptor_id == deployment_id)
+    kept = [one for one in decided.nominations if one.deployment_id == deployment_id]
+    seats = tuple(Seat(one.node_id, one.gpu_indices) for one in kept)
+    verdict = Verdict.PREEMPTS if victims else Verdict.WAITS
+    if not seats and reason.code in NEVER_CODES:
+        verdict = Verdict.NEVER
+    return Outlook(verdict, seats, victims, position, reason, decided)
+
+
+def _place_of(decided: Plan, deployment_id: int) -> tuple[int, Reason]:
+    for index, waiting in enumerate(decided.unplaced):
+        if waiting.deployment_id == deployment_id:
+            return index + 1, waiting.reason
+    raise KeyError(f"deployment {deployment_id} is not in the plan")

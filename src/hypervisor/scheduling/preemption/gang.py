@@ -1,0 +1,200 @@
+"""Gangs: deployments whose replicas start all or none, over one node or several.
+
+All replicas of a gang have the same shape, so a node is told by one number, how many of them it could take;
+a gang fits if these add up. Packed gangs use as few nodes as possible, spread ones as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int64, NodeTable
+
+_PLENTY = 1 << 20
+
+
+def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Int64:
+    """How many replicas each node could take: `cpu` and `ram` per node, `gpu` per node and device."""
+    count = np.where(eligible, _PLENTY, 0)
+    if request.cpu:
+        count = np.minimum(count, cpu // request.cpu)
+    if request.ram:
+        count = np.minimum(count, ram // request.ram)
+    # A request for nothing of a resource still does not go where that resource is overdrawn.
+    count = np.where((cpu < 0) | (ram < 0), 0, count)
+    if request.whole:
+        count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.devices)
+    elif request.devices:
+        count = np.minimum(count, (np.maximum(gpu, 0) // request.each).sum(axis=-1))
+    return np.maximum(count, 0).astype(np.int64)
+
+
+def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> int:
+    """How many replicas those nodes could take together if nothing else ran on them."""
+    width = max(1, int(nodes.gpu_count.max(initial=0)))
+    gpu = np.where(np.arange(width) < nodes.gpu_count[:, None], WHOLE_GPU, 0)
+    return int(replicas_per_node(request, eligible, nodes.cpu_milli, nodes.ram_mib, gpu).sum())
+
+
+def layout(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
+    """The node of each replica, or None if they do not all fit.
+
+    Spread: round after round one replica a node, the best nodes first. Packed: as few nodes as possible,
+    which taking the roomiest first gives; among nodes that can take all of the rest the best one ends it.
+    `losses` are per node, lower is better; ties go to the lower node id.
+    """
+    if int(counts.sum()) < replicas:
+        return None
+    chosen = _spread(counts, losses, replicas) if spread else _packed(counts, losses, replicas)
+    return sorted(chosen)
+
+
+def _spread(counts: Int64, losses: Int64, replicas: int) -> list[int]:
+    order = np.lexsort((np.arange(len(losses)), losses))
+    chosen: list[int] = []
+    full_rounds = 0
+    while len(chosen) < replicas:
+        nodes = order[counts[order] > full_rounds].tolist()
+        chosen += nodes[: replicas - len(chosen)]
+        full_rounds += 1
+    return chosen
+
+
+def _packed(counts: Int64, losses: Int64, replicas: int) -> list[int]:
+    left = counts.copy()
+    chosen: list[int] = []
+    while len(chosen) < replicas:
+        rest = replicas - len(chosen)
+        useful = np.minimum(left, rest)
+        best = np.flatnonzero(useful == useful.max())
+        node = int(best[losses[best].argmin()])
+        chosen += [node] * int(useful[node])
+        left[node] = 0
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who yields together: every allocation of one deployment, or every nomination of one.
+
+    `parts` are (node, candidate) pairs; a candidate holds all that its deployment has on that node.
+    """
+
+    deployment_id: int
+    parts: tuple[tuple[int, Candidate], ...]
+
+    @property
+    def priority(self) -> int:
+        return self.parts[0][1].priority
+
+    @property
+    def importance(self) -> tuple[int, float, float, int]:
+        """Sorts the most important first, as `Candidate.importance` does for one."""
+        return min(part.importance for _, part in self.parts)
+
+
+class GangRoom:
+    """How many replicas of one gang fit while parties come and go: on each node (`counts`) and in `total`."""
+
+    def __init__(self, request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> None:
+        self._request = request
+        self._eligible = eligible
+        self._cpu, self._ram, self._gpu = cpu.copy(), ram.copy(), gpu.copy()
+        self.counts = replicas_per_node(request, eligible, cpu, ram, gpu)
+        self.total = int(self.counts.sum())
+
+    def counts_with(self, cpu: Int64, ram: Int64, gpu: Int64) -> Int64:
+        """How many replicas each node could take with so much more room."""
+        return replicas_per_node(
+            self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
+        )
+
+    def give(self, party: Party) -> None:
+        """The party has gone."""
+        self._apply(party, 1)
+
+    def take(self, party: Party) -> None:
+        """The party is back."""
+        self._apply(party, -1)
+
+    def _apply(self, party: Party, sign: int) -> None:
+        for node, part in party.parts:
+            self._cpu[node] += sign * part.cpu
+            self._ram[node] += sign * part.ram
+            for device in part.devices:
+                self._gpu[node, device] += sign * part.each
+            after = self._count(node)
+            self.total += after - int(self.counts[node])
+            self.counts[node] = after
+
+    def _count(self, node: int) -> int:
+        one = slice(node, node + 1)
+        count = replicas_per_node(
+            self._request, self._eligible[one], self._cpu[one], self._ram[one], self._gpu[one]
+        )
+        return int(count[0])
+
+
+def choose_parties(room: GangRoom, replicas: int, parties: Sequence[Party]) -> list[Party] | None:
+    """A minimal set of parties whose going makes all replicas fit; `room` has all parties in place.
+
+    As few priorities are touched as possible: the lowest ones go, up to the first at which it fits. Then
+    whoever may return does, the most important first. None if it would not fit with all of them gone.
+    """
+    going: list[Party] = []
+    waiting = sorted(parties, key=lambda party: party.importance, reverse=True)
+    level: int | None = None
+    for party in waiting:
+        if room.total >= replicas and party.priority != level:
+            break
+        level = party.priority
+        room.give(party)
+        going.append(party)
+    if room.total < replicas:
+        return None
+    victims = []
+    for party in sorted(going, key=lambda party: party.importance):
+        room.take(party)
+        if room.total < replicas:
+            room.give(party)
+            victims.append(party)
+    return victims
+
+
+def gang_rows(table: AllocationTable) -> dict[int, tuple[int, ...]]:
+    """For each row whose deployment holds several rows, all of them; empty where there are no gangs."""
+    ids = table.deployment_id
+    order = np.argsort(ids, kind="stable")
+    ranked = ids[order]
+    twin = ranked[1:] == ranked[:-1]
+    if not twin.any():
+        return {}
+    found: dict[int, tuple[int, ...]] = {}
+    starts = np.flatnonzero(np.concatenate(([True], ~twin)))
+    ends = np.append(starts[1:], len(ranked))
+    several = ends - starts > 1
+    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+        rows = tuple(sorted(order[start:end].tolist(), key=lambda row: int(table.id[row])))
+        found.update(dict.fromkeys(rows, rows))
+    return found
+
+
+def joined(parts: Sequence[Candidate], lost: float, started_at: float) -> Candidate:
+    """What a gang has on one node as a single candidate; `lost` and `started_at` are of the whole gang."""
+    return Candidate(
+        row=parts[0].row,
+        id=min(part.id for part in parts),
+        priority=parts[0].priority,
+        lost=lost,
+        started_at=started_at,
+        cpu=sum(part.cpu for part in parts),
+        ram=sum(part.ram for part in parts),
+        devices=tuple(device for part in parts for device in part.devices),
+        each=parts[0].each,
+    )

@@ -1,0 +1,84 @@
+"""Who may be evicted for whom: the one rule, as a function of the two accounts and the two jobs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.queueing.shares import Account
+
+_RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
+_LARGER_SHARE = ", of an organization with a larger share"
+
+
+class Rule(StrEnum):
+    """Why an eviction was legal."""
+
+    PRIORITY = "priority"
+    RECLAIM = "reclaim"
+    FAIR_SHARE = "fair_share"
+
+
+def rule_for(
+    *,
+    same_organization: bool,
+    mine: Account,
+    job: Resources,
+    priority: int,
+    theirs: Account,
+    victim: Resources,
+    victim_priority: int,
+) -> Rule | None:
+    """The rule by which `job` may evict `victim`, or None if it may not.
+
+    Within one organization: only what has a strictly lower priority (PRIORITY).
+
+    Across organizations only work of an organization that uses more than its guarantee of something that
+    both the job asks for and the victim holds: what is within a guarantee yields to no other organization.
+    Of such borrowers
+
+    - a job within its own organization's guarantee may evict anything, whatever the priorities (RECLAIM):
+      the capacity was lent, and the lender wants it back;
+    - any other job may evict what has a strictly lower priority, if its organization's share with the job
+      is at most the victim's organization's share without the victim (FAIR_SHARE): else the victim could
+      turn round and take it back.
+
+    The victim's account is to be given without what has been chosen before it, so that no sequence of
+    victims takes an organization below its guarantee by more than its last one. No chain of evictions
+    comes back to its start: after RECLAIM the preemptor is within a guarantee, where nobody else can evict
+    it; FAIR_SHARE and PRIORITY replace work by work of a higher priority.
+    """
+    if same_organization:
+        return Rule.PRIORITY if victim_priority < priority else None
+    contested = Resources(
+        min(job.cpu_milli, victim.cpu_milli),
+        min(job.ram_mib, victim.ram_mib),
+        min(job.gpu_milli, victim.gpu_milli),
+    )
+    if not theirs.borrows(contested):
+        return None
+    if mine.is_guaranteed(job):
+        return Rule.RECLAIM
+    if victim_priority < priority and mine.share(plus=job) <= theirs.share(minus=victim):
+        return Rule.FAIR_SHARE
+    return None
+
+
+def told(rule: Rule, priority: int, victim_priority: int) -> str:
+    """The rule in words, for receipts; it names no organization."""
+    if rule is Rule.RECLAIM:
+        return _RECLAIM
+    over = f"priority {priority} over {victim_priority}"
+    return over if rule is Rule.PRIORITY else f"{over}{_LARGER_SHARE}"
+
+
+def rule_of(words: str) -> Rule:
+    """The rule that `told` put into these words."""
+    if is_reclaim(words):
+        return Rule.RECLAIM
+    return Rule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else Rule.PRIORITY
+
+
+def is_reclaim(words: str) -> bool:
+    """Whether these are the words of a reclaim."""
+    return words == _RECLAIM

@@ -1,0 +1,127 @@
+"""Whose work it is, as far as one pass has to respect that; nothing to do where no cluster is shared."""
+
+from __future__ import annotations
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.preemption.careful import CarefulSearch
+from hypervisor.scheduling.preemption.cheapest import Option, Preemption
+from hypervisor.scheduling.preemption.gang import GangRoom
+from hypervisor.scheduling.preemption.gathering import Yielder
+from hypervisor.scheduling.preemption.judging import Asker
+from hypervisor.scheduling.preemption.potential import Candidates
+from hypervisor.scheduling.preemption.reservations import Reservation, Reservations
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.queueing.shares import Shares, allocated, requested
+from hypervisor.scheduling.scoring.ranking import NOWHERE
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
+
+_NOTHING = Resources()
+
+
+class Tenancy:
+    """Limits, usage and legality for the deployments of a pass, by pending row."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: Policy,
+        queue: Queue,
+        state: WorkingState,
+        candidates: Candidates,
+        reservations: Reservations,
+    ) -> None:
+        self.shares = Shares(snapshot) if snapshot.quotas else None
+        self._snapshot = snapshot
+        self._queue = queue
+        self._plain = Preemption(state, candidates, reservations, policy.preemption)
+        self._careful: CarefulSearch | None = None
+        if snapshot.quotas or snapshot.frozen_pairs:
+            self._careful = CarefulSearch(
+                snapshot, state, candidates, reservations, self.shares, policy.preemption
+            )
+            self._amounts = allocated(snapshot)
+
+    def organization(self, row: int) -> int:
+        return int(self._snapshot.pending.organization[row])
+
+    def job(self, row: int) -> Resources:
+        """What all replicas of the deployment hold together."""
+        shape = self._snapshot.shapes[self._queue.shape(row)]
+        return requested(shape, self._queue.replicas(row))
+
+    def over_limit(self, row: int) -> Resources:
+        """By how much it would lift its organization above its limit once the plan so far has come true."""
+        if self.shares is None:
+            return _NOTHING
+        return self.shares.account(self.organization(row)).over_limit(self.job(row))
+
+    def is_guaranteed(self, row: int) -> bool:
+        """Whether its organization's guarantee covers it; of nobody's where nothing is shared."""
+        if self.shares is None:
+            return False
+        return self.shares.account(self.organization(row)).is_guaranteed(self.job(row))
+
+    def may_start_now(self, row: int) -> bool:
+        """Whether its organization stays within its limit with everything that holds capacity now."""
+        if self.shares is None:
+            return True
+        account = self.shares.account_now(self.organization(row))
+        return account.over_limit(self.job(row)).is_zero
+
+    def search(self, row: int, rank: int, request: Request, without: int = NOWHERE) -> Option | None:
+        """The best node with the victims that the deployment needs there, or None."""
+        if self._careful is None or not self.chooses_by_owner(row):
+            return self._plain.search(request, self._queue.priority(row), rank, without)
+        return self._careful.search(request, self.asker(row, rank), without)
+
+    def chooses_by_owner(self, row: int) -> bool:
+        """Whether it matters for this deployment whose work a victim is."""
+        return self._careful is not None and self._careful.concerns(self._queue.deployment_id(row))
+
+    def gather(self, row: int, rank: int, room: GangRoom) -> list[Yielder] | None:
+        """Who must yield, on whatever node, so that all its replicas fit into the room and its organization
+        keeps its limit; None if that cannot be had."""
+        if self._careful is None:
+            return None
+        return self._careful.gather(
+            self.asker(row, rank), room, self._queue.replicas(row), self.over_limit(row)
+        )
+
+    def asker(self, row: int, rank: int) -> Asker:
+        organization = self.organization(row)
+        return Asker(
+            deployment_id=self._queue.deployment_id(row),
+            organization=organization,
+            priority=self._queue.priority(row),
+            rank=rank,
+            job=self.job(row),
+            account=None if self.shares is None else self.shares.account(organization),
+        )
+
+    def may_override(self, held: Reservation, row: int, rank: int) -> bool:
+        """Whether a nomination that ranks lower has to give way to this deployment."""
+        return self._careful is None or self._careful.may_override(held, self.asker(row, rank))
+
+    def start(self, row: int, request: Request) -> None:
+        """A replica was placed."""
+        if self.shares is not None:
+            self.shares.start(self.organization(row), requested(request.shape))
+
+    def settle(self, row: int, request: Request) -> None:
+        """A replica was nominated."""
+        if self.shares is not None:
+            self.shares.settle(self.organization(row), requested(request.shape))
+
+    def unsettle(self, row: int, request: Request) -> None:
+        """The nomination of a replica was given up."""
+        if self.shares is not None:
+            self.shares.unsettle(self.organization(row), requested(request.shape))
+
+    def evict(self, allocation_row: int) -> None:
+        """An allocation was asked to go."""
+        if self.shares is not None:
+            organization = int(self._snapshot.allocations.organization[allocation_row])
+            self.shares.unsettle(organization, Resources(*self._amounts[allocation_row].tolist()))

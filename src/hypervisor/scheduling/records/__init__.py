@@ -1,0 +1,1 @@
+"""Decisions kept for later: snapshot, policy and plan as bytes, exactly, without an object per deployment."""
