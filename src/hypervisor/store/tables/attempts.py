@@ -28,7 +28,7 @@ class Attempt(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     deployment_id: Mapped[int] = mapped_column(ForeignKey("deployments.id", ondelete="CASCADE"))
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
-    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"), index=True)
+    cluster_id: Mapped[int] = mapped_column(ForeignKey("clusters.id", ondelete="CASCADE"))
     node_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id", ondelete="SET NULL"), index=True)
     node_name: Mapped[str] = mapped_column(String(100))
     number: Mapped[int]
@@ -59,6 +59,8 @@ class Attempt(Base):
 
     __table_args__ = (
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
+        # The latest runs on a cluster, for forecasts.
+        Index("ix_attempts_cluster_id_id", "cluster_id", "id"),
         # Recent preemptions of a cluster: budgets and pairs that evict each other in turn.
         Index(
             "ix_attempts_preempted",

@@ -97,8 +97,12 @@ class Deployment(Base):
         CheckConstraint("(state = 'STOPPING') = (stopping_to IS NOT NULL)", name="stopping_to"),
         CheckConstraint("restart_policy IN ('never', 'on-failure', 'always')", name="restart_policy"),
         CheckConstraint("on_failure IN ('cancel', 'hold')", name="on_failure"),
+        # Each ends with the id, so that a page of a list is read from one end of it. See `listing`.
         Index("ix_deployments_organization_id_id", "organization_id", "id"),
         Index("ix_deployments_organization_id_name", "organization_id", "name", "id"),
+        Index("ix_deployments_organization_id_state", "organization_id", "state", "id"),
+        Index("ix_deployments_organization_id_state_priority", "organization_id", "state", "priority", "id"),
+        Index("ix_deployments_cluster_id_state_id", "cluster_id", "state", "id"),
         # The queue of a cluster, in its order.
         Index(
             "ix_deployments_queue",
@@ -109,7 +113,6 @@ class Deployment(Base):
             sqlite_where=text("state = 'QUEUED'"),
             postgresql_where=text("state = 'QUEUED'"),
         ),
-        Index("ix_deployments_cluster_id_state", "cluster_id", "state"),
         {"sqlite_autoincrement": True},
     )
 
@@ -156,4 +159,4 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_hash: Mapped[str] = mapped_column(String(64))
     deployment_ids: Mapped[list[int]]
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)
