@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test simulate chaos mutants soak lint bench fmt
+.PHONY: help setup demo run test simulate chaos replicas mutants soak lint bench fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n
 
 chaos: $(STAMP) ## Kill, pause and cut off real servers, 10 times at each failpoint (KILLS=n)
 	@CHAOS_KILLS=$(KILLS) CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/chaos
+
+replicas: MINUTES = 5
+replicas: $(STAMP) ## Two schedulers and two APIs, one of each killed every 20 s (MINUTES=n)
+	@$(BIN)/python -m tests.replicas --minutes $(MINUTES)
 
 mutants: $(STAMP) ## Plant known defects in a copy and see that the suite finds each
 	@$(BIN)/python -m tests.mutants

@@ -19,7 +19,7 @@ from hypervisor.client import Client
 from hypervisor.store.migrate import upgrade
 
 SECRET = "a key for measuring, the same for all replicas"
-_DURABLE = {
+DURABLE = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
@@ -27,6 +27,7 @@ _DURABLE = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
 }
+"""Settings of a server that survives a power cut, unlike those for tests."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def production(api_replicas: int = 2) -> Iterator[Production]:
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_directory("hv-bench-"))
         binaries = find_binaries(scratch)
-        url = stack.enter_context(running_postgres(binaries, scratch, **_DURABLE))
+        url = stack.enter_context(running_postgres(binaries, scratch, **DURABLE))
         asyncio.run(upgrade(url))
         servers = [
             stack.enter_context(

@@ -31,6 +31,8 @@ class Rig:
 
     def __init__(self, server: Server, direct_url: str) -> None:
         self.server = server
+        self.apis = [server]
+        """Who answers requests; they are asked in turn."""
         self.ledger = Ledger()
         self.ids: dict[str, int] = {}
         """What to ask about: everything accepted and not deleted."""
@@ -38,6 +40,7 @@ class Rig:
         self._tokens = {who: MemoryTokens() for who in ("ada", "bob")}
         self._watch = Watch()
         self._numbers = itertools.count(1)
+        self._turns = itertools.count()
         self.schedulers: list[Server] = []
         self.cluster = self.small = 0
         self.guardian = ""
@@ -63,8 +66,9 @@ class Rig:
 
     def ask(self, work: Callable[[Client], Any], who: str = "ada") -> Any:
         """What the server answers somebody; None when it does not answer any more. A refusal is raised."""
+        url = self.apis[next(self._turns) % len(self.apis)].url
         try:
-            with Client(self.server.url, tokens=self._tokens[who]) as client:
+            with Client(url, tokens=self._tokens[who]) as client:
                 return work(client)
         except ApiError as error:
             if error.status >= 500:
@@ -106,7 +110,7 @@ class Rig:
 
     def delete(self, deployment_id: int) -> None:
         """Ask for a deletion; whatever is answered, it may be gone."""
-        name = next(name for name, id_ in self.ids.items() if id_ == deployment_id)
+        name = next(name for name, id_ in list(self.ids.items()) if id_ == deployment_id)
         self.ledger.deleted.add(name)
         del self.ids[name]
         self.ask(lambda client: client.deployments.delete(deployment_id))
@@ -142,7 +146,7 @@ class Rig:
         if row is None:
             return None
         pid = int(row["host"].rpartition(":")[2])
-        return next((one, row["epoch"]) for one in (self.server, *self.schedulers) if one.pid == pid)
+        return next((one, row["epoch"]) for one in (*self.apis, *self.schedulers) if one.pid == pid)
 
     def alive(self) -> list[str]:
         """The instances of which something lives, by the mark in the environment of processes."""
@@ -151,7 +155,7 @@ class Rig:
     def check(self, *, quiet: bool = False) -> None:
         """All invariants now. Without `quiet` only while no server lives: it could act between two looks."""
         before = self.alive()
-        rows: Rows = self._run(read_postgresql)
+        rows = self.read()
         alive = [name for name in before if name in set(self.alive())]
         found = violations(rows, alive, quiet=quiet)
         found += [
@@ -162,11 +166,29 @@ class Rig:
         ]
         assert not found, "\n".join(found)
 
+    def wrong_under_load(self) -> list[str]:
+        """What is wrong now by the tables and the processes, while servers live and people ask."""
+        accepted = dict(self.ledger.accepted)
+        rows = self.read()
+        told = Ledger(accepted, deleted=self.ledger.deleted)
+        return [
+            *violations(rows),
+            *self._watch.violations(rows),
+            *told.violations(rows),
+            *self._doubled(),
+            *self._killed(),
+        ]
+
+    def read(self) -> Rows:
+        """The tables as they are now."""
+        rows: Rows = self._run(read_postgresql)
+        return rows
+
     def settle(self) -> None:
         """With a server that lives: everything ends, and nothing is left over or lost."""
 
         def at_rest() -> bool:
-            rows: Rows = self._run(read_postgresql)
+            rows = self.read()
             restless = [
                 (row["name"], row["state"])
                 for row in rows.deployments
@@ -245,7 +267,7 @@ class Rig:
 
     def end_everything(self) -> None:
         """Leave no process behind."""
-        for server in (self.server, *self.schedulers):
+        for server in (*self.apis, *self.schedulers):
             server.signal(signal.SIGCONT)
             server.signal(signal.SIGKILL)
         for pid, _ in self._marked():
@@ -264,22 +286,26 @@ def rig_on(
     database_url: str,
     *,
     through: str | None = None,
+    apis: int = 1,
     schedulers: int = 0,
     failpoints: str = "",
     **settings: str,
 ) -> Iterator[Rig]:
     """A furnished rig with a running server. `through`: the URL that the servers use instead.
 
-    With `schedulers`, that many beside it do the work (under `failpoints`), and it only answers requests.
+    With `schedulers`, that many beside it do the work (under `failpoints`), and it only answers requests, as
+    one of `apis`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     url = through or database_url
     rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url)
+    rig.apis += [Server(folder, url, "api", settings) for _ in range(apis - 1)]
     rig.schedulers = [Server(folder, url, "scheduler", settings) for _ in range(schedulers)]
     try:
         for scheduler in rig.schedulers:
             scheduler.start(failpoints)
-        rig.server.start()
+        for api in rig.apis:
+            api.start()
         rig.furnish()
         yield rig
     finally:

@@ -37,7 +37,7 @@ QUERIES = {
     "deployments": "SELECT id, name, state, stopping_to, generation, attempts_made, replicas, priority "
     "FROM deployments",
     "dependencies": "SELECT deployment_id, depends_on_id, condition FROM dependencies",
-    "events": "SELECT id, deployment_id, type, from_state, to_state, code, data FROM events "
+    "events": "SELECT id, at, deployment_id, type, from_state, to_state, code, data FROM events "
     "WHERE type IN ('deployment.state', 'deployment.updated', 'deployment.preemption', 'deployment.deleted') "
     "OR type LIKE 'node.%' ORDER BY id",
     "epochs": "SELECT name, epoch FROM lease_epochs",

@@ -84,7 +84,7 @@ def redis_server() -> Iterator[str]:
     if external:
         yield external
         return
-    with running_server(find_binary("redis") or _any_binary()) as server:
+    with running_server(find_binary("redis") or any_binary()) as server:
         yield server.url
 
 
@@ -117,7 +117,7 @@ def own_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server that this test may stop and flush: the kind in `request.param`, or whichever there is."""
     count_for(request, "redis")
     kind = getattr(request, "param", None)
-    binary = find_binary(kind) if kind else _any_binary()
+    binary = find_binary(kind) if kind else any_binary()
     if binary is None:
         pytest.skip(_absent(kind))
     with running_server(binary) as server:
@@ -152,7 +152,7 @@ def _absent(kind: str) -> str:
     return f"no {kind}-server on PATH; skipped: the tests run on another one that speaks its protocol"
 
 
-def _any_binary() -> Path:
+def any_binary() -> Path:
     for kind in KINDS:
         if found := find_binary(kind):
             return found
