@@ -2,14 +2,15 @@
 
 SQLite: WAL, foreign keys on, `BEGIN IMMEDIATE` for writers through a single connection (a deferred BEGIN that
 turns into a write later fails under load; queueing in the pool does not). PostgreSQL: server-side
-time-outs, so that a paused process cannot hold locks for long.
+time-outs, so that a paused process cannot hold locks for long; reads outside of transactions, because at READ
+COMMITTED each statement sees what is committed then anyway, and BEGIN and ROLLBACK are two round trips.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,15 +18,22 @@ from typing import Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
+from hypervisor.store.gathering import Gathering
+from hypervisor.store.liveness import check_rested_connections
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 SERIALIZATION_FAILURES = {"40001", "40P01"}
 RETRIES = 3
+ROWS_IN_ONE_INSERT = 100
+"""On SQLite, which keeps prepared statements of each length."""
 
 POSTGRES_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "5000",
@@ -43,6 +51,10 @@ class ReadSession(AsyncSession):
 
 class WriteSession(AsyncSession):
     """One transaction, committed once at the edge by whoever opened it."""
+
+
+class Overtaken(Exception):
+    """Another transaction has just committed what this one was about to write: it has to look again."""
 
 
 def normalise_url(url: str) -> URL:
@@ -73,8 +85,13 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         """Called after each write transaction of this process was committed; must be quick and not raise."""
         self._make_parent_folder()
-        self._read_engine = self._engine(writer=False)
-        self._write_engine = self._engine(writer=True) if self.is_sqlite else self._read_engine
+        self._gatherings: dict[Any, Gathering[Any, Any]] = {}
+        self._write_engine = self._engine(writer=True)
+        self._read_engine = (
+            self._engine(writer=False)
+            if self.is_sqlite
+            else self._write_engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
         self._reads = async_sessionmaker(self._read_engine, class_=ReadSession, expire_on_commit=False)
         self.write_sessions: type[Session] = type("WritingSession", (Session,), {})
         """The class under every write transaction of this database, for listening to what they change."""
@@ -108,16 +125,56 @@ class Database:
             try:
                 async with self.write() as session:
                     return await work(session)
-            except DBAPIError as error:
-                if attempt == RETRIES or not _is_serialization_failure(error):
+            except (DBAPIError, Overtaken) as error:
+                if attempt == RETRIES or not _may_go_better(error):
                     raise
                 await asyncio.sleep(random.uniform(0.005, 0.05) * 2**attempt)
         raise AssertionError("unreachable")
 
+    async def read_together(
+        self, work: Callable[[ReadSession, Sequence[K]], Awaitable[Sequence[T]]], question: K
+    ) -> T:
+        """Answer a question together with all that are asked at the same time: one session, one `work`.
+
+        Nothing is read before it was asked for. `work` is what tells kinds of questions apart: a function
+        of a module, never one that was made for the occasion.
+        """
+
+        async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
+            async with self.read() as session:
+                return await work(session, questions)
+
+        return await self._gathered(work, answer, question)
+
+    async def transact_together(
+        self,
+        work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]],
+        question: K,
+    ) -> T:
+        """`transact` for all that is asked at the same time, in one transaction; `work` as for reads.
+
+        What `work` refuses it returns as an error in the place of the answer, and writes nothing for it.
+        """
+
+        async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
+            return await self.transact(lambda session: work(session, questions))
+
+        return await self._gathered(work, answer, question)
+
     async def close(self) -> None:
+        for gathering in self._gatherings.values():
+            await gathering.close()
         await self._read_engine.dispose()
-        if self._write_engine is not self._read_engine:
+        if self.is_sqlite:
             await self._write_engine.dispose()
+
+    async def _gathered(
+        self, kind: Any, answer: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]], question: K
+    ) -> T:
+        if kind not in self._gatherings:
+            self._gatherings[kind] = Gathering(answer, _may_be_of_one)
+        found: T = await self._gatherings[kind].ask(question)
+        return found
 
     def _make_parent_folder(self) -> None:
         if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
@@ -126,13 +183,14 @@ class Database:
     def _engine(self, *, writer: bool) -> AsyncEngine:
         if self.is_sqlite:
             return _sqlite_engine(self.url, writer=writer)
-        return create_async_engine(
+        engine = create_async_engine(
             self.url,
             pool_size=10,
             max_overflow=5,
-            pool_pre_ping=True,
             connect_args={"server_settings": POSTGRES_TIMEOUTS, "timeout": 10},
         )
+        check_rested_connections(engine)
+        return engine
 
 
 def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
@@ -142,7 +200,10 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=60,
         connect_args={"timeout": 10},
+        insertmanyvalues_page_size=ROWS_IN_ONE_INSERT,
     )
+    # AUTOINCREMENT gives ids in the order of VALUES: many rows go in one statement and find their ids again.
+    engine.dialect.insertmanyvalues_implicit_sentinel = InsertmanyvaluesSentinelOpts.AUTOINCREMENT
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -166,5 +227,15 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     return engine
 
 
-def _is_serialization_failure(error: DBAPIError) -> bool:
+def _may_go_better(error: DBAPIError | Overtaken) -> bool:
+    """Whether the same work may succeed in a new transaction."""
+    if isinstance(error, Overtaken):
+        return True
     return getattr(error.orig, "sqlstate", None) in SERIALIZATION_FAILURES
+
+
+def _may_be_of_one(error: Exception) -> bool:
+    """Whether others of a group may succeed without whoever caused this; not where there is no database."""
+    if isinstance(error, DBAPIError):
+        return not error.connection_invalidated
+    return not isinstance(error, PoolTimeout | OSError)
