@@ -52,7 +52,7 @@ def deployment(session: Session, wanted: str) -> Deployment:
     if wanted.isdecimal():
         return session.client.deployments.get(int(wanted))
     filters: Params = {"name": wanted, "limit": 1, "organization_id": organization_id(session)}
-    found = session.client.deployments.page(filters)["items"]
+    found = session.client.deployments.find(filters, most=1)
     if not found:
         raise CommandFailed(f"no deployment is called {wanted!r} (`hypervisor ps -a` lists them all)")
     return found[0]

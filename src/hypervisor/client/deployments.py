@@ -41,7 +41,7 @@ class Deployments:
         return forecast
 
     def page(self, filters: Params | None = None) -> Page[Deployment]:
-        """One page, newest first.
+        """One page, newest first; only without a `next_cursor` it is the last, however few are on it.
 
         Filters: organization_id, cluster_id, state, priority, label, name, limit, cursor.
         """
@@ -52,9 +52,9 @@ class Deployments:
         """All that match, newest first, at most `most`."""
         found: list[Deployment] = []
         for deployment in self._transport.pages("/deployments", filters):
+            found.append(deployment)
             if most is not None and len(found) >= most:
                 break
-            found.append(deployment)
         return found
 
     def get(self, deployment_id: int) -> Deployment:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.dependents import chunks
@@ -20,18 +19,6 @@ from hypervisor.store.tables import (
     Event,
     NominationRow,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What a list is limited to; `organization_ids` None means all. `labels` are (key, value or None)."""
-
-    organization_ids: Collection[int] | None
-    cluster_id: int | None = None
-    states: Collection[State] = ()
-    priority: int | None = None
-    labels: Sequence[tuple[str, str | None]] = ()
-    name: str | None = None
 
 
 async def find(session: AsyncSession, deployment_id: int) -> Deployment | None:
@@ -58,16 +45,6 @@ async def find_all(session: AsyncSession, ids: Collection[int]) -> list[Deployme
         rows = await session.scalars(select(Deployment).where(Deployment.id.in_(chunk)))
         found.update((row.id, row) for row in rows)
     return [found[id_] for id_ in ids if id_ in found]
-
-
-async def page(
-    session: AsyncSession, filters: Filters, *, before: int | None, limit: int
-) -> list[Deployment]:
-    """Deployments that match, newest first, with ids below `before`."""
-    query = select(Deployment).where(*_conditions(filters)).order_by(Deployment.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(Deployment.id < before)
-    return list(await session.scalars(query))
 
 
 async def newest_by_name(
@@ -256,23 +233,3 @@ async def events_of_types(
         .limit(limit)
     )
     return (await session.scalars(query)).all()
-
-
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if filters.organization_ids is not None:
-        found.append(Deployment.organization_id.in_(sorted(filters.organization_ids)))
-    if filters.cluster_id is not None:
-        found.append(Deployment.cluster_id == filters.cluster_id)
-    if filters.states:
-        found.append(Deployment.state.in_(sorted(state.value for state in filters.states)))
-    if filters.priority is not None:
-        found.append(Deployment.priority == filters.priority)
-    if filters.name is not None:
-        found.append(Deployment.name == filters.name)
-    for key, value in filters.labels:
-        wanted = select(DeploymentLabel.deployment_id).where(DeploymentLabel.key == key)
-        if value is not None:
-            wanted = wanted.where(DeploymentLabel.value == value)
-        found.append(Deployment.id.in_(wanted))
-    return found

@@ -13,7 +13,7 @@ from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_curso
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
 from hypervisor.clusters.policy import visible_organizations
-from hypervisor.deployments import commands, editing, queue, repository, submission, views
+from hypervisor.deployments import commands, editing, listing, queue, repository, submission, views
 from hypervisor.deployments.answers import DeploymentAnswer
 from hypervisor.deployments.filters import Labels, PriorityFilter, States, parse_labels
 from hypervisor.deployments.idempotency import KeyedRequest, keyed_request
@@ -25,7 +25,6 @@ from hypervisor.deployments.policy import (
     DeploymentSubmitter,
 )
 from hypervisor.deployments.references import RefusedMember
-from hypervisor.deployments.repository import Filters
 from hypervisor.deployments.schemas import MAX_GRACE, DeploymentBatch, DeploymentCreate, DeploymentUpdate
 from hypervisor.errors import HypervisorError
 from hypervisor.lifecycle.commands import Command
@@ -92,9 +91,12 @@ async def list_deployments(
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
 ) -> Page[DeploymentAnswer]:
-    """Deployments of the caller's organizations, newest first. Several `state`s are alternatives."""
+    """Deployments of the caller's organizations, newest first. Several `state`s are alternatives.
+
+    Where few match, a page may hold fewer than `limit`, even none: the list ends where `next_cursor` is null.
+    """
     (before,) = decode_cursor(cursor, int) if cursor else (None,)
-    filters = Filters(
+    filters = listing.Filters(
         visible_organizations(user, organization_id),
         cluster_id=cluster_id,
         states=state,
@@ -103,11 +105,10 @@ async def list_deployments(
         name=name,
     )
     async with container.database.read() as session:
-        rows = await repository.page(session, filters, before=before, limit=limit + 1)
-        items = await views.describe_all(session, rows[:limit], container.sharing.queue)
+        found = await listing.page(session, filters, before=before, limit=limit)
+        items = await views.describe_all(session, found.rows, container.sharing.queue)
     await _place(container, items)
-    more = len(rows) > limit
-    return Page(items=items, next_cursor=encode_cursor(items[-1].id) if more else None)
+    return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
 
 
 @router.get("/{deployment_id}", responses=READS)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
+import pytest
+
+from hypervisor.deployments import listing
+from hypervisor.deployments.listing import Filters
+from hypervisor.lifecycle.states import State
 from tests.support.api import ok, refused
 from tests.support.statements import statements_of
 from tests.support.teams import Team
@@ -103,3 +110,87 @@ async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
         return min(counts)
 
     assert await queries_for(2) == await queries_for(20)
+
+
+async def _listed(team: Team, filters: Filters) -> list[int]:
+    """All pages of three, one after the other."""
+    seen: list[int] = []
+    before: int | None = None
+    async with team.api.container.database.read() as session:
+        while True:
+            found = await listing.page(session, filters, before=before, limit=3)
+            assert len(found.rows) <= 3
+            seen += [row.id for row in found.rows]
+            if (before := found.before) is None:
+                return seen
+
+
+async def test_every_combination_of_filters_lists_what_matches_once(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "STEPS", (1, 4))
+    clusters = [(await team.cluster())["id"], (await team.cluster())["id"]]
+    members = [
+        {
+            "name": f"w{number % 3}",
+            "cluster_id": clusters[number % 2],
+            "priority": (100, 500, 500)[number % 3],
+            "labels": ({}, {"team": "a"}, {"team": "b"}, {"team": "a", "env": "x"})[number % 4],
+        }
+        for number in range(12)
+    ]
+    body = {"deployments": members}
+    made = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", body), 201)["items"]
+    for each in made[::5]:
+        await team.command(each, "cancel")
+    rows = [await team.get(each) for each in reversed(made)]
+
+    tests: dict[str, Callable[[dict[str, Any], Any], bool]] = {
+        "cluster_id": lambda row, wanted: row["cluster_id"] == wanted,
+        "states": lambda row, wanted: row["state"] in wanted,
+        "priority": lambda row, wanted: row["priority"] == wanted,
+        "labels": lambda row, wanted: all(
+            row["labels"].get(key, "") == (value or row["labels"].get(key)) for key, value in wanted
+        ),
+        "name": lambda row, wanted: row["name"] == wanted,
+    }
+    choices: dict[str, Sequence[Any]] = {
+        "cluster_id": (None, clusters[0]),
+        "states": ((), (State.CANCELLED,), (State.QUEUED, State.STOPPED)),
+        "priority": (None, 500),
+        "labels": ((), (("team", "a"), ("env", None)), (("team", None),)),
+        "name": (None, "w1"),
+    }
+    for values in product(*choices.values()):
+        wanted: dict[str, Any] = dict(zip(choices, values, strict=True))
+        expected = [
+            row["id"]
+            for row in rows
+            if all(tests[key](row, value) for key, value in wanted.items() if value not in (None, ()))
+        ]
+        assert await _listed(team, Filters([team.id], **wanted)) == expected, wanted
+    for organizations in (None, [team.id, team.id + 1_000]):
+        assert await _listed(team, Filters(organizations, states=[State.CANCELLED])) == [
+            row["id"] for row in rows if row["state"] == "CANCELLED"
+        ]
+    assert await _listed(team, Filters([], name="w1")) == []
+
+
+async def test_a_page_of_rare_ones_is_short_and_says_that_there_may_be_more(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "STEPS", (2, 2))
+    await team.cluster()
+    rare = await team.submit("same")
+    for _ in range(9):
+        await team.submit("same", priority="HIGH")
+    page = ok(await team.viewer.get(f"{DEPLOYMENTS}?name=same&priority=MEDIUM"))
+    assert page["items"] == []
+    pages = 1
+    while not page["items"]:
+        page = ok(
+            await team.viewer.get(f"{DEPLOYMENTS}?name=same&priority=MEDIUM&cursor={page['next_cursor']}")
+        )
+        pages += 1
+    assert [item["id"] for item in page["items"]] == [rare["id"]]
+    assert pages == 3
