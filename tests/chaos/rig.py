@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,28 @@ import httpx2
 from hypervisor.client import Client
 from hypervisor.client.errors import ApiError, ClientError
 from hypervisor.client.tokens import MemoryTokens
+from tests.chaos.eyes import ContainerEyes, Eyes, ProcessEyes
 from tests.chaos.server import RECOVERS_WITHIN, Server
+from tests.support.docker import IMAGE, Api
 from tests.support.invariants import Ledger, Rows, Watch, read_postgresql, violations
 from tests.support.people import PASSWORD
-from tests.support.wait import PROMPT, eventually_sync
-
-MARK = b"HV_INSTANCE="
+from tests.support.wait import eventually_sync
 
 
 class Rig:
     """People, their record, and the eyes on database and processes."""
 
-    def __init__(self, server: Server, direct_url: str) -> None:
+    def __init__(self, server: Server, direct_url: str, eyes: Eyes, wanted: Mapping[str, Any]) -> None:
+        """`wanted`: fields of every submission that says nothing else."""
         self.server = server
+        self.eyes = eyes
         self.apis = [server]
         """Who answers requests; they are asked in turn."""
         self.ledger = Ledger()
         self.ids: dict[str, int] = {}
         """What to ask about: everything accepted and not deleted."""
         self._direct_url = direct_url
+        self._wanted = dict(wanted)
         self._tokens = {who: MemoryTokens() for who in ("ada", "bob")}
         self._watch = Watch()
         self._numbers = itertools.count(1)
@@ -44,7 +45,7 @@ class Rig:
         self.schedulers: list[Server] = []
         self.cluster = self.small = 0
         self.guardian = ""
-        self._guardian_pids: set[int] = set()
+        self._guardian_lives: set[str] = set()
 
     def furnish(self) -> None:
         """Two people in organizations of their own; one has two clusters and a service that must live."""
@@ -54,15 +55,19 @@ class Rig:
                 client.accounts.login(name, PASSWORD)
                 client.organizations.create(f"lab-{name}")
         with Client(self.server.url, tokens=self._tokens["ada"]) as client:
-            size = {"runtime": "process", "total_cpu_cores": 8, "total_ram_gb": 8}
+            size = {"runtime": self.server.runtime, "total_cpu_cores": 8, "total_ram_gb": 8}
             self.cluster = client.clusters.create("main", size)["id"]
             self.small = client.clusters.create("small", {**size, "total_cpu_cores": 1})["id"]
         guardian = self.submit(command=["sleep", "100000"], kind="service", preemptible=False)
         assert guardian is not None
         self.reaches(guardian, "RUNNING")
         self.guardian = f"-{guardian}-1-0"
-        self._guardian_pids = self._pids_of_guardian()
-        assert self._guardian_pids
+        self._guardian_lives = self.eyes.lives_of(self.guardian)
+        assert self._guardian_lives
+
+    def give_up_the_guardian(self) -> None:
+        """From now on it may be killed."""
+        self._guardian_lives = set()
 
     def ask(self, work: Callable[[Client], Any], who: str = "ada") -> Any:
         """What the server answers somebody; None when it does not answer any more. A refusal is raised."""
@@ -99,6 +104,7 @@ class Rig:
             "kind": "job",
             "required_cpu_cores": 0.25,
             "required_ram_gb": 0.1,
+            **self._wanted,
         }
         self.ledger.maybe.add(name)
         made = self.ask(lambda client: client.deployments.create({**wanted, **fields, "name": name}))
@@ -149,8 +155,8 @@ class Rig:
         return next((one, row["epoch"]) for one in (*self.apis, *self.schedulers) if one.pid == pid)
 
     def alive(self) -> list[str]:
-        """The instances of which something lives, by the mark in the environment of processes."""
-        return sorted({instance for _, instance in self._marked()})
+        """The instances of which something lives."""
+        return self.eyes.alive()
 
     def check(self, *, quiet: bool = False) -> None:
         """All invariants now. Without `quiet` only while no server lives: it could act between two looks."""
@@ -161,7 +167,7 @@ class Rig:
         found += [
             *self._watch.violations(rows),
             *self.ledger.violations(rows),
-            *self._doubled(),
+            *self.eyes.doubled(),
             *self._killed(),
         ]
         assert not found, "\n".join(found)
@@ -175,7 +181,7 @@ class Rig:
             *violations(rows),
             *self._watch.violations(rows),
             *told.violations(rows),
-            *self._doubled(),
+            *self.eyes.doubled(),
             *self._killed(),
         ]
 
@@ -210,50 +216,11 @@ class Rig:
         assert not self.foreign_names()
         return True
 
-    def _doubled(self) -> list[str]:
-        """Instances that stay under two supervisors: one that finds its instance claimed goes by itself."""
-        deadline = time.monotonic() + PROMPT
-        while (doubled := self._leaders()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return [f"I4: {instance} runs twice: {pids}" for instance, pids in doubled.items()]
-
-    def _leaders(self) -> dict[str, list[int]]:
-        """The supervisors of those instances that have several; a supervisor leads its session."""
-        leaders: dict[str, list[int]] = {}
-        for pid, instance in self._marked():
-            with suppress(ProcessLookupError):
-                if os.getsid(pid) == pid:
-                    leaders.setdefault(instance, []).append(pid)
-        return {instance: pids for instance, pids in leaders.items() if len(pids) > 1}
-
     def _killed(self) -> list[str]:
-        if not self._guardian_pids or self._guardian_pids <= self._pids_of_guardian():
+        now = self._guardian_lives and self.eyes.lives_of(self.guardian)
+        if self._guardian_lives <= now:
             return []
-        return [f"healthy work was killed: {self._guardian_pids} is now {self._pids_of_guardian()}"]
-
-    def _pids_of_guardian(self) -> set[int]:
-        return (
-            {pid for pid, instance in self._marked() if instance.endswith(self.guardian)}
-            if self.guardian
-            else set()
-        )
-
-    def _marked(self) -> Iterator[tuple[int, str]]:
-        """Every living process that carries an instance of this rig, by its folder."""
-        ours = str(self.server.folder)
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            try:
-                environment = (entry / "environ").read_bytes()
-                if MARK not in environment or not str((entry / "cwd").readlink()).startswith(ours):
-                    continue
-                if (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-                    continue
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            instance = environment.split(MARK, 1)[1].split(b"\0", 1)[0].decode()
-            yield int(entry.name), instance
+        return [f"healthy work was killed: {self._guardian_lives} is now {now}"]
 
     def _run(self, work: Callable[[Any], Any]) -> Any:
         async def connected() -> Any:
@@ -270,9 +237,7 @@ class Rig:
         for server in (*self.apis, *self.schedulers):
             server.signal(signal.SIGCONT)
             server.signal(signal.SIGKILL)
-        for pid, _ in self._marked():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.eyes.end_everything()
 
 
 async def _expire_leases(connection: Any) -> None:
@@ -289,16 +254,22 @@ def rig_on(
     apis: int = 1,
     schedulers: int = 0,
     failpoints: str = "",
+    engine: Api | None = None,
     **settings: str,
 ) -> Iterator[Rig]:
     """A furnished rig with a running server. `through`: the URL that the servers use instead.
 
     With `schedulers`, that many beside it do the work (under `failpoints`), and it only answers requests, as
-    one of `apis`.
+    one of `apis`. With an `engine` workloads are containers there, else processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     url = through or database_url
-    rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url)
+    eyes: Eyes = ProcessEyes(folder) if engine is None else ContainerEyes(engine)
+    wanted: dict[str, Any] = {}
+    if engine is not None:
+        settings = {"DEFAULT_RUNTIME": "docker", "DOCKER_HOST": engine.endpoint, **settings}
+        wanted = {"docker_image": IMAGE}
+    rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url, eyes, wanted)
     rig.apis += [Server(folder, url, "api", settings) for _ in range(apis - 1)]
     rig.schedulers = [Server(folder, url, "scheduler", settings) for _ in range(schedulers)]
     try:

@@ -34,6 +34,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def runtime(self) -> str:
+        """What its clusters run on."""
+        return self.settings.get("DEFAULT_RUNTIME", "process")
+
+    @property
     def log(self) -> Path:
         return self.folder / f"server-{self.port}.log"
 
@@ -59,7 +64,7 @@ class Server:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "ROLE": self.role,
-            "DEFAULT_RUNTIME": "process",
+            "DEFAULT_RUNTIME": self.runtime,
             "SCHEDULER_INTERVAL": "1",
             "RATE_LIMIT": "",
             "SECRET_KEY": "k" * 40,

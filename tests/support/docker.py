@@ -10,7 +10,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tarfile
@@ -84,32 +83,17 @@ def clean_up(install: str, api: Api | None = None) -> None:
         api.call("DELETE", f"/networks/{network['Id']}", accept=(204, 404))
 
 
-def own_engine_command(folder: Path, *options: str) -> list[str] | None:
-    """How to start an engine of one's own at `own_endpoint(folder)`, None where that cannot be done.
-
-    It has network and mounts to itself, so that it cannot disturb the machine's engine.
-    """
-    dockerd, unshare = shutil.which("dockerd"), shutil.which("unshare")
-    if dockerd is None or unshare is None or os.geteuid() != 0:
-        return None
-    folder.mkdir(exist_ok=True)
-    (folder / "daemon.json").write_text("{}")
-    return [
-        *(unshare, "--net", "--mount", dockerd, "--config-file", str(folder / "daemon.json")),
-        *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-        *("--pidfile", str(folder / "pid"), "--host", own_endpoint(folder), *options),
-    ]
-
-
-def own_endpoint(folder: Path) -> str:
-    return f"unix://{folder / 'engine.sock'}"
+def clean_up_all(api: Api) -> None:
+    """Remove every container of an engine that is nobody else's."""
+    for container in api.json("GET", "/containers/json?all=1"):
+        api.call("DELETE", f"/containers/{container['Id']}?force=1&v=1", accept=(204, 404, 409))
 
 
 class Api:
     """The engine's API, synchronous and on its own, so that tests do not look through what they test."""
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
 
     def call(
         self,
@@ -141,7 +125,7 @@ class Api:
         return self.json("GET", f"/containers/{name}/json")
 
     def _connect(self) -> http.client.HTTPConnection:
-        url = urlsplit(self._endpoint)
+        url = urlsplit(self.endpoint)
         if url.scheme == "unix":
             return _UnixConnection(url.path)
         return http.client.HTTPConnection(url.hostname or "", url.port or 2375, timeout=_SECONDS)

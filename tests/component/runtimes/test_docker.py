@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,10 +28,10 @@ from hypervisor.runtimes.protocol import (
 )
 from tests.support import docker
 from tests.support.docker import Api
+from tests.support.own_engine import endpoint_of, own_engine, short_folder
 from tests.support.proxy import EngineProxy
 from tests.support.registry import OneImageRegistry
-from tests.support.servers import spawn
-from tests.support.wait import PROMPT, eventually, eventually_sync
+from tests.support.wait import PROMPT, eventually
 
 pytestmark = pytest.mark.docker
 
@@ -59,9 +57,8 @@ def api(install: str) -> Api:
 
 @pytest.fixture
 def engine_folder() -> Iterator[Path]:
-    """A folder with a short path: an engine puts sockets deep inside, and socket paths have a bound."""
-    with tempfile.TemporaryDirectory(prefix="hv-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -415,7 +412,7 @@ async def test_a_server_that_is_no_engine_is_not_believed() -> None:
 async def test_an_engine_restart_ends_containers_and_nothing_else(install: str, engine_folder: Path) -> None:
     with own_engine(engine_folder) as start_engine:
         engine = start_engine()
-        async with opened(DockerRuntime(install, docker.own_endpoint(engine_folder))) as runtime:
+        async with opened(DockerRuntime(install, endpoint_of(engine_folder))) as runtime:
             wanted = spec(install, SLEEPS)
             await runtime.start(wanted)
             engine.terminate()
@@ -427,7 +424,6 @@ async def test_an_engine_restart_ends_containers_and_nothing_else(install: str, 
             assert seen.exit_code is not None
             second = spec(install, SLEEPS, 2)
             assert (await runtime.start(second)).state is ObservedState.RUNNING
-        docker.clean_up(install, Api(docker.own_endpoint(engine_folder)))
 
 
 @pytest.mark.slow
@@ -436,7 +432,7 @@ async def test_an_engine_without_an_init_runs_workloads_all_the_same(
 ) -> None:
     with own_engine(engine_folder, "--init-path", "/nowhere/docker-init") as start_engine:
         start_engine()
-        async with opened(DockerRuntime(install, docker.own_endpoint(engine_folder))) as runtime:
+        async with opened(DockerRuntime(install, endpoint_of(engine_folder))) as runtime:
             wanted, missing = spec(install, SLEEPS), spec(install, "", 2, image="hv-test/nowhere:1")
             await runtime.start(wanted)
             await eventually(lambda: lines(runtime, wanted.instance))
@@ -444,7 +440,6 @@ async def test_an_engine_without_an_init_runs_workloads_all_the_same(
             assert (await end_of(runtime, wanted.instance)).exit_code == 143
             with pytest.raises(LaunchFailed):
                 await runtime.start(missing)
-        docker.clean_up(install, Api(docker.own_endpoint(engine_folder)))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
@@ -470,36 +465,6 @@ async def opened(runtime: DockerRuntime) -> AsyncIterator[DockerRuntime]:
         yield runtime
     finally:
         await runtime.close()
-
-
-@contextmanager
-def own_engine(folder: Path, *options: str) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """A function that starts an engine which a test may break, with the test image in it."""
-    command = docker.own_engine_command(folder, *options)
-    busybox = docker.static_busybox()
-    if command is None or busybox is None:
-        pytest.skip("an engine of one's own needs root, dockerd, unshare and a static busybox")
-    api = Api(docker.own_endpoint(folder))
-    engines: list[subprocess.Popen[bytes]] = []
-
-    def answers() -> bool:
-        try:
-            return bool(api.json("GET", "/version"))
-        except OSError:
-            return False
-
-    def start() -> subprocess.Popen[bytes]:
-        engines.append(spawn(command, log=folder / "dockerd.log"))
-        eventually_sync(answers, within=80, what="the engine's first answer")
-        docker.import_image(api, busybox)
-        return engines[-1]
-
-    try:
-        yield start
-    finally:
-        for engine in engines:
-            engine.terminate()
-            engine.wait(30)
 
 
 async def look(runtime: DockerRuntime, name: str) -> Observation:
