@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
 
 from hypervisor.api.container import ContainerDep
 from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
+from hypervisor.api.streams import EventStream
 from hypervisor.deployments import logs, repository
 from hypervisor.deployments.answers import AttemptAnswer, EventAnswer
 from hypervisor.deployments.fields import MAX_REPLICAS
@@ -48,11 +49,7 @@ async def get_logs(
         return PlainTextResponse(text.encode(errors="replace"))
     found = found or await logs.await_attempt(container, access, replica)
     await logs.check_reachable(container, found)
-    return StreamingResponse(
-        logs.follow(container, access, found, tail),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(logs.follow(container, access, found, tail))
 
 
 @router.get("/{deployment_id}/events", responses=READS)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
 
 from hypervisor.api.container import Container
-from hypervisor.api.streams import until_stopping
+from hypervisor.api.streams import until_stopping, with_pings
 from hypervisor.deployments import repository
 from hypervisor.deployments.policy import DeploymentAccess
 from hypervisor.errors import NotFound, Unavailable
@@ -24,7 +23,6 @@ END_SEEN_WITHIN = 10.0
 """How long the record of an end may take to follow the end of the log."""
 FIRST_ATTEMPT_WITHIN = 2.0
 """How long a stream waits for the first attempt of what has just been submitted."""
-PING_SECONDS = 15.0
 
 
 async def find_attempt(
@@ -84,7 +82,7 @@ async def follow(
 
     Without an attempt the end comes at once. Ends early when the server stops, or with the login.
     """
-    lines = _with_pings(_events(container, access, attempt, tail))
+    lines = with_pings(_events(container, access, attempt, tail))
     may_go_on = still_member(container, access.principal, access.organization_id)
     async for chunk in until_stopping(container, lines, may_go_on):
         yield chunk
@@ -132,30 +130,6 @@ async def _await_end(container: Container, attempt: Attempt) -> None:
 async def _reload(container: Container, attempt: Attempt) -> Attempt | None:
     async with container.database.read() as session:
         return await session.get(Attempt, attempt.id)
-
-
-async def _with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Comments while nothing happens, so that no proxy takes the stream for dead."""
-    step: asyncio.Future[bytes] | None = None
-    async with aclosing(source):
-        try:
-            while True:
-                step = step or asyncio.ensure_future(anext(source))
-                done, _ = await asyncio.wait((step,), timeout=PING_SECONDS)
-                if not done:
-                    yield KEEPALIVE_COMMENT
-                    continue
-                try:
-                    chunk = step.result()
-                except StopAsyncIteration:
-                    return
-                step = None
-                yield chunk
-        finally:
-            if step is not None:
-                step.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await step
 
 
 def _runtime(container: Container, attempt: Attempt) -> Runtime:

@@ -60,6 +60,13 @@ class Subscription:
             raise Lagging
         return await self._queue.get()
 
+    async def waited_for(self) -> list[Event]:
+        """All events that wait to be taken, at least one. Raises Lagging as `next` does."""
+        events = [await self.next()]
+        while not self._queue.empty():
+            events.append(self._queue.get_nowait())
+        return events
+
     def offer(self, event: Event, *, late: bool = False) -> None:
         """Hand an event over without waiting; after the first one that does not fit, none are taken.
 
@@ -202,47 +209,51 @@ async def history(
     limit: int = READ_AT_ONCE,
 ) -> Sequence[Event]:
     """Events with ids above `after`, oldest first."""
-    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    # The ids first: an index has them in this order, while a look for whole rows may go through all events.
+    ids = select(Event.id).where(Event.id > after).order_by(Event.id).limit(limit)
     if organization_ids is not None:
-        query = query.where(Event.organization_id.in_(sorted(organization_ids)))
+        ids = ids.where(Event.organization_id.in_(sorted(organization_ids)))
     if deployment_id is not None:
-        query = query.where(Event.deployment_id == deployment_id)
-    return (await session.scalars(query)).all()
+        ids = ids.where(Event.deployment_id == deployment_id)
+    found = list(await session.scalars(ids))
+    if not found:
+        return []
+    return (await session.scalars(select(Event).where(Event.id.in_(found)).order_by(Event.id))).all()
 
 
 async def follow(
     relay: EventRelay, database: Database, organization_id: int, after: int | None
-) -> AsyncGenerator[Event, None]:
-    """The events of an organization: those after `after` (None: from now on), then each new one as it comes.
+) -> AsyncGenerator[Sequence[Event], None]:
+    """The events of an organization: those after `after` (None: from now on), then new ones as they come,
+    those together that are there together.
 
     Ends when the listener lags too far behind; it may then begin again after the last one that it got.
     """
     subscription = await relay.subscribe(organization_id)
     replayed: set[int] = set()
     try:
-        async for event in _missed(database, subscription, after):
-            replayed.add(event.id)
-            yield event
+        async for missed in _missed(database, subscription, after):
+            replayed.update(event.id for event in missed)
+            yield missed
         while True:
             try:
-                event = await subscription.next()
+                events = await subscription.waited_for()
             except Lagging:
                 return
-            if event.id not in replayed:
-                yield event
+            if new := [event for event in events if event.id not in replayed]:
+                yield new
     finally:
         relay.unsubscribe(subscription)
 
 
 async def _missed(
     database: Database, subscription: Subscription, after: int | None
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[Sequence[Event], None]:
     """What happened between `after` and the beginning of the subscription."""
     last = subscription.after if after is None else after
     while last < subscription.after:
         async with database.read() as session:
             rows = await history(session, organization_ids=[subscription.organization_id], after=last)
-        for event in rows:
-            if event.id <= subscription.after:
-                yield event
+        if missed := [event for event in rows if event.id <= subscription.after]:
+            yield missed
         last = rows[-1].id if rows else subscription.after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 import pytest
@@ -12,7 +12,7 @@ from hypervisor.events import relay as relay_module
 from hypervisor.events.log import record
 from hypervisor.events.relay import GAP_SECONDS, EventRelay, Lagging, follow
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.tables import Organization
+from hypervisor.store.tables import Event, Organization
 from tests.support.clock import FakeClock
 from tests.support.wait import PROMPT
 
@@ -146,10 +146,17 @@ async def test_a_long_absence_is_caught_up_in_order_and_without_doubles(
     await say(database, *(f"old-{number}" for number in range(10)))
     try:
         async with aclosing(follow(relay, database, OURS, 0)) as stream:
-            seen = [(await anext(stream)).message for _ in range(10)]
+            seen = await _messages(stream, 10)
             await say(database, *(f"new-{number}" for number in range(10)))
-            seen += [(await asyncio.wait_for(anext(stream), PROMPT)).message for _ in range(10)]
+            seen += await asyncio.wait_for(_messages(stream, 10), PROMPT)
     finally:
         await relay.stop()
     assert seen == [f"old-{number}" for number in range(10)] + [f"new-{number}" for number in range(10)]
     assert relay.listeners == 0
+
+
+async def _messages(stream: AsyncGenerator[Sequence[Event], None], count: int) -> list[str]:
+    seen: list[str] = []
+    while len(seen) < count:
+        seen += [event.message for event in await anext(stream)]
+    return seen

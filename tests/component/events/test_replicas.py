@@ -37,7 +37,8 @@ async def test_a_stream_hears_at_once_what_another_replica_committed(
             heard = asyncio.ensure_future(anext(stream))
             await eventually(lambda: relay.listeners == 1)
             await say(here, message)
-            assert (await asyncio.wait_for(heard, PROMPT)).message == message
+            (event,) = await asyncio.wait_for(heard, PROMPT)
+            assert event.message == message
 
 
 @asynccontextmanager
