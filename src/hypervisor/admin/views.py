@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from starlette.requests import Request
 from starlette_admin.contrib.sqla import ModelView
 from starlette_admin.exceptions import FormValidationError
@@ -12,6 +13,8 @@ from structlog import get_logger
 
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.store.tables import Cluster, ClusterShare, Deployment, Event, Organization, User
+
+SHOWN_OF_HISTORY = 10_000
 
 log = get_logger(__name__)
 
@@ -39,6 +42,25 @@ class ReadOnlyView(ModelView):
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
         """None for what cannot be an id, as for an id that does not exist."""
         return await super().find_by_pk(request, int(pk)) if _is_id(str(pk)) else None
+
+
+class HistoryView(ReadOnlyView):
+    """The newest rows of a table that only grows: counting, sorting and searching go through all that a list
+    could show. What is older is found by its id, or with the API."""
+
+    def get_list_query(self, request: Request) -> Select[Any]:
+        return select(self.model).where(self._is_new())
+
+    def get_count_query(self, request: Request) -> Select[Any]:
+        return select(func.count()).select_from(self.model).where(self._is_new())
+
+    def get_detail_query(self, request: Request) -> Select[Any]:
+        return select(self.model)
+
+    def _is_new(self) -> ColumnElement[bool]:
+        newest = select(func.max(self.model.id)).scalar_subquery()
+        # With both ends the database knows that it is a small part, and does not read the whole table.
+        return and_(self.model.id > newest - SHOWN_OF_HISTORY, self.model.id <= newest)
 
 
 class UserView(ReadOnlyView):
@@ -137,7 +159,7 @@ class ShareView(ReadOnlyView):
         return await ModelView.find_by_pk(self, request, pk)
 
 
-class DeploymentView(ReadOnlyView):
+class DeploymentView(HistoryView):
     fields: Any = (
         "id",
         "organization_id",
@@ -167,7 +189,7 @@ class DeploymentView(ReadOnlyView):
     )
 
 
-class EventView(ReadOnlyView):
+class EventView(HistoryView):
     fields: Any = (
         "id",
         "at",

@@ -15,6 +15,8 @@ from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 
 MOST_RUNS = 500
+AMONG = 2000
+"""Attempts on the cluster, the latest ones, among which runs are looked for."""
 SEEN_WITHIN = 5.0
 """Seconds in which an end is noticed and what follows it is started."""
 
@@ -82,11 +84,14 @@ async def _live(session: ReadSession, cluster_id: int, now: datetime) -> tuple[s
 
 async def _past_runs(session: ReadSession, cluster_id: int, organization_id: int) -> tuple[float, ...]:
     """Seconds of the latest runs of jobs that came to their own end, ascending."""
+    # In two steps, each by one index: in one the database may join all attempts that there ever were.
+    latest = select(Attempt.id).where(Attempt.cluster_id == cluster_id).order_by(Attempt.id.desc())
+    ids = list(await session.scalars(latest.limit(AMONG)))
     rows = await session.execute(
         select(Attempt.started_at, Attempt.finished_at)
         .join(Deployment, Deployment.id == Attempt.deployment_id)
         .where(
-            Attempt.cluster_id == cluster_id,
+            Attempt.id.in_(ids),
             Attempt.organization_id == organization_id,
             Attempt.started_at.is_not(None),
             Attempt.finished_at.is_not(None),

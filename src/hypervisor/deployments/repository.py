@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import String, column, delete, insert, select, tuple_, values
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.dependents import chunks
@@ -53,12 +53,17 @@ async def newest_by_name(
     """The id of the newest deployment of each name, where there is one."""
     found: dict[str, int] = {}
     for chunk in chunks(sorted(names)):
-        rows = await session.execute(
-            select(Deployment.name, func.max(Deployment.id))
-            .where(Deployment.organization_id == organization_id, Deployment.name.in_(chunk))
-            .group_by(Deployment.name)
+        wanted = values(column("name", String), name="wanted").data([(name,) for name in chunk]).cte()
+        # The end of each name's range of the index; grouping would read all deployments of these names.
+        newest = (
+            select(Deployment.id)
+            .where(Deployment.organization_id == organization_id, Deployment.name == wanted.c.name)
+            .order_by(Deployment.id.desc())
+            .limit(1)
+            .scalar_subquery()
         )
-        found.update((name, id_) for name, id_ in rows)
+        rows = await session.execute(select(wanted.c.name, newest.label("id")))
+        found.update((name, id_) for name, id_ in rows if id_ is not None)
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from hypervisor.admin import views
 from tests.support.api import PASSWORD, Api, ok, refused
 from tests.support.databases import ON_SQLITE
 
@@ -180,3 +181,23 @@ def _foreign(html: str) -> list[str]:
     loaded += re.findall(r'<link[^>]+href="(https?:)?//([^"/]+)', html)
     loaded += re.findall(r"url\(['\"]?(https?:)?//([^)'\"/]+)", html)
     return [host for _, host in loaded if host != "hypervisor.test"]
+
+
+@ON_SQLITE
+async def test_of_a_long_history_the_newest_rows_are_listed_and_any_is_shown_by_its_id(
+    api: Api, browser: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "SHOWN_OF_HISTORY", 2)
+    ada, root = await api.person(), await api.superuser()
+    organization = await ada.organization()
+    size = {"total_cpu_cores": 4, "total_ram_gb": 8}
+    cluster = {"name": "c", "runtime": "simulated", "organization_id": organization, **size}
+    ok(await ada.post("/api/v1/clusters", cluster), 201)
+    members = [{"name": f"work-{number}", "command": ["true"]} for number in range(4)]
+    made = ok(await ada.post("/api/v1/deployments/batch", {"deployments": members}), 201)["items"]
+    await _log_in(browser, root.username)
+    listed = (await browser.get("/admin/deployment/list")).text
+    assert "work-2" in listed
+    assert "work-3" in listed
+    assert "work-1" not in listed
+    assert "work-0" in (await browser.get(f"/admin/deployment/detail?pk={made[0]['id']}")).text
