@@ -9,8 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import get_history
+from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 from hypervisor.infra.replicas.queue_index import Change, Place, QueueIndex
 from hypervisor.lifecycle.states import State
@@ -54,8 +56,7 @@ def _collect(session: Session, _: Any) -> None:
 
 def _has_moved(deployment: Deployment) -> bool:
     """Whether it is or was in the queue and something has changed that its place depends on."""
-    attributes = inspect(deployment).attrs
-    histories = {name: attributes[name].history for name in _MOVES}
+    histories = {name: get_history(deployment, name, PASSIVE_NO_INITIALIZE) for name in _MOVES}
     if not any(history.has_changes() for history in histories.values()):
         return False
     return State.QUEUED.value in (deployment.state, *(histories["state"].deleted or ()))
