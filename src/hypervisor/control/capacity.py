@@ -128,8 +128,10 @@ async def release(session: WriteSession, attempts: Collection[Attempt]) -> None:
     node_ids = {attempt.node_id for attempt in attempts if attempt.node_id is not None}
     await session.flush()
     for chunk in chunks(sorted(attempt.id for attempt in attempts)):
-        await session.execute(delete(GpuClaim).where(GpuClaim.attempt_id.in_(chunk)))
-        await session.execute(delete(Allocation).where(Allocation.attempt_id.in_(chunk)))
+        for held in (GpuClaim, Allocation):
+            await session.execute(
+                delete(held).where(held.attempt_id.in_(chunk)).execution_options(synchronize_session=False)
+            )
     for room in (await lock_rooms(session, node_ids)).values():
         _write_counters(room)
         await _finish_shrink(session, room)

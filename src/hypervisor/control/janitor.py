@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import and_, delete, false, or_, select
+from sqlalchemy import delete, select
 
 from hypervisor.control.deletions import deletions_wait, finish_deletions
 from hypervisor.control.engines import Engines
@@ -135,14 +135,15 @@ class Janitor:
                 return row if await self._remove(row) else None
 
         done = [row for row in await asyncio.gather(*map(remove, rows)) if row is not None]
-        # A deletion may have asked for the logs as well in the meantime: such a row stays for another turn.
-        finished = [
-            and_(RuntimeRemoval.instance == r.instance, RuntimeRemoval.purge_logs == r.purge_logs)
-            for r in done
-        ]
         async with self._database.write() as session:
-            for chunk in chunks(finished, BATCH):
-                await session.execute(delete(RuntimeRemoval).where(or_(false(), *chunk)))
+            for purged in {row.purge_logs for row in done}:
+                finished = [row.instance for row in done if row.purge_logs is purged]
+                # A deletion may have asked for the logs as well meanwhile: such a row stays for another turn.
+                await session.execute(
+                    delete(RuntimeRemoval)
+                    .where(RuntimeRemoval.instance.in_(finished), RuntimeRemoval.purge_logs.is_(purged))
+                    .execution_options(synchronize_session=False)
+                )
 
     async def _remove(self, row: RuntimeRemoval) -> bool:
         engine = (row.runtime, row.engine_endpoint)
