@@ -19,7 +19,9 @@ def statements_of(database: Database) -> Iterator[list[str]]:
     def note(*arguments: Any) -> None:
         seen.append(arguments[2])
 
-    engines = {database._read_engine.sync_engine, database._write_engine.sync_engine}
+    # On PostgreSQL the one for reads is a variant of the other and tells its listeners.
+    of_reads = [database._read_engine.sync_engine] if database.is_sqlite else []
+    engines = [database._write_engine.sync_engine, *of_reads]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:

@@ -1,0 +1,94 @@
+"""Work that costs hardly more for many than for one, done at once for all who ask at the same time.
+
+Group commit is the classic case: what one transaction costs is shared by whoever came while the last one was
+under way (DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LARGEST_GROUP = 64
+LANES = 2
+"""Groups of one kind that are worked on at the same time: one that waits for a lock does not stop all."""
+
+
+class Gathering(Generic[K, V]):
+    """Gives questions to `work` in groups, and each answer to whom it belongs.
+
+    Nobody waits for company: a question is worked on at once where a lane is free, and those that come
+    meanwhile are the next group. `work` returns an answer or the error of each question, in their order.
+    Where it raises, `spoilt` tells whether that may be the fault of one of the group: then each is
+    worked on alone.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]],
+        spoilt: Callable[[Exception], bool],
+    ) -> None:
+        self._work = work
+        self._spoilt = spoilt
+        self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
+        self._lanes: set[asyncio.Task[None]] = set()
+
+    async def ask(self, question: K) -> V:
+        """The answer, or the error, of `work`. Who gives up waiting stops nothing that has begun."""
+        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        if len(self._lanes) < LANES:
+            # Of nobody's own: what is bound to the request that came first must not stick to the others.
+            lane = asyncio.create_task(self._serve_all(), name="gathering", context=Context())
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
+        return await answer
+
+    async def close(self) -> None:
+        """End what is under way; whoever still waits is cancelled."""
+        lanes = list(self._lanes)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        for _, answer in self._waiting:
+            answer.cancel()
+
+    async def _serve_all(self) -> None:
+        while self._waiting:
+            group: list[tuple[K, asyncio.Future[V]]] = []
+            while self._waiting and len(group) < LARGEST_GROUP:
+                question, answer = self._waiting.popleft()
+                if not answer.cancelled():
+                    group.append((question, answer))
+            if group:
+                await self._serve(group)
+
+    async def _serve(self, group: Sequence[tuple[K, asyncio.Future[V]]]) -> None:
+        try:
+            answers = await self._work([question for question, _ in group])
+        except asyncio.CancelledError:
+            for _, answer in group:
+                answer.cancel()
+            raise
+        except Exception as error:
+            if len(group) > 1 and self._spoilt(error):
+                await asyncio.gather(*(self._serve([one]) for one in group))
+                return
+            answers = [error] * len(group)
+        for (_, answer), found in zip(group, answers, strict=True):
+            _give(answer, found)
+
+
+def _give(answer: asyncio.Future[V], found: V | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+    else:
+        answer.set_result(found)
