@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,9 +23,45 @@ from hypervisor.store.tables import (
 
 @dataclass(frozen=True, slots=True)
 class MembershipRow:
+    """An organization with the role in it."""
+
     id: int
     name: str
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A session that was not ended, with its active user and their organizations; it may have expired."""
+
+    user_id: int
+    username: str
+    is_superuser: bool
+    expires_at: datetime
+    memberships: list[MembershipRow]
+
+
+_LOGINS = (
+    select(
+        LoginSession.id,
+        LoginSession.expires_at,
+        User.id,
+        User.username,
+        User.is_superuser,
+        Organization.id,
+        Organization.name,
+        Membership.role,
+    )
+    .join(User, LoginSession.user_id == User.id)
+    .outerjoin(Membership, Membership.user_id == User.id)
+    .outerjoin(Organization, Organization.id == Membership.organization_id)
+    .where(
+        LoginSession.id.in_(bindparam("ids", expanding=True)),
+        LoginSession.revoked_at.is_(None),
+        User.is_active,
+    )
+    .order_by(Organization.id)
+)
 
 
 async def user_of_live_session(session: AsyncSession, session_id: str, now: datetime) -> User | None:
@@ -42,15 +78,17 @@ async def user_of_live_session(session: AsyncSession, session_id: str, now: date
     )
 
 
-async def memberships_of(session: AsyncSession, user_id: int) -> Sequence[MembershipRow]:
-    """The user's organizations with the role in each, by id."""
-    rows = await session.execute(
-        select(Organization.id, Organization.name, Membership.role)
-        .join(Membership, Membership.organization_id == Organization.id)
-        .where(Membership.user_id == user_id)
-        .order_by(Organization.id)
-    )
-    return [MembershipRow(id=row.id, name=row.name, role=row.role) for row in rows]
+async def logins(session: AsyncSession, session_ids: Collection[str]) -> dict[str, Login]:
+    """Those of the sessions that nobody has ended and whose users are active, in one query."""
+    rows = await session.execute(_LOGINS, {"ids": sorted(set(session_ids))})
+    found: dict[str, Login] = {}
+    for session_id, expires_at, user_id, username, is_superuser, organization_id, name, role in rows:
+        login = found.get(session_id)
+        if login is None:
+            login = found[session_id] = Login(user_id, username, is_superuser, expires_at, [])
+        if organization_id is not None:
+            login.memberships.append(MembershipRow(organization_id, name, role))
+    return found
 
 
 async def find_user(session: AsyncSession, key: str) -> User | None:
