@@ -33,9 +33,9 @@ async def team_on(
 
 
 async def test_places_stay_right_while_redis_is_flushed_stopped_and_back(
-    sqlite_url: str, tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with team_on(sqlite_url, tmp_path / "data", own_redis.url, monkeypatch) as team:
+    async with team_on(database_url, tmp_path / "data", own_redis.url, monkeypatch) as team:
         cluster = (await team.cluster())["id"]
         await in_use(team.api, cluster)
         for name, priority in PRIORITIES.items():

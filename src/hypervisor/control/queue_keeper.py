@@ -87,7 +87,7 @@ class QueueKeeper:
             Deployment.id, Deployment.generation, Deployment.priority, Deployment.created_at
         ).where(Deployment.cluster_id == cluster_id, Deployment.state == State.QUEUED.value)
         found: list[Change] = []
-        async with self._database.read() as session:
+        async with self._database.read_at_length() as session:
             async for part in (await session.stream(query)).partitions(IN_PART):
                 found.extend(
                     Change(cluster_id, row.id, row.generation, Place.of(row.priority, row.created_at, row.id))

@@ -109,6 +109,12 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def read_at_length(self) -> AsyncIterator[ReadSession]:
+        """A session for reading many rows in parts: in one transaction, or PostgreSQL gives no cursor."""
+        async with self._reads(bind=self._read_engine if self.is_sqlite else self._write_engine) as session:
+            yield session
+
+    @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
         """One write transaction: committed when the block ends, rolled back when it raises."""
         async with self._writes() as session, session.begin():
