@@ -86,8 +86,8 @@ class FaultProxy:
         try:
             if not self._refusing:
                 await self._join(reader, writer)
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # the far end is gone, or the proxy is being closed
         finally:
             writer.transport.abort()
             self._writers.discard(writer)

@@ -131,13 +131,7 @@ class RedisQueueIndex:
             placed = [(one, as_member(one.place)) for one in queued if one.place is not None]
             await self._redis.hset(new[1], "built", "")
             for start in range(0, len(placed), IN_CHUNK):
-                chunk = placed[start : start + IN_CHUNK]
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.zadd(new[0], {member: 0 for _, member in chunk})
-                    pipe.hset(new[1], mapping={str(c.deployment_id): f"{c.generation}:{m}" for c, m in chunk})
-                    for key in new:
-                        pipe.expire(key, LEAVERS_SECONDS)
-                    await pipe.execute()
+                await self._add_to(new, placed[start : start + IN_CHUNK])
             await self._install(keys=[*final, *new], args=[server, KEPT_SECONDS])
             self._ready.add(cluster_id)
             return True
