@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -47,7 +47,6 @@ class Gathering(Generic[K, V]):
             # Of nobody's own: what is bound to the request that came first must not stick to the others.
             lane = asyncio.create_task(self._serve_all(), name="gathering", context=Context())
             self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
         return await answer
 
     async def close(self) -> None:
@@ -60,14 +59,21 @@ class Gathering(Generic[K, V]):
             answer.cancel()
 
     async def _serve_all(self) -> None:
-        while self._waiting:
-            group: list[tuple[K, asyncio.Future[V]]] = []
-            while self._waiting and len(group) < LARGEST_GROUP:
-                question, answer = self._waiting.popleft()
-                if not answer.cancelled():
-                    group.append((question, answer))
-            if group:
-                await self._serve(group)
+        try:
+            while self._waiting:
+                if group := self._next_group():
+                    await self._serve(group)
+        finally:
+            # At once, not by a callback a turn later: who asks in between would wait for a lane that has ended.
+            self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _next_group(self) -> list[tuple[K, asyncio.Future[V]]]:
+        group: list[tuple[K, asyncio.Future[V]]] = []
+        while self._waiting and len(group) < LARGEST_GROUP:
+            question, answer = self._waiting.popleft()
+            if not answer.cancelled():
+                group.append((question, answer))
+        return group
 
     async def _serve(self, group: Sequence[tuple[K, asyncio.Future[V]]]) -> None:
         try:

@@ -58,6 +58,17 @@ async def test_who_comes_meanwhile_is_the_next_group() -> None:
     assert max(map(len, doubling.groups)) == LARGEST_GROUP
 
 
+async def test_who_comes_in_the_turn_in_which_the_last_lane_ends_is_served() -> None:
+    doubling = Doubling()
+    for turns in range(12):
+        first = [asyncio.create_task(doubling.gathering.ask(1 + lane)) for lane in range(LANES)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        late = asyncio.create_task(doubling.gathering.ask(7))
+        assert await asyncio.wait_for(late, 10) == 14
+        await asyncio.gather(*first)
+
+
 async def test_one_that_breaks_the_work_spoils_no_others() -> None:
     doubling = Doubling()
     one, unlucky, three = await doubling.ask_all(1, 13, 3)
