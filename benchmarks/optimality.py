@@ -8,7 +8,8 @@ highest priority, then of the next, and so on, and among those moves the fewest 
 
 *Ours* is measured three times: `greedy` is `plan()` alone; `arranged` lets each pass arrange what it places
 itself (`improvement_steps`), without moving anybody; `ours` moves running pods in the end, as `consolidate()`
-proposes with `--improve` steps. Nobody is evicted for that whose priority is the same or higher.
+proposes with `--improve` steps. Both search by `--packer`. Nobody is evicted for that whose priority is the
+same or higher.
 
 The default of kube-scheduler is stood in for by the same with the `spread` score, which is its
 LeastAllocated. An instance is *hard* if that leaves a pod waiting, as the paper counts the cases "where the
@@ -30,7 +31,7 @@ from typing import Any, get_args
 
 from benchmarks.support.instances import Instance, Result, make_instance, play
 from benchmarks.support.report import print_report
-from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.policy import PackerName, PlacementScore, Policy
 
 try:
     from benchmarks.support.optimum import Model, Optimum
@@ -89,6 +90,7 @@ def main() -> None:
             "seed": arguments.seed,
             "policy": arguments.policy,
             "improve_steps": arguments.improve,
+            "packer": arguments.packer,
             "arrivals": "together" if arguments.together else "one group after the other",
             "solver_limit_seconds_per_level": arguments.limit,
             **figures_of(cases),
@@ -99,7 +101,7 @@ def main() -> None:
 def work_out(instance: Instance, arguments: argparse.Namespace) -> Case:
     """Play both sides, then prove the optimum."""
     policy, together = Policy(placement=arguments.policy), arguments.together
-    arranging = replace(policy, improvement_steps=arguments.improve)
+    arranging = replace(policy, improvement_steps=arguments.improve, packer=arguments.packer)
     greedy, arranged = play(instance, policy, together), play(instance, arranging, together)
     ours = play(instance, arranging, together, arguments.improve)
     default = play(instance, _LIKE_KUBE, together)
@@ -178,6 +180,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", choices=get_args(PlacementScore), default="fgd")
     parser.add_argument("--improve", type=int, default=200_000, help="steps of a search for a better packing")
+    parser.add_argument("--packer", choices=get_args(PackerName), default="search")
     parser.add_argument("--together", action="store_true", help="everything arrives at once")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for the solver per level")
     parser.add_argument("--workers", type=int, default=2, help="threads of the solver")

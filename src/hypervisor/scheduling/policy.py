@@ -9,6 +9,7 @@ from typing import Literal
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
+PackerName = Literal["search", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Policy:
 
     `improvement_steps` bounds the search for a packing that places more of what waits (0: no search); a step
     looks at one deployment on one node. What has waited for `patience` seconds is not overtaken by it.
+    `packer` is how it is searched: "exact" lets a solver go on where the search ends (the extra `optimal`).
     """
 
     placement: PlacementScore = "fgd"
@@ -30,3 +32,4 @@ class Policy:
     age_weight: float = 0.5
     improvement_steps: int = 0
     patience: float = 300.0
+    packer: PackerName = "search"

@@ -24,8 +24,8 @@ from hypervisor.scheduling.repacking.ground import (
     nearest_nodes,
     waiting_rows,
 )
+from hypervisor.scheduling.repacking.packers import packer_of
 from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.search import repack
 from hypervisor.scheduling.repacking.steps import Steps
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
@@ -42,7 +42,8 @@ def improve(admission: Admission) -> None:
     if ground is None:
         return
     budget = Steps(min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2))
-    repack(ground.packing, ground.order, budget, seed_of(admission, ground))
+    packer = packer_of(admission.policy.packer)
+    packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
     at = ground.packing.at
     if any(at[index] != NOWHERE for index in ground.order):
         decided = _placements(admission, ground)

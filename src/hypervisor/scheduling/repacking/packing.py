@@ -35,29 +35,31 @@ class Guard:
     """
 
     def __init__(self, hold: Hold) -> None:
-        self._request = hold.request
-        self._cpu, self._ram, self._gpu = hold.cpu, hold.ram, list(hold.gpu)
-        self._least_cpu = min(hold.cpu, hold.request.cpu)
-        self._least_ram = min(hold.ram, hold.request.ram)
-        self._shortfall = gpu_shortfall(hold.request, self._gpu)
+        self.request = hold.request
+        self.cpu, self.ram, self.gpu = hold.cpu, hold.ram, list(hold.gpu)
+        """What the head counts on, without what guarded items take of it now."""
+        self.least_cpu = min(hold.cpu, hold.request.cpu)
+        self.least_ram = min(hold.ram, hold.request.ram)
+        self.shortfall = gpu_shortfall(hold.request, self.gpu)
+        """Of its GPUs, the most that it may miss."""
 
     def allows(self, request: Request, devices: Sequence[int]) -> bool:
         """Whether the head misses no more than at first if the request takes these devices."""
-        if request.cpu and self._cpu - request.cpu < self._least_cpu:
+        if request.cpu and self.cpu - request.cpu < self.least_cpu:
             return False
-        if request.ram and self._ram - request.ram < self._least_ram:
+        if request.ram and self.ram - request.ram < self.least_ram:
             return False
-        after = list(self._gpu)
+        after = list(self.gpu)
         for device in devices:
             after[device] -= request.each
-        return not devices or gpu_shortfall(self._request, after) <= self._shortfall
+        return not devices or gpu_shortfall(self.request, after) <= self.shortfall
 
     def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
         """Someone guarded has come (-1) or gone (1)."""
-        self._cpu += sign * request.cpu
-        self._ram += sign * request.ram
+        self.cpu += sign * request.cpu
+        self.ram += sign * request.ram
         for device in devices:
-            self._gpu[device] += sign * request.each
+            self.gpu[device] += sign * request.each
 
 
 def total(parts: tuple[float, float, float]) -> float:
@@ -79,7 +81,7 @@ class Packing:
         self.cpu, self.ram = list(cpu), list(ram)
         self.gpu = [list(free) for free in gpu]
         self.items = items
-        self._guards = guards or {}
+        self.guards = guards or {}
         self.at = [item.home for item in items]
         self.devices = [item.home_devices for item in items]
         self.journal: list[tuple[int, int, tuple[int, ...]]] = []
@@ -111,14 +113,27 @@ class Packing:
                 return False
             if max(gpu, default=0) < request.each:
                 return False
-        if item.guarded and bin_ in self._guards:
-            return self._guards[bin_].allows(request, self._pick(item, bin_))
+        if item.guarded and bin_ in self.guards:
+            return self.guards[bin_].allows(request, self._pick(item, bin_))
         return True
 
     def put(self, index: int, bin_: int) -> None:
         """Put the item into a bin that it fits; onto the devices that it had at home, if they are free."""
         self.journal.append((index, NOWHERE, ()))
         self._take(index, bin_, self._pick(self.items[index], bin_))
+
+    def put_on(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
+        """Put an item that is out onto these very devices of a bin, if it may be there and there is room."""
+        item = self.items[index]
+        if item.bins is not None and bin_ not in item.bins:
+            return False
+        if len(devices) != item.request.devices or not self._has_room(item.request, bin_, devices):
+            return False
+        if item.guarded and bin_ in self.guards and not self.guards[bin_].allows(item.request, devices):
+            return False
+        self.journal.append((index, NOWHERE, ()))
+        self._take(index, bin_, devices)
+        return True
 
     def lift(self, index: int) -> None:
         """Take the item out of its bin."""
@@ -137,12 +152,9 @@ class Packing:
 
     def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
         """Move an item onto these very devices of a bin if they, and the rest that it needs, are free."""
-        request = self.items[index].request
-        need = WHOLE_GPU if request.whole else request.each
         before = len(self.journal)
         self.lift(index)
-        free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
-        if free and all(self.gpu[bin_][device] >= need for device in devices):
+        if self._has_room(self.items[index].request, bin_, devices):
             self._take(index, bin_, devices)
             return True
         self.undo(before)
@@ -204,6 +216,11 @@ class Packing:
         item = self.items[index]
         return self.at[index] == item.home and self.devices[index] == item.home_devices
 
+    def _has_room(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
+        need = WHOLE_GPU if request.whole else request.each
+        free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
+        return free and all(self.gpu[bin_][device] >= need for device in devices)
+
     def _lift(self, index: int) -> None:
         item, bin_, devices = self.items[index], self.at[index], self.devices[index]
         request, gpu = item.request, self.gpu[bin_]
@@ -211,8 +228,8 @@ class Packing:
         self.ram[bin_] += request.ram
         for device in devices:
             gpu[device] += request.each
-        if item.guarded and bin_ in self._guards:
-            self._guards[bin_].count(request, devices, 1)
+        if item.guarded and bin_ in self.guards:
+            self.guards[bin_].count(request, devices, 1)
         self.at[index], self.devices[index] = NOWHERE, ()
         self.inside[bin_].discard(index)
 
@@ -223,8 +240,8 @@ class Packing:
         self.ram[bin_] -= request.ram
         for device in devices:
             gpu[device] -= request.each
-        if item.guarded and bin_ in self._guards:
-            self._guards[bin_].count(request, devices, -1)
+        if item.guarded and bin_ in self.guards:
+            self.guards[bin_].count(request, devices, -1)
         self.at[index], self.devices[index] = bin_, devices
         self.inside[bin_].add(index)
 

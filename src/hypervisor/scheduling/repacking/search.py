@@ -23,7 +23,7 @@ def repack(packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequenc
     _chain(packing, waiting, part)
     steps.take_back(part)
     Neighbourhoods(packing, waiting, Draws(seed), steps).search()
-    _prefer_earlier(packing, waiting)
+    prefer_earlier(packing, waiting)
 
 
 def repack_with_few_moves(
@@ -36,7 +36,7 @@ def repack_with_few_moves(
     FewerMoves(packing, Draws(seed), steps).search()
 
 
-def _prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
+def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
     """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
     for place, index in enumerate(waiting):
         for later in waiting[place + 1 :]:

@@ -1,0 +1,54 @@
+"""Which ways there are to repack, by the names that policies give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Protocol, cast
+
+from hypervisor.scheduling.policy import PackerName
+from hypervisor.scheduling.repacking.packing import Packing
+from hypervisor.scheduling.repacking.steps import Steps
+
+_MODULES = {
+    "search": "hypervisor.scheduling.repacking.search",
+    "exact": "hypervisor.scheduling.repacking.exact",
+}
+_NEEDS = {"exact": "ortools"}
+
+
+class PackerMissing(Exception):
+    """What the packer needs is not installed; the message is one line that says what to do."""
+
+
+class Packer(Protocol):
+    """A module that repacks. `waiting` are items without a home, in the order of the queue; nothing is random
+    but by `seed`, and whoever has a home keeps a place.
+    """
+
+    def repack(self, packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]) -> None:
+        """Place as much as possible of what waits."""
+
+    def repack_with_few_moves(
+        self, packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]
+    ) -> None:
+        """The same, with as few as can be found away from home in the end."""
+
+
+@cache
+def is_installed(name: PackerName) -> bool:
+    """Whether the packer can be had here; costs next to nothing."""
+    return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
+
+
+def packer_of(name: PackerName) -> Packer:
+    """The packer, loaded when it is first asked for. Raises PackerMissing."""
+    try:
+        return cast(Packer, import_module(_MODULES[name]))
+    except ImportError as error:
+        raise PackerMissing(
+            f"the packer {name!r} needs OR-tools, which cannot be loaded here ({error}): "
+            "pip install 'mlops-hypervisor[optimal]'"
+        ) from None

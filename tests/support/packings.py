@@ -1,0 +1,120 @@
+"""Small packings drawn by lot, and what has to hold of any of them however it is repacked."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.passes.hold import Hold, gpu_shortfall
+from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Shape
+
+
+def request(cpu: int = 0, ram: int = 0, gpu: int = 0) -> Request:
+    shape = Shape(cpu, ram, gpu)
+    whole = gpu > 0 and gpu % WHOLE_GPU == 0
+    return Request(0, shape, cpu, ram, shape.gpu_devices, shape.gpu_each, whole, np.ones(1, np.bool_), True)
+
+
+def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
+    """Two to four bins, many items with a home and some that wait, in the order of the queue."""
+    rng = random.Random(seed)
+    bins = [_Room(rng) for _ in range(rng.randint(2, 4))]
+    items = [one for _ in range(rng.randint(0, 4 * len(bins))) for one in _at_home(bins, rng)]
+    waiting = sorted(
+        (_item(bins, rng) for _ in range(rng.randint(1, 6))), key=lambda item: item.priority, reverse=True
+    )
+    guards = {number: Guard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
+    packing = Packing(
+        [room.cpu for room in bins],
+        [room.ram for room in bins],
+        [room.gpu for room in bins],
+        [*items, *waiting],
+        guards,
+    )
+    return packing, list(range(len(items), len(items) + len(waiting)))
+
+
+def placed_by_priority(packing: Packing) -> list[int]:
+    """How many have a place, the highest priority first."""
+    placed = Counter(
+        item.priority for item, at in zip(packing.items, packing.at, strict=True) if at != NOWHERE
+    )
+    return [placed[priority] for priority in sorted({item.priority for item in packing.items}, reverse=True)]
+
+
+def check_sound(before: Packing, after: Packing) -> None:
+    """Nothing is taken twice, nobody is where he may not be or has lost his place, the head loses nothing."""
+    cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
+    for sign, packing in ((1, before), (-1, after)):
+        for index, bin_ in enumerate(packing.at):
+            if bin_ == NOWHERE:
+                continue
+            one = packing.items[index].request
+            cpu[bin_] += sign * one.cpu
+            ram[bin_] += sign * one.ram
+            for device in packing.devices[index]:
+                gpu[bin_][device] += sign * one.each
+    assert (cpu, ram, gpu) == (after.cpu, after.ram, after.gpu)
+    assert min(*cpu, *ram, *(free for one in gpu for free in one), 0) == 0
+    for index, item in enumerate(after.items):
+        bin_, devices = after.at[index], after.devices[index]
+        assert bin_ != NOWHERE or item.home == NOWHERE
+        assert bin_ == NOWHERE or item.bins is None or bin_ in item.bins
+        assert len(set(devices)) == (item.request.devices if bin_ != NOWHERE else 0)
+    for guard in after.guards.values():
+        assert guard.cpu >= guard.least_cpu
+        assert guard.ram >= guard.least_ram
+        assert gpu_shortfall(guard.request, guard.gpu) <= guard.shortfall
+
+
+class _Room:
+    """What is free in a bin that is being filled."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.cpu, self.ram = rng.randint(1000, 3000), rng.randint(1000, 3000)
+        self.gpu = [rng.choice([1000, 1000, 600]) for _ in range(rng.choice([0, 0, 2, 3]))]
+        self.evictable = [WHOLE_GPU - free for free in self.gpu]
+        """What the head counts on beside it: no guarded item has that."""
+
+    def take(self, one: Request, guarded: bool) -> tuple[int, ...] | None:
+        """The devices that the request has taken; None where it does not fit."""
+        need = WHOLE_GPU if one.whole else one.each
+        devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.devices]
+        if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.devices:
+            return None
+        self.cpu -= one.cpu
+        self.ram -= one.ram
+        for device in devices:
+            self.gpu[device] -= one.each
+            self.evictable[device] += one.each * (not guarded)
+        return tuple(devices)
+
+
+def _item(bins: list[_Room], rng: random.Random) -> Item:
+    size = rng.randint(1, 12) * 100, rng.randint(1, 12) * 100, rng.choice([0, 0, 0, 300, 500, 1000, 2000])
+    somewhere = frozenset(rng.sample(range(len(bins)), 2)) if rng.random() < 0.2 else None
+    return Item(request(*size), rng.choice([100, 500]), somewhere, guarded=rng.random() < 0.5)
+
+
+def _at_home(bins: list[_Room], rng: random.Random) -> list[Item]:
+    item, home = _item(bins, rng), rng.randrange(len(bins))
+    if item.bins is not None and home not in item.bins:
+        return []
+    devices = bins[home].take(item.request, item.guarded)
+    return (
+        [] if devices is None else [Item(item.request, item.priority, item.bins, home, devices, item.guarded)]
+    )
+
+
+def _hold(room: _Room, rng: random.Random) -> Hold:
+    """Some head of the queue that counts on what is free there, and on a little more."""
+    sizes = [size for size in (0, 400, 1000, 2000) if size <= WHOLE_GPU * len(room.gpu)]
+    head = request(rng.randint(0, 2000), rng.randint(0, 2000), rng.choice(sizes))
+    more = rng.choice([0, 500])
+    gpu = [free + rng.choice([0, more]) for free, more in zip(room.gpu, room.evictable, strict=True)]
+    return Hold(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)
