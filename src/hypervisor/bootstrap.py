@@ -222,6 +222,7 @@ def _keep(settings: Settings) -> Keep:
     return Keep(
         decisions=Retention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
         events=timedelta(days=settings.event_retention_days),
+        idempotency_keys=timedelta(hours=settings.idempotency_retention_hours),
         logs=timedelta(days=settings.log_retention_days),
         log_folders=(folder / "process" / "logs", folder / "docker"),
     )

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         default=256, ge=0, description="With less left on DATA_DIR's disk no new process is started."
     )
     event_retention_days: int = Field(default=90, ge=1)
+    idempotency_retention_hours: float = Field(
+        default=24, gt=0, description="How long an Idempotency-Key answers with what it made."
+    )
     log_retention_days: int = Field(
         default=30, ge=1, description="How long logs of what has ended are kept in DATA_DIR."
     )

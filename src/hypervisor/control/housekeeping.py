@@ -1,4 +1,4 @@
-"""What is forgotten in time: sessions, history, decisions, logs of what has ended."""
+"""What is forgotten in time: sessions, keys of requests, history, decisions, logs of what has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypervisor.identity.sessions import purge
 from hypervisor.kernel.names import InstanceName
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database
-from hypervisor.store.tables import Event
+from hypervisor.store.tables import Event, IdempotencyKey
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,7 @@ class Keep:
 
     decisions: Retention = field(default_factory=Retention)
     events: timedelta = timedelta(days=90)
+    idempotency_keys: timedelta = timedelta(hours=24)
     logs: timedelta = timedelta(days=30)
     log_folders: tuple[Path, ...] = ()
 
@@ -34,6 +35,9 @@ async def forget_rows(database: Database, keep: Keep, now: datetime) -> None:
     """Delete expired rows, in short transactions; a large backlog goes over several calls."""
     await purge(database, now)
     await forget_decisions(database, keep.decisions, now)
+    keys = (IdempotencyKey.user_id, IdempotencyKey.key)
+    old = IdempotencyKey.created_at < now - keep.idempotency_keys
+    await delete_in_batches(database, keys, old, oldest_first=IdempotencyKey.created_at)
     gone = await delete_in_batches(database, Event.id, Event.at < now - keep.events, oldest_first=Event.at)
     if gone:
         log.info("janitor.events_forgotten", count=gone)

@@ -98,9 +98,13 @@ async def purge(database: Database, now: datetime) -> None:
     """Forget old failures, and tokens and sessions that are long over. For the janitor."""
     over = now - timedelta(days=1)
     forgotten = LoginThrottle.updated_at < now - policy.FAILURES_FORGOTTEN_AFTER
-    await delete_in_batches(database, LoginThrottle.account, forgotten)
-    await delete_in_batches(database, RefreshToken.id, RefreshToken.expires_at < over)
-    await delete_in_batches(database, LoginSession.id, LoginSession.expires_at < over)
+    await delete_in_batches(database, LoginThrottle.account, forgotten, oldest_first=LoginThrottle.updated_at)
+    await delete_in_batches(
+        database, RefreshToken.id, RefreshToken.expires_at < over, oldest_first=RefreshToken.expires_at
+    )
+    await delete_in_batches(
+        database, LoginSession.id, LoginSession.expires_at < over, oldest_first=LoginSession.expires_at
+    )
 
 
 async def _rotate(session: WriteSession, token_hash: str, now: datetime) -> tuple[int, str, str] | None:

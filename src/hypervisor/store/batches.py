@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, delete, select
+from sqlalchemy import ColumnElement, CursorResult, delete, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from hypervisor.store.database import Database, WriteSession
@@ -16,20 +17,24 @@ MOST_BATCHES = 100
 
 async def delete_in_batches(
     database: Database,
-    key: InstrumentedAttribute[Any],
+    key: InstrumentedAttribute[Any] | Sequence[InstrumentedAttribute[Any]],
     which: ColumnElement[bool],
     *,
     oldest_first: InstrumentedAttribute[Any] | None = None,
     batch: int = BATCH,
 ) -> int:
-    """Delete the rows of `key`'s table that match, a batch in a transaction; how many went.
+    """Delete the rows of a table that match, a batch in a transaction; how many went. `key` is its primary
+    key, of one column or several.
 
     `oldest_first` is an indexed column: with it a batch is found by the index, however large the table is.
     """
-    found = select(key).where(which).limit(batch)
+    keys = list(key) if isinstance(key, Sequence) else [key]
+    found = select(*keys).where(which).limit(batch)
     if oldest_first is not None:
         found = found.order_by(oldest_first)
-    statement = delete(key.class_).where(key.in_(found))
+    statement = delete(keys[0].class_).where(
+        tuple_(*keys).in_(found) if len(keys) > 1 else keys[0].in_(found)
+    )
 
     async def one(session: WriteSession) -> int:
         done = await session.execute(statement, execution_options={"synchronize_session": False})

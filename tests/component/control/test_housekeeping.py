@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from hypervisor.control.housekeeping import Keep, forget_logs, forget_rows
 from hypervisor.store import batches
-from hypervisor.store.tables import Event, Organization
+from hypervisor.store.tables import Event, IdempotencyKey, Organization, User
 from tests.support.world import World
 
 
@@ -38,6 +38,36 @@ async def test_events_are_forgotten_by_age_a_batch_at_a_time(
     assert await _events(world) == 2
 
 
+async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    now, keep = world.clock.now(), Keep(idempotency_keys=timedelta(hours=24))
+    async with world.database.write() as session:
+        somebody = User(
+            username="ada",
+            username_key="ada",
+            email="ada@example.com",
+            email_key="ada@example.com",
+            password_hash="",
+            created_at=now,
+        )
+        session.add(somebody)
+        await session.flush()
+        rows = [
+            {"key": f"k{number}", "created_at": now - timedelta(hours=age)}
+            for number, age in enumerate([*[25] * 2500, 23, 0])
+        ]
+        await session.execute(
+            insert(IdempotencyKey).values(user_id=somebody.id, request_hash="", deployment_ids=[]), rows
+        )
+
+    await forget_rows(world.database, keep, now)
+    assert len(await _keys(world)) == 502
+    await forget_rows(world.database, keep, now)
+    assert await _keys(world) == ["k2500", "k2501"]
+
+
 def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
     now, keep = datetime.now(UTC), Keep(logs=timedelta(days=7), log_folders=(tmp_path, tmp_path / "none"))
     old, new = (now - timedelta(days=8)).timestamp(), (now - timedelta(days=6)).timestamp()
@@ -54,6 +84,11 @@ def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
 
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"hv-abcd-2-1-0", "notes", "hv-abcd-4-1-0.log", "hv-abcd-5-1-0.due"}
+
+
+async def _keys(world: World) -> list[str]:
+    async with world.database.read() as session:
+        return list(await session.scalars(select(IdempotencyKey.key).order_by(IdempotencyKey.key)))
 
 
 async def _events(world: World) -> int:
