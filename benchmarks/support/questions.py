@@ -1,0 +1,91 @@
+"""What the loops, the metrics and the admin pages ask of a database, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from starlette.requests import Request
+from starlette_admin import RequestAction
+
+from benchmarks.support.history import History
+from hypervisor.admin.views import DeploymentView, EventView
+from hypervisor.api.state_metrics import StateMetrics
+from hypervisor.control.background import load_background
+from hypervisor.control.deletions import deletions_wait
+from hypervisor.control.gangs import late_gangs
+from hypervisor.control.homes import find_engines
+from hypervisor.control.housekeeping import Keep, forget_rows
+from hypervisor.control.snapshots import load_cluster
+from hypervisor.control.work import all_live_instances, instances_to_act_on, load_live
+from hypervisor.deployments.dependents import load_parents
+from hypervisor.deployments.queue import queue_positions
+from hypervisor.deployments.repository import newest_by_name, unmet_dependents
+from hypervisor.infra.clock import SystemClock
+from hypervisor.organizations.repository import count_running
+from hypervisor.store.database import Database, ReadSession
+from hypervisor.store.tables import Attempt, Deployment, Event
+
+Question = Callable[[Database], Awaitable[Any]]
+
+
+def questions(history: History) -> Mapping[str, Question]:
+    """Each is asked once, with a session of its own."""
+    now = datetime.now(UTC)
+    middle = history.first + 500
+    return {
+        "scheduler: snapshot": _read(lambda session: load_cluster(session, history.cluster, now)),
+        "scheduler: background of forecasts": _read(
+            lambda session: load_background(session, history.retired, history.quiet, now)
+        ),
+        "reconciler: to act on": _read(instances_to_act_on),
+        "reconciler: live": _read(all_live_instances),
+        "reconciler: its work": _read(_load_live),
+        "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),
+        "holder: engines": _read(find_engines),
+        "janitor: deletions": _read(deletions_wait),
+        "janitor: retention": lambda database: forget_rows(database, Keep(events=timedelta(days=400)), now),
+        "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),
+        "submit: names": _read(lambda session: newest_by_name(session, history.busy, ["nightly", "job-3"])),
+        "submit: parents": _read(lambda session: load_parents(session, range(middle, middle + 200))),
+        "delete: who waits": _read(lambda session: unmet_dependents(session, middle, 10)),
+        "delete: what runs": _read(lambda session: count_running(session, history.busy)),
+        "queue: places": _read(_places),
+        "admin: deployments": _admin(DeploymentView(Deployment), "created_at"),
+        "admin: events": _admin(EventView(Event), "at"),
+    }
+
+
+def _read(ask: Callable[[ReadSession], Awaitable[Any]]) -> Question:
+    async def asked(database: Database) -> None:
+        async with database.read() as session:
+            await ask(session)
+
+    return asked
+
+
+async def _load_live(session: ReadSession) -> None:
+    live = select(Attempt.instance).where(Attempt.finished_at.is_(None)).limit(200)
+    await load_live(session, list(await session.scalars(live)))
+
+
+async def _places(session: ReadSession) -> None:
+    queued = select(Deployment).where(Deployment.state == "QUEUED").limit(50)
+    waiting = list(await session.scalars(queued))
+    await queue_positions(session, waiting[:1])
+    await queue_positions(session, waiting)
+
+
+def _admin(view: DeploymentView | EventView, by: str) -> Question:
+    """The last page of a list that is sorted by time, and a search in vain."""
+
+    async def ask(session: ReadSession) -> None:
+        state = {"session": session, "action": RequestAction.LIST}
+        request = Request({"type": "http", "headers": [], "query_string": b"", "state": state})
+        await view.count(request)
+        await view.find_all(request, skip=9_900, limit=100, sorts=[(by, "asc")])
+        await view.find_all(request, limit=100, q="nothing is called that")
+
+    return _read(ask)
