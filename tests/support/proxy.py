@@ -1,4 +1,4 @@
-"""A socket between a client and an engine: counts the requests, and can be cut and mended."""
+"""A socket between a client and an engine: counts the requests, can hold some back, be cut and mended."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class EngineProxy:
         self._target = urlsplit(target).path
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._held = re.compile(rb"(?!)")
+        self._may_pass = asyncio.Event()
         self.requests: list[str] = []
 
     @property
@@ -35,6 +37,14 @@ class EngineProxy:
             writer.transport.abort()
         self._path.unlink(missing_ok=True)
 
+    def hold(self, request: bytes) -> None:
+        """Keep requests like this regular expression until `let_pass`, also if their client goes away."""
+        self._held = re.compile(request)
+        self._may_pass.clear()
+
+    def let_pass(self) -> None:
+        self._may_pass.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         engine_reader, engine_writer = await asyncio.open_unix_connection(self._target)
         await asyncio.gather(
@@ -49,6 +59,8 @@ class EngineProxy:
                     self.requests += [
                         f"{verb.decode()} {path.decode()}" for verb, path in _REQUEST.findall(data)
                     ]
+                    if self._held.search(data):
+                        await self._may_pass.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -273,6 +273,46 @@ async def test_two_servers_never_run_a_short_job_twice(
     assert networks.count(f"hv-{install}") == 1
 
 
+async def test_a_start_that_arrives_late_does_not_run_a_job_again(
+    install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.2)
+    wanted = spec(install, "echo once")
+    async with (
+        opened(DockerRuntime(install, proxy.endpoint)) as slow,
+        opened(DockerRuntime(install)) as other,
+    ):
+        proxy.hold(rb"POST \S+/start ")
+        starting = asyncio.create_task(slow.start(wanted))
+        await eventually(lambda: any(request.endswith("/start") for request in proxy.requests))
+        await other.start(wanted)
+        assert (await end_of(other, wanted.instance)).exit_code == 0
+        proxy.let_pass()
+        with pytest.raises(RuntimeUnavailable, match="taken over"):
+            await starting
+        assert (await slow.start(wanted)).state is ObservedState.EXITED
+        assert await lines(other, wanted.instance) == ["once"]
+
+
+async def test_a_job_that_ran_while_its_start_was_taken_over_is_not_run_again(
+    install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.2)
+    wanted = spec(install, "exit 7")
+    api.json("POST", "/networks/create", network_config(install))
+    made = api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
+    async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
+        proxy.hold(rb"DELETE \S+/containers/")
+        taking_over = asyncio.create_task(runtime.start(wanted))
+        await eventually(lambda: any(request.startswith("DELETE ") for request in proxy.requests))
+        api.call("POST", f"/containers/{made['Id']}/start")
+        await eventually(lambda: api.inspect(made["Id"])["State"]["Status"] == "exited")
+        proxy.let_pass()
+        seen = await taking_over
+        assert (seen.state, seen.exit_code) == (ObservedState.EXITED, 7)
+        assert await look(runtime, wanted.instance) == ABSENT
+
+
 async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
     runtime: DockerRuntime, install: str, api: Api
 ) -> None:

@@ -12,10 +12,17 @@ from aiodocker.exceptions import DockerError
 
 from hypervisor.kernel.failpoints import reached
 from hypervisor.runtimes.docker.config import container_config
-from hypervisor.runtimes.docker.engine import LAUNCH_SECONDS, Engine, NoSuchContainer, WrongState
+from hypervisor.runtimes.docker.engine import (
+    LAUNCH_SECONDS,
+    Engine,
+    NoSuchContainer,
+    WrongState,
+    is_absent,
+)
 from hypervisor.runtimes.docker.images import ImagePuller
 from hypervisor.runtimes.docker.network import InstallNetwork
 from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
+from hypervisor.runtimes.docker.past import Past
 from hypervisor.runtimes.protocol import (
     LaunchFailed,
     LaunchSpec,
@@ -48,6 +55,7 @@ class Launcher:
         self.puller = ImagePuller(engine)
         self._init = True
         self._network = InstallNetwork(engine, install)
+        self._past = Past(engine)
 
     async def launch(self, spec: LaunchSpec) -> Observation:
         """Create and start, or adopt what has the name. Raises LaunchFailed, RuntimeUnavailable."""
@@ -57,17 +65,18 @@ class Launcher:
             if present is not None:
                 return await self._adopt(spec, present)
             await self.puller.pull(config["Image"])
-        if await self._create_or_pull(spec, config):
+        created = await self._create_or_pull(spec, config)
+        if created is not None:
             reached("runtime_after_create_before_ack")
-            return await self._run(spec)
+            return await self._run(spec, created)
         return await self._adopt(spec, await self._holder(spec.instance))
 
     async def close(self) -> None:
         await self.puller.close()
         await self._network.close()
 
-    async def _create_or_pull(self, spec: LaunchSpec, config: dict[str, Any]) -> bool:
-        """Whether this call made the container; False when the name is taken."""
+    async def _create_or_pull(self, spec: LaunchSpec, config: dict[str, Any]) -> str | None:
+        """The id of the container that this call made; None when the name is taken."""
         try:
             return await self._create(spec.instance, config)
         except DockerError as error:
@@ -79,9 +88,9 @@ class Launcher:
         except DockerError as error:
             return await self._create_refused(spec, error)
 
-    async def _create(self, name: str, config: dict[str, Any]) -> bool:
+    async def _create(self, name: str, config: dict[str, Any]) -> str | None:
         try:
-            await self._network.run(
+            made = await self._network.run(
                 lambda: self._engine.attempt(
                     lambda docker: docker.containers.create(config, name=name), seconds=LAUNCH_SECONDS
                 )
@@ -89,38 +98,41 @@ class Launcher:
         except DockerError as error:
             # Podman has answered 500 for a taken name.
             if error.status == 409 or (error.status == 500 and "already in use" in error.message):
-                return False
+                return None
             raise
-        return True
+        return str(made.id)
 
-    async def _create_refused(self, spec: LaunchSpec, error: DockerError) -> bool:
+    async def _create_refused(self, spec: LaunchSpec, error: DockerError) -> str | None:
         if error.status not in (404, 409) and self._init and _NO_INIT.search(error.message):
             self._init = False
             return await self._create_or_pull(spec, container_config(spec, self._install, init=False))
         raise LaunchFailed(error.message, retryable=error.status >= 500) from error
 
-    async def _run(self, spec: LaunchSpec) -> Observation:
-        """Start the container that exists; one that cannot be started is not left behind."""
+    async def _run(self, spec: LaunchSpec, container: str) -> Observation:
+        """Start the container that this call has created; one that cannot be started is not left behind."""
         try:
-            await self._start(spec.instance)
+            await self._start(container)
         except DockerError as error:
-            return await self._start_refused(spec, error)
+            return await self._start_refused(spec, container, error)
         return await self._seen(spec.instance)
 
-    async def _start(self, name: str) -> None:
+    async def _start(self, container: str) -> None:
+        """By its id, which its creator alone knows: see `_take_over`."""
         await self._network.run(
             lambda: self._engine.attempt(
-                lambda docker: docker.containers.container(name).start(), seconds=LAUNCH_SECONDS
+                lambda docker: docker.containers.container(container).start(), seconds=LAUNCH_SECONDS
             )
         )
 
-    async def _start_refused(self, spec: LaunchSpec, error: DockerError) -> Observation:
+    async def _start_refused(self, spec: LaunchSpec, container: str, error: DockerError) -> Observation:
         """The engine said no: unless it runs all the same, take the container away and say why."""
-        present = await self._observer.inspect(spec.instance)
+        if is_absent(error):
+            raise RuntimeUnavailable(f"somebody else has taken over the start of {spec.instance}") from error
+        present = await self._observer.inspect(container)
         if present is not None:
             if state_of(present["State"]["Status"]) is not ObservedState.CREATED:
                 return observation(present)
-            await self._discard(spec.instance)
+            await self._discard(container)
         if self._init and _NO_INIT.search(error.message):
             return await self._without_init(spec)
         retryable = error.status >= 500 and _NEVER_WORKS.search(error.message) is None
@@ -130,13 +142,19 @@ class Launcher:
         self._init = False
         return await self.launch(spec)
 
-    async def _discard(self, name: str) -> None:
+    async def _discard(self, container: str) -> None:
         try:
-            await self._engine.ask(lambda docker: docker.containers.container(name).delete(v=True))
-        except NoSuchContainer:
-            return
+            await self._remove(container)
         except WrongState as error:
-            raise RuntimeUnavailable(f"{name} can neither be started nor removed: {error}") from error
+            raise RuntimeUnavailable(f"{container} can neither be started nor removed: {error}") from error
+
+    async def _remove(self, container: str) -> bool:
+        """Whether this call removed it; False when it was gone. Raises WrongState while it runs."""
+        try:
+            await self._engine.ask(lambda docker: docker.containers.container(container).delete(v=True))
+        except NoSuchContainer:
+            return False
+        return True
 
     async def _holder(self, name: str) -> Mapping[str, Any]:
         """What has the name: an engine takes a name for a new container before it shows the container."""
@@ -154,14 +172,25 @@ class Launcher:
             return observation(present)
         if await self._creator_starts_it(spec.instance, present):
             return await self._seen(spec.instance)
-        return await self._run(spec)
+        return await self._take_over(spec, present)
+
+    async def _take_over(self, spec: LaunchSpec, present: Mapping[str, Any]) -> Observation:
+        """Put a container of our own in the place of one that its creator seems to have left alone.
+
+        The engine runs an ended container once more when it is told to start it, however late that request
+        arrives. So none is ever told twice: only its creator starts a container, by its id, and whoever
+        takes over removes it first. Between our look at it and its removal it may have run after all.
+        """
+        container = str(present["Id"])
+        try:
+            removed = await self._remove(container)
+        except WrongState:
+            return await self._seen(spec.instance)
+        ended = await self._past.end_of(container, present["Created"]) if removed else None
+        return await self.launch(spec) if ended is None else ended
 
     async def _creator_starts_it(self, name: str, present: Mapping[str, Any]) -> bool:
-        """Give another process that has just created the container a moment to start it.
-
-        The engine restarts an ended container when it is told to start it, so two that start one short
-        job could run it twice; only a container that its creator has left alone is started here.
-        """
+        """Give another process that has just created the container a moment to start it."""
         created = datetime.fromisoformat(present["Created"])
         age = (datetime.now(UTC) - created).total_seconds()
         for _ in range(int((_CREATOR_SECONDS - max(0.0, age)) / _CREATOR_POLL)):
