@@ -19,6 +19,9 @@ MARK = "HV_INSTANCE"
 """The variable by which a process is known that left its session (torchrun's workers do)."""
 
 _DEAD = frozenset("ZX")
+_KERNEL_THREAD = 0x00200000
+"""The flag PF_KTHREAD of include/linux/sched.h."""
+_AT_ONCE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,16 @@ class Process:
     parent: int
     group: int
     session: int
+    flags: int
     start_ticks: int
 
     @property
     def is_dead(self) -> bool:
         return self.state in _DEAD
+
+    @property
+    def is_of_the_kernel(self) -> bool:
+        return bool(self.flags & _KERNEL_THREAD)
 
     def send(self, signum: int) -> None:
         """Send a signal to this very process, if it has not ended. Raises PermissionError."""
@@ -90,7 +98,7 @@ class ProcessTable:
     """All live processes at one moment."""
 
     def __init__(self, processes: Iterable[Process], settled: Container[int] = ()) -> None:
-        self._by_pid = {process.pid: process for process in processes if not process.is_dead}
+        self._by_pid = {one.pid: one for one in processes if not (one.is_dead or one.is_of_the_kernel)}
         self._sessions: dict[int, list[Process]] = defaultdict(list)
         self._children: dict[int, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
@@ -149,6 +157,7 @@ def read_stat(pid: int) -> Process | None:
         parent=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
+        flags=int(fields[6]),
         start_ticks=int(fields[19]),
     )
 
@@ -194,7 +203,15 @@ def _read_mark(pid: int) -> str:
 def _read(path: str) -> bytes:
     """The content of a file of /proc; empty when the process has ended or is not ours to look into."""
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            return file.readall()
+        file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
+    try:
+        content = b""
+        while part := os.read(file, _AT_ONCE):
+            content += part
+        return content
+    except (ProcessLookupError, PermissionError):
+        return b""
+    finally:
+        os.close(file)
