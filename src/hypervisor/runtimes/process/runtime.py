@@ -59,6 +59,7 @@ class ProcessRuntime:
         self._hints = ChangeHints()
         self._instances = Instances(self._state, self._hints, clock, log_limits)
         self._housekeeper: asyncio.Task[None] | None = None
+        self._has_trash = True
 
     async def probe(self) -> RuntimeInfo:
         if not hasattr(os, "pidfd_open") or read_stat(os.getpid()) is None:
@@ -98,8 +99,7 @@ class ProcessRuntime:
             self._state.keep_logs(tracked.folder)
             tracked.log.move(self._state.kept_logs(instance))
             self._instances.forget(tracked)
-            self._state.discard(tracked.folder.path)
-        await asyncio.to_thread(self._state.empty_trash)
+            self._discard(tracked.folder.path)
 
     async def list_instances(self) -> Mapping[str, Observation]:
         with self._engine():
@@ -122,8 +122,7 @@ class ProcessRuntime:
         if InstanceName.parse(instance) is None:
             return
         with self._engine():
-            self._state.discard(self._state.kept_logs(instance))
-        await asyncio.to_thread(self._state.empty_trash)
+            self._discard(self._state.kept_logs(instance))
 
     def changes(self) -> AsyncIterator[str]:
         with self._engine():
@@ -142,6 +141,7 @@ class ProcessRuntime:
         try:
             if self._housekeeper is None:
                 self._state.create()
+                shim.handle_ignored_signals()
                 self._housekeeper = asyncio.create_task(self._keep_house())
                 self._instances.adopt_all()
             yield
@@ -164,7 +164,7 @@ class ProcessRuntime:
             pid = shim.spawn(spec.instance, spec.command, env, folder.path)
         except LaunchFailed:
             if folder.claim_void():
-                self._state.discard(folder.path)
+                self._discard(folder.path)
             raise
         return self._instances.track(spec.instance, folder, launch, pid)
 
@@ -174,12 +174,18 @@ class ProcessRuntime:
             return True
         return tracked.look().state is ObservedState.CREATED and tracked.folder.claim_void()
 
+    def _discard(self, path: Path) -> None:
+        """Many go at the same time; the housekeeping deletes them in one turn."""
+        self._state.discard(path)
+        self._has_trash = True
+
     def _kept_log(self, instance: str) -> RotatingLog:
         return RotatingLog(self._state.kept_logs(instance), self._limits)
 
     async def _keep_house(self) -> None:
-        await asyncio.to_thread(self._state.empty_trash)
         while True:
+            if self._has_trash:
+                await self._empty_trash()
             await asyncio.sleep(self._interval)
             for tracked in self._instances.live():
                 # A full disk or table of files must not end the housekeeping: the next round tries again.
@@ -187,6 +193,13 @@ class ProcessRuntime:
                     self._instances.look_after(tracked)
                     if tracked.log.is_too_large():
                         await asyncio.to_thread(tracked.log.rotate)
+
+    async def _empty_trash(self) -> None:
+        self._has_trash = False
+        try:
+            await asyncio.to_thread(self._state.empty_trash)
+        except OSError:
+            self._has_trash = True
 
 
 def _set_event() -> asyncio.Event:

@@ -83,7 +83,6 @@ def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folde
 
     Raises LaunchFailed.
     """
-    _handle_ignored_signals()
     argv = [SHELL, "-c", SCRIPT, instance, *command]
     quiet = subprocess.DEVNULL
     try:
@@ -99,7 +98,7 @@ def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folde
     return child.pid
 
 
-def _handle_ignored_signals() -> None:
+def handle_ignored_signals() -> None:
     """Where this process ignores a signal (nohup does that to SIGHUP), handle it by doing nothing instead.
 
     For us that is the same. But "ignore" would be inherited by the workload, and a shell cannot undo it.
