@@ -64,7 +64,7 @@ class Gathering(Generic[K, V]):
                 if group := self._next_group():
                     await self._serve(group)
         finally:
-            # At once, not by a callback a turn later: who asks in between would wait for a lane that has ended.
+            # At once, not by a callback a turn later: who asks in between would wait for an ended lane.
             self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _next_group(self) -> list[tuple[K, asyncio.Future[V]]]:
