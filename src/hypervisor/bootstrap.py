@@ -201,6 +201,7 @@ def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
         Reporting(container.attempt_tokens, container.settings.reports_url),
         install=container.install_id,
         interval=container.settings.scheduler_interval,
+        improve_seconds=container.settings.improve_seconds,
         local_engines=(("process", None), ("simulated", None)),
         keep=_keep(container.settings),
         obstacles={("process", None): disk.obstacle},

@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     scheduler_interval: float = Field(
         default=5.0, gt=0, le=300, description="Seconds between full passes; events wake the loop at once."
     )
+    improve_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="At most so long a pass searches for a better arrangement; 0: as long as the steps take.",
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: str | None = Field(

@@ -38,6 +38,10 @@ Improve = Annotated[
         metavar="STEPS", help="Search so long after a pass for an arrangement that places more; 0: do not."
     ),
 ]
+Packer = Annotated[
+    str | None,
+    typer.Option(help="Who searches: search (default), or exact, which lets a solver go on where it ends."),
+]
 Preemption = Annotated[
     bool | None, typer.Option("--preemption/--no-preemption", help="Whether higher priority may evict lower.")
 ]
@@ -66,6 +70,7 @@ def create(
     runtime: Annotated[str | None, typer.Option(help="auto, docker, process or simulated.")] = None,
     placement: Placement = None,
     improve: Improve = None,
+    packer: Packer = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
 ) -> None:
@@ -81,6 +86,7 @@ def create(
         "runtime": runtime,
         "placement": placement,
         "improvement_steps": improve,
+        "packer": packer,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         "labels": parse_pairs(label),
@@ -131,6 +137,7 @@ def update(
     gpu: Gpu = None,
     placement: Placement = None,
     improve: Improve = None,
+    packer: Packer = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
     force: Force = False,
@@ -141,6 +148,7 @@ def update(
         "name": name,
         "placement": placement,
         "improvement_steps": improve,
+        "packer": packer,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         **_totals(cpu, ram, gpu, None),
@@ -242,7 +250,7 @@ def _facts(cluster: Cluster) -> Any:
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
             ("Placement", cluster.get("placement")),
-            ("Improved", _steps(cluster.get("improvement_steps", 0))),
+            ("Improved", _improved(cluster)),
             ("Preemption", "on" if cluster.get("preemption") else "off"),
             ("Safe for", f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else ""),
             ("Capacity", amounts(cluster["capacity"])),
@@ -252,8 +260,10 @@ def _facts(cluster: Cluster) -> Any:
     )
 
 
-def _steps(steps: int) -> str:
-    return f"by up to {steps:,} steps a pass" if steps else ""
+def _improved(cluster: Cluster) -> str:
+    steps, packer = cluster.get("improvement_steps", 0), cluster.get("packer", "search")
+    solver = ", then by a solver" if packer == "exact" else ""
+    return f"by up to {steps:,} steps a pass{solver}" if steps else ""
 
 
 def _nodes_table(nodes: list[Node]) -> Any:

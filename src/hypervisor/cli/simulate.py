@@ -14,10 +14,11 @@ from hypervisor.cli import simulate_flags as flags
 from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.output import print_json
 from hypervisor.cli.session import Session, is_interactive
-from hypervisor.cli.simulate_flags import Format, Placement
+from hypervisor.cli.simulate_flags import Format, PackerChoice, Placement
 from hypervisor.cli.simulate_history import Past, load_history
 from hypervisor.cli.simulate_summary import progress_of, summary
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.repacking.packers import PackerMissing, packer_of
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
@@ -32,9 +33,9 @@ from hypervisor.simulation.report.words import many
 from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
-_IMPROVE, _NO_IMPROVE = "improve", "no-improve"
+_IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
 _STEPS = 20_000
-"""Of --vs improve where --improve does not say how many."""
+"""Where --improve does not say how many."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
@@ -47,6 +48,7 @@ def simulate(
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
     improve: flags.Improve = None,
+    packer: flags.Packer = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
@@ -77,8 +79,7 @@ def simulate(
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
         way = past.policy if policy is None else replace(past.policy, placement=policy.value)
-        if improve is not None:
-            way = replace(way, improvement_steps=improve)
+        way = _searching(way, improve, packer)
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)
@@ -86,7 +87,7 @@ def simulate(
         end = inf if until is None else until * 3600
         rules = Rules(way, grace, end, quotas=terms, protection=safe)
         figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
-    except WorkloadError as error:
+    except (WorkloadError, PackerMissing) as error:
         raise CommandFailed(str(error)) from None
     _answer(session, figures, json_file, html)
 
@@ -95,6 +96,13 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
     if path is None:
         raise CommandFailed("say which jobs: --workload FILE, or --from-history CLUSTER")
     return open_workload(path, file_format.value, limit)
+
+
+def _searching(policy: Policy, steps: int | None, packer: PackerChoice | None) -> Policy:
+    """Who is to search for how long; a packer that is named searches."""
+    if packer is not None:
+        policy = replace(policy, packer=packer.value, improvement_steps=policy.improvement_steps or _STEPS)
+    return policy if steps is None else replace(policy, improvement_steps=steps)
 
 
 def _protection(own: Protection, min_runtime: float | None, budget: int | None) -> Protection:
@@ -133,6 +141,9 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
             policy = replace(policy, placement=Placement(word).value)
         elif word == _IMPROVE:
             policy = replace(policy, improvement_steps=policy.improvement_steps or _STEPS)
+        elif word == _EXACT:
+            steps = policy.improvement_steps or _STEPS
+            policy = replace(policy, improvement_steps=steps, packer="exact")
         elif word == _NO_IMPROVE:
             policy = replace(policy, improvement_steps=0)
         elif word == _NO_PREEMPTION:
@@ -140,7 +151,7 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
         elif word == _NO_QUOTAS:
             quotas = ()
         else:
-            known = ", ".join((*Placement, _IMPROVE, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
+            known = ", ".join((*Placement, _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
             raise CommandFailed(f"--vs is one of {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
 
@@ -148,7 +159,7 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     parts = [str(scenario.rules.policy.placement)]
     if scenario.rules.policy.improvement_steps:
-        parts.append("improved")
+        parts.append("improved by a solver" if scenario.rules.policy.packer == "exact" else "improved")
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
     if scenario.rules.quotas:
@@ -159,6 +170,9 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
 
 
 def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Figures:
+    """Raises PackerMissing before anything runs."""
+    for scenario in scenarios:
+        packer_of(scenario.rules.policy.packer)
     outcomes: list[Outcome] = []
     visible = is_interactive(session.errors)
     with progress_of(session.errors, visible=visible) as tasks:

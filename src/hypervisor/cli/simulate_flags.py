@@ -16,6 +16,11 @@ class Placement(StrEnum):
     SPREAD = "spread"
 
 
+class PackerChoice(StrEnum):
+    SEARCH = "search"
+    EXACT = "exact"
+
+
 class Format(StrEnum):
     AUTO = "auto"
     CSV = "csv"
@@ -48,8 +53,8 @@ Versus = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="For the second run: fgd, fill, bestfit, spread, improve, no-improve, no-preemption, no-quotas, "
-        "or several as a,b.",
+        help="For the second run: fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
+        "no-quotas, or several as a,b.",
     ),
 ]
 Improve = Annotated[
@@ -60,6 +65,10 @@ Improve = Annotated[
         metavar="STEPS",
         help="Search so long after a pass for an arrangement that places more; 0: do not.",
     ),
+]
+Packer = Annotated[
+    PackerChoice | None,
+    typer.Option(help="Who searches: search (default), or exact, which lets a solver go on where it ends."),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
 Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]

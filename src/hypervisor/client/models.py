@@ -99,6 +99,7 @@ class Cluster(TypedDict, total=False):
     runtime_note: str
     placement: str
     improvement_steps: int
+    packer: str
     preemption: bool
     min_runtime_seconds: int
     created_at: str

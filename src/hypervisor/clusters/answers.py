@@ -72,6 +72,7 @@ class ClusterAnswer(ResponseModel):
     runtime_note: str
     placement: str
     improvement_steps: int
+    packer: str
     preemption: bool
     min_runtime_seconds: int
     preemption_budget: int
@@ -149,6 +150,7 @@ def cluster_answer(
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
         placement=cluster.placement,
         improvement_steps=cluster.improvement_steps,
+        packer=cluster.packer,
         preemption=cluster.preemption,
         min_runtime_seconds=cluster.min_runtime_seconds,
         preemption_budget=cluster.preemption_budget,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hypervisor.api.schema import MAX_ID, Name
 from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, RamGb, Seconds, StrictRequest
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.policy import PackerName
 
 MAX_NODES_AT_ONCE = 10_000
 MAX_IMPROVEMENT_STEPS = 1_000_000
@@ -38,6 +39,13 @@ ImprovementSteps = Annotated[
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
 PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
+Packer = Annotated[
+    PackerName,
+    Field(
+        description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
+        "on small clusters; the server needs the extra `optimal` for it."
+    ),
+]
 
 
 def _engine_endpoint(text: str) -> str:
@@ -89,6 +97,7 @@ class ClusterCreate(StrictRequest):
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
     placement: PlacementName = "fgd"
     improvement_steps: ImprovementSteps = 0
+    packer: Packer = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -134,6 +143,7 @@ class ClusterUpdate(StrictRequest):
     name: Name | None = None
     placement: PlacementName | None = None
     improvement_steps: ImprovementSteps | None = None
+    packer: Packer | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

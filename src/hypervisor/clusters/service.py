@@ -16,15 +16,18 @@ from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.runtimes.registry import Resolved
+from hypervisor.scheduling.policy import PackerName
+from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import forget_attempts
-from hypervisor.store.tables import Attempt, Cluster
+from hypervisor.store.removals import are_many, forget_attempts
+from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
 
 NAMED_OCCUPANTS = 10
 _SETTINGS = (
     "name",
     "placement",
     "improvement_steps",
+    "packer",
     "preemption",
     "min_runtime_seconds",
     "preemption_budget",
@@ -43,7 +46,11 @@ async def create(
     now: datetime,
     actor: str,
 ) -> ClusterAnswer:
-    """Add a cluster with its nodes. Raises Conflict for a name that the organization uses already."""
+    """Add a cluster with its nodes.
+
+    Raises Conflict for a name that the organization uses already, Invalid for a packer that is not installed.
+    """
+    _check_packer(request.packer)
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
@@ -55,6 +62,7 @@ async def create(
         resolved_runtime=resolved.name,
         placement=request.placement,
         improvement_steps=request.improvement_steps,
+        packer=request.packer,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,
@@ -111,6 +119,7 @@ async def update(
     now: datetime,
 ) -> ClusterAnswer:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
+    _check_packer(request.packer)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
     cluster = await nodes.lock_cluster(session, access)
@@ -153,9 +162,15 @@ async def delete(
 
 
 async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetime, actor: str) -> bool:
-    """Remove a cluster that is to be deleted if nothing holds capacity on it any more."""
+    """Remove a cluster that is to be deleted if nothing holds capacity on it any more. One with a long
+    history is left to the janitor, who deletes it bit by bit.
+    """
     await session.flush()
     if cluster.deleting_at is None or await repository.holds_capacity(session, cluster_id=cluster.id):
+        return False
+    if await are_many(session, Deployment.id, Deployment.cluster_id == cluster.id):
+        return False
+    if await are_many(session, Decision.id, Decision.cluster_id == cluster.id):
         return False
     await forget_attempts(session, Attempt.cluster_id == cluster.id, now)
     _record(session, cluster, "cluster.deleted", f"cluster {cluster.name} was deleted", now, actor)
@@ -180,6 +195,11 @@ async def _describe_all(
 async def _check_name(session: AsyncSession, organization_id: int, name: str) -> None:
     if await repository.name_is_taken(session, organization_id, name):
         raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
+
+
+def _check_packer(name: PackerName | None) -> None:
+    if name is not None and not is_installed(name):
+        raise Invalid("packer_not_installed", str(PackerMissing(name)))
 
 
 async def _resize_only_node(

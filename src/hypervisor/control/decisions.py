@@ -11,6 +11,7 @@ from hypervisor.control.snapshots import ClusterView
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.records.encoding import Encoded, encode, plan_digest
+from hypervisor.scheduling.repacking.steps import Watch
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision
@@ -36,9 +37,9 @@ class Decided:
     plan_hash: str = ""
 
 
-def decide(view: ClusterView, retention: Retention) -> Decided:
+def decide(view: ClusterView, retention: Retention, watch: Watch | None = None) -> Decided:
     """Plan, and encode what was seen in the same thread."""
-    made = plan(view.snapshot, view.policy)
+    made = plan(view.snapshot, view.policy, watch)
     if not retention.hours or not changes_something(view, made):
         return Decided(made)
     return Decided(made, encode(view.snapshot, view.policy), plan_digest(made))

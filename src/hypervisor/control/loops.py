@@ -47,6 +47,7 @@ class Loops:
         *,
         install: str,
         interval: float,
+        improve_seconds: float = 0.0,
         local_engines: Sequence[Engine] = (),
         keep: Keep | None = None,
         obstacles: Obstacles | None = None,
@@ -54,7 +55,10 @@ class Loops:
         lease_times: LeaseTimes | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`site` names the machine and data folder whose own engines this process can drive."""
+        """`site` names the machine and data folder whose own engines this process can drive.
+
+        `interval` is between full passes, and a pass searches for at most `improve_seconds` (0: any time).
+        """
         keep = keep or Keep()
         telemetry = telemetry or Telemetry.silent(clock)
         self.holdings = Holdings(clock, wakeup)
@@ -88,6 +92,7 @@ class Loops:
             self._reconciler,
             install=install,
             interval=interval,
+            improve_seconds=improve_seconds,
             retention=keep.decisions,
             telemetry=telemetry,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from hypervisor.control.commit import Committed, commit_plan
 from hypervisor.control.decisions import Decided, Retention, changes_something, decide, store_decision
 from hypervisor.control.holdings import Holdings, cluster_lease
 from hypervisor.control.measuring import measure_commit, measure_round
+from hypervisor.control.pacing import Pacing
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
 from hypervisor.infra.observability.telemetry import Telemetry
@@ -63,6 +65,7 @@ class Scheduler:
         *,
         install: str,
         interval: float,
+        improve_seconds: float = 0.0,
         retention: Retention | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -74,6 +77,7 @@ class Scheduler:
         self._reconciler = reconciler
         self._install = install
         self._interval = interval
+        self._pacing = Pacing(clock, improve_seconds)
         self._retention = retention or Retention()
         self._telemetry = telemetry or Telemetry.silent(clock)
         self._reasons_at: dict[int, datetime] = {}
@@ -126,7 +130,9 @@ class Scheduler:
             view = await self._load(cluster_id)
             if view is None or not view.pending:
                 return
-            made = await asyncio.to_thread(decide, view, self._retention)
+            view = replace(view, policy=self._pacing.granted(cluster_id, view.policy))
+            watch = self._pacing.stopwatch(cluster_id, view.policy)
+            made = await asyncio.to_thread(decide, view, self._retention, watch)
             decided = made.plan
             committed = await self._commit(view, made, fence)
             reached("plan_after_commit")

@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
+import structlog
 from sqlalchemy import or_, select
 
 from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
@@ -15,7 +17,8 @@ from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import PackerName, Policy
+from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
@@ -31,6 +34,8 @@ from hypervisor.store.tables import (
 
 Engine = tuple[str, str | None]
 """A runtime's name and its endpoint."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,23 @@ def _policy_of(cluster: Cluster) -> Policy:
         placement=cluster.placement,  # type: ignore[arg-type]
         preemption=cluster.preemption,
         improvement_steps=cluster.improvement_steps,
+        packer=_packer_of(cluster),
+    )
+
+
+def _packer_of(cluster: Cluster) -> PackerName:
+    """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
+    name: PackerName = "exact" if cluster.packer == "exact" else "search"
+    if is_installed(name):
+        return name
+    _tell_of_missing(cluster.id, name)
+    return "search"
+
+
+@cache
+def _tell_of_missing(cluster_id: int, name: PackerName) -> None:
+    log.warning(
+        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(PackerMissing(name))
     )
 
 

@@ -10,10 +10,11 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.repacking.improvement import improve
+from hypervisor.scheduling.repacking.steps import Unwatched, Watch
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
-def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
+def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None = None) -> Plan:
     """Decide what starts now, what must yield for whom, and why the rest waits.
 
     1. Nominations of earlier passes claim their capacity.
@@ -26,14 +27,15 @@ def plan(snapshot: Snapshot, policy: Policy | None = None) -> Plan:
     8. If the policy asks for it, placements of this pass are rearranged where that places more of what waits.
     9. Everything that was not placed gets a reason.
 
-    The same snapshot and policy give the same plan, whatever the order of the rows of its tables.
+    The same snapshot and policy give the same plan, whatever the order of the rows of its tables. `watch` is
+    told of the search for such an arrangement. Raises PackerMissing where the policy's packer is missing.
     """
     chosen = policy or Policy()
     admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.work_through_queue()
     return_victims(admission)
-    improve(admission)
+    improve(admission, watch or Unwatched())
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),

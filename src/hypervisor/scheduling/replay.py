@@ -22,7 +22,10 @@ class Replay:
 
 
 def replay(blob: bytes, snapshot_hash: str, plan_hash: str) -> Replay:
-    """Decide again on a stored snapshot. Raises UnreadableSnapshot for one of another version."""
+    """Decide again on a stored snapshot.
+
+    Raises UnreadableSnapshot for one of another version, PackerMissing where its packer is not installed.
+    """
     snapshot, policy = decode(blob)
     decided = plan(snapshot, policy)
     again = plan_digest(decided)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
 
+from hypervisor.control import deletions
+from hypervisor.store import batches, removals
 from tests.support.api import ok, refused
 from tests.support.teams import Team
 
@@ -188,6 +191,22 @@ async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     refused(await team.admin.patch(path, {"improvement_steps": -1}), 422, "invalid_request")
 
 
+async def test_a_packer_is_chosen_where_what_it_needs_is_installed(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
+    cluster = await team.cluster()
+    path = f"{CLUSTERS}/{cluster['id']}"
+    assert cluster["packer"] == "search"
+    assert ok(await team.admin.patch(path, {"packer": "exact"}))["packer"] == "exact"
+    refused(await team.admin.patch(path, {"packer": "best"}), 422, "invalid_request")
+    monkeypatch.setitem(sys.modules, "ortools", None)
+    told = refused(await team.admin.patch(path, {"packer": "exact"}), 422, "packer_not_installed")
+    assert "pip install 'mlops-hypervisor[optimal]'" in told["detail"]
+    assert ok(await team.admin.patch(path, {"improvement_steps": 100}))["packer"] == "exact"
+    assert ok(await team.admin.patch(path, {"packer": "search"}))["packer"] == "search"
+
+
 async def test_every_placement_score_places(team: Team) -> None:
     for score in ("fgd", "fill", "bestfit", "spread"):
         cluster = await team.cluster(name=score, placement=score)
@@ -276,3 +295,43 @@ async def test_a_cluster_never_goes_from_under_a_submit(team: Team) -> None:
             refused(deleted, 409, "cluster_in_use")
             for id_ in accepted:
                 assert (await team.get(id_))["state"] == "QUEUED"
+
+
+async def test_a_long_history_goes_bit_by_bit_and_the_cluster_behind_it(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
+    monkeypatch.setattr(deletions, "AT_ONCE", 2)
+    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    cluster, elsewhere = await team.cluster(), await team.cluster()
+    made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
+    outside = await team.submit("outside", cluster_id=elsewhere["id"], depends_on=["w6"], on_failure="hold")
+    for each in made:
+        await team.command(each, "cancel")
+    path = f"{CLUSTERS}/{cluster['id']}"
+    assert (await team.admin.delete(path)).status_code == 202
+    await team.clean_up()
+    left = ok(await team.viewer.get(f"/api/v1/deployments?cluster_id={cluster['id']}"))["items"]
+    assert [each["name"] for each in left] == ["w6", "w5", "w4"]
+    assert (await team.get(outside))["state"] == "BLOCKED"
+    assert ok(await team.viewer.get(path))["status"] == "deleting"
+    await team.clean_up()
+    refused(await team.viewer.get(path), 404, "cluster_not_found")
+    assert (await team.get(outside))["state"] == "CANCELLED"
+
+
+async def test_an_organization_with_a_long_history_goes_bit_by_bit(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
+    monkeypatch.setattr(batches, "MOST_BATCHES", 1)
+    monkeypatch.setattr(deletions, "AT_ONCE", 5)
+    cluster = await team.cluster()
+    for number in range(7):
+        await team.command(await team.submit(f"w{number}", cluster_id=cluster["id"]), "cancel")
+    path = f"/api/v1/organizations/{team.id}"
+    assert (await team.admin.delete(path)).status_code == 202
+    await team.clean_up()
+    assert (await team.admin.get(path)).status_code == 200
+    await team.clean_up()
+    refused(await team.admin.get(path), 404, "organization_not_found")

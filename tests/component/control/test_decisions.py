@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from sqlalchemy import select
 
 from hypervisor.control.decisions import Retention, decide, forget_decisions, store_decision
+from hypervisor.control.pacing import FIRST_PACE, Pacing
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.records.encoding import decode
 from hypervisor.scheduling.replay import replay
 from hypervisor.store.tables import ClusterShare, Decision
 from tests.support.api import ok, refused
@@ -63,6 +67,35 @@ async def test_a_cluster_that_asks_for_it_arranges_what_it_places(world: World) 
     (row,) = await kept(world)
     assert row.placements == 5
     assert replay(row.snapshot, row.snapshot_hash, row.plan_hash).equal
+
+
+async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) -> None:
+    """Of a million, as many as are known to be done in half a second."""
+    cluster = await world.cluster(nodes=2, cpu=10_000, improvement_steps=1_000_000)
+    sizes = [{"cpu_milli": cores * 1_000, "ram_mib": 64, **simulated()} for cores in (5, 4, 3, 2, 6)]
+    await world.submit_many(cluster, sizes)
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
+    pacing = Pacing(world.clock, 0.5)
+    view = replace(view, policy=pacing.granted(cluster, view.policy))
+    made = decide(view, Retention(), pacing.stopwatch(cluster, view.policy))
+    assert made.stored is not None
+    _, policy = decode(made.stored.blob)
+    assert policy.improvement_steps == round(0.5 / FIRST_PACE)
+    again = replay(made.stored.blob, made.stored.digest, made.plan_hash)
+    assert (again.equal, len(again.plan.placements)) == (True, 5)
+
+
+async def test_a_scheduler_without_the_solver_goes_on_with_the_search(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await world.cluster(packer="exact", improvement_steps=3_000)
+    monkeypatch.setitem(sys.modules, "ortools", None)
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
+    assert view.policy.packer == "search"
 
 
 async def test_nothing_is_kept_without_retention(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ def test_what_if_passes_arranged_what_they_place(tmp_path: Path, capsys: pytest.
     first, second = json.loads(out)["runs"]
     assert (first["label"], second["label"]) == ("fgd", "fgd, improved")
     assert (first["wait_seconds"]["max"], second["wait_seconds"]["max"]) == (100, 0)
+
+
+@pytest.mark.parametrize("arguments", [("--packer", "exact"), ("--vs", "exact")])
+def test_a_solver_searches_only_where_it_is_installed(
+    jobs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, str],
+) -> None:
+    pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
+    command = ["-w", str(jobs), "-n", "8x2gpu,8cpu,32gb", "--limit", "20", *arguments]
+    assert json.loads(figures_of(capsys, *command))["runs"][-1]["label"] == "fgd, improved by a solver"
+    monkeypatch.setitem(sys.modules, "ortools", None)
+    assert run(["simulate", *command]) == 1
+    assert capsys.readouterr().err == (
+        "error: packer 'exact' needs OR-tools, which is not installed here: "
+        "pip install 'mlops-hypervisor[optimal]'\n"
+    )
 
 
 def test_the_figures_agree_with_each_other(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,8 +217,8 @@ def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
         (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
         (
             ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
-            "--vs is one of fgd, fill, bestfit, spread, improve, no-improve, no-preemption, no-quotas, "
-            "not 'magic'",
+            "--vs is one of fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
+            "no-quotas, not 'magic'",
         ),
         (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
         (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),

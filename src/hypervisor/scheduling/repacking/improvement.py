@@ -26,24 +26,30 @@ from hypervisor.scheduling.repacking.ground import (
 )
 from hypervisor.scheduling.repacking.packers import packer_of
 from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.steps import Steps
+from hypervisor.scheduling.repacking.steps import Steps, Watch
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 _STEPS_A_PAIR = 1_000
 """Of a small problem the whole budget would only see the same again."""
 
 
-def improve(admission: Admission) -> None:
-    """Change the placements of a pass so that more is placed, if a bounded search finds how."""
+def improve(admission: Admission, watch: Watch) -> None:
+    """Change the placements of a pass so that more is placed, if a bounded search finds how.
+
+    Raises PackerMissing.
+    """
     steps = admission.policy.improvement_steps
     if not steps or not admission.placements or admission.snapshot.quotas:
         return
     ground = _ground(admission)
     if ground is None:
         return
-    budget = Steps(min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2))
     packer = packer_of(admission.policy.packer)
+    most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
+    budget = Steps(most)
+    watch.begin()
     packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
+    watch.end(most - budget.left)
     at = ground.packing.at
     if any(at[index] != NOWHERE for index in ground.order):
         decided = _placements(admission, ground)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
@@ -22,6 +21,12 @@ _NEEDS = {"exact": "ortools"}
 class PackerMissing(Exception):
     """What the packer needs is not installed; the message is one line that says what to do."""
 
+    def __init__(self, name: PackerName) -> None:
+        super().__init__(
+            f"packer {name!r} needs OR-tools, which is not installed here: "
+            "pip install 'mlops-hypervisor[optimal]'"
+        )
+
 
 class Packer(Protocol):
     """A module that repacks. `waiting` are items without a home, in the order of the queue; nothing is random
@@ -37,7 +42,11 @@ class Packer(Protocol):
         """The same, with as few as can be found away from home in the end."""
 
 
-@cache
+def budgets_of(name: PackerName) -> int:
+    """How many times the steps that it is given a packer may make."""
+    return 2 if name in _NEEDS else 1
+
+
 def is_installed(name: PackerName) -> bool:
     """Whether the packer can be had here; costs next to nothing."""
     return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
@@ -45,10 +54,9 @@ def is_installed(name: PackerName) -> bool:
 
 def packer_of(name: PackerName) -> Packer:
     """The packer, loaded when it is first asked for. Raises PackerMissing."""
+    if not is_installed(name):
+        raise PackerMissing(name)
     try:
         return cast(Packer, import_module(_MODULES[name]))
     except ImportError as error:
-        raise PackerMissing(
-            f"the packer {name!r} needs OR-tools, which cannot be loaded here ({error}): "
-            "pip install 'mlops-hypervisor[optimal]'"
-        ) from None
+        raise PackerMissing(name) from error

@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """Is told when a search begins and ends, and cannot change what it finds."""
+
+    def begin(self) -> None: ...
+
+    def end(self, steps: int) -> None:
+        """So many steps were made."""
+
+
+class Unwatched:
+    """Nobody wants to know."""
+
+    def begin(self) -> None:
+        """Nothing happens."""
+
+    def end(self, steps: int) -> None:
+        """Nothing happens."""
+
 
 class Steps:
     """One step looks at one item in one bin."""

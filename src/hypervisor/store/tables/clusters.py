@@ -29,6 +29,8 @@ class Cluster(Base):
     placement: Mapped[str] = mapped_column(String(16), default="fgd")
     improvement_steps: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of the search after a pass for an arrangement that places more; 0: no search."""
+    packer: Mapped[str] = mapped_column(String(16), default="search", server_default="search")
+    """Who searches: search or exact."""
     preemption: Mapped[bool] = mapped_column(default=True)
     min_runtime_seconds: Mapped[int] = mapped_column(default=0)
     preemption_budget: Mapped[int] = mapped_column(default=5, server_default="5")

@@ -1,0 +1,66 @@
+"""How many steps the search of a pass gets, so that it keeps within its time.
+
+`plan()` has no clock, and its search is limited in steps so that a replay decides the same. What a step takes
+depends on the cluster and the machine: it is measured in the passes that searched, and the time is turned
+into steps before the pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hypervisor.kernel.clock import Clock
+from hypervisor.scheduling.policy import PackerName, Policy
+from hypervisor.scheduling.repacking.packers import budgets_of
+
+FIRST_PACE = 1 / 50_000
+"""Seconds a step where nothing was measured yet: several times what they take on most machines."""
+FEWEST_STEPS = 1_000
+"""Granted in any case: milliseconds, and enough to measure by."""
+_WEIGHT = 0.5
+"""Of the latest measurement, where it was faster; slower ones count at once."""
+
+
+class Pacing:
+    """What steps take, for each cluster and packer."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        """`seconds` a pass may search; 0: no limit in time."""
+        self._clock = clock
+        self._seconds = seconds
+        self._pace: dict[tuple[int, PackerName], float] = {}
+
+    def granted(self, cluster_id: int, policy: Policy) -> Policy:
+        """The policy with as many of its steps as should be done in time."""
+        if not policy.improvement_steps or not self._seconds:
+            return policy
+        pace = self._pace.get((cluster_id, policy.packer), FIRST_PACE)
+        most = round(self._seconds / pace / budgets_of(policy.packer))
+        return replace(policy, improvement_steps=min(policy.improvement_steps, max(most, FEWEST_STEPS)))
+
+    def stopwatch(self, cluster_id: int, policy: Policy) -> Stopwatch:
+        """What is to be told of the search of one pass."""
+        return Stopwatch(self, self._clock, (cluster_id, policy.packer))
+
+    def learn(self, key: tuple[int, PackerName], steps: int, seconds: float) -> None:
+        """So many steps took so long; few steps say little."""
+        if steps < FEWEST_STEPS:
+            return
+        pace, before = seconds / steps, self._pace.get(key, FIRST_PACE)
+        self._pace[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Measures one search. Implements `hypervisor.scheduling.repacking.steps.Watch`."""
+
+    pacing: Pacing
+    clock: Clock
+    key: tuple[int, PackerName]
+    began: float = 0.0
+
+    def begin(self) -> None:
+        self.began = self.clock.monotonic()
+
+    def end(self, steps: int) -> None:
+        self.pacing.learn(self.key, steps, self.clock.monotonic() - self.began)
