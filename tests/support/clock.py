@@ -1,8 +1,10 @@
-"""A clock that moves only when a test says so."""
+"""Clocks that move, or go wrong, when a test says so."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+
+from hypervisor.infra.clock import SystemClock
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -33,3 +35,13 @@ class FakeClock:
         """Set the wall clock forward or back without the monotonic clock noticing, as NTP may."""
         self._now += by
         return self._now
+
+
+class ClockThatIsSet(SystemClock):
+    """The machine's clocks, with a wall clock that is wrong by `error`."""
+
+    def __init__(self) -> None:
+        self.error = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.error

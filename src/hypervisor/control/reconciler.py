@@ -27,6 +27,7 @@ from hypervisor.control.observed import Applied, Ended, Expired, Fact, Running
 from hypervisor.control.recorder import Recorder
 from hypervisor.control.reporting import Reporting
 from hypervisor.control.snapshots import Engine
+from hypervisor.control.steady_time import SteadyTime
 from hypervisor.control.work import (
     LiveAttempt,
     all_live_instances,
@@ -84,6 +85,7 @@ class Reconciler:
         self._again: set[str] = set()
         self._acts: dict[Engine, set[asyncio.Task[None]]] = defaultdict(set)
         self._watched: dict[Engine, asyncio.Task[None]] = {}
+        self._steady_time = SteadyTime(clock)
         self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
         self._recorder = Recorder(database, clock, holdings, self._follow_up)
         self._full_at = float("-inf")
@@ -154,6 +156,8 @@ class Reconciler:
             await self._give_up_late_gangs()
         async with self._database.read() as session:
             names |= self._ours(await (all_live_instances if full else instances_to_act_on)(session))
+            if full:
+                self._steady_time.keep(names)
             self._again |= names & self._busy
             work = await load_live(session, names - self._busy)
         if work := [item for item in work if self._engines.drives(item.engine)]:
@@ -205,12 +209,12 @@ class Reconciler:
             self._take_up(item, seen.get(item.instance))
 
     def _take_up(self, work: LiveAttempt, observed: Observation | None) -> None:
-        now = self._clock.now()
+        now = self._steady_time.now(work.instance)
         match decide(work.desired, observed, now):
             case Launch():
                 self._spawn(work, self._launch(work))
             case RequestStop(grace_seconds):
-                self._spawn(work, self._stop(work, grace_seconds, now))
+                self._spawn(work, self._stop(work, grace_seconds, self._clock.now()))
             case MarkRunning() if observed is not None:
                 self._report(work, Running(work.attempt_id, work.deployment_id, observed))
             case Finish():
@@ -259,7 +263,7 @@ class Reconciler:
     async def _stop(self, work: LiveAttempt, grace_seconds: int, now: datetime) -> None:
         """Pass the stop on with what is left of the grace period."""
         asked = work.desired.stop_requested_at or now
-        left = max(0.0, grace_seconds - (now - asked).total_seconds())
+        left = min(max(0.0, grace_seconds - (now - asked).total_seconds()), grace_seconds)
         try:
             reached("stop_before_call")
             await self._engines.open(work.engine).stop(work.instance, left)

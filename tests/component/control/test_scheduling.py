@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
+from tests.support.clock import ClockThatIsSet
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
@@ -153,6 +155,19 @@ async def test_a_job_that_runs_too_long_is_ended_and_failed(world: World):
         failed = await world.reaches(job, State.FAILED)
     assert failed.reason_code == "max_runtime"
     await world.check_invariants()
+
+
+async def test_a_clock_that_is_set_forward_ends_nothing_before_its_time(world: World):
+    world.clock = clock = ClockThatIsSet()
+    cluster = await world.cluster()
+    async with world.loops():
+        long = await world.submit(cluster, max_runtime_seconds=600, **simulated())
+        await world.reaches(long, State.RUNNING)
+        clock.error = timedelta(hours=1)
+        # While this one uses up its second, everything that runs is looked at again.
+        short = await world.submit(cluster, max_runtime_seconds=1, **simulated())
+        assert (await world.reaches(short, State.FAILED)).reason_code == "max_runtime"
+        await world.reaches(long, State.RUNNING)
 
 
 async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World):
