@@ -137,8 +137,7 @@ class Team:
 
     async def clean_up(self) -> None:
         """What the janitor does with deletions that waited for an end."""
-        async with self.api.container.database.write() as session:
-            await finish_deletions(session, self.api.clock.now())
+        await finish_deletions(self.api.container.database, self.api.clock.now())
 
 
 async def new_team(api: Api) -> Team:

@@ -91,7 +91,7 @@ class Janitor:
         async with self._database.read() as session:
             if not await deletions_wait(session):
                 return
-        await self._database.transact(lambda session: finish_deletions(session, self._clock.now()))
+        await finish_deletions(self._database, self._clock.now())
 
     async def remove_ended(self) -> None:
         """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import aliased
 
 from hypervisor.deployments.dependents import cancel_dependents, settle_dependents
 from hypervisor.deployments.stopping import live_attempts, request_stop
@@ -12,7 +13,7 @@ from hypervisor.deployments.transitions import move
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import Dependency, Deployment, Organization
 
 
 async def wind_down(
@@ -37,8 +38,20 @@ async def cancel_outside_dependents(
     session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str
 ) -> None:
     """End what is blocked on the deployments `which` selects, which are about to be deleted."""
-    ids = list(await session.scalars(select(Deployment.id).where(which).order_by(Deployment.id)))
-    await cancel_dependents(session, ids, now=now, actor=actor)
+    # From those that are blocked, organization by organization: they are fewer than all that have ended.
+    child = aliased(Deployment)
+    waited_for = (
+        select(Dependency.depends_on_id)
+        .join(child, child.id == Dependency.deployment_id)
+        .join(Deployment, Deployment.id == Dependency.depends_on_id)
+        .where(
+            which,
+            child.state == State.BLOCKED.value,
+            child.organization_id.in_(select(Organization.id)),
+        )
+        .distinct()
+    )
+    await cancel_dependents(session, sorted(await session.scalars(waited_for)), now=now, actor=actor)
 
 
 async def _stop_live(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from hypervisor.errors import Conflict, NotFound
@@ -20,8 +20,8 @@ from hypervisor.organizations.policy import check_grant
 from hypervisor.organizations.repository import MemberRow
 from hypervisor.organizations.schemas import InviteOptions
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import forget_attempts
-from hypervisor.store.tables import Attempt, Membership, Organization
+from hypervisor.store.removals import are_many, forget_attempts
+from hypervisor.store.tables import Attempt, Deployment, Event, Membership, Organization
 
 
 async def create(
@@ -69,18 +69,19 @@ async def rename(
 
 
 async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
-    """Delete the organization at once when nothing of it runs; True then.
+    """Delete the organization at once when nothing of it runs and its history is short; True then.
 
-    With `force` it is marked (`deleting_at`) while something runs: the reconciler stops that and deletes
-    the row when nothing lives. Raises Conflict without `force`.
+    Else it is marked (`deleting_at`): the janitor stops what runs, and deletes the row after everything else.
+    Raises Conflict while something runs, without `force`.
     """
     organization = await _locked(session, access)
     running = await repository.count_running(session, organization.id)
-    if running == 0:
-        await forget_attempts(session, Attempt.organization_id == organization.id, now)
+    if running == 0 and not await _has_long_history(session, organization.id):
+        own = select(Deployment.id).where(Deployment.organization_id == organization.id)
+        await forget_attempts(session, Attempt.deployment_id.in_(own), now)
         await session.execute(delete_rows(Organization).where(Organization.id == organization.id))
         return True
-    if not force:
+    if running and not force:
         raise Conflict(
             "organization_busy",
             f"{running} deployment(s) of this organization still run; stop them or delete with ?force=true.",
@@ -94,7 +95,7 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
             at=now,
             actor=access.principal.actor,
             type="organization.deleting",
-            message=f"{access.principal.username} deletes it; {running} deployment(s) are stopped first.",
+            message=f"{access.principal.username} deletes it; {running} deployment(s) have to end first.",
         )
     return False
 
@@ -163,6 +164,12 @@ async def _locked(session: WriteSession, access: OrganizationAccess) -> Organiza
     if organization is None:
         raise not_found("organization", access.organization_id)
     return organization
+
+
+async def _has_long_history(session: WriteSession, organization_id: int) -> bool:
+    deployments = Deployment.organization_id == organization_id
+    events = Event.organization_id == organization_id
+    return await are_many(session, Deployment.id, deployments) or await are_many(session, Event.id, events)
 
 
 async def _member(session: WriteSession, access: OrganizationAccess, user_id: int) -> MemberRow:

@@ -1,13 +1,26 @@
-"""Instances that runtimes are to forget, listed in the transaction that deletes their attempts."""
+"""Deleting what deployments leave behind: instances that runtimes are to forget are listed in the transaction
+that deletes their attempts; what is too much for one transaction is told apart.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, exists, insert, literal, select, true, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Attempt, RuntimeRemoval
+
+MOST_AT_ONCE = 5_000
+"""Rows that one request deletes; more are deleted by the janitor, in many short transactions."""
+
+
+async def are_many(
+    session: WriteSession, key: InstrumentedAttribute[int], which: ColumnElement[bool]
+) -> bool:
+    """Whether more rows match than one transaction should delete."""
+    return await session.scalar(select(key).where(which).offset(MOST_AT_ONCE).limit(1)) is not None
 
 
 async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now: datetime) -> None:
