@@ -52,6 +52,12 @@ class Model:
             best.append(reached)
         return Optimum(tuple(best), proven, where)
 
+    def keep(self, running: _Where) -> None:
+        """From now on as many of each group run as do there, on whichever nodes."""
+        for number in range(len(self._instance.groups)):
+            least = sum(count for (group, _), count in running.items() if group == number)
+            self._model.add(sum(self._on_nodes(number)) >= least)
+
     def fewest_moves(self, now: _Where, hint: _Where) -> int | None:
         """How many running pods must leave their node to get from here to the optimum.
 

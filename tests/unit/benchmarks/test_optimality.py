@@ -60,6 +60,14 @@ class TestOptimum:
         assert solver.fewest_moves(Counter({(0, 0): 1, (1, 0): 1, (2, 1): 1}), best.where) == 1
         assert solver.fewest_moves(Counter({(0, 0): 1, (2, 0): 1}), best.where) == 0
 
+    def test_what_runs_may_be_kept(self) -> None:
+        """One of 900 runs on the only node, where two of 400 would fit in its place."""
+        of = instance(1, group(900), group(400, replicas=2))
+        solver = model(of)
+        solver.keep(Counter({(0, 0): 1}))
+        assert solver.most_placed(Counter({(0, 0): 1})).placed == (1,)
+        assert model(of).most_placed(Counter()).placed == (2,)
+
 
 class TestPlay:
     def test_a_higher_priority_evicts_until_nothing_changes(self) -> None:
@@ -103,6 +111,7 @@ def test_shares_compare_both_sides_with_the_optimum() -> None:
         "greedy": 100.0,
         "default": 0.0,
     }
+    assert figures["at_optimum_within_rules_percent"] == {"hard_and_proven": 1, "ours": 100.0}
     assert figures["hard_deficit_by_level"]["ours"] == [0.0]
     assert figures["hard_deficit_by_level"]["default"] == [1.0]
 
