@@ -425,6 +425,19 @@ async def test_many_starts_at_once_all_end_and_leave_no_zombie(runtime: ProcessR
     await eventually(lambda: set(psutil.Process().children()) <= before)
 
 
+async def test_a_server_that_has_handed_its_work_over_leaves_no_zombie(
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
+) -> None:
+    """Whoever drives the engine now cannot collect the children of another process."""
+    before, gate, first = set(psutil.Process().children()), tmp_path / "gate", open_runtime()
+    spec = shell(f"until [ -e {gate} ]; do sleep 0.05; done")
+    await first.start(spec)
+    await eventually(lambda: _runs(first, spec.instance))
+    await first.close()
+    gate.touch()
+    await eventually(lambda: set(psutil.Process().children()) <= before)
+
+
 def new_name() -> str:
     return f"hv-{INSTALL}-{next(_ids)}-1-0"
 

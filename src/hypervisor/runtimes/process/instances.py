@@ -13,7 +13,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.process.folder import Folder, Launch, State, StateDir
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
-from hypervisor.runtimes.process.proc import Identity, reap, reap_pid
+from hypervisor.runtimes.process.proc import Identity, reap, reap_pid, reap_when_ended
 from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.stopping import Stopper
 from hypervisor.runtimes.process.sweeper import Sweeper
@@ -98,6 +98,8 @@ class Instances:
         await self._stopper.close()
         await self._sweeper.close()
         for tracked in self._known.values():
+            if tracked.pidfd is not None:
+                reap_when_ended(asyncio.get_running_loop(), tracked.pidfd)
             self._release(tracked)
         self._known.clear()
 

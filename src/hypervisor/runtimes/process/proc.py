@@ -6,6 +6,7 @@ supervisor must also carry its instance's name on its command line.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -178,6 +179,24 @@ def reap_pid(pid: int) -> None:
     """The same by pid, for a process that is known to have ended and whose pid cannot be another's yet."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def reap_when_ended(loop: asyncio.AbstractEventLoop, pidfd: int) -> None:
+    """Collect a child of ours at its end although nobody here looks after it any more: another process may
+    drive what it supervises by then, and only its parent can take a zombie away.
+    """
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    kept = os.dup(pidfd)
+
+    def collect() -> None:
+        loop.remove_reader(kept)
+        reap(kept)
+        os.close(kept)
+
+    loop.add_reader(kept, collect)
 
 
 def _all_pids() -> list[int]:
