@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from hypervisor.api.schema import ResponseModel
 from hypervisor.lifecycle.dependencies import Condition, DependencyStatus
 from hypervisor.lifecycle.gang import ReplicaState
@@ -79,7 +81,10 @@ class DeploymentAnswer(ResponseModel):
     reason: str | None
     reason_code: str | None
     reason_data: dict[str, Any] | None
-    queue_position: int | None
+    queue_position: int | None = Field(
+        description="Its place by priority and creation. The scheduler's own order (`explain`, the cluster's "
+        "`queue`) also knows shares, age, lent priorities and back-offs."
+    )
     attempts_made: int
     retries_used: int
     preemptions: int

@@ -20,7 +20,7 @@ from hypervisor.deployments.repository import find_all
 from hypervisor.lifecycle.states import State
 from hypervisor.store.tables import Deployment, DeploymentLabel, Organization
 
-STEPS = (200, 800, 2000)
+STEPS = (200, 1000)
 """How many deployments are looked at for one page, in turns, where no index tells whether they match."""
 MOST_RANGES = 36
 """Ends that are merged: all states of four organizations."""

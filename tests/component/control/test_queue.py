@@ -37,6 +37,30 @@ async def test_the_queue_is_told_in_order_with_every_component(team: Team) -> No
     assert [one["nomination"] for one in told] == [None, None, None]
 
 
+async def _places(team: Team, cluster: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """By name: the place in lists, and in the queue."""
+    listed = ok(await team.viewer.get(f"/api/v1/deployments?cluster_id={cluster['id']}&state=QUEUED"))[
+        "items"
+    ]
+    queued = ok(await team.viewer.get(queue_path(cluster)))["items"]
+    return {one["name"]: one["queue_position"] for one in listed}, {
+        one["name"]: one["position"] for one in queued
+    }
+
+
+async def test_places_in_lists_are_those_of_the_queue_while_nobody_lends_a_priority(team: Team) -> None:
+    cluster = await team.cluster()
+    for name, priority in (("a", "LOW"), ("b", "HIGH"), ("c", "LOW"), ("d", "CRITICAL")):
+        await team.submit(name, cluster_id=cluster["id"], priority=priority)
+        team.api.clock.advance(60)
+    in_lists, in_queue = await _places(team, cluster)
+    assert in_lists == in_queue == {"d": 1, "b": 2, "a": 3, "c": 4}
+    await team.submit("waits", cluster_id=cluster["id"], priority="CRITICAL", depends_on=["c"])
+    in_lists, in_queue = await _places(team, cluster)
+    assert in_lists == {"d": 1, "b": 2, "a": 3, "c": 4}
+    assert in_queue == {"c": 1, "d": 2, "b": 3, "a": 4}
+
+
 async def test_pages_go_on_where_the_last_one_ended(team: Team) -> None:
     cluster = await team.cluster()
     made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(5)]
