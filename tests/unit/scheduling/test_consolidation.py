@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import PackerName, Policy
+from hypervisor.scheduling.repacking.packers import is_installed
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
@@ -46,6 +48,9 @@ def rested(seed: int) -> World:
 
 
 rested_worlds = st.builds(rested, st.integers(0, 10**9))
+policies = st.sampled_from(
+    [replace(POLICY, packer=name) for name in get_args(PackerName) if is_installed(name)]
+)
 
 
 def moved(world: World, found: Consolidation) -> World:
@@ -60,10 +65,10 @@ def moved(world: World, found: Consolidation) -> World:
     return commit(replace(world, running=running), Plan(placements=found.placements))
 
 
-@given(rested_worlds)
+@given(rested_worlds, policies)
 @checked(60)
-def test_everything_fits_and_stays_at_rest_after_the_moves(world: World) -> None:
-    found = consolidate(world.snapshot(), POLICY, STEPS)
+def test_everything_fits_and_stays_at_rest_after_the_moves(world: World, policy: Policy) -> None:
+    found = consolidate(world.snapshot(), policy, STEPS)
     after, nodes = moved(world, found), {node.id: node for node in world.nodes}
     waiting = {item.id: item for item in world.pending}
     for node in world.nodes:
@@ -73,15 +78,15 @@ def test_everything_fits_and_stays_at_rest_after_the_moves(world: World) -> None
         assert admits(nodes[one.node_id], waiting[one.deployment_id].shape)
     assert bool(found.moves) <= bool(found.placements)
     if found.placements:
-        again = plan(after.snapshot(), POLICY)
+        again = plan(after.snapshot(), policy)
         assert (again.placements, again.evictions) == ((), ())
 
 
-@given(rested_worlds)
+@given(rested_worlds, policies)
 @checked(60)
-def test_only_work_that_may_be_evicted_is_moved(world: World) -> None:
+def test_only_work_that_may_be_evicted_is_moved(world: World, policy: Policy) -> None:
     running = {run.id: run for run in world.running}
-    for move in consolidate(world.snapshot(), POLICY, STEPS).moves:
+    for move in consolidate(world.snapshot(), policy, STEPS).moves:
         run = running[move.deployment_id]
         assert run.preemptible
         assert run.protected_until <= NOW

@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import PackerName, Policy
 from hypervisor.scheduling.records.encoding import encode, plan_digest
+from hypervisor.scheduling.repacking.packers import is_installed
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked, comparable, shuffled
@@ -20,6 +23,9 @@ from tests.support.scheduling import NOW, Node, Pending, Running, World, admits,
 
 PLAIN = Policy()
 IMPROVING = Policy(improvement_steps=3_000)
+BY_ANY_PACKER = [replace(IMPROVING, packer=name) for name in get_args(PackerName) if is_installed(name)]
+improving = st.sampled_from(BY_ANY_PACKER)
+by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.packer)
 
 
 def tight_world(seed: int) -> World:
@@ -87,11 +93,11 @@ def placed_by_priority(world: World, decided: Plan) -> list[int]:
 tight_worlds = st.builds(tight_world, st.integers(0, 10**9))
 
 
-@given(tight_worlds, st.sampled_from([0.0, 10_000.0]))
+@given(tight_worlds, improving, st.sampled_from([0.0, 10_000.0]))
 @checked(60)
-def test_improving_only_adds_placements(world: World, patience: float) -> None:
+def test_improving_only_adds_placements(world: World, policy: Policy, patience: float) -> None:
     plain = plan(world.snapshot(), PLAIN)
-    better = plan(world.snapshot(), replace(IMPROVING, patience=patience))
+    better = plan(world.snapshot(), replace(policy, patience=patience))
     before = {one.deployment_id for one in plain.placements}
     assert before <= {one.deployment_id for one in better.placements}
     assert placed_by_priority(world, plain) <= placed_by_priority(world, better)
@@ -102,10 +108,10 @@ def test_improving_only_adds_placements(world: World, patience: float) -> None:
     )
 
 
-@given(tight_worlds)
+@given(tight_worlds, improving)
 @checked(60)
-def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
-    decided = plan(world.snapshot(), IMPROVING)
+def test_what_is_placed_fits_where_it_may_be(world: World, policy: Policy) -> None:
+    decided = plan(world.snapshot(), policy)
     after = commit(world, decided)
     nodes = {node.id: node for node in world.nodes}
     pending = {item.id: item for item in world.pending}
@@ -118,32 +124,32 @@ def test_what_is_placed_fits_where_it_may_be(world: World) -> None:
         assert min(free_cpu, free_ram, *free_gpu, 0) == 0
 
 
-@given(tight_worlds)
+@given(tight_worlds, improving)
 @checked(60)
-def test_whatever_still_waits_has_a_reason(world: World) -> None:
-    decided = plan(world.snapshot(), IMPROVING)
+def test_whatever_still_waits_has_a_reason(world: World, policy: Policy) -> None:
+    decided = plan(world.snapshot(), policy)
     placed = {one.deployment_id for one in decided.placements}
     reasons = {one.deployment_id: one.reason for one in decided.unplaced}
     assert set(reasons) == {item.id for item in world.pending} - placed
     assert all(reason.sentence and reason.remedy for reason in reasons.values())
 
 
-@given(tight_worlds)
+@given(tight_worlds, improving)
 @checked(60)
-def test_the_next_pass_has_nothing_to_add(world: World) -> None:
+def test_the_next_pass_has_nothing_to_add(world: World, policy: Policy) -> None:
     world = replace(world, pending=tuple(replace(item, replicas=1) for item in world.pending))
-    first = plan(world.snapshot(), IMPROVING)
+    first = plan(world.snapshot(), policy)
     after = commit(world, first).snapshot()
-    for policy in (PLAIN, IMPROVING):
-        again = plan(after, policy)
+    for again_by in (PLAIN, policy):
+        again = plan(after, again_by)
         assert (again.placements, again.evictions) == ((), ())
         assert again.nominations == first.nominations
 
 
-@given(tight_worlds, st.randoms(use_true_random=False))
+@given(tight_worlds, improving, st.randoms(use_true_random=False))
 @checked(60)
 def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
-    world: World, shuffle: random.Random
+    world: World, policy: Policy, shuffle: random.Random
 ) -> None:
     mixed = replace(
         world,
@@ -151,14 +157,14 @@ def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
         running=shuffled(world.running, shuffle),
         pending=shuffled(world.pending, shuffle),
     )
-    assert comparable(plan(mixed.snapshot(), IMPROVING)) == comparable(plan(world.snapshot(), IMPROVING))
+    assert comparable(plan(mixed.snapshot(), policy)) == comparable(plan(world.snapshot(), policy))
 
 
-@given(tight_worlds)
+@given(tight_worlds, improving)
 @checked(60)
-def test_gangs_and_nominated_ones_stay_where_the_pass_put_them(world: World) -> None:
+def test_gangs_and_nominated_ones_stay_where_the_pass_put_them(world: World, policy: Policy) -> None:
     gangs = {item.id for item in world.pending if item.replicas > 1}
-    plain, better = plan(world.snapshot(), PLAIN), plan(world.snapshot(), IMPROVING)
+    plain, better = plan(world.snapshot(), PLAIN), plan(world.snapshot(), policy)
     assert [one for one in plain.placements if one.deployment_id in gangs] == [
         one for one in better.placements if one.deployment_id in gangs
     ]
@@ -174,24 +180,27 @@ def waiting(*cores: int, priority: int = 500, created_at: float = NOW) -> tuple[
     )
 
 
-def test_all_five_fit_once_they_are_arranged() -> None:
+@by_any_packer
+def test_all_five_fit_once_they_are_arranged(policy: Policy) -> None:
     world = World(NODES, pending=waiting(5, 4, 3, 2, 6))
     assert len(plan(world.snapshot(), PLAIN).placements) < 5
-    assert len(plan(world.snapshot(), IMPROVING).placements) == 5
+    assert len(plan(world.snapshot(), policy).placements) == 5
 
 
-def test_of_equals_the_one_that_came_first_gets_the_place() -> None:
+@by_any_packer
+def test_of_equals_the_one_that_came_first_gets_the_place(policy: Policy) -> None:
     """One of the two 6 fits once the others are arranged, and the older one gets it, whatever its id."""
     first = waiting(5, 4, 3, 2, created_at=NOW - 2)
     older, newer = Pending(9, cpu(6), 500, created_at=NOW - 1), Pending(8, cpu(6), 500, created_at=NOW)
     world = World(NODES, pending=(*first, newer, older))
-    placed = {one.deployment_id for one in plan(world.snapshot(), IMPROVING).placements}
+    placed = {one.deployment_id for one in plan(world.snapshot(), policy).placements}
     assert placed == {1, 2, 3, 4, 9}
 
 
-def test_a_replay_finds_the_same_arrangement() -> None:
+@by_any_packer
+def test_a_replay_finds_the_same_arrangement(policy: Policy) -> None:
     snapshot = World(NODES, pending=waiting(5, 4, 3, 2, 6)).snapshot()
-    stored = encode(snapshot, IMPROVING)
-    again = replay(stored.blob, stored.digest, plan_digest(plan(snapshot, IMPROVING)))
+    stored = encode(snapshot, policy)
+    again = replay(stored.blob, stored.digest, plan_digest(plan(snapshot, policy)))
     assert again.equal
     assert len(again.plan.placements) == 5

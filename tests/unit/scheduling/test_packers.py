@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hypervisor.scheduling.policy import PackerName
 from hypervisor.scheduling.repacking.packers import Packer, packer_of
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
+from hypervisor.scheduling.repacking.packing import NOWHERE, Item, Packing
 from hypervisor.scheduling.repacking.steps import Steps
-from tests.support.packings import check_sound, drawn_packing, placed_by_priority
+from tests.support.packings import check_sound, drawn_packing, placed_by_priority, request
 from tests.support.properties import checked
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
@@ -28,6 +28,12 @@ def away(packing: Packing) -> int:
     return sum(
         item.home != NOWHERE and not packing.is_home(index) for index, item in enumerate(packing.items)
     )
+
+
+def packing_of(cpu: list[int], *items: tuple[int, int, int]) -> Packing:
+    """Bins with so much free CPU, and items by their CPU, priority and home."""
+    made = [Item(request(size), priority, None, home) for size, priority, home in items]
+    return Packing(cpu, [0] * len(cpu), [[] for _ in cpu], made)
 
 
 def run(packer: Packer, seed: int, fewest: bool, steps: int = STEPS) -> tuple[Packing, Packing]:
@@ -64,3 +70,50 @@ def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> N
     assert placed_by_priority(solved) >= placed_by_priority(searched)
     if fewest and placed_by_priority(solved) == placed_by_priority(searched):
         assert away(solved) <= away(searched)
+
+
+@each_packer
+def test_whoever_is_earlier_in_the_queue_gets_the_place(name: PackerName) -> None:
+    packing = packing_of([1_000], (900, 500, NOWHERE), (900, 500, NOWHERE), (900, 500, NOWHERE))
+    packer_of(name).repack(packing, [2, 0, 1], Steps(STEPS), SEED)
+    assert packing.at == [NOWHERE, NOWHERE, 0]
+
+
+@each_packer
+def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: PackerName) -> None:
+    """The node's labels were changed since it started; there is no other node for it."""
+    packing = packing_of([100, 0], (900, 500, 0), (50, 500, NOWHERE))
+    stays = Item(request(900), 500, frozenset({1}), 0)
+    packing = Packing(packing.cpu, packing.ram, packing.gpu, [stays, *packing.items[1:]])
+    packer_of(name).repack_with_few_moves(packing, [1], Steps(STEPS), SEED)
+    assert packing.at == [0, 0]
+
+
+def test_the_solver_finds_what_the_search_does_not() -> None:
+    """Packings of which the search makes less, with so many steps."""
+    better = []
+    for seed in (108, 445, 488, 573, 776):
+        found = [placed_by_priority(run(packer_of(name), seed, False)[1]) for name in ("search", "exact")]
+        better.append(found[0] < found[1])
+    assert any(better)
+
+
+def test_the_solver_finds_the_fewest_moves() -> None:
+    """700 fit beside one of 300 once the 400 and the other one have gone to where there is just room for each."""
+    homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
+    packing = packing_of([0, 300, 500], *homes, (700, 500, NOWHERE))
+    packer_of("exact").repack_with_few_moves(packing, [5], Steps(200), SEED)
+    assert packing.at[5] != NOWHERE
+    assert away(packing) == 2
+
+
+def test_a_large_packing_is_left_to_the_search() -> None:
+    """Beyond some thousand pairs of items and bins even writing down the program would take long."""
+    sizes = range(100, 250)
+    found = {}
+    for name in get_args(PackerName):
+        packing = packing_of([200] * 64, *((size, 500, NOWHERE) for size in sizes))
+        steps = Steps(50_000)
+        packer_of(name).repack(packing, range(len(sizes)), steps, SEED)
+        found[name] = (packing.at, steps.left)
+    assert found["search"] == found["exact"]
