@@ -64,8 +64,11 @@ class People:
         bodies = [DeploymentCreate.model_validate(one) for one in requests]
 
         async def work(session: WriteSession) -> list[int]:
-            made = await submission.submit(session, ADA, bodies, sealer=server.sealer, now=server.clock.now())
-            return [one.id for one in made.deployments]
+            wanted = submission.Submission(ADA, bodies, server.sealer, server.clock.now())
+            (outcome,) = await submission.submit(session, [wanted])
+            if isinstance(outcome, Exception):
+                raise outcome
+            return [one.deployment.id for one in outcome.made]
 
         self.ledger.maybe.update(names)
         answer = await self._send(server, f"submit {requests}", work)

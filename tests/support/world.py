@@ -20,7 +20,7 @@ from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.deployments.dependents import judge_standing, load_parents
 from hypervisor.deployments.stopping import live_attempts, request_stop
-from hypervisor.deployments.transitions import record_creation
+from hypervisor.deployments.transitions import record_creations
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.security.sealing import Sealer
 from hypervisor.infra.security.tokens import AttemptTokens
@@ -170,7 +170,7 @@ class World:
                 if after:
                     parents = await load_parents(session, [deployment.id])
                     deployment.state = judge_standing(parents[deployment.id]).state.value
-                record_creation(session, deployment, now=now, actor="test")
+                await record_creations(session, [deployment], ["test"])
                 ids.append(deployment.id)
         self.wakeup.notify("scheduler")
         return ids

@@ -89,8 +89,34 @@ async def hold_organization(session: WriteSession, organization_id: int) -> bool
     return await session.scalar(query.with_for_update(read=True, key_share=True)) is not None
 
 
+async def hold_organizations(
+    session: WriteSession, organization_ids: Collection[int]
+) -> dict[int, Organization]:
+    """`hold_organization` for several, with their rows; missing ones are left out."""
+    if not organization_ids:
+        return {}
+    rows = await session.scalars(
+        select(Organization)
+        .where(Organization.id.in_(sorted(organization_ids)))
+        .order_by(Organization.id)
+        .with_for_update(read=True, key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return {organization.id: organization for organization in rows}
+
+
+async def owners_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, int]:
+    """The organization of each cluster that exists."""
+    if not cluster_ids:
+        return {}
+    query = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(sorted(cluster_ids)))
+    return {row.id: row.organization_id for row in await session.execute(query)}
+
+
 async def hold_clusters(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
     """These clusters as they are and, until the end of the transaction, stay (`FOR SHARE`)."""
+    if not cluster_ids:
+        return {}
     rows = await session.scalars(
         select(Cluster)
         .where(Cluster.id.in_(sorted(cluster_ids)))

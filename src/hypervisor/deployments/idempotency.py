@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from pydantic import BaseModel
-from sqlalchemy import update
+from sqlalchemy import Table, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hypervisor.errors import Conflict
 from hypervisor.infra.security.sealing import Sealer
-from hypervisor.store.database import WriteSession
+from hypervisor.store.database import Overtaken, WriteSession
 from hypervisor.store.tables import IdempotencyKey
 
 
@@ -25,6 +27,14 @@ class KeyedRequest:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """What was asked under a key, and what that made."""
+
+    fingerprint: str
+    deployment_ids: list[int]
+
+
 def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Sealer) -> KeyedRequest:
     """The request as it is recognised again. `kind` keeps single and batch requests apart.
 
@@ -34,29 +44,33 @@ def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Se
     return KeyedRequest(user_id, key, sealer.fingerprint(text, "idempotency"))
 
 
-async def claim(session: WriteSession, request: KeyedRequest, now: datetime) -> list[int] | None:
-    """Take the key for this transaction: None. If it was used before: the deployments that it made.
-
-    Of two transactions with the same key one waits for the other. Raises Conflict when the key was used for
-    something else.
-    """
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    made = await session.execute(
-        insert(IdempotencyKey)
-        .values(
-            user_id=request.user_id,
-            key=request.key,
-            request_hash=request.fingerprint,
-            deployment_ids=[],
-            created_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(IdempotencyKey.key)
+async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[tuple[int, str], KeyRow]:
+    """What was made before under the keys of these requests, by user and key."""
+    if not requests:
+        return {}
+    wanted = tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(
+        [(one.user_id, one.key) for one in requests]
     )
-    if made.first() is not None:
+    rows = await session.execute(
+        select(
+            IdempotencyKey.user_id,
+            IdempotencyKey.key,
+            IdempotencyKey.request_hash,
+            IdempotencyKey.deployment_ids,
+        ).where(wanted)
+    )
+    return {(row.user_id, row.key): KeyRow(row.request_hash, row.deployment_ids) for row in rows}
+
+
+def made_before(found: Mapping[tuple[int, str], KeyRow], request: KeyedRequest) -> list[int] | None:
+    """The deployments that the request made when it came before; None: it comes for the first time.
+
+    Raises Conflict when its key was used for something else.
+    """
+    row = found.get((request.user_id, request.key))
+    if row is None:
         return None
-    row = await session.get_one(IdempotencyKey, (request.user_id, request.key))
-    if row.request_hash != request.fingerprint:
+    if row.fingerprint != request.fingerprint:
         raise Conflict(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request; use a new key for each new request.",
@@ -64,10 +78,28 @@ async def claim(session: WriteSession, request: KeyedRequest, now: datetime) -> 
     return row.deployment_ids
 
 
-async def remember(session: WriteSession, request: KeyedRequest, deployment_ids: list[int]) -> None:
-    """Write what was made under the key."""
-    await session.execute(
-        update(IdempotencyKey)
-        .where(IdempotencyKey.user_id == request.user_id, IdempotencyKey.key == request.key)
-        .values(deployment_ids=deployment_ids)
+async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, list[int], datetime]]) -> None:
+    """Write which deployments were made under each key, and when.
+
+    Of two transactions with the same key one waits for the other. Raises Overtaken when the other one has
+    made its deployments.
+    """
+    if not made:
+        return
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    table = cast(Table, IdempotencyKey.__table__)
+    written = await session.execute(
+        insert(table).on_conflict_do_nothing().returning(table.c.key),
+        [
+            {
+                "user_id": request.user_id,
+                "key": request.key,
+                "request_hash": request.fingerprint,
+                "deployment_ids": ids,
+                "created_at": now,
+            }
+            for request, ids, now in made
+        ],
     )
+    if len(written.all()) < len(made):
+        raise Overtaken

@@ -34,6 +34,20 @@ class Edge:
     member: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Referenced:
+    """Deployments of the organization that requests refer to."""
+
+    by_id: Mapping[int, Deployment]
+    ids_by_name: Mapping[str, int]
+
+    def look_up(self, reference: int | str) -> Deployment | None:
+        if isinstance(reference, str):
+            by_name = self.ids_by_name.get(reference)
+            return self.by_id.get(by_name if by_name is not None else _as_id(reference))
+        return self.by_id.get(reference)
+
+
 class RefusedMember(Exception):
     """A refusal of one member of a batch."""
 
@@ -43,15 +57,12 @@ class RefusedMember(Exception):
         self.error = error
 
 
-async def resolve_edges(
-    session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
-) -> list[list[Edge]]:
+def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[Edge]]:
     """The edges of each request. A name means a member of the batch first, else the newest of that name.
 
     Raises RefusedMember around NotFound (no such deployment in the organization), Invalid (a name that
     several members have), Conflict (it has failed already, it is being deleted, a circle).
     """
-    found = await _load_referenced(session, organization_id, requests)
     members: dict[str, list[int]] = defaultdict(list)
     for index, request in enumerate(requests):
         members[request.name].append(index)
@@ -65,12 +76,23 @@ async def resolve_edges(
     return edges
 
 
+async def hold_referenced(
+    session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
+) -> Referenced:
+    """Deployments of the organization that requests refer to, with their states held."""
+    references = {one.deployment for request in requests for one in request.dependencies()}
+    names = {one for one in references if isinstance(one, str)}
+    ids_by_name = await repository.newest_by_name(session, organization_id, names)
+    ids = {one if isinstance(one, int) else _as_id(one) for one in references} | set(ids_by_name.values())
+    return Referenced(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
+
+
 async def resolve_for(
     session: WriteSession, deployment: Deployment, wanted: Sequence[DependencyRequest]
 ) -> list[Edge]:
     """New edges of a deployment that exists. Raises NotFound, Conflict (a circle named by names)."""
     asked = _Existing(deployment.name, wanted)
-    found = await _load_referenced(session, deployment.organization_id, [asked])
+    found = await hold_referenced(session, deployment.organization_id, [asked])
     edges = _edges_of(0, asked, {}, found)
     parents = [edge.existing.id for edge in edges if edge.existing is not None]
     graph = await repository.ancestors(session, parents)
@@ -91,32 +113,8 @@ class _Existing:
         return list(self.wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Deployments of the organization that requests refer to."""
-
-    by_id: Mapping[int, Deployment]
-    ids_by_name: Mapping[str, int]
-
-    def look_up(self, reference: int | str) -> Deployment | None:
-        if isinstance(reference, str):
-            by_name = self.ids_by_name.get(reference)
-            return self.by_id.get(by_name if by_name is not None else _as_id(reference))
-        return self.by_id.get(reference)
-
-
-async def _load_referenced(
-    session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
-) -> _Found:
-    references = {one.deployment for request in requests for one in request.dependencies()}
-    names = {one for one in references if isinstance(one, str)}
-    ids_by_name = await repository.newest_by_name(session, organization_id, names)
-    ids = {one if isinstance(one, int) else _as_id(one) for one in references} | set(ids_by_name.values())
-    return _Found(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
-
-
 def _edges_of(
-    index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: _Found
+    index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: Referenced
 ) -> list[Edge]:
     edges: dict[int | tuple[str, int], Edge] = {}
     for wanted in request.dependencies():
@@ -133,7 +131,7 @@ def _edge(
     request: HasDependencies,
     wanted: DependencyRequest,
     members: Mapping[str, Sequence[int]],
-    found: _Found,
+    found: Referenced,
 ) -> Edge:
     reference, condition = wanted.deployment, Condition(wanted.condition)
     own = members.get(reference, ()) if isinstance(reference, str) else ()

@@ -26,7 +26,9 @@ from hypervisor.deployments.policy import (
 )
 from hypervisor.deployments.references import RefusedMember
 from hypervisor.deployments.schemas import MAX_GRACE, DeploymentBatch, DeploymentCreate, DeploymentUpdate
-from hypervisor.errors import HypervisorError
+from hypervisor.deployments.submission import Submission
+from hypervisor.errors import Conflict, HypervisorError
+from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Command
 from hypervisor.store.database import WriteSession
 
@@ -191,19 +193,29 @@ async def _submit(
     keyed: KeyedRequest | None,
     response: Response,
 ) -> list[DeploymentAnswer]:
-    async def work(session: WriteSession) -> tuple[bool, list[DeploymentAnswer]]:
-        made = await submission.submit(
-            session, user, requests, sealer=container.sealer, now=container.clock.now(), keyed=keyed
-        )
-        answers = await views.describe_all(session, made.deployments, container.sharing.queue)
-        return made.replayed, answers
-
-    replayed, answers = await container.database.transact(work)
-    if replayed:
+    wanted = Submission(
+        user, requests, container.sealer, container.clock.now(), keyed, traceparent=current_traceparent()
+    )
+    submitted = await container.database.transact_together(submission.submit, wanted)
+    if submitted.made_before:
         response.headers[REPLAYED] = "true"
+        answers = await _made_before(container, submitted.made_before)
+    else:
+        answers = views.describe_new(submitted.made)
     _wake(container, "scheduler")
     await _place(container, answers)
     return answers
+
+
+async def _made_before(container: Container, ids: Sequence[int]) -> list[DeploymentAnswer]:
+    async with container.database.read() as session:
+        found = await repository.find_all(session, ids)
+        if len(found) < len(ids):
+            raise Conflict(
+                "idempotency_key_gone",
+                "What was made under this Idempotency-Key has been deleted since; use a new key.",
+            )
+        return await views.describe_all(session, found, container.sharing.queue)
 
 
 def _keyed(

@@ -1,41 +1,60 @@
-"""Submitting deployments: one or a thousand, all or none, in one transaction."""
+"""Submitting deployments: many submissions in one transaction, each made whole or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import insert
 
 from hypervisor.clusters import repository as clusters
-from hypervisor.clusters.policy import no_such_cluster
-from hypervisor.deployments import idempotency, repository
+from hypervisor.deployments import idempotency, placing, references, repository
 from hypervisor.deployments.dependents import Parent, Standing, judge_standing
 from hypervisor.deployments.environment import seal_environment
 from hypervisor.deployments.idempotency import KeyedRequest
-from hypervisor.deployments.references import Edge, RefusedMember, resolve_edges
+from hypervisor.deployments.placing import Case
+from hypervisor.deployments.references import Edge, RefusedMember
 from hypervisor.deployments.requirements import ClusterLimits, placement_limits, shape_of
 from hypervisor.deployments.schemas import DeploymentCreate
-from hypervisor.deployments.transitions import record_creation, set_reason
-from hypervisor.errors import Conflict, HypervisorError, Invalid
+from hypervisor.deployments.transitions import record_creations, set_reason
+from hypervisor.errors import HypervisorError
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.infra.security.sealing import Sealer
-from hypervisor.kernel.roles import Role
 from hypervisor.lifecycle.states import State
-from hypervisor.organizations.access import OrganizationAccess, not_found, resolve_organization
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Dependency, Deployment
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
-    """`replayed`: they were made by an earlier request with the same Idempotency-Key."""
+class Submission:
+    """What one request asks for: its deployments are made all or none."""
 
-    deployments: list[Deployment]
-    replayed: bool = False
+    principal: Principal
+    requests: Sequence[DeploymentCreate]
+    sealer: Sealer
+    now: datetime
+    keyed: KeyedRequest | None = None
+    traceparent: str | None = None
+    """The trace context of the request, where it is traced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new deployment with what an answer about it says besides its row."""
+
+    deployment: Deployment
+    cluster_name: str
+    parents: Sequence[Parent]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What was made now; or the ids of what an earlier request with the same Idempotency-Key had made."""
+
+    made: Sequence[Made] = ()
+    made_before: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,147 +66,98 @@ class Place:
     standing: Standing
 
 
+@dataclass(slots=True)
+class _Draft:
+    """A submission with what the checks have found for it, and what is made of it."""
+
+    submission: Submission
+    case: Case
+    made_before: Sequence[int] | None = None
+    edges: Sequence[Sequence[Edge]] = ()
+    made: Sequence[Deployment] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its deployments are to be made, as far as is known."""
+        return self.case.refusal is None and self.made_before is None
+
+    def outcome(self) -> Submitted | Exception:
+        if self.case.refusal is not None:
+            return self.case.refusal
+        each = zip(self.made, self.case.clusters, self.edges, strict=True)
+        made = [Made(one, cluster.name, _parents(self.made, own)) for one, cluster, own in each]
+        return Submitted(made, self.made_before or ())
+
+
 async def find_place(session: WriteSession, principal: Principal, request: DeploymentCreate) -> Place:
     """What `submit` would find for one request; nothing is made.
 
-    Raises what `submit` raises, except that no node could ever take it: that is for a forecast to say.
+    Raises what `submit` refuses with, except that no node could ever take it: that is for a forecast to say.
     """
-    access = await _find_organization(session, principal, [request])
-    (cluster,) = await _choose_clusters(session, access, [request])
+    case = Case(principal, [request])
+    await placing.place(session, [case])
+    if case.refusal is not None:
+        raise case.refusal
+    (cluster,) = case.clusters
     ClusterLimits(cluster, ()).check_runtime(request.docker_image, request.command)
-    (edges,) = await resolve_edges(session, access.organization_id, [request])
-    return Place(access.organization_id, cluster, judge_standing(_existing_parents(edges)))
+    found = await references.hold_referenced(session, case.organization_id, [request])
+    (edges,) = references.resolve_edges([request], found)
+    return Place(case.organization_id, cluster, judge_standing(_existing_parents(edges)))
 
 
-async def submit(
-    session: WriteSession,
-    principal: Principal,
-    requests: Sequence[DeploymentCreate],
-    *,
-    sealer: Sealer,
-    now: datetime,
-    keyed: KeyedRequest | None = None,
-) -> Submitted:
-    """Make these deployments in the caller's transaction, each with its first event.
+async def submit(session: WriteSession, submissions: Sequence[Submission]) -> list[Submitted | Exception]:
+    """Make what is asked for, each deployment with its first event; an outcome for each submission.
 
-    Raises RefusedMember around the refusal of one request; NotFound, Forbidden, Invalid, Conflict for all.
+    What is refused makes nothing, whatever becomes of the others. Its outcome is the refusal: RefusedMember
+    around that of one request; NotFound, Forbidden, Invalid or Conflict for all of them. Raises Overtaken.
     """
-    if keyed is not None:
-        made_before = await idempotency.claim(session, keyed, now)
-        if made_before is not None:
-            return Submitted(await _made_before(session, made_before), replayed=True)
-    access = await _find_organization(session, principal, requests)
-    if not await clusters.hold_organization(session, access.organization_id):
-        raise not_found("organization", access.organization_id)
-    places = await _choose_clusters(session, access, requests)
-    await _check_requirements(session, requests, places)
-    edges = await resolve_edges(session, access.organization_id, requests)
-    made = [
-        _new_deployment(request, access.organization_id, place, own, principal, sealer, now)
-        for request, place, own in zip(requests, places, edges, strict=True)
-    ]
-    await _insert(session, made, edges)
-    for deployment in made:
-        record_creation(session, deployment, now=now, actor=principal.actor)
-    if keyed is not None:
-        await idempotency.remember(session, keyed, [one.id for one in made])
-    await session.flush()
-    return Submitted(made)
+    drafts = [_Draft(one, Case(one.principal, one.requests)) for one in submissions]
+    left = drafts
+    while left:
+        # Of several with the same key one at a time: the next one finds what it made.
+        firsts = {_key_of(draft): draft for draft in reversed(left)}
+        await _submit_once(session, [draft for draft in left if firsts[_key_of(draft)] is draft])
+        left = [draft for draft in left if firsts[_key_of(draft)] is not draft]
+    return [draft.outcome() for draft in drafts]
 
 
-async def _made_before(session: AsyncSession, ids: Sequence[int]) -> list[Deployment]:
-    found = await repository.find_all(session, ids)
-    if len(found) < len(ids):
-        raise Conflict(
-            "idempotency_key_gone",
-            "What was made under this Idempotency-Key has been deleted since; use a new key.",
-        )
-    return found
+def _key_of(draft: _Draft) -> object:
+    keyed = draft.submission.keyed
+    return id(draft) if keyed is None else (keyed.user_id, keyed.key)
 
 
-async def _find_organization(
-    session: AsyncSession, principal: Principal, requests: Sequence[DeploymentCreate]
-) -> OrganizationAccess:
-    """The one organization of all requests: named, or told by their clusters, or the caller's only one."""
-    ids = {request.cluster_id for request in requests if request.cluster_id is not None}
-    by_cluster = await _organizations_of(session, principal, ids)
-    wanted: set[int | None] = set()
-    for index, request in enumerate(requests):
-        told = by_cluster.get(request.cluster_id or 0, [])
-        if request.cluster_id is not None and not told:
-            raise RefusedMember(index, no_such_cluster(request.cluster_id))
-        only = told[0] if len(told) == 1 else None
-        wanted.add(only if request.organization_id is None else request.organization_id)
-    if len(wanted) > 1:
-        wanted.discard(None)
-    if len(wanted) > 1:
-        raise Invalid("several_organizations", "All deployments of a batch belong to one organization.")
-    return await resolve_organization(session, principal, wanted.pop(), Role.DEVELOPER)
+async def _submit_once(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    """`submit` for drafts with keys of their own: look, place, check, make."""
+    await _find_made_before(session, drafts)
+    await placing.place(session, [draft.case for draft in _open(drafts)])
+    await _check_requirements(session, _open(drafts))
+    await _resolve_edges(session, _open(drafts))
+    await _make(session, _open(drafts))
 
 
-async def _organizations_of(
-    session: AsyncSession, principal: Principal, cluster_ids: Collection[int]
-) -> dict[int, list[int]]:
-    """For which of the caller's organizations each cluster may be used: its owner, else whom it is shared
-    with. Empty or left out where there is none.
-    """
-    query = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(sorted(cluster_ids)))
-    found: dict[int, list[int]] = {}
-    for id_, owner in (await session.execute(query)).all():
-        is_own = principal.role_in(owner) is not None
-        found[id_] = [owner] if is_own else await clusters.guests_of(session, id_, principal.memberships)
-    return found
+def _open(drafts: Sequence[_Draft]) -> list[_Draft]:
+    return [draft for draft in drafts if draft.is_open]
 
 
-async def _choose_clusters(
-    session: WriteSession, access: OrganizationAccess, requests: Sequence[DeploymentCreate]
-) -> list[Cluster]:
-    """The cluster of each request, held so that none is deleted before this is committed."""
-    wanted = {request.cluster_id for request in requests if request.cluster_id is not None}
-    only: int | None = None
-    if any(request.cluster_id is None for request in requests):
-        only = await _only_cluster(session, access)
-        wanted.add(only)
-    by_id = await clusters.hold_clusters(session, wanted)
-    chosen = []
-    for index, request in enumerate(requests):
-        cluster = by_id.get(request.cluster_id or only or 0)
-        if cluster is None or not await _may_use(session, cluster, access.organization_id):
-            raise RefusedMember(index, no_such_cluster(request.cluster_id or only or 0))
-        if cluster.deleting_at is not None:
-            deleting = Conflict("cluster_deleting", f"The cluster {cluster.name!r} is being deleted.")
-            raise RefusedMember(index, deleting)
-        chosen.append(cluster)
-    return chosen
+async def _find_made_before(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    keyed = [(draft, draft.submission.keyed) for draft in drafts if draft.submission.keyed is not None]
+    found = await idempotency.find(session, [request for _, request in keyed])
+    for draft, request in keyed:
+        with draft.case.judged():
+            draft.made_before = idempotency.made_before(found, request)
 
 
-async def _may_use(session: AsyncSession, cluster: Cluster, organization_id: int) -> bool:
-    """Whether it is the organization's own cluster or shared with it. The caller holds the cluster."""
-    if cluster.organization_id == organization_id:
-        return True
-    return bool(await clusters.guests_of(session, cluster.id, [organization_id]))
-
-
-async def _only_cluster(session: AsyncSession, access: OrganizationAccess) -> int:
-    own = await clusters.list_clusters(session, [access.organization_id], after=0, limit=21)
-    usable = [cluster for cluster in own if cluster.deleting_at is None]
-    if len(usable) == 1:
-        return usable[0].id
-    if not usable:
-        raise Invalid("no_cluster", f"The organization {access.name!r} has no cluster yet: add one first.")
-    named = ", ".join(f"{one.id} ({one.name})" for one in usable[:20])
-    raise Invalid(
-        "cluster_id_required", f"cluster_id is needed, because there are several clusters: {named}."
-    )
-
-
-async def _check_requirements(
-    session: AsyncSession, requests: Sequence[DeploymentCreate], places: Sequence[Cluster]
-) -> None:
-    by_id = {cluster.id: cluster for cluster in places}
+async def _check_requirements(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    by_id = {cluster.id: cluster for draft in drafts for cluster in draft.case.clusters}
     nodes = await clusters.nodes_of(session, by_id)
     limits = {id_: ClusterLimits(cluster, nodes.get(id_, ())) for id_, cluster in by_id.items()}
-    for index, (request, cluster) in enumerate(zip(requests, places, strict=True)):
+    for draft in drafts:
+        with draft.case.judged():
+            _check_each(draft.case, limits)
+
+
+def _check_each(case: Case, limits: Mapping[int, ClusterLimits]) -> None:
+    for index, (request, cluster) in enumerate(zip(case.requests, case.clusters, strict=True)):
         wanted = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
             limits[cluster.id].check_runtime(request.docker_image, request.command)
@@ -196,28 +166,62 @@ async def _check_requirements(
             raise RefusedMember(index, error) from None
 
 
+async def _resolve_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    by_organization: dict[int, list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        by_organization[draft.case.organization_id].append(draft)
+    for organization_id, own in sorted(by_organization.items()):
+        requests = [request for draft in own for request in draft.case.requests]
+        found = await references.hold_referenced(session, organization_id, requests)
+        for draft in own:
+            with draft.case.judged():
+                draft.edges = references.resolve_edges(draft.case.requests, found)
+
+
+async def _make(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    """Write the deployments and what belongs to them; their numbers follow the order of `drafts`."""
+    if not drafts:
+        return
+    for draft in drafts:
+        each = zip(draft.case.requests, draft.case.clusters, draft.edges, strict=True)
+        draft.made = [_new_deployment(draft, *one) for one in each]
+    made = [one for draft in drafts for one in draft.made]
+    session.add_all(made)
+    await session.flush()
+    await _insert_edges(session, drafts)
+    await repository.insert_labels(session, made)
+    for draft in drafts:
+        _tell_what_members_wait_for(draft.made, draft.edges)
+    await record_creations(
+        session, made, [draft.case.principal.actor for draft in drafts for _ in draft.made]
+    )
+    await idempotency.remember(
+        session,
+        [
+            (draft.submission.keyed, [one.id for one in draft.made], draft.submission.now)
+            for draft in drafts
+            if draft.submission.keyed is not None
+        ],
+    )
+    await session.flush()
+
+
 def _new_deployment(
-    request: DeploymentCreate,
-    organization_id: int,
-    cluster: Cluster,
-    edges: Sequence[Edge],
-    principal: Principal,
-    sealer: Sealer,
-    now: datetime,
+    draft: _Draft, request: DeploymentCreate, cluster: Cluster, edges: Sequence[Edge]
 ) -> Deployment:
-    required = request.resources
+    submission, required = draft.submission, request.resources
     standing = judge_standing(_existing_parents(edges))
     waits_for_member = any(edge.member is not None for edge in edges)
     state = State.BLOCKED if waits_for_member else standing.state
     return Deployment(
-        organization_id=organization_id,
+        organization_id=draft.case.organization_id,
         cluster_id=cluster.id,
-        created_by=principal.user_id,
+        created_by=submission.principal.user_id,
         name=request.name,
         kind=request.kind,
         docker_image=request.docker_image,
         command=request.command or None,
-        env=seal_environment(request.env, sealer) if request.env else None,
+        env=seal_environment(request.env, submission.sealer) if request.env else None,
         ports=request.ports or None,
         read_only_root=request.read_only_root,
         cpu_milli=required.cpu_milli,
@@ -240,31 +244,18 @@ def _new_deployment(
         state=state.value,
         reason_code=standing.code,
         reason=standing.sentence,
-        traceparent=current_traceparent(),
-        created_at=now,
-        queued_at=now if state is State.QUEUED else None,
+        traceparent=submission.traceparent,
+        created_at=submission.now,
+        queued_at=submission.now if state is State.QUEUED else None,
     )
 
 
-async def _insert(session: WriteSession, made: Sequence[Deployment], edges: Sequence[Sequence[Edge]]) -> None:
-    session.add_all(made)
-    await session.flush()
-    await _insert_edges(session, made, edges)
-    await repository.insert_labels(session, made)
-    _tell_what_members_wait_for(made, edges)
-
-
-async def _insert_edges(
-    session: WriteSession, made: Sequence[Deployment], edges: Sequence[Sequence[Edge]]
-) -> None:
+async def _insert_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     rows = [
-        {
-            "deployment_id": child.id,
-            "depends_on_id": made[edge.member].id if edge.member is not None else _existing(edge).id,
-            "condition": edge.condition.value,
-        }
-        for child, own in zip(made, edges, strict=True)
-        for edge in own
+        {"deployment_id": child.id, "depends_on_id": parent.id, "condition": parent.condition.value}
+        for draft in drafts
+        for child, own in zip(draft.made, draft.edges, strict=True)
+        for parent in _parents(draft.made, own)
     ]
     if rows:
         await session.execute(insert(Dependency), rows)
@@ -273,24 +264,18 @@ async def _insert_edges(
 def _tell_what_members_wait_for(made: Sequence[Deployment], edges: Sequence[Sequence[Edge]]) -> None:
     """Now that ids are known: the reason of those that wait for other members of the batch."""
     for child, own in zip(made, edges, strict=True):
-        members = [
-            Parent(
-                made[edge.member].id, made[edge.member].name, State(made[edge.member].state), edge.condition
-            )
-            for edge in own
-            if edge.member is not None
-        ]
-        if members:
-            standing = judge_standing([*_existing_parents(own), *members])
+        if any(edge.member is not None for edge in own):
+            standing = judge_standing(_parents(made, own))
             set_reason(child, standing.code, standing.sentence)
+
+
+def _parents(made: Sequence[Deployment], edges: Sequence[Edge]) -> list[Parent]:
+    """What a new deployment depends on, by id; `made` are the members of its batch."""
+    members = [(made[edge.member], edge.condition) for edge in edges if edge.member is not None]
+    found = [Parent(one.id, one.name, State(one.state), condition) for one, condition in members]
+    return sorted([*_existing_parents(edges), *found], key=lambda parent: parent.id)
 
 
 def _existing_parents(edges: Sequence[Edge]) -> list[Parent]:
     found = [(edge.existing, edge.condition) for edge in edges if edge.existing is not None]
     return [Parent(one.id, one.name, State(one.state), condition) for one, condition in found]
-
-
-def _existing(edge: Edge) -> Deployment:
-    if edge.existing is None:
-        raise AssertionError("an edge leads to a member or to an existing deployment")
-    return edge.existing

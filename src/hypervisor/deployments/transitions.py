@@ -5,10 +5,10 @@ Callers hold the deployment's row (`FOR UPDATE`, on SQLite the write lock). Noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hypervisor.events.log import record_about
+from hypervisor.events.log import Said, record_about, record_all
 from hypervisor.lifecycle.states import ENDED, State, is_legal
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -59,18 +59,21 @@ def move(
     )
 
 
-def record_creation(session: WriteSession, deployment: Deployment, *, now: datetime, actor: str) -> None:
-    """The first event of a deployment: from nothing to its initial state (which the row already carries)."""
-    record_about(
-        session,
-        deployment,
-        at=now,
-        actor=actor,
-        type="deployment.state",
-        to_state=deployment.state,
-        code="submitted",
-        message=f"submitted; {deployment.reason or 'waits for its turn'}",
-    )
+async def record_creations(session: WriteSession, made: Sequence[Deployment], actors: Sequence[str]) -> None:
+    """The first event of each: from nothing to its initial state (which the row already carries)."""
+    said = [_creation(one, actor) for one, actor in zip(made, actors, strict=True)]
+    await record_all(session, made, said)
+
+
+def _creation(deployment: Deployment, actor: str) -> Said:
+    return {
+        "at": deployment.created_at,
+        "actor": actor,
+        "type": "deployment.state",
+        "to_state": deployment.state,
+        "code": "submitted",
+        "message": f"submitted; {deployment.reason or 'waits for its turn'}",
+    }
 
 
 def set_reason(

@@ -11,6 +11,7 @@ from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint, ReplicaAnswer
 from hypervisor.deployments.dependents import Parent, load_parents
 from hypervisor.deployments.environment import shown_environment
+from hypervisor.deployments.submission import Made
 from hypervisor.infra.replicas.queue_index import QueueIndex
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
@@ -82,6 +83,14 @@ async def describe_all(
             position=positions.get(one.id),
         )
         for one in deployments
+    ]
+
+
+def describe_new(made: Sequence[Made]) -> list[DeploymentAnswer]:
+    """Deployments that were just made, by what was written; `queue.fill_positions` adds their places."""
+    return [
+        _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)
+        for one in made
     ]
 
 

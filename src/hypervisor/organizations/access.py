@@ -61,8 +61,17 @@ async def access_organization(
     Raises NotFound, Forbidden; Conflict when more than reading is wanted and it is being deleted.
     """
     hidden = not_found("organization", organization_id)
-    role = check_role(principal, organization_id, minimum, hidden=hidden)
+    check_role(principal, organization_id, minimum, hidden=hidden)
     organization = await session.get(Organization, organization_id)
+    return judge_access(principal, organization_id, organization, minimum)
+
+
+def judge_access(
+    principal: Principal, organization_id: int, organization: Organization | None, minimum: Role
+) -> OrganizationAccess:
+    """`access_organization` by the organization's row; None: there is none."""
+    hidden = not_found("organization", organization_id)
+    role = check_role(principal, organization_id, minimum, hidden=hidden)
     if organization is None:
         raise hidden
     if organization.deleting_at is not None and minimum is not Role.VIEWER:
