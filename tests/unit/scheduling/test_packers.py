@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import get_args
 
 import pytest
@@ -62,6 +64,17 @@ def test_the_same_packing_gives_the_same_result(name: PackerName, seed: int, few
     assert (first.at, first.devices) == (second.at, second.devices)
 
 
+def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
+    """It takes a second, and a hundred megabytes."""
+    code = (
+        "import sys; import hypervisor.bootstrap, hypervisor.cli.simulate\n"
+        "from hypervisor.scheduling.repacking.packers import is_installed, packer_of\n"
+        "packer_of('search'); is_installed('exact'); assert 'ortools' not in sys.modules\n"
+        "packer_of('exact'); assert 'ortools' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @given(seeds, st.booleans())
 @checked(60)
 def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> None:
@@ -99,7 +112,7 @@ def test_the_solver_finds_what_the_search_does_not() -> None:
 
 
 def test_the_solver_finds_the_fewest_moves() -> None:
-    """700 fit beside one of 300 once the 400 and the other one have gone to where there is just room for each."""
+    """700 fit beside one of 300 once the 400 and the other one have gone to where they just fit."""
     homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
     packing = packing_of([0, 300, 500], *homes, (700, 500, NOWHERE))
     packer_of("exact").repack_with_few_moves(packing, [5], Steps(200), SEED)
