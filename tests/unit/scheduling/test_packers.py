@@ -67,7 +67,7 @@ def test_the_same_packing_gives_the_same_result(name: PackerName, seed: int, few
 def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
     """It takes a second, and a hundred megabytes."""
     code = (
-        "import sys; import hypervisor.bootstrap, hypervisor.cli.simulate\n"
+        "import sys; import hypervisor.scheduling.plan\n"
         "from hypervisor.scheduling.repacking.packers import is_installed, packer_of\n"
         "packer_of('search'); is_installed('exact'); assert 'ortools' not in sys.modules\n"
         "packer_of('exact'); assert 'ortools' in sys.modules"
