@@ -94,10 +94,11 @@ class Scheduler:
                 log.exception("scheduler.pass_failed")
                 self._telemetry.metrics.pass_failures.inc()
                 wait = ERROR_PAUSE
-            took = self._clock.monotonic() - began
+            ended = self._clock.monotonic()
             await self._listener.wait(wait)
             # Hints come in bursts: the longer a pass takes, the more of them the next one should serve.
-            await asyncio.sleep(min(LONGEST_LINGER, took / 4))
+            rest = min(LONGEST_LINGER, (ended - began) / 4)
+            await asyncio.sleep(max(0.0, rest - (self._clock.monotonic() - ended)))
 
     async def pass_over_all(self) -> float:
         """One pass over every cluster of ours with something waiting; how long to wait for the next, seconds.
