@@ -32,6 +32,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """There is no thread to wait for; asyncio would make one to wait in, which has a time of its own."""
+
     def _jump(self, seconds: float) -> None:
         self._now += seconds
 
