@@ -7,65 +7,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from hypervisor.deployments.counting import PlaceCounter
 from hypervisor.deployments.dependents import chunks
+from hypervisor.deployments.places import QueuePlace, Waiting
 from hypervisor.infra.replicas.queue_index import Place, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Deployment
 
-
-class Waiting(Protocol):
-    """A deployment's row or an answer about it: what its place depends on."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def cluster_id(self) -> int: ...
-    @property
-    def priority(self) -> int: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def state(self) -> str: ...
+_COUNTERS: WeakKeyDictionary[Database, PlaceCounter] = WeakKeyDictionary()
 
 
 class Shown(Waiting, Protocol):
     """An answer whose place may be left to the index."""
 
     queue_position: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePlace:
-    """Where a queued deployment stands: the key that the queue of its cluster is sorted by."""
-
-    cluster_id: int
-    priority: int
-    created_at: datetime
-    id: int
-
-    @classmethod
-    def of(cls, deployment: Waiting) -> QueuePlace:
-        return cls(deployment.cluster_id, deployment.priority, deployment.created_at, deployment.id)
-
-    def ahead(self) -> ColumnElement[bool]:
-        """The condition for whatever stands before this place."""
-        later = or_(
-            Deployment.created_at < self.created_at,
-            and_(Deployment.created_at == self.created_at, Deployment.id < self.id),
-        )
-        return and_(
-            Deployment.cluster_id == self.cluster_id,
-            Deployment.state == State.QUEUED.value,
-            or_(Deployment.priority > self.priority, and_(Deployment.priority == self.priority, later)),
-        )
 
 
 async def queue_positions(session: AsyncSession, deployments: Collection[Waiting]) -> dict[int, int]:
@@ -100,8 +62,7 @@ async def fill_positions(database: Database, index: QueueIndex | None, answers: 
     found = await _indexed(index, waiting) if index is not None else {}
     missing = [one for one in waiting if one.id not in found]
     if missing:
-        async with database.read() as session:
-            found |= await queue_positions(session, missing)
+        found |= await database.read_together(_COUNTERS.setdefault(database, PlaceCounter()), missing)
     for one in waiting:
         one.queue_position = found.get(one.id)
 

@@ -16,14 +16,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 LARGEST_GROUP = 64
-LANES = 2
-"""Groups of one kind that are worked on at the same time: one that waits for a lock does not stop all."""
+LANES = 4
+"""Groups of one kind that are worked on at the same time, at most."""
+PATIENCE_SECONDS = 0.02
+"""How long a group waits for the one before it, which may be large or wait for a lock."""
 
 
 class Gathering(Generic[K, V]):
     """Gives questions to `work` in groups, and each answer to whom it belongs.
 
-    Nobody waits for company: a question is worked on at once where a lane is free, and those that come
+    Nobody waits for company: a question is worked on at once where nothing else is, and those that come
     meanwhile are the next group. `work` returns an answer or the error of each question, in their order.
     Where it raises, `spoilt` tells whether that may be the fault of one of the group: then each is
     worked on alone.
@@ -43,10 +45,10 @@ class Gathering(Generic[K, V]):
         """The answer, or the error, of `work`. Who gives up waiting stops nothing that has begun."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
-        if len(self._lanes) < LANES:
-            # Of nobody's own: what is bound to the request that came first must not stick to the others.
-            lane = asyncio.create_task(self._serve_all(), name="gathering", context=Context())
-            self._lanes.add(lane)
+        if not self._lanes:
+            self._open_lane()
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._open_another)
         return await answer
 
     async def close(self) -> None:
@@ -57,6 +59,14 @@ class Gathering(Generic[K, V]):
         await asyncio.gather(*lanes, return_exceptions=True)
         for _, answer in self._waiting:
             answer.cancel()
+
+    def _open_another(self) -> None:
+        if self._waiting and len(self._lanes) < LANES:
+            self._open_lane()
+
+    def _open_lane(self) -> None:
+        # Of nobody's own: what is bound to the request that came first must not stick to the others.
+        self._lanes.add(asyncio.create_task(self._serve_all(), name="gathering", context=Context()))
 
     async def _serve_all(self) -> None:
         try:

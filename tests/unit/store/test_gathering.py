@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from hypervisor.store import gathering
 from hypervisor.store.gathering import LANES, LARGEST_GROUP, Gathering
 
 
@@ -41,6 +42,19 @@ async def test_each_gets_its_own_answer_from_one_piece_of_work() -> None:
 
 
 async def test_who_comes_meanwhile_is_the_next_group() -> None:
+    doubling = Doubling()
+    doubling.gate.clear()
+    first = asyncio.create_task(doubling.gathering.ask(1))
+    await _turns_of_the_loop()
+    late = [asyncio.create_task(doubling.gathering.ask(number)) for number in (2, 3)]
+    await _turns_of_the_loop()
+    doubling.gate.set()
+    assert await asyncio.gather(first, *late) == [2, 4, 6]
+    assert doubling.groups == [[1], [2, 3]]
+
+
+async def test_work_that_takes_long_does_not_stop_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", 0.0)
     doubling = Doubling()
     doubling.gate.clear()
     first = []

@@ -1,0 +1,49 @@
+"""Places of new deployments, also where a long queue is not counted again for each of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hypervisor.deployments import counting
+from tests.support.api import ok
+from tests.support.statements import statements_of
+from tests.support.teams import Team
+
+DEPLOYMENTS = "/api/v1/deployments"
+
+
+@pytest.mark.parametrize("far_back", [0, 1000], ids=["from a known place", "from the rows"])
+async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyPatch, far_back: int) -> None:
+    monkeypatch.setattr(counting, "FAR_BACK", far_back)
+    monkeypatch.setattr(counting, "BELIEVED_SECONDS", 3600.0)
+    await team.cluster()
+    assert [(await team.submit(f"n{number}"))["queue_position"] for number in range(3)] == [1, 2, 3]
+    bodies = [{"name": f"m{number}"} for number in range(5)]
+    answers = await asyncio.gather(*(team.developer.post(DEPLOYMENTS, body) for body in bodies))
+    assert sorted(ok(one, 201)["queue_position"] for one in answers) == [4, 5, 6, 7, 8]
+    batch = [{"name": f"b{number}", "priority": 100 + 400 * (number % 2)} for number in range(4)]
+    items = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", {"deployments": batch}), 201)["items"]
+    assert [one["queue_position"] for one in items] == [11, 9, 12, 10]
+    urgent = await team.submit("urgent", priority="HIGH")
+    assert urgent["queue_position"] == 1
+
+
+async def test_a_place_far_back_is_counted_from_one_that_was_just_known(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.api.container.sharing.queue = None
+    monkeypatch.setattr(counting, "FAR_BACK", 2)
+    monkeypatch.setattr(counting, "BELIEVED_SECONDS", 3600.0)
+    await team.cluster()
+    for number in range(3):
+        await team.submit(f"n{number}")
+    with statements_of(team.api.container.database) as statements:
+        made = await team.submit("next")
+    assert made["queue_position"] == 4
+    assert not [one for one in statements if "count(*)" in one]
+    monkeypatch.setattr(counting, "BELIEVED_SECONDS", 0.0)
+    with statements_of(team.api.container.database) as statements:
+        assert (await team.submit("last"))["queue_position"] == 5
+    assert [one for one in statements if "count(*)" in one]
