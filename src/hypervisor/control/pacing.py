@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import budgets_of
+from hypervisor.scheduling.repacking.packers import stages_of
 
 FIRST_PACE = 1 / 50_000
 """Seconds a step where nothing was measured yet: several times what they take on most machines."""
@@ -22,7 +22,7 @@ _WEIGHT = 0.5
 
 
 class Pacing:
-    """What steps take, for each cluster and packer."""
+    """What steps take, for each cluster and stage of a search."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         """`seconds` a pass may search; 0: no limit in time."""
@@ -34,18 +34,19 @@ class Pacing:
         """The policy with as many of its steps as should be done in time."""
         if not policy.improvement_steps or not self._seconds:
             return policy
-        pace = self._pace.get((cluster_id, policy.packer), FIRST_PACE)
-        most = round(self._seconds / pace / budgets_of(policy.packer))
+        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in stages_of(policy.packer)]
+        most = round(self._seconds / sum(paces))
         return replace(policy, improvement_steps=min(policy.improvement_steps, max(most, FEWEST_STEPS)))
 
-    def stopwatch(self, cluster_id: int, policy: Policy) -> Stopwatch:
+    def stopwatch(self, cluster_id: int) -> Stopwatch:
         """What is to be told of the search of one pass."""
-        return Stopwatch(self, self._clock, (cluster_id, policy.packer))
+        return Stopwatch(self, self._clock, cluster_id)
 
-    def learn(self, key: tuple[int, PackerName], steps: int, seconds: float) -> None:
+    def learn(self, cluster_id: int, stage: PackerName, steps: int, seconds: float) -> None:
         """So many steps took so long; few steps say little."""
         if steps < FEWEST_STEPS:
             return
+        key = cluster_id, stage
         pace, before = seconds / steps, self._pace.get(key, FIRST_PACE)
         self._pace[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
 
@@ -56,11 +57,11 @@ class Stopwatch:
 
     pacing: Pacing
     clock: Clock
-    key: tuple[int, PackerName]
+    cluster_id: int
     began: float = 0.0
 
     def begin(self) -> None:
         self.began = self.clock.monotonic()
 
-    def end(self, steps: int) -> None:
-        self.pacing.learn(self.key, steps, self.clock.monotonic() - self.began)
+    def end(self, stage: PackerName, steps: int) -> None:
+        self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)

@@ -132,7 +132,7 @@ class Scheduler:
             if view is None or not view.pending:
                 return
             view = replace(view, policy=self._pacing.granted(cluster_id, view.policy))
-            watch = self._pacing.stopwatch(cluster_id, view.policy)
+            watch = self._pacing.stopwatch(cluster_id)
             made = await asyncio.to_thread(decide, view, self._retention, watch)
             decided = made.plan
             committed = await self._commit(view, made, fence)

@@ -79,7 +79,7 @@ async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) 
     assert view is not None
     pacing = Pacing(world.clock, 0.5)
     view = replace(view, policy=pacing.granted(cluster, view.policy))
-    made = decide(view, Retention(), pacing.stopwatch(cluster, view.policy))
+    made = decide(view, Retention(), pacing.stopwatch(cluster))
     assert made.stored is not None
     _, policy = decode(made.stored.blob)
     assert policy.improvement_steps == round(0.5 / FIRST_PACE)

@@ -8,7 +8,7 @@ import pytest
 
 from hypervisor.control.pacing import FEWEST_STEPS, FIRST_PACE, Pacing
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import PackerName, Policy
 from tests.support.clock import FakeClock
 from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
@@ -16,11 +16,13 @@ CLUSTER = 7
 POLICY = Policy(improvement_steps=1_000_000)
 
 
-def searched(pacing: Pacing, clock: FakeClock, steps: int, seconds: float, policy: Policy = POLICY) -> None:
-    watch = pacing.stopwatch(CLUSTER, policy)
+def searched(
+    pacing: Pacing, clock: FakeClock, steps: int, seconds: float, stage: PackerName = "search"
+) -> None:
+    watch = pacing.stopwatch(CLUSTER)
     watch.begin()
     clock.advance(seconds)
-    watch.end(steps)
+    watch.end(stage, steps)
 
 
 def steps_of(pacing: Pacing, policy: Policy = POLICY) -> int:
@@ -73,23 +75,32 @@ def test_a_handful_of_steps_says_nothing(clock: FakeClock) -> None:
     assert steps_of(pacing) == round(1 / FIRST_PACE)
 
 
-def test_clusters_and_packers_are_measured_apart(clock: FakeClock) -> None:
-    pacing, exact = Pacing(clock, 1.0), Policy(improvement_steps=1_000_000, packer="exact")
+def test_clusters_are_measured_apart(clock: FakeClock) -> None:
+    pacing = Pacing(clock, 1.0)
     searched(pacing, clock, 10_000, 10.0)
     assert pacing.granted(CLUSTER + 1, POLICY).improvement_steps == round(1 / FIRST_PACE)
-    # The solver may make as many steps as the search before it.
+
+
+def test_search_and_solver_together_keep_within_the_time(clock: FakeClock) -> None:
+    """A step of the solver takes nine times as long as one of the search: both make 100,000 in a second."""
+    pacing, exact = Pacing(clock, 1.0), Policy(improvement_steps=1_000_000, packer="exact")
     assert steps_of(pacing, exact) == round(0.5 / FIRST_PACE)
+    for _ in range(30):
+        searched(pacing, clock, 100_000, 0.1)
+        searched(pacing, clock, 10_000, 0.09, "exact")
+    assert steps_of(pacing, exact) == pytest.approx(100_000, rel=0.01)
 
 
 def test_the_search_of_a_pass_is_measured_from_its_begin_to_its_end(clock: FakeClock) -> None:
     """Five deployments on two nodes fit only once they are arranged; where all are placed nobody searches."""
-    pacing, told = Pacing(clock, 1.0), []
+    pacing = Pacing(clock, 1.0)
+    told: list[int] = []
 
     class Told:
         def begin(self) -> None:
             told.append(0)
 
-        def end(self, steps: int) -> None:
+        def end(self, _stage: PackerName, steps: int) -> None:
             told.append(steps)
 
     nodes = (Node(1, cpu=10_000, ram=65_536, gpus=0), Node(2, cpu=10_000, ram=65_536, gpus=0))

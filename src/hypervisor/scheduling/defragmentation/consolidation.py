@@ -28,7 +28,7 @@ from hypervisor.scheduling.repacking.ground import (
     nearest_nodes,
     waiting_rows,
 )
-from hypervisor.scheduling.repacking.packers import packer_of
+from hypervisor.scheduling.repacking.packers import packers_of
 from hypervisor.scheduling.repacking.packing import NOWHERE
 from hypervisor.scheduling.repacking.steps import Steps
 from hypervisor.scheduling.snapshots.requests import Request
@@ -61,8 +61,8 @@ def consolidate(
     if admission is None or ground is None:
         return Consolidation()
     seed = [admission.queue.deployment_id(row) for row in ground.waiting]
-    packer = packer_of(policy.packer)
-    packer.repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
+    for _, packer in packers_of(policy.packer):
+        packer.repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
     in_turn, exchanging = _in_order(ground)
     moves = _moves(admission, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(admission, ground), len(in_turn))

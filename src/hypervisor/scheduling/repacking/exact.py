@@ -1,61 +1,58 @@
-"""The best packing there is, by a solver: as the search, and then better where it can be better.
+"""The best packing there is, by a solver: for small packings, and never worse than what is there already.
 
-The search goes first, so the result is never worse than its own. Then come the priorities, the highest
-first: each keeps what the ones before it have, and at last the fewest move. Small packings only.
+The priorities come one after the other, the highest first: each keeps what the ones before it have, and at
+last the fewest move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypervisor.scheduling.repacking import search
-from hypervisor.scheduling.repacking.layout import Kind, Layout, kinds_of, layout_of, spots_of
+from hypervisor.scheduling.repacking.layout import Kind, Layout, kinds_of, layout_of, spots_for, spots_of
 from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
 from hypervisor.scheduling.repacking.program import Program
+from hypervisor.scheduling.repacking.search import prefer_earlier
 from hypervisor.scheduling.repacking.steps import Steps
 
 _STEPS_A_UNIT = 400_000
 """So many steps of the search take about as long as a unit of the solver's deterministic time."""
-_MOST_PAIRS = 8_192
-"""Of items and bins: for more of them, even writing down the program takes too long."""
+_MOST_SPOTS = 8_192
+"""For all kinds of items: with more of them, even writing down the program takes too long."""
 _MOVES_SHARE = 0.3
 
 
-def repack(packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]) -> None:
-    """As `search.repack`, then with as many steps again for the solver."""
-    most = steps.left
-    search.repack(packing, waiting, steps, seed)
+def repack(packing: Packing, waiting: Sequence[int], steps: Steps, _seed: Sequence[int]) -> None:
+    """Place the most of what waits, after the search has placed what it could."""
     if any(packing.at[index] == NOWHERE for index in waiting):
-        steps.spend(_improve(packing, waiting, most, fewest=False))
+        _improve(packing, waiting, steps, fewest=False)
 
 
 def repack_with_few_moves(
-    packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]
+    packing: Packing, waiting: Sequence[int], steps: Steps, _seed: Sequence[int]
 ) -> None:
-    """As `search.repack_with_few_moves`, then with as many steps again for the solver."""
-    most = steps.left
-    search.repack_with_few_moves(packing, waiting, steps, seed)
-    steps.spend(_improve(packing, waiting, most, fewest=True))
+    """The same, then with the fewest moves."""
+    _improve(packing, waiting, steps, fewest=True)
 
 
-def _improve(packing: Packing, waiting: Sequence[int], most: int, *, fewest: bool) -> int:
-    """Take over what the solver finds in at most so many steps, if it is better; the steps that it took."""
-    if len(packing.items) * len(packing) > _MOST_PAIRS:
-        return 0
+def _improve(packing: Packing, waiting: Sequence[int], steps: Steps, *, fewest: bool) -> None:
+    """Take over what the solver finds, if it is better."""
+    kinds = kinds_of(packing, waiting)
+    if spots_for(packing, kinds) > _MOST_SPOTS:
+        return
     packing.settle()
     before = _worth(packing, fewest)
-    kinds = kinds_of(packing, waiting)
     hint = layout_of(packing, kinds)
     for index in (index for kind in kinds for index in kind.items):
         if packing.at[index] != NOWHERE:
             packing.lift(index)
     program = Program(packing, kinds)
-    found = _solved(program, kinds, hint, max(0, most - len(program)) / _STEPS_A_UNIT, fewest=fewest)
+    steps.spend(len(program))
+    found = _solved(program, kinds, hint, max(0, steps.left) / _STEPS_A_UNIT, fewest=fewest)
+    steps.spend(round(program.spent * _STEPS_A_UNIT))
     if found is None or not _take_over(packing, kinds, found) or _worth(packing, fewest) <= before:
         packing.undo(0)
     packing.settle()
-    search.prefer_earlier(packing, waiting)
-    return len(program) + round(program.spent * _STEPS_A_UNIT)
+    prefer_earlier(packing, waiting)
 
 
 def _solved(

@@ -24,7 +24,7 @@ from hypervisor.scheduling.repacking.ground import (
     nearest_nodes,
     waiting_rows,
 )
-from hypervisor.scheduling.repacking.packers import packer_of
+from hypervisor.scheduling.repacking.packers import packers_of
 from hypervisor.scheduling.repacking.packing import NOWHERE
 from hypervisor.scheduling.repacking.steps import Steps, Watch
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
@@ -44,12 +44,12 @@ def improve(admission: Admission, watch: Watch) -> None:
     ground = _ground(admission)
     if ground is None:
         return
-    packer = packer_of(admission.policy.packer)
     most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
-    budget = Steps(most)
-    watch.begin()
-    packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
-    watch.end(most - budget.left)
+    for stage, packer in packers_of(admission.policy.packer):
+        budget = Steps(most)
+        watch.begin()
+        packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
+        watch.end(stage, most - budget.left)
     at = ground.packing.at
     if any(at[index] != NOWHERE for index in ground.order):
         decided = _placements(admission, ground)

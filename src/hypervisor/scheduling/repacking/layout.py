@@ -56,6 +56,13 @@ def kinds_of(packing: Packing, waiting: Sequence[int]) -> list[Kind]:
     return [_kind(packing, indexes) for indexes in alike.values()]
 
 
+def spots_for(packing: Packing, kinds: Sequence[Kind]) -> int:
+    """In how many bins, and for parts of devices on how many devices, each kind could be; all added up."""
+    devices = sum(map(len, packing.gpu))
+    shared = sum(bool(kind.request.devices) and not kind.request.whole for kind in kinds)
+    return len(kinds) * len(packing) + shared * devices
+
+
 def at_home(packing: Packing, kinds: Sequence[Kind], layout: Layout) -> set[int]:
     """As many as can be where they were to begin with, if so many of each kind are where the layout says."""
     stays: set[int] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
@@ -11,6 +11,7 @@ from hypervisor.scheduling.policy import PackerName
 from hypervisor.scheduling.repacking.packing import Packing
 from hypervisor.scheduling.repacking.steps import Steps
 
+_STAGES: Mapping[PackerName, Sequence[PackerName]] = {"search": ("search",), "exact": ("search", "exact")}
 _MODULES = {
     "search": "hypervisor.scheduling.repacking.search",
     "exact": "hypervisor.scheduling.repacking.exact",
@@ -42,9 +43,9 @@ class Packer(Protocol):
         """The same, with as few as can be found away from home in the end."""
 
 
-def budgets_of(name: PackerName) -> int:
-    """How many times the steps that it is given a packer may make."""
-    return 2 if name in _NEEDS else 1
+def stages_of(name: PackerName) -> Sequence[PackerName]:
+    """Who goes on where the one before has ended, each with as many steps."""
+    return _STAGES[name]
 
 
 def is_installed(name: PackerName) -> bool:
@@ -52,8 +53,12 @@ def is_installed(name: PackerName) -> bool:
     return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
 
 
-def packer_of(name: PackerName) -> Packer:
-    """The packer, loaded when it is first asked for. Raises PackerMissing."""
+def packers_of(name: PackerName) -> list[tuple[PackerName, Packer]]:
+    """The stages, each by its name, loaded when they are first asked for. Raises PackerMissing."""
+    return [(stage, _load(stage)) for stage in stages_of(name)]
+
+
+def _load(name: PackerName) -> Packer:
     if not is_installed(name):
         raise PackerMissing(name)
     try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from hypervisor.scheduling.policy import PackerName
+
 
 class Watch(Protocol):
-    """Is told when a search begins and ends, and cannot change what it finds."""
+    """Is told when each stage of a search begins and ends, and cannot change what it finds."""
 
     def begin(self) -> None: ...
 
-    def end(self, steps: int) -> None:
-        """So many steps were made."""
+    def end(self, stage: PackerName, steps: int) -> None:
+        """This stage took so many steps."""
 
 
 class Unwatched:
@@ -20,7 +22,7 @@ class Unwatched:
     def begin(self) -> None:
         """Nothing happens."""
 
-    def end(self, steps: int) -> None:
+    def end(self, stage: PackerName, steps: int) -> None:
         """Nothing happens."""
 
 
