@@ -13,7 +13,8 @@ import httpx2
 from hypervisor import __version__
 from hypervisor.cli.checkup.databases import Seen, judge_clock
 from hypervisor.cli.checkup.finding import Finding, first_line
-from hypervisor.infra.replicas.redis_client import normalise_redis_url, open_redis, printable_redis
+from hypervisor.infra.replicas.redis_client import open_redis
+from hypervisor.infra.replicas.redis_url import normalise_redis_url, printable_redis
 from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.settings import Settings

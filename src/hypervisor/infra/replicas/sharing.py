@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from sqlalchemy.engine import URL
 
 from hypervisor.infra.replicas.bus import Bus
-from hypervisor.infra.replicas.postgres_link import postgres_link
 from hypervisor.infra.replicas.queue_index import MemoryQueueIndex, QueueIndex
-from hypervisor.infra.replicas.redis_client import normalise_redis_url, printable_redis
-from hypervisor.infra.replicas.redis_link import redis_link
-from hypervisor.infra.replicas.redis_queue import RedisQueueIndex
+from hypervisor.infra.replicas.redis_url import normalise_redis_url
 from hypervisor.infra.wakeup import Wakeup
 
 QUEUE_TOPIC = "queue-index"
 """Given when the index of some cluster should be built."""
-FIRST_ANSWER_SECONDS = 2.0
 
 
 class Sharing:
@@ -36,8 +35,6 @@ class Sharing:
             self.bus.start()
         if self.queue is not None:
             self.queue.start(lambda: self.wakeup.notify(QUEUE_TOPIC))
-        if isinstance(self.queue, RedisQueueIndex):
-            await self.queue.first_answer(FIRST_ANSWER_SECONDS)
 
     async def close(self) -> None:
         if self.queue is not None:
@@ -47,8 +44,6 @@ class Sharing:
 
     def describe(self) -> str:
         """What is used, for people."""
-        if isinstance(self.queue, RedisQueueIndex) and not self.queue.connected:
-            return f"{self._means}, which does not answer now: slower, nothing else, until it does"
         return self._means
 
 
@@ -58,13 +53,17 @@ def share(wakeup: Wakeup, *, redis_url: str | None, database_url: URL, install: 
     Raises StartupError for a `redis_url` that is none.
     """
     if redis_url:
-        url = normalise_redis_url(redis_url)
-        bus = Bus(wakeup, redis_link(url, f"hypervisor:{install}:hints"))
-        return Sharing(
-            wakeup, bus=bus, queue=RedisQueueIndex(url, install), means=f"Redis at {printable_redis(url)}"
+        shared: Sharing = _module("redis_sharing").share_by_redis(
+            wakeup, normalise_redis_url(redis_url), install
         )
+        return shared
     if database_url.get_backend_name() == "postgresql":
-        bus = Bus(wakeup, postgres_link(database_url))
+        bus = Bus(wakeup, _module("postgres_link").postgres_link(database_url))
         means = "PostgreSQL LISTEN/NOTIFY (REDIS_URL adds shared rate limits and a queue index)"
         return Sharing(wakeup, bus=bus, queue=None, means=means)
     return Sharing(wakeup, bus=None, queue=MemoryQueueIndex(), means="this process alone")
+
+
+def _module(name: str) -> Any:
+    """What only some installations use is loaded in these: the clients of Redis and PostgreSQL are large."""
+    return import_module(f"hypervisor.infra.replicas.{name}")
