@@ -1,78 +1,37 @@
-"""Mounts the admin pages on the app, with sessions of our database and a policy for their scripts."""
+"""Mounts the admin pages on the app. What they are made of is loaded with the first request for one: most
+processes never get one, and it takes megabytes.
+"""
 
 from __future__ import annotations
 
-from importlib import resources
+from functools import cached_property
+from importlib import import_module
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp
-from starlette_admin.base import BaseAdmin
-from starlette_admin.helpers import run_on_commit_callbacks
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hypervisor.admin.auth import SuperuserLogin
-from hypervisor.admin.views import all_views
 from hypervisor.api.container import Container
 
 BASE_URL = "/admin"
-READS = {"GET", "HEAD", "OPTIONS"}
-
-# The pages have inline scripts and handlers; they show nothing that was not escaped by the templates.
-POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
+_OF_THE_MOUNT = frozenset({"app_root_path", "endpoint", "path_params", "route", "router"})
 
 
 def mount(app: FastAPI, container: Container) -> None:
     """Serve the pages below /admin/ of an app whose container is ready."""
-    admin = BaseAdmin(
-        title="MLOps Hypervisor",
-        base_url=BASE_URL,
-        favicon_url="/static/docs/favicon.png",
-        templates_dir=str(resources.files("hypervisor.admin") / "templates"),
-        auth_provider=SuperuserLogin(container),
-        secret_key=container.cookie_key,
-        middlewares=[Middleware(DatabaseSession, container=container), Middleware(ContentPolicy)],
-    )
-    for view in all_views():
-        admin.add_view(view)
-    admin.mount_to(app)
+    app.mount(BASE_URL, _Pages(container))
 
 
-class DatabaseSession(BaseHTTPMiddleware):
-    """`request.state.session`, as starlette-admin expects it: one transaction a request, ours."""
+class _Pages:
+    """Passes requests on as if there was no app above: the pages make their links by their own routes."""
 
-    def __init__(self, app: ASGIApp, container: Container) -> None:
-        super().__init__(app)
-        self._database = container.database
+    def __init__(self, container: Container) -> None:
+        self._container = container
 
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        if request.method in READS:
-            async with self._database.read() as session:
-                request.state.session = session
-                return await call_next(request)
-        response = await self._write(request, call_next)
-        if response.status_code < 400:
-            await run_on_commit_callbacks(request)
-        return response
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = {key: value for key, value in scope.items() if key not in _OF_THE_MOUNT}
+        await self._app({**inner, "root_path": scope.get("app_root_path", "")}, receive, send)
 
-    async def _write(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        async with self._database.write() as session:
-            request.state.session = session
-            response = await call_next(request)
-            if response.status_code >= 400:
-                await session.rollback()
-        return response
-
-
-class ContentPolicy(BaseHTTPMiddleware):
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Cache-Control"] = "no-store" if "/static/" not in request.url.path else "no-cache"
-        return response
+    @cached_property
+    def _app(self) -> ASGIApp:
+        app: ASGIApp = import_module("hypervisor.admin.pages").build(self._container)
+        return app

@@ -1,0 +1,80 @@
+"""Makes the admin pages, with sessions of our database and a policy for their scripts."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+from starlette_admin.base import BaseAdmin
+from starlette_admin.helpers import run_on_commit_callbacks
+
+from hypervisor.admin.auth import SuperuserLogin
+from hypervisor.admin.mount import BASE_URL
+from hypervisor.admin.views import all_views
+from hypervisor.api.container import Container
+
+READS = {"GET", "HEAD", "OPTIONS"}
+
+# The pages have inline scripts and handlers; they show nothing that was not escaped by the templates.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+def build(container: Container) -> Starlette:
+    """An app with the pages below /admin/."""
+    app = Starlette()
+    admin = BaseAdmin(
+        title="MLOps Hypervisor",
+        base_url=BASE_URL,
+        favicon_url="/static/docs/favicon.png",
+        templates_dir=str(resources.files("hypervisor.admin") / "templates"),
+        auth_provider=SuperuserLogin(container),
+        secret_key=container.cookie_key,
+        middlewares=[Middleware(DatabaseSession, container=container), Middleware(ContentPolicy)],
+    )
+    for view in all_views():
+        admin.add_view(view)
+    admin.mount_to(app)
+    return app
+
+
+class DatabaseSession(BaseHTTPMiddleware):
+    """`request.state.session`, as starlette-admin expects it: one transaction a request, ours."""
+
+    def __init__(self, app: ASGIApp, container: Container) -> None:
+        super().__init__(app)
+        self._database = container.database
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if request.method in READS:
+            async with self._database.read() as session:
+                request.state.session = session
+                return await call_next(request)
+        response = await self._write(request, call_next)
+        if response.status_code < 400:
+            await run_on_commit_callbacks(request)
+        return response
+
+    async def _write(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        async with self._database.write() as session:
+            request.state.session = session
+            response = await call_next(request)
+            if response.status_code >= 400:
+                await session.rollback()
+        return response
+
+
+class ContentPolicy(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Cache-Control"] = "no-store" if "/static/" not in request.url.path else "no-cache"
+        return response
