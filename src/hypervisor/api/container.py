@@ -56,8 +56,12 @@ class Container:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def container_of(connection: HTTPConnection) -> Container:
-    """The container of the app that serves this request."""
+async def container_of(connection: HTTPConnection) -> Container:
+    """The container of the app that serves this request.
+
+    A coroutine, because the framework runs plain functions in a thread: that costs more than all the rest of
+    finding out who calls.
+    """
     return cast(Container, connection.app.state.container)
 
 

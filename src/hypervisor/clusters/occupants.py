@@ -42,7 +42,7 @@ class Occupants(Protocol):
         ...
 
 
-def occupants_of(connection: HTTPConnection) -> Occupants:
+async def occupants_of(connection: HTTPConnection) -> Occupants:
     """The implementation that the app was given (`app.state.occupants`)."""
     return cast(Occupants, connection.app.state.occupants)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.lifecycle.states import LIVE, WAITING
@@ -24,6 +24,25 @@ from hypervisor.store.tables import (
 
 IN_CHUNK = 500
 ANOTHERS = "a deployment of another organization"
+
+# Made once: every submit asks these, and making a statement costs as much as running it.
+_IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)
+_OWNERS = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(_IDS))
+_HELD_ORGANIZATIONS = (
+    select(Organization)
+    .where(Organization.id.in_(_IDS))
+    .order_by(Organization.id)
+    .with_for_update(read=True, key_share=True)
+    .execution_options(populate_existing=True)
+)
+_HELD_CLUSTERS = (
+    select(Cluster)
+    .where(Cluster.id.in_(_IDS))
+    .order_by(Cluster.id)
+    .with_for_update(read=True)
+    .execution_options(populate_existing=True)
+)
+_NODES = select(Node).where(Node.cluster_id.in_(_IDS)).order_by(Node.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +114,7 @@ async def hold_organizations(
     """`hold_organization` for several, with their rows; missing ones are left out."""
     if not organization_ids:
         return {}
-    rows = await session.scalars(
-        select(Organization)
-        .where(Organization.id.in_(sorted(organization_ids)))
-        .order_by(Organization.id)
-        .with_for_update(read=True, key_share=True)
-        .execution_options(populate_existing=True)
-    )
+    rows = await session.scalars(_HELD_ORGANIZATIONS, {"ids": sorted(organization_ids)})
     return {organization.id: organization for organization in rows}
 
 
@@ -109,21 +122,15 @@ async def owners_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict
     """The organization of each cluster that exists."""
     if not cluster_ids:
         return {}
-    query = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(sorted(cluster_ids)))
-    return {row.id: row.organization_id for row in await session.execute(query)}
+    rows = await session.execute(_OWNERS, {"ids": sorted(cluster_ids)})
+    return {row.id: row.organization_id for row in rows}
 
 
 async def hold_clusters(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
     """These clusters as they are and, until the end of the transaction, stay (`FOR SHARE`)."""
     if not cluster_ids:
         return {}
-    rows = await session.scalars(
-        select(Cluster)
-        .where(Cluster.id.in_(sorted(cluster_ids)))
-        .order_by(Cluster.id)
-        .with_for_update(read=True)
-        .execution_options(populate_existing=True)
-    )
+    rows = await session.scalars(_HELD_CLUSTERS, {"ids": sorted(cluster_ids)})
     return {cluster.id: cluster for cluster in rows}
 
 
@@ -141,8 +148,7 @@ async def name_is_taken(session: AsyncSession, organization_id: int, name: str) 
 async def nodes_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, list[Node]]:
     """The nodes of each cluster, by node id."""
     found: dict[int, list[Node]] = defaultdict(list)
-    query = select(Node).where(Node.cluster_id.in_(sorted(cluster_ids))).order_by(Node.id)
-    for node in await session.scalars(query):
+    for node in await session.scalars(_NODES, {"ids": sorted(cluster_ids)}):
         found[node.cluster_id].append(node)
     return found
 

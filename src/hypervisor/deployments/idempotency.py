@@ -9,13 +9,20 @@ from datetime import datetime
 from typing import cast
 
 from pydantic import BaseModel
-from sqlalchemy import Table, select, tuple_
+from sqlalchemy import Table, bindparam, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hypervisor.errors import Conflict
 from hypervisor.infra.security.sealing import Sealer
 from hypervisor.store.database import Overtaken, WriteSession
 from hypervisor.store.tables import IdempotencyKey
+
+_FOUND = select(
+    IdempotencyKey.user_id,
+    IdempotencyKey.key,
+    IdempotencyKey.request_hash,
+    IdempotencyKey.deployment_ids,
+).where(tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +55,7 @@ async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[
     """What was made before under the keys of these requests, by user and key."""
     if not requests:
         return {}
-    wanted = tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(
-        [(one.user_id, one.key) for one in requests]
-    )
-    rows = await session.execute(
-        select(
-            IdempotencyKey.user_id,
-            IdempotencyKey.key,
-            IdempotencyKey.request_hash,
-            IdempotencyKey.deployment_ids,
-        ).where(wanted)
-    )
+    rows = await session.execute(_FOUND, {"keys": [(one.user_id, one.key) for one in requests]})
     return {(row.user_id, row.key): KeyRow(row.request_hash, row.deployment_ids) for row in rows}
 
 
