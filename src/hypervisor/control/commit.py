@@ -111,13 +111,14 @@ async def _place(work: _Work) -> None:
             _new_attempt(work, placement, deployment, room)
             for placement, room in zip(placements, rooms, strict=True)
         ]
+        work.session.add_all(attempts)
+        _mark_starting(work, deployment, attempts)
         accepted.append((deployment, list(zip(rooms, attempts, strict=True))))
-    work.session.add_all(attempt for _, started in accepted for _, attempt in started)
+    # One flush for all of them: a claim needs the id of its attempt.
     await work.session.flush()
     for deployment, started in accepted:
         for room, attempt in started:
             claim(work.session, room, deployment, attempt)
-        _mark_starting(work, deployment, [attempt for _, attempt in started])
     await _drop_nominations(work, [deployment.id for deployment, _ in accepted])
 
 
