@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, true
+from sqlalchemy import ColumnElement, or_, select, true
 
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
@@ -52,24 +52,20 @@ async def load_live(session: ReadSession, instances: Collection[str]) -> list[Li
     """The live attempts among these instances; ended and unknown ones are left out."""
     found: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
-        rows = list(await session.execute(_live().where(Attempt.instance.in_(chunk))))
-        nodes = await _gang_nodes(session, [deployment for _, deployment in rows])
-        found.extend(
-            _from_row(attempt, deployment, nodes.get(deployment.id, [attempt.node_name]))
-            for attempt, deployment in rows
-        )
+        rows = (await session.execute(_LIVE.where(Attempt.instance.in_(chunk)))).all()
+        nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
+        found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
     return found
 
 
-async def _gang_nodes(session: ReadSession, deployments: Collection[Deployment]) -> dict[int, list[str]]:
-    """The nodes of all replicas, by replica, of those deployments that have several."""
-    ids = sorted({deployment.id for deployment in deployments if deployment.replicas > 1})
+async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, list[str]]:
+    """The nodes of all replicas, by replica, of these deployments."""
     if not ids:
         return {}
     rows = await session.execute(
         select(Attempt.deployment_id, Attempt.node_name)
         .join(Deployment, Deployment.id == Attempt.deployment_id)
-        .where(Deployment.id.in_(ids), Attempt.number == Deployment.attempts_made)
+        .where(Deployment.id.in_(sorted(ids)), Attempt.number == Deployment.attempts_made)
         .order_by(Attempt.deployment_id, Attempt.replica)
     )
     nodes: dict[int, list[str]] = {}
@@ -130,38 +126,66 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
     )
 
 
-def _live() -> Select[Attempt, Deployment]:
-    return select(Attempt, Deployment).join(
-        Deployment, and_(Deployment.id == Attempt.deployment_id, Attempt.finished_at.is_(None))
+_LIVE = (
+    select(
+        Attempt.id,
+        Attempt.deployment_id,
+        Attempt.organization_id,
+        Attempt.instance,
+        Attempt.runtime,
+        Attempt.engine_endpoint,
+        Attempt.node_name,
+        Attempt.created_at,
+        Attempt.started_at,
+        Attempt.stop_requested_at,
+        Attempt.stop_grace_seconds,
+        Attempt.gpu_indices,
+        Attempt.gpu_each,
+        Attempt.replica,
+        Deployment.traceparent,
+        Deployment.max_runtime_seconds,
+        Deployment.docker_image,
+        Deployment.command,
+        Deployment.env,
+        Deployment.ports,
+        Deployment.labels,
+        Deployment.read_only_root,
+        Deployment.cpu_milli,
+        Deployment.ram_mib,
+        Deployment.gpu_milli,
+        Deployment.replicas,
     )
+    .join(Deployment, Deployment.id == Attempt.deployment_id)
+    .where(Attempt.finished_at.is_(None))
+)
 
 
-def _from_row(attempt: Attempt, deployment: Deployment, gang_nodes: Sequence[str]) -> LiveAttempt:
+def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
     return LiveAttempt(
-        attempt_id=attempt.id,
-        deployment_id=deployment.id,
-        organization_id=deployment.organization_id,
-        instance=attempt.instance,
-        engine=(attempt.runtime, attempt.engine_endpoint),
-        node_name=attempt.node_name,
-        created_at=attempt.created_at,
-        traceparent=deployment.traceparent,
+        attempt_id=row.id,
+        deployment_id=row.deployment_id,
+        organization_id=row.organization_id,
+        instance=row.instance,
+        engine=(row.runtime, row.engine_endpoint),
+        node_name=row.node_name,
+        created_at=row.created_at,
+        traceparent=row.traceparent,
         desired=Desired(
-            started_at=attempt.started_at,
-            stop_requested_at=attempt.stop_requested_at,
-            grace_seconds=attempt.stop_grace_seconds or 0,
-            max_runtime_seconds=deployment.max_runtime_seconds,
+            started_at=row.started_at,
+            stop_requested_at=row.stop_requested_at,
+            grace_seconds=row.stop_grace_seconds or 0,
+            max_runtime_seconds=row.max_runtime_seconds,
         ),
-        image=deployment.docker_image,
-        command=tuple(deployment.command or ()),
-        env=deployment.env or {},
-        ports=tuple(deployment.ports or ()),
-        labels=deployment.labels or {},
-        read_only_root=deployment.read_only_root,
-        resources=Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli),
-        gpu_indices=tuple(attempt.gpu_indices),
-        gpu_each=attempt.gpu_each,
-        replica=attempt.replica,
-        replicas=deployment.replicas,
+        image=row.docker_image,
+        command=tuple(row.command or ()),
+        env=row.env or {},
+        ports=tuple(row.ports or ()),
+        labels=row.labels or {},
+        read_only_root=row.read_only_root,
+        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
+        gpu_indices=tuple(row.gpu_indices),
+        gpu_each=row.gpu_each,
+        replica=row.replica,
+        replicas=row.replicas,
         gang_nodes=tuple(gang_nodes),
     )
