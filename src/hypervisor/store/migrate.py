@@ -1,20 +1,24 @@
-"""Bring a database to the current schema with Alembic, or say how far it is."""
+"""Bring a database to the current schema, or say how far it is.
+
+Alembic does the migrating. It is loaded only where there is something to migrate: for telling that there is
+nothing, which is all that most starts need, it would take megabytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from ast import literal_eval
+from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import resources
+from importlib import import_module, resources
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.errors import StartupError
 from hypervisor.store.database import Database, normalise_url
+
+_SAYS = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
 
 
 async def upgrade(database_url: str) -> None:
@@ -25,23 +29,21 @@ async def upgrade(database_url: str) -> None:
 async def current_revision(database_url: str) -> str | None:
     """The revision that the database is at, or None for an empty one."""
     seen: list[str | None] = []
-    await on_connection(
-        database_url,
-        lambda connection: seen.append(MigrationContext.configure(connection).get_current_revision()),
-    )
+    await on_connection(database_url, lambda connection: seen.append(_current(connection)))
     return seen[0]
 
 
 @cache
 def head_revision() -> str | None:
     """The revision that this program needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    before = {down for _, down in _migrations()}
+    return next((revision for revision, _ in _migrations() if revision not in before), None)
 
 
 @cache
 def known_revisions() -> frozenset[str]:
     """Every revision that this program knows; another one is of a newer program."""
-    return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+    return frozenset(revision for revision, _ in _migrations())
 
 
 async def on_connection(database_url: str, work: Callable[[Connection], object]) -> None:
@@ -55,18 +57,26 @@ async def on_connection(database_url: str, work: Callable[[Connection], object])
         await engine.dispose()
 
 
+def _current(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
 def _upgrade(connection: Connection) -> None:
-    revision = MigrationContext.configure(connection).get_current_revision()
+    revision = _current(connection)
     if revision is not None and revision not in known_revisions():
         raise StartupError(
             f"the database is of a newer version (schema {revision}): this one has nothing to migrate"
         )
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if revision != head_revision():
+        import_module("hypervisor.store.migrating").to_head(connection)
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(resources.files("hypervisor.store") / "migrations"))
-    return config
+def _migrations() -> Iterator[tuple[str, str | None]]:
+    """Each migration as it says of itself: its revision and the one before."""
+    for file in (resources.files("hypervisor.store") / "migrations" / "versions").iterdir():
+        if file.name.endswith(".py"):
+            said = {name: literal_eval(value) for name, value in _SAYS.findall(file.read_text("utf-8"))}
+            yield said["revision"], said["down_revision"]
