@@ -32,6 +32,8 @@ from hypervisor.organizations.routes import router as organizations_router
 from hypervisor.settings import Settings
 
 API_ROUTERS = (
+    # First what is asked most: routes are tried one after another.
+    deployments_router,
     identity_router,
     organizations_router,
     clusters_router,
@@ -39,7 +41,6 @@ API_ROUTERS = (
     forecast_router,
     decision_router,
     fragment_router,
-    deployments_router,
     inspection_router,
     checkpoint_router,
     feed_router,
