@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import func, select
 
 from hypervisor.control.snapshots import ClusterView
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.records.encoding import Encoded, encode, plan_digest
+from hypervisor.scheduling.repacking.packers import PackerMissing, packers_of
 from hypervisor.scheduling.repacking.steps import Watch
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
@@ -18,6 +21,8 @@ from hypervisor.store.tables import Decision
 
 DELETED_AT_ONCE = 100
 """Decisions in one transaction; each may be large."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,21 @@ class Decided:
 
 def decide(view: ClusterView, retention: Retention, watch: Watch | None = None) -> Decided:
     """Plan, and encode what was seen in the same thread."""
-    made = plan(view.snapshot, view.policy, watch)
+    policy = _workable(view.policy)
+    made = plan(view.snapshot, policy, watch)
     if not retention.hours or not changes_something(view, made):
         return Decided(made)
-    return Decided(made, encode(view.snapshot, view.policy), plan_digest(made))
+    return Decided(made, encode(view.snapshot, policy), plan_digest(made))
+
+
+def _workable(policy: Policy) -> Policy:
+    """With the search instead of a packer that is installed but cannot be loaded: passes must go on."""
+    try:
+        packers_of(policy.packer)
+    except PackerMissing as error:
+        log.warning("scheduler.packer_broken", instead="search", error=str(error.__cause__))
+        return replace(policy, packer="search")
+    return policy
 
 
 def changes_something(view: ClusterView, made: Plan) -> bool:

@@ -98,6 +98,26 @@ async def test_a_scheduler_without_the_solver_goes_on_with_the_search(
     assert view.policy.packer == "search"
 
 
+async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
+    cluster = await world.cluster(packer="exact", improvement_steps=3_000)
+    await world.submit(cluster, **simulated())
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
+    assert view.policy.packer == "exact"
+    for module in ("exact", "program"):
+        monkeypatch.delitem(sys.modules, f"hypervisor.scheduling.repacking.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
+    made = decide(view, Retention())
+    assert len(made.plan.placements) == 1
+    assert made.stored is not None
+    _, policy = decode(made.stored.blob)
+    assert policy.packer == "search"
+
+
 async def test_nothing_is_kept_without_retention(world: World) -> None:
     cluster = await world.cluster()
     await world.submit(cluster, **simulated())
