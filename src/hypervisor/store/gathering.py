@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import Generic, TypeVar, cast
 
@@ -20,15 +21,19 @@ LANES = 4
 """Groups of one kind that are worked on at the same time, at most."""
 PATIENCE_SECONDS = 0.02
 """How long a group waits for the one before it, which may be large or wait for a lock."""
+COMPANY_SECONDS = 0.003
+"""How long a group waits for those who came together lately, before it begins without them."""
 
 
 class Gathering(Generic[K, V]):
     """Gives questions to `work` in groups, and each answer to whom it belongs.
 
-    Nobody waits for company: a question is worked on at once where nothing else is, and those that come
-    meanwhile are the next group. `work` returns an answer or the error of each question, in their order.
-    Where it raises, `spoilt` tells whether that may be the fault of one of the group: then each is
-    worked on alone.
+    A question is worked on at once where nothing else is, and those that come meanwhile are the next group.
+    A lone one never waits. Where many came together lately, the next group waits a moment for as many:
+    whoever got an answer tends to ask again.
+
+    `work` returns an answer or the error of each question, in their order. Where it raises, `spoilt` tells
+    whether that may be the fault of one of the group: then each is worked on alone.
     """
 
     def __init__(
@@ -40,11 +45,16 @@ class Gathering(Generic[K, V]):
         self._spoilt = spoilt
         self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        self._company = 1
+        """How many had been asking when the last group was served."""
+        self._complete = asyncio.Event()
 
     async def ask(self, question: K) -> V:
         """The answer, or the error, of `work`. Who gives up waiting stops nothing that has begun."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
+        if len(self._waiting) >= self._company:
+            self._complete.set()
         if not self._lanes:
             self._open_lane()
         elif len(self._waiting) == 1:
@@ -71,11 +81,21 @@ class Gathering(Generic[K, V]):
     async def _serve_all(self) -> None:
         try:
             while self._waiting:
+                await self._wait_for_company()
                 if group := self._next_group():
                     await self._serve(group)
+                    self._company = min(LARGEST_GROUP, len(group) + len(self._waiting))
         finally:
             # At once, not by a callback a turn later: who asks in between would wait for an ended lane.
             self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _wait_for_company(self) -> None:
+        if len(self._waiting) >= self._company:
+            return
+        self._complete.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMPANY_SECONDS):
+                await self._complete.wait()
 
     def _next_group(self) -> list[tuple[K, asyncio.Future[V]]]:
         group: list[tuple[K, asyncio.Future[V]]] = []

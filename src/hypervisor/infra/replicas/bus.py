@@ -115,20 +115,22 @@ class Bus:
         if beat:
             # One's own words coming back show that both directions work, through any half-open connection.
             await link.send(f"{self._me} ")
-        while self._pending:
-            topic = self._pending.pop()
+        topics, self._pending = self._pending, set()
+        if topics:
             try:
-                await link.send(f"{self._me} {topic}")
+                await link.send(" ".join([self._me, *sorted(topics)]))
             except BaseException:
-                self._pending.add(topic)
+                self._pending |= topics
                 raise
 
     def _hear(self, payload: str) -> None:
-        sender, _, topic = payload.partition(" ")
+        sender, *topics = payload.split(" ")
         if sender == self._me:
             self._heard_at = _now()
-        elif topic:
-            self._wakeup.deliver(topic)
+            return
+        for topic in topics:
+            if topic:
+                self._wakeup.deliver(topic)
 
     def _lose(self) -> None:
         self._lost = True
