@@ -6,6 +6,8 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -19,6 +21,7 @@ ISSUER = "mlops-hypervisor"
 AUDIENCE = "mlops-hypervisor-api"
 ATTEMPT_AUDIENCE = "mlops-hypervisor-attempt"
 CLOCK_SKEW_SECONDS = 5
+SIGNATURES_REMEMBERED = 2048
 
 
 class InvalidToken(Exception):
@@ -37,6 +40,8 @@ class AccessTokens:
     def __init__(self, secret: bytes, lifetime: timedelta) -> None:
         self._key = OctKey.import_key(derive_key(secret, "access tokens"))
         self.lifetime = lifetime
+        # Whether we signed it never changes; whether it is over is looked at each time.
+        self._claims_of = lru_cache(SIGNATURES_REMEMBERED)(self._verified_claims)
 
     def issue(self, claims: AccessClaims, now: datetime) -> str:
         payload = {
@@ -53,11 +58,14 @@ class AccessTokens:
     def read(self, token: str, now: datetime) -> AccessClaims:
         """Raises InvalidToken for anything but a current token that we signed."""
         try:
-            claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+            claims = self._claims_of(token)
             _registry(now, AUDIENCE, "sid").validate(claims)
             return AccessClaims(user_id=int(claims["sub"]), session_id=str(claims["sid"]))
         except (JoseError, ValueError) as error:
             raise InvalidToken(str(error)) from None
+
+    def _verified_claims(self, token: str) -> dict[str, Any]:
+        return jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
 
 
 @dataclass(frozen=True, slots=True)
