@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
+from importlib import import_module
 from types import FrameType
 
 from hypervisor.api.container import Container
@@ -38,12 +39,13 @@ from hypervisor.infra.security.secret_key import derive_key, load_secret_key
 from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
-from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.process.reader import ProcessReader
+from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.runtimes.simulated_reader import SimulatedReader
+from hypervisor.runtimes.sockets import why_nobody_answers
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
@@ -178,16 +180,23 @@ def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtime
     folder = settings.data_dir.absolute()
     return RuntimeRegistry(
         {
-            "docker": lambda endpoint: DockerRuntime(
-                install_id,
-                endpoint or settings.docker_host,
-                pull_policy=settings.docker_pull_policy,
-                log_dir=folder / "docker",
-            ),
+            "docker": lambda endpoint: _docker(settings, install_id, endpoint),
             "process": lambda _: ProcessRuntime(folder / "process", install_id, clock),
             "simulated": lambda _: SimulatedRuntime(folder, install_id, clock),
-        }
+        },
+        missing={"docker": lambda: why_nobody_answers(settings.docker_host)},
     )
+
+
+def _docker(settings: Settings, install_id: str, endpoint: str | None) -> Runtime:
+    """Loaded only where there is an engine: the client takes megabytes."""
+    runtime: Runtime = import_module("hypervisor.runtimes.docker").DockerRuntime(
+        install_id,
+        endpoint or settings.docker_host,
+        pull_policy=settings.docker_pull_policy,
+        log_dir=settings.data_dir.absolute() / "docker",
+    )
+    return runtime
 
 
 def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
+from hypervisor.runtimes.protocol import Runtime, RuntimeInfo, RuntimeUnavailable
 
 RuntimeFactory = Callable[[str | None], Runtime]
 """Makes a runtime for an engine endpoint; None is this machine's default engine."""
@@ -22,13 +22,20 @@ class Resolved:
 class RuntimeRegistry:
     """Opens each (runtime, endpoint) once and keeps it until `close`."""
 
-    def __init__(self, factories: dict[str, RuntimeFactory]) -> None:
+    def __init__(
+        self,
+        factories: dict[str, RuntimeFactory],
+        *,
+        missing: Mapping[str, Callable[[], str | None]] | None = None,
+    ) -> None:
+        """`missing` tells, for some names, why it is not worth opening one to ask whether it answers."""
         self._factories = factories
+        self._missing = missing or {}
         self._open: dict[tuple[str, str | None], Runtime] = {}
 
     def replaced(self, factories: dict[str, RuntimeFactory]) -> RuntimeRegistry:
         """Another registry, in which some names stand for others."""
-        return RuntimeRegistry({**self._factories, **factories})
+        return RuntimeRegistry({**self._factories, **factories}, missing=self._missing)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,7 +53,7 @@ class RuntimeRegistry:
         if choice != "auto":
             return Resolved(choice, _note(choice))
         try:
-            info = await self.get("docker").probe()
+            info = await self._probe("docker")
         except RuntimeUnavailable:
             return Resolved(
                 "simulated",
@@ -60,10 +67,15 @@ class RuntimeRegistry:
         lines: dict[str, str] = {}
         for name in self._factories:
             try:
-                lines[name] = (await self.get(name).probe()).description
+                lines[name] = (await self._probe(name)).description
             except RuntimeUnavailable as error:
                 lines[name] = f"not available: {error}"
         return lines
+
+    async def _probe(self, name: str) -> RuntimeInfo:
+        if name in self._missing and (why := self._missing[name]()) is not None:
+            raise RuntimeUnavailable(why)
+        return await self.get(name).probe()
 
     async def forget(self, runtime: str, endpoint: str | None = None) -> None:
         """Close one; whoever asks for it again gets a fresh look at what is there."""

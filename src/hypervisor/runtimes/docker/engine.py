@@ -7,10 +7,8 @@ streams never keep a short call waiting.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -18,13 +16,13 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from hypervisor.runtimes.protocol import RuntimeUnavailable
+from hypervisor.runtimes.sockets import default_endpoint
 
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
 LAUNCH_SECONDS: Final = 120.0
 
-_DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
 _SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 _CONNECT_SECONDS: Final = 10.0
 # aiodocker's own status for "could not connect"; real answers are below.
@@ -48,7 +46,7 @@ class Engine:
 
         Raises ValueError for any other scheme.
         """
-        self.endpoint = endpoint or _default_endpoint()
+        self.endpoint = endpoint or default_endpoint()
         if not self.endpoint.startswith(_SCHEMES):
             raise ValueError(f"not an engine endpoint (unix:// or tcp://): {self.endpoint!r}")
         self._calls: Docker | None = None
@@ -149,12 +147,3 @@ class Engine:
 def is_absent(error: DockerError) -> bool:
     """Whether this is the engine's own "no such container", and not just any 404 on the way to it."""
     return error.status == 404 and "no such container" in error.message.lower()
-
-
-def _default_endpoint() -> str:
-    named = os.environ.get("DOCKER_HOST")
-    if named:
-        return named
-    rootless = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "docker.sock"
-    socket = rootless if rootless.is_socket() and not _DEFAULT_SOCKET.is_socket() else _DEFAULT_SOCKET
-    return f"unix://{socket}"
