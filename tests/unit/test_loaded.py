@@ -1,0 +1,16 @@
+"""What a server does not load before it is needed: each of these takes megabytes and a part of the start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LARGE = {"redis", "asyncpg", "alembic", "aiohttp", "starlette_admin", "opentelemetry.sdk", "ortools"}
+LOADED = "import sys, hypervisor.cli.main, hypervisor.cli.server, hypervisor.app; print(*sys.modules)"
+
+
+def test_a_server_on_sqlite_loads_no_client_of_what_it_has_not() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "hypervisor.bootstrap" in loaded
+    assert loaded & LARGE == set()
