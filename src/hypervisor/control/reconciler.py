@@ -290,23 +290,32 @@ class Reconciler:
         """Run an act as a task; the instance is left alone until it is done."""
         self._busy.add(work.instance)
         with structlog.contextvars.bound_contextvars(deployment_id=work.deployment_id):
-            task = asyncio.create_task(self._guarded(work.instance, act))
+            task = asyncio.create_task(self._guarded(work, act))
         acts = self._acts[work.engine]
         acts.add(task)
         task.add_done_callback(acts.discard)
 
-    async def _guarded(self, instance: str, act: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: LiveAttempt, act: Coroutine[Any, Any, None]) -> None:
+        instance, failed = work.instance, False
         try:
             await act
         except NotHeld as error:
             log.info("reconciler.left", instance=instance, why=str(error))
         except Exception:
             log.exception("reconciler.act_failed", instance=instance)
+            failed = True
         finally:
             self._busy.discard(instance)
             if instance in self._again:
                 self._again.discard(instance)
-                self.hint([instance])
+                self._hint_again(work, in_vain=failed or work.engine in self._engines.unreachable)
+
+    def _hint_again(self, work: LiveAttempt, *, in_vain: bool) -> None:
+        """Two acts that fail at once and each come up while the other is under way would go on for ever."""
+        if in_vain:
+            asyncio.get_running_loop().call_later(ERROR_PAUSE, self.hint, [work.instance])
+        else:
+            self.hint([work.instance])
 
     def _look_again(self, instance: str, until: datetime, now: datetime) -> None:
         delay = (until - now).total_seconds()
