@@ -32,6 +32,7 @@ def test_a_server_that_is_killed_anywhere_loses_and_doubles_nothing(rig: Rig) ->
         rig.settle()
         print(f"round {number + 1} of {KILLS}: {len(POINTS)} kills, {len(rig.ledger.accepted)} accepted")
         rig.server.stop()
+    print(f"{KILLS * len(POINTS)} kills at {len(POINTS)} failpoints: {rig.tally()}")
 
 
 def _strike(rig: Rig, point: str) -> None:

@@ -39,6 +39,7 @@ def test_whatever_was_accepted_is_there_once_after_kills_under_load(rig: Rig) ->
     for name, id_ in rig.ids.items():
         seen = rig.ask(lambda client, id_=id_: client.deployments.get(id_))
         assert seen["status"] in ("SUCCEEDED", "STOPPED", "CANCELLED", "RUNNING"), (name, seen["status"])
+    print(f"{ROUNDS} kills under load: {rig.tally()}")
 
 
 def _keep_busy(rig: Rig, seed: float) -> None:
