@@ -2,23 +2,29 @@
 
 `python -m benchmarks.latency` measures the process and (where an engine answers) the Docker runtime on the
 embedded default, over HTTP: from sending the request until the event "running" reached a client of the event
-stream. `raw` is the same workload started without any service: a process from Python, or create and start by
-the Engine's API. The sides are interleaved, one after the other in each round; one JSON line at the end.
+stream. `raw` is the same workload started without any service: a process from Python, or create and start
+by the Engine's API as for a plain `docker run`. `same` is create and start of the very container that the
+service asks for: from `raw` to `same` is the price of isolation (a network apart, for which Docker sets up a
+resolver), from `same` on that of the service. The sides are interleaved, one after the other in each round;
+one JSON line at the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
-from tests.support.docker import IMAGE, Api, endpoint, why_no_docker
+from tests.support.docker import IMAGE, Api, clean_up, endpoint, why_no_docker
 
 from benchmarks.support.report import print_report
 from benchmarks.support.service import ENDED, Watch, in_milliseconds, percentile, served
 from hypervisor.client import Client
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker.config import container_config, network_config
+from hypervisor.runtimes.protocol import LaunchSpec
 
 _RUNNING = frozenset({"RUNNING"})
 _FOREVER = ["sleep", "1000"]
@@ -26,6 +32,7 @@ _WORK: dict[str, dict[str, Any]] = {
     "process": {"command": _FOREVER},
     "docker": {"docker_image": IMAGE, "command": _FOREVER},
 }
+_INSTALL = "benchmark"
 _PROMPT = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.01; done"]
 """Ends on TERM at once; `sleep` as the first process of a container would ignore it."""
 
@@ -44,26 +51,26 @@ def main() -> None:
 
 
 def _measure(runtime: str, rounds: int) -> dict[str, Any]:
-    raw: list[float] = []
-    submits: list[float] = []
-    preempts: list[float] = []
     with served(runtime, 2, DOCKER_PULL_POLICY="never") as (client, cluster):
-        watch = Watch(client)
-        side = _Side(client, watch, cluster, _WORK[runtime])
-        start_raw = _raw_container if runtime == "docker" else _raw_process
+        side = _Side(client, Watch(client), cluster, _WORK[runtime])
+        runs = {**_BARE[runtime], "submit_to_running": side.submit, "preempt_to_running": side.preempt}
+        took: dict[str, list[float]] = {name: [] for name in runs}
         for round_ in range(rounds + 1):
-            found = start_raw(), side.submit(), side.preempt()
+            found = {name: run() for name, run in runs.items()}
             # The first round warms caches and is not counted.
-            for values, value in zip((raw, submits, preempts), found, strict=True) if round_ else ():
-                values.append(value)
-    p50, p99 = (percentile(raw, part) for part in (0.5, 0.99))
-    return {
-        "raw": in_milliseconds(raw),
-        "submit_to_running": in_milliseconds(submits),
-        "preempt_to_running": in_milliseconds(preempts),
-        "submit_over_raw_p50": round(percentile(submits, 0.5) / p50, 2),
-        "submit_over_raw_p99": round(percentile(submits, 0.99) / p99, 2),
-        "preempt_over_raw_p50": round(statistics.median(preempts) / p50, 2),
+            for name, seconds in found.items() if round_ else ():
+                took[name].append(seconds)
+    return {name: in_milliseconds(values) for name, values in took.items()} | _ratios(took)
+
+
+def _ratios(took: dict[str, list[float]]) -> dict[str, float]:
+    def ratio(name: str, bare: str, part: float) -> float:
+        return round(percentile(took[name], part) / percentile(took[bare], part), 2)
+
+    bares = [name for name in ("raw", "same") if name in took]
+    return {f"submit_over_{bare}_p50": ratio("submit_to_running", bare, 0.5) for bare in bares} | {
+        "submit_over_raw_p99": ratio("submit_to_running", "raw", 0.99),
+        "preempt_over_raw_p50": ratio("preempt_to_running", "raw", 0.5),
     }
 
 
@@ -112,13 +119,35 @@ def _raw_process() -> float:
 
 def _raw_container() -> float:
     """Create and start with the limits and the network mode that a plain `docker run` would give."""
+    return _container({"Image": IMAGE, "Cmd": _FOREVER})
+
+
+def _same_container() -> float:
+    """Create and start what the service would ask for, on its network, which is there already."""
+    api, resources = Api(endpoint()), Resources(cpu_milli=2000, ram_mib=256)
+    spec = LaunchSpec(_INSTALL, resources, image=IMAGE, command=tuple(_FOREVER))
+    api.json("POST", "/networks/create", network_config(_INSTALL))
+    try:
+        return _container(container_config(spec, _INSTALL))
+    finally:
+        clean_up(_INSTALL, api)
+
+
+def _container(config: dict[str, Any]) -> float:
     api = Api(endpoint())
     began = time.monotonic()
-    made = api.json("POST", "/containers/create", {"Image": IMAGE, "Cmd": _FOREVER})["Id"]
+    made = api.json("POST", "/containers/create", config)["Id"]
     api.call("POST", f"/containers/{made}/start")
     took = time.monotonic() - began
     api.call("DELETE", f"/containers/{made}?force=1&v=1")
     return took
+
+
+_BARE: dict[str, dict[str, Callable[[], float]]] = {
+    "process": {"raw": _raw_process},
+    "docker": {"raw": _raw_container, "same": _same_container},
+}
+"""What runs without the service beside each runtime."""
 
 
 def _parse() -> argparse.Namespace:
