@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.places import QueuePlace, Waiting
@@ -24,6 +24,13 @@ FAR_BACK = 1000
 """Places up to this one are always those of the rows as they are."""
 BELIEVED_SECONDS = 1.0
 """How old what is known of the queue before a place that is farther back may be."""
+
+_BETWEEN = select(Deployment.created_at, Deployment.id).where(
+    Deployment.cluster_id == bindparam("cluster_id"),
+    Deployment.state == State.QUEUED.value,
+    Deployment.priority == bindparam("priority"),
+    Deployment.created_at.between(bindparam("first"), bindparam("last")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +89,12 @@ async def _between(session: AsyncSession, first: QueuePlace, last: QueuePlace) -
     if first == last:
         return []
     rows = await session.execute(
-        select(Deployment.created_at, Deployment.id).where(
-            Deployment.cluster_id == first.cluster_id,
-            Deployment.state == State.QUEUED.value,
-            Deployment.priority == first.priority,
-            Deployment.created_at.between(first.created_at, last.created_at),
-        )
+        _BETWEEN,
+        {
+            "cluster_id": first.cluster_id,
+            "priority": first.priority,
+            "first": first.created_at,
+            "last": last.created_at,
+        },
     )
     return sorted((at, id_) for at, id_ in rows)
