@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
+from hypervisor.control.holder import LeaseTimes
 from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.infra.security.sealing import Sealer
@@ -36,6 +37,8 @@ INSTALL = "simulate"
 START = datetime(2030, 1, 1, tzinfo=UTC)
 INTERVAL = 20.0
 """Seconds between full passes."""
+LEASE_TIMES = LeaseTimes.of(90.0)
+"""Long ones: there is one server at a time, which never waits for a lease, and renewals cost much here."""
 NODES = 2
 NODE_CPU, NODE_RAM, NODE_GPUS = 4000, 8192, 2
 
@@ -80,6 +83,7 @@ class Server:
             install=INSTALL,
             interval=INTERVAL,
             local_engines=(("simulated", None),),
+            lease_times=LEASE_TIMES,
         )
         self.context.run(self._loops.start)
 
@@ -158,13 +162,15 @@ class Installation:
         return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 
     def fingerprint(self, now: datetime) -> str:
-        """Changes with every move of a deployment; and with the time, while one waits for its next try."""
+        """Changes with every move of a deployment; and with the time, while one waits for its next try or
+        an instance is going to end.
+        """
         (moves,) = self._reader.execute("SELECT max(id) FROM events").fetchone()
         (due,) = self._reader.execute(
             "SELECT max(not_before) FROM deployments WHERE state = 'QUEUED'"
         ).fetchone()
         waits = due is not None and datetime.fromisoformat(due).replace(tzinfo=UTC) > now
-        return f"{moves} {now if waits else ''}"
+        return f"{moves} {now if waits or self.engine._due else ''}"
 
     async def close(self) -> None:
         await self.engine.close()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.simulation.history import play
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "60"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "150"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 AT_ONCE = 10
 
