@@ -117,6 +117,35 @@ async def test_a_server_that_died_before_its_supervisor_claimed_starts_it_once(
     assert await log_of(runtime, spec.instance) == ["once"]
 
 
+async def test_of_what_is_removed_its_logs_and_its_claim_are_left(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    """The claim stays, so that a supervisor that was held up in the folder still comes too late."""
+    spec = shell("echo kept; echo data >file; mkdir ../beside; echo x >../beside/file")
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    await runtime.remove(spec.instance)
+    assert not (tmp_path / "instances" / spec.instance).exists()
+    assert {path.name for path in (tmp_path / "logs" / spec.instance).iterdir()} == {"log", "state"}
+    assert await log_of(runtime, spec.instance) == ["kept"]
+    trash = tmp_path / "trash"
+    await eventually(lambda: not list(trash.iterdir()))
+
+
+async def test_a_removal_that_was_interrupted_after_its_logs_is_finished(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    spec = shell("echo new")
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    kept = tmp_path / "logs" / spec.instance
+    kept.mkdir()
+    (kept / "log.1").write_text("old\n")
+    await runtime.remove(spec.instance)
+    assert not (tmp_path / "instances" / spec.instance).exists()
+    assert await log_of(runtime, spec.instance) == ["old", "new"]
+
+
 async def test_what_was_stopped_before_it_began_never_begins(runtime: ProcessRuntime, tmp_path: Path) -> None:
     spec = shell("echo never")
     (tmp_path / "instances" / spec.instance / "work").mkdir(parents=True)

@@ -5,7 +5,7 @@ instances/<name>/launch    when it was asked for and its ports (JSON); never its
                  stop      the stop order (JSON)
                  log*      its output
                  work/     its working directory
-logs/<name>/               what is kept of a removed instance until the purge
+logs/<name>/               what is kept of a removed instance until the purge: its logs and the claim
 trash/                     folders on their way out
 """
 
@@ -25,6 +25,7 @@ from hypervisor.runtimes.process.proc import Identity, is_supervised
 
 VOID = "void"
 LOG = "log"
+STATE = "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._state = path / "state"
+        self._state = path / STATE
 
     def prepare(self, launch: Launch) -> Launch:
         """Make the folder, or take the one that is there; the launch that is written down in the end."""
@@ -175,21 +176,42 @@ class StateDir:
         return self._logs / instance
 
     def keep_logs(self, folder: Folder) -> None:
-        """Move an instance's logs to where they outlive it."""
-        target = self._logs / folder.path.name
-        target.mkdir(exist_ok=True, mode=0o700)
-        for path in folder.path.glob(f"{LOG}*"):
-            path.replace(target / path.name)
+        """Leave of an instance its logs, where they outlive it, and the claim: a late supervisor, which is in
+        this folder still, must find that it is not wanted. What a crash interrupts is done by the next call.
+        """
+        self.discard(folder.path / "work")
+        kept = self._logs / folder.path.name
+        try:
+            folder.path.rename(kept)
+        except OSError:
+            # Logs of that name are there already: an earlier version was interrupted in its removal.
+            for path in folder.path.glob(f"{LOG}*"):
+                path.replace(kept / path.name)
+            self.discard(folder.path)
+            return
+        for path in kept.iterdir():
+            if not path.name.startswith((LOG, STATE)):
+                self._delete(path)
 
     def discard(self, path: Path) -> None:
-        """Take a folder out of sight in one step; `empty_trash` deletes it."""
+        """Take a folder out of sight in one step, an empty one for good; `empty_trash` deletes the others."""
         with contextlib.suppress(FileNotFoundError):
-            path.rename(self._trash / f"{path.name}.{os.urandom(4).hex()}")
+            try:
+                path.rmdir()
+            except OSError:
+                path.rename(self._trash / f"{path.name}.{os.urandom(4).hex()}")
 
     def empty_trash(self) -> None:
         """Slow for large working directories: for a thread."""
         for path in self._trash.iterdir():
             shutil.rmtree(path, ignore_errors=True)
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink()
+        except IsADirectoryError:
+            # The workload made it, beside its own folder.
+            self.discard(path)
 
 
 def utc(seconds: float) -> datetime:

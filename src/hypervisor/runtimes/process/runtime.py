@@ -99,7 +99,7 @@ class ProcessRuntime:
             self._state.keep_logs(tracked.folder)
             tracked.log.move(self._state.kept_logs(instance))
             self._instances.forget(tracked)
-            self._discard(tracked.folder.path)
+            self._has_trash = True
 
     async def list_instances(self) -> Mapping[str, Observation]:
         with self._engine():
