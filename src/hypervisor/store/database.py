@@ -40,6 +40,8 @@ POSTGRES_TIMEOUTS = {
     "statement_timeout": "5000",
     "lock_timeout": "2000",
 }
+POSTGRES_PLANS = {"jit": "off"}
+"""Compiling a plan takes up to a second, and is tried where a lot is expected: ours take milliseconds."""
 
 
 class ReadSession(AsyncSession):
@@ -193,7 +195,7 @@ class Database:
             self.url,
             pool_size=10,
             max_overflow=5,
-            connect_args={"server_settings": POSTGRES_TIMEOUTS, "timeout": 10},
+            connect_args={"server_settings": POSTGRES_TIMEOUTS | POSTGRES_PLANS, "timeout": 10},
         )
         check_rested_connections(engine)
         return engine
