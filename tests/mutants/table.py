@@ -97,9 +97,9 @@ MUTANTS = (
     ),
     Mutant(
         "one list shows other organizations",
-        "deployments/repository.py",
-        "    if filters.organization_ids is not None:\n",
-        "    if False:\n",
+        "deployments/listing.py",
+        "    if filters.organization_ids is not None:\n        return filters\n",
+        "",
         "tests/component/deployments/test_lists.py -k 'only_the_callers and sqlite'",
     ),
     Mutant(
