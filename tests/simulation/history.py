@@ -71,6 +71,7 @@ def _garbage_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+        gc.collect(1)
 
 
 @cache
