@@ -63,21 +63,12 @@ class Loops:
         telemetry = telemetry or Telemetry.silent(clock)
         self.holdings = Holdings(clock, wakeup)
         self._engines = Engines(runtimes, self.holdings, site, obstacles, telemetry)
+        shared = database, clock, wakeup
         self._reconciler = Reconciler(
-            database,
-            clock,
-            wakeup,
-            self._engines,
-            self.holdings,
-            sealer,
-            reporting,
-            interval=interval,
-            telemetry=telemetry,
+            *shared, self._engines, self.holdings, sealer, reporting, interval=interval, telemetry=telemetry
         )
         self._holder = Holder(
-            database,
-            clock,
-            wakeup,
+            *shared,
             self.holdings,
             self._reconciler,
             default_engines=local_engines,
@@ -85,9 +76,7 @@ class Loops:
             telemetry=telemetry,
         )
         self._scheduler = Scheduler(
-            database,
-            clock,
-            wakeup,
+            *shared,
             self.holdings,
             self._reconciler,
             install=install,
@@ -96,11 +85,11 @@ class Loops:
             retention=keep.decisions,
             telemetry=telemetry,
         )
-        self._janitor = Janitor(database, clock, wakeup, self._engines, self.holdings, keep=keep)
+        self._janitor = Janitor(*shared, self._engines, self.holdings, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeats = telemetry.heartbeats
-        self._within = {"leases": LEASES_WITHIN, "scheduler": TURN_WITHIN + 3 * interval}
-        self._within["reconciler"] = self._within["scheduler"]
+        turn = TURN_WITHIN + 3 * interval
+        self._within = {"leases": LEASES_WITHIN, "scheduler": turn, "reconciler": turn}
         measure_from_zero(telemetry, self._engines)
         telemetry.before_scrape.append(lambda: measure_held(telemetry, self.holdings, self._engines))
 
