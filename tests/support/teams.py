@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from limits import RateLimitItemPerMinute
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from hypervisor.control.commit import Fence, commit_plan
 from hypervisor.control.deletions import finish_deletions
@@ -28,7 +28,7 @@ from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import acquire
-from hypervisor.store.tables import Attempt
+from hypervisor.store.tables import Attempt, Deployment
 from tests.support.api import Api, Person, ok, running_api
 
 _names = itertools.count(1)
@@ -74,6 +74,10 @@ class Team:
     async def events(self, deployment: dict[str, Any]) -> list[dict[str, Any]]:
         page = ok(await self.viewer.get(f"/api/v1/deployments/{deployment['id']}/events?limit=100"))
         return list(page["items"])
+
+    async def count_deployments(self) -> int:
+        async with self.api.container.database.read() as session:
+            return await session.scalar(select(func.count()).select_from(Deployment)) or 0
 
     async def schedule(self, cluster: dict[str, Any]) -> None:
         """One pass of the scheduler: what fits is placed, what must yield is asked to."""

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from hypervisor.deployments.environment import open_environment
 from hypervisor.store.tables import Deployment, Event
-from tests.support.api import Person, ok, refused
-from tests.support.statements import statements_of
+from tests.support.api import ok, refused
 from tests.support.teams import Team
 
 DEPLOYMENTS = "/api/v1/deployments"
 BATCH = f"{DEPLOYMENTS}/batch"
-
-
-async def keyed(person: Person, path: str, body: Any, key: str) -> httpx2.Response:
-    """A POST with an Idempotency-Key."""
-    headers = {"Authorization": f"Bearer {person.access_token}", "Idempotency-Key": key}
-    return await person.api.http.post(path, json=body, headers=headers)
-
-
-async def count_deployments(team: Team) -> int:
-    async with team.api.container.database.read() as session:
-        return await session.scalar(select(func.count()).select_from(Deployment)) or 0
 
 
 async def test_defaults_are_those_of_a_service_that_waits_for_its_turn(team: Team) -> None:
@@ -154,7 +140,7 @@ async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:
         problem = refused(answer, 422, "invalid_request")
         field = next(iter(fields))
         assert field in problem["detail"] or "NUL" in problem["detail"], problem["detail"]
-    assert await count_deployments(team) == 0
+    assert await team.count_deployments() == 0
 
 
 async def test_each_runtime_is_given_what_it_needs(team: Team) -> None:
@@ -249,185 +235,6 @@ async def test_viewers_read_and_developers_write(team: Team) -> None:
         assert (await team.api.http.get(path + below)).status_code == 401
     root = await team.api.superuser()
     assert ok(await root.post(f"{path}/cancel"))["status"] == "CANCELLED"
-
-
-async def test_names_mean_the_newest_deployment_of_that_name(team: Team) -> None:
-    await team.cluster()
-    await team.submit("data")
-    newest = await team.submit("data")
-    child = await team.submit("train", depends_on=["data"])
-    assert [one["deployment_id"] for one in child["depends_on"]] == [newest["id"]]
-    assert child["status"] == "BLOCKED"
-    assert child["reason"] == f"waits for data ({newest['id']}) to succeed; it is QUEUED"
-    assert child["queue_position"] is None
-    ways = [newest["id"], str(newest["id"]), {"deployment": "data", "condition": "running"}]
-    for way in ways:
-        seen = await team.submit("other", depends_on=[way])
-        assert seen["depends_on"][0]["deployment_id"] == newest["id"]
-        assert seen["depends_on"][0]["status"] == "waiting"
-    assert seen["depends_on"][0]["condition"] == "running"
-
-
-async def test_dependencies_may_be_on_another_cluster_but_not_in_another_organization(team: Team) -> None:
-    one, two = await team.cluster(), await team.cluster()
-    parent = await team.submit("parent", cluster_id=one["id"])
-    child = await team.submit("child", cluster_id=two["id"], depends_on=[parent["id"]])
-    assert child["status"] == "BLOCKED"
-    body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
-    ok(await team.outsider.post("/api/v1/clusters", body), 201)
-    for reference in (parent["id"], "parent", 999_999):
-        answer = await team.outsider.post(DEPLOYMENTS, {"name": "spy", "depends_on": [reference]})
-        refused(answer, 404, "deployment_not_found")
-
-
-async def test_met_dependencies_do_not_block_and_broken_ones_are_refused(team: Team) -> None:
-    cluster = await team.cluster()
-    done = await team.ended(cluster, "done", 0)
-    assert (await team.submit("next", depends_on=["done"]))["status"] == "QUEUED"
-    live = await team.running(cluster, "live")
-    condition = {"deployment": live["id"], "condition": "running"}
-    child = await team.submit("beside", depends_on=[condition, done["id"]])
-    assert child["status"] == "QUEUED"
-    failed = await team.ended(cluster, "broken", 1)
-    assert failed["state"] == "FAILED"
-    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "depends_on": ["broken"]})
-    assert "FAILED" in refused(answer, 409, "dependency_failed")["detail"]
-    answer = await team.developer.post(DEPLOYMENTS, {"name": "x", "depends_on": ["live", live["id"]]})
-    refused(answer, 422, "doubled_dependency")
-
-
-async def test_cycles_are_refused_and_named(team: Team) -> None:
-    await team.cluster()
-    ring = [
-        {"name": "a", "depends_on": ["b"]},
-        {"name": "b", "depends_on": ["c"]},
-        {"name": "c", "depends_on": ["a"]},
-    ]
-    problem = refused(await team.developer.post(BATCH, {"deployments": ring}), 409, "dependency_cycle")
-    assert "a -> b -> c -> a" in problem["detail"]
-    assert await count_deployments(team) == 0
-    answer = await team.developer.post(DEPLOYMENTS, {"name": "self", "depends_on": ["self"]})
-    assert "self -> self" in refused(answer, 409, "dependency_cycle")["detail"]
-    first = await team.submit("first")
-    second = await team.submit("second", depends_on=["first"])
-    await team.submit("third", depends_on=["second"])
-    path = f"{DEPLOYMENTS}/{first['id']}"
-    answer = await team.developer.patch(path, {"depends_on": ["third"]})
-    problem = refused(answer, 409, "dependency_cycle")
-    assert problem["cycle"] == ["first", "third", "second", "first"]
-    refused(await team.developer.patch(path, {"depends_on": [first["id"]]}), 409, "dependency_cycle")
-    assert (await team.get(first))["depends_on"] == []
-    assert (await team.get(second))["status"] == "BLOCKED"
-
-
-async def test_two_updates_at_once_cannot_close_a_circle_together(team: Team) -> None:
-    await team.cluster()
-    for _ in range(3):
-        a, b = await team.submit("a"), await team.submit("b")
-        answers = await asyncio.gather(
-            team.developer.patch(f"{DEPLOYMENTS}/{a['id']}", {"depends_on": [b["id"]]}),
-            team.developer.patch(f"{DEPLOYMENTS}/{b['id']}", {"depends_on": [a["id"]]}),
-        )
-        assert sorted(answer.status_code for answer in answers) == [200, 409]
-
-
-async def test_a_batch_is_made_whole(team: Team) -> None:
-    cluster = await team.cluster()
-    batch = [
-        {"name": "report", "depends_on": ["train", {"deployment": "serve", "condition": "running"}]},
-        {"name": "train", "depends_on": ["data"], "labels": {"step": "2"}},
-        {"name": "data", "kind": "job", "cluster_id": cluster["id"]},
-        {"name": "serve", "depends_on": ["train"]},
-    ]
-    items = ok(await team.developer.post(BATCH, {"deployments": batch}), 201)["items"]
-    assert [item["name"] for item in items] == ["report", "train", "data", "serve"]
-    assert [item["status"] for item in items] == ["BLOCKED", "BLOCKED", "QUEUED", "BLOCKED"]
-    ids = {item["name"]: item["id"] for item in items}
-    assert {d["deployment_id"] for d in items[0]["depends_on"]} == {ids["train"], ids["serve"]}
-    assert items[1]["reason"] == f"waits for data ({ids['data']}) to succeed; it is QUEUED"
-    assert (await team.events(items[3]))[0]["to_state"] == "BLOCKED"
-
-
-async def test_one_bad_member_refuses_the_whole_batch_and_is_named(team: Team) -> None:
-    await team.cluster()
-    good = [{"name": f"good{number}"} for number in range(5)]
-    for bad, status, code in (
-        ({"name": "bad", "required_cpu_cores": 100}, 422, "larger_than_every_node"),
-        ({"name": "bad", "cluster_id": 999_999}, 404, "cluster_not_found"),
-        ({"name": "bad", "depends_on": ["nothing"]}, 404, "deployment_not_found"),
-    ):
-        answer = await team.developer.post(BATCH, {"deployments": [*good, bad]})
-        problem = refused(answer, status, code)
-        assert problem["index"] == 5
-        assert "deployments[5] (bad)" in problem["detail"]
-    answer = await team.developer.post(BATCH, {"deployments": [*good, {"name": "bad", "priority": "MAX"}]})
-    assert "deployments.5.priority" in refused(answer, 422, "invalid_request")["detail"]
-    doubled = [{"name": "twin"}, {"name": "twin"}, {"name": "child", "depends_on": ["twin"]}]
-    answer = await team.developer.post(BATCH, {"deployments": doubled})
-    assert refused(answer, 422, "ambiguous_dependency")["index"] == 2
-    refused(await team.developer.post(BATCH, {"deployments": []}), 422, "invalid_request")
-    too_many = [{"name": "x"}] * 1001
-    refused(await team.developer.post(BATCH, {"deployments": too_many}), 422, "invalid_request")
-    assert await count_deployments(team) == 0
-
-
-async def test_a_thousand_at_once(team: Team) -> None:
-    await team.cluster()
-    chain = [
-        {"name": f"n{number}", "labels": {"set": "big"}, "depends_on": [f"n{number - 1}"] if number else []}
-        for number in range(1000)
-    ]
-    with statements_of(team.api.container.database) as statements:
-        items = ok(await team.developer.post(BATCH, {"deployments": chain}), 201)["items"]
-    assert len({item["id"] for item in items}) == 1000
-    assert sum(item["status"] == "BLOCKED" for item in items) == 999
-    assert items[999]["depends_on"][0]["deployment_id"] == items[998]["id"]
-    # SQLite is given one row after another; nothing is looked up for each of them.
-    assert len([one for one in statements if one.startswith("SELECT")]) < 100
-
-
-async def test_the_same_key_and_body_make_nothing_new(team: Team) -> None:
-    await team.cluster()
-    body = {"name": "web", "env": {"T": {"value": "s", "secret": True}}}
-    first = await keyed(team.developer, DEPLOYMENTS, body, "k1")
-    made = ok(first, 201)
-    assert "Idempotent-Replayed" not in first.headers
-    again = await keyed(team.developer, DEPLOYMENTS, body, "k1")
-    assert ok(again, 201) == made
-    assert again.headers["Idempotent-Replayed"] == "true"
-    for other in ({**body, "name": "other"}, {**body, "env": {"T": {"value": "t", "secret": True}}}):
-        refused(await keyed(team.developer, DEPLOYMENTS, other, "k1"), 409, "idempotency_key_reused")
-    assert ok(await keyed(team.admin, DEPLOYMENTS, body, "k1"), 201)["id"] != made["id"]
-    batch = {"deployments": [body, {"name": "two"}]}
-    refused(await keyed(team.developer, BATCH, batch, "k1"), 409, "idempotency_key_reused")
-    one = ok(await keyed(team.developer, BATCH, batch, "k2"), 201)
-    two = ok(await keyed(team.developer, BATCH, batch, "k2"), 201)
-    assert [item["id"] for item in one["items"]] == [item["id"] for item in two["items"]]
-    assert await count_deployments(team) == 4
-
-
-async def test_a_key_of_a_refused_request_can_be_used_again(team: Team) -> None:
-    await team.cluster()
-    body = {"name": "x", "required_cpu_cores": 100}
-    refused(await keyed(team.developer, DEPLOYMENTS, body, "k"), 422, "larger_than_every_node")
-    ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
-
-
-async def test_a_key_whose_deployment_was_deleted_says_so(team: Team) -> None:
-    await team.cluster()
-    made = ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
-    ok(await team.developer.delete(f"{DEPLOYMENTS}/{made['id']}"), 204)
-    refused(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 409, "idempotency_key_gone")
-
-
-async def test_ten_requests_with_one_key_at_once_make_one_deployment(team: Team) -> None:
-    await team.cluster()
-    answers = await asyncio.gather(
-        *(keyed(team.developer, DEPLOYMENTS, {"name": "once"}, "same") for _ in range(10))
-    )
-    assert {ok(answer, 201)["id"] for answer in answers} == {answers[0].json()["id"]}
-    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 9
-    assert await count_deployments(team) == 1
 
 
 @pytest.mark.parametrize("count", [20])
