@@ -93,7 +93,7 @@ MUTANTS = (
         "            return False\n"
         '        return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\\0")\n',
         "        return seen is not None and not seen.is_dead\n",
-        "tests/component/runtimes/test_process.py -k reused_pid",
+        "tests/component/runtimes/process/test_adoption.py -k reused_pid",
     ),
     Mutant(
         "one list shows other organizations",

@@ -1,0 +1,120 @@
+"""Two servers on one engine: who started what, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hypervisor.runtimes.docker import DockerRuntime, launch
+from hypervisor.runtimes.docker.config import container_config, network_config
+from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, ObservedState, RuntimeUnavailable
+from tests.support import docker
+from tests.support.docker import Api
+from tests.support.docker_runtime import CREATOR_SECONDS, SLEEPS, end_of, lines, look, opened, spec
+from tests.support.proxy import EngineProxy
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.docker
+
+
+async def test_what_was_created_and_never_started_is_started_by_the_next_server(
+    runtime: DockerRuntime, install: str, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.5)
+    wanted = spec(install, "echo once")
+    api.json("POST", "/networks/create", network_config(install))
+    api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
+    assert (await look(runtime, wanted.instance)).state is ObservedState.CREATED
+    assert (await runtime.start(wanted)).state in (ObservedState.RUNNING, ObservedState.EXITED)
+    await end_of(runtime, wanted.instance)
+    assert (await runtime.start(wanted)).state is ObservedState.EXITED
+    assert await lines(runtime, wanted.instance) == ["once"]
+
+
+async def test_what_another_server_is_just_starting_is_left_to_it(
+    install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", CREATOR_SECONDS)
+    wanted = spec(install, "echo once")
+    api.json("POST", "/networks/create", network_config(install))
+    api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
+    look_at_it = f"/containers/{wanted.instance}/json"
+    async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
+        adopting = asyncio.create_task(runtime.start(wanted))
+        await eventually(lambda: sum(look_at_it in one for one in proxy.requests) >= 3)
+        api.call("POST", f"/containers/{wanted.instance}/start")
+        assert (await adopting).state in (ObservedState.RUNNING, ObservedState.EXITED)
+        await end_of(runtime, wanted.instance)
+        assert await lines(runtime, wanted.instance) == ["once"]
+
+
+async def test_two_servers_never_run_a_short_job_twice(
+    install: str, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", CREATOR_SECONDS)
+    async with opened(DockerRuntime(install)) as one, opened(DockerRuntime(install)) as other:
+        jobs = [spec(install, "echo once", number) for number in range(5)]
+        for job in jobs:
+            await asyncio.gather(one.start(job), other.start(job))
+        for job in jobs:
+            await end_of(one, job.instance)
+            assert await lines(one, job.instance) == ["once"]
+    networks = [network["Name"] for network in api.json("GET", "/networks")]
+    assert networks.count(f"hv-{install}") == 1
+
+
+async def test_a_start_that_arrives_late_does_not_run_a_job_again(
+    install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.2)
+    wanted = spec(install, "echo once")
+    async with (
+        opened(DockerRuntime(install, proxy.endpoint)) as slow,
+        opened(DockerRuntime(install)) as other,
+    ):
+        proxy.hold(rb"POST \S+/start ")
+        starting = asyncio.create_task(slow.start(wanted))
+        await eventually(lambda: any(request.endswith("/start") for request in proxy.requests))
+        await other.start(wanted)
+        assert (await end_of(other, wanted.instance)).exit_code == 0
+        proxy.let_pass()
+        with pytest.raises(RuntimeUnavailable, match="taken over"):
+            await starting
+        assert (await slow.start(wanted)).state is ObservedState.EXITED
+        assert await lines(other, wanted.instance) == ["once"]
+
+
+async def test_a_job_that_ran_while_its_start_was_taken_over_is_not_run_again(
+    install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.2)
+    wanted = spec(install, "exit 7")
+    api.json("POST", "/networks/create", network_config(install))
+    made = api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
+    async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
+        proxy.hold(rb"DELETE \S+/containers/")
+        taking_over = asyncio.create_task(runtime.start(wanted))
+        await eventually(lambda: any(request.startswith("DELETE ") for request in proxy.requests))
+        api.call("POST", f"/containers/{made['Id']}/start")
+        await eventually(lambda: api.inspect(made["Id"])["State"]["Status"] == "exited")
+        proxy.let_pass()
+        seen = await taking_over
+        assert (seen.state, seen.exit_code) == (ObservedState.EXITED, 7)
+        assert await look(runtime, wanted.instance) == ABSENT
+
+
+async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
+    runtime: DockerRuntime, install: str, api: Api
+) -> None:
+    wanted = spec(install, SLEEPS)
+    foreign = {"Image": docker.IMAGE, "Cmd": ["/bin/sleep", "60"], "Labels": {"hypervisor.install": "other"}}
+    made = api.json("POST", f"/containers/create?name={wanted.instance}", foreign)
+    try:
+        with pytest.raises(LaunchFailed, match="somebody else"):
+            await runtime.start(wanted)
+        assert await look(runtime, wanted.instance) == ABSENT
+        await runtime.remove(wanted.instance)
+        assert api.inspect(wanted.instance)["Id"] == made["Id"]
+    finally:
+        api.call("DELETE", f"/containers/{made['Id']}?force=1")

@@ -1,0 +1,35 @@
+"""Process runtimes over one folder; whatever they started is ended after each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hypervisor.runtimes.process import ProcessRuntime
+from tests.contract.runtime_cases import RealClock
+from tests.support.process_runtime import INSTALL, end_of
+
+
+@pytest.fixture
+async def open_runtime(tmp_path: Path) -> AsyncIterator[Callable[..., ProcessRuntime]]:
+    opened: list[ProcessRuntime] = []
+
+    def open_one(**options: object) -> ProcessRuntime:
+        opened.append(ProcessRuntime(tmp_path, INSTALL, RealClock(), **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_one
+    for runtime in opened:
+        await runtime.close()
+    last = ProcessRuntime(tmp_path, INSTALL, RealClock())
+    for name in await last.list_instances():
+        await last.stop(name, 0)
+        await end_of(last, name)
+    await last.close()
+
+
+@pytest.fixture
+def runtime(open_runtime: Callable[..., ProcessRuntime]) -> ProcessRuntime:
+    return open_runtime()

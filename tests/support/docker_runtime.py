@@ -1,0 +1,66 @@
+"""The Docker runtime on a real engine: what its tests start, ask and wait for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hypervisor.kernel.names import InstanceName
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.protocol import LaunchSpec, Observation, ObservedState, RuntimeUnavailable
+from tests.support import docker
+from tests.support.wait import eventually
+
+CREATOR_SECONDS = 60.0
+"""For tests of what happens in time: a start that a busy machine draws out is no creator that has died."""
+
+SLEEPS = "trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def spec(install: str, script: str, number: int = 1, **fields: Any) -> LaunchSpec:
+    fields = {"resources": Resources(200, 64), "image": docker.IMAGE, **fields}
+    return LaunchSpec(str(InstanceName(install, number, 1)), command=("/bin/sh", "-c", script), **fields)
+
+
+async def nothing_is_known(runtime: DockerRuntime, wanted: LaunchSpec) -> None:
+    """Every call says that it cannot know."""
+    for call in (
+        lambda: runtime.observe([wanted.instance]),
+        lambda: runtime.observe([wanted.instance, "hv-other-1-1-0"]),
+        lambda: runtime.list_instances(),
+        lambda: runtime.start(wanted),
+        lambda: runtime.stop(wanted.instance, 5),
+        lambda: runtime.remove(wanted.instance),
+    ):
+        with pytest.raises(RuntimeUnavailable):
+            await call()
+
+
+@asynccontextmanager
+async def opened(runtime: DockerRuntime) -> AsyncIterator[DockerRuntime]:
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+async def look(runtime: DockerRuntime, name: str) -> Observation:
+    return (await runtime.observe([name]))[name]
+
+
+async def end_of(runtime: DockerRuntime, name: str) -> Observation:
+    async def ended() -> Observation | None:
+        seen = await look(runtime, name)
+        return seen if seen.state is ObservedState.EXITED else None
+
+    seen = await eventually(ended, what=f"the end of {name}")
+    assert seen is not None
+    return seen
+
+
+async def lines(runtime: DockerRuntime, name: str) -> list[str]:
+    return [line async for line in runtime.logs(name)]

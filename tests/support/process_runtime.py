@@ -1,0 +1,76 @@
+"""The process runtime on this machine: what its tests start, ask and wait for."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from pathlib import Path
+
+import psutil
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.protocol import LaunchSpec, Observation, ObservedState
+from tests.support.wait import eventually
+
+INSTALL = f"p{secrets.token_hex(4)}"
+"""Of this process alone: tests elsewhere on the machine look for processes by the names of instances too."""
+_ids = itertools.count(1)
+
+
+def new_name() -> str:
+    return f"hv-{INSTALL}-{next(_ids)}-1-0"
+
+
+def shell(script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+    name = instance or new_name()
+    return LaunchSpec(name, Resources(), command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+
+
+def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:
+    state = state_dir / "instances" / instance / "state"
+    assert state.exists()
+    words = state.read_text().split()
+    assert words, "claimed, but nothing is written yet"
+    return psutil.Process(int(words[0]))
+
+
+def marked(instance: str) -> list[int]:
+    """Pids of live processes with the instance's mark, found without the code under test."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.environ().get("HV_INSTANCE") == instance:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+async def look(runtime: ProcessRuntime, name: str) -> Observation:
+    return (await runtime.observe([name]))[name]
+
+
+async def end_of(runtime: ProcessRuntime, name: str) -> Observation:
+    async def ended() -> Observation | None:
+        seen = await look(runtime, name)
+        return seen if seen.state is ObservedState.EXITED else None
+
+    observation = await eventually(ended, what=f"the end of {name}")
+    assert observation is not None
+    return observation
+
+
+async def log_of(runtime: ProcessRuntime, name: str) -> list[str]:
+    return [line async for line in runtime.logs(name)]
+
+
+async def runs(runtime: ProcessRuntime, name: str) -> bool:
+    return (await look(runtime, name)).state is ObservedState.RUNNING
+
+
+async def equals(lines: object, wanted: list[str]) -> bool:
+    seen = await lines  # type: ignore[misc]
+    assert seen == wanted
+    return True
