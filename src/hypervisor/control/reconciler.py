@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from hypervisor.control.snapshots import Engine
 from hypervisor.control.steady_time import SteadyTime
 from hypervisor.control.work import (
     LiveAttempt,
+    StopRequests,
     all_live_instances,
     instances_to_act_on,
     launch_spec,
@@ -81,7 +82,8 @@ class Reconciler:
         self._interval = interval
         self._telemetry = telemetry or Telemetry.silent(clock)
         self._hinted: set[str] = set()
-        self._busy: set[str] = set()
+        self._busy: StopRequests = {}
+        """Instances with an act under way, and the stop request that it knows of."""
         self._again: set[str] = set()
         self._acts: dict[Engine, set[asyncio.Task[None]]] = defaultdict(set)
         self._watched: dict[Engine, asyncio.Task[None]] = {}
@@ -145,7 +147,7 @@ class Reconciler:
 
     async def _step(self) -> None:
         """Look at what was hinted and at what is to be done by the database; at intervals, at everything."""
-        names, self._hinted = self._hinted, set()
+        hinted, self._hinted = self._hinted, set()
         full = self._clock.monotonic() - self._full_at >= self._interval
         if full:
             self._full_at = self._clock.monotonic()
@@ -155,20 +157,39 @@ class Reconciler:
                 self._wakeup.notify("scheduler")
             await self._give_up_late_gangs()
         async with self._database.read() as session:
-            names |= self._ours(await (all_live_instances if full else instances_to_act_on)(session))
+            found = self._ours(await (all_live_instances if full else instances_to_act_on)(session))
+            names = hinted | found.keys()
             if full:
                 self._steady_time.keep(names)
-            self._again |= names & self._busy
-            work = await load_live(session, names - self._busy)
+            self._again |= self._news_of_busy(hinted, found)
+            work = await load_live(session, names - self._busy.keys())
         if work := [item for item in work if self._engines.drives(item.engine)]:
             await self._act_on(work)
             await self._tell_closed()
 
-    def _ours(self, instances: Mapping[Engine, Sequence[str]]) -> set[str]:
+    def _news_of_busy(self, hinted: Collection[str], found: StopRequests) -> set[str]:
+        """Those with an act under way that does not know all: the engine has spoken of them, or a stop was
+        asked for since it began.
+
+        Not all that are found: two attempts that are found until time has passed (a stop in its grace, a slow
+        beginning) would have each other looked at for as long, each at the end of the other's act.
+        """
+        return {
+            name
+            for name, known in self._busy.items()
+            if name in hinted or (name in found and found[name] != known)
+        }
+
+    def _ours(self, instances: Mapping[Engine, StopRequests]) -> StopRequests:
         """Those on engines that we drive; engines that nobody is known to drive are asked for."""
         others = [engine for engine in instances if not self._engines.drives(engine)]
         self._holdings.want([engine_lease(engine) for engine in others])
-        return {name for engine, names in instances.items() if engine not in others for name in names}
+        return {
+            name: stop_requested_at
+            for engine, requests in instances.items()
+            if engine not in others
+            for name, stop_requested_at in requests.items()
+        }
 
     async def _tell_closed(self) -> None:
         """Let whoever schedules know which of our engines take nothing new."""
@@ -288,7 +309,7 @@ class Reconciler:
 
     def _spawn(self, work: LiveAttempt, act: Coroutine[Any, Any, None]) -> None:
         """Run an act as a task; the instance is left alone until it is done."""
-        self._busy.add(work.instance)
+        self._busy[work.instance] = work.desired.stop_requested_at
         with structlog.contextvars.bound_contextvars(deployment_id=work.deployment_id):
             task = asyncio.create_task(self._guarded(work, act))
         acts = self._acts[work.engine]
@@ -305,13 +326,13 @@ class Reconciler:
             log.exception("reconciler.act_failed", instance=instance)
             failed = True
         finally:
-            self._busy.discard(instance)
+            del self._busy[instance]
             if instance in self._again:
                 self._again.discard(instance)
                 self._hint_again(work, in_vain=failed or work.engine in self._engines.unreachable)
 
     def _hint_again(self, work: LiveAttempt, *, in_vain: bool) -> None:
-        """Two acts that fail at once and each come up while the other is under way would go on for ever."""
+        """At once, or soon: an act in vain of which the engine speaks each time would go on for ever."""
         if in_vain:
             asyncio.get_running_loop().call_later(ERROR_PAUSE, self.hint, [work.instance])
         else:

@@ -19,6 +19,9 @@ from hypervisor.runtimes.protocol import LaunchSpec
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 
+StopRequests = dict[str, datetime | None]
+"""Instances, and when the end of each was asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
@@ -74,26 +77,26 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
     return nodes
 
 
-async def instances_to_act_on(session: ReadSession) -> dict[Engine, list[str]]:
+async def instances_to_act_on(session: ReadSession) -> dict[Engine, StopRequests]:
     """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
     return await _by_engine(
         session, or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None))
     )
 
 
-async def all_live_instances(session: ReadSession) -> dict[Engine, list[str]]:
+async def all_live_instances(session: ReadSession) -> dict[Engine, StopRequests]:
     return await _by_engine(session, true())
 
 
-async def _by_engine(session: ReadSession, which: ColumnElement[bool]) -> dict[Engine, list[str]]:
+async def _by_engine(session: ReadSession, which: ColumnElement[bool]) -> dict[Engine, StopRequests]:
     rows = await session.execute(
-        select(Attempt.instance, Attempt.runtime, Attempt.engine_endpoint).where(
+        select(Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint).where(
             Attempt.finished_at.is_(None), which
         )
     )
-    found: dict[Engine, list[str]] = defaultdict(list)
-    for instance, runtime, endpoint in rows:
-        found[runtime, endpoint].append(instance)
+    found: dict[Engine, StopRequests] = defaultdict(dict)
+    for instance, stop_requested_at, runtime, endpoint in rows:
+        found[runtime, endpoint][instance] = stop_requested_at
     return found
 
 
