@@ -5,12 +5,15 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-RuntimeChoice = Literal["auto", "docker", "process", "kubernetes", "simulated"]
+RuntimeChoice = Literal["auto", "docker", "process", "simulated"]
+ENGINE_SCHEMES = ("unix://", "tcp://", "http://", "https://")
+MOST_DAYS = 36_500
+"""A hundred years: whoever wants to keep something for ever writes this."""
 
 
 class Settings(BaseSettings):
@@ -83,15 +86,21 @@ class Settings(BaseSettings):
     disk_min_free_mb: int = Field(
         default=256, ge=0, description="With less left on DATA_DIR's disk no new process is started."
     )
-    event_retention_days: int = Field(default=90, ge=1)
+    event_retention_days: int = Field(default=90, ge=1, le=MOST_DAYS)
     idempotency_retention_hours: float = Field(
-        default=24, gt=0, description="How long an Idempotency-Key answers with what it made."
+        default=24,
+        gt=0,
+        le=24 * MOST_DAYS,
+        description="How long an Idempotency-Key answers with what it made.",
     )
     log_retention_days: int = Field(
-        default=30, ge=1, description="How long logs of what has ended are kept in DATA_DIR."
+        default=30, ge=1, le=MOST_DAYS, description="How long logs of what has ended are kept in DATA_DIR."
     )
     snapshot_retention_hours: float = Field(
-        default=24, ge=0, description="How long decisions are kept for a replay; 0 keeps none."
+        default=24,
+        ge=0,
+        le=24 * MOST_DAYS,
+        description="How long decisions are kept for a replay; 0 keeps none.",
     )
     snapshot_max_mb: int = Field(
         default=512, ge=1, description="What kept decisions may take; the oldest go first."
@@ -113,13 +122,33 @@ class Settings(BaseSettings):
             raise ValueError("METRICS_TOKEN needs at least 16 characters; `openssl rand -hex 16` makes one")
         return value
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("it is empty; name a folder, or unset it for hypervisor-data")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("docker_host")
+    @classmethod
+    def _engine(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        if not value.strip().startswith(ENGINE_SCHEMES):
+            raise ValueError("DOCKER_HOST is an address like unix:///var/run/docker.sock or tcp://host:2376")
+        return value.strip()
+
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
     def _collector(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        parts = urlsplit(value.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if _web_address(value) is None:
             raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT is an address like http://collector:4318")
         return value.strip()
 
@@ -128,8 +157,8 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        parts = urlsplit(value.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        parts = _web_address(value)
+        if parts is None or parts.query or parts.fragment:
             raise ValueError("PUBLIC_URL is an address like https://hypervisor.example.com")
         return value.strip().rstrip("/")
 
@@ -159,3 +188,13 @@ class Settings(BaseSettings):
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _web_address(value: str) -> SplitResult | None:
+    """The parts of an absolute http address, None for anything else."""
+    try:
+        parts = urlsplit(value.strip())
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.scheme in ("http", "https") and parts.hostname else None

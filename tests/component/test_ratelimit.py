@@ -78,5 +78,6 @@ def test_addresses_of_one_customer_count_as_one() -> None:
 def test_a_limit_setting_is_checked_at_start() -> None:
     assert parse_limit(" ") is None
     assert parse_limit("1200/minute") is not None
-    with pytest.raises(StartupError, match="RATE_LIMIT"):
-        parse_limit("often")
+    for wrong in ("often", "0/minute"):
+        with pytest.raises(StartupError, match="RATE_LIMIT"):
+            parse_limit(wrong)

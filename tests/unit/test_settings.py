@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hypervisor.errors import StartupError
 from hypervisor.settings import Settings
+from hypervisor.store.database import normalise_url
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,36 @@ def test_where_workloads_reach_the_server(given: dict[str, Any], url: str) -> No
 def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
     with pytest.raises(ValidationError, match="PUBLIC_URL"):
         Settings(_env_file=None, public_url=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("default_runtime", "kubernetes"),
+        ("data_dir", ""),
+        ("docker_host", "the-engine"),
+        ("public_url", "http://hv.example.com:port"),
+        ("otel_exporter_otlp_endpoint", "http://collector:port"),
+        ("event_retention_days", 99_999_999_999),
+        ("log_retention_days", 10**9),
+        ("idempotency_retention_hours", float("inf")),
+        ("snapshot_retention_hours", 1e12),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(name: str, wrong: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=None, **{name: wrong})
+    assert [error["loc"] for error in refused.value.errors()] == [(name,)]
+
+
+def test_a_database_without_a_file_is_refused() -> None:
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(StartupError, match="names no file"):
+            normalise_url(url)
+
+
+def test_levels_of_logs_may_be_written_in_capitals() -> None:
+    assert Settings(_env_file=None, log_level="INFO").log_level == "info"
 
 
 def test_a_scheduler_does_not_take_itself_for_the_api_that_reports_go_to() -> None:

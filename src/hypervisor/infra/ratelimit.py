@@ -50,9 +50,12 @@ def parse_limit(expression: str) -> RateLimitItem | None:
     if not expression.strip():
         return None
     try:
-        return parse(expression)
+        limit = parse(expression)
     except ValueError:
         raise StartupError(f"RATE_LIMIT: {expression!r} is no limit; write for example 1200/minute") from None
+    if limit.amount < 1:
+        raise StartupError(f"RATE_LIMIT: {expression!r} lets nobody in; leave it empty for no limit")
+    return limit
 
 
 def address_key(host: str | None) -> str:

@@ -31,9 +31,7 @@ class Contents:
 def database_file(url: str) -> Path | None:
     """The file of an embedded database, None for any other."""
     parsed = normalise_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
 def copy_database(source: Path, target: Path) -> Contents:

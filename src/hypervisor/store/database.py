@@ -72,6 +72,8 @@ def normalise_url(url: str) -> URL:
         ) from None
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise StartupError("DATABASE_URL names no file; use sqlite:///path/to.db")
         return parsed.set(drivername="sqlite+aiosqlite")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+asyncpg")
@@ -185,7 +187,7 @@ class Database:
         return found
 
     def _make_parent_folder(self) -> None:
-        if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
+        if self.is_sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
 
     def _engine(self, *, writer: bool) -> AsyncEngine:

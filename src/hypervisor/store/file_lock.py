@@ -19,7 +19,7 @@ def sole_server(database_url: str) -> Iterator[None]:
     Does nothing for PostgreSQL. Raises StartupError when another server has the file.
     """
     url = normalise_url(database_url)
-    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+    if url.get_backend_name() != "sqlite":
         yield
         return
     path = Path(f"{url.database}.lock")

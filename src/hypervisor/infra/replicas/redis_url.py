@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hypervisor.errors import StartupError
 
@@ -20,8 +20,7 @@ def normalise_redis_url(url: str) -> str:
     """The URL as the client knows it. Raises StartupError for what is no URL of a Redis or Valkey."""
     try:
         parts = urlsplit(url.strip())
-        known = parts.scheme in _SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname)
-        _ = parts.port
+        known = parts.scheme in _SCHEMES and _is_complete(parts)
     except ValueError:
         known = False
     if not known:
@@ -30,6 +29,15 @@ def normalise_redis_url(url: str) -> str:
             "or unix:///path/to.sock"
         )
     return f"{_SCHEMES[parts.scheme]}://{url.strip().partition('://')[2]}"
+
+
+def _is_complete(parts: SplitResult) -> bool:
+    """Raises ValueError for a port that is no number."""
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    _ = parts.port
+    number = parts.path.strip("/")
+    return bool(parts.hostname) and (not number or number.isdecimal())
 
 
 def printable_redis(url: str) -> str:
