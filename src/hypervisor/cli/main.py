@@ -38,7 +38,7 @@ class Commands(LazyGroup):
             "Run a workload in virtual time.",
             takes=("url", "organization"),
         ),
-        "migrate": Entry(_SERVER, "hypervisor.cli.server:migrate", "Update the database.", takes=("json",)),
+        "migrate": Entry(_SERVER, "hypervisor.cli.upkeep:migrate", "Update the database.", takes=("json",)),
         "doctor": Entry(_SERVER, "hypervisor.cli.doctor:doctor", "Find out what is wrong.", takes=("json",)),
         "backup": Entry(
             _SERVER, "hypervisor.cli.backups:backup", "Save the embedded database.", takes=("json",)
@@ -46,7 +46,7 @@ class Commands(LazyGroup):
         "restore": Entry(_SERVER, "hypervisor.cli.backups:restore", "Bring a backup back.", takes=("json",)),
         "create-superuser": Entry(
             _SERVER,
-            "hypervisor.cli.server:create_superuser",
+            "hypervisor.cli.upkeep:create_superuser",
             "Make an administrator of it all.",
             takes=("json",),
         ),
