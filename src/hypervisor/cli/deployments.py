@@ -183,9 +183,8 @@ def _row(deployment: Deployment) -> tuple[Cell, ...]:
 def _short_reason(deployment: Deployment) -> str:
     """In a list: what is missing and where; `show` and `explain` have the whole sentence."""
     missing = _shortfall(deployment)
-    if not missing:
-        return deployment.get("reason") or ""
-    return f"{missing} short on {(deployment.get('reason_data') or {}).get('nearest_node')}"
+    nearest = (deployment.get("reason_data") or {}).get("nearest_node")
+    return f"{missing} short on {nearest}" if missing and nearest else deployment.get("reason") or ""
 
 
 def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:

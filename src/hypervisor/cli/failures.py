@@ -46,6 +46,9 @@ def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
     if error.status == HTTPStatus.UNAUTHORIZED:
         return f"{line} (`hypervisor login` opens a session)"
+    request_id = error.extra.get("request_id")
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
+        return f"{line} (request {request_id} in the server's log)"
     return line
 
 

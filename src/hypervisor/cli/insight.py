@@ -10,10 +10,12 @@ from rich.text import Text
 
 from hypervisor.cli import resolve
 from hypervisor.cli.explanation import explanation_lines
+from hypervisor.cli.failures import CommandFailed
 from hypervisor.cli.formatting import clock, state
 from hypervisor.cli.output import print_json_line, table
 from hypervisor.cli.session import Session
 from hypervisor.client.models import Event
+from hypervisor.client.streams import LogStream
 
 Wanted = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="Id, or name (the most recent of that name).")
@@ -47,18 +49,26 @@ def logs(
         stream = session.client.deployments.follow_logs(
             found["id"], tail=tail, attempt=attempt, replica=replica
         )
-        for line in stream:
-            if session.as_json:
-                print_json_line({"line": line})
-            else:
-                typer.echo(line)
-        session.note(f"{found['name']}: {stream.final_state or 'the stream has ended'}")
+        _follow_log(session, found["name"], stream)
         return
     text = session.client.deployments.logs(found["id"], tail=tail, attempt=attempt, replica=replica)
     if session.as_json:
         session.show({"deployment_id": found["id"], "lines": text.splitlines()})
     elif text:
         typer.echo(text, nl=not text.endswith("\n"))
+
+
+def _follow_log(session: Session, name: str, stream: LogStream) -> None:
+    for line in stream:
+        if session.as_json:
+            print_json_line({"line": line})
+        else:
+            typer.echo(line)
+    if stream.trouble:
+        raise CommandFailed(f"the log of {name} ends here: {stream.trouble}")
+    if stream.final_state is None:
+        raise CommandFailed(f"the stream was cut off before the end of {name}: follow it again")
+    session.note(f"{name}: {stream.final_state}")
 
 
 def events(

@@ -18,13 +18,18 @@ RECONNECT_DELAY = 1.0
 
 
 class LogStream:
-    """The lines of a log as they are written; `final_state` is known once the iteration has ended."""
+    """The lines of a log as they are written.
+
+    After the iteration `final_state` is that of the deployment, or None where the stream was cut off before
+    the end: its server has stopped, or the login has ended. `trouble` is what the server said went wrong.
+    """
 
     def __init__(self, transport: Transport, path: str, params: Params) -> None:
         self._transport = transport
         self._path = path
         self._params = params
         self.final_state: str | None = None
+        self.trouble: str | None = None
 
     def __iter__(self) -> Iterator[str]:
         with self._transport.stream(self._path, params=self._params) as response:
@@ -32,6 +37,8 @@ class LogStream:
                 if sent.event == "end":
                     self.final_state = sent.data
                     return
+                if sent.event == "error":
+                    self.trouble = sent.data
                 if sent.event == "log":
                     yield sent.data
 
