@@ -38,6 +38,7 @@ def run_server(settings: Settings, console: Console) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
+        ws="none",
         log_level="info" if settings.log_level == "debug" else "warning",
         access_log=settings.log_level == "debug",
         server_header=False,

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, false, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -20,6 +19,7 @@ from hypervisor.control.holdings import engine_lease
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
 from hypervisor.store.database import WriteSession
+from hypervisor.store.inserts import insert_missing
 from hypervisor.store.tables import Attempt, Cluster, EngineState, Node, RuntimeRemoval
 
 
@@ -41,10 +41,9 @@ async def known_engines(session: AsyncSession) -> dict[str, EngineState]:
 
 async def write_down(session: WriteSession, engines: Iterable[Engine]) -> None:
     """Make the rows of these engines where they are missing."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     for engine in sorted(engines, key=engine_lease):
         values = {"name": engine_lease(engine), "runtime": engine[0], "endpoint": engine[1]}
-        await session.execute(insert(EngineState).values(values).on_conflict_do_nothing())
+        await session.execute(insert_missing(session, EngineState).values(values))
 
 
 async def settle_home(session: WriteSession, engine: Engine, identity: str) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, func, or_, select, union, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.kernel.roles import Role
 from hypervisor.store.database import WriteSession
+from hypervisor.store.inserts import insert_missing
 from hypervisor.store.tables import Attempt, Deployment, Invite, Membership, Organization, User
 
 ACTIVE_STATES = ("STARTING", "RUNNING", "STOPPING")
@@ -87,7 +87,6 @@ async def count_admins(session: AsyncSession, organization_id: int) -> int:
 
 async def add_member(session: WriteSession, row: Membership) -> bool:
     """Insert a membership; False when there is one already."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {
         "organization_id": row.organization_id,
         "user_id": row.user_id,
@@ -95,7 +94,7 @@ async def add_member(session: WriteSession, row: Membership) -> bool:
         "joined_at": row.joined_at,
     }
     inserted = await session.execute(
-        insert(Membership).values(values).on_conflict_do_nothing().returning(Membership.user_id)
+        insert_missing(session, Membership).values(values).returning(Membership.user_id)
     )
     return inserted.first() is not None
 

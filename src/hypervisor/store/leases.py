@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.store.database import WriteSession
+from hypervisor.store.inserts import insert_missing
 from hypervisor.store.tables import Lease, LeaseEpoch, Member
 
 
@@ -165,9 +165,8 @@ async def lease_time(session: AsyncSession, own: datetime) -> datetime:
 
 
 async def _make_missing(session: WriteSession, names: Collection[str], now: datetime) -> None:
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     ordered = sorted(names)
     leases = [{"name": name, "holder": "", "expires_at": now} for name in ordered]
     epochs = [{"name": name, "epoch": 0} for name in ordered]
-    await session.execute(insert(Lease).values(leases).on_conflict_do_nothing())
-    await session.execute(insert(LeaseEpoch).values(epochs).on_conflict_do_nothing())
+    await session.execute(insert_missing(session, Lease).values(leases))
+    await session.execute(insert_missing(session, LeaseEpoch).values(epochs))

@@ -8,8 +8,6 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 
-import psutil
-
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
@@ -69,7 +67,7 @@ class ProcessRuntime:
                 self.name,
                 "processes of this machine, without isolation: for trusted use",
                 cpu_milli=1000 * len(os.sched_getaffinity(0)),
-                ram_mib=psutil.virtual_memory().total // 2**20,
+                ram_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
                 details={"supervisor": shim.SHELL},
             )
 
