@@ -22,7 +22,17 @@ from hypervisor.kernel.priority import NAMED_PRIORITIES, priority_class
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.leases import lease_time
-from hypervisor.store.tables import Attempt, Cluster, Deployment, Lease, LeaseEpoch, Member, Node, NodeGpu
+from hypervisor.store.tables import (
+    IS_QUEUED,
+    Attempt,
+    Cluster,
+    Deployment,
+    Lease,
+    LeaseEpoch,
+    Member,
+    Node,
+    NodeGpu,
+)
 
 FRESH_SECONDS = 5.0
 WITHIN_SECONDS = 3.0
@@ -105,17 +115,16 @@ async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -
 
 def _queues_with_heads() -> Select[int, int, int, datetime | None]:
     """Counted on the index of the queue alone; only the row of each head is looked up."""
-    queued = Deployment.state == State.QUEUED.value
     lengths = (
         select(Deployment.cluster_id, Deployment.priority, func.count().label("waiting"))
-        .where(queued)
+        .where(IS_QUEUED)
         .group_by(Deployment.cluster_id, Deployment.priority)
         .subquery()
     )
     head = (
         select(Deployment.queued_at)
         .where(
-            queued,
+            IS_QUEUED,
             Deployment.cluster_id == lengths.c.cluster_id,
             Deployment.priority == lengths.c.priority,
         )

@@ -18,10 +18,9 @@ from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.resources import Resources
-from hypervisor.lifecycle.states import State
 from hypervisor.organizations.access import not_found
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Allocation, Cluster, ClusterShare, Deployment
+from hypervisor.store.tables import IS_QUEUED, Allocation, Cluster, ClusterShare, Deployment
 
 OPEN = ("offered", "accepted")
 
@@ -170,7 +169,7 @@ async def describe(session: AsyncSession, share: ClusterShare) -> ShareAnswer:
         func.coalesce(func.sum(Allocation.gpu_milli), 0),
     ).join(Deployment, Deployment.id == Allocation.deployment_id)
     cpu, ram, gpu = (await session.execute(held.where(*mine))).one()
-    waiting = select(func.count()).where(*mine, Deployment.state == State.QUEUED.value)
+    waiting = select(func.count()).where(*mine, IS_QUEUED)
     guaranteed = Resources(share.guaranteed_cpu_milli, share.guaranteed_ram_mib, share.guaranteed_gpu_milli)
     return ShareAnswer(
         cluster_id=share.cluster_id,

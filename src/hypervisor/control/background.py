@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
-from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.forecasting.start import Background
 from hypervisor.store.database import ReadSession
-from hypervisor.store.tables import Attempt, Deployment
+from hypervisor.store.tables import IS_QUEUED, Attempt, Deployment
 
 MOST_RUNS = 500
 AMONG = 2000
@@ -38,7 +37,7 @@ async def load_background(
     services, stops = await _live(session, cluster_id, now)
     waiting = select(Deployment.id).where(
         Deployment.cluster_id == cluster_id,
-        Deployment.state == State.QUEUED.value,
+        IS_QUEUED,
         Deployment.kind == "service",
     )
     services |= set(await session.scalars(waiting))

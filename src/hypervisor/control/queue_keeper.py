@@ -15,9 +15,8 @@ from hypervisor.infra.replicas.queue_index import Change, Place, QueueIndex
 from hypervisor.infra.replicas.sharing import QUEUE_TOPIC
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
-from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database
-from hypervisor.store.tables import Cluster, Deployment
+from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment
 
 COMPARE_EVERY = 60.0
 COMPARE_SHARE = 0.02
@@ -85,7 +84,7 @@ class QueueKeeper:
     async def _queued(self, cluster_id: int) -> list[Change]:
         query = select(
             Deployment.id, Deployment.generation, Deployment.priority, Deployment.created_at
-        ).where(Deployment.cluster_id == cluster_id, Deployment.state == State.QUEUED.value)
+        ).where(Deployment.cluster_id == cluster_id, IS_QUEUED)
         found: list[Change] = []
         async with self._database.read_at_length() as session:
             async for part in (await session.stream(query)).partitions(IN_PART):

@@ -25,11 +25,10 @@ from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
-from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.leases import Fence, StaleEpoch
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import IS_QUEUED, Deployment
 
 TOPIC = "scheduler"
 ERROR_PAUSE = 1.0
@@ -149,9 +148,7 @@ class Scheduler:
 
     async def _clusters_with_waiting(self) -> list[int]:
         async with self._database.read() as session:
-            rows = await session.scalars(
-                select(Deployment.cluster_id).where(Deployment.state == State.QUEUED.value).distinct()
-            )
+            rows = await session.scalars(select(Deployment.cluster_id).where(IS_QUEUED).distinct())
             return sorted(rows)
 
     async def _load(self, cluster_id: int) -> ClusterView | None:
@@ -189,7 +186,7 @@ class Scheduler:
         async with self._database.read() as session:
             due = await session.scalar(
                 select(func.min(Deployment.not_before)).where(
-                    Deployment.state == State.QUEUED.value, Deployment.not_before > self._clock.now()
+                    IS_QUEUED, Deployment.not_before > self._clock.now()
                 )
             )
         if due is None:

@@ -10,19 +10,19 @@ from functools import cache
 from typing import Any
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 
 from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
 from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
-from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.policy import PackerName, Policy
 from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import (
+    IS_QUEUED,
     Allocation,
     Attempt,
     Cluster,
@@ -90,13 +90,24 @@ async def load_cluster(
         cluster.organization_id,
         cluster.resolved_runtime,
         builder.build(),
-        _policy_of(cluster),
+        policy_of(cluster),
         pending,
         inherited,
     )
 
 
-def _policy_of(cluster: Cluster) -> Policy:
+def eligible(now: datetime) -> ColumnElement[bool]:
+    """The condition for whatever is in no back-off."""
+    return or_(
+        Deployment.not_before.is_(None),
+        Deployment.not_before <= now,
+        # No back-off is longer than that: the clock was set back since.
+        Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
+    )
+
+
+def policy_of(cluster: Cluster) -> Policy:
+    """What the cluster's settings mean for a pass."""
     return Policy(
         placement=cluster.placement,  # type: ignore[arg-type]
         preemption=cluster.preemption,
@@ -269,13 +280,8 @@ async def _add_pending(
             Deployment.queued_at,
         ).where(
             Deployment.cluster_id == cluster.id,
-            Deployment.state == State.QUEUED.value,
-            or_(
-                Deployment.not_before.is_(None),
-                Deployment.not_before <= now,
-                # No back-off is longer than that: the clock was set back since.
-                Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
-            ),
+            IS_QUEUED,
+            eligible(now),
         )
     )
     pending: dict[int, Pending] = {}

@@ -17,20 +17,20 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.places import QueuePlace, Waiting
-from hypervisor.lifecycle.states import State
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import IS_QUEUED, Deployment
 
 FAR_BACK = 1000
 """Places up to this one are always those of the rows as they are."""
 BELIEVED_SECONDS = 1.0
 """How old what is known of the queue before a place that is farther back may be."""
 
-_BETWEEN = select(Deployment.created_at, Deployment.id).where(
+BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.cluster_id == bindparam("cluster_id"),
-    Deployment.state == State.QUEUED.value,
+    IS_QUEUED,
     Deployment.priority == bindparam("priority"),
     Deployment.created_at.between(bindparam("first"), bindparam("last")),
 )
+"""Who is queued with a priority from one time to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ async def _between(session: AsyncSession, first: QueuePlace, last: QueuePlace) -
     if first == last:
         return []
     rows = await session.execute(
-        _BETWEEN,
+        BETWEEN,
         {
             "cluster_id": first.cluster_id,
             "priority": first.priority,

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, or_
 
-from hypervisor.lifecycle.states import State
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import IS_QUEUED, Deployment
 
 
 class Waiting(Protocol):
@@ -48,7 +47,7 @@ class QueuePlace:
         )
         return and_(
             Deployment.cluster_id == self.cluster_id,
-            Deployment.state == State.QUEUED.value,
+            IS_QUEUED,
             or_(Deployment.priority > self.priority, and_(Deployment.priority == self.priority, later)),
         )
 

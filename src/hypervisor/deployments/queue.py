@@ -19,7 +19,7 @@ from hypervisor.deployments.places import QueuePlace, Waiting
 from hypervisor.infra.replicas.queue_index import Place, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import IS_QUEUED, Deployment
 
 _COUNTERS: WeakKeyDictionary[Database, PlaceCounter] = WeakKeyDictionary()
 
@@ -102,7 +102,7 @@ async def _numbered(session: AsyncSession, queued: Sequence[Waiting]) -> dict[in
     )
     numbered = (
         select(Deployment.id, place.label("place"))
-        .where(Deployment.cluster_id.in_(clusters), Deployment.state == State.QUEUED.value)
+        .where(Deployment.cluster_id.in_(clusters), IS_QUEUED)
         .subquery()
     )
     found: dict[int, int] = {}

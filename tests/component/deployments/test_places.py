@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import asyncpg
 
 from hypervisor.deployments import counting
 from tests.support.api import ok
@@ -47,3 +49,20 @@ async def test_a_place_far_back_is_counted_from_one_that_was_just_known(
     with statements_of(team.api.container.database) as statements:
         assert (await team.submit("last"))["queue_position"] == 5
     assert [one for one in statements if "count(*)" in one]
+
+
+async def test_a_plan_that_is_kept_for_any_parameters_uses_the_index_of_the_queue(team: Team) -> None:
+    database = team.api.container.database
+    if database.is_sqlite:
+        return
+    await team.cluster()
+    await team.submit("one")
+    between = counting.BETWEEN.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]
+    async with database.write() as session:
+        for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off"):
+            await session.execute(text(f"SET LOCAL {setting}"))
+        connection = await session.connection()
+        await connection.exec_driver_sql(f"PREPARE places AS {between}")
+        plan = await connection.exec_driver_sql("EXPLAIN EXECUTE places(1, 500, now(), now())")
+        assert "ix_deployments_queue" in "\n".join(line for (line,) in plan)
+        await connection.exec_driver_sql("DEALLOCATE places")

@@ -4,6 +4,7 @@ from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, Nomi
 from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu
 from hypervisor.store.tables.decisions import Decision
 from hypervisor.store.tables.deployments import (
+    IS_QUEUED,
     STATES,
     Dependency,
     Deployment,
@@ -17,6 +18,7 @@ from hypervisor.store.tables.shares import SHARE_STATES, ClusterShare
 from hypervisor.store.tables.system import EngineState, Installation, Lease, LeaseEpoch, Member
 
 __all__ = [
+    "IS_QUEUED",
     "SHARE_STATES",
     "STATES",
     "Allocation",

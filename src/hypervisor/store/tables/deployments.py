@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, false, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    false,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hypervisor.store.base import Base, BigId
@@ -115,6 +126,11 @@ class Deployment(Base):
         ),
         {"sqlite_autoincrement": True},
     )
+
+
+IS_QUEUED: ColumnElement[bool] = Deployment.state == literal_column("'QUEUED'")
+"""Whether a deployment waits for its turn. The state stands in the statement itself: a plan that PostgreSQL
+keeps for any parameters cannot use the index of the queue, which holds the queued ones alone."""
 
 
 class Dependency(Base):
