@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import cast
 
 from pydantic import BaseModel
-from sqlalchemy import Table, bindparam, select, tuple_
+from sqlalchemy import ARRAY, Integer, String, Table, bindparam, func, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hypervisor.errors import Conflict
@@ -17,12 +17,29 @@ from hypervisor.infra.security.sealing import Sealer
 from hypervisor.store.database import Overtaken, WriteSession
 from hypervisor.store.tables import IdempotencyKey
 
-_FOUND = select(
+_ROW = (
     IdempotencyKey.user_id,
     IdempotencyKey.key,
     IdempotencyKey.request_hash,
     IdempotencyKey.deployment_ids,
-).where(tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(bindparam("keys", expanding=True)))
+)
+_AMONG = select(*_ROW).where(
+    tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(bindparam("pairs", expanding=True))
+)
+_ASKED = (
+    func.unnest(bindparam("users", type_=ARRAY(Integer)), bindparam("keys", type_=ARRAY(String)))
+    .table_valued("user_id", "key", name="asked")
+    .render_derived()
+)
+_FOUND = (
+    select(*_ROW)
+    .where(IdempotencyKey.user_id == _ASKED.c.user_id, IdempotencyKey.key == _ASKED.c.key)
+    .limit(1)
+    .lateral("found")
+)
+_ONE_BY_ONE = select(_FOUND).select_from(_ASKED.join(_FOUND, true()))
+"""`_AMONG` for PostgreSQL, which would read all keys of a user while a young table has no statistics yet.
+Inside of LATERAL and LIMIT it can do nothing but look each of them up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,12 @@ async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[
     """What was made before under the keys of these requests, by user and key."""
     if not requests:
         return {}
-    rows = await session.execute(_FOUND, {"keys": [(one.user_id, one.key) for one in requests]})
+    pairs = [(one.user_id, one.key) for one in requests]
+    if session.get_bind().dialect.name == "sqlite":
+        rows = await session.execute(_AMONG, {"pairs": pairs})
+    else:
+        users, keys = zip(*pairs, strict=True)
+        rows = await session.execute(_ONE_BY_ONE, {"users": users, "keys": keys})
     return {(row.user_id, row.key): KeyRow(row.request_hash, row.deployment_ids) for row in rows}
 
 
