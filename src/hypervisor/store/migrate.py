@@ -1,7 +1,8 @@
 """Bring a database to the current schema, or say how far it is.
 
 Alembic does the migrating. It is loaded only where there is something to migrate: for telling that there is
-nothing, which is all that most starts need, it would take megabytes.
+nothing, which is all that most starts need, it would take megabytes. A new SQLite file is given the tables as
+they are now, which is what its migrations come to (a test compares every definition), in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.errors import StartupError
+from hypervisor.store import tables  # noqa: F401  (registers every table)
+from hypervisor.store.base import Base
 from hypervisor.store.database import Database, normalise_url
 
+_VERSION_TABLE = """CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
 _SAYS = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
 
 
@@ -70,8 +75,20 @@ def _upgrade(connection: Connection) -> None:
         raise StartupError(
             f"the database is of a newer version (schema {revision}): this one has nothing to migrate"
         )
-    if revision != head_revision():
+    if revision is None and _is_new_file(connection):
+        _create(connection)
+    elif revision != head_revision():
         import_module("hypervisor.store.migrating").to_head(connection)
+
+
+def _is_new_file(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+
+
+def _create(connection: Connection) -> None:
+    Base.metadata.create_all(connection, checkfirst=False)
+    connection.execute(text(_VERSION_TABLE))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": head_revision()})
 
 
 def _migrations() -> Iterator[tuple[str, str | None]]:

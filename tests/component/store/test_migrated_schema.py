@@ -1,9 +1,11 @@
-"""The migrations lead to exactly the schema that the tables declare."""
+"""The migrations lead to exactly the schema that the tables declare, and so does a new file without them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
@@ -12,9 +14,18 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
 from hypervisor.store.database import normalise_url
+from hypervisor.store.migrate import on_connection, upgrade
+from tests.support.releases import move_to
 
 QUEUE_INDEX = "ix_deployments_queue"
 """An index on an expression (priority DESC): reflection cannot compare it, its definition is read instead."""
+
+
+@pytest.fixture
+async def migrated_url(empty_database_url: str) -> str:
+    """A database to which every migration was applied, one after another."""
+    await move_to(empty_database_url, "head")
+    return empty_database_url
 
 
 def differences(connection: Connection) -> list[Any]:
@@ -43,8 +54,8 @@ def check_constraints(connection: Connection) -> dict[str, set[str | None]]:
     }
 
 
-async def test_migrated_schema_equals_the_tables(database_url: str) -> None:
-    engine = create_async_engine(normalise_url(database_url))
+async def test_migrated_schema_equals_the_tables(migrated_url: str) -> None:
+    engine = create_async_engine(normalise_url(migrated_url))
     try:
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
@@ -52,8 +63,8 @@ async def test_migrated_schema_equals_the_tables(database_url: str) -> None:
         await engine.dispose()
 
 
-async def test_queue_index_keeps_the_order_of_the_queue(database_url: str) -> None:
-    engine = create_async_engine(normalise_url(database_url))
+async def test_queue_index_keeps_the_order_of_the_queue(migrated_url: str) -> None:
+    engine = create_async_engine(normalise_url(migrated_url))
     try:
         async with engine.connect() as connection:
             definition = await connection.run_sync(queue_index)
@@ -63,8 +74,8 @@ async def test_queue_index_keeps_the_order_of_the_queue(database_url: str) -> No
     assert "QUEUED" in definition.split("WHERE")[1]
 
 
-async def test_checks_of_the_tables_stand_in_the_database(database_url: str) -> None:
-    engine = create_async_engine(normalise_url(database_url))
+async def test_checks_of_the_tables_stand_in_the_database(migrated_url: str) -> None:
+    engine = create_async_engine(normalise_url(migrated_url))
     try:
         async with engine.connect() as connection:
             found = await connection.run_sync(check_constraints)
@@ -73,3 +84,49 @@ async def test_checks_of_the_tables_stand_in_the_database(database_url: str) -> 
     for name, table in Base.metadata.tables.items():
         declared = {str(c.name) for c in table.constraints if c.__visit_name__ == "check_constraint"}
         assert declared <= found[name], name
+
+
+def definitions(connection: Connection) -> dict[str, frozenset[str]]:
+    """Of each table the set of its columns and constraints, of each index its statement."""
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    return {name: frozenset(parts_of(sql)) for name, sql in rows if not name.startswith("sqlite_")}
+
+
+def parts_of(statement: str) -> list[str]:
+    """A CREATE TABLE at its outer commas; what is only another way to write the same is made equal."""
+    plain = " ".join(statement.replace('"', "").replace("DEFAULT false", "DEFAULT 0").split())
+    if not plain.startswith("CREATE TABLE"):
+        return [plain]
+    body = plain[plain.index("(") + 1 : plain.rindex(")")]
+    depth, parts = 0, [""]
+    for letter in body:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+async def rows_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+
+    def read(connection: Connection) -> None:
+        for table in inspect(connection).get_table_names():
+            found[table] = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
+
+    await on_connection(url, read)
+    return found
+
+
+async def test_a_new_file_is_what_its_migrations_come_to(empty_sqlite_url: str, tmp_path: Path) -> None:
+    """It is made without them. They also must not fill in rows, for then it would lack these."""
+    migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
+    await move_to(migrated, "head")
+    await upgrade(empty_sqlite_url)
+    seen: list[dict[str, frozenset[str]]] = []
+    for url in (migrated, empty_sqlite_url):
+        await on_connection(url, lambda connection: seen.append(definitions(connection)))
+    assert len(seen[0]) > 60
+    assert seen[1] == seen[0]
+    assert await rows_of(empty_sqlite_url) == await rows_of(migrated)
