@@ -3,6 +3,9 @@
 # BASE is any image with Python 3.11 or newer. The default is pinned by digest, so that a build today and one in a
 # month start from the same bytes; a newer digest is one `docker pull python:3.12-slim-bookworm` away:
 #   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... -t mlops-hypervisor .
+#
+# EXTRAS are those of pyproject.toml that are installed. `optimal`, the solver of `packer: exact`, is large, so it is in
+# there only where asked for: --build-arg EXTRAS="telemetry optimal"
 ARG BASE=python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 
 FROM ${BASE} AS build
@@ -16,12 +19,13 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/hypervisor \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet "uv>=0.9,<1"
 WORKDIR /src
+ARG EXTRAS=telemetry
 # Dependencies first: they change more rarely than the code.
 COPY pyproject.toml uv.lock ./
-RUN /opt/uv/bin/uv sync --frozen --no-dev --extra telemetry --no-install-project
+RUN /opt/uv/bin/uv sync --frozen --no-dev $(for extra in $EXTRAS; do echo --extra $extra; done) --no-install-project
 COPY README.md LICENSE ./
 COPY src ./src
-RUN /opt/uv/bin/uv sync --frozen --no-dev --extra telemetry --no-editable
+RUN /opt/uv/bin/uv sync --frozen --no-dev $(for extra in $EXTRAS; do echo --extra $extra; done) --no-editable
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="MLOps Hypervisor" \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any, get_args
@@ -86,6 +87,15 @@ def test_the_base_is_pinned_by_one_digest(services: dict[str, Any]) -> None:
     (base,) = re.findall(r"^ARG BASE=(\S+)$", text("Dockerfile"), re.MULTILINE)
     assert re.fullmatch(r"python:3\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base)
     assert services["api-1"]["build"]["args"]["BASE"] == f"${{BASE:-{base}}}"
+
+
+def test_the_extras_of_the_image_are_those_that_there_are(services: dict[str, Any]) -> None:
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", text("Dockerfile"), re.MULTILINE)
+    assert services["api-1"]["build"]["args"]["EXTRAS"] == f"${{EXTRAS:-{extras}}}"
+    there = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    documented = re.findall(r'--build-arg EXTRAS="([^"]+)"', text("Dockerfile") + text("docs/deployment.md"))
+    assert len(documented) == 2
+    assert set(extras.split()).union(*(one.split() for one in documented)) <= set(there)
 
 
 def test_what_is_secret_has_no_default_and_is_written_by_new_env() -> None:
