@@ -45,7 +45,7 @@ from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.runtimes.simulated_reader import SimulatedReader
-from hypervisor.runtimes.sockets import why_nobody_answers
+from hypervisor.runtimes.sockets import look
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
@@ -184,7 +184,7 @@ def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtime
             "process": lambda _: ProcessRuntime(folder / "process", install_id, clock),
             "simulated": lambda _: SimulatedRuntime(folder, install_id, clock),
         },
-        missing={"docker": lambda: why_nobody_answers(settings.docker_host)},
+        looks={"docker": lambda: look(settings.docker_host)},
     )
 
 

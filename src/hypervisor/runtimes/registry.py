@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from hypervisor.runtimes.protocol import Runtime, RuntimeInfo, RuntimeUnavailable
+from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 
 RuntimeFactory = Callable[[str | None], Runtime]
 """Makes a runtime for an engine endpoint; None is this machine's default engine."""
+
+Look = Callable[[], Awaitable[str | None]]
+"""Describes an engine that answers; None where that takes a runtime. Raises RuntimeUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,16 @@ class RuntimeRegistry:
         self,
         factories: dict[str, RuntimeFactory],
         *,
-        missing: Mapping[str, Callable[[], str | None]] | None = None,
+        looks: Mapping[str, Look] | None = None,
     ) -> None:
-        """`missing` tells, for some names, why it is not worth opening one to ask whether it answers."""
+        """`looks` tell, for some names, how to describe one without opening it."""
         self._factories = factories
-        self._missing = missing or {}
+        self._looks = looks or {}
         self._open: dict[tuple[str, str | None], Runtime] = {}
 
     def replaced(self, factories: dict[str, RuntimeFactory]) -> RuntimeRegistry:
         """Another registry, in which some names stand for others."""
-        return RuntimeRegistry({**self._factories, **factories}, missing=self._missing)
+        return RuntimeRegistry({**self._factories, **factories}, looks=self._looks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,29 +56,28 @@ class RuntimeRegistry:
         if choice != "auto":
             return Resolved(choice, _note(choice))
         try:
-            info = await self._probe("docker")
+            description = await self._describe("docker")
         except RuntimeUnavailable:
             return Resolved(
                 "simulated",
                 "auto: no Docker engine answered, so this cluster is SIMULATED and runs nothing for real; "
                 "choose runtime process or docker for real work",
             )
-        return Resolved("docker", f"auto: {info.description}")
+        return Resolved("docker", f"auto: {description}")
 
     async def found(self) -> dict[str, str]:
         """Each runtime with a short description, or with why it cannot be used now."""
         lines: dict[str, str] = {}
         for name in self._factories:
             try:
-                lines[name] = (await self._probe(name)).description
+                lines[name] = await self._describe(name)
             except RuntimeUnavailable as error:
                 lines[name] = f"not available: {error}"
         return lines
 
-    async def _probe(self, name: str) -> RuntimeInfo:
-        if name in self._missing and (why := self._missing[name]()) is not None:
-            raise RuntimeUnavailable(why)
-        return await self.get(name).probe()
+    async def _describe(self, name: str) -> str:
+        seen = await self._looks[name]() if name in self._looks else None
+        return seen or (await self.get(name).probe()).description
 
     async def forget(self, runtime: str, endpoint: str | None = None) -> None:
         """Close one; whoever asks for it again gets a fresh look at what is there."""

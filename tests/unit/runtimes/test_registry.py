@@ -1,27 +1,67 @@
-"""Which runtimes are asked whether they answer."""
+"""What is said of runtimes without opening them."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hypervisor.runtimes.protocol import Runtime
+import pytest
+
+from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.sockets import why_nobody_answers
+from hypervisor.runtimes.sockets import look
+from tests.support.own_engine import short_folder
+
+VERSION = (
+    b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"Version": "27.1", "ApiVersion": "1.46"}'
+)
 
 
-def _opened(_: str | None) -> Runtime:
-    raise AssertionError("opened, though nobody can answer")
+def opened(_: str | None) -> Runtime:
+    raise AssertionError("opened, though a look is enough")
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The endpoint of something that gives this answer to whatever it is asked."""
+
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    with short_folder() as folder:
+        async with await asyncio.start_unix_server(give, folder / "engine.sock"):
+            yield f"unix://{folder / 'engine.sock'}"
+
+
+async def test_an_engine_that_answers_is_described_by_a_look() -> None:
+    async with answering(VERSION) as endpoint:
+        runtimes = RuntimeRegistry({"docker": opened}, looks={"docker": lambda: look(endpoint)})
+        described = f"Docker Engine 27.1 at {endpoint}"
+        assert await runtimes.found() == {"docker": described}
+        resolved = await runtimes.resolve("auto")
+    assert (resolved.name, resolved.note) == ("docker", f"auto: {described}")
 
 
 async def test_an_engine_whose_socket_is_missing_is_not_even_opened(tmp_path: Path) -> None:
     endpoint = f"unix://{tmp_path / 'none.sock'}"
-    runtimes = RuntimeRegistry({"docker": _opened}, missing={"docker": lambda: why_nobody_answers(endpoint)})
+    runtimes = RuntimeRegistry({"docker": opened}, looks={"docker": lambda: look(endpoint)})
     assert (await runtimes.resolve("auto")).name == "simulated"
     found = await runtimes.found()
-    assert found["docker"].startswith(f"not available: no answer from the engine at {endpoint}")
+    assert found["docker"] == (
+        f"not available: no answer from the engine at {endpoint}: there is no such socket"
+    )
 
 
-def test_an_engine_that_may_answer_is_worth_asking(tmp_path: Path) -> None:
-    (tmp_path / "here.sock").touch()
-    assert why_nobody_answers(f"unix://{tmp_path / 'here.sock'}") is None
-    assert why_nobody_answers("tcp://gpu-7:2376") is None
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 404 no\r\n\r\n{}"])
+async def test_what_is_no_engine_is_not_taken_for_one(answer: bytes) -> None:
+    async with answering(answer) as endpoint:
+        with pytest.raises(RuntimeUnavailable, match="not a container engine"):
+            await look(endpoint)
+
+
+async def test_over_a_network_only_the_client_can_tell() -> None:
+    assert await look("tcp://gpu-7:2376") is None
