@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import select
 
 from hypervisor.api.pages import Page, decode_cursor, encode_cursor
 from hypervisor.control.answers import QueuedAnswer, SeatAnswer
-from hypervisor.control.snapshots import ClusterView, load_cluster
+from hypervisor.control.queue_rows import Key, Queued, read_page
+from hypervisor.control.snapshots import ClusterView, load_cluster, policy_of
+from hypervisor.control.tenants import load_quotas
 from hypervisor.deployments.explain import SHOWN_AHEAD, Standing
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
@@ -19,7 +21,7 @@ from hypervisor.scheduling.forecasting.forecast import Verdict, outlook
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
 from hypervisor.store.database import Database, ReadSession
-from hypervisor.store.tables import Deployment
+from hypervisor.store.tables import Cluster, Deployment, Node, NominationRow
 
 
 async def queue_page(
@@ -33,21 +35,22 @@ async def queue_page(
 ) -> Page[QueuedAnswer] | None:
     """One page of the queue, None when the cluster has gone. Those in a back-off are not in the queue.
 
-    The order moves with time, so a page goes on behind the last one of the page before, or at the place
-    that it had where it has left the queue.
+    A page goes on behind the last one of the page before. On a shared cluster the order moves with time, and
+    that one may have left the queue: then the page goes on at the place that it had.
     """
-    after = decode_cursor(cursor, int, int) if cursor else None
+    after = _decoded(cursor) if cursor else None
     async with database.read() as session:
-        view = await load_cluster(session, cluster_id, now)
-        if view is None:
+        cluster = await session.get(Cluster, cluster_id)
+        if cluster is None:
             return None
-        parts = await asyncio.to_thread(order_components, view.snapshot, view.policy)
-        rows = _rows(parts, after)
-        shown = rows[:limit]
-        stored = await _stored(session, [int(parts.deployment_id[row]) for row in shown])
-    nominations = _nominations(view)
-    items = [_answer(view, parts, row, stored, nominations, principal) for row in shown]
-    return Page(items=items, next_cursor=_cursor(parts, shown[-1]) if len(rows) > limit else None)
+        alone = not await load_quotas(session, cluster)
+        read = _page_of_rows if alone else _page_of_view
+        stands, more = await read(session, cluster, now, after, limit)
+        ids = [one.key.id for one in stands]
+        stored, nominations = await _stored(session, ids), await _nominations(session, ids)
+    items = [_answer(one, stored.get(one.key.id), nominations, principal, now) for one in stands]
+    last = stands[-1] if more else None
+    return Page(items=items, next_cursor=encode_cursor(last.position, *last.key) if last else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +95,80 @@ def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> 
     return Standing(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
 
 
-def _rows(parts: OrderComponents, after: tuple[int, int] | None) -> Sequence[int]:
+@dataclass(frozen=True, slots=True)
+class _After:
+    """Where the page before ended: at which place, and whom it told last."""
+
+    position: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """Whoever is shown, with what its place is made of; times in seconds since 1970."""
+
+    key: Key
+    position: int
+    share: float
+    age_factor: float
+    eligible_since: float
+
+
+def _decoded(cursor: str) -> _After:
+    position, *key = decode_cursor(cursor, int, int, int, int)
+    return _After(position, Key(*key))
+
+
+async def _page_of_rows(
+    session: ReadSession, cluster: Cluster, now: datetime, after: _After | None, limit: int
+) -> tuple[Sequence[_Stand], bool]:
+    """Of a cluster without quotas: as many rows as are shown."""
+    horizon = policy_of(cluster).age_horizon
+    shown, more = await read_page(session, cluster.id, now, after.key if after else None, limit)
+    return [_stand(one, now, horizon) for one in shown], more
+
+
+def _stand(queued: Queued, now: datetime, horizon: float) -> _Stand:
+    waited = max(0.0, (now - queued.eligible_since).total_seconds())
+    since = queued.eligible_since.timestamp()
+    return _Stand(queued.key, queued.position, 0.0, min(1.0, waited / horizon), since)
+
+
+async def _page_of_view(
+    session: ReadSession, cluster: Cluster, now: datetime, after: _After | None, limit: int
+) -> tuple[Sequence[_Stand], bool]:
+    """Of a shared cluster: there a place depends on the whole queue and on all that runs."""
+    view = await load_cluster(session, cluster.id, now)
+    if view is None:
+        return (), False
+    parts = await asyncio.to_thread(order_components, view.snapshot, view.policy)
+    since = view.snapshot.pending.eligible_since
+    rows = _rows(parts, after)
+    shown = [
+        _Stand(
+            Key(
+                -int(parts.priority[row]),
+                round(float(parts.created_at[row]) * 1_000_000),
+                int(parts.deployment_id[row]),
+            ),
+            int(parts.position[row]) + 1,
+            float(parts.share[row]),
+            float(parts.age_factor[row]),
+            float(since[row]),
+        )
+        for row in rows[:limit]
+    ]
+    return shown, len(rows) > limit
+
+
+def _rows(parts: OrderComponents, after: _After | None) -> Sequence[int]:
     """Rows of the queue in order, those behind the cursor only."""
     rows: list[int] = parts.position.argsort(kind="stable").tolist()
     if after is None:
         return rows
-    place, last = after
-    found = (parts.deployment_id == last).nonzero()[0]
-    start = int(parts.position[found[0]]) + 1 if len(found) else max(0, place - 1)
+    found = (parts.deployment_id == after.key.id).nonzero()[0]
+    start = int(parts.position[found[0]]) + 1 if len(found) else max(0, after.position - 1)
     return rows[start:]
-
-
-def _cursor(parts: OrderComponents, row: int) -> str:
-    return encode_cursor(int(parts.position[row]) + 1, int(parts.deployment_id[row]))
 
 
 async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deployment]:
@@ -112,40 +176,39 @@ async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deploym
     return {row.id: row for row in rows}
 
 
-def _nominations(view: ClusterView) -> dict[int, SeatAnswer]:
-    nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
-    return {
-        one.deployment_id: SeatAnswer(node=nodes[one.node_id], gpu_indices=list(one.gpu_indices))
-        for one in reversed(view.snapshot.nominations)
-        if one.node_id in nodes
-    }
+async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, SeatAnswer]:
+    """What is kept for each, of several replicas for the first."""
+    rows = await session.execute(
+        select(NominationRow.deployment_id, Node.name, NominationRow.gpu_indices)
+        .join(Node, Node.id == NominationRow.node_id)
+        .where(NominationRow.deployment_id.in_(ids))
+        .order_by(NominationRow.replica.desc())
+    )
+    return {id_: SeatAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
 
 
 def _answer(
-    view: ClusterView,
-    parts: OrderComponents,
-    row: int,
-    stored: dict[int, Deployment],
-    nominations: dict[int, SeatAnswer],
+    stand: _Stand,
+    stored: Deployment | None,
+    nominations: Mapping[int, SeatAnswer],
     principal: Principal,
+    now: datetime,
 ) -> QueuedAnswer:
-    id_ = int(parts.deployment_id[row])
-    found = stored.get(id_)
-    known = found is not None and principal.role_in(found.organization_id) is not None
-    mine = found if known else None
-    priority = int(parts.priority[row])
+    known = stored is not None and principal.role_in(stored.organization_id) is not None
+    mine = stored if known else None
+    priority = -stand.key.descent
     return QueuedAnswer(
         id=mine.id if mine else None,
         name=mine.name if mine else None,
         organization_id=mine.organization_id if mine else None,
-        position=int(parts.position[row]) + 1,
+        position=stand.position,
         priority=priority,
         priority_label=priority_label(priority),
-        share=round(float(parts.share[row]), 6),
-        age_factor=round(float(parts.age_factor[row]), 6),
-        created_at=datetime.fromtimestamp(float(parts.created_at[row]), UTC),
-        waited_seconds=round(view.snapshot.now - float(view.snapshot.pending.eligible_since[row]), 3),
+        share=round(stand.share, 6),
+        age_factor=round(stand.age_factor, 6),
+        created_at=stand.key.created_at,
+        waited_seconds=round(now.timestamp() - stand.eligible_since, 3),
         reason_code=mine.reason_code if mine else None,
         reason=mine.reason if mine else None,
-        nomination=nominations.get(id_),
+        nomination=nominations.get(stand.key.id),
     )

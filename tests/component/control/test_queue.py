@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from hypervisor.control.snapshots import load_cluster
+from hypervisor.scheduling.queueing.ordering import order_components
+from hypervisor.store.tables import Deployment
 from tests.support.api import ok, refused
+from tests.support.statements import statements_of
 from tests.support.teams import Team, team_at_rest
 
 
@@ -71,6 +78,55 @@ async def test_pages_go_on_where_the_last_one_ended(team: Team) -> None:
     assert [one["id"] for one in rest["items"]] == [made[2]["id"], made[3]["id"]]
     last = ok(await team.viewer.get(queue_path(cluster, f"?limit=2&cursor={rest['next_cursor']}")))
     assert ([one["id"] for one in last["items"]], last["next_cursor"]) == ([made[4]["id"]], None)
+
+
+async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None:
+    """With priorities that are lent, some of them along a chain, equal times, and one in a back-off."""
+    cluster = await team.cluster()
+    seeded, made = random.Random(11), []
+    for number in range(14):
+        priority = seeded.choice(["LOW", "MEDIUM", "HIGH"])
+        made.append(await team.submit(f"w{number}", cluster_id=cluster["id"], kind="job", priority=priority))
+        team.api.clock.advance(seeded.choice([0, 0, 60]))
+    for child, (parent, priority) in enumerate([(3, "CRITICAL"), (8, "HIGH"), (9, 600), (12, "LOW")]):
+        more = {"cluster_id": cluster["id"], "kind": "job", "priority": priority}
+        await team.submit(f"child{child}", depends_on=[f"w{parent}"], **more)
+    await team.submit("grandchild", cluster_id=cluster["id"], depends_on=["child1"], priority="CRITICAL")
+    database, now = team.api.container.database, team.api.clock.now()
+    async with database.write() as session:
+        soon = {"not_before": now + timedelta(seconds=60)}
+        await session.execute(update(Deployment).where(Deployment.id == made[6]["id"]).values(soon))
+    async with database.read() as session:
+        view = await load_cluster(session, cluster["id"], now)
+    assert view is not None
+    parts = order_components(view.snapshot, view.policy)
+    rows = parts.position.argsort().tolist()
+    wanted = [
+        (int(parts.deployment_id[row]), int(parts.priority[row]), round(float(parts.age_factor[row]), 6))
+        for row in rows
+    ]
+    assert len(wanted) == 13
+    for limit in (1, 3, 13):
+        told, cursor = [], ""
+        while cursor is not None:
+            page = ok(await team.viewer.get(queue_path(cluster, f"?limit={limit}{cursor}")))
+            told += page["items"]
+            cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else None
+        assert [(one["id"], one["priority"], one["age_factor"]) for one in told] == wanted
+        assert [one["position"] for one in told] == list(range(1, 14))
+
+
+async def test_a_page_costs_what_is_on_it(team: Team) -> None:
+    """Nothing is read of nodes and of what runs, and no more of the queue than is shown."""
+    cluster = await team.cluster()
+    for number in range(5):
+        await team.submit(f"w{number}", cluster_id=cluster["id"])
+    with statements_of(team.api.container.database) as seen:
+        ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
+    assert not [one for one in seen if "allocations" in one]
+    of_queue = [one for one in seen if "FROM deployments" in one and "'QUEUED'" in one]
+    assert of_queue
+    assert [one for one in of_queue if "LIMIT" not in one] == []
 
 
 async def test_a_nomination_is_shown_and_others_see_nothing(team: Team) -> None:
