@@ -1,11 +1,13 @@
 """Tells the queue index of every committed change of the queue, whichever code made it.
 
 It listens to the sessions themselves: what enters, leaves or moves is seen when it is flushed, and told after
-the commit; a transaction that is rolled back tells nothing, and its session is not used again.
+the commit; a transaction that is rolled back tells nothing, and its session is not used again. Rows that are
+written past the session are named by whoever writes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 from hypervisor.infra.replicas.queue_index import Change, Place, QueueIndex
 from hypervisor.lifecycle.states import State
-from hypervisor.store.database import Database
+from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Deployment
 
 _KEY = "queue changes"
@@ -41,8 +43,20 @@ def gone(cluster_id: int, deployment_id: int, generation: int) -> Change:
     return Change(cluster_id, deployment_id, generation + 1, None)
 
 
-def _collect(session: Session, _: Any) -> None:
+def note_new(session: WriteSession, made: Iterable[Deployment]) -> None:
+    """Deployments that were written as rows, without the session knowing them."""
+    _changes_in(session.sync_session).update(
+        {one.id: change_of(one) for one in made if one.state == State.QUEUED.value}
+    )
+
+
+def _changes_in(session: Session) -> dict[int, Change]:
     changes: dict[int, Change] = session.info.setdefault(_KEY, {})
+    return changes
+
+
+def _collect(session: Session, _: Any) -> None:
+    changes = _changes_in(session)
     for one in session.new:
         if isinstance(one, Deployment) and one.state == State.QUEUED.value:
             changes[one.id] = change_of(one)

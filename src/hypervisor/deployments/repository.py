@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
-from sqlalchemy import String, column, delete, insert, select, tuple_, values
+from sqlalchemy import String, Table, column, delete, insert, select, tuple_, update, values
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import instance_dict
 
+from hypervisor.deployments import queue_feed
 from hypervisor.deployments.dependents import chunks
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import WriteSession
@@ -19,6 +22,32 @@ from hypervisor.store.tables import (
     Event,
     NominationRow,
 )
+
+_TABLE = cast(Table, Deployment.__table__)
+
+_NEW = insert(_TABLE).returning(_TABLE.c.id, sort_by_parameter_order=True)
+_AT_FIRST = {"generation": 0, "attempts_made": 0, "retries_used": 0, "preemptions": 0}
+
+
+async def insert_deployments(session: WriteSession, rows: Sequence[Mapping[str, object]]) -> list[Deployment]:
+    """Write new deployments by column, all rows with the same columns; their ids follow the order.
+
+    They come back for reading and belong to no session: to keep track of each costs more than to write it.
+    """
+    complete = [{**_AT_FIRST, **row} for row in rows]
+    ids = await session.scalars(_NEW, complete)
+    made = [_as_written({**row, "id": id_}) for row, id_ in zip(complete, ids, strict=True)]
+    queue_feed.note_new(session, made)
+    return made
+
+
+async def update_reasons(session: WriteSession, deployments: Sequence[Deployment]) -> None:
+    """Write the reasons of deployments that belong to no session."""
+    if deployments:
+        await session.execute(
+            update(Deployment),
+            [{"id": one.id, "reason_code": one.reason_code, "reason": one.reason} for one in deployments],
+        )
 
 
 async def find(session: AsyncSession, deployment_id: int) -> Deployment | None:
@@ -238,3 +267,10 @@ async def events_of_types(
         .limit(limit)
     )
     return (await session.scalars(query)).all()
+
+
+def _as_written(row: Mapping[str, object]) -> Deployment:
+    deployment = Deployment()
+    # Not by its attributes: each of them would note a change for a session.
+    instance_dict(deployment).update(row)
+    return deployment

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import insert
 
@@ -80,6 +81,11 @@ class _Draft:
     def is_open(self) -> bool:
         """Whether its deployments are to be made, as far as is known."""
         return self.case.refusal is None and self.made_before is None
+
+    @property
+    def members(self) -> tuple[Sequence[DeploymentCreate], Sequence[Cluster], Sequence[Sequence[Edge]]]:
+        """What is known of each deployment before it is made."""
+        return self.case.requests, self.case.clusters, self.edges
 
     def outcome(self) -> Submitted | Exception:
         if self.case.refusal is not None:
@@ -182,16 +188,14 @@ async def _make(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     """Write the deployments and what belongs to them; their numbers follow the order of `drafts`."""
     if not drafts:
         return
+    rows = [_row(draft, *one) for draft in drafts for one in zip(*draft.members, strict=True)]
+    made = await repository.insert_deployments(session, rows)
+    numbered = iter(made)
     for draft in drafts:
-        each = zip(draft.case.requests, draft.case.clusters, draft.edges, strict=True)
-        draft.made = [_new_deployment(draft, *one) for one in each]
-    made = [one for draft in drafts for one in draft.made]
-    session.add_all(made)
-    await session.flush()
+        draft.made = list(islice(numbered, len(draft.case.requests)))
     await _insert_edges(session, drafts)
     await repository.insert_labels(session, made)
-    for draft in drafts:
-        _tell_what_members_wait_for(draft.made, draft.edges)
+    await _tell_what_members_wait_for(session, drafts)
     await record_creations(
         session, made, [draft.case.principal.actor for draft in drafts for _ in draft.made]
     )
@@ -203,51 +207,51 @@ async def _make(session: WriteSession, drafts: Sequence[_Draft]) -> None:
             if draft.submission.keyed is not None
         ],
     )
-    await session.flush()
 
 
-def _new_deployment(
+def _row(
     draft: _Draft, request: DeploymentCreate, cluster: Cluster, edges: Sequence[Edge]
-) -> Deployment:
+) -> dict[str, object]:
+    """A new deployment by column; what is not here begins as the table says."""
     submission, required = draft.submission, request.resources
     standing = judge_standing(_existing_parents(edges))
     waits_for_member = any(edge.member is not None for edge in edges)
     state = State.BLOCKED if waits_for_member else standing.state
-    return Deployment(
-        organization_id=draft.case.organization_id,
-        cluster_id=cluster.id,
-        created_by=submission.principal.user_id,
-        name=request.name,
-        kind=request.kind,
-        docker_image=request.docker_image,
-        command=request.command or None,
-        env=seal_environment(request.env, submission.sealer) if request.env else None,
-        ports=request.ports or None,
-        read_only_root=request.read_only_root,
-        cpu_milli=required.cpu_milli,
-        ram_mib=required.ram_mib,
-        gpu_milli=required.gpu_milli,
-        placement_limits=placement_limits(request.all_gpu_models, request.node_selector or {}),
-        replicas=request.replicas,
-        spread=request.placement == "spread",
-        gang_timeout_seconds=request.gang_timeout_seconds,
-        priority=request.priority,
-        preemptible=request.preemptible,
-        min_runtime_seconds=request.min_runtime_seconds,
-        max_runtime_seconds=request.max_runtime_seconds,
-        grace_period_seconds=request.grace_period_seconds,
-        restart_policy=request.chosen_restart_policy,
-        max_retries=request.chosen_max_retries,
-        retry_exit_codes=request.retry_exit_codes or None,
-        on_failure=request.on_failure,
-        labels=request.labels or None,
-        state=state.value,
-        reason_code=standing.code,
-        reason=standing.sentence,
-        traceparent=submission.traceparent,
-        created_at=submission.now,
-        queued_at=submission.now if state is State.QUEUED else None,
-    )
+    return {
+        "organization_id": draft.case.organization_id,
+        "cluster_id": cluster.id,
+        "created_by": submission.principal.user_id,
+        "name": request.name,
+        "kind": request.kind,
+        "docker_image": request.docker_image,
+        "command": request.command or None,
+        "env": seal_environment(request.env, submission.sealer) if request.env else None,
+        "ports": request.ports or None,
+        "read_only_root": request.read_only_root,
+        "cpu_milli": required.cpu_milli,
+        "ram_mib": required.ram_mib,
+        "gpu_milli": required.gpu_milli,
+        "placement_limits": placement_limits(request.all_gpu_models, request.node_selector or {}),
+        "replicas": request.replicas,
+        "spread": request.placement == "spread",
+        "gang_timeout_seconds": request.gang_timeout_seconds,
+        "priority": request.priority,
+        "preemptible": request.preemptible,
+        "min_runtime_seconds": request.min_runtime_seconds,
+        "max_runtime_seconds": request.max_runtime_seconds,
+        "grace_period_seconds": request.grace_period_seconds,
+        "restart_policy": request.chosen_restart_policy,
+        "max_retries": request.chosen_max_retries,
+        "retry_exit_codes": request.retry_exit_codes or None,
+        "on_failure": request.on_failure,
+        "labels": request.labels or None,
+        "state": state.value,
+        "reason_code": standing.code,
+        "reason": standing.sentence,
+        "traceparent": submission.traceparent,
+        "created_at": submission.now,
+        "queued_at": submission.now if state is State.QUEUED else None,
+    }
 
 
 async def _insert_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None:
@@ -261,12 +265,16 @@ async def _insert_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None
         await session.execute(insert(Dependency), rows)
 
 
-def _tell_what_members_wait_for(made: Sequence[Deployment], edges: Sequence[Sequence[Edge]]) -> None:
-    """Now that ids are known: the reason of those that wait for other members of the batch."""
-    for child, own in zip(made, edges, strict=True):
-        if any(edge.member is not None for edge in own):
-            standing = judge_standing(_parents(made, own))
-            set_reason(child, standing.code, standing.sentence)
+async def _tell_what_members_wait_for(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    """Now that ids are known: the reason of those that wait for other members of their batch."""
+    waiting = []
+    for draft in drafts:
+        for child, own in zip(draft.made, draft.edges, strict=True):
+            if any(edge.member is not None for edge in own):
+                standing = judge_standing(_parents(draft.made, own))
+                set_reason(child, standing.code, standing.sentence)
+                waiting.append(child)
+    await repository.update_reasons(session, waiting)
 
 
 def _parents(made: Sequence[Deployment], edges: Sequence[Edge]) -> list[Parent]:
