@@ -14,7 +14,7 @@ from time import perf_counter
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import ScalarSelect, Select, func, select
+from sqlalchemy import ScalarSelect, Select, func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypervisor.kernel.clock import Clock
@@ -27,6 +27,7 @@ from hypervisor.store.tables import (
     Attempt,
     Cluster,
     Deployment,
+    EngineState,
     Lease,
     LeaseEpoch,
     Member,
@@ -81,6 +82,7 @@ async def _read_all(session: ReadSession, now: datetime) -> Families:
         *await _resources(session),
         *await _leases(session, clusters, await lease_time(session, now)),
         await _lag(session, now),
+        await _closed(session),
     ]
 
 
@@ -231,6 +233,27 @@ async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:
     lag.add_metric(["start"], (now - placed).total_seconds() if placed is not None else 0.0)
     lag.add_metric(["stop"], max((now - min(due, default=now)).total_seconds(), 0.0))
     return lag
+
+
+async def _closed(session: ReadSession) -> GaugeMetricFamily:
+    """Engines that nobody drives are out of reach for all, so no process counts them among its own."""
+    text = "Engines of nodes that nobody drives: none of the live processes reaches them."
+    family = GaugeMetricFamily("hypervisor_engines_closed", text, labels=("runtime",))
+    of_nodes = select(Cluster.resolved_runtime, func.coalesce(Node.engine_endpoint, "")).join(
+        Node, Node.cluster_id == Cluster.id
+    )
+    rows = await session.execute(
+        select(EngineState.runtime, func.count())
+        .where(
+            EngineState.closed_since.is_not(None),
+            tuple_(EngineState.runtime, func.coalesce(EngineState.endpoint, "")).in_(of_nodes),
+        )
+        .group_by(EngineState.runtime)
+    )
+    closed = {row[0]: row[1] for row in rows}
+    for runtime in sorted(await session.scalars(select(Cluster.resolved_runtime).distinct())):
+        family.add_metric([runtime], closed.get(runtime, 0))
+    return family
 
 
 def _figure(name: str, text: str, value: float) -> GaugeMetricFamily:
