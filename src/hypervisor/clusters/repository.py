@@ -27,6 +27,14 @@ ANOTHERS = "a deployment of another organization"
 
 # Made once: every submit asks these, and making a statement costs as much as running it.
 _IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)
+_OWN = (
+    select(Cluster, Organization)
+    .join(Organization, Organization.id == Cluster.organization_id)
+    .where(Cluster.id.in_(_IDS), Organization.id.in_(bindparam("organization_ids", expanding=True)))
+    .order_by(Organization.id, Cluster.id)
+    .suffix_with("FOR KEY SHARE OF organizations FOR SHARE OF clusters", dialect="postgresql")
+    .execution_options(populate_existing=True)
+)
 _OWNERS = select(Cluster.id, Cluster.organization_id).where(Cluster.id.in_(_IDS))
 _HELD_ORGANIZATIONS = (
     select(Organization)
@@ -116,6 +124,17 @@ async def hold_organizations(
         return {}
     rows = await session.scalars(_HELD_ORGANIZATIONS, {"ids": sorted(organization_ids)})
     return {organization.id: organization for organization in rows}
+
+
+async def hold_own(
+    session: WriteSession, cluster_ids: Collection[int], organization_ids: Collection[int]
+) -> tuple[dict[int, Organization], dict[int, Cluster]]:
+    """`hold_organizations` and `hold_clusters` in one: those of the clusters that these organizations own."""
+    if not cluster_ids or not organization_ids:
+        return {}, {}
+    found = {"ids": sorted(cluster_ids), "organization_ids": sorted(organization_ids)}
+    rows = (await session.execute(_OWN, found)).all()
+    return {owner.id: owner for _, owner in rows}, {cluster.id: cluster for cluster, _ in rows}
 
 
 async def owners_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, int]:
