@@ -1,20 +1,23 @@
 """SQLite for simulations: the statements run at once, in the event loop's own thread, in a repeatable order.
 
-Takes the place of `aiosqlite.connect` while a block lasts. Every connection belongs to the `Peer` that is
-current when it is made: a server that can be killed (its open transaction is rolled back, as after kill -9)
-and whose statements can be delayed. Writers wait for each other as they would at the file's lock, but as
-tasks, because one thread cannot wait for itself.
+Takes the place of what SQLAlchemy makes of aiosqlite while a block lasts. Every connection belongs to the
+`Peer` that is current when it is made: a server that can be killed (its open transaction is rolled back, as
+after kill -9) and whose statements can be delayed. Writers wait for each other as they would at the file's
+lock, but as tasks, because one thread cannot wait for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 from unittest.mock import patch
+
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_dbapi
+from sqlalchemy.util import await_only
 
 Delay = Callable[[], float]
 """Virtual seconds that the next statement takes."""
@@ -33,7 +36,6 @@ class Peer:
         self.writing = writing
         self.delay = delay
         self.dead = False
-        self.commits = 0
         self.connections: list[InlineConnection] = []
 
     def kill(self) -> None:
@@ -46,72 +48,65 @@ class Peer:
 @contextmanager
 def inline_sqlite() -> Iterator[None]:
     """While the block lasts, new SQLite engines use connections of the current peer."""
-    with patch("aiosqlite.connect", _connect):
+    with patch.object(AsyncAdapt_aiosqlite_dbapi, "connect", _connect):
         yield
 
 
-def _connect(*args: Any, **kwargs: Any) -> InlineConnection:
+def _connect(_dbapi: object, *args: Any, **kwargs: Any) -> InlineConnection:
     return InlineConnection(current_peer.get(), sqlite3.connect(*args, **kwargs))
 
 
 class InlineConnection:
-    """What SQLAlchemy's dialect asks of a connection of aiosqlite."""
+    """What SQLAlchemy's dialect asks of its own wrapper around a connection of aiosqlite."""
 
     def __init__(self, peer: Peer, raw: sqlite3.Connection) -> None:
         self.peer = peer
-        self._conn = raw
-        self._connection: sqlite3.Connection | None = raw
-        self._tx = _Calls()
-        self._thread = _NoThread()
+        self._raw = raw
         self._writes = False
         peer.connections.append(self)
 
-    def __await__(self) -> Any:
-        return self._ready().__await__()
-
-    async def _ready(self) -> InlineConnection:
-        return self
-
     @property
     def isolation_level(self) -> str | None:
-        return self._conn.isolation_level
+        return self._raw.isolation_level
 
-    async def create_function(self, *args: Any, **kwargs: Any) -> None:
-        self._conn.create_function(*args, **kwargs)
+    @isolation_level.setter
+    def isolation_level(self, level: None) -> None:
+        self._raw.isolation_level = level
 
-    def cursor(self) -> InlineCursor:
+    def create_function(self, *args: Any, **kwargs: Any) -> None:
+        self._raw.create_function(*args, **kwargs)
+
+    def cursor(self, server_side: bool = False) -> InlineCursor:
         self.check()
-        return InlineCursor(self, self._conn.cursor())
+        return InlineCursor(self, self._raw.cursor())
 
-    async def commit(self) -> None:
-        await self.pause()
+    def commit(self) -> None:
+        self.pause()
         self.check()
-        if self._conn.in_transaction and self._writes:
-            self.peer.commits += 1
-        self._conn.commit()
+        self._raw.commit()
         self._end_writing()
         # Killed between the commit and its answer: it holds, but nobody here knows.
-        await self.pause()
+        self.pause()
         self.check()
 
-    async def rollback(self) -> None:
+    def rollback(self) -> None:
         if not self.peer.dead:
-            self._conn.rollback()
+            self._raw.rollback()
             self._end_writing()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if not self.peer.dead:
-            self._conn.close()
+            self._raw.close()
             self._end_writing()
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         self.abandon()
 
     def abandon(self) -> None:
         """What the system does with the connections of a process that has died."""
         with suppress(sqlite3.ProgrammingError):
-            self._conn.rollback()
-            self._conn.close()
+            self._raw.rollback()
+            self._raw.close()
         self._end_writing()
 
     def check(self) -> None:
@@ -119,14 +114,14 @@ class InlineConnection:
         if self.peer.dead:
             raise Gone("the server is dead")
 
-    async def pause(self) -> None:
+    def pause(self) -> None:
         """Let others run, for as long as the peer's statements take now."""
         if (seconds := self.peer.delay()) > 0:
-            await asyncio.sleep(seconds)
+            await_only(asyncio.sleep(seconds))
 
-    async def begin_writing(self) -> None:
+    def begin_writing(self) -> None:
         """Wait for the one writer that a file has."""
-        await self.peer.writing.acquire()
+        await_only(self.peer.writing.acquire())
         if self.peer.dead:
             self.peer.writing.release()
             raise Gone("the server is dead")
@@ -139,16 +134,13 @@ class InlineConnection:
 
 
 class InlineCursor:
-    """A cursor whose awaitables are ready at once."""
+    """A cursor that reads all rows at once, as the one does whose place it takes."""
 
     def __init__(self, connection: InlineConnection, raw: sqlite3.Cursor) -> None:
         self._connection = connection
         self._raw = raw
-        self.arraysize = raw.arraysize
-
-    @property
-    def description(self) -> Any:
-        return self._raw.description
+        self._rows: list[Any] = []
+        self.description: Any = None
 
     @property
     def rowcount(self) -> int:
@@ -158,44 +150,48 @@ class InlineCursor:
     def lastrowid(self) -> int | None:
         return self._raw.lastrowid
 
-    async def __aenter__(self) -> InlineCursor:
-        return self
-
-    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> InlineCursor:
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         if statement == "BEGIN IMMEDIATE":
-            await self._connection.begin_writing()
-        await self._connection.pause()
-        self._connection.check()
+            self._connection.begin_writing()
+        self._prepare()
         self._raw.execute(statement, parameters)
-        return self
+        if (description := self._raw.description) is not None:
+            self.description = description
+            self._rows = self._raw.fetchall()
 
-    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> InlineCursor:
-        await self._connection.pause()
-        self._connection.check()
+    def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
+        self._prepare()
         self._raw.executemany(statement, parameters)
-        return self
 
-    async def fetchone(self) -> Any:
-        return self._raw.fetchone()
+    def fetchone(self) -> Any:
+        return self._rows.pop(0) if self._rows else None
 
-    async def fetchmany(self, size: int = 1) -> list[Any]:
-        return self._raw.fetchmany(size)
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        rows, self._rows = self._rows[:size], self._rows[size:]
+        return rows
 
-    async def fetchall(self) -> list[Any]:
-        return self._raw.fetchall()
+    def fetchall(self) -> list[Any]:
+        rows, self._rows = self._rows, []
+        return rows
 
-    async def close(self) -> None:
+    async def _async_soft_close(self) -> None:
+        self.close()
+
+    def close(self) -> None:
         with suppress(sqlite3.ProgrammingError):
             self._raw.close()
 
-
-class _Calls:
-    """Stands for the queue into aiosqlite's thread: a call that is put here has been made."""
-
-    def put_nowait(self, item: tuple[asyncio.Future[Any], Callable[[], Any]]) -> None:
-        future, call = item
-        future.set_result(call())
+    def _prepare(self) -> None:
+        # SQLAlchemy insists on something to wait for in what is said to be asynchronous.
+        await_only(_NOTHING)
+        self._connection.pause()
+        self._connection.check()
 
 
-class _NoThread:
-    daemon = True
+class _Nothing(Awaitable[None]):
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+_NOTHING = _Nothing()
