@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from hypervisor.control.commit import Committed, commit_plan
 from hypervisor.control.decisions import Decided, Retention, changes_something, decide, store_decision
@@ -21,6 +21,7 @@ from hypervisor.control.measuring import measure_commit, measure_round
 from hypervisor.control.pacing import Pacing
 from hypervisor.control.reasons import changed_reasons, write_reasons
 from hypervisor.control.snapshots import ClusterView, Engine, load_cluster
+from hypervisor.infra.observability.failures import Failures
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -36,6 +37,9 @@ LONGEST_LINGER = 0.05
 CONFLICT_PASSES = 5
 """A plan that was partly rejected is made anew at once, at most so often before the next hint or interval."""
 REASONS_EVERY = timedelta(seconds=1)
+
+_WITH_WAITING = select(Deployment.cluster_id).where(IS_QUEUED).distinct()
+_NEXT_RETRY = select(func.min(Deployment.not_before)).where(IS_QUEUED, Deployment.not_before > bindparam("now"))
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +83,7 @@ class Scheduler:
         self._pacing = Pacing(clock, improve_seconds)
         self._retention = retention or Retention()
         self._telemetry = telemetry or Telemetry.silent(clock)
+        self._failures = Failures(log, "scheduler.pass_failed")
         self._reasons_at: dict[int, datetime] = {}
         self._reasons_held_back = False
 
@@ -89,8 +94,9 @@ class Scheduler:
             try:
                 wait = await self.pass_over_all()
                 measure_round(self._telemetry, self._clock.now())
-            except Exception:
-                log.exception("scheduler.pass_failed")
+                self._failures.over()
+            except Exception as error:
+                self._failures.note(error)
                 self._telemetry.metrics.pass_failures.inc()
                 wait = ERROR_PAUSE
             ended = self._clock.monotonic()
@@ -111,7 +117,7 @@ class Scheduler:
             if fence is not None:
                 await self._pass_fenced(cluster_id, fence)
         self._holdings.want([cluster_lease(cluster_id) for cluster_id in waiting])
-        wait = await self._until_next_retry()
+        wait = await self._until_next_retry() if waiting else self._interval
         return min(wait, REASONS_EVERY.total_seconds()) if self._reasons_held_back else wait
 
     async def _pass_fenced(self, cluster_id: int, fence: Fence) -> None:
@@ -148,8 +154,7 @@ class Scheduler:
 
     async def _clusters_with_waiting(self) -> list[int]:
         async with self._database.read() as session:
-            rows = await session.scalars(select(Deployment.cluster_id).where(IS_QUEUED).distinct())
-            return sorted(rows)
+            return sorted(await session.scalars(_WITH_WAITING))
 
     async def _load(self, cluster_id: int) -> ClusterView | None:
         async with self._database.read() as session:
@@ -184,11 +189,7 @@ class Scheduler:
     async def _until_next_retry(self) -> float:
         """The interval, or less when a back-off ends before it; in seconds."""
         async with self._database.read() as session:
-            due = await session.scalar(
-                select(func.min(Deployment.not_before)).where(
-                    IS_QUEUED, Deployment.not_before > self._clock.now()
-                )
-            )
+            due = await session.scalar(_NEXT_RETRY, {"now": self._clock.now()})
         if due is None:
             return self._interval
         return min(self._interval, max(0.01, (due - self._clock.now()).total_seconds()))

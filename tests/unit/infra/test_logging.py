@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import structlog
 
+from hypervisor.infra.observability.failures import Failures
 from hypervisor.infra.observability.logging import configure_logging
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec
@@ -37,6 +38,23 @@ def test_a_traceback_shows_no_local_variable(
     logged = capsys.readouterr().err
     assert "ZeroDivisionError" in logged
     assert "hunter2" not in logged
+
+
+def test_a_failure_that_goes_on_is_told_with_its_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(_env_file=None, log_format="json"))
+    failures = Failures(structlog.get_logger("test"), "loop.failed")
+
+    def tracebacks(*messages: str) -> list[bool]:
+        for message in messages:
+            try:
+                raise OSError(message)
+            except OSError as error:
+                failures.note(error)
+        return ["Traceback" in line for line in capsys.readouterr().err.splitlines()]
+
+    assert tracebacks("away", "away\nwith a second line", "another") == [True, False, True]
+    failures.over()
+    assert tracebacks("another") == [True]
 
 
 def test_a_launch_is_shown_without_its_environment() -> None:
