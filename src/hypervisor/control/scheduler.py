@@ -39,7 +39,9 @@ CONFLICT_PASSES = 5
 REASONS_EVERY = timedelta(seconds=1)
 
 _WITH_WAITING = select(Deployment.cluster_id).where(IS_QUEUED).distinct()
-_NEXT_RETRY = select(func.min(Deployment.not_before)).where(IS_QUEUED, Deployment.not_before > bindparam("now"))
+_NEXT_RETRY = select(func.min(Deployment.not_before)).where(
+    IS_QUEUED, Deployment.not_before > bindparam("now")
+)
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,14 @@ def test_urls_of_redis_and_valkey_are_known(url: str, known: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:6379", "http://localhost:6379", "redis://", "redis://host:port", "redis://host/zero", "unix://"],
+    [
+        "localhost:6379",
+        "http://localhost:6379",
+        "redis://",
+        "redis://host:port",
+        "redis://host/zero",
+        "unix://",
+    ],
 )
 def test_anything_else_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(StartupError, match="REDIS_URL is not the URL") as refused:
