@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from hypervisor.cli.checkup.databases import judge_clock
 from hypervisor.cli.main import run
 from hypervisor.infra.security.sealing import Sealer
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
-from hypervisor.store.tables import Event, Invite, Organization
+from hypervisor.store.tables import Cluster, Event, Invite, Member, Node, Organization
 from tests.support.releases import move_to, previous_revision
 from tests.support.servers import free_port
 
@@ -179,6 +179,30 @@ def test_another_key_than_before_and_a_clock_that_was_set_back(doctor: Doctor, d
     asyncio.run(_change(database_url, update(Event).values(at=now + timedelta(hours=1))))
     (found,) = doctor(DATABASE_URL=database_url).wrong()
     assert (found["check"], "set back" in found["advice"]) == ("clock", True)
+
+
+def test_an_installation_that_nobody_schedules_is_told(doctor: Doctor, database_url: str) -> None:
+    now = datetime.now(UTC)
+    asyncio.run(_change(database_url, _add_node))
+    dead = {"name": "m", "host": "h", "started_at": now, "expires_at": now - timedelta(hours=1)}
+    asyncio.run(_change(database_url, insert(Member).values(dead)))
+    told = [(one["check"], one["status"]) for one in doctor(DATABASE_URL=database_url).wrong()]
+    # On SQLite that is the server, which is a check of its own.
+    assert told == ([] if database_url.startswith("sqlite") else [("schedulers", "warning")])
+    asyncio.run(_change(database_url, update(Member).values(expires_at=now + timedelta(hours=1))))
+    assert doctor(DATABASE_URL=database_url).wrong() == []
+
+
+async def _add_node(session: Any) -> None:
+    now = datetime.now(UTC)
+    organization = Organization(name="o", name_key="o", created_at=now)
+    session.add(organization)
+    await session.flush()
+    runtime = {"runtime": "simulated", "resolved_runtime": "simulated"}
+    cluster = Cluster(organization_id=organization.id, name="c", created_at=now, **runtime)
+    session.add(cluster)
+    await session.flush()
+    session.add(Node(cluster_id=cluster.id, name="n", cpu_milli=1000, ram_mib=1024, created_at=now))
 
 
 def test_an_old_schema_is_told_with_the_way_out(doctor: Doctor, database_url: str) -> None:

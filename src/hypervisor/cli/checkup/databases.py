@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import inspect, select, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from hypervisor.cli.checkup.finding import Finding, Status, first_line
@@ -22,9 +22,9 @@ from hypervisor.store.compatibility import misfits
 from hypervisor.store.copies import database_file
 from hypervisor.store.database import normalise_url
 from hypervisor.store.migrate import head_revision, known_revisions
-from hypervisor.store.tables import Cluster, Event, Invite, Node
+from hypervisor.store.tables import Cluster, Event, Invite, Member, Node
 
-DATABASE, CLOCK, KEY = "database", "clock", "secret key"
+DATABASE, CLOCK, KEY, SCHEDULERS = "database", "clock", "secret key", "schedulers"
 OLDEST_POSTGRESQL = 130000
 CHECKED_MIB = 512
 """Up to this size a SQLite file is read as a whole."""
@@ -138,7 +138,19 @@ async def _of_rows(connection: AsyncConnection, settings: Settings, seen: Seen) 
     if newest is not None and newest - datetime.now(UTC) > FAR:
         told = f"the newest event is of {newest:%Y-%m-%d %H:%M:%S} UTC, which is yet to come"
         found.append(Finding(CLOCK, "problem", told, "this machine's clock was set back: let NTP set it"))
+    if seen.engines and connection.dialect.name != "sqlite":
+        found.append(await _of_schedulers(connection))
     return found
+
+
+async def _of_schedulers(connection: AsyncConnection) -> Finding:
+    """Who shares the scheduling of clusters; on SQLite that is the server itself."""
+    alive = select(func.count()).select_from(Member).where(Member.expires_at > func.now())
+    count = await connection.scalar(alive) or 0
+    if count:
+        return Finding(SCHEDULERS, "ok", f"{count} alive")
+    told = "none is alive: what runs goes on, what is queued waits"
+    return Finding(SCHEDULERS, "warning", told, "start one: `hypervisor serve --role scheduler`")
 
 
 def _of_file(file: Path | None) -> list[Finding]:
