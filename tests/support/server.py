@@ -62,7 +62,7 @@ class HypervisorServer:
         log = str(self.log)
         order = Order(["serve"], self.environment, self.folder, stdout=log, stderr=log)
         self.process = forkserver.start(order)
-        if not wait_until_ready(self.process, self._answers, log=self.log):
+        if not wait_until_ready(self.process, self.answers, log=self.log):
             raise AssertionError(f"the server ended at its start; its log:\n{tail(self.log, 40)}")
 
     def stop(self) -> None:
@@ -89,7 +89,8 @@ class HypervisorServer:
         others = (process for process in psutil.process_iter() if process.pid != os.getpid())
         return [process for process in others if _belongs_to(process, folder)]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it is ready now."""
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx2.HTTPError:

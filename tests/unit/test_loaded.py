@@ -5,7 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LARGE = {"redis", "asyncpg", "alembic", "aiohttp", "starlette_admin", "opentelemetry.sdk", "ortools"}
+LARGE = {
+    "aiohttp",
+    "alembic",
+    "asyncpg",
+    "hypervisor.client",
+    "httpx2",
+    "numpy.ma",
+    "opentelemetry.sdk",
+    "ortools",
+    "psutil",
+    "redis",
+    "starlette_admin",
+    "websockets",
+}
 LOADED = "import sys, hypervisor.cli.main, hypervisor.cli.server, hypervisor.app; print(*sys.modules)"
 
 
