@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
@@ -134,6 +136,15 @@ def test_the_proxy_streams_and_asks_replicas_whether_they_can_work(services: dic
     assert {upstream.split(":")[0] for upstream in upstreams.split()} == replicas
     assert "flush_interval -1" in proxy
     assert "health_uri /readyz" in proxy
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_each_alert_fires_when_it_should() -> None:
+    rules = ROOT / "deploy/prometheus/alerts.test.yml"
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(rules)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["hypervisor", "hypervisor-scheduler@"])
