@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import BindParameter, bindparam, delete, func, select
 
 from hypervisor.deployments.dependents import chunks
 from hypervisor.kernel.resources import WHOLE_GPU
@@ -51,38 +51,44 @@ async def lock_rooms(session: WriteSession, node_ids: Collection[int]) -> dict[i
     """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum what is held on each."""
     rooms: dict[int, NodeRoom] = {}
     for chunk in chunks(sorted(node_ids)):
-        locked = await session.scalars(
-            select(Node)
-            .where(Node.id.in_(chunk))
-            .order_by(Node.id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
+        locked = await session.scalars(_LOCKED, {"ids": chunk})
         rooms.update((node.id, NodeRoom(node)) for node in locked)
         await _sum_up(session, rooms, chunk)
     return rooms
 
 
 async def _sum_up(session: WriteSession, rooms: dict[int, NodeRoom], node_ids: Collection[int]) -> None:
-    held = await session.execute(
-        select(Allocation.node_id, func.sum(Allocation.cpu_milli), func.sum(Allocation.ram_mib))
-        .where(Allocation.node_id.in_(node_ids))
-        .group_by(Allocation.node_id)
-    )
-    for node_id, cpu, ram in held:
+    for node_id, cpu, ram in await session.execute(_HELD, {"ids": node_ids}):
         rooms[node_id].cpu_milli, rooms[node_id].ram_mib = int(cpu), int(ram)
     with_gpus = [node_id for node_id in node_ids if node_id in rooms and rooms[node_id].node.gpu_count]
     if not with_gpus:
         return
-    claims = await session.execute(
-        select(GpuClaim.node_id, GpuClaim.gpu_index, func.sum(GpuClaim.milli))
-        .where(GpuClaim.node_id.in_(with_gpus))
-        .group_by(GpuClaim.node_id, GpuClaim.gpu_index)
-    )
-    for node_id, index, milli in claims:
+    for node_id, index, milli in await session.execute(_CLAIMED, {"ids": with_gpus}):
         rooms[node_id].gpus[index] = int(milli)
-    for gpu in await session.scalars(select(NodeGpu).where(NodeGpu.node_id.in_(with_gpus))):
+    for gpu in await session.scalars(_GPUS, {"ids": with_gpus}):
         rooms[gpu.node_id].gpu_rows[gpu.gpu_index] = gpu
+
+
+# Built once: every placement and every end asks these.
+_IDS: BindParameter[int] = bindparam("ids", expanding=True)
+_LOCKED = (
+    select(Node)
+    .where(Node.id.in_(_IDS))
+    .order_by(Node.id)
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
+_HELD = (
+    select(Allocation.node_id, func.sum(Allocation.cpu_milli), func.sum(Allocation.ram_mib))
+    .where(Allocation.node_id.in_(_IDS))
+    .group_by(Allocation.node_id)
+)
+_CLAIMED = (
+    select(GpuClaim.node_id, GpuClaim.gpu_index, func.sum(GpuClaim.milli))
+    .where(GpuClaim.node_id.in_(_IDS))
+    .group_by(GpuClaim.node_id, GpuClaim.gpu_index)
+)
+_GPUS = select(NodeGpu).where(NodeGpu.node_id.in_(_IDS))
 
 
 def claim(session: WriteSession, room: NodeRoom, deployment: Deployment, attempt: Attempt) -> None:

@@ -37,8 +37,14 @@ AT_ONCE = 500
 
 async def deletions_wait(session: ReadSession) -> bool:
     """Whether anything is marked as deleting; a look that takes no lock."""
-    marked = exists().where(Node.deleting) | exists().where(Cluster.deleting_at.is_not(None))
-    return bool(await session.scalar(select(marked | exists().where(Organization.deleting_at.is_not(None)))))
+    return bool(await session.scalar(_ANY_MARKED))
+
+
+_ANY_MARKED = select(
+    exists().where(Node.deleting)
+    | exists().where(Cluster.deleting_at.is_not(None))
+    | exists().where(Organization.deleting_at.is_not(None))
+)
 
 
 async def finish_deletions(database: Database, now: datetime) -> None:

@@ -135,17 +135,21 @@ def end_of_one(
 
 async def late_gangs(session: ReadSession, now: datetime) -> list[int]:
     """Deployments with several replicas that were placed too long ago and are still not up."""
-    rows = await session.execute(
-        select(Deployment.id, Deployment.gang_timeout_seconds, func.min(Attempt.created_at))
-        .join(Attempt, Attempt.deployment_id == Deployment.id)
-        .where(
-            Deployment.state == State.STARTING.value,
-            Deployment.replicas > 1,
-            Attempt.finished_at.is_(None),
-        )
-        .group_by(Deployment.id, Deployment.gang_timeout_seconds)
-    )
+    rows = await session.execute(_STARTING)
     return [id_ for id_, timeout, placed_at in rows if is_late(placed_at, timeout, now)]
+
+
+_STARTING = (
+    select(Deployment.id, Deployment.gang_timeout_seconds, func.min(Attempt.created_at))
+    .join(Attempt, Attempt.deployment_id == Deployment.id)
+    .where(
+        Deployment.state == State.STARTING.value,
+        Deployment.replicas > 1,
+        Attempt.finished_at.is_(None),
+    )
+    .group_by(Deployment.id, Deployment.gang_timeout_seconds)
+)
+"""Gangs that are not up yet, and when they were placed."""
 
 
 async def give_up_late(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.capacity import release
 from hypervisor.control.gangs import Run, end_of_one, load_runs
@@ -95,12 +95,16 @@ async def apply_facts(session: WriteSession, facts: Sequence[Fact], now: datetim
     return applied
 
 
+# Built once: everything that is learnt from an engine asks these.
+_IDS: BindParameter[int] = bindparam("ids", expanding=True)
+_DEPLOYMENTS = select(Deployment).where(Deployment.id.in_(_IDS)).order_by(Deployment.id).with_for_update()
+_ATTEMPTS = select(Attempt).where(Attempt.id.in_(_IDS)).order_by(Attempt.id).with_for_update()
+
+
 async def _lock_deployments(session: WriteSession, ids: set[int]) -> dict[int, Deployment]:
     locked: dict[int, Deployment] = {}
     for chunk in chunks(sorted(ids)):
-        rows = await session.scalars(
-            select(Deployment).where(Deployment.id.in_(chunk)).order_by(Deployment.id).with_for_update()
-        )
+        rows = await session.scalars(_DEPLOYMENTS, {"ids": chunk})
         locked.update((row.id, row) for row in rows)
     return locked
 
@@ -108,9 +112,7 @@ async def _lock_deployments(session: WriteSession, ids: set[int]) -> dict[int, D
 async def _lock_attempts(session: WriteSession, ids: set[int]) -> dict[int, Attempt]:
     locked: dict[int, Attempt] = {}
     for chunk in chunks(sorted(ids)):
-        rows = await session.scalars(
-            select(Attempt).where(Attempt.id.in_(chunk)).order_by(Attempt.id).with_for_update()
-        )
+        rows = await session.scalars(_ATTEMPTS, {"ids": chunk})
         locked.update((row.id, row) for row in rows)
     return locked
 

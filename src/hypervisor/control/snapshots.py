@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, bindparam, or_, select
 
 from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
 from hypervisor.deployments.inheritance import Inherited, inherited_priorities
@@ -152,16 +152,13 @@ def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, 
 
 
 async def _closed_engines(session: ReadSession) -> list[Engine]:
-    rows = await session.execute(
-        select(EngineState.runtime, EngineState.endpoint).where(EngineState.closed_since.is_not(None))
-    )
-    return [(row.runtime, row.endpoint) for row in rows]
+    return [(row.runtime, row.endpoint) for row in await session.execute(_CLOSED_ENGINES)]
 
 
 async def _add_nodes(
     session: ReadSession, builder: SnapshotBuilder, cluster: Cluster, unreachable: Collection[Engine]
 ) -> None:
-    for node in await session.scalars(select(Node).where(Node.cluster_id == cluster.id)):
+    for node in await session.scalars(_NODES, {"cluster_id": cluster.id}):
         closed = node.cordoned or node.draining or node.deleting or cluster.deleting_at is not None
         engine = (cluster.resolved_runtime, node.engine_endpoint)
         builder.add_node(
@@ -186,30 +183,7 @@ async def _add_allocations(
     shared: bool,
 ) -> None:
     rested = await resting(session, cluster, now)
-    rows = await session.execute(
-        select(
-            Allocation.attempt_id,
-            Allocation.deployment_id,
-            Allocation.node_id,
-            Allocation.cpu_milli,
-            Allocation.ram_mib,
-            Attempt.gpu_indices,
-            Attempt.gpu_each,
-            Attempt.created_at,
-            Attempt.started_at,
-            Attempt.checkpoint_at,
-            Attempt.stop_requested_at,
-            Deployment.priority,
-            Deployment.preemptible,
-            Deployment.min_runtime_seconds,
-            Deployment.max_runtime_seconds,
-            Deployment.organization_id,
-        )
-        .join(Attempt, Attempt.id == Allocation.attempt_id)
-        .join(Deployment, Deployment.id == Allocation.deployment_id)
-        .where(Allocation.cluster_id == cluster.id)
-    )
-    for row in rows:
+    for row in await session.execute(_ALLOCATIONS, {"cluster_id": cluster.id}):
         since = (row.started_at or row.created_at).timestamp()
         min_runtime = max(row.min_runtime_seconds, cluster.min_runtime_seconds)
         protected_until = since + min_runtime if min_runtime else -math.inf
@@ -259,33 +233,8 @@ async def _add_pending(
     *,
     shared: bool,
 ) -> dict[int, Pending]:
-    rows = await session.execute(
-        select(
-            Deployment.id,
-            Deployment.name,
-            Deployment.generation,
-            Deployment.reason,
-            Deployment.cpu_milli,
-            Deployment.ram_mib,
-            Deployment.gpu_milli,
-            Deployment.placement_limits,
-            Deployment.priority,
-            Deployment.created_at,
-            Deployment.preemptible,
-            Deployment.min_runtime_seconds,
-            Deployment.replicas,
-            Deployment.spread,
-            Deployment.max_runtime_seconds,
-            Deployment.organization_id,
-            Deployment.queued_at,
-        ).where(
-            Deployment.cluster_id == cluster.id,
-            IS_QUEUED,
-            eligible(now),
-        )
-    )
     pending: dict[int, Pending] = {}
-    for row in rows:
+    for row in await session.execute(_QUEUED.where(eligible(now)), {"cluster_id": cluster.id}):
         builder.add_pending(
             row.id,
             shape_of(row.cpu_milli, row.ram_mib, row.gpu_milli, row.placement_limits),
@@ -306,10 +255,59 @@ async def _add_pending(
 async def _add_nominations(
     session: ReadSession, builder: SnapshotBuilder, cluster_id: int, pending: Mapping[int, Pending]
 ) -> None:
-    rows = await session.scalars(select(NominationRow).where(NominationRow.cluster_id == cluster_id))
-    for row in rows:
+    for row in await session.scalars(_NOMINATIONS, {"cluster_id": cluster_id}):
         if row.deployment_id in pending:
             builder.nominate(row.deployment_id, row.node_id, row.gpu_indices, replica=row.replica)
+
+
+# Built once: every pass of the scheduler asks these.
+_CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
+    EngineState.closed_since.is_not(None)
+)
+_NODES = select(Node).where(Node.cluster_id == bindparam("cluster_id"))
+_NOMINATIONS = select(NominationRow).where(NominationRow.cluster_id == bindparam("cluster_id"))
+_ALLOCATIONS = (
+    select(
+        Allocation.attempt_id,
+        Allocation.deployment_id,
+        Allocation.node_id,
+        Allocation.cpu_milli,
+        Allocation.ram_mib,
+        Attempt.gpu_indices,
+        Attempt.gpu_each,
+        Attempt.created_at,
+        Attempt.started_at,
+        Attempt.checkpoint_at,
+        Attempt.stop_requested_at,
+        Deployment.priority,
+        Deployment.preemptible,
+        Deployment.min_runtime_seconds,
+        Deployment.max_runtime_seconds,
+        Deployment.organization_id,
+    )
+    .join(Attempt, Attempt.id == Allocation.attempt_id)
+    .join(Deployment, Deployment.id == Allocation.deployment_id)
+    .where(Allocation.cluster_id == bindparam("cluster_id"))
+)
+_QUEUED = select(
+    Deployment.id,
+    Deployment.name,
+    Deployment.generation,
+    Deployment.reason,
+    Deployment.cpu_milli,
+    Deployment.ram_mib,
+    Deployment.gpu_milli,
+    Deployment.placement_limits,
+    Deployment.priority,
+    Deployment.created_at,
+    Deployment.preemptible,
+    Deployment.min_runtime_seconds,
+    Deployment.replicas,
+    Deployment.spread,
+    Deployment.max_runtime_seconds,
+    Deployment.organization_id,
+    Deployment.queued_at,
+).where(Deployment.cluster_id == bindparam("cluster_id"), IS_QUEUED)
 
 
 def _smaller(capacity: int, target: int | None) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
@@ -27,7 +27,7 @@ async def load_quotas(session: AsyncSession, cluster: Cluster) -> list[Quota]:
     The owner is guaranteed whatever it has not promised to others. Who has no accepted share (any more) may
     use nothing; what it still runs yields to everybody.
     """
-    rows = list(await session.scalars(select(ClusterShare).where(ClusterShare.cluster_id == cluster.id)))
+    rows = list(await session.scalars(_SHARES, {"cluster_id": cluster.id}))
     accepted = [row for row in rows if row.state == "accepted"]
     left_over = await _with_work(session, cluster.id, {row.organization_id for row in rows} - _ids(accepted))
     if not accepted and not left_over:
@@ -64,18 +64,7 @@ async def resting(session: AsyncSession, cluster: Cluster, now: datetime) -> dic
         return {}
     window = timedelta(seconds=cluster.preemption_window_seconds)
     rest = timedelta(seconds=cluster.preemption_rest_seconds)
-    rows = await session.execute(
-        select(Attempt.deployment_id, Attempt.number, func.min(Attempt.stop_requested_at))
-        .where(
-            Attempt.deployment_id.in_(
-                select(Allocation.deployment_id).where(Allocation.cluster_id == cluster.id)
-            ),
-            Attempt.cluster_id == cluster.id,
-            Attempt.preempted_by.is_not(None),
-            Attempt.stop_requested_at > now - window - rest,
-        )
-        .group_by(Attempt.deployment_id, Attempt.number)
-    )
+    rows = await session.execute(_TIMES, {"cluster_id": cluster.id, "since": now - window - rest})
     times: dict[int, list[datetime]] = defaultdict(list)
     for deployment_id, _, at in rows:
         if at is not None:
@@ -97,33 +86,22 @@ def rest_until(
 
 async def frozen_pairs(session: AsyncSession, cluster_id: int, now: datetime) -> list[tuple[int, int]]:
     """Pairs of deployments that have evicted each other twice each within a day, both ways round."""
-    counts = await _preemptions(session, now, cluster_id=cluster_id)
+    asked = {"cluster_id": cluster_id, "since": now - PAIR_WINDOW}
+    counts = _count(await session.execute(_ON_CLUSTER, asked))
     return sorted(pair for pair, count in counts.items() if min(count, counts[pair[1], pair[0]]) >= EACH_WAY)
 
 
 async def freezes(session: AsyncSession, preemptor_id: int, victim_id: int, now: datetime) -> bool:
     """Whether the preemption that was just written is the one that freezes this pair."""
-    counts = await _preemptions(session, now, pair=(preemptor_id, victim_id))
+    asked = {"pair": [preemptor_id, victim_id], "since": now - PAIR_WINDOW}
+    counts = _count(await session.execute(_WITHIN_PAIR, asked))
     forth, back = counts[preemptor_id, victim_id], counts[victim_id, preemptor_id]
     return forth == EACH_WAY and back >= EACH_WAY
 
 
-async def _preemptions(
-    session: AsyncSession,
-    now: datetime,
-    *,
-    cluster_id: int | None = None,
-    pair: tuple[int, int] | None = None,
-) -> Counter[tuple[int, int]]:
-    """How often each (preemptor, victim) occurred within a day; a gang counts once."""
-    query = select(Attempt.preempted_by, Attempt.deployment_id, Attempt.number).distinct()
-    query = query.where(Attempt.preempted_by.is_not(None), Attempt.stop_requested_at > now - PAIR_WINDOW)
-    if cluster_id is not None:
-        query = query.where(Attempt.cluster_id == cluster_id)
-    if pair is not None:
-        query = query.where(Attempt.deployment_id.in_(pair), Attempt.preempted_by.in_(pair))
-    rows = await session.execute(query)
-    return Counter((preemptor or 0, victim) for preemptor, victim, _ in rows)
+def _count(preemptions: Iterable[Row[int | None, int, int]]) -> Counter[tuple[int, int]]:
+    """How often each (preemptor, victim) occurred; a gang counts once."""
+    return Counter((preemptor or 0, victim) for preemptor, victim, _ in preemptions)
 
 
 async def _with_work(session: AsyncSession, cluster_id: int, organization_ids: Collection[int]) -> set[int]:
@@ -140,6 +118,32 @@ async def _with_work(session: AsyncSession, cluster_id: int, organization_ids: C
         .distinct()
     )
     return set(rows)
+
+
+# Built once: every pass of the scheduler asks these.
+_SHARES = select(ClusterShare).where(ClusterShare.cluster_id == bindparam("cluster_id"))
+_TIMES = (
+    select(Attempt.deployment_id, Attempt.number, func.min(Attempt.stop_requested_at))
+    .where(
+        Attempt.deployment_id.in_(
+            select(Allocation.deployment_id).where(Allocation.cluster_id == bindparam("cluster_id"))
+        ),
+        Attempt.cluster_id == bindparam("cluster_id"),
+        Attempt.preempted_by.is_not(None),
+        Attempt.stop_requested_at > bindparam("since"),
+    )
+    .group_by(Attempt.deployment_id, Attempt.number)
+)
+_PREEMPTIONS = (
+    select(Attempt.preempted_by, Attempt.deployment_id, Attempt.number)
+    .where(Attempt.preempted_by.is_not(None), Attempt.stop_requested_at > bindparam("since"))
+    .distinct()
+)
+_ON_CLUSTER = _PREEMPTIONS.where(Attempt.cluster_id == bindparam("cluster_id"))
+_WITHIN_PAIR = _PREEMPTIONS.where(
+    Attempt.deployment_id.in_(bindparam("pair", expanding=True)),
+    Attempt.preempted_by.in_(bindparam("pair", expanding=True)),
+)
 
 
 def _ids(shares: Collection[ClusterShare]) -> set[int]:

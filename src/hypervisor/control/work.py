@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, true
+from sqlalchemy import Select, bindparam, or_, select
 
 from hypervisor.control.snapshots import Engine
 from hypervisor.deployments.dependents import chunks
@@ -55,7 +55,7 @@ async def load_live(session: ReadSession, instances: Collection[str]) -> list[Li
     """The live attempts among these instances; ended and unknown ones are left out."""
     found: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
-        rows = (await session.execute(_LIVE.where(Attempt.instance.in_(chunk)))).all()
+        rows = (await session.execute(_LIVE, {"instances": chunk})).all()
         nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
         found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
     return found
@@ -79,23 +79,18 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
 
 async def instances_to_act_on(session: ReadSession) -> dict[Engine, StopRequests]:
     """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
-    return await _by_engine(
-        session, or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None))
-    )
+    return await _by_engine(session, _TO_ACT_ON)
 
 
 async def all_live_instances(session: ReadSession) -> dict[Engine, StopRequests]:
-    return await _by_engine(session, true())
+    return await _by_engine(session, _INSTANCES)
 
 
-async def _by_engine(session: ReadSession, which: ColumnElement[bool]) -> dict[Engine, StopRequests]:
-    rows = await session.execute(
-        select(Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint).where(
-            Attempt.finished_at.is_(None), which
-        )
-    )
+async def _by_engine(
+    session: ReadSession, which: Select[str, datetime | None, str, str | None]
+) -> dict[Engine, StopRequests]:
     found: dict[Engine, StopRequests] = defaultdict(dict)
-    for instance, stop_requested_at, runtime, endpoint in rows:
+    for instance, stop_requested_at, runtime, endpoint in await session.execute(which):
         found[runtime, endpoint][instance] = stop_requested_at
     return found
 
@@ -129,6 +124,11 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
     )
 
 
+# Built once: the reconciler asks these each time that it wakes.
+_INSTANCES = select(
+    Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
+).where(Attempt.finished_at.is_(None))
+_TO_ACT_ON = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
 _LIVE = (
     select(
         Attempt.id,
@@ -159,7 +159,7 @@ _LIVE = (
         Deployment.replicas,
     )
     .join(Deployment, Deployment.id == Attempt.deployment_id)
-    .where(Attempt.finished_at.is_(None))
+    .where(Attempt.finished_at.is_(None), Attempt.instance.in_(bindparam("instances", expanding=True)))
 )
 
 

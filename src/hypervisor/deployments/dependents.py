@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.transitions import move, set_reason
@@ -147,15 +147,25 @@ def chunks(ids: Sequence[T], size: int = IN_CHUNK) -> list[Sequence[T]]:
 async def _blocked_children(session: WriteSession, parent_ids: Collection[int]) -> list[Deployment]:
     children: dict[int, Deployment] = {}
     for chunk in chunks(sorted(parent_ids)):
-        ids = select(Dependency.deployment_id).where(Dependency.depends_on_id.in_(chunk))
-        rows = await session.scalars(
-            select(Deployment)
-            .where(Deployment.id.in_(ids), Deployment.state == State.BLOCKED.value)
-            .order_by(Deployment.id)
-            .with_for_update()
-        )
+        rows = await session.scalars(_BLOCKED_CHILDREN, {"parents": chunk})
         children.update((row.id, row) for row in rows)
     return list(children.values())
+
+
+# Built once: every change of state asks this.
+_BLOCKED_CHILDREN = (
+    select(Deployment)
+    .where(
+        Deployment.id.in_(
+            select(Dependency.deployment_id).where(
+                Dependency.depends_on_id.in_(bindparam("parents", expanding=True))
+            )
+        ),
+        Deployment.state == State.BLOCKED.value,
+    )
+    .order_by(Deployment.id)
+    .with_for_update()
+)
 
 
 def _settle(session: WriteSession, child: Deployment, standing: Standing, now: datetime, actor: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.store.database import WriteSession
@@ -107,13 +107,17 @@ async def check_epoch(session: WriteSession, name: str, epoch: int) -> None:
 
 async def hold_epochs(session: WriteSession, names: Collection[str]) -> Mapping[str, int]:
     """The epochs as they are now, kept from being raised for the rest of this transaction."""
-    rows = await session.execute(
-        select(LeaseEpoch.name, LeaseEpoch.epoch)
-        .where(LeaseEpoch.name.in_(names))
-        .order_by(LeaseEpoch.name)
-        .with_for_update(read=True)
-    )
+    rows = await session.execute(_HELD_EPOCHS, {"names": names})
     return {row.name: row.epoch for row in rows}
+
+
+# Built once: every commit of a loop asks this.
+_HELD_EPOCHS = (
+    select(LeaseEpoch.name, LeaseEpoch.epoch)
+    .where(LeaseEpoch.name.in_(bindparam("names", expanding=True)))
+    .order_by(LeaseEpoch.name)
+    .with_for_update(read=True)
+)
 
 
 async def beat(
