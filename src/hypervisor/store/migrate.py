@@ -38,14 +38,12 @@ async def current_revision(database_url: str) -> str | None:
     return seen[0]
 
 
-@cache
 def head_revision() -> str | None:
     """The revision that this program needs."""
     before = {down for _, down in _migrations()}
     return next((revision for revision, _ in _migrations() if revision not in before), None)
 
 
-@cache
 def known_revisions() -> frozenset[str]:
     """Every revision that this program knows; another one is of a newer program."""
     return frozenset(revision for revision, _ in _migrations())
@@ -91,8 +89,16 @@ def _create(connection: Connection) -> None:
     connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": head_revision()})
 
 
-def _migrations() -> Iterator[tuple[str, str | None]]:
-    """Each migration as it says of itself: its revision and the one before."""
+@cache
+def _migrations() -> tuple[tuple[str, str | None], ...]:
+    """Each migration as it says of itself: its revision and the one before.
+
+    Read once: a newer version may be put in the place of this one while it runs, and migrate the database.
+    """
+    return tuple(_read_migrations())
+
+
+def _read_migrations() -> Iterator[tuple[str, str | None]]:
     for file in (resources.files("hypervisor.store") / "migrations" / "versions").iterdir():
         if file.name.endswith(".py"):
             said = {name: literal_eval(value) for name, value in _SAYS.findall(file.read_text("utf-8"))}

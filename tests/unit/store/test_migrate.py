@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from alembic.script import ScriptDirectory
 
+from hypervisor.store import migrate
 from hypervisor.store.migrate import head_revision, known_revisions
 from hypervisor.store.migrating import configuration
 
@@ -12,3 +16,17 @@ def test_revisions_are_those_that_alembic_finds() -> None:
     scripts = ScriptDirectory.from_config(configuration())
     assert head_revision() == scripts.get_current_head()
     assert known_revisions() == {each.revision for each in scripts.walk_revisions()}
+
+
+def test_a_version_that_is_installed_under_a_running_one_is_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the running one would take the schema of the new one for an old one, and be unready."""
+    migrate._migrations.cache_clear()
+    head = migrate.head_revision()
+    newer = tmp_path / "migrations" / "versions"
+    newer.mkdir(parents=True)
+    (newer / "9999_more.py").write_text(f'revision = "9999"\ndown_revision = "{head}"\n')
+    monkeypatch.setattr(migrate.resources, "files", lambda _package: tmp_path)
+    assert "9999" not in migrate.known_revisions()
+    assert migrate.head_revision() == head
