@@ -100,6 +100,7 @@ class _Stage:
         self._people = People(random, self._note)
         self._watch = Watch()
         self._seen = -1
+        self._judged = 0
         self._crashes_left = history.faults.crashes
         self._server = self._boot()
         self._there = asyncio.Event()
@@ -231,7 +232,8 @@ class _Stage:
 
     async def _look(self, *, quiet: bool = False) -> None:
         rows = self._installation.rows()
-        found = violations(rows, await self._installation.alive(), quiet=quiet)
+        found = violations(rows, await self._installation.alive(), quiet=quiet, judged=self._judged)
+        self._judged = rows.events[-1]["id"] if rows.events else 0
         self._report([*found, *self._watch.violations(rows), *self._people.ledger.violations(rows)])
         if quiet:
             self._history.attempts = len(rows.attempts)

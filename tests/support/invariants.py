@@ -87,10 +87,14 @@ async def read_postgresql(connection: Any) -> Rows:
         return Rows(**{name: await connection.fetch(query) for name, query in QUERIES.items()})
 
 
-def violations(rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False) -> list[str]:
+def violations(
+    rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False, judged: int = 0
+) -> list[str]:
     """Everything that is wrong. `alive` are the instances that really run now; None where nobody can tell.
 
     `quiet`: nothing has arrived and nothing was broken for long enough that all should have come to rest.
+    `judged`: the last event of an earlier look. Preemptions up to there are not judged again: who had lent
+    the preemptor its priority may be gone since.
     """
     found = [
         *_capacity(rows),
@@ -98,7 +102,7 @@ def violations(rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = 
         *_attempts(rows),
         *_counters(rows),
         *_histories(rows),
-        *_preemptions(rows, quiet=quiet),
+        *_preemptions(rows, quiet=quiet, judged=judged),
         *_dependencies(rows),
         *_decisions(rows),
     ]
@@ -244,33 +248,52 @@ def _is_edge(source: str, target: str) -> bool:
     return is_legal(State(source), State(target)) or source == target == State.STOPPING
 
 
-def _preemptions(rows: Rows, *, quiet: bool) -> Iterator[str]:
+def _preemptions(rows: Rows, *, quiet: bool, judged: int) -> Iterator[str]:
     lent = _lent_priorities(rows)
-    open_since: dict[int, int] = {}
+    open_since: dict[int, Row] = {}
     for event in rows.events:
         id_ = event["deployment_id"]
         if event["type"] == PREEMPTION:
-            open_since[id_] = event["id"]
-            yield from _unjust(event, lent)
+            open_since[id_] = event
+            if event["id"] > judged:
+                yield from _unjust(event, lent)
         elif event["type"].startswith("node."):
             open_since.clear()
         elif event["type"] == UPDATED or event["to_state"] != State.QUEUED:
             # It was placed, has ended or was changed: what was freed for it is released.
             open_since.pop(id_, None)
+            if event["to_state"] == State.STARTING:
+                for other in [one for one, freed in open_since.items() if _takes(event, freed, lent)]:
+                    del open_since[other]
     if quiet:
         gone = open_since.keys() - {row["id"] for row in rows.deployments}
         for id_ in open_since.keys() - gone:
-            yield f"I9: the preemption for {id_} (event {open_since[id_]}) placed nobody"
+            yield f"I9: the preemption for {id_} (event {open_since[id_]['id']}) placed nobody"
+
+
+def _takes(placed: Row, freed: Row, lent: Mapping[int, int]) -> bool:
+    """Whether a placement takes what was freed for another: on its nodes, and rightly, as it goes before that
+    one. Nobody can tell the priority of what is deleted.
+    """
+    own = lent.get(placed["deployment_id"])
+    goes_first = own is None or own > lent.get(freed["deployment_id"], 0)
+    on = _data(placed)
+    nodes = {on["node"], *(replica["node"] for replica in on.get("replicas", ()))}
+    return goes_first and not nodes.isdisjoint(_data(freed)["nodes"])
 
 
 def _unjust(event: Row, lent: Mapping[int, int]) -> Iterator[str]:
-    data = event["data"]
-    receipt = json.loads(data) if isinstance(data, str) else data
+    receipt = _data(event)
     own = receipt["preemptor"]
     priority = max(own["priority"], lent.get(event["deployment_id"], 0))
     for victim in receipt["victims"]:
         if victim["rule"].startswith("priority") and victim["priority"] >= priority:
             yield f"I9: {own['id']} of priority {priority} evicts {victim['id']} of {victim['priority']}"
+
+
+def _data(event: Row) -> Any:
+    data = event["data"]
+    return json.loads(data) if isinstance(data, str) else data
 
 
 def _lent_priorities(rows: Rows) -> dict[int, int]:
