@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.deployments.places import QueuePlace, Waiting
 from hypervisor.store.tables import IS_QUEUED, Deployment
@@ -54,7 +54,7 @@ class PlaceCounter:
         self._known: dict[tuple[int, int], _Known] = {}
 
     async def __call__(
-        self, session: AsyncSession, asked: Sequence[Sequence[Waiting]]
+        self, connection: AsyncConnection, asked: Sequence[Sequence[Waiting]]
     ) -> list[dict[int, int]]:
         """The 1-based position of each, by its id, for every sequence of them."""
         alike: dict[tuple[int, int], list[QueuePlace]] = defaultdict(list)
@@ -62,33 +62,35 @@ class PlaceCounter:
             alike[one.cluster_id, one.priority].append(QueuePlace.of(one))
         found: dict[int, int] = {}
         for key, places in alike.items():
-            found |= await self._count(session, key, sorted(places, key=lambda place: place.behind))
+            found |= await self._count(connection, key, sorted(places, key=lambda place: place.behind))
         return [{one.id: found[one.id] for one in each} for each in asked]
 
     async def _count(
-        self, session: AsyncSession, key: tuple[int, int], places: Sequence[QueuePlace]
+        self, connection: AsyncConnection, key: tuple[int, int], places: Sequence[QueuePlace]
     ) -> dict[int, int]:
         """Positions of places of one cluster and priority, the first one first."""
         known = self._known.get(key)
         if known is None or not known.serves(places[0]):
-            known = _Known(places[0], await _position(session, places[0]), time.monotonic())
-        rows = await _between(session, known.place, places[-1])
+            known = _Known(places[0], await _position(connection, places[0]), time.monotonic())
+        rows = await _between(connection, known.place, places[-1])
         before = bisect_left(rows, known.place.behind)
         found = {one.id: known.position + bisect_left(rows, one.behind) - before for one in places}
         self._known[key] = _Known(places[-1], found[places[-1].id], known.counted_at)
         return found
 
 
-async def _position(session: AsyncSession, place: QueuePlace) -> int:
+async def _position(connection: AsyncConnection, place: QueuePlace) -> int:
     ahead = select(func.count()).select_from(Deployment).where(place.ahead())
-    return (await session.scalar(ahead) or 0) + 1
+    return (await connection.scalar(ahead) or 0) + 1
 
 
-async def _between(session: AsyncSession, first: QueuePlace, last: QueuePlace) -> list[tuple[datetime, int]]:
+async def _between(
+    connection: AsyncConnection, first: QueuePlace, last: QueuePlace
+) -> list[tuple[datetime, int]]:
     """Who is queued with the priority of both, from the time of the first to that of the last."""
     if first == last:
         return []
-    rows = await session.execute(
+    rows = await connection.execute(
         BETWEEN,
         {
             "cluster_id": first.cluster_id,

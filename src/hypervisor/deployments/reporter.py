@@ -36,7 +36,7 @@ async def reports_checkpoint(
     """The caller. That the attempt is still live is checked with the row, when the report is written."""
     own = _read(container, token)
     if own is None:
-        principal = await authenticated(request, container, token)
+        principal = await authenticated(request)
         access = await changes_deployment(deployment_id, principal, container)
         return Reporter(access.deployment_id, principal.actor)
     claims = own.claims

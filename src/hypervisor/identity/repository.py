@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import (
@@ -78,9 +78,9 @@ async def user_of_live_session(session: AsyncSession, session_id: str, now: date
     )
 
 
-async def logins(session: AsyncSession, session_ids: Collection[str]) -> dict[str, Login]:
+async def logins(connection: AsyncConnection, session_ids: Collection[str]) -> dict[str, Login]:
     """Those of the sessions that nobody has ended and whose users are active, in one query."""
-    rows = await session.execute(_LOGINS, {"ids": sorted(set(session_ids))})
+    rows = await connection.execute(_LOGINS, {"ids": sorted(set(session_ids))})
     found: dict[str, Login] = {}
     for session_id, expires_at, user_id, username, is_superuser, organization_id, name, role in rows:
         login = found.get(session_id)

@@ -19,7 +19,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
@@ -142,17 +148,18 @@ class Database:
         raise AssertionError("unreachable")
 
     async def read_together(
-        self, work: Callable[[ReadSession, Sequence[K]], Awaitable[Sequence[T]]], question: K
+        self, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T]]], question: K
     ) -> T:
-        """Answer a question together with all that are asked at the same time: one session, one `work`.
+        """Answer a question together with all that are asked at the same time: one connection, one `work`.
 
-        Nothing is read before it was asked for. `work` is what tells kinds of questions apart: a function
-        of a module, never one that was made for the occasion.
+        Nothing is read before it was asked for. `work` reads columns, not objects: there is no session for
+        them. It is what tells kinds of questions apart: a function of a module, never one that was made for
+        the occasion.
         """
 
         async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
-            async with self.read() as session:
-                return await work(session, questions)
+            async with self._read_engine.connect() as connection:
+                return await work(connection, questions)
 
         return await self._gathered(work, answer, question)
 
