@@ -17,7 +17,7 @@ import structlog
 
 from hypervisor.infra.wakeup import Wakeup
 
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.025
 """Between two turns of sending: a burst of commits becomes a few messages, the first goes at once."""
 HEARTBEAT_SECONDS = 5.0
 DEAF_AFTER_SECONDS = 15.0
