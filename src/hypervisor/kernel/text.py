@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 
-_FIRST_SURROGATE, _LAST_SURROGATE = "\ud800", "\udfff"
-
 
 def unsafe_reason(text: str) -> str | None:
     """Why this text is refused everywhere (NUL, half a surrogate pair), or None for text that is fine."""
     if "\0" in text:
         return "must not contain the NUL character"
-    if any(_FIRST_SURROGATE <= character <= _LAST_SURROGATE for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return "must not contain half of a surrogate pair"
     return None
 
 
 def has_control_characters(text: str) -> bool:
     """Whether a one-line text has line breaks, escapes or other control characters in it."""
-    return any(unicodedata.category(character) == "Cc" for character in text)
+    return not text.isprintable() and any(unicodedata.category(one) == "Cc" for one in text)
 
 
 def fold(text: str) -> str:
