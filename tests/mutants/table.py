@@ -31,7 +31,7 @@ MUTANTS = (
     Mutant(
         "the node lock is dropped",
         "control/capacity.py",
-        "            .with_for_update(key_share=True)\n",
+        "    .with_for_update(key_share=True)\n",
         "",
         "tests/component/store/test_row_locks.py -k summed_up",
     ),
