@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from aiodocker.exceptions import DockerError
@@ -20,14 +20,21 @@ _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
 # A connection that died without a word looks like a quiet one; a new one costs little.
 _IDLE_SECONDS: Final = 300.0
+# What happens inside a container, and what only announces a change: a signal that was sent, a container that
+# is there and does not run yet. Each hint costs a look at the engine and reads of the database.
+_NO_NEWS: Final = ("exec_", "top", "attach", "resize", "create", "kill")
 
 
 class EventListener:
     """One connection to the event stream for all who listen, opened for the first of them."""
 
-    def __init__(self, engine: Engine, observer: Observer, install: str) -> None:
+    def __init__(
+        self, engine: Engine, observer: Observer, install: str, is_starting: Callable[[str], bool]
+    ) -> None:
+        """`is_starting` tells what this process is just starting: who asked for that is told how it went."""
         self._engine = engine
         self._observer = observer
+        self._is_starting = is_starting
         self._filters = json.dumps({"type": ["container"], "label": [f"{INSTALL_LABEL}={install}"]})
         self._hints = ChangeHints()
         self._task: asyncio.Task[None] | None = None
@@ -61,15 +68,12 @@ class EventListener:
             for name in await self._observer.names():
                 yield name
             async for line in body:
-                changed = _changed(line)
-                if changed is not None:
-                    yield changed
+                event = json.loads(line)
+                name = str(event.get("Actor", {}).get("Attributes", {}).get("name") or "")
+                if name and self._is_news(str(event.get("Action", "")), name):
+                    yield name
 
-
-def _changed(line: bytes) -> str | None:
-    """The container's name, None for what happens inside it (health checks, exec)."""
-    event = json.loads(line)
-    if str(event.get("Action", "")).startswith(("exec_", "top", "attach", "resize")):
-        return None
-    name = event.get("Actor", {}).get("Attributes", {}).get("name")
-    return str(name) if name else None
+    def _is_news(self, action: str, name: str) -> bool:
+        if action == "start":
+            return not self._is_starting(name)
+        return not action.startswith(_NO_NEWS)

@@ -63,9 +63,9 @@ class DockerRuntime:
         self._observer = Observer(self._engine, install)
         self._launcher = Launcher(self._engine, self._observer, install, pull_policy)
         self._stopper = Stopper(self._engine, log_dir)
-        self._events = EventListener(self._engine, self._observer, install)
         self._archive = LogArchive(log_dir)
         self._turns: dict[str, _Turn] = {}
+        self._events = EventListener(self._engine, self._observer, install, self._turns.__contains__)
 
     @property
     def name(self) -> str:

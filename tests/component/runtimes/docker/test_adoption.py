@@ -13,7 +13,7 @@ from tests.support import docker
 from tests.support.docker import Api
 from tests.support.docker_runtime import CREATOR_SECONDS, SLEEPS, end_of, lines, look, opened, spec
 from tests.support.proxy import EngineProxy
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT, eventually
 
 pytestmark = pytest.mark.docker
 
@@ -118,3 +118,35 @@ async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
         assert api.inspect(wanted.instance)["Id"] == made["Id"]
     finally:
         api.call("DELETE", f"/containers/{made['Id']}?force=1")
+
+
+async def test_what_others_start_is_news_and_what_is_being_started_here_is_not(
+    install: str, proxy: EngineProxy
+) -> None:
+    first, own, last = (spec(install, SLEEPS, number) for number in (1, 2, 3))
+    heard: set[str] = set()
+
+    async def hear_of(name: str) -> None:
+        async with asyncio.timeout(PROMPT):
+            while name not in heard:
+                heard.add(await anext(changes))
+
+    async with (
+        opened(DockerRuntime(install, proxy.endpoint)) as runtime,
+        opened(DockerRuntime(install)) as other,
+    ):
+        changes = runtime.changes()
+        await other.start(first)
+        await hear_of(first.instance)
+        proxy.hold(rb"GET \S+/containers/hv-")  # the last call of a start
+        starting = asyncio.create_task(runtime.start(own))
+        await eventually(lambda: is_running(other, own.instance))
+        await other.start(last)
+        await hear_of(last.instance)
+        proxy.let_pass()
+        await starting
+    assert own.instance not in heard
+
+
+async def is_running(runtime: DockerRuntime, name: str) -> bool:
+    return (await look(runtime, name)).state is ObservedState.RUNNING

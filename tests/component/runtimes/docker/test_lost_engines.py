@@ -41,9 +41,9 @@ async def test_a_lost_engine_is_never_nothing_and_hints_come_back(
     install: str, proxy: EngineProxy, tmp_path: Path
 ) -> None:
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
-        changes = runtime.changes()
         wanted = spec(install, SLEEPS)
         await runtime.start(wanted)
+        changes = runtime.changes()
         assert await asyncio.wait_for(anext(changes), PROMPT) == wanted.instance
         await proxy.cut()
         await nothing_is_known(runtime, wanted)
