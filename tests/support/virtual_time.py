@@ -21,6 +21,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+AT_ONE_MOMENT = 10_000
+"""Turns of the loop without any time passing: fifty times what real work takes, and over in seconds."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Its `time()` begins at 0 and counts virtual seconds."""
 
@@ -45,15 +49,25 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,mi
     def __init__(self, jump: Callable[[float], None]) -> None:
         super().__init__()
         self._jump = jump
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            self._count()
+            return []
         if ready := super().select(0):
             return ready
         if timeout is None:
             raise RuntimeError("everything waits, and no timer will ever end it")
-        if timeout > 0:
-            self._jump(timeout)
+        self._turns = 0
+        self._jump(timeout)
         return []
+
+    def _count(self) -> None:
+        self._turns += 1
+        if self._turns >= AT_ONE_MOMENT:
+            self._turns = 0
+            raise RuntimeError("tasks go on waking each other, and no time passes")
 
 
 class _InlineExecutor(ThreadPoolExecutor):
