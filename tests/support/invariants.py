@@ -273,10 +273,10 @@ def _preemptions(rows: Rows, *, quiet: bool, judged: int) -> Iterator[str]:
 
 def _takes(placed: Row, freed: Row, lent: Mapping[int, int]) -> bool:
     """Whether a placement takes what was freed for another: on its nodes, and rightly, as it goes before that
-    one. Nobody can tell the priority of what is deleted.
+    one by priority or age. Nobody can tell the priority of what is deleted.
     """
-    own = lent.get(placed["deployment_id"])
-    goes_first = own is None or own > lent.get(freed["deployment_id"], 0)
+    one, other = placed["deployment_id"], freed["deployment_id"]
+    goes_first = one not in lent or (-lent[one], one) < (-lent.get(other, 0), other)
     on = _data(placed)
     nodes = {on["node"], *(replica["node"] for replica in on.get("replicas", ()))}
     return goes_first and not nodes.isdisjoint(_data(freed)["nodes"])
