@@ -123,8 +123,10 @@ def log_of(server: HypervisorServer) -> list[dict[str, Any]]:
 
 
 def test_the_lines_about_a_deployment_can_be_found(observed: Observed) -> None:
-    ours = [each["event"] for each in log_of(observed.server) if each.get("deployment_id") == 1]
-    assert "request.answered" in ours
+    ours = [each for each in log_of(observed.server) if each.get("deployment_id") == 1]
+    requests = [(each["method"], each["route"]) for each in ours if each["event"] == "request.answered"]
+    assert requests[0] == ("POST", "/api/v1/deployments")
+    assert ("GET", "/api/v1/deployments/{deployment_id}") in requests
 
 
 def test_a_request_that_never_ends_does_not_hold_up_a_stop(observed: Observed) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import JSONResponse
+from structlog.contextvars import bind_contextvars
 
 from hypervisor.api.container import Container, ContainerDep
 from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -61,6 +62,7 @@ async def create_deployment(
         answers = await _submit(container, user, [body], keyed, response)
     except RefusedMember as refused:
         raise refused.error from None
+    bind_contextvars(deployment_id=answers[0].id)
     return answers[0]
 
 
