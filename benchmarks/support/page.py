@@ -15,7 +15,7 @@ _INTRODUCTION = """# Benchmarks
 
 What `make bench` measured on {when}: the small form of every benchmark, which takes minutes and shows that it
 runs. Times on a machine that does other things as well prove nothing by themselves; compare the sides of one
-run. `python -m benchmarks.NAME --help` and the top of its file say how each works and how its long form runs.
+run. `python -m benchmarks.NAME --help` says how its long form runs.
 
 The machine: {cpu}, {cores} cores, {system}, Python {python}. Load average at the end: {load}.
 """

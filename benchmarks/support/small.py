@@ -94,9 +94,8 @@ def _calls(only: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _about(file: Path) -> str:
-    """The first line of the benchmark's docstring."""
-    told = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return told.partition("\n")[0]
+    """The benchmark's docstring, which explains its figures."""
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
 def _parse() -> argparse.Namespace:
