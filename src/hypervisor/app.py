@@ -81,10 +81,10 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         },
     )
     app.state.occupants = DeploymentOccupants()
-    app.include_router(health.router)
-    app.include_router(metric_routes.router)
     if chosen.role != "scheduler":
         _include_api(app)
+    app.include_router(health.router)
+    app.include_router(metric_routes.router)
     app.add_middleware(Metering, served=app)
     app.add_middleware(Edge)
     problems.install(app)

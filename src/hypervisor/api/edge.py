@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Container, Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,8 @@ MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+RawHeaders = list[tuple[bytes, bytes]]
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -27,6 +30,16 @@ SECURITY_HEADERS = {
     # Answers of the API are no pages; pages bring a policy of their own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+
+def _raw(headers: Mapping[str, str]) -> RawHeaders:
+    """As they go over the wire; every answer gets them."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_HEADERS = _raw(SECURITY_HEADERS)
+_API_HEADERS = _raw({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 
 class Edge:
@@ -90,13 +103,14 @@ class _Sender:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID_HEADER] = self._request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            if self._is_api:
-                headers.setdefault("Cache-Control", "no-store")
+            given = list(message.get("headers", ()))
+            message["headers"] = given + self._added({name for name, _ in given})
         await self._send(message)
+
+    def _added(self, given: Container[bytes]) -> RawHeaders:
+        """The request's id, and the headers that the answer does not set itself."""
+        usual = _API_HEADERS if self._is_api else _HEADERS
+        return [(_REQUEST_ID, self._request_id.encode()), *(one for one in usual if one[0] not in given)]
 
 
 def _cut_off() -> Unavailable:

@@ -13,7 +13,7 @@ from hypervisor.api.permissions import declares
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.deployments import repository
 from hypervisor.errors import NotFound
-from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.identity.principal import Authentication, CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import check_access, not_found
 
@@ -38,16 +38,10 @@ def no_such_deployment(deployment_id: int) -> NotFound:
     return not_found("deployment", deployment_id)
 
 
-@declares("member")
-async def lists_deployments(principal: CurrentUser) -> Principal:
-    """Lists show only what belongs to the caller's organizations."""
-    return principal
-
-
-@declares("developer of the named organization")
-async def submits_deployments(principal: CurrentUser) -> Principal:
-    """The body names organization or cluster; the service checks the role there."""
-    return principal
+lists_deployments = declares("member")(Authentication())
+"""Lists show only what belongs to the caller's organizations."""
+submits_deployments = declares("developer of the named organization")(Authentication())
+"""The body names organization or cluster; the service checks the role there."""
 
 
 @declares("viewer of the deployment's organization")
