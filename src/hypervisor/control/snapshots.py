@@ -72,7 +72,7 @@ async def load_cluster(
     """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new, nor do
     those of engines that are written down as closed.
     """
-    cluster = await session.get(Cluster, cluster_id)
+    cluster = await session.scalar(_CLUSTER, {"cluster_id": cluster_id})
     if cluster is None:
         return None
     builder = SnapshotBuilder(now.timestamp())
@@ -264,6 +264,7 @@ async def _add_nominations(
 _CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
     EngineState.closed_since.is_not(None)
 )
+_CLUSTER = select(Cluster).where(Cluster.id == bindparam("cluster_id"))
 _NODES = select(Node).where(Node.cluster_id == bindparam("cluster_id"))
 _NOMINATIONS = select(NominationRow).where(NominationRow.cluster_id == bindparam("cluster_id"))
 _ALLOCATIONS = (
