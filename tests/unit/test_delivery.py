@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from hypervisor.kernel.names import InstanceName
 from hypervisor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -57,15 +58,18 @@ def test_only_schedulers_and_the_reader_reach_the_engines_socket(services: dict[
     reader = text("deploy/caddy/docker-reader.Caddyfile")
     assert "method GET HEAD" in reader
     (allowed,) = re.findall(r"path_regexp (\S+)", reader)
-    for path in ("/v1.41/containers/hv-abcd-1-1-0/logs", "/containers/hv-a/json", "/_ping", "/v1.41/version"):
+    ours = InstanceName("abcd2345", 1001015, 1, 0)
+    for path in (f"/v1.41/containers/{ours}/logs", f"/containers/{ours}/json", "/_ping", "/v1.41/version"):
         assert re.search(allowed, path), path
     for path in (
-        "/containers/x/archive",
-        "/v1.41/containers/x/export",
-        "/containers/x/attach/ws",
+        "/containers/postgres/json",
+        "/containers/postgres/logs",
+        f"/containers/{ours}/archive",
+        f"/v1.41/containers/{ours}/export",
+        f"/containers/{ours}/attach/ws",
         "/images/json",
         "/containers/../secrets/json",
-        "/containers/x/logs/../../../secrets",
+        f"/containers/{ours}/logs/../../../secrets",
         "/containers/../json",
         "/secrets",
     ):
