@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from hypervisor.api.pages import Page, decode_cursor, encode_cursor
 from hypervisor.control.answers import QueuedAnswer, SeatAnswer
@@ -21,7 +21,10 @@ from hypervisor.scheduling.forecasting.forecast import Verdict, outlook
 from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
 from hypervisor.store.database import Database, ReadSession
-from hypervisor.store.tables import Cluster, Deployment, Node, NominationRow
+from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment, Node, NominationRow
+
+LONG_QUEUE = 5000
+"""With more than that waiting, one look takes a good part of a second."""
 
 
 async def queue_page(
@@ -62,16 +65,24 @@ class Fresh:
 
 
 async def fresh_look(database: Database, deployment: Deployment, now: datetime) -> Fresh | None:
-    """A queued deployment as the scheduler would see it now; None where it is not in the queue, or where the
-    scheduler knows of an obstacle on a machine that only it can see.
+    """A queued deployment as the scheduler would see it now; None where it is not in the queue, where the
+    scheduler knows of an obstacle on a machine that only it can see, or where planning anew for one question
+    would keep everybody else waiting: then what its last pass has written must do.
     """
     if deployment.reason_code == ReasonCode.NO_ROOM_ON_DISK:
         return None
     async with database.read() as session:
+        if await _is_long(session, deployment.cluster_id):
+            return None
         view = await load_cluster(session, deployment.cluster_id, now)
     if view is None or deployment.id not in view.pending:
         return None
     return await asyncio.to_thread(_look, view, deployment.id)
+
+
+async def _is_long(session: ReadSession, cluster_id: int) -> bool:
+    some = select(Deployment.id).where(Deployment.cluster_id == cluster_id, IS_QUEUED).limit(LONG_QUEUE + 1)
+    return (await session.scalar(select(func.count()).select_from(some.subquery())) or 0) > LONG_QUEUE
 
 
 def _look(view: ClusterView, deployment_id: int) -> Fresh:

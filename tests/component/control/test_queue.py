@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from hypervisor.control import queues
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.scheduling.queueing.ordering import order_components
 from hypervisor.store.tables import Deployment
@@ -158,6 +159,21 @@ async def test_explain_tells_the_reason_of_this_moment(team: Team) -> None:
     why = ok(await team.viewer.get(path))
     assert why["reason"]["code"] == "about_to_start"
     assert "node-1" in why["sentence"]
+
+
+async def test_in_a_long_queue_explain_tells_what_the_last_pass_has_found(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "busy", required_cpu_cores=3, preemptible=False)
+    waiting = await team.submit("waiting", cluster_id=cluster["id"], required_cpu_cores=2)
+    path = f"/api/v1/deployments/{waiting['id']}/explain"
+    assert ok(await team.viewer.get(path))["reason"]["code"] == "insufficient_cpu"
+    monkeypatch.setattr(queues, "LONG_QUEUE", 0)
+    with statements_of(team.api.container.database) as seen:
+        why = ok(await team.viewer.get(path))
+    assert (why["reason"]["code"], why["queue_position"]) == ("queued", 1)
+    assert not [one for one in seen if "FROM nodes" in one]
 
 
 async def test_explain_names_those_whom_the_scheduler_takes_first(team: Team) -> None:
