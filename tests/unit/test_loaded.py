@@ -11,7 +11,6 @@ LARGE = {
     "asyncpg",
     "hypervisor.client",
     "httpx2",
-    "numpy.ma",
     "opentelemetry.sdk",
     "ortools",
     "psutil",

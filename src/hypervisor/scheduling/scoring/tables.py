@@ -74,9 +74,8 @@ def _shared_tables(
     """The tables for these typical requests on kinds of nodes that admit these of them."""
     shapes = [shape for shape, _ in typical]
     weights = np.array([round(weight * SCALE) for _, weight in typical], np.int64)
-    # Not np.unique: it loads NumPy's masked arrays, which a server then keeps for nothing.
-    cpus = np.array(sorted({shape.cpu_milli for shape in shapes}), np.int64)
-    rams = np.array(sorted({shape.ram_mib for shape in shapes}), np.int64)
+    cpus = np.unique(np.array([shape.cpu_milli for shape in shapes], np.int64))
+    rams = np.unique(np.array([shape.ram_mib for shape in shapes], np.int64))
     sets, fits = _admitted_sets(shapes, np.array(admitted, np.bool_), cpus, rams)
     device = _device_table(shapes, weights, fits)
     several = _several_table(shapes, weights, fits, width)
