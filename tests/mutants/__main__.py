@@ -22,7 +22,7 @@ COPIED = ("src", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "
 FAILED = 1
 """What pytest ends with when tests failed; anything else is an error of the command."""
 LONGEST = 600
-SEEDS = "20"
+SEEDS = "60"
 """Histories for those that are looked for by simulation."""
 
 
