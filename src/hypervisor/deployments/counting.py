@@ -1,7 +1,8 @@
 """Places of new deployments, counted from rows once for all that are asked for at the same time.
 
 Whoever is new stands near the end of those with its priority, so nearly the whole queue would be counted for
-each of them. Far back in a long queue, a place is therefore counted from one that was known a moment ago.
+each of them. Far back in a long queue, a place is therefore found without asking the database: by the end of
+that queue as it was a moment ago, and who was submitted here since.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
@@ -22,7 +23,7 @@ from hypervisor.store.tables import IS_QUEUED, Deployment
 FAR_BACK = 1000
 """Places up to this one are always those of the rows as they are."""
 BELIEVED_SECONDS = 1.0
-"""How old what is known of the queue before a place that is farther back may be."""
+"""How old what is known of the queue before a place that is farther back may be: of one that is new."""
 
 BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.cluster_id == bindparam("cluster_id"),
@@ -34,24 +35,53 @@ BETWEEN = select(Deployment.created_at, Deployment.id).where(
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A place in the queue and its position, by what was counted at `counted_at` (monotonic seconds)."""
+class _End:
+    """The end of a queue as it was at `counted_at` (monotonic seconds), and who was submitted here since."""
 
     place: QueuePlace
     position: int
     counted_at: float
+    since: list[tuple[datetime, int]] = field(default_factory=list)
 
-    def serves(self, place: QueuePlace) -> bool:
-        """Whether a place may be counted from this one."""
-        believed = time.monotonic() - self.counted_at < BELIEVED_SECONDS
-        return believed and self.position > FAR_BACK and self.place.behind <= place.behind
+    @property
+    def believed(self) -> bool:
+        """Whether the queue is so long that what is known of it may be as old as this."""
+        return self.position > FAR_BACK and time.monotonic() - self.counted_at < BELIEVED_SECONDS
+
+    def position_of(self, place: QueuePlace) -> int | None:
+        """Of a new one, which is remembered; None: it stands before this end."""
+        if place.behind <= self.place.behind:
+            return None
+        index = bisect_left(self.since, place.behind)
+        self.since.insert(index, place.behind)
+        return self.position + index + 1
 
 
 class PlaceCounter:
-    """For one database; remembers one place for each cluster and priority."""
+    """For one database; remembers an end for each cluster and priority."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], _Known] = {}
+        self._ends: dict[tuple[int, int], _End] = {}
+
+    def add(self, new: Sequence[Waiting]) -> dict[int, int]:
+        """Positions by id of those that were just submitted here, where the end of their queue is known."""
+        found: dict[int, int] = {}
+        for one in new:
+            end = self._ends.get((one.cluster_id, one.priority))
+            position = end.position_of(QueuePlace.of(one)) if end is not None and end.believed else None
+            if position is not None:
+                found[one.id] = position
+        return found
+
+    def learn(self, new: Sequence[Waiting], found: Mapping[int, int]) -> None:
+        """What was counted for those that were just submitted here: they are the ends of their queues."""
+        for one in new:
+            key, place = (one.cluster_id, one.priority), QueuePlace.of(one)
+            end = self._ends.get(key)
+            if end is not None and end.believed:
+                end.position_of(place)
+            else:
+                self._ends[key] = _End(place, found[one.id], time.monotonic())
 
     async def __call__(
         self, connection: AsyncConnection, asked: Sequence[Sequence[Waiting]]
@@ -61,22 +91,17 @@ class PlaceCounter:
         for one in (one for each in asked for one in each):
             alike[one.cluster_id, one.priority].append(QueuePlace.of(one))
         found: dict[int, int] = {}
-        for key, places in alike.items():
-            found |= await self._count(connection, key, sorted(places, key=lambda place: place.behind))
+        for places in alike.values():
+            found |= await _count(connection, sorted(places, key=lambda place: place.behind))
         return [{one.id: found[one.id] for one in each} for each in asked]
 
-    async def _count(
-        self, connection: AsyncConnection, key: tuple[int, int], places: Sequence[QueuePlace]
-    ) -> dict[int, int]:
-        """Positions of places of one cluster and priority, the first one first."""
-        known = self._known.get(key)
-        if known is None or not known.serves(places[0]):
-            known = _Known(places[0], await _position(connection, places[0]), time.monotonic())
-        rows = await _between(connection, known.place, places[-1])
-        before = bisect_left(rows, known.place.behind)
-        found = {one.id: known.position + bisect_left(rows, one.behind) - before for one in places}
-        self._known[key] = _Known(places[-1], found[places[-1].id], known.counted_at)
-        return found
+
+async def _count(connection: AsyncConnection, places: Sequence[QueuePlace]) -> dict[int, int]:
+    """Positions of places of one cluster and priority, the first one first."""
+    first = await _position(connection, places[0])
+    rows = await _between(connection, places[0], places[-1])
+    before = bisect_left(rows, places[0].behind)
+    return {one.id: first + bisect_left(rows, one.behind) - before for one in places}
 
 
 async def _position(connection: AsyncConnection, place: QueuePlace) -> int:

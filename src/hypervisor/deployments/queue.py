@@ -51,18 +51,18 @@ def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) ->
     return [one for one in deployments if one.cluster_id not in ready]
 
 
-async def fill_positions(database: Database, index: QueueIndex | None, answers: Sequence[Shown]) -> None:
-    """Give those a place that wait and have none yet: by the index, else by rows.
+async def fill_positions(
+    database: Database, index: QueueIndex | None, answers: Sequence[Shown], *, new: bool = False
+) -> None:
+    """Give those a place that wait and have none yet: by the index, else by rows. `new`: just submitted.
 
     Not inside a transaction: nobody's locks wait for the index.
     """
     waiting = [one for one in answers if one.state == State.QUEUED.value and one.queue_position is None]
-    if not waiting:
-        return
-    found = await _indexed(index, waiting) if index is not None else {}
+    found = await _indexed(index, waiting) if index is not None and waiting else {}
     missing = [one for one in waiting if one.id not in found]
     if missing:
-        found |= await database.read_together(_COUNTERS.setdefault(database, PlaceCounter()), missing)
+        found |= await _counted(database, missing, new=new)
     for one in waiting:
         one.queue_position = found.get(one.id)
 
@@ -91,6 +91,17 @@ async def _indexed(index: QueueIndex, waiting: Sequence[Shown]) -> dict[int, int
         positions = await index.positions(cluster_id, places)
         if positions is not None:
             found.update(zip((place.id for place in places), positions, strict=True))
+    return found
+
+
+async def _counted(database: Database, waiting: Sequence[Shown], *, new: bool) -> dict[int, int]:
+    counter = _COUNTERS.setdefault(database, PlaceCounter())
+    found = counter.add(waiting) if new else {}
+    missing = [one for one in waiting if one.id not in found]
+    if missing:
+        found |= await database.read_together(counter, missing)
+    if missing and new:
+        counter.learn(missing, found)
     return found
 
 

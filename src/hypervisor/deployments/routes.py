@@ -205,7 +205,7 @@ async def _submit(
     else:
         answers = views.describe_new(submitted.made)
     _wake(container, "scheduler")
-    await _place(container, answers)
+    await _place(container, answers, new=not submitted.made_before)
     return answers
 
 
@@ -264,8 +264,8 @@ async def _obey(
     return answer
 
 
-async def _place(container: Container, answers: Sequence[DeploymentAnswer]) -> None:
-    await queue.fill_positions(container.database, container.sharing.queue, answers)
+async def _place(container: Container, answers: Sequence[DeploymentAnswer], *, new: bool = False) -> None:
+    await queue.fill_positions(container.database, container.sharing.queue, answers, new=new)
 
 
 def _wake(container: Container, *topics: str) -> None:

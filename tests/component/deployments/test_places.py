@@ -32,22 +32,25 @@ async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyP
     assert urgent["queue_position"] == 1
 
 
-async def test_a_place_far_back_is_counted_from_one_that_was_just_known(
+async def test_places_far_back_of_new_ones_are_known_without_asking(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team.api.container.sharing.queue = None
     monkeypatch.setattr(counting, "FAR_BACK", 2)
     monkeypatch.setattr(counting, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
-    for number in range(3):
-        await team.submit(f"n{number}")
+    batch = [{"name": f"n{number}"} for number in range(4)]
+    items = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", {"deployments": batch}), 201)["items"]
+    assert [one["queue_position"] for one in items] == [1, 2, 3, 4]
     with statements_of(team.api.container.database) as statements:
-        made = await team.submit("next")
-    assert made["queue_position"] == 4
-    assert not [one for one in statements if "count(*)" in one]
+        bodies = [{"name": f"m{number}"} for number in range(3)]
+        answers = await asyncio.gather(*(team.developer.post(DEPLOYMENTS, body) for body in bodies))
+    assert sorted(ok(one, 201)["queue_position"] for one in answers) == [5, 6, 7]
+    assert not [one for one in statements if "created_at <" in one or "count(*)" in one]
+    assert (await team.submit("urgent", priority="HIGH"))["queue_position"] == 1
     monkeypatch.setattr(counting, "BELIEVED_SECONDS", 0.0)
     with statements_of(team.api.container.database) as statements:
-        assert (await team.submit("last"))["queue_position"] == 5
+        assert (await team.submit("last"))["queue_position"] == 9
     assert [one for one in statements if "count(*)" in one]
 
 
