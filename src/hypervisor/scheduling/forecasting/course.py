@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,8 +93,7 @@ class _Course:
             by_deployment[one.deployment_id].append(one)
         pending = self.snapshot.pending
         starting = np.isin(pending.deployment_id, list(by_deployment))
-        for row in np.flatnonzero(starting).tolist():
-            self._run(row, by_deployment[int(pending.deployment_id[row])])
+        self._run(np.flatnonzero(starting).tolist(), by_deployment)
         self.snapshot = replace(self.snapshot, pending=rows_where(pending, ~starting))
 
     def forget_behind(self, decided: Plan) -> None:
@@ -152,15 +151,27 @@ class _Course:
         for row in np.flatnonzero(leaving).tolist():
             self._ends[int(table.id[row])] = self._end_of(row)
 
-    def _run(self, row: int, placements: list[Placement]) -> None:
+    def _run(self, rows: list[int], placements: Mapping[int, list[Placement]]) -> None:
+        """All at once: a table that grew by a row each time would be copied as often."""
+        pending = self.snapshot.pending
+        builder, organizations = SnapshotBuilder(self.snapshot.now), list[int]()
+        for node_id in {one.node_id for each in placements.values() for one in each}:
+            builder.add_node(node_id, cpu_milli=0, ram_mib=0)
+        for row in rows:
+            seats = placements[int(pending.deployment_id[row])]
+            self._add(builder, row, seats)
+            organizations += [int(pending.organization[row])] * len(seats)
+        built, snapshot = builder.build(), self.snapshot
+        node = np.searchsorted(snapshot.nodes.id, built.nodes.id[built.allocations.node]).astype(np.int32)
+        added = replace(built.allocations, node=node, organization=np.array(organizations, np.int32))
+        self.snapshot = replace(snapshot, allocations=joined(snapshot.allocations, added))
+
+    def _add(self, builder: SnapshotBuilder, row: int, seats: list[Placement]) -> None:
         snapshot, pending = self.snapshot, self.snapshot.pending
         shape = snapshot.shapes[int(pending.shape[row])]
         id_, limit = int(pending.deployment_id[row]), float(pending.max_runtime[row])
-        builder = SnapshotBuilder(snapshot.now)
-        for node_id in {one.node_id for one in placements}:
-            builder.add_node(node_id, cpu_milli=0, ram_mib=0)
         end = snapshot.now + self._remaining(id_, 0.0, limit)
-        for one in placements:
+        for one in seats:
             builder.add_allocation(
                 self._next_id,
                 deployment_id=id_,
@@ -177,13 +188,6 @@ class _Course:
             )
             self._ends[self._next_id] = end
             self._next_id -= 1
-        self._add(builder, int(pending.organization[row]))
-
-    def _add(self, builder: SnapshotBuilder, organization: int) -> None:
-        built, snapshot = builder.build(), self.snapshot
-        node = np.searchsorted(snapshot.nodes.id, built.nodes.id[built.allocations.node]).astype(np.int32)
-        rows = replace(built.allocations, node=node, organization=np.full(len(node), organization, np.int32))
-        self.snapshot = replace(snapshot, allocations=joined(snapshot.allocations, rows))
 
     def _queue_again(self, rows: list[int]) -> None:
         """The evicted that have stopped wait again, before whatever else has their priority."""
