@@ -6,7 +6,7 @@ What concerns an engine is done by whoever drives it, the rest by the one that h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -64,28 +64,37 @@ class Janitor:
         """Clean up on hints and every minute until cancelled. The first sweep is a minute after the start."""
         while True:
             await self._listener.wait(SWEEP_EVERY)
-            try:
-                # Ends come in bursts; the loops that people wait for go first.
-                await asyncio.sleep(LINGER)
-                await self.remove_ended()
-                if self._is_ours:
-                    await self._finish_deletions()
-                if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
-                    self._swept_at = self._clock.monotonic()
-                    await self.sweep_orphans()
-                    await self._forget()
-            except Exception:
-                log.exception("janitor.failed")
+            # Ends come in bursts; the loops that people wait for go first.
+            await asyncio.sleep(LINGER)
+            await self.clean_up()
+
+    async def clean_up(self) -> None:
+        """One turn. What fails is logged and tried again with the next one, and holds up nothing else."""
+        await self._try(self.remove_ended)
+        if self._is_ours:
+            await self._try(self._finish_deletions)
+        if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
+            self._swept_at = self._clock.monotonic()
+            await self._try(self.sweep_orphans)
+            if self._is_ours:
+                await self._try(self._forget_rows)
+            await self._try(self._forget_logs)
+
+    async def _try(self, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except Exception:
+            log.exception("janitor.failed")
 
     @property
     def _is_ours(self) -> bool:
         return self._holdings.fence(JANITOR) is not None
 
-    async def _forget(self) -> None:
-        now = self._clock.now()
-        if self._is_ours:
-            await forget_rows(self._database, self._keep, now)
-        await asyncio.to_thread(forget_logs, self._keep, now)
+    async def _forget_rows(self) -> None:
+        await forget_rows(self._database, self._keep, self._clock.now())
+
+    async def _forget_logs(self) -> None:
+        await asyncio.to_thread(forget_logs, self._keep, self._clock.now())
 
     async def _finish_deletions(self) -> None:
         async with self._database.read() as session:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
+from hypervisor.control import janitor
+from hypervisor.control.engines import Engines
+from hypervisor.control.holdings import JANITOR, Holdings
 from hypervisor.control.housekeeping import Keep, forget_logs, forget_rows
+from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store import batches
-from hypervisor.store.tables import Event, IdempotencyKey, Organization, User
+from hypervisor.store.tables import Cluster, Event, IdempotencyKey, Organization, User
+from tests.support.clock import FakeClock
 from tests.support.world import World
 
 
@@ -66,6 +72,36 @@ async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
     assert len(await _keys(world)) == 502
     await forget_rows(world.database, keep, now)
     assert await _keys(world) == ["k2500", "k2501"]
+
+
+async def test_a_deletion_that_fails_holds_up_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that runs into a time limit at each turn would let history and logs grow for ever."""
+    cluster = await world.cluster()
+    clock = FakeClock(world.clock.now())
+    async with world.database.write() as session:
+        await session.execute(update(Cluster).where(Cluster.id == cluster).values(deleting_at=clock.now()))
+        organization_id = await session.scalar(select(Organization.id))
+        old = {"at": clock.now() - timedelta(days=2), "organization_id": organization_id}
+        await session.execute(insert(Event).values(actor="test", type="test", message="", **old))
+    holdings = Holdings(clock, Wakeup())
+    holdings.take({JANITOR: 1}, math.inf)
+    registry = world.registry()
+    engines, keep = Engines(registry, holdings, "here"), Keep(events=timedelta(days=1))
+    tidy = janitor.Janitor(world.database, clock, Wakeup(), engines, holdings, keep=keep)
+    tried: list[None] = []
+
+    async def too_slow(*_: object) -> None:
+        tried.append(None)
+        raise TimeoutError
+
+    monkeypatch.setattr(janitor, "finish_deletions", too_slow)
+    clock.advance(janitor.SWEEP_EVERY)
+    await tidy.clean_up()
+    await registry.close()
+    assert len(tried) == 1
+    assert await _events(world) == 0
 
 
 def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
