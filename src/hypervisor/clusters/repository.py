@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,6 +52,38 @@ _HELD_CLUSTERS = (
     .execution_options(populate_existing=True)
 )
 _NODES = select(Node).where(Node.cluster_id.in_(_IDS)).order_by(Node.id)
+_CAPACITIES = (
+    select(
+        Node.cluster_id,
+        Node.id,
+        Node.name,
+        Node.cpu_milli,
+        Node.ram_mib,
+        Node.gpu_count,
+        Node.gpu_model,
+        Node.labels,
+        Node.shrink_cpu_milli,
+        Node.shrink_ram_mib,
+        Node.shrink_gpu_count,
+    )
+    .where(Node.cluster_id.in_(_IDS), ~Node.deleting)
+    .order_by(Node.id)
+)
+
+
+class Capacity(NamedTuple):
+    """What a node can take, and the size that it is shrinking to, if it is."""
+
+    id: int
+    name: str
+    cpu_milli: int
+    ram_mib: int
+    gpu_count: int
+    gpu_model: str | None
+    labels: dict[str, str]
+    shrink_cpu_milli: int | None
+    shrink_ram_mib: int | None
+    shrink_gpu_count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +202,14 @@ async def nodes_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[
     found: dict[int, list[Node]] = defaultdict(list)
     for node in await session.scalars(_NODES, {"ids": sorted(cluster_ids)}):
         found[node.cluster_id].append(node)
+    return found
+
+
+async def capacities_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, list[Capacity]]:
+    """Those of each cluster's nodes that are to stay, by node id. Much cheaper than the nodes themselves."""
+    found: dict[int, list[Capacity]] = defaultdict(list)
+    for cluster_id, *capacity in await session.execute(_CAPACITIES, {"ids": sorted(cluster_ids)}):
+        found[cluster_id].append(Capacity._make(capacity))
     return found
 
 

@@ -156,7 +156,7 @@ async def _check_requirements(session: WriteSession, deployment: Deployment) -> 
     cluster = await clusters.find_cluster(session, deployment.cluster_id)
     if cluster is None:
         return
-    nodes = await clusters.nodes_of(session, [cluster.id])
+    nodes = await clusters.capacities_of(session, [cluster.id])
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
     limits.check_runtime(deployment.docker_image, deployment.command)

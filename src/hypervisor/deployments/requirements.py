@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypervisor.clusters.repository import Capacity
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.explanation.refusal import refusal
@@ -12,16 +13,16 @@ from hypervisor.scheduling.outcome import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
-from hypervisor.store.tables import Cluster, Node
+from hypervisor.store.tables import Cluster
 
 
 class ClusterLimits:
     """What one cluster can take at all, by the capacity of its nodes (never by what is free on them).
 
-    A node that is being made smaller counts with its future size, one that is to go does not count.
+    `nodes` are those that stay; one that is being made smaller counts with its future size.
     """
 
-    def __init__(self, cluster: Cluster, nodes: Sequence[Node]) -> None:
+    def __init__(self, cluster: Cluster, nodes: Sequence[Capacity]) -> None:
         self._cluster = cluster
         self._nodes = _table(nodes)
         self._eligibility = Eligibility(self._nodes)
@@ -82,19 +83,18 @@ def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]
     return limits or None
 
 
-def _table(nodes: Sequence[Node]) -> NodeTable:
+def _table(nodes: Sequence[Capacity]) -> NodeTable:
     builder = SnapshotBuilder(0.0)
     for node in nodes:
-        if not node.deleting:
-            builder.add_node(
-                node.id,
-                cpu_milli=_future(node.cpu_milli, node.shrink_cpu_milli),
-                ram_mib=_future(node.ram_mib, node.shrink_ram_mib),
-                gpu_count=_future(node.gpu_count, node.shrink_gpu_count),
-                name=node.name,
-                gpu_model=node.gpu_model,
-                labels=node.labels,
-            )
+        builder.add_node(
+            node.id,
+            cpu_milli=_future(node.cpu_milli, node.shrink_cpu_milli),
+            ram_mib=_future(node.ram_mib, node.shrink_ram_mib),
+            gpu_count=_future(node.gpu_count, node.shrink_gpu_count),
+            name=node.name,
+            gpu_model=node.gpu_model,
+            labels=node.labels,
+        )
     return builder.build().nodes
 
 

@@ -155,7 +155,7 @@ async def _find_made_before(session: WriteSession, drafts: Sequence[_Draft]) -> 
 
 async def _check_requirements(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     by_id = {cluster.id: cluster for draft in drafts for cluster in draft.case.clusters}
-    nodes = await clusters.nodes_of(session, by_id)
+    nodes = await clusters.capacities_of(session, by_id)
     limits = {id_: ClusterLimits(cluster, nodes.get(id_, ())) for id_, cluster in by_id.items()}
     for draft in drafts:
         with draft.case.judged():
