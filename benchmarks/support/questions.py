@@ -18,6 +18,7 @@ from hypervisor.control.deletions import deletions_wait
 from hypervisor.control.gangs import late_gangs
 from hypervisor.control.homes import find_engines
 from hypervisor.control.housekeeping import Keep, forget_rows
+from hypervisor.control.queue_rows import read_page
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.control.work import all_live_instances, instances_to_act_on, load_live
 from hypervisor.deployments.dependents import load_parents
@@ -53,6 +54,7 @@ def questions(history: History) -> Mapping[str, Question]:
         "delete: who waits": _read(lambda session: unmet_dependents(session, middle, 10)),
         "delete: what runs": _read(lambda session: count_running(session, history.busy)),
         "queue: places": _read(_places),
+        "queue: a page in the middle": _read(lambda session: _page(session, history.cluster, now)),
         "admin: deployments": _admin(DeploymentView(Deployment), "created_at"),
         "admin: events": _admin(EventView(Event), "at"),
     }
@@ -76,6 +78,11 @@ async def _places(session: ReadSession) -> None:
     waiting = list(await session.scalars(queued))
     await queue_positions(session, waiting[:1])
     await queue_positions(session, waiting)
+
+
+async def _page(session: ReadSession, cluster_id: int, now: datetime) -> None:
+    shown, _ = await read_page(session, cluster_id, now, None, 50)
+    await read_page(session, cluster_id, now, shown[-1].key, 50)
 
 
 def _admin(view: DeploymentView | EventView, by: str) -> Question:
