@@ -21,6 +21,7 @@ from hypervisor.control.loops import Loops
 from hypervisor.control.reporting import Reporting
 from hypervisor.infra.security.sealing import Sealer
 from hypervisor.infra.security.tokens import AttemptTokens
+from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
@@ -166,10 +167,11 @@ class Installation:
         an instance is going to end.
         """
         (moves,) = self._reader.execute("SELECT max(id) FROM events").fetchone()
-        (due,) = self._reader.execute(
-            "SELECT max(not_before) FROM deployments WHERE state = 'QUEUED'"
+        # What is farther off than any back-off was set before the clock was set back: it waits no more.
+        (waits,) = self._reader.execute(
+            "SELECT count(*) FROM deployments WHERE state = 'QUEUED' AND not_before > ? AND not_before <= ?",
+            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=BACKOFF_LONGEST))],
         ).fetchone()
-        waits = due is not None and datetime.fromisoformat(due).replace(tzinfo=UTC) > now
         return f"{moves} {now if waits or self.engine._due else ''}"
 
     async def close(self) -> None:
