@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support import virtual_time
+
+
+def test_hours_pass_in_a_moment() -> None:
+    async def sleep() -> float:
+        await asyncio.sleep(7200)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(sleep()) == pytest.approx(7200)
+
+
+def test_a_wait_that_nothing_ends_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="everything waits"):
+        virtual_time.run(asyncio.Event().wait())
+
+
+def test_tasks_that_wake_each_other_for_ever_at_one_moment_are_an_error() -> None:
+    async def wait_for(mine: asyncio.Event, other: asyncio.Event) -> None:
+        while True:
+            await mine.wait()
+            mine.clear()
+            other.set()
+
+    async def ping_pong() -> None:
+        one, other = asyncio.Event(), asyncio.Event()
+        one.set()
+        await asyncio.gather(wait_for(one, other), wait_for(other, one))
+
+    with pytest.raises(RuntimeError, match="no time passes"):
+        virtual_time.run(ping_pong())
