@@ -27,6 +27,7 @@ from hypervisor.events.relay import EventRelay
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.disk import DiskGuard
+from hypervisor.infra.memory import sparing_memory
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import Tracing
@@ -68,6 +69,7 @@ async def running(
     secret = load_secret_key(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_server(settings.database_url))
+        await stack.enter_async_context(sparing_memory())
         await ensure_usable(settings.database_url)
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
