@@ -37,6 +37,7 @@ from hypervisor.control.work import (
     load_live,
 )
 from hypervisor.deployments.environment import open_environment
+from hypervisor.infra.observability.failures import Failures
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.security.sealing import Sealer, UnsealError
 from hypervisor.infra.wakeup import Listener, Wakeup
@@ -81,6 +82,7 @@ class Reconciler:
         self._reporting = reporting
         self._interval = interval
         self._telemetry = telemetry or Telemetry.silent(clock)
+        self._failures = Failures(log, "reconciler.step_failed")
         self._hinted: set[str] = set()
         self._busy: StopRequests = {}
         """Instances with an act under way, and the stop request that it knows of."""
@@ -134,9 +136,10 @@ class Reconciler:
                 try:
                     await self._step()
                     self._telemetry.heartbeats.beat("reconciler")
+                    self._failures.over()
                     pause = self._interval
-                except Exception:
-                    log.exception("reconciler.step_failed")
+                except Exception as error:
+                    self._failures.note(error)
                     pause = ERROR_PAUSE
                 await self._listener.wait(pause)
         finally:

@@ -11,6 +11,7 @@ import structlog
 from hypervisor.control.holdings import Holdings, engine_lease
 from hypervisor.control.observed import Applied, Fact, apply_facts
 from hypervisor.control.snapshots import Engine
+from hypervisor.infra.observability.failures import Failures
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import Database, WriteSession
@@ -41,6 +42,7 @@ class Recorder:
         self._clock = clock
         self._holdings = holdings
         self._follow_up = follow_up
+        self._failures = Failures(log, "reconciler.apply_failed")
         self._learnt: asyncio.Queue[_Learnt] = asyncio.Queue()
 
     async def record(self, engine: Engine, fact: Fact) -> None:
@@ -70,11 +72,12 @@ class Recorder:
             reached("status_before_write")
             applied = await self._database.transact(work)
             reached("status_after_write")
-        except Exception:
+        except Exception as error:
             # Nothing is lost: a full pass finds the same facts again.
-            log.exception("reconciler.apply_failed", facts=len(batch))
+            self._failures.note(error)
             await asyncio.sleep(ERROR_PAUSE)
             return
+        self._failures.over()
         self._follow_up(applied)
 
     async def _still_ours(self, session: WriteSession, batch: Sequence[_Learnt]) -> list[Fact]:
