@@ -172,5 +172,6 @@ async def _make_missing(session: WriteSession, names: Collection[str], now: date
     ordered = sorted(names)
     leases = [{"name": name, "holder": "", "expires_at": now} for name in ordered]
     epochs = [{"name": name, "epoch": 0} for name in ordered]
-    await session.execute(insert_missing(session, Lease).values(leases))
-    await session.execute(insert_missing(session, LeaseEpoch).values(epochs))
+    # As parameters: with rows in it a statement is compiled anew each time.
+    await session.execute(insert_missing(session, Lease), leases)
+    await session.execute(insert_missing(session, LeaseEpoch), epochs)
