@@ -26,6 +26,7 @@ from hypervisor.store.tables import (
 _TABLE = cast(Table, Deployment.__table__)
 
 _NEW = insert(_TABLE).returning(_TABLE.c.id, sort_by_parameter_order=True)
+_EMPTY = dict.fromkeys(_TABLE.columns.keys())
 _AT_FIRST = {"generation": 0, "attempts_made": 0, "retries_used": 0, "preemptions": 0}
 
 
@@ -272,5 +273,5 @@ async def events_of_types(
 def _as_written(row: Mapping[str, object]) -> Deployment:
     deployment = Deployment()
     # Not by its attributes: each of them would note a change for a session.
-    instance_dict(deployment).update(row)
+    instance_dict(deployment).update({**_EMPTY, **row})
     return deployment

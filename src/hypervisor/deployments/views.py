@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import instance_dict
 
 from hypervisor.deployments import queue, repository
 from hypervisor.deployments.answers import DependencyAnswer, DeploymentAnswer, Endpoint, ReplicaAnswer
@@ -114,7 +115,7 @@ def _answer(
     required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
     limits = one.placement_limits or {}
     return DeploymentAnswer(
-        **{name: getattr(one, name) for name in _AS_STORED},
+        **_as_stored(one),
         cluster_name=cluster_name,
         env=shown_environment(one.env),
         ports=one.ports or [],
@@ -139,6 +140,12 @@ def _answer(
         checkpoint_at=live.checkpoint_at if live else None,
         checkpoint=live.checkpoint if live else None,
     )
+
+
+def _as_stored(one: Deployment) -> dict[str, Any]:
+    """By field. Not by its attributes where that can be: each asks whether a value has to be loaded first."""
+    loaded = instance_dict(one)
+    return {name: loaded[name] if name in loaded else getattr(one, name) for name in _AS_STORED}
 
 
 def _ports(attempt: Attempt) -> Sequence[dict[str, Any]]:
