@@ -65,10 +65,15 @@ OrganizationId = Annotated[int, Path(ge=1, le=MAX_ID, description="The organizat
 
 
 def _unsafe_within(value: Any) -> str | None:
-    if isinstance(value, str):
-        return unsafe_reason(value)
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list):
-        return next((reason for item in value if (reason := _unsafe_within(item))), None)
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if reason := unsafe_reason(one):
+                return reason
+        elif isinstance(one, dict):
+            left += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
     return None
