@@ -45,8 +45,8 @@ class _End:
 
     @property
     def believed(self) -> bool:
-        """Whether the queue is so long that what is known of it may be as old as this."""
-        return self.position > FAR_BACK and time.monotonic() - self.counted_at < BELIEVED_SECONDS
+        """Whether the queue is taken to end there still."""
+        return time.monotonic() - self.counted_at < BELIEVED_SECONDS
 
     def position_of(self, place: QueuePlace) -> int | None:
         """Of a new one, which is remembered; None: it stands before this end."""
@@ -58,7 +58,7 @@ class _End:
 
 
 class PlaceCounter:
-    """For one database; remembers an end for each cluster and priority."""
+    """For one database; remembers for a moment an end for each cluster and priority."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, int], _End] = {}
@@ -75,12 +75,12 @@ class PlaceCounter:
 
     def learn(self, new: Sequence[Waiting], found: Mapping[int, int]) -> None:
         """What was counted for those that were just submitted here: they are the ends of their queues."""
+        self._ends = {key: end for key, end in self._ends.items() if end.believed}
         for one in new:
             key, place = (one.cluster_id, one.priority), QueuePlace.of(one)
-            end = self._ends.get(key)
-            if end is not None and end.believed:
-                end.position_of(place)
-            else:
+            if key in self._ends:
+                self._ends[key].position_of(place)
+            elif found[one.id] > FAR_BACK:
                 self._ends[key] = _End(place, found[one.id], time.monotonic())
 
     async def __call__(
