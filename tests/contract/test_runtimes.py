@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, Observation, ObservedState, Runtime
+from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
 from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.support.observing import end_of, look
 from tests.support.wait import PROMPT, eventually
 
 
@@ -304,20 +305,6 @@ async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -
         await runtime.start(spec)
         await end_of(runtime, spec.instance)
         assert await lines(runtime, spec.instance) == [f"{variable}=[{seen}]"]
-
-
-async def look(runtime: Runtime, name: str) -> Observation:
-    return (await runtime.observe([name]))[name]
-
-
-async def end_of(runtime: Runtime, name: str) -> Observation:
-    async def ended() -> Observation | None:
-        seen = await look(runtime, name)
-        return seen if seen.state is ObservedState.EXITED else None
-
-    observation = await eventually(ended, what=f"the end of {name}")
-    assert observation is not None
-    return observation
 
 
 async def lines(runtime: Runtime, name: str, *, tail: int | None = None, follow: bool = False) -> list[str]:

@@ -11,9 +11,8 @@ import pytest
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.docker import DockerRuntime
-from hypervisor.runtimes.protocol import LaunchSpec, Observation, ObservedState, RuntimeUnavailable
+from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from tests.support import docker
-from tests.support.wait import eventually
 
 CREATOR_SECONDS = 60.0
 """For tests of what happens in time: a start that a busy machine draws out is no creator that has died."""
@@ -46,20 +45,6 @@ async def opened(runtime: DockerRuntime) -> AsyncIterator[DockerRuntime]:
         yield runtime
     finally:
         await runtime.close()
-
-
-async def look(runtime: DockerRuntime, name: str) -> Observation:
-    return (await runtime.observe([name]))[name]
-
-
-async def end_of(runtime: DockerRuntime, name: str) -> Observation:
-    async def ended() -> Observation | None:
-        seen = await look(runtime, name)
-        return seen if seen.state is ObservedState.EXITED else None
-
-    seen = await eventually(ended, what=f"the end of {name}")
-    assert seen is not None
-    return seen
 
 
 async def lines(runtime: DockerRuntime, name: str) -> list[str]:

@@ -10,8 +10,8 @@ import psutil
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.protocol import LaunchSpec, Observation, ObservedState
-from tests.support.wait import eventually
+from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
+from tests.support.observing import look
 
 INSTALL = f"p{secrets.token_hex(4)}"
 """Of this process alone: tests elsewhere on the machine look for processes by the names of instances too."""
@@ -46,20 +46,6 @@ def marked(instance: str) -> list[int]:
         except psutil.Error:
             continue
     return found
-
-
-async def look(runtime: ProcessRuntime, name: str) -> Observation:
-    return (await runtime.observe([name]))[name]
-
-
-async def end_of(runtime: ProcessRuntime, name: str) -> Observation:
-    async def ended() -> Observation | None:
-        seen = await look(runtime, name)
-        return seen if seen.state is ObservedState.EXITED else None
-
-    observation = await eventually(ended, what=f"the end of {name}")
-    assert observation is not None
-    return observation
 
 
 async def log_of(runtime: ProcessRuntime, name: str) -> list[str]:

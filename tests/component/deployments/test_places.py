@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.deployments import counting
+from hypervisor.store.database import normalise_url
 from tests.support.api import ok
 from tests.support.statements import statements_of
 from tests.support.teams import Team
@@ -54,18 +55,15 @@ async def test_places_far_back_of_new_ones_are_known_without_asking(
     assert [one for one in statements if "count(*)" in one]
 
 
-async def test_a_plan_that_is_kept_for_any_parameters_uses_the_index_of_the_queue(team: Team) -> None:
-    database = team.api.container.database
-    if database.is_sqlite:
-        return
-    await team.cluster()
-    await team.submit("one")
+async def test_a_plan_that_is_kept_for_any_parameters_uses_the_index_of_the_queue(
+    postgresql_url: str,
+) -> None:
     between = counting.BETWEEN.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]
-    async with database.write() as session:
+    engine = create_async_engine(normalise_url(postgresql_url))
+    async with engine.connect() as connection:
         for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off"):
-            await session.execute(text(f"SET LOCAL {setting}"))
-        connection = await session.connection()
+            await connection.exec_driver_sql(f"SET {setting}")
         await connection.exec_driver_sql(f"PREPARE places AS {between}")
         plan = await connection.exec_driver_sql("EXPLAIN EXECUTE places(1, 500, now(), now())")
         assert "ix_deployments_queue" in "\n".join(line for (line,) in plan)
-        await connection.exec_driver_sql("DEALLOCATE places")
+    await engine.dispose()

@@ -11,7 +11,8 @@ from hypervisor.runtimes.docker.config import container_config, network_config
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, ObservedState, RuntimeUnavailable
 from tests.support import docker
 from tests.support.docker import Api
-from tests.support.docker_runtime import CREATOR_SECONDS, SLEEPS, end_of, lines, look, opened, spec
+from tests.support.docker_runtime import CREATOR_SECONDS, SLEEPS, lines, opened, spec
+from tests.support.observing import end_of, look
 from tests.support.proxy import EngineProxy
 from tests.support.wait import PROMPT, eventually
 

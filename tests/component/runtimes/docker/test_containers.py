@@ -10,7 +10,8 @@ from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support import docker
 from tests.support.docker import Api
-from tests.support.docker_runtime import SLEEPS, end_of, lines, spec
+from tests.support.docker_runtime import SLEEPS, lines, spec
+from tests.support.observing import end_of
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.docker

@@ -10,7 +10,8 @@ import pytest
 
 from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.protocol import ABSENT, RuntimeUnavailable
-from tests.support.docker_runtime import SLEEPS, end_of, lines, look, opened, spec
+from tests.support.docker_runtime import SLEEPS, lines, opened, spec
+from tests.support.observing import end_of, look
 from tests.support.proxy import EngineProxy
 from tests.support.wait import PROMPT
 

@@ -12,7 +12,8 @@ import pytest
 
 from hypervisor.runtimes.docker import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchFailed, ObservedState, RuntimeUnavailable
-from tests.support.docker_runtime import SLEEPS, end_of, lines, look, nothing_is_known, opened, spec
+from tests.support.docker_runtime import SLEEPS, lines, nothing_is_known, opened, spec
+from tests.support.observing import end_of, look
 from tests.support.own_engine import endpoint_of, own_engine
 from tests.support.proxy import EngineProxy
 from tests.support.wait import PROMPT, eventually

@@ -9,7 +9,8 @@ import pytest
 
 from hypervisor.runtimes.process import ProcessRuntime
 from tests.contract.runtime_cases import RealClock
-from tests.support.process_runtime import INSTALL, end_of
+from tests.support.observing import end_of
+from tests.support.process_runtime import INSTALL
 
 
 @pytest.fixture

@@ -14,16 +14,8 @@ import pytest
 from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.process.proc import Identity, boot_id
 from hypervisor.runtimes.protocol import ObservedState
-from tests.support.process_runtime import (
-    INSTALL,
-    end_of,
-    log_of,
-    marked,
-    new_name,
-    runs,
-    shell,
-    supervisor_of,
-)
+from tests.support.observing import end_of
+from tests.support.process_runtime import INSTALL, log_of, marked, new_name, runs, shell, supervisor_of
 from tests.support.wait import eventually
 
 SERVER = """

@@ -13,7 +13,8 @@ import pytest
 
 from hypervisor.runtimes.process import ProcessRuntime, shim
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
-from tests.support.process_runtime import end_of, log_of, look, marked, shell
+from tests.support.observing import end_of, look
+from tests.support.process_runtime import log_of, marked, shell
 from tests.support.wait import PROMPT, eventually
 
 

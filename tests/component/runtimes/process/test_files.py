@@ -12,7 +12,8 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process import ProcessRuntime, logs
 from hypervisor.runtimes.process.logs import LogLimits
 from hypervisor.runtimes.protocol import LaunchSpec
-from tests.support.process_runtime import end_of, log_of, new_name, shell
+from tests.support.observing import end_of
+from tests.support.process_runtime import log_of, new_name, shell
 from tests.support.wait import eventually
 
 

@@ -13,7 +13,8 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.process.shim import SHELL
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState
-from tests.support.process_runtime import end_of, equals, log_of, look, marked, new_name, shell, supervisor_of
+from tests.support.observing import end_of, look
+from tests.support.process_runtime import equals, log_of, marked, new_name, shell, supervisor_of
 from tests.support.wait import eventually
 
 C_LIBRARY_SIGNALS = 0b11 << 31

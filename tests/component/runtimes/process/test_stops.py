@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from hypervisor.runtimes.process import ProcessRuntime
-from tests.support.process_runtime import end_of, equals, log_of, marked, shell
+from tests.support.observing import end_of
+from tests.support.process_runtime import equals, log_of, marked, shell
 from tests.support.wait import eventually
 
 LEFTOVERS = {
