@@ -25,7 +25,7 @@ from tests.support.servers import scratch_directory
 from benchmarks.support.report import print_report
 from benchmarks.support.service import PATIENCE, percentile
 from hypervisor.client import Client
-from hypervisor.store.migrate import upgrade
+from hypervisor.store.migrations.runner import upgrade
 
 _LOOK_EVERY = 0.02
 _ENDS = {"death": signal.SIGKILL, "stop": signal.SIGTERM}

@@ -29,7 +29,7 @@ from benchmarks.support.production import SECRET, Production, production
 from benchmarks.support.questions import questions
 from benchmarks.support.report import print_report
 from benchmarks.support.service import in_milliseconds
-from hypervisor.api.pages import encode_cursor
+from hypervisor.api.pagination import encode_cursor
 from hypervisor.app import create_app
 from hypervisor.settings import Settings
 from hypervisor.store.database import Database

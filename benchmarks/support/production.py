@@ -16,7 +16,7 @@ from tests.support.server import running_server
 from tests.support.servers import scratch_directory
 
 from hypervisor.client import Client
-from hypervisor.store.migrate import upgrade
+from hypervisor.store.migrations.runner import upgrade
 
 SECRET = "a key for measuring, the same for all replicas"
 DURABLE = {

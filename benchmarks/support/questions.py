@@ -13,19 +13,19 @@ from starlette_admin import RequestAction
 from benchmarks.support.history import History
 from hypervisor.admin.views import DeploymentView, EventView
 from hypervisor.api.state_metrics import StateMetrics
-from hypervisor.control.background import load_background
-from hypervisor.control.deletions import deletions_wait
-from hypervisor.control.gangs import late_gangs
-from hypervisor.control.homes import find_engines
-from hypervisor.control.housekeeping import Keep, forget_rows
-from hypervisor.control.queue_rows import read_page
-from hypervisor.control.snapshots import load_cluster
-from hypervisor.control.work import all_live_instances, instances_to_act_on, load_live
-from hypervisor.deployments.dependents import load_parents
-from hypervisor.deployments.queue import queue_positions
-from hypervisor.deployments.repository import newest_by_name, unmet_dependents
+from hypervisor.control.leases.engine_registry import find_engines
+from hypervisor.control.maintenance.deletions import deletions_wait
+from hypervisor.control.maintenance.retention import Keep, forget_rows
+from hypervisor.control.reconciler.gangs import late_gangs
+from hypervisor.control.reconciler.live_attempts import all_live_instances, instances_to_act_on, load_live
+from hypervisor.control.scheduler.snapshot_loader import load_cluster
+from hypervisor.deployments.access.repository import newest_by_name, unmet_dependents
+from hypervisor.deployments.queue.positions import queue_positions
+from hypervisor.deployments.state.dependencies import load_parents
 from hypervisor.infra.clock import SystemClock
 from hypervisor.organizations.repository import count_running
+from hypervisor.planning.forecast_inputs import load_background
+from hypervisor.planning.queue_page import read_page
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt, Deployment, Event
 

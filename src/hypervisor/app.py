@@ -11,24 +11,24 @@ from hypervisor import __version__, bootstrap
 from hypervisor.admin.mount import mount as mount_admin
 from hypervisor.api import docs, health, metric_routes, openapi, problems
 from hypervisor.api.aliases import API_PREFIX
-from hypervisor.api.edge import Edge
-from hypervisor.api.metering import Metering, is_probe
+from hypervisor.api.middleware import Edge
 from hypervisor.api.permissions import undeclared_routes
+from hypervisor.api.request_metrics import Metering, is_probe
 from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.clusters.share_routes import router as shares_router
-from hypervisor.control.decision_routes import router as decision_router
-from hypervisor.control.forecast_routes import router as forecast_router
-from hypervisor.control.fragment_routes import router as fragment_router
-from hypervisor.deployments.checkpoint_routes import router as checkpoint_router
-from hypervisor.deployments.feed_routes import router as feed_router
-from hypervisor.deployments.inspection_routes import router as inspection_router
-from hypervisor.deployments.occupants import DeploymentOccupants
+from hypervisor.deployments.history.attempt_routes import router as inspection_router
+from hypervisor.deployments.history.checkpoint_routes import router as checkpoint_router
+from hypervisor.deployments.history.event_routes import router as feed_router
 from hypervisor.deployments.routes import router as deployments_router
+from hypervisor.deployments.state.drain import DeploymentOccupants
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.identity.system_routes import router as system_router
 from hypervisor.infra.observability.tracing import Tracing, open_tracing
 from hypervisor.kernel.clock import Clock
 from hypervisor.organizations.routes import router as organizations_router
+from hypervisor.planning.decision_routes import router as decision_router
+from hypervisor.planning.forecast_routes import router as forecast_router
+from hypervisor.planning.fragmentation_routes import router as fragment_router
 from hypervisor.settings import Settings
 
 API_ROUTERS = (

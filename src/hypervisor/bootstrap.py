@@ -12,34 +12,35 @@ from datetime import timedelta
 from importlib import import_module
 from types import FrameType
 
-from hypervisor.api.container import Container
 from hypervisor.api.readiness import Readiness
+from hypervisor.api.services import Container
 from hypervisor.api.state_metrics import StateMetrics
-from hypervisor.control.decisions import Retention
-from hypervisor.control.holder import LeaseTimes
-from hypervisor.control.housekeeping import Keep
+from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.queue_keeper import QueueKeeper, keeping
-from hypervisor.control.reporting import Reporting
-from hypervisor.deployments.queue_feed import feed
+from hypervisor.control.maintenance.queue_index_sync import QueueKeeper, keeping
+from hypervisor.control.maintenance.retention import Keep
+from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.control.scheduler.decision_log import Retention
+from hypervisor.deployments.queue.index_updates import feed
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.coordination.sharing import share
+from hypervisor.infra.coordination.site import site_of
 from hypervisor.infra.disk import DiskGuard
 from hypervisor.infra.memory import sparing_memory
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import Tracing
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
-from hypervisor.infra.replicas.sharing import share
-from hypervisor.infra.replicas.site import site_of
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.infra.security.passwords import Passwords
-from hypervisor.infra.security.sealing import Sealer
 from hypervisor.infra.security.secret_key import derive_key, load_secret_key
 from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.process.reader import ProcessReader
 from hypervisor.runtimes.protocol import Runtime
@@ -213,9 +214,9 @@ def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
         install=container.install_id,
         interval=container.settings.scheduler_interval,
         improve_seconds=container.settings.improve_seconds,
-        local_engines=(("process", None), ("simulated", None)),
+        local_engines=(EngineRef("process"), EngineRef("simulated")),
         keep=_keep(container.settings),
-        obstacles={("process", None): disk.obstacle},
+        obstacles={EngineRef("process"): disk.obstacle},
         site=_site(container.settings),
         lease_times=LeaseTimes.of(container.settings.lease_seconds),
         telemetry=container.telemetry,

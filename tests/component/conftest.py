@@ -12,6 +12,7 @@ from limits import RateLimitItemPerMinute
 from hypervisor.identity import policy
 from hypervisor.infra.security import passwords
 from tests.support.api import Api, running_api
+from tests.support.world import World, new_world
 
 
 @pytest.fixture
@@ -30,3 +31,10 @@ async def sqlite_api(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Api]:
     """The API on SQLite alone, with the real limits and hashes, for what does not touch the database."""
     async with running_api(sqlite_url, tmp_path / "data") as started:
         yield started
+
+
+@pytest.fixture
+async def world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The control loops and a small cluster, on SQLite and on PostgreSQL."""
+    async with new_world(database_url, tmp_path) as made:
+        yield made

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from hypervisor.infra.replicas.bus import Bus, Connect
-from hypervisor.infra.replicas.postgres_link import postgres_link
-from hypervisor.infra.replicas.redis_link import redis_link
+from hypervisor.infra.coordination.bus import Bus, Connect
+from hypervisor.infra.coordination.postgres_link import postgres_link
+from hypervisor.infra.coordination.redis_link import redis_link
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import normalise_url
 from tests.support.redis import KINDS

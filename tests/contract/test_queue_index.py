@@ -1,4 +1,4 @@
-"""What every queue index promises (`hypervisor.infra.replicas.queue_index`): in memory, in Redis, in Valkey.
+"""What every queue index (`infra.coordination.queue_index`) promises: in memory, in Redis, in Valkey.
 
 The rows are the truth: whatever happened to an index, positions are those that SQL counts, or none.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select, update
 
-from hypervisor.control.queue_keeper import QueueKeeper
-from hypervisor.deployments.queue import queue_positions
-from hypervisor.deployments.queue_feed import change_of, feed, gone
-from hypervisor.infra.replicas.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
-from hypervisor.infra.replicas.redis_queue import RedisQueueIndex
+from hypervisor.control.maintenance.queue_index_sync import QueueKeeper
+from hypervisor.deployments.queue.index_updates import change_of, feed, gone
+from hypervisor.deployments.queue.positions import queue_positions
+from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.coordination.redis_queue import RedisQueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Deployment, Event

@@ -26,25 +26,25 @@ MUTANTS = (
         "store/leases.py",
         "    if held != epoch:\n",
         "    if False:\n",
-        "tests/component/control/test_robustness.py -k 'older_epoch and sqlite'",
+        "tests/component/control/scheduler/test_robustness.py -k 'older_epoch and sqlite'",
     ),
     Mutant(
         "the node lock is dropped",
-        "control/capacity.py",
+        "control/allocations/capacity.py",
         "    .with_for_update(key_share=True)\n",
         "",
         "tests/component/store/test_row_locks.py -k summed_up",
     ),
     Mutant(
         "capacity is free at the request to stop",
-        "control/commit.py",
+        "control/scheduler/commit.py",
         '        reached("preempt_after_victims_before_reserve")\n',
         "        await _free_at_once(work, [one for id_ in victims for one in work.live[id_]])\n",
         HISTORIES,
     ),
     Mutant(
         "an instance is created before its intent is committed",
-        "control/scheduler.py",
+        "control/scheduler/loop.py",
         "            committed = await self._commit(view, made, fence)\n",
         "            await _create_early(self, view, made)\n"
         "            committed = await self._commit(view, made, fence)\n",
@@ -52,7 +52,7 @@ MUTANTS = (
     ),
     Mutant(
         'an error of the engine is read as "not found"',
-        "control/engines.py",
+        "control/reconciler/engine_pool.py",
         "            self.failed(engine, error)\n            return {}\n",
         "            self.failed(engine, error)\n            return dict.fromkeys(instances, ABSENT)\n",
         HISTORIES,
@@ -97,7 +97,7 @@ MUTANTS = (
     ),
     Mutant(
         "one list shows other organizations",
-        "deployments/listing.py",
+        "deployments/access/listing.py",
         "    if filters.organization_ids is not None:\n        return filters\n",
         "",
         "tests/component/deployments/test_lists.py -k 'only_the_callers and sqlite'",
@@ -130,7 +130,7 @@ MUTANTS = (
 APPENDED = {
     "capacity is free at the request to stop": """
 
-from hypervisor.control.capacity import release as _release
+from hypervisor.control.allocations.capacity import release as _release
 
 
 async def _free_at_once(work, attempts):

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from benchmarks.support.production import DURABLE
 from benchmarks.support.report import load_average, machine
 
-from hypervisor.store.migrate import upgrade
+from hypervisor.store.migrations.runner import upgrade
 from tests.replicas.show import Outcome, play
 from tests.support import redis
 from tests.support.postgres import find_binaries, running_server

@@ -16,7 +16,7 @@ from random import Random
 
 import structlog
 
-from hypervisor.control.snapshots import load_cluster
+from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.scheduling.plan import plan
 from tests.simulation.faults import Faults

@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from hypervisor.control.holder import LeaseTimes
+from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.reporting import Reporting
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.infra.security.tokens import AttemptTokens
+from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
@@ -83,7 +84,7 @@ class Server:
             Reporting(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
             install=INSTALL,
             interval=INTERVAL,
-            local_engines=(("simulated", None),),
+            local_engines=(EngineRef("simulated"),),
             lease_times=LEASE_TIMES,
         )
         self.context.run(self._loops.start)

@@ -15,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from hypervisor.clusters import nodes, resizing
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.schemas import NodeUpdate
-from hypervisor.deployments import commands, editing, submission
-from hypervisor.deployments.occupants import DeploymentOccupants
-from hypervisor.deployments.policy import DeploymentAccess
-from hypervisor.deployments.references import RefusedMember
-from hypervisor.deployments.schemas import DeploymentCreate, DeploymentUpdate
+from hypervisor.deployments.access.policy import DeploymentAccess
+from hypervisor.deployments.schemas.requests import DeploymentCreate, DeploymentUpdate
+from hypervisor.deployments.spec import submit, update
+from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.state import commands
+from hypervisor.deployments.state.drain import DeploymentOccupants
 from hypervisor.errors import HypervisorError
 from hypervisor.identity.principal import OrganizationRole, Principal
 from hypervisor.kernel.roles import Role
@@ -64,8 +65,8 @@ class People:
         bodies = [DeploymentCreate.model_validate(one) for one in requests]
 
         async def work(session: WriteSession) -> list[int]:
-            wanted = submission.Submission(ADA, bodies, server.sealer, server.clock.now())
-            (outcome,) = await submission.submit(session, [wanted])
+            wanted = submit.Submission(ADA, bodies, server.sealer, server.clock.now())
+            (outcome,) = await submit.submit(session, [wanted])
             if isinstance(outcome, Exception):
                 raise outcome
             return [one.deployment.id for one in outcome.made]
@@ -155,9 +156,7 @@ class People:
         body = DeploymentUpdate.model_validate(change)
 
         async def work(session: WriteSession) -> int:
-            changed = await editing.update(
-                session, access, body, sealer=server.sealer, now=server.clock.now()
-            )
+            changed = await update.update(session, access, body, sealer=server.sealer, now=server.clock.now())
             return changed.generation
 
         await self._send(server, f"edit {access.deployment_id} {change}", work)

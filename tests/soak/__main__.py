@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from hypervisor.store.migrate import upgrade
+from hypervisor.store.migrations.runner import upgrade
 from tests.chaos.rig import Rig, rig_on
 from tests.support.postgres import find_binaries, running_server
 from tests.support.servers import scratch_directory

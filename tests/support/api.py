@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.app import create_app, running
 from hypervisor.identity.service import create_superuser
 from hypervisor.kernel.clock import Clock

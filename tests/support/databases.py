@@ -16,7 +16,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from hypervisor.store.database import POSTGRES_TIMEOUTS
-from hypervisor.store.migrate import upgrade
+from hypervisor.store.migrations.runner import upgrade
 from tests.support.postgres import PostgresServer
 from tests.support.summary import count_for
 

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from hypervisor.store.migrate import on_connection
+from hypervisor.store.migrations.runner import on_connection
 
 RELEASED: dict[str, str] = {}
 """The schema (Alembic revision) of each release, oldest first."""

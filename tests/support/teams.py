@@ -19,10 +19,10 @@ from argon2 import PasswordHasher
 from limits import RateLimitItemPerMinute
 from sqlalchemy import func, select
 
-from hypervisor.control.commit import Fence, commit_plan
-from hypervisor.control.deletions import finish_deletions
-from hypervisor.control.observed import Ended, Running, apply_facts
-from hypervisor.control.snapshots import load_cluster
+from hypervisor.control.maintenance.deletions import finish_deletions
+from hypervisor.control.reconciler.apply_observations import Ended, Running, apply_facts
+from hypervisor.control.scheduler.commit import Fence, commit_plan
+from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState

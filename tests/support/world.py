@@ -15,14 +15,14 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from hypervisor.control.engines import Obstacles
 from hypervisor.control.loops import Loops
-from hypervisor.control.reporting import Reporting
-from hypervisor.deployments.dependents import judge_standing, load_parents
-from hypervisor.deployments.stopping import live_attempts, request_stop
-from hypervisor.deployments.transitions import record_creations
+from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.control.reconciler.engine_pool import Obstacles
+from hypervisor.deployments.state.dependencies import judge_standing, load_parents
+from hypervisor.deployments.state.stop import live_attempts, request_stop
+from hypervisor.deployments.state.transitions import record_creations
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.conclude import StopReason

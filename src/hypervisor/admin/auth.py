@@ -8,7 +8,7 @@ from starlette_admin.auth import AdminUser, AuthProvider
 from starlette_admin.exceptions import LoginFailed
 from starlette_admin.helpers import index_url, safe_redirect_url
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal, load_principal

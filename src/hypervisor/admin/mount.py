@@ -10,7 +10,7 @@ from importlib import import_module
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 
 BASE_URL = "/admin"
 _OF_THE_MOUNT = frozenset({"app_root_path", "endpoint", "path_params", "route", "router"})

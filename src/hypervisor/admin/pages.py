@@ -16,7 +16,7 @@ from starlette_admin.helpers import run_on_commit_callbacks
 from hypervisor.admin.auth import SuperuserLogin
 from hypervisor.admin.mount import BASE_URL
 from hypervisor.admin.views import all_views
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 
 READS = {"GET", "HEAD", "OPTIONS"}
 

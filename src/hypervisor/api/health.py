@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from hypervisor import __version__
-from hypervisor.api.container import ContainerDep
 from hypervisor.api.permissions import PROBE, PUBLIC
 from hypervisor.api.problems import documented
+from hypervisor.api.services import ContainerDep
 from hypervisor.errors import Unavailable
 
 router = APIRouter(tags=["Service"])

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
-from hypervisor.api.container import ContainerDep
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
+from hypervisor.api.services import ContainerDep
 from hypervisor.errors import NotFound, Unauthenticated
 
 router = APIRouter(tags=["Service"])

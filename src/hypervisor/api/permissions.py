@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from hypervisor.api.container import ContainerDep
+from hypervisor.api.services import ContainerDep
 from hypervisor.infra.ratelimit import address_key
 
 F = TypeVar("F", bound=Callable[..., object])

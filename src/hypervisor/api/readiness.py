@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.store.database import Database
-from hypervisor.store.migrate import head_revision, known_revisions
+from hypervisor.store.migrations.runner import head_revision, known_revisions
 
 WITHIN_SECONDS = 2.0
 

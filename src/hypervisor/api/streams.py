@@ -13,7 +13,7 @@ from typing import TypeVar
 from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.responses import StreamingResponse
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ import typer
 from typer.main import get_command
 
 from hypervisor import __version__
-from hypervisor.cli import options
-from hypervisor.cli.lazy import Entry, LazyGroup
+from hypervisor.cli.core import options
+from hypervisor.cli.core.lazy import Entry, LazyGroup
 
 REFUSED = 1
 USAGE = 2
@@ -28,64 +28,88 @@ _IN_ORG = ("url", "json", "organization")
 
 class Commands(LazyGroup):
     entries: ClassVar = {
-        "serve": Entry(_SERVER, "hypervisor.cli.server:serve", "Run the server.", takes=()),
+        "serve": Entry(_SERVER, "hypervisor.cli.commands.serve:serve", "Run the server.", takes=()),
         "demo": Entry(
             _SERVER, "hypervisor.cli.demo.play:demo", "See everything work, in a minute.", takes=()
         ),
         "simulate": Entry(
             _SERVER,
-            "hypervisor.cli.simulate:simulate",
+            "hypervisor.cli.commands.simulate.simulate:simulate",
             "Run a workload in virtual time.",
             takes=("url", "organization"),
         ),
-        "migrate": Entry(_SERVER, "hypervisor.cli.upkeep:migrate", "Update the database.", takes=("json",)),
-        "doctor": Entry(_SERVER, "hypervisor.cli.doctor:doctor", "Find out what is wrong.", takes=("json",)),
-        "backup": Entry(
-            _SERVER, "hypervisor.cli.backups:backup", "Save the embedded database.", takes=("json",)
+        "migrate": Entry(
+            _SERVER, "hypervisor.cli.commands.admin:migrate", "Update the database.", takes=("json",)
         ),
-        "restore": Entry(_SERVER, "hypervisor.cli.backups:restore", "Bring a backup back.", takes=("json",)),
+        "doctor": Entry(
+            _SERVER, "hypervisor.cli.doctor.doctor:doctor", "Find out what is wrong.", takes=("json",)
+        ),
+        "backup": Entry(
+            _SERVER, "hypervisor.cli.commands.backups:backup", "Save the embedded database.", takes=("json",)
+        ),
+        "restore": Entry(
+            _SERVER, "hypervisor.cli.commands.backups:restore", "Bring a backup back.", takes=("json",)
+        ),
         "create-superuser": Entry(
             _SERVER,
-            "hypervisor.cli.upkeep:create_superuser",
+            "hypervisor.cli.commands.admin:create_superuser",
             "Make an administrator of it all.",
             takes=("json",),
         ),
-        "register": Entry(_YOU, "hypervisor.cli.accounts:register", "Make an account and log in."),
-        "login": Entry(_YOU, "hypervisor.cli.accounts:login", "Log in and remember it."),
-        "logout": Entry(_YOU, "hypervisor.cli.accounts:logout", "End the session."),
-        "whoami": Entry(_YOU, "hypervisor.cli.accounts:whoami", "Who is logged in, where, with which roles."),
-        "org": Entry(_YOU, "hypervisor.cli.organizations:app", "Organizations, members, invite codes."),
+        "register": Entry(_YOU, "hypervisor.cli.commands.accounts:register", "Make an account and log in."),
+        "login": Entry(_YOU, "hypervisor.cli.commands.accounts:login", "Log in and remember it."),
+        "logout": Entry(_YOU, "hypervisor.cli.commands.accounts:logout", "End the session."),
+        "whoami": Entry(
+            _YOU, "hypervisor.cli.commands.accounts:whoami", "Who is logged in, where, with which roles."
+        ),
+        "org": Entry(
+            _YOU, "hypervisor.cli.commands.organizations:app", "Organizations, members, invite codes."
+        ),
         "cluster": Entry(
-            _CLUSTERS, "hypervisor.cli.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
+            _CLUSTERS, "hypervisor.cli.commands.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
         ),
         "queue": Entry(
-            _CLUSTERS, "hypervisor.cli.planning:queue", "Who waits, in which order.", takes=_IN_ORG
+            _CLUSTERS, "hypervisor.cli.commands.forecast:queue", "Who waits, in which order.", takes=_IN_ORG
         ),
         "decisions": Entry(
-            _CLUSTERS, "hypervisor.cli.decisions:decisions", "What the scheduler decided.", takes=_IN_ORG
+            _CLUSTERS,
+            "hypervisor.cli.commands.decisions:decisions",
+            "What the scheduler decided.",
+            takes=_IN_ORG,
         ),
-        "replay": Entry(_CLUSTERS, "hypervisor.cli.decisions:replay", "Decide again, and compare."),
-        "top": Entry(_CLUSTERS, "hypervisor.cli.live:top", "How full the nodes are.", takes=_IN_ORG),
+        "replay": Entry(_CLUSTERS, "hypervisor.cli.commands.decisions:replay", "Decide again, and compare."),
+        "top": Entry(
+            _CLUSTERS, "hypervisor.cli.commands.watch:top", "How full the nodes are.", takes=_IN_ORG
+        ),
         "deploy": Entry(
-            _WORK, "hypervisor.cli.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG
+            _WORK, "hypervisor.cli.commands.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG
         ),
-        "ps": Entry(_WORK, "hypervisor.cli.deployments:ps", "List deployments.", takes=_IN_ORG),
-        "show": Entry(_WORK, "hypervisor.cli.deployments:show", "Everything about one.", takes=_IN_ORG),
+        "ps": Entry(_WORK, "hypervisor.cli.commands.deployments:ps", "List deployments.", takes=_IN_ORG),
+        "show": Entry(
+            _WORK, "hypervisor.cli.commands.deployments:show", "Everything about one.", takes=_IN_ORG
+        ),
         "explain": Entry(
-            _WORK, "hypervisor.cli.insight:explain", "Why it waits, or gave way.", takes=_IN_ORG
+            _WORK, "hypervisor.cli.commands.explain:explain", "Why it waits, or gave way.", takes=_IN_ORG
         ),
-        "logs": Entry(_WORK, "hypervisor.cli.insight:logs", "What it wrote.", takes=_IN_ORG),
-        "events": Entry(_WORK, "hypervisor.cli.insight:events", "What happened, and when.", takes=_IN_ORG),
-        "attempts": Entry(_WORK, "hypervisor.cli.deployments:attempts", "Each of its runs.", takes=_IN_ORG),
+        "logs": Entry(_WORK, "hypervisor.cli.commands.explain:logs", "What it wrote.", takes=_IN_ORG),
+        "events": Entry(
+            _WORK, "hypervisor.cli.commands.explain:events", "What happened, and when.", takes=_IN_ORG
+        ),
+        "attempts": Entry(
+            _WORK, "hypervisor.cli.commands.deployments:attempts", "Each of its runs.", takes=_IN_ORG
+        ),
         "start": Entry(
-            _WORK, "hypervisor.cli.deployments:start", "Queue again what has ended.", takes=_IN_ORG
+            _WORK, "hypervisor.cli.commands.deployments:start", "Queue again what has ended.", takes=_IN_ORG
         ),
-        "stop": Entry(_WORK, "hypervisor.cli.deployments:stop", "End what runs.", takes=_IN_ORG),
+        "stop": Entry(_WORK, "hypervisor.cli.commands.deployments:stop", "End what runs.", takes=_IN_ORG),
         "cancel": Entry(
-            _WORK, "hypervisor.cli.deployments:cancel", "Take it out, queued or running.", takes=_IN_ORG
+            _WORK,
+            "hypervisor.cli.commands.deployments:cancel",
+            "Take it out, queued or running.",
+            takes=_IN_ORG,
         ),
-        "rm": Entry(_WORK, "hypervisor.cli.deployments:remove", "Delete it.", takes=_IN_ORG),
-        "watch": Entry(_WORK, "hypervisor.cli.live:watch", "A table that follows.", takes=_IN_ORG),
+        "rm": Entry(_WORK, "hypervisor.cli.commands.deployments:remove", "Delete it.", takes=_IN_ORG),
+        "watch": Entry(_WORK, "hypervisor.cli.commands.watch:watch", "A table that follows.", takes=_IN_ORG),
     }
 
 
@@ -140,7 +164,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _report(error: Exception) -> int:
     # Loaded only now: telling the errors of the SDK apart needs the SDK.
-    code, line = import_module("hypervisor.cli.failures").describe(error)
+    code, line = import_module("hypervisor.cli.core.failures").describe(error)
     typer.echo(f"error: {line}", err=True)
     return int(code)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import repository
-from hypervisor.clusters.answers import NodeAnswer, node_answer
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
+from hypervisor.clusters.responses import NodeAnswer, node_answer
 from hypervisor.clusters.schemas import NodeCreate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record

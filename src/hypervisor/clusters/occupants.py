@@ -14,7 +14,7 @@ from hypervisor.store.database import WriteSession
 
 
 class Occupants(Protocol):
-    """Implemented by `hypervisor.deployments.occupants`; every call works in the caller's transaction."""
+    """Implemented by `hypervisor.deployments.state.drain`; every call works in the caller's transaction."""
 
     async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
         """Lock the deployments on the node. To be called before the node is locked, as the loops do: with two

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from hypervisor.api.container import ContainerDep
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import MAX_ID
+from hypervisor.api.services import ContainerDep
 from hypervisor.clusters import repository
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import CurrentUser, Principal

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hypervisor.clusters import nodes, repository
-from hypervisor.clusters.answers import NodeAnswer
 from hypervisor.clusters.nodes import record_node
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
+from hypervisor.clusters.responses import NodeAnswer
 from hypervisor.clusters.schemas import NodeUpdate
 from hypervisor.errors import Conflict
 from hypervisor.kernel.resources import WHOLE_GPU, Resources

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response, status
 from fastapi.responses import JSONResponse
 
-from hypervisor.api.container import Container, ContainerDep
-from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
+from hypervisor.api.services import Container, ContainerDep
 from hypervisor.clusters import nodes, resizing, service
-from hypervisor.clusters.answers import ClusterAnswer, NodeAnswer, node_as_guest
 from hypervisor.clusters.occupants import OccupantsDep
 from hypervisor.clusters.policy import (
     ClusterChanger,
@@ -22,6 +21,7 @@ from hypervisor.clusters.policy import (
     NodeId,
     visible_organizations,
 )
+from hypervisor.clusters.responses import ClusterAnswer, NodeAnswer, node_as_guest
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate, NodeCreate, NodeUpdate
 from hypervisor.errors import Invalid
 from hypervisor.kernel.roles import Role

@@ -8,7 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from hypervisor.api.schema import MAX_ID, Name
-from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, RamGb, Seconds, StrictRequest
+from hypervisor.clusters.field_types import (
+    CpuCores,
+    GpuDevices,
+    GpuModel,
+    Labels,
+    RamGb,
+    Seconds,
+    StrictRequest,
+)
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import PackerName
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository, resizing
-from hypervisor.clusters.answers import ClusterAnswer, as_guest, cluster_answer
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
+from hypervisor.clusters.responses import ClusterAnswer, as_guest, cluster_answer
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response, status
 
-from hypervisor.api.container import Container, ContainerDep
-from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import OrganizationId
+from hypervisor.api.services import Container, ContainerDep
 from hypervisor.clusters import shares
 from hypervisor.clusters.policy import ClusterChanger, ClusterId, ClusterLister, ClusterReader
 from hypervisor.clusters.share_schemas import ShareAnswer, ShareOffer, ShareUpdate

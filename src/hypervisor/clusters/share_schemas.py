@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hypervisor.api.schema import MAX_ID, ResponseModel
-from hypervisor.clusters.answers import Amounts
-from hypervisor.clusters.fields import CpuCores, RamGb, StrictRequest
+from hypervisor.clusters.field_types import CpuCores, RamGb, StrictRequest
+from hypervisor.clusters.responses import Amounts
 from hypervisor.kernel.resources import Resources
 
 MAX_SHARED_GPUS = 640_000

@@ -11,8 +11,8 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository
-from hypervisor.clusters.answers import Amounts, capacity_of
 from hypervisor.clusters.policy import ClusterAccess
+from hypervisor.clusters.responses import Amounts, capacity_of
 from hypervisor.clusters.share_schemas import Bounds, LimitAmounts, ShareAnswer, ShareOffer, ShareUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record

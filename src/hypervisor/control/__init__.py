@@ -1,5 +1,5 @@
-"""The loops: the scheduler (snapshot, plan, commit), the reconciler (runtimes) and the janitor.
+"""The control loops: `scheduler`, `reconciler` and `maintenance`, each bound to its `leases`.
 
-Each works as load, decide, apply: a short transaction, pure functions without a session, then a guarded
-transaction. A hint makes a loop look at once; nothing depends on a hint arriving.
+Each loop works as load, decide, apply: a short transaction, pure functions without a session, then a guarded
+transaction. A hint wakes a loop at once; no loop depends on a hint. `loops` starts and stops them together.
 """

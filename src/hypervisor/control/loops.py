@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 import structlog
 
-from hypervisor.control.engines import Engines, Obstacles
-from hypervisor.control.holder import Holder, LeaseTimes
-from hypervisor.control.holdings import Holdings
-from hypervisor.control.housekeeping import Keep
-from hypervisor.control.janitor import Janitor
-from hypervisor.control.measuring import measure_from_zero, measure_held
-from hypervisor.control.reconciler import Reconciler
-from hypervisor.control.reporting import Reporting
-from hypervisor.control.scheduler import Scheduler
-from hypervisor.control.snapshots import Engine
+from hypervisor.control.leases.held import Holdings
+from hypervisor.control.leases.manager import Holder, LeaseTimes
+from hypervisor.control.maintenance.loop import Janitor
+from hypervisor.control.maintenance.retention import Keep
+from hypervisor.control.metrics import measure_from_zero, measure_held
+from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.control.reconciler.engine_pool import Engines, Obstacles
+from hypervisor.control.reconciler.loop import Reconciler
+from hypervisor.control.scheduler.loop import Scheduler
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
@@ -48,7 +48,7 @@ class Loops:
         install: str,
         interval: float,
         improve_seconds: float = 0.0,
-        local_engines: Sequence[Engine] = (),
+        local_engines: Sequence[EngineRef] = (),
         keep: Keep | None = None,
         obstacles: Obstacles | None = None,
         site: str = HERE,

@@ -1,5 +1,5 @@
-"""Deployments: what people want run, from the request to its history.
+"""Deployments: what people want to run, from the request to its history.
 
-Every change of state goes through `transitions.move`; who asks for it (a route here, a loop in `control`)
-makes no difference. What clusters need done to work that stands in their way is in `occupants`.
+From below: `schemas`, `queue`, `access`, `state`, `spec`, `presenter`, `history`, `routes`. Every change of
+state goes through `state.transitions.move`, whether a route or a control loop asks for it.
 """

@@ -9,25 +9,34 @@ from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
-from hypervisor.api.container import Container, ContainerDep
-from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
+from hypervisor.api.services import Container, ContainerDep
 from hypervisor.clusters.policy import visible_organizations
-from hypervisor.deployments import commands, editing, listing, queue, repository, submission, views
-from hypervisor.deployments.answers import DeploymentAnswer
-from hypervisor.deployments.filters import Labels, PriorityFilter, States, parse_labels
-from hypervisor.deployments.idempotency import KeyedRequest, keyed_request
-from hypervisor.deployments.policy import (
+from hypervisor.deployments import presenter
+from hypervisor.deployments.access import listing, repository
+from hypervisor.deployments.access.policy import (
     DeploymentAccess,
     DeploymentChanger,
     DeploymentLister,
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.references import RefusedMember
-from hypervisor.deployments.schemas import MAX_GRACE, DeploymentBatch, DeploymentCreate, DeploymentUpdate
-from hypervisor.deployments.submission import Submission
+from hypervisor.deployments.queue import positions
+from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
+from hypervisor.deployments.schemas.requests import (
+    MAX_GRACE,
+    DeploymentBatch,
+    DeploymentCreate,
+    DeploymentUpdate,
+)
+from hypervisor.deployments.schemas.responses import DeploymentAnswer
+from hypervisor.deployments.spec import submit, update
+from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
+from hypervisor.deployments.spec.submit import Submission
+from hypervisor.deployments.state import commands
 from hypervisor.errors import Conflict, HypervisorError
 from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Command
@@ -110,7 +119,7 @@ async def list_deployments(
     )
     async with container.database.read() as session:
         found = await listing.page(session, filters, before=before, limit=limit)
-        items = await views.describe_all(session, found.rows, container.sharing.queue)
+        items = await presenter.describe_all(session, found.rows, container.sharing.queue)
     await _place(container, items)
     return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
 
@@ -129,8 +138,8 @@ async def update_deployment(
 
     async def work(session: WriteSession) -> DeploymentAnswer:
         now = container.clock.now()
-        changed = await editing.update(session, access, body, sealer=container.sealer, now=now)
-        return await views.describe(session, changed, container.sharing.queue)
+        changed = await update.update(session, access, body, sealer=container.sealer, now=now)
+        return await presenter.describe(session, changed, container.sharing.queue)
 
     answer = await _refused_alone(container, work)
     await _place(container, [answer])
@@ -198,12 +207,12 @@ async def _submit(
     wanted = Submission(
         user, requests, container.sealer, container.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted = await container.database.transact_together(submission.submit, wanted)
+    submitted = await container.database.transact_together(submit.submit, wanted)
     if submitted.made_before:
         response.headers[REPLAYED] = "true"
         answers = await _made_before(container, submitted.made_before)
     else:
-        answers = views.describe_new(submitted.made)
+        answers = presenter.describe_new(submitted.made)
     _wake(container, "scheduler")
     await _place(container, answers, new=not submitted.made_before)
     return answers
@@ -217,7 +226,7 @@ async def _made_before(container: Container, ids: Sequence[int]) -> list[Deploym
                 "idempotency_key_gone",
                 "What was made under this Idempotency-Key has been deleted since; use a new key.",
             )
-        return await views.describe_all(session, found, container.sharing.queue)
+        return await presenter.describe_all(session, found, container.sharing.queue)
 
 
 def _keyed(
@@ -245,7 +254,7 @@ async def _describe(container: Container, access: DeploymentAccess) -> Deploymen
         deployment = await repository.find(session, access.deployment_id)
         if deployment is None:
             raise access.hidden
-        answer = await views.describe(session, deployment, container.sharing.queue)
+        answer = await presenter.describe(session, deployment, container.sharing.queue)
     await _place(container, [answer])
     return answer
 
@@ -256,7 +265,7 @@ async def _obey(
     async def work(session: WriteSession) -> DeploymentAnswer:
         now = container.clock.now()
         deployment = await commands.obey(session, access, command, now=now, grace_seconds=grace_seconds)
-        return await views.describe(session, deployment, container.sharing.queue)
+        return await presenter.describe(session, deployment, container.sharing.queue)
 
     answer = await container.database.transact(work)
     _wake(container, "scheduler", "reconciler")
@@ -265,7 +274,7 @@ async def _obey(
 
 
 async def _place(container: Container, answers: Sequence[DeploymentAnswer], *, new: bool = False) -> None:
-    await queue.fill_positions(container.database, container.sharing.queue, answers, new=new)
+    await positions.fill_positions(container.database, container.sharing.queue, answers, new=new)
 
 
 def _wake(container: Container, *topics: str) -> None:

@@ -11,8 +11,8 @@ from fastapi.security import OAuth2PasswordBearer
 from fastapi.security.base import SecurityBase
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hypervisor.api.container import Container, container_of
 from hypervisor.api.permissions import declares
+from hypervisor.api.services import Container, container_of
 from hypervisor.errors import Forbidden, Unauthenticated
 from hypervisor.events.log import user_actor
 from hypervisor.identity import repository

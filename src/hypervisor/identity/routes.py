@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, status
 
-from hypervisor.api.container import ContainerDep
 from hypervisor.api.permissions import PUBLIC
 from hypervisor.api.problems import documented
+from hypervisor.api.services import ContainerDep
 from hypervisor.identity import repository, service, sessions
 from hypervisor.identity.principal import CurrentUser
 from hypervisor.identity.schemas import (

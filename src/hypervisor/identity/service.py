@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.errors import Conflict, Forbidden, Invalid
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal

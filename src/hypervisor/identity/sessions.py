@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import update
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
 from hypervisor.identity.schemas import TokenAnswer

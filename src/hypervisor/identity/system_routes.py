@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from hypervisor import __version__
-from hypervisor.api.container import ContainerDep
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import ResponseModel
+from hypervisor.api.services import ContainerDep
 from hypervisor.identity.principal import CurrentUser
 
 router = APIRouter(prefix="/system", tags=["Service"])

@@ -17,7 +17,7 @@ from limits.errors import StorageError
 from structlog import get_logger
 
 from hypervisor.errors import StartupError, TooManyRequests
-from hypervisor.infra.replicas.redis_url import TIMEOUT_SECONDS, normalise_redis_url
+from hypervisor.infra.coordination.redis_url import TIMEOUT_SECONDS, normalise_redis_url
 
 AWAY_SECONDS = 5.0
 """How long Redis is left alone after it failed: a request should not wait for it each time."""

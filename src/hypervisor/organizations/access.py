@@ -13,9 +13,9 @@ from fastapi import Depends
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.api.container import Container, ContainerDep
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import OrganizationId
+from hypervisor.api.services import Container, ContainerDep
 from hypervisor.errors import Conflict, Forbidden, Invalid, NotFound
 from hypervisor.identity.principal import CurrentUser, Principal, load_principal
 from hypervisor.infra.security.tokens import AccessClaims

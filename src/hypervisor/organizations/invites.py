@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.infra.security.tokens import hash_secret
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.roles import Role

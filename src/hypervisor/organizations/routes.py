@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response, status
 
-from hypervisor.api.container import Container, ContainerDep
-from hypervisor.api.pages import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, OrganizationId
+from hypervisor.api.services import Container, ContainerDep
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations import invites, repository, service

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.kernel.roles import Role
 from hypervisor.kernel.text import fold
 from hypervisor.organizations import invites, repository

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 
 RuntimeFactory = Callable[[str | None], Runtime]
@@ -23,7 +24,7 @@ class Resolved:
 
 
 class RuntimeRegistry:
-    """Opens each (runtime, endpoint) once and keeps it until `close`."""
+    """Opens each engine once and keeps it until `close`."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class RuntimeRegistry:
         """`looks` tell, for some names, how to describe one without opening it."""
         self._factories = factories
         self._looks = looks or {}
-        self._open: dict[tuple[str, str | None], Runtime] = {}
+        self._open: dict[EngineRef, Runtime] = {}
 
     def replaced(self, factories: dict[str, RuntimeFactory]) -> RuntimeRegistry:
         """Another registry, in which some names stand for others."""
@@ -44,12 +45,11 @@ class RuntimeRegistry:
     def names(self) -> tuple[str, ...]:
         return tuple(self._factories)
 
-    def get(self, runtime: str, endpoint: str | None = None) -> Runtime:
-        """The runtime of that name for that engine. Raises KeyError for a name that is not registered."""
-        key = (runtime, endpoint)
-        if key not in self._open:
-            self._open[key] = self._factories[runtime](endpoint)
-        return self._open[key]
+    def get(self, engine: EngineRef) -> Runtime:
+        """The runtime that drives this engine. Raises KeyError for a name that is not registered."""
+        if engine not in self._open:
+            self._open[engine] = self._factories[engine.runtime](engine.endpoint)
+        return self._open[engine]
 
     async def resolve(self, choice: str) -> Resolved:
         """What a choice stands for; `auto` is Docker if an engine answers now, else simulated."""
@@ -77,11 +77,11 @@ class RuntimeRegistry:
 
     async def _describe(self, name: str) -> str:
         seen = await self._looks[name]() if name in self._looks else None
-        return seen or (await self.get(name).probe()).description
+        return seen or (await self.get(EngineRef(name)).probe()).description
 
-    async def forget(self, runtime: str, endpoint: str | None = None) -> None:
-        """Close one; whoever asks for it again gets a fresh look at what is there."""
-        opened = self._open.pop((runtime, endpoint), None)
+    async def forget(self, engine: EngineRef) -> None:
+        """Close one. The next `get` opens it again and sees what is there."""
+        opened = self._open.pop(engine, None)
         if opened is not None:
             await opened.close()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.bystander import Bystander
 from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, RuntimeInfo
+from hypervisor.runtimes.read_only import Bystander
 from hypervisor.runtimes.simulated import InstanceFiles
 
 POLL_SECONDS = 0.25

@@ -13,7 +13,13 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from hypervisor.errors import StartupError
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
-from hypervisor.store.migrate import current_revision, head_revision, known_revisions, on_connection, upgrade
+from hypervisor.store.migrations.runner import (
+    current_revision,
+    head_revision,
+    known_revisions,
+    on_connection,
+    upgrade,
+)
 
 log = structlog.get_logger(__name__)
 

@@ -30,8 +30,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
-from hypervisor.store.gathering import Gathering
-from hypervisor.store.liveness import check_rested_connections
+from hypervisor.store.group_commit import Gathering
+from hypervisor.store.pool_ping import check_rested_connections
 
 K = TypeVar("K")
 T = TypeVar("T")

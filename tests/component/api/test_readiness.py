@@ -12,7 +12,7 @@ from sqlalchemy import text
 from hypervisor.api.readiness import Readiness
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.store.database import Database
-from hypervisor.store.migrate import head_revision
+from hypervisor.store.migrations.runner import head_revision
 from tests.support.api import Api, ok, refused
 from tests.support.clock import FakeClock
 

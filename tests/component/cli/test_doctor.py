@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from hypervisor.cli.checkup.databases import judge_clock
+from hypervisor.cli.doctor.databases import judge_clock
 from hypervisor.cli.main import run
-from hypervisor.infra.security.sealing import Sealer
+from hypervisor.infra.security.encryption import Sealer
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.tables import Cluster, Event, Invite, Member, Node, Organization

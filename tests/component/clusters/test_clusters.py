@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor.control import deletions
+from hypervisor.control.maintenance import deletions
 from hypervisor.store import batches, removals
 from tests.support.api import ok, refused
 from tests.support.teams import Team

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 from sqlalchemy import select
 
-from hypervisor.control.snapshots import load_cluster
+from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.infra.security.tokens import AttemptClaims
 from hypervisor.store.tables import Attempt
 from tests.support.api import ok, refused

@@ -73,7 +73,7 @@ async def test_endpoints_are_those_of_the_live_attempt(team: Team) -> None:
     web = await team.running(cluster, "web", ports=[8080])
     assert web["endpoints"] == []
     async with team.api.container.database.write() as session:
-        from hypervisor.deployments.stopping import live_attempts
+        from hypervisor.deployments.state.stop import live_attempts
 
         (attempt,) = (await live_attempts(session, [web["id"]]))[web["id"]]
         attempt.ports = [{"port": 8080, "host": "127.0.0.1", "host_port": 32768}]

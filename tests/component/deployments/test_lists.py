@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hypervisor.deployments import listing
-from hypervisor.deployments.listing import Filters
+from hypervisor.deployments.access import listing
+from hypervisor.deployments.access.listing import Filters
 from hypervisor.lifecycle.states import State
 from tests.support.api import ok, refused
 from tests.support.statements import statements_of

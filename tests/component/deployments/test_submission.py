@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from hypervisor.deployments.environment import open_environment
+from hypervisor.deployments.spec.environment import open_environment
 from hypervisor.store.tables import Deployment, Event
 from tests.support.api import ok, refused
 from tests.support.teams import Team

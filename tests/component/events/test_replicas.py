@@ -11,7 +11,7 @@ import pytest
 from hypervisor.events import relay as relay_module
 from hypervisor.events.log import record
 from hypervisor.events.relay import EventRelay, follow
-from hypervisor.infra.replicas.sharing import share
+from hypervisor.infra.coordination.sharing import share
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Organization

@@ -8,7 +8,7 @@ import json
 import pytest
 from sqlalchemy import select
 
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.store.tables import Cluster, Deployment, Event
 from tests.support.api import Api, ok, refused, said
 from tests.support.databases import ON_SQLITE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from hypervisor.store import liveness
+from hypervisor.store import pool_ping
 from hypervisor.store.database import Database
 
 
@@ -13,7 +13,7 @@ from hypervisor.store.database import Database
 async def test_nobody_is_given_a_connection_that_was_ended(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch, rested_seconds: float
 ) -> None:
-    monkeypatch.setattr(liveness, "RESTED_SECONDS", rested_seconds)
+    monkeypatch.setattr(pool_ping, "RESTED_SECONDS", rested_seconds)
     database, other = Database(postgresql_url), Database(postgresql_url)
     try:
         for open_session in (database.read, database.write):

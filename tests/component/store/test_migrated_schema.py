@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
 from hypervisor.store.database import normalise_url
-from hypervisor.store.migrate import on_connection, upgrade
+from hypervisor.store.migrations.runner import on_connection, upgrade
 from tests.support.releases import move_to
 
 QUEUE_INDEX = "ix_deployments_queue"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from hypervisor.control.capacity import lock_rooms
+from hypervisor.control.allocations.capacity import lock_rooms
 from hypervisor.identity.repository import consume_refresh_token
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.repository import consume_invite

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, MetaData, text
 from hypervisor.errors import StartupError
 from hypervisor.store.base import Base
 from hypervisor.store.compatibility import ensure_usable, misfits
-from hypervisor.store.migrate import current_revision, head_revision, on_connection, upgrade
+from hypervisor.store.migrations.runner import current_revision, head_revision, on_connection, upgrade
 from tests.support.api import Api, ok, running_api
 from tests.support.releases import move_to, previous_revision
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from hypervisor.api import streams
-from hypervisor.api.container import Container
+from hypervisor.api.services import Container
 from hypervisor.api.streams import until_stopping
 from tests.support.wait import PROMPT
 

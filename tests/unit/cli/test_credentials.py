@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.credentials import Credentials, FileTokens, default_path
+from hypervisor.cli.core.credentials import Credentials, FileTokens, default_path
 from hypervisor.client import Tokens
 from tests.support.wait import PROMPT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.deployments import deployments_table
-from hypervisor.cli.failures import describe
+from hypervisor.cli.core.deployments_table import deployments_table
+from hypervisor.cli.core.failures import describe
 from hypervisor.cli.main import run
 from hypervisor.client import ApiError
 from hypervisor.client.models import Deployment

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hypervisor.cli.explanation import explanation_lines
-from hypervisor.cli.formatting import amounts, checkpoint, duration
-from hypervisor.cli.live import bar
+from hypervisor.cli.commands.watch import bar
+from hypervisor.cli.core.explanation import explanation_lines
+from hypervisor.cli.core.formatting import amounts, checkpoint, duration
 from hypervisor.client.models import Explanation
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from hypervisor.cli.core.session import Session
 from hypervisor.cli.main import run
-from hypervisor.cli.session import Session
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.records.encoding import encode, plan_digest

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from hypervisor.cli.failures import CommandFailed
-from hypervisor.cli.nodes import parse_node, parse_pairs
-from hypervisor.cli.specs import join_environment, parse_codes, parse_dependency, read_file
+from hypervisor.cli.commands.node_flags import parse_node, parse_pairs
+from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency, read_file
+from hypervisor.cli.core.failures import CommandFailed
 
 
 def written(folder: Path, text: str) -> str:

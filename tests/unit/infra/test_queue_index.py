@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.infra.replicas.queue_index import Place, corrected
-from hypervisor.infra.replicas.redis_queue_keys import as_member, as_place
+from hypervisor.infra.coordination.queue_index import Place, corrected
+from hypervisor.infra.coordination.redis_queue_keys import as_member, as_place
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))

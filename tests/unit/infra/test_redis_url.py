@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.errors import StartupError
-from hypervisor.infra.replicas.redis_url import normalise_redis_url, printable_redis
+from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
 
 
 @pytest.mark.parametrize(

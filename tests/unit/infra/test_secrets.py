@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from hypervisor.errors import StartupError
-from hypervisor.infra.security.sealing import Sealer, UnsealError
+from hypervisor.infra.security.encryption import Sealer, UnsealError
 from hypervisor.infra.security.secret_key import derive_key, load_secret_key
 from hypervisor.infra.security.tokens import (
     AccessClaims,

@@ -6,11 +6,11 @@ import time
 
 from rich.console import Console
 
+from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.output import make_console
 from hypervisor.cli.demo.scenes import Play
 from hypervisor.cli.demo.stage import Stage, raised
 from hypervisor.cli.demo.waiting import DemoFailed, until
-from hypervisor.cli.failures import CommandFailed
-from hypervisor.cli.output import make_console
 from hypervisor.client import ClientError
 
 GONE_WITHIN = 60.0

@@ -9,12 +9,12 @@ from typing import Any
 import httpx2
 from rich.console import Console, RenderableType
 
+from hypervisor.cli.core.deployments_table import deployments_table
+from hypervisor.cli.core.explanation import explanation_lines, receipt_lines
+from hypervisor.cli.core.formatting import amounts
 from hypervisor.cli.demo import casting
 from hypervisor.cli.demo.stage import Stage
 from hypervisor.cli.demo.waiting import expect, until
-from hypervisor.cli.deployments import deployments_table
-from hypervisor.cli.explanation import explanation_lines, receipt_lines
-from hypervisor.cli.formatting import amounts
 from hypervisor.client.models import Deployment, Receipt
 
 FLOWER = [6.9, 3.1, 5.4, 2.1]

@@ -19,10 +19,10 @@ from hypervisor.runtimes.docker.engine import (
     WrongState,
     is_absent,
 )
+from hypervisor.runtimes.docker.event_history import Past
 from hypervisor.runtimes.docker.images import ImagePuller
 from hypervisor.runtimes.docker.network import InstallNetwork
 from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
-from hypervisor.runtimes.docker.past import Past
 from hypervisor.runtimes.protocol import (
     LaunchFailed,
     LaunchSpec,

@@ -11,12 +11,12 @@ from dataclasses import replace
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
-from hypervisor.runtimes.process.folder import Folder, Launch, State, StateDir
+from hypervisor.runtimes.process.instance_dir import Folder, Launch, State, StateDir
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
 from hypervisor.runtimes.process.proc import Identity, reap, reap_pid, reap_when_ended
+from hypervisor.runtimes.process.reaper import Sweeper
 from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.stopping import Stopper
-from hypervisor.runtimes.process.sweeper import Sweeper
 from hypervisor.runtimes.process.tracked import KILLED, TERMINATED, Tracked
 from hypervisor.runtimes.protocol import Observation
 

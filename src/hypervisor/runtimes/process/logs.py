@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypervisor.runtimes.process.folder import LOG
+from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
 LONGEST_LINE = 1024 * 1024

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.bystander import Bystander
-from hypervisor.runtimes.process.folder import Folder, StateDir
+from hypervisor.runtimes.process.instance_dir import Folder, StateDir
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.tracked import Tracked
 from hypervisor.runtimes.protocol import (
@@ -19,6 +18,7 @@ from hypervisor.runtimes.protocol import (
     RuntimeInfo,
     RuntimeUnavailable,
 )
+from hypervisor.runtimes.read_only import Bystander
 
 POLL_SECONDS = 0.25
 

@@ -13,7 +13,7 @@ from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.process import ports, shim
-from hypervisor.runtimes.process.folder import Launch, StateDir
+from hypervisor.runtimes.process.instance_dir import Launch, StateDir
 from hypervisor.runtimes.process.instances import Instances
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.proc import read_stat

@@ -10,10 +10,10 @@ from collections.abc import Coroutine
 from dataclasses import replace
 
 from hypervisor.kernel.clock import Clock
-from hypervisor.runtimes.process.folder import StopOrder
+from hypervisor.runtimes.process.instance_dir import StopOrder
 from hypervisor.runtimes.process.proc import Identity, Process
+from hypervisor.runtimes.process.reaper import send_all
 from hypervisor.runtimes.process.scanner import Scanner
-from hypervisor.runtimes.process.sweeper import send_all
 from hypervisor.runtimes.process.tracked import Tracked
 
 SUPERVISOR_TIME = 0.5

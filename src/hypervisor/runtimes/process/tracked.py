@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from hypervisor.runtimes.process.folder import Folder, Launch, State, StopOrder, utc
+from hypervisor.runtimes.process.instance_dir import Folder, Launch, State, StopOrder, utc
 from hypervisor.runtimes.process.logs import RotatingLog
 from hypervisor.runtimes.process.ports import HOST
 from hypervisor.runtimes.process.proc import Identity, boot_id

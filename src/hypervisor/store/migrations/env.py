@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs on the connection that `hypervisor.store.migrate` hands over."""
+"""Alembic's entry point: runs on the connection that `hypervisor.store.migrations.runner` hands over."""
 
 from alembic import context
 from sqlalchemy import Connection

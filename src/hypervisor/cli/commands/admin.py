@@ -1,0 +1,71 @@
+"""migrate, create-superuser: commands that work on the database without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from hypervisor.cli.commands.accounts import ask, ask_password
+from hypervisor.cli.core.configuration import complaints, load_settings
+from hypervisor.cli.core.databases import printable_database, using_database
+from hypervisor.cli.core.session import Session
+from hypervisor.errors import StartupError
+from hypervisor.identity.service import create_superuser as make_superuser
+from hypervisor.infra.clock import SystemClock
+from hypervisor.store.database import Database
+from hypervisor.store.migrations.runner import current_revision, head_revision, upgrade
+
+
+def migrate(context: typer.Context) -> None:
+    """Bring the database (DATABASE_URL) to the schema of this version."""
+    session = Session.of(context)
+    settings = load_settings()
+    with using_database(settings.database_url):
+        before, after = asyncio.run(_migrate(settings.database_url))
+    shown = printable_database(settings.database_url)
+    text = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
+    session.show({"database": shown, "from": before, "to": after}, f"{shown} {text}.")
+
+
+def create_superuser(
+    context: typer.Context,
+    username: Annotated[
+        str | None, typer.Option(envvar="HYPERVISOR_USERNAME", help="Asked for else.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(envvar="HYPERVISOR_EMAIL", help="Asked for else.")] = None,
+    password: Annotated[
+        str | None, typer.Option(envvar="HYPERVISOR_PASSWORD", help="Asked for else.")
+    ] = None,
+) -> None:
+    """Make an account that may do everything, straight in the database (DATABASE_URL)."""
+    session = Session.of(context)
+    name = username or ask("Username")
+    address = email or ask("E-mail")
+    secret = password or ask_password(confirm=True)
+    url = load_settings().database_url
+    with using_database(url):
+        user_id = asyncio.run(_create_superuser(url, name, address, secret))
+    session.show({"id": user_id, "username": name}, f"Superuser {name} is made (id {user_id}).")
+    session.note(f"Next: `hypervisor login {name}`, or /admin/ of the server in a browser.")
+
+
+async def _migrate(database_url: str) -> tuple[str | None, str | None]:
+    before = await current_revision(database_url)
+    await upgrade(database_url)
+    return before, await current_revision(database_url)
+
+
+async def _create_superuser(database_url: str, username: str, email: str, password: str) -> int:
+    if await current_revision(database_url) != head_revision():
+        await upgrade(database_url)
+    database = Database(database_url)
+    try:
+        user = await make_superuser(database, SystemClock(), username, email, password)
+        return user.id
+    except ValidationError as error:
+        raise StartupError(complaints(error, capitals=False)) from None
+    finally:
+        await database.close()

@@ -1,0 +1,1 @@
+"""`hypervisor simulate`: flags, workloads from history, the summary."""

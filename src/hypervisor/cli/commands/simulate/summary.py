@@ -1,0 +1,87 @@
+"""How a simulation looks on a terminal: a bar while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from hypervisor.cli.core.output import table
+from hypervisor.simulation.engine import Progress as Follow
+from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.tables import describe_run, describe_splits, headlines
+from hypervisor.simulation.report.words import count, duration
+
+_MOST_GROUPS = 15
+
+
+class Tasks:
+    """A bar per run."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    def follow(self, label: str, jobs: int) -> Follow:
+        """What the engine tells of its progress, shown as a bar."""
+        task = self._bars.add_task(label, total=jobs, day="")
+
+        def told(arrived: int, now: float) -> None:
+            self._bars.update(task, completed=arrived, day=f"day {now / 86400:,.1f}")
+
+        return told
+
+
+@contextmanager
+def progress_of(console: Console, *, visible: bool) -> Iterator[Tasks]:
+    """Bars on the console; nothing where nobody looks."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[day]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not visible, transient=True) as bars:
+        yield Tasks(bars)
+
+
+def summary(figures: Figures) -> RenderableType:
+    """The headlines, a column a run, and how each priority fared."""
+    runs = figures["runs"]
+    parts: list[RenderableType] = [Text(f"{run['label']}: {describe_run(run)}", style="dim") for run in runs]
+    columns = ["", *(f">{run['label']}" for run in runs)]
+    parts.append(table(columns, [[name, *texts] for name, texts in headlines(runs)]))
+    for run in runs:
+        parts.append(_groups(run, "by_priority", "Priority", runs))
+        parts.append(_groups(run, "by_organization", "Organization", runs))
+    for run in runs:
+        if splits := describe_splits(run):
+            parts.append(Text(f"{run['label']}: {splits}", style="dim"))
+        for each in run["rejected"]:
+            text = (
+                f"{run['label']}: {count(each['jobs'])} jobs ({count(each['gpu_hours'])} GPU-hours) "
+                f"were rejected as {each['code'].replace('_', ' ')}: {each['example']}"
+            )
+            parts.append(Text(text, style="yellow"))
+    return Group(*parts)
+
+
+def _groups(run: Figures, groups: str, name: str, runs: list[Figures]) -> RenderableType:
+    columns = (name, ">jobs", ">done", ">median wait", ">90 %", ">99 %", ">evictions", ">lost GPU-h")
+    rows = [
+        [
+            each["label"],
+            count(each["arrived"]),
+            count(each["ended"]),
+            duration(each["wait_seconds"]["p50"]),
+            duration(each["wait_seconds"]["p90"]),
+            duration(each["wait_seconds"]["p99"]),
+            count(each["evictions"]),
+            count(each["lost_gpu_hours"]),
+        ]
+        for each in run[groups][:_MOST_GROUPS]
+    ]
+    return table(columns, rows, title=run["label"] if len(runs) > 1 else None)

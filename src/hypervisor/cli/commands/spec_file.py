@@ -1,0 +1,93 @@
+"""Deployments as people write them (flags, YAML) turned into requests of the API."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from hypervisor.cli.core.failures import CommandFailed
+
+CONDITIONS = ("succeeded", "running")
+SHORT_NAMES = {
+    "image": "docker_image",
+    "cpu": "required_cpu_cores",
+    "ram": "required_ram_gb",
+    "gpu": "required_gpu_count",
+}
+"""What a YAML file may say instead of the API's own field names."""
+
+
+def read_file(path: str) -> list[dict[str, Any]]:
+    """Every deployment of a YAML file (`-` is stdin): mappings, lists or `deployments: [...]`, in documents.
+
+    Raises CommandFailed for what is none of these.
+    """
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    specs = [spec for document in yaml.safe_load_all(text) for spec in _deployments_in(document)]
+    if not specs:
+        raise CommandFailed(f"{path} holds no deployment")
+    return [_normalise(spec, path) for spec in specs]
+
+
+def parse_dependency(text: str) -> dict[str, Any]:
+    """`train`, `12` or `train:running` as the API wants it. Raises a usage error."""
+    target, colon, condition = text.rpartition(":")
+    if not colon:
+        target, condition = text, CONDITIONS[0]
+    if condition not in CONDITIONS:
+        raise typer.BadParameter(f"--after takes NAME or NAME:running, not {text!r}")
+    return {"deployment": int(target) if target.isdecimal() else target, "condition": condition}
+
+
+def parse_codes(text: str | None) -> list[int] | None:
+    """`1,137` as a list of exit codes, None for none. Raises a usage error."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"--retry-on takes exit codes with commas between them, not {text!r}")
+    return [int(part) for part in parts]
+
+
+def join_environment(
+    plain: Mapping[str, str] | None, secret: Mapping[str, str] | None
+) -> dict[str, Any] | None:
+    """Plain and secret values in one dictionary, None for none."""
+    sealed = {name: {"value": value, "secret": True} for name, value in (secret or {}).items()}
+    return {**(plain or {}), **sealed} or None
+
+
+def _deployments_in(document: object) -> Iterable[object]:
+    if document is None:
+        return []
+    if isinstance(document, Mapping) and "deployments" in document:
+        defaults = {key: value for key, value in document.items() if key != "deployments"}
+        members = document["deployments"] or []
+        return [{**defaults, **each} if isinstance(each, Mapping) else each for each in members]
+    return document if isinstance(document, list) else [document]
+
+
+def _normalise(spec: object, path: str) -> dict[str, Any]:
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise CommandFailed(f"{path}: each deployment is a mapping with at least a name")
+    fields = {SHORT_NAMES.get(str(key), str(key)): value for key, value in spec.items()}
+    if isinstance(fields.get("command"), str):
+        fields["command"] = shlex.split(fields["command"])
+    if isinstance(fields.get("command"), list):
+        fields["command"] = [str(part) for part in fields["command"]]
+    if isinstance(fields.get("env"), Mapping):
+        fields["env"] = {str(name): _env_value(value) for name, value in fields["env"].items()}
+    return fields
+
+
+def _env_value(value: object) -> object:
+    """YAML reads 1 and true as such; an environment holds text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, (Mapping, str)) else str(value)

@@ -1,0 +1,1 @@
+"""`hypervisor doctor`: one file a subject, one finding a check."""

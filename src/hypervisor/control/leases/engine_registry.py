@@ -1,0 +1,107 @@
+"""What the servers agree on about engines: which there are, who each of them is, and which take nothing new.
+
+An engine without an address that means the same everywhere (processes, a socket) is somebody's own: one that
+answers under the same name on another machine knows nothing of what runs here, and must not be believed. So
+the first holder writes down who its engine said it is, its home. Another home is accepted only once nothing
+of ours lives there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, false, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from hypervisor.control.leases.held import engine_lease
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import WriteSession
+from hypervisor.store.inserts import insert_missing
+from hypervisor.store.tables import Attempt, Cluster, EngineState, Node, RuntimeRemoval
+
+
+async def find_engines(session: AsyncSession) -> set[EngineRef]:
+    """Every engine that has a node, a live attempt or something to be removed."""
+    nodes = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
+    live = select(Attempt.runtime, Attempt.engine_endpoint).where(Attempt.finished_at.is_(None))
+    removals = select(RuntimeRemoval.runtime, RuntimeRemoval.engine_endpoint)
+    found: set[EngineRef] = set()
+    for query in (nodes, live, removals):
+        found |= {EngineRef(*row) for row in await session.execute(query.distinct())}
+    return found
+
+
+async def known_engines(session: AsyncSession) -> dict[str, EngineState]:
+    """The engines that are written down, by the name of their lease."""
+    return {row.name: row for row in await session.scalars(select(EngineState))}
+
+
+async def write_down(session: WriteSession, engines: Iterable[EngineRef]) -> None:
+    """Make the rows of these engines where they are missing."""
+    for engine in sorted(engines, key=engine_lease):
+        values = {"name": engine_lease(engine), "runtime": engine.runtime, "endpoint": engine.endpoint}
+        await session.execute(insert_missing(session, EngineState).values(values))
+
+
+async def settle_home(session: WriteSession, engine: EngineRef, identity: str) -> bool:
+    """Take the engine for the one that says `identity`. False: something of ours lives on another one."""
+    row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
+    if row is None:
+        return True
+    if row.home not in (None, identity) and await has_work(session, engine):
+        return False
+    row.home, row.closed_since = identity, None
+    return True
+
+
+async def has_work(session: AsyncSession, engine: EngineRef) -> bool:
+    """Whether a live attempt of ours is on the engine. What only waits for its removal may be left behind."""
+    here = on_engines(Attempt.runtime, Attempt.engine_endpoint, [engine])
+    found = await session.scalar(select(Attempt.id).where(Attempt.finished_at.is_(None), here).limit(1))
+    return found is not None
+
+
+async def close_engines(session: WriteSession, names: Collection[str], now: datetime) -> None:
+    """These take nothing new from now on."""
+    for chunk in chunks(sorted(names)):
+        await session.execute(
+            update(EngineState)
+            .where(EngineState.name.in_(chunk), EngineState.closed_since.is_(None))
+            .values(closed_since=now)
+        )
+
+
+async def open_engines(session: WriteSession, names: Collection[str]) -> None:
+    """These take work again."""
+    for chunk in chunks(sorted(names)):
+        await session.execute(
+            update(EngineState)
+            .where(EngineState.name.in_(chunk), EngineState.closed_since.is_not(None))
+            .values(closed_since=None)
+        )
+
+
+def on_engines(
+    runtime: InstrumentedAttribute[str],
+    endpoint: InstrumentedAttribute[str | None],
+    engines: Iterable[EngineRef],
+) -> ColumnElement[bool]:
+    """Whether a row's engine is one of these."""
+    endpoints: dict[str, set[str | None]] = {}
+    for engine in engines:
+        endpoints.setdefault(engine.runtime, set()).add(engine.endpoint)
+    return or_(false(), *(_of_runtime(runtime, endpoint, name, at) for name, at in endpoints.items()))
+
+
+def _of_runtime(
+    runtime: InstrumentedAttribute[str],
+    endpoint: InstrumentedAttribute[str | None],
+    name: str,
+    addresses: Collection[str | None],
+) -> ColumnElement[bool]:
+    named = [address for address in addresses if address is not None]
+    here = endpoint.in_(named)
+    return and_(runtime == name, or_(here, endpoint.is_(None)) if None in addresses else here)

@@ -1,0 +1,109 @@
+"""What this process holds now, as every loop asks before it acts.
+
+Trust in a lease is local and monotonic: it is counted from the START of the last successful attempt, so a
+slow answer makes the holder doubt early, never late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.store.leases import Fence
+
+CLUSTER = "cluster:"
+ENGINE = "engine:"
+TOPIC = "leases"
+JANITOR = "janitor"
+
+
+class NotHeld(Exception):
+    """The lease is somebody else's, or may be by now: what was to be done is left to the holder."""
+
+
+def cluster_lease(cluster_id: int) -> str:
+    """The lease under which a cluster is scheduled."""
+    return f"{CLUSTER}{cluster_id}"
+
+
+def engine_lease(engine: EngineRef) -> str:
+    """The lease under which an engine is driven; endpoints are too long for a name."""
+    if engine.endpoint is None:
+        return f"{ENGINE}{engine.runtime}"
+    return f"{ENGINE}{engine.runtime}:{sha256(engine.endpoint.encode()).hexdigest()[:24]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    epoch: int
+    trusted_until: float
+    """By the monotonic clock."""
+
+
+class Holdings:
+    """The leases of this process. Filled by `Holder`, asked by the loops."""
+
+    def __init__(self, clock: Clock, wakeup: Wakeup) -> None:
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._known: frozenset[str] = frozenset()
+        self.listener = wakeup.listen(TOPIC)
+        """Hears of whatever asks for another look at who holds what."""
+
+    def fence(self, name: str) -> Fence | None:
+        """The lease's epoch while it may be trusted, else None."""
+        held = self._held.get(name)
+        if held is None or self._clock.monotonic() >= held.trusted_until:
+            return None
+        return Fence(name, held.epoch)
+
+    def engine(self, engine: EngineRef) -> Fence:
+        """The fence of an engine's lease. Raises NotHeld."""
+        fence = self.fence(engine_lease(engine))
+        if fence is None:
+            raise NotHeld(f"another server drives {engine}")
+        return fence
+
+    def epochs(self) -> Mapping[str, int]:
+        """The epoch of each lease that may be trusted now."""
+        now = self._clock.monotonic()
+        return {name: held.epoch for name, held in self._held.items() if now < held.trusted_until}
+
+    def doubt(self, name: str) -> None:
+        """Forget a lease after a newer epoch was seen."""
+        self._held.pop(name, None)
+        self.listener.set()
+
+    def want(self, names: Collection[str]) -> None:
+        """Ask for what was met without being held; a lease that is known to be another's is left to it."""
+        if not self._known.issuperset(names):
+            self.listener.set()
+
+    def take(self, epochs: Mapping[str, int], trusted_until: float) -> None:
+        self._held.update((name, _Held(epoch, trusted_until)) for name, epoch in epochs.items())
+
+    def renew(self, names: Collection[str], trusted_until: float) -> None:
+        """Trust these for longer; what else is held was lost."""
+        self._held = {
+            name: _Held(held.epoch, trusted_until) for name, held in self._held.items() if name in names
+        }
+
+    def drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._held.pop(name, None)
+
+    def names(self) -> frozenset[str]:
+        """Everything taken and not lost, trusted or not."""
+        return frozenset(self._held)
+
+    def overdue(self) -> frozenset[str]:
+        """What was taken and may not be trusted any more."""
+        return self.names() - self.epochs().keys()
+
+    def saw(self, names: Iterable[str]) -> None:
+        """These leases exist and have their holders, or will have them at the next look."""
+        self._known = frozenset(names)

@@ -1,0 +1,1 @@
+"""Housekeeping: retention, deletions in batches, removal of ended instances, the queue index."""

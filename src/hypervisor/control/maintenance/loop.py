@@ -1,0 +1,193 @@
+"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end.
+
+What concerns an engine is done by whoever drives it, the rest by the one that holds the janitor's lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import delete, select
+
+from hypervisor.control.leases.engine_registry import on_engines
+from hypervisor.control.leases.held import JANITOR, Holdings, NotHeld
+from hypervisor.control.maintenance.deletions import deletions_wait, finish_deletions
+from hypervisor.control.maintenance.retention import Keep, forget_logs, forget_rows
+from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.failpoints import reached
+from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.runtimes.protocol import RuntimeUnavailable
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import Database
+from hypervisor.store.tables import Attempt, RuntimeRemoval
+
+TOPIC = "janitor"
+BATCH = 200
+REMOVALS_AT_ONCE = 16
+LINGER = 0.3
+SWEEP_EVERY = 60.0
+ORPHAN_GRACE = timedelta(minutes=5)
+ORPHAN_STOP_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Janitor:
+    """Cleans up behind the other loops; nothing waits for it."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        wakeup: Wakeup,
+        engines: Engines,
+        holdings: Holdings,
+        *,
+        keep: Keep | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._listener = wakeup.listen(TOPIC)
+        self._engines = engines
+        self._holdings = holdings
+        self._keep = keep or Keep()
+        self._orphans_since: dict[str, float] = {}
+        self._swept_at = clock.monotonic()
+
+    async def run(self) -> None:
+        """Clean up on hints and every minute until cancelled. The first sweep is a minute after the start."""
+        while True:
+            await self._listener.wait(SWEEP_EVERY)
+            # Ends come in bursts; the loops that people wait for go first.
+            await asyncio.sleep(LINGER)
+            await self.clean_up()
+
+    async def clean_up(self) -> None:
+        """One turn. What fails is logged and tried again with the next one, and holds up nothing else."""
+        await self._try(self.remove_ended)
+        if self._is_ours:
+            await self._try(self._finish_deletions)
+        if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
+            self._swept_at = self._clock.monotonic()
+            await self._try(self.sweep_orphans)
+            if self._is_ours:
+                await self._try(self._forget_rows)
+            await self._try(self._forget_logs)
+
+    async def _try(self, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except Exception:
+            log.exception("janitor.failed")
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._holdings.fence(JANITOR) is not None
+
+    async def _forget_rows(self) -> None:
+        await forget_rows(self._database, self._keep, self._clock.now())
+
+    async def _forget_logs(self) -> None:
+        await asyncio.to_thread(forget_logs, self._keep, self._clock.now())
+
+    async def _finish_deletions(self) -> None:
+        async with self._database.read() as session:
+            if not await deletions_wait(session):
+                return
+        await finish_deletions(self._database, self._clock.now())
+
+    async def remove_ended(self) -> None:
+        """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
+        after = ""
+        here = on_engines(RuntimeRemoval.runtime, RuntimeRemoval.engine_endpoint, self._engines.driven)
+        while True:
+            async with self._database.read() as session:
+                rows = list(
+                    await session.scalars(
+                        select(RuntimeRemoval)
+                        .where(RuntimeRemoval.instance > after, here)
+                        .order_by(RuntimeRemoval.instance)
+                        .limit(BATCH)
+                    )
+                )
+            if not rows:
+                return
+            after = rows[-1].instance
+            await self._remove_all(rows)
+
+    async def sweep_orphans(self) -> None:
+        """Stop and remove instances of ours that no live attempt explains, once they have been seen so for
+        five minutes: a row that is about to be committed must not lose its instance.
+        """
+        found: dict[str, tuple[EngineRef, Observation]] = {}
+        for engine in self._engines.driven:
+            for instance, seen in (await self._list(engine)).items():
+                found[instance] = (engine, seen)
+        orphans = set(found) - await self._explained(sorted(found))
+        now = self._clock.monotonic()
+        self._orphans_since = {name: self._orphans_since.get(name, now) for name in orphans}
+        for name in sorted(orphans):
+            if now - self._orphans_since[name] >= ORPHAN_GRACE.total_seconds():
+                await self._remove_orphan(name, *found[name])
+
+    async def _remove_all(self, rows: Sequence[RuntimeRemoval]) -> None:
+        limit = asyncio.Semaphore(REMOVALS_AT_ONCE)
+
+        async def remove(row: RuntimeRemoval) -> RuntimeRemoval | None:
+            async with limit:
+                return row if await self._remove(row) else None
+
+        done = [row for row in await asyncio.gather(*map(remove, rows)) if row is not None]
+        async with self._database.write() as session:
+            for purged in {row.purge_logs for row in done}:
+                finished = [row.instance for row in done if row.purge_logs is purged]
+                # A deletion may have asked for the logs as well meanwhile: such a row stays for another turn.
+                await session.execute(
+                    delete(RuntimeRemoval)
+                    .where(RuntimeRemoval.instance.in_(finished), RuntimeRemoval.purge_logs.is_(purged))
+                    .execution_options(synchronize_session=False)
+                )
+
+    async def _remove(self, row: RuntimeRemoval) -> bool:
+        engine = EngineRef(row.runtime, row.engine_endpoint)
+        try:
+            reached("gc_before_remove")
+            await self._engines.open(engine).remove(row.instance)
+            if row.purge_logs:
+                await self._engines.open(engine).purge_logs(row.instance)
+        except (RuntimeUnavailable, NotHeld):
+            return False
+        return True
+
+    async def _list(self, engine: EngineRef) -> Mapping[str, Observation]:
+        try:
+            return await self._engines.open(engine).list_instances()
+        except (RuntimeUnavailable, NotHeld):
+            return {}
+
+    async def _explained(self, names: Sequence[str]) -> set[str]:
+        explained: set[str] = set()
+        async with self._database.read() as session:
+            for chunk in chunks(names):
+                live = select(Attempt.instance).where(
+                    Attempt.instance.in_(chunk), Attempt.finished_at.is_(None)
+                )
+                listed = select(RuntimeRemoval.instance).where(RuntimeRemoval.instance.in_(chunk))
+                explained |= set(await session.scalars(live)) | set(await session.scalars(listed))
+        return explained
+
+    async def _remove_orphan(self, name: str, engine: EngineRef, seen: Observation) -> None:
+        log.warning("janitor.orphan", instance=name, runtime=engine.runtime, state=seen.state.value)
+        try:
+            if seen.state is ObservedState.RUNNING:
+                await self._engines.open(engine).stop(name, ORPHAN_STOP_SECONDS)
+            else:
+                await self._engines.open(engine).remove(name)
+        except (RuntimeUnavailable, NotHeld) as error:
+            log.info("janitor.orphan_unreachable", instance=name, error=str(error))

@@ -1,0 +1,32 @@
+"""What this process holds and reaches, and counters that start at zero."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypervisor.control.leases.held import Holdings
+from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.infra.observability.telemetry import Telemetry
+from hypervisor.scheduling.preemption.legality import Rule
+
+LEASE_KINDS = ("cluster", "engine", "janitor")
+
+
+def measure_from_zero(telemetry: Telemetry, engines: Engines) -> None:
+    """Show the counters before they count: a rate sees no first step of what appears with it."""
+    for rule in Rule:
+        telemetry.metrics.evictions.labels(rule.value)
+    for runtime in engines.runtimes:
+        for kind in ("unavailable", "launch_failed"):
+            telemetry.metrics.runtime_errors.labels(runtime, kind)
+
+
+def measure_held(telemetry: Telemetry, holdings: Holdings, engines: Engines) -> None:
+    """What this process holds and cannot reach, as it is now."""
+    metrics = telemetry.metrics
+    held = Counter(name.split(":")[0] for name in holdings.epochs())
+    for kind in LEASE_KINDS:
+        metrics.leases_held.labels(kind).set(held[kind])
+    unreachable = Counter(engine.runtime for engine in engines.unreachable)
+    for runtime in engines.runtimes:
+        metrics.engines_unreachable.labels(runtime).set(unreachable[runtime])

@@ -1,0 +1,194 @@
+"""Reads live attempts with all that is needed to act on them, so that no session is open while acting."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, bindparam, or_, select
+
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.names import InstanceName
+from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.decide import Desired
+from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import ReadSession
+from hypervisor.store.tables import Attempt, Deployment
+
+StopRequests = dict[str, datetime | None]
+"""Instances, and when the end of each was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """A live attempt as it was read: `env` may hold sealed values, opened only for the launch."""
+
+    attempt_id: int
+    deployment_id: int
+    organization_id: int
+    instance: str
+    engine: EngineRef
+    node_name: str
+    created_at: datetime
+    traceparent: str | None
+    desired: Desired
+    image: str | None
+    command: tuple[str, ...]
+    env: Mapping[str, Any]
+    ports: tuple[int, ...]
+    labels: Mapping[str, str]
+    read_only_root: bool
+    resources: Resources
+    gpu_indices: tuple[int, ...]
+    gpu_each: int
+    replica: int
+    replicas: int
+    gang_nodes: tuple[str, ...]
+    """The node of each replica of its run."""
+
+
+async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
+    """The live attempts among these instances; ended and unknown ones are left out."""
+    found: list[LiveAttempt] = []
+    for chunk in chunks(sorted(instances)):
+        rows = (await session.execute(_LIVE, {"instances": chunk})).all()
+        nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
+        found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
+    return found
+
+
+async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, list[str]]:
+    """The nodes of all replicas, by replica, of these deployments."""
+    if not ids:
+        return {}
+    rows = await session.execute(
+        select(Attempt.deployment_id, Attempt.node_name)
+        .join(Deployment, Deployment.id == Attempt.deployment_id)
+        .where(Deployment.id.in_(sorted(ids)), Attempt.number == Deployment.attempts_made)
+        .order_by(Attempt.deployment_id, Attempt.replica)
+    )
+    nodes: dict[int, list[str]] = {}
+    for deployment_id, node_name in rows:
+        nodes.setdefault(deployment_id, []).append(node_name)
+    return nodes
+
+
+async def instances_to_act_on(session: ReadSession) -> dict[EngineRef, StopRequests]:
+    """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
+    return await _by_engine(session, _TO_ACT_ON)
+
+
+async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
+    return await _by_engine(session, _INSTANCES)
+
+
+async def _by_engine(
+    session: ReadSession, which: Select[str, datetime | None, str, str | None]
+) -> dict[EngineRef, StopRequests]:
+    found: dict[EngineRef, StopRequests] = defaultdict(dict)
+    for instance, stop_requested_at, runtime, endpoint in await session.execute(which):
+        found[EngineRef(runtime, endpoint)][instance] = stop_requested_at
+    return found
+
+
+def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
+    """What the runtime is given; `env` is the deployment's with its secrets opened.
+
+    The workload also learns who it is (`HV_*`).
+    """
+    name = InstanceName.parse(work.instance)
+    identity = {
+        "HV_DEPLOYMENT_ID": str(work.deployment_id),
+        "HV_ORGANIZATION_ID": str(work.organization_id),
+        "HV_ATTEMPT": str(name.attempt if name else 0),
+        "HV_NODE": work.node_name,
+        "HV_REPLICA": str(work.replica),
+        "HV_REPLICAS": str(work.replicas),
+        "HV_GANG_NODES": ",".join(work.gang_nodes),
+    }
+    return LaunchSpec(
+        instance=work.instance,
+        resources=work.resources,
+        image=work.image,
+        command=work.command,
+        env={**env, **identity},
+        gpu_indices=work.gpu_indices,
+        gpu_milli=work.gpu_each,
+        ports=work.ports,
+        labels=work.labels,
+        read_only_root=work.read_only_root,
+    )
+
+
+# Built once: the reconciler asks these each time that it wakes.
+_INSTANCES = select(
+    Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
+).where(Attempt.finished_at.is_(None))
+_TO_ACT_ON = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
+_LIVE = (
+    select(
+        Attempt.id,
+        Attempt.deployment_id,
+        Attempt.organization_id,
+        Attempt.instance,
+        Attempt.runtime,
+        Attempt.engine_endpoint,
+        Attempt.node_name,
+        Attempt.created_at,
+        Attempt.started_at,
+        Attempt.stop_requested_at,
+        Attempt.stop_grace_seconds,
+        Attempt.gpu_indices,
+        Attempt.gpu_each,
+        Attempt.replica,
+        Deployment.traceparent,
+        Deployment.max_runtime_seconds,
+        Deployment.docker_image,
+        Deployment.command,
+        Deployment.env,
+        Deployment.ports,
+        Deployment.labels,
+        Deployment.read_only_root,
+        Deployment.cpu_milli,
+        Deployment.ram_mib,
+        Deployment.gpu_milli,
+        Deployment.replicas,
+    )
+    .join(Deployment, Deployment.id == Attempt.deployment_id)
+    .where(Attempt.finished_at.is_(None), Attempt.instance.in_(bindparam("instances", expanding=True)))
+)
+
+
+def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
+    return LiveAttempt(
+        attempt_id=row.id,
+        deployment_id=row.deployment_id,
+        organization_id=row.organization_id,
+        instance=row.instance,
+        engine=EngineRef(row.runtime, row.engine_endpoint),
+        node_name=row.node_name,
+        created_at=row.created_at,
+        traceparent=row.traceparent,
+        desired=Desired(
+            started_at=row.started_at,
+            stop_requested_at=row.stop_requested_at,
+            grace_seconds=row.stop_grace_seconds or 0,
+            max_runtime_seconds=row.max_runtime_seconds,
+        ),
+        image=row.docker_image,
+        command=tuple(row.command or ()),
+        env=row.env or {},
+        ports=tuple(row.ports or ()),
+        labels=row.labels or {},
+        read_only_root=row.read_only_root,
+        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
+        gpu_indices=tuple(row.gpu_indices),
+        gpu_each=row.gpu_each,
+        replica=row.replica,
+        replicas=row.replicas,
+        gang_nodes=tuple(gang_nodes),
+    )

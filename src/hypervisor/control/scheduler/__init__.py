@@ -1,0 +1,1 @@
+"""The scheduler: load a snapshot of a cluster, plan, commit what still fits, record the decision."""

@@ -1,0 +1,57 @@
+"""Writes why each waiting deployment waits, where that has changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import update
+
+from hypervisor.control.scheduler.snapshot_loader import Pending
+from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
+
+
+def changed_reasons(
+    unplaced: Sequence[Unplaced], pending: Mapping[int, Pending], obstacle: str | None = None
+) -> list[tuple[Reason, list[int]]]:
+    """Distinct reasons with the ids that do not show them yet. Linear in the queue.
+
+    `obstacle` is why the cluster's engine takes nothing new, where that is known better than the plan does.
+    """
+    groups: dict[int, tuple[Reason, list[int]]] = {}
+    by_text: dict[str, int] = {}
+    ids: dict[int, list[int]] = defaultdict(list)
+    for item in unplaced:
+        reason = _told(item.reason, obstacle)
+        if pending[item.deployment_id].reason == reason.sentence:
+            continue
+        key = by_text.setdefault(reason.sentence, len(by_text))
+        groups.setdefault(key, (reason, ids[key]))
+        ids[key].append(item.deployment_id)
+    return list(groups.values())
+
+
+async def write_reasons(session: WriteSession, changes: Sequence[tuple[Reason, list[int]]]) -> None:
+    """One UPDATE for each distinct reason (and each few hundred deployments); only those still queued."""
+    for reason, ids in changes:
+        for chunk in chunks(sorted(ids)):
+            await session.execute(
+                update(Deployment)
+                .where(Deployment.id.in_(chunk), Deployment.state == State.QUEUED.value)
+                .values(reason_code=reason.code.value, reason=reason.sentence, reason_data=reason.as_data())
+            )
+
+
+def _told(reason: Reason, obstacle: str | None) -> Reason:
+    if obstacle is None or reason.code is not ReasonCode.NO_SCHEDULABLE_NODE:
+        return reason
+    return Reason(
+        ReasonCode.NO_ROOM_ON_DISK,
+        obstacle,
+        reason.shortfall,
+        remedy="free room on that disk; starts go on by themselves",
+    )

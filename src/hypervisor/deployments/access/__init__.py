@@ -1,0 +1,1 @@
+"""Who may see a deployment, and the queries that find deployments."""

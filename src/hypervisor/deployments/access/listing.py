@@ -1,0 +1,183 @@
+"""Lists of deployments, newest first: pages that cost the same however long the history is.
+
+Ids rise with time and every index for lists ends with one. So the newest deployments of an organization in a
+state, say, stand together at the end of a range of an index, and those in several states are merged from as
+many ends. What no index knows together (a name and a state) is looked for along the best one: after `STEPS` a
+page ends with what was found, and says where the next one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, select, true, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments.access.repository import find_all
+from hypervisor.lifecycle.states import State
+from hypervisor.store.tables import Deployment, DeploymentLabel, Organization
+
+STEPS = (200, 1000)
+"""How many deployments are looked at for one page, in turns, where no index tells whether they match."""
+MOST_RANGES = 36
+"""Ends that are merged: all states of four organizations."""
+
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is limited to; `organization_ids` None means all. `labels` are (key, value or None)."""
+
+    organization_ids: Collection[int] | None
+    cluster_id: int | None = None
+    states: Collection[State] = ()
+    priority: int | None = None
+    labels: Sequence[tuple[str, str | None]] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Up to a page of deployments; `before` is the id below which the list goes on, None at its end."""
+
+    rows: list[Deployment]
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Ids from the ends of these ranges of an index, and the conditions that it cannot tell of."""
+
+    ranges: list[list[Condition]]
+    rest: list[Condition]
+    column: SQLColumnExpression[int] = Deployment.id
+
+
+async def page(session: AsyncSession, filters: Filters, *, before: int | None, limit: int) -> Listed:
+    """Deployments that match, newest first, with ids below `before`.
+
+    Fewer than `limit` do not mean that there are no more: the answer's `before` tells.
+    """
+    walk = _choose(await _with_organizations(session, filters))
+    if not walk.ranges:
+        return Listed([], None)
+    if not walk.rest:
+        ids = list(await session.scalars(_newest(walk, before, limit + 1)))
+        return Listed(await find_all(session, ids[:limit]), ids[limit - 1] if len(ids) > limit else None)
+    found: list[int] = []
+    for step in STEPS:
+        before, matching = await _look(session, walk, before, step, limit + 1 - len(found))
+        found += matching
+        if before is None or len(found) > limit:
+            break
+    return Listed(await find_all(session, found[:limit]), found[limit - 1] if len(found) > limit else before)
+
+
+async def _with_organizations(session: AsyncSession, filters: Filters) -> Filters:
+    """Everybody's list by the organizations that there are, where they are not too many."""
+    if filters.organization_ids is not None:
+        return filters
+    every = list(await session.scalars(select(Organization.id).limit(MOST_RANGES + 1)))
+    return replace(filters, organization_ids=every) if len(every) <= MOST_RANGES else filters
+
+
+def _choose(filters: Filters) -> _Walk:
+    """What leaves least to look at: labels and names are rarer than clusters, and these than states."""
+    label = next((one for one in filters.labels if one[1] is not None), None)
+    if label is not None:
+        others = replace(filters, labels=[one for one in filters.labels if one != label])
+        pair = [DeploymentLabel.key == label[0], DeploymentLabel.value == label[1]]
+        return _Walk([pair], _conditions(others), DeploymentLabel.deployment_id)
+    organizations, states = filters.organization_ids, filters.states or tuple(State)
+    index: dict[str, Collection[Any]] = {}
+    left = filters
+    if organizations is not None and filters.name is not None:
+        index = {"organization_id": organizations, "name": [filters.name]}
+        left = replace(filters, organization_ids=None, name=None)
+    elif filters.cluster_id is not None:
+        index = {"cluster_id": [filters.cluster_id], "state": states}
+        left = replace(filters, cluster_id=None, states=())
+    elif organizations is not None and filters.priority is not None:
+        index = {"organization_id": organizations, "state": states, "priority": [filters.priority]}
+        left = replace(filters, organization_ids=None, states=(), priority=None)
+    elif organizations is not None and filters.states:
+        index = {"organization_id": organizations, "state": states}
+        left = replace(filters, organization_ids=None, states=())
+    elif organizations is not None:
+        index = {"organization_id": organizations}
+        left = replace(filters, organization_ids=None)
+    ranges = _ranges(index)
+    if len(ranges) > MOST_RANGES:
+        return _Walk([[]], _conditions(filters))
+    return _Walk(ranges, _conditions(left))
+
+
+def _ranges(index: Mapping[str, Collection[Any]]) -> list[list[Condition]]:
+    """One range for each combination of values of the index's first columns."""
+    columns = [getattr(Deployment, name) for name in index]
+    return [
+        [column == value for column, value in zip(columns, values, strict=True)]
+        for values in product(*index.values())
+    ]
+
+
+def _newest(walk: _Walk, before: int | None, limit: int) -> Select[int]:
+    """The highest ids of all ranges together. Nothing but ids, so that an index alone can answer: for whole
+    rows the database may prefer to go through all of them in the order of their ids.
+    """
+    below = [] if before is None else [walk.column < before]
+    ends: list[Select[int]] = [
+        select(walk.column.label("id")).where(*one, *below).order_by(walk.column.desc()).limit(limit)
+        for one in walk.ranges
+    ]
+    if len(ends) == 1:
+        return ends[0]
+    merged = union_all(*(select(end.subquery().c.id) for end in ends)).subquery()
+    return select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
+
+
+async def _look(
+    session: AsyncSession, walk: _Walk, before: int | None, step: int, limit: int
+) -> tuple[int | None, list[int]]:
+    """Look at the next `step`: where to go on (None at the end), and the first `limit` that match."""
+    newest = _newest(walk, before, step).subquery()
+    # Asked of each row, and no join: a join might be made with all deployments first.
+    verdict = select(and_(*walk.rest)).where(Deployment.id == newest.c.id).scalar_subquery()
+    passed = select(newest.c.id, verdict.label("matches")).cte("passed")
+    ends = select(func.min(passed.c.id).label("lowest"), func.count().label("seen")).select_from(passed)
+    found = select(passed.c.id).where(passed.c.matches).order_by(passed.c.id.desc()).limit(limit)
+    end, match = ends.subquery(), found.subquery()
+    both = select(end.c.lowest, end.c.seen, match.c.id).join_from(end, match, true(), isouter=True)
+    rows = (await session.execute(both)).all()
+    ids = sorted((row.id for row in rows if row.id is not None), reverse=True)
+    return rows[0].lowest if rows[0].seen == step else None, ids
+
+
+def _conditions(filters: Filters) -> list[Condition]:
+    found: list[Condition] = []
+    if filters.organization_ids is not None:
+        found.append(Deployment.organization_id.in_(sorted(filters.organization_ids)))
+    if filters.cluster_id is not None:
+        found.append(Deployment.cluster_id == filters.cluster_id)
+    if filters.states:
+        found.append(Deployment.state.in_(sorted(state.value for state in filters.states)))
+    if filters.priority is not None:
+        found.append(Deployment.priority == filters.priority)
+    if filters.name is not None:
+        found.append(Deployment.name == filters.name)
+    found += [_has_label(key, value) for key, value in filters.labels]
+    return found
+
+
+def _has_label(key: str, value: str | None) -> Condition:
+    """Asked of each deployment: as a join, all that have the label might be read."""
+    own = (
+        select(DeploymentLabel.value)
+        .where(DeploymentLabel.deployment_id == Deployment.id, DeploymentLabel.key == key)
+        .scalar_subquery()
+    )
+    return own.is_not(None) if value is None else own == value

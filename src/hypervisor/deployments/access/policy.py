@@ -1,0 +1,76 @@
+"""Who may do what with deployments: every member reads, developers and admins write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path
+from structlog.contextvars import bind_contextvars
+
+from hypervisor.api.permissions import declares
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.api.services import ContainerDep
+from hypervisor.deployments.access import repository
+from hypervisor.errors import NotFound
+from hypervisor.identity.principal import Authentication, CurrentUser, Principal
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations.access import check_access, not_found
+
+DeploymentPathId = Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The deployment's id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentAccess:
+    """The caller at one deployment of one of their organizations, with a role that was found to be enough."""
+
+    deployment_id: int
+    organization_id: int
+    principal: Principal
+
+    @property
+    def hidden(self) -> NotFound:
+        """What to answer when the deployment has gone in the meantime."""
+        return no_such_deployment(self.deployment_id)
+
+
+def no_such_deployment(deployment_id: int) -> NotFound:
+    return not_found("deployment", deployment_id)
+
+
+lists_deployments = declares("member")(Authentication())
+"""Lists show only what belongs to the caller's organizations."""
+submits_deployments = declares("developer of the named organization")(Authentication())
+"""The body names organization or cluster; the service checks the role there."""
+
+
+@declares("viewer of the deployment's organization")
+async def reads_deployment(
+    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+) -> DeploymentAccess:
+    return await _access(deployment_id, principal, container, Role.VIEWER)
+
+
+@declares("developer of the deployment's organization")
+async def changes_deployment(
+    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+) -> DeploymentAccess:
+    return await _access(deployment_id, principal, container, Role.DEVELOPER)
+
+
+DeploymentLister = Annotated[Principal, Depends(lists_deployments)]
+DeploymentSubmitter = Annotated[Principal, Depends(submits_deployments)]
+DeploymentReader = Annotated[DeploymentAccess, Depends(reads_deployment)]
+DeploymentChanger = Annotated[DeploymentAccess, Depends(changes_deployment)]
+
+
+async def _access(
+    deployment_id: int, principal: Principal, container: ContainerDep, minimum: Role
+) -> DeploymentAccess:
+    async with container.database.read() as session:
+        deployment, hidden = await repository.find(session, deployment_id), no_such_deployment(deployment_id)
+        if deployment is None:
+            raise hidden
+        await check_access(session, principal, deployment.organization_id, minimum, hidden=hidden)
+    bind_contextvars(deployment_id=deployment_id)
+    return DeploymentAccess(deployment_id, deployment.organization_id, principal)

@@ -1,0 +1,1 @@
+"""What happened to a deployment: logs, attempts, events, checkpoints, explanations."""

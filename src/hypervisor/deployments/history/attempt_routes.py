@@ -1,0 +1,83 @@
+"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
+
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_ID
+from hypervisor.api.services import ContainerDep
+from hypervisor.api.streams import EventStream
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.access.policy import DeploymentReader
+from hypervisor.deployments.history import logs
+from hypervisor.deployments.schemas.field_types import MAX_REPLICAS
+from hypervisor.deployments.schemas.responses import AttemptAnswer, EventAnswer
+from hypervisor.events.relay import history
+
+router = APIRouter(prefix="/deployments", tags=["Deployments"])
+
+READS = documented(401, 404, 422, 429)
+LOG_TYPES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The lines as text; with `follow` events: `log` for each line, then `end`.",
+        "content": {"text/plain": {}, "text/event-stream": {}},
+    }
+}
+
+
+@router.get(
+    "/{deployment_id}/logs",
+    response_class=PlainTextResponse,
+    responses={**LOG_TYPES, **READS, **documented(503)},
+)
+async def get_logs(
+    access: DeploymentReader,
+    container: ContainerDep,
+    tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
+    replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
+    follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
+) -> Response:
+    """What it wrote to stdout and stderr; empty where it has not run yet."""
+    found = await logs.find_attempt(container, access, attempt, replica)
+    if not follow:
+        text = await logs.read(container, found, tail)
+        return PlainTextResponse(text.encode(errors="replace"))
+    found = found or await logs.await_attempt(container, access, replica)
+    await logs.check_reachable(container, found)
+    return EventStream(logs.follow(container, access, found, tail))
+
+
+@router.get("/{deployment_id}/events", responses=READS)
+async def list_deployment_events(
+    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[EventAnswer]:
+    """Its history, oldest first."""
+    (after,) = decode_cursor(cursor, int) if cursor else (0,)
+    async with container.database.read() as session:
+        rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
+    answers = [EventAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/{deployment_id}/attempts", responses=READS)
+async def list_attempts(
+    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[AttemptAnswer]:
+    """Each run on a node, oldest first; one entry a replica."""
+    number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
+    after = (number, replica)
+    async with container.database.read() as session:
+        rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
+        preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
+        known = await repository.own_of(session, access.organization_id, preemptors)
+    answers = [AttemptAnswer.model_validate(row) for row in rows]
+    for answer in answers:
+        if answer.preempted_by not in known:
+            answer.preempted_by = None
+    return page_of(answers, limit, lambda last: encode_cursor(last.number, last.replica))

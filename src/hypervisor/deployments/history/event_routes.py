@@ -1,0 +1,73 @@
+"""The events of an organization: as pages, and live. (Here, because the answers are those of deployments.)"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.sse import format_sse_event
+
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.api.services import ContainerDep
+from hypervisor.api.streams import EventStream, until_stopping, with_pings
+from hypervisor.deployments.schemas.responses import EventAnswer
+from hypervisor.events.relay import follow, history
+from hypervisor.organizations.access import ViewerAccess, still_member
+from hypervisor.store.tables import Event
+
+router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"])
+
+After = Annotated[
+    int | None, Query(ge=0, le=MAX_BIG_ID, description="Only events with higher ids than this.")
+]
+
+
+@router.get("", responses=documented(401, 404, 422, 429))
+async def list_organization_events(
+    access: ViewerAccess,
+    container: ContainerDep,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+) -> Page[EventAnswer]:
+    """What happened in the organization, oldest first. Events of what was deleted stay."""
+    start: int = decode_cursor(cursor, int)[0] if cursor else after or 0
+    async with container.database.read() as session:
+        rows = await history(session, organization_ids=[access.organization_id], after=start, limit=limit + 1)
+    answers = [EventAnswer.model_validate(row) for row in rows]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/stream", response_class=EventStream, responses=documented(401, 404, 422, 429))
+async def stream_organization_events(
+    access: ViewerAccess,
+    container: ContainerDep,
+    after: After = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_BIG_ID)] = None,
+) -> EventStream:
+    """Events as they happen: the event's type, its id, and the event as JSON.
+
+    With `Last-Event-ID` (browsers send it when they reconnect) or `after` what was missed comes first.
+    A listener that does not keep up is cut off and may reconnect so. The stream ends when the server stops
+    and, within half a minute, when the login or the membership has ended.
+    """
+    start = after if last_event_id is None else last_event_id
+    events = follow(container.relay, container.database, access.organization_id, start)
+    may_go_on = still_member(container, access.principal, access.organization_id)
+    return EventStream(until_stopping(container, with_pings(_formatted(events)), may_go_on))
+
+
+async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[bytes, None]:
+    """What comes together goes out together."""
+    async with aclosing(events):
+        async for rows in events:
+            yield b"".join(map(_format, rows))
+
+
+def _format(row: Event) -> bytes:
+    answer = EventAnswer.model_validate(row)
+    return format_sse_event(data_str=answer.model_dump_json(), event=row.type, id=str(row.id))

@@ -1,0 +1,107 @@
+"""Why a deployment is as it is: its reason, who is before it, what it depends on, and past preemptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.presenter import dependency_answers
+from hypervisor.deployments.queue import positions
+from hypervisor.deployments.queue.priority_inheritance import inherited_priorities
+from hypervisor.deployments.schemas.responses import Explanation, QueuedAhead
+from hypervisor.deployments.state.dependencies import load_parents
+from hypervisor.lifecycle.states import WAITING, State
+from hypervisor.store.tables import Attempt, Deployment
+
+RECEIPTS = ("deployment.preempted", "deployment.preemption")
+SHOWN_AHEAD = 5
+SHOWN_RECEIPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A place in the scheduler's own order, from 1 on; the ids of the first of its organization before it."""
+
+    place: int
+    ahead: Sequence[int]
+
+
+async def explain(
+    session: AsyncSession,
+    deployment: Deployment,
+    fresh: Mapping[str, object] | None = None,
+    standing: Standing | None = None,
+) -> Explanation:
+    """Everything that is known about it.
+
+    Without a `fresh` reason: that of the scheduler's last pass. Without its `standing`, as in a back-off: its
+    place by priority and creation.
+    """
+    state = State(deployment.state)
+    position, ahead = await _standing(session, deployment, standing)
+    parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
+    run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])
+    events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
+    lender = await _lender(session, deployment)
+    return Explanation(
+        deployment_id=deployment.id,
+        name=deployment.name,
+        status=state,
+        sentence=_sentence(deployment, state, position, run, fresh),
+        reason=_reason(deployment, fresh) if state in WAITING else None,
+        priority=deployment.priority,
+        effective_priority=lender.priority if lender else deployment.priority,
+        inherits_from=_shown(lender) if lender else None,
+        queue_position=position,
+        ahead=[_shown(one) for one in ahead],
+        dependencies=dependency_answers(parents),
+        receipts=[{"at": event.at, **(event.data or {})} for event in events],
+    )
+
+
+async def _standing(
+    session: AsyncSession, deployment: Deployment, standing: Standing | None
+) -> tuple[int | None, Sequence[Deployment]]:
+    if standing is not None:
+        return standing.place, await repository.find_all(session, standing.ahead)
+    position = (await positions.queue_positions(session, [deployment])).get(deployment.id)
+    return position, await positions.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
+
+
+def _shown(one: Deployment) -> QueuedAhead:
+    return QueuedAhead(deployment_id=one.id, name=one.name, priority=one.priority)
+
+
+async def _lender(session: AsyncSession, deployment: Deployment) -> Deployment | None:
+    """Who waits for it and lends it a priority above its own."""
+    lent = (await inherited_priorities(session, deployment.cluster_id)).get(deployment.id)
+    if lent is None or lent.priority <= deployment.priority:
+        return None
+    return await repository.find(session, lent.from_id)
+
+
+def _sentence(
+    deployment: Deployment,
+    state: State,
+    position: int | None,
+    run: Sequence[Attempt],
+    fresh: Mapping[str, object] | None,
+) -> str:
+    told = f"{deployment.name} is {state.value}"
+    if position is not None:
+        told += f", number {position} in the queue of its cluster"
+    elif run:
+        told += f" on {', '.join(dict.fromkeys(attempt.node_name for attempt in run))}"
+    reason = fresh["sentence"] if fresh else deployment.reason
+    return f"{told}: {reason}" if reason else told
+
+
+def _reason(deployment: Deployment, fresh: Mapping[str, object] | None) -> dict[str, object]:
+    """The scheduler's reason with its figures; what did not come from it has code and sentence only."""
+    if fresh is not None:
+        return dict(fresh)
+    plain: dict[str, object] = {"code": deployment.reason_code, "sentence": deployment.reason}
+    return {**plain, **(deployment.reason_data or {})}

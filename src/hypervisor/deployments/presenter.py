@@ -1,0 +1,181 @@
+"""Deployments as answers: everything that a page of them needs, in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import instance_dict
+
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.queue import positions
+from hypervisor.deployments.schemas.responses import (
+    DependencyAnswer,
+    DeploymentAnswer,
+    Endpoint,
+    ReplicaAnswer,
+)
+from hypervisor.deployments.spec.environment import shown_environment
+from hypervisor.deployments.spec.submit import Made
+from hypervisor.deployments.state.dependencies import Parent, load_parents
+from hypervisor.infra.coordination.queue_index import QueueIndex
+from hypervisor.kernel.priority import priority_label
+from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.gang import Replica, replica_state
+from hypervisor.lifecycle.states import State
+from hypervisor.store.tables import Attempt, Deployment
+
+_AS_STORED = (
+    "id",
+    "organization_id",
+    "cluster_id",
+    "created_by",
+    "name",
+    "kind",
+    "docker_image",
+    "command",
+    "priority",
+    "on_failure",
+    "preemptible",
+    "min_runtime_seconds",
+    "max_runtime_seconds",
+    "grace_period_seconds",
+    "restart_policy",
+    "max_retries",
+    "replicas",
+    "gang_timeout_seconds",
+    "read_only_root",
+    "reason",
+    "reason_code",
+    "reason_data",
+    "attempts_made",
+    "retries_used",
+    "preemptions",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "delete_requested_at",
+)
+
+
+async def describe(
+    session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
+) -> DeploymentAnswer:
+    """One deployment as the session sees it now, as `describe_all` does."""
+    return (await describe_all(session, [deployment], index))[0]
+
+
+async def describe_all(
+    session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
+) -> list[DeploymentAnswer]:
+    """These deployments, in their order.
+
+    Where the index is ready, places in the queue are left out: `positions.fill_positions` adds them when the
+    session is closed.
+    """
+    ids = [one.id for one in deployments]
+    clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
+    parents = await load_parents(session, ids)
+    runs = await repository.live_runs(session, ids)
+    places = await positions.queue_positions(session, positions.left_to_rows(index, deployments))
+    return [
+        _answer(
+            one,
+            cluster_name=clusters[one.cluster_id],
+            parents=parents.get(one.id, []),
+            run=runs.get(one.id, ()),
+            position=places.get(one.id),
+        )
+        for one in deployments
+    ]
+
+
+def describe_new(made: Sequence[Made]) -> list[DeploymentAnswer]:
+    """Deployments that were just made, by what was written; `positions.fill_positions` adds their places."""
+    return [
+        _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)
+        for one in made
+    ]
+
+
+def dependency_answers(parents: Sequence[Parent]) -> list[DependencyAnswer]:
+    return [
+        DependencyAnswer(deployment_id=one.id, name=one.name, condition=one.condition, status=one.status)
+        for one in parents
+    ]
+
+
+def _answer(
+    one: Deployment,
+    *,
+    cluster_name: str,
+    parents: Sequence[Parent],
+    run: Sequence[Attempt],
+    position: int | None,
+) -> DeploymentAnswer:
+    state = State(one.state)
+    live = run[0] if run else None
+    required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
+    limits = one.placement_limits or {}
+    return DeploymentAnswer(
+        **_as_stored(one),
+        cluster_name=cluster_name,
+        env=shown_environment(one.env),
+        ports=one.ports or [],
+        required_cpu_cores=required.cpu_cores,
+        required_ram_gb=required.ram_gb,
+        required_gpu_count=required.gpu_count,
+        priority_label=priority_label(one.priority),
+        depends_on=dependency_answers(parents),
+        retry_exit_codes=one.retry_exit_codes or [],
+        labels=one.labels or {},
+        node_selector=limits.get("node_selector", {}),
+        gpu_models=limits.get("gpu_models", []),
+        status=state,
+        state=state,
+        stopping_to=State(one.stopping_to) if one.stopping_to else None,
+        queue_position=position,
+        node_name=live.node_name if live else None,
+        gpu_indices=live.gpu_indices if live else [],
+        placement="spread" if one.spread else "pack",
+        placements=[_replica(attempt) for attempt in run],
+        endpoints=[_endpoint(binding) for attempt in run for binding in _ports(attempt)],
+        checkpoint_at=live.checkpoint_at if live else None,
+        checkpoint=live.checkpoint if live else None,
+    )
+
+
+def _as_stored(one: Deployment) -> dict[str, Any]:
+    """By field. Not by its attributes where that can be: each asks whether a value has to be loaded first."""
+    loaded = instance_dict(one)
+    return {name: loaded[name] if name in loaded else getattr(one, name) for name in _AS_STORED}
+
+
+def _ports(attempt: Attempt) -> Sequence[dict[str, Any]]:
+    return (attempt.ports or ()) if attempt.finished_at is None else ()
+
+
+def _replica(attempt: Attempt) -> ReplicaAnswer:
+    replica = Replica(
+        started=attempt.started_at is not None,
+        stopping=attempt.stop_requested_at is not None,
+        ended=attempt.finished_at is not None,
+        succeeded=attempt.outcome == "succeeded",
+    )
+    return ReplicaAnswer(
+        replica=attempt.replica,
+        node_name=attempt.node_name,
+        gpu_indices=attempt.gpu_indices,
+        state=replica_state(replica),
+        exit_code=attempt.exit_code,
+    )
+
+
+def _endpoint(binding: dict[str, Any]) -> Endpoint:
+    host, host_port = str(binding["host"]), int(binding["host_port"])
+    return Endpoint(
+        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{host}:{host_port}"
+    )

@@ -1,0 +1,1 @@
+"""Positions in the queue of a cluster, the index that serves them, and inherited priorities."""

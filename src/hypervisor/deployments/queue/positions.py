@@ -1,0 +1,123 @@
+"""Places in the queue of a cluster: by priority, then age, then id.
+
+Rows that are counted are the truth. Where an index is ready it is asked instead, outside of any transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from hypervisor.deployments.queue.key import QueuePlace, Waiting
+from hypervisor.deployments.queue.position_counter import PlaceCounter
+from hypervisor.infra.coordination.queue_index import Place, QueueIndex
+from hypervisor.lifecycle.states import State
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import Database
+from hypervisor.store.tables import IS_QUEUED, Deployment
+
+_COUNTERS: WeakKeyDictionary[Database, PlaceCounter] = WeakKeyDictionary()
+
+
+class Shown(Waiting, Protocol):
+    """An answer whose place may be left to the index."""
+
+    queue_position: int | None
+
+
+async def queue_positions(session: AsyncSession, deployments: Collection[Waiting]) -> dict[int, int]:
+    """The 1-based place of each queued one in the queue of its cluster, by counting rows.
+
+    One is counted by the database's index; several are numbered by one query over their clusters' queues.
+    """
+    queued = [one for one in deployments if one.state == State.QUEUED.value]
+    if len(queued) == 1:
+        ahead = select(func.count()).select_from(Deployment).where(QueuePlace.of(queued[0]).ahead())
+        return {queued[0].id: (await session.scalar(ahead) or 0) + 1}
+    return await _numbered(session, queued) if queued else {}
+
+
+def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
+    """Those whose places the index is not ready for."""
+    if index is None:
+        return deployments
+    clusters = {one.cluster_id for one in deployments if one.state == State.QUEUED.value}
+    ready = {cluster_id for cluster_id in clusters if index.ready(cluster_id)}
+    return [one for one in deployments if one.cluster_id not in ready]
+
+
+async def fill_positions(
+    database: Database, index: QueueIndex | None, answers: Sequence[Shown], *, new: bool = False
+) -> None:
+    """Give those a place that wait and have none yet: by the index, else by rows. `new`: just submitted.
+
+    Not inside a transaction: nobody's locks wait for the index.
+    """
+    waiting = [one for one in answers if one.state == State.QUEUED.value and one.queue_position is None]
+    found = await _indexed(index, waiting) if index is not None and waiting else {}
+    missing = [one for one in waiting if one.id not in found]
+    if missing:
+        found |= await _counted(database, missing, new=new)
+    for one in waiting:
+        one.queue_position = found.get(one.id)
+
+
+async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
+    """The first of the queue that stand before this one and belong to its own organization: on a shared
+    cluster others may stand there too.
+
+    Their rows are wanted, in the order of the database's own index: there is nothing to count.
+    """
+    query = (
+        select(Deployment)
+        .where(QueuePlace.of(deployment).ahead(), Deployment.organization_id == deployment.organization_id)
+        .order_by(Deployment.priority.desc(), Deployment.created_at, Deployment.id)
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def _indexed(index: QueueIndex, waiting: Sequence[Shown]) -> dict[int, int]:
+    clusters: Mapping[int, list[Place]] = defaultdict(list)
+    for one in waiting:
+        clusters[one.cluster_id].append(Place.of(one.priority, one.created_at, one.id))
+    found: dict[int, int] = {}
+    for cluster_id, places in clusters.items():
+        positions = await index.positions(cluster_id, places)
+        if positions is not None:
+            found.update(zip((place.id for place in places), positions, strict=True))
+    return found
+
+
+async def _counted(database: Database, waiting: Sequence[Shown], *, new: bool) -> dict[int, int]:
+    counter = _COUNTERS.setdefault(database, PlaceCounter())
+    found = counter.add(waiting) if new else {}
+    missing = [one for one in waiting if one.id not in found]
+    if missing:
+        found |= await database.read_together(counter, missing)
+    if missing and new:
+        counter.learn(missing, found)
+    return found
+
+
+async def _numbered(session: AsyncSession, queued: Sequence[Waiting]) -> dict[int, int]:
+    clusters = sorted({one.cluster_id for one in queued})
+    place = func.row_number().over(
+        partition_by=Deployment.cluster_id,
+        order_by=(Deployment.priority.desc(), Deployment.created_at, Deployment.id),
+    )
+    numbered = (
+        select(Deployment.id, place.label("place"))
+        .where(Deployment.cluster_id.in_(clusters), IS_QUEUED)
+        .subquery()
+    )
+    found: dict[int, int] = {}
+    for chunk in chunks(sorted(one.id for one in queued)):
+        rows = await session.execute(select(numbered.c.id, numbered.c.place).where(numbered.c.id.in_(chunk)))
+        found.update((id_, number) for id_, number in rows)
+    return found

@@ -1,0 +1,1 @@
+"""Requests, responses, field types and list filters of deployments."""

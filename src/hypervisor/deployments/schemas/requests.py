@@ -1,0 +1,175 @@
+"""Requests about deployments."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hypervisor.api.schema import MAX_BIG_ID, MAX_ID, Name
+from hypervisor.clusters.field_types import CpuCores, GpuModel, Labels, RamGb, Seconds, StrictRequest
+from hypervisor.deployments.schemas.field_types import (
+    MAX_ENV,
+    CheckpointPath,
+    Command,
+    EnvName,
+    EnvText,
+    ExitCodes,
+    GangTimeout,
+    GpuRequest,
+    Image,
+    Message,
+    PlacementWish,
+    Ports,
+    Priority,
+    Replicas,
+)
+from hypervisor.kernel.priority import DEFAULT_PRIORITY
+from hypervisor.kernel.resources import Resources
+
+MAX_BATCH = 1000
+MAX_DEPENDENCIES = 100
+MAX_GRACE = 3600
+DEFAULT_RETRIES = 3
+
+Kind = Literal["service", "job"]
+RestartPolicy = Literal["never", "on-failure", "always"]
+OnFailure = Literal["cancel", "hold"]
+DeploymentId = Annotated[int, Field(ge=1, le=MAX_BIG_ID)]
+Reference = DeploymentId | Name
+
+
+class SecretValue(StrictRequest):
+    """A value of the environment; a secret one is sealed at once and never shown again."""
+
+    value: EnvText
+    secret: bool = False
+
+
+class DependencyRequest(StrictRequest):
+    """What to wait for: an id, or a name (the newest deployment of that name in the organization)."""
+
+    deployment: Reference
+    condition: Literal["succeeded", "running"] = "succeeded"
+
+
+Env = Annotated[dict[EnvName, EnvText | SecretValue], Field(max_length=MAX_ENV)]
+DependsOn = Annotated[list[Reference | DependencyRequest], Field(max_length=MAX_DEPENDENCIES)]
+GpuModels = Annotated[list[GpuModel], Field(max_length=32)]
+
+
+class DeploymentFields(StrictRequest):
+    """What can be said of a deployment, both when it is made and later; None is "not said"."""
+
+    docker_image: Image | None = None
+    command: Command | None = None
+    env: Env | None = None
+    ports: Ports | None = None
+    required_cpu_cores: CpuCores | None = None
+    required_ram_gb: RamGb | None = None
+    required_gpu_count: GpuRequest | None = None
+    priority: Priority | None = None
+    depends_on: DependsOn | None = None
+    on_failure: OnFailure | None = None
+    preemptible: bool | None = None
+    min_runtime_seconds: Seconds | None = None
+    max_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] | None = None
+    restart_policy: RestartPolicy | None = None
+    max_retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    retry_exit_codes: ExitCodes | None = None
+    labels: Labels | None = None
+    node_selector: Labels | None = None
+    gpu_models: GpuModels | None = None
+    gpu_model: GpuModel | None = None
+    replicas: Replicas | None = None
+    placement: PlacementWish | None = None
+    gang_timeout_seconds: GangTimeout | None = None
+    read_only_root: bool | None = None
+
+    @property
+    def all_gpu_models(self) -> list[str]:
+        """`gpu_models` and `gpu_model` together, sorted, each once."""
+        one = [self.gpu_model] if self.gpu_model is not None else []
+        return sorted({*(self.gpu_models or ()), *one})
+
+    def dependencies(self) -> list[DependencyRequest]:
+        """`depends_on` in its long form."""
+        return [
+            one if isinstance(one, DependencyRequest) else DependencyRequest(deployment=one)
+            for one in self.depends_on or ()
+        ]
+
+
+class DeploymentCreate(DeploymentFields):
+    """A workload to run. The docker runtime needs `docker_image`, process needs `command`."""
+
+    organization_id: int | None = Field(
+        default=None, ge=1, le=MAX_ID, description="May be left out where cluster_id or membership tells it."
+    )
+    cluster_id: int | None = Field(
+        default=None, ge=1, le=MAX_ID, description="May be left out where the organization has one cluster."
+    )
+    name: Name
+    kind: Kind = "service"
+    required_cpu_cores: CpuCores = 1
+    required_ram_gb: RamGb = 1
+    required_gpu_count: GpuRequest = 0
+    priority: Priority = DEFAULT_PRIORITY
+    on_failure: OnFailure = "cancel"
+    preemptible: bool = True
+    min_runtime_seconds: Seconds = 0
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] = 10
+    replicas: Replicas = 1
+    placement: PlacementWish = "pack"
+    gang_timeout_seconds: GangTimeout = 300
+    read_only_root: bool = False
+
+    @model_validator(mode="after")
+    def _codes_that_are_retried(self) -> Self:
+        if self.retry_exit_codes and self.restart_policy == "never":
+            raise ValueError("retry_exit_codes: nothing is retried with restart_policy never")
+        return self
+
+    @property
+    def resources(self) -> Resources:
+        return Resources.from_edge(
+            cpu_cores=self.required_cpu_cores,
+            ram_gb=self.required_ram_gb,
+            gpu_count=self.required_gpu_count,
+        )
+
+    @property
+    def chosen_restart_policy(self) -> RestartPolicy:
+        if self.restart_policy is not None:
+            return self.restart_policy
+        if self.retry_exit_codes:
+            return "on-failure"
+        return "never" if self.kind == "job" else "on-failure"
+
+    @property
+    def chosen_max_retries(self) -> int:
+        if self.max_retries is not None:
+            return self.max_retries
+        return 0 if self.chosen_restart_policy == "never" else DEFAULT_RETRIES
+
+
+class DeploymentBatch(StrictRequest):
+    """Up to 1,000 deployments of one organization: all are made or none."""
+
+    deployments: list[DeploymentCreate] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class DeploymentUpdate(DeploymentFields):
+    """What is given is changed; while it runs only priority, labels, name and max_retries can be."""
+
+    name: Name | None = None
+
+
+class CheckpointReport(StrictRequest):
+    """What an attempt has brought to safety; lost work counts from the last report. All is optional."""
+
+    progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    step: Annotated[int, Field(ge=0, le=MAX_BIG_ID)] | None = None
+    message: Message | None = None
+    path: CheckpointPath | None = None

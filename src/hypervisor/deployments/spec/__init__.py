@@ -1,0 +1,1 @@
+"""What a deployment asks for: submit, update, validate against the cluster, resolve references."""

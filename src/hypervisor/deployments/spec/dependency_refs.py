@@ -1,0 +1,183 @@
+"""`depends_on` of requests made into edges: which deployments are meant, and that no circle closes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.schemas.requests import DependencyRequest
+from hypervisor.errors import Conflict, HypervisorError, Invalid, NotFound
+from hypervisor.lifecycle.dependencies import Condition, find_cycle
+from hypervisor.lifecycle.states import State
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
+
+
+class HasDependencies(Protocol):
+    """A request to make a deployment, as far as dependencies go."""
+
+    @property
+    def name(self) -> str: ...
+
+    def dependencies(self) -> list[DependencyRequest]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A dependency on a deployment that exists (`existing`) or on a member of the same batch (`member`)."""
+
+    condition: Condition
+    existing: Deployment | None = None
+    member: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Referenced:
+    """Deployments of the organization that requests refer to."""
+
+    by_id: Mapping[int, Deployment]
+    ids_by_name: Mapping[str, int]
+
+    def look_up(self, reference: int | str) -> Deployment | None:
+        if isinstance(reference, str):
+            by_name = self.ids_by_name.get(reference)
+            return self.by_id.get(by_name if by_name is not None else _as_id(reference))
+        return self.by_id.get(reference)
+
+
+class RefusedMember(Exception):
+    """A refusal of one member of a batch."""
+
+    def __init__(self, index: int, error: HypervisorError) -> None:
+        super().__init__(str(error))
+        self.index = index
+        self.error = error
+
+
+def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[Edge]]:
+    """The edges of each request. A name means a member of the batch first, else the newest of that name.
+
+    Raises RefusedMember around NotFound (no such deployment in the organization), Invalid (a name that
+    several members have), Conflict (it has failed already, it is being deleted, a circle).
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, request in enumerate(requests):
+        members[request.name].append(index)
+    edges = []
+    for index, request in enumerate(requests):
+        try:
+            edges.append(_edges_of(index, request, members, found))
+        except HypervisorError as error:
+            raise RefusedMember(index, error) from None
+    _check_members(requests, edges)
+    return edges
+
+
+async def hold_referenced(
+    session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
+) -> Referenced:
+    """Deployments of the organization that requests refer to, with their states held."""
+    references = {one.deployment for request in requests for one in request.dependencies()}
+    names = {one for one in references if isinstance(one, str)}
+    ids_by_name = await repository.newest_by_name(session, organization_id, names)
+    ids = {one if isinstance(one, int) else _as_id(one) for one in references} | set(ids_by_name.values())
+    return Referenced(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
+
+
+async def resolve_for(
+    session: WriteSession, deployment: Deployment, wanted: Sequence[DependencyRequest]
+) -> list[Edge]:
+    """New edges of a deployment that exists. Raises NotFound, Conflict (a circle named by names)."""
+    asked = _Existing(deployment.name, wanted)
+    found = await hold_referenced(session, deployment.organization_id, [asked])
+    edges = _edges_of(0, asked, {}, found)
+    parents = [edge.existing.id for edge in edges if edge.existing is not None]
+    graph = await repository.ancestors(session, parents)
+    graph[deployment.id] = parents
+    cycle = find_cycle(graph, [deployment.id])
+    if cycle is not None:
+        names = await repository.names_of(session, set(cycle))
+        raise _cycle([names.get(id_, str(id_)) for id_ in cycle])
+    return edges
+
+
+@dataclass(frozen=True, slots=True)
+class _Existing:
+    name: str
+    wanted: Sequence[DependencyRequest]
+
+    def dependencies(self) -> list[DependencyRequest]:
+        return list(self.wanted)
+
+
+def _edges_of(
+    index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: Referenced
+) -> list[Edge]:
+    edges: dict[int | tuple[str, int], Edge] = {}
+    for wanted in request.dependencies():
+        edge = _edge(index, request, wanted, members, found)
+        key = edge.existing.id if edge.existing is not None else ("member", edge.member or 0)
+        if key in edges:
+            raise Invalid("doubled_dependency", f"depends_on names {wanted.deployment!r} twice.")
+        edges[key] = edge
+    return list(edges.values())
+
+
+def _edge(
+    index: int,
+    request: HasDependencies,
+    wanted: DependencyRequest,
+    members: Mapping[str, Sequence[int]],
+    found: Referenced,
+) -> Edge:
+    reference, condition = wanted.deployment, Condition(wanted.condition)
+    own = members.get(reference, ()) if isinstance(reference, str) else ()
+    others = [member for member in own if member != index]
+    if len(others) > 1:
+        raise Invalid(
+            "ambiguous_dependency", f"depends_on: {len(others)} members of the batch are named {reference!r}."
+        )
+    if others:
+        return Edge(condition, member=others[0])
+    parent = found.look_up(reference)
+    if parent is None:
+        if own:
+            raise _cycle([request.name, request.name])
+        raise NotFound("deployment_not_found", f"depends_on: there is no deployment {reference!r} here.")
+    _check_parent(parent)
+    return Edge(condition, existing=parent)
+
+
+def _check_parent(parent: Deployment) -> None:
+    shown = f"{parent.name} ({parent.id})"
+    if parent.delete_requested_at is not None:
+        raise Conflict("dependency_deleting", f"depends_on: {shown} is being deleted.")
+    if parent.state in (State.FAILED.value, State.CANCELLED.value):
+        raise Conflict(
+            "dependency_failed",
+            f"depends_on: {shown} is {parent.state}, so this could never start. Start that again first.",
+        )
+
+
+def _check_members(requests: Sequence[HasDependencies], edges: Sequence[Sequence[Edge]]) -> None:
+    graph = {
+        index: [edge.member for edge in own if edge.member is not None] for index, own in enumerate(edges)
+    }
+    cycle = find_cycle(graph, range(len(requests)))
+    if cycle is not None:
+        raise RefusedMember(cycle[0], _cycle([requests[index].name for index in cycle]))
+
+
+def _cycle(names: Sequence[str]) -> Conflict:
+    shown = " -> ".join(names)
+    return Conflict(
+        "dependency_cycle", f"These would wait for each other forever: {shown}.", extra={"cycle": list(names)}
+    )
+
+
+def _as_id(text: str) -> int:
+    """The id that a text of digits means, 0 for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -1,0 +1,38 @@
+"""The environment of a deployment: secret values are sealed as they come and opened only for a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypervisor.deployments.schemas.requests import SecretValue
+from hypervisor.infra.security.encryption import Sealer
+
+ENV_PURPOSE = "deployment.env"
+HIDDEN = "***"
+
+
+def seal_environment(env: Mapping[str, str | SecretValue], sealer: Sealer) -> dict[str, Any]:
+    """The environment as it is stored: plain values as text, secret ones as {"sealed": ...}."""
+    stored: dict[str, Any] = {}
+    for name, value in env.items():
+        if isinstance(value, str):
+            stored[name] = value
+        elif value.secret:
+            stored[name] = {"sealed": sealer.seal(value.value, ENV_PURPOSE)}
+        else:
+            stored[name] = value.value
+    return stored
+
+
+def shown_environment(stored: Mapping[str, Any] | None) -> dict[str, str]:
+    """The environment as answers show it: secret values are hidden."""
+    return {name: HIDDEN if isinstance(value, dict) else value for name, value in (stored or {}).items()}
+
+
+def open_environment(stored: Mapping[str, Any], sealer: Sealer) -> dict[str, str]:
+    """The environment as the workload gets it; `stored` as in `Deployment.env`. Raises UnsealError."""
+    return {
+        name: sealer.unseal(value["sealed"], ENV_PURPOSE) if isinstance(value, dict) else value
+        for name, value in stored.items()
+    }

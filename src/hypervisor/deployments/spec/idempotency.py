@@ -1,0 +1,124 @@
+"""`Idempotency-Key`: the same request sent twice makes its deployments once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from pydantic import BaseModel
+from sqlalchemy import ARRAY, Integer, String, Table, bindparam, func, select, true, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hypervisor.errors import Conflict
+from hypervisor.infra.security.encryption import Sealer
+from hypervisor.store.database import Overtaken, WriteSession
+from hypervisor.store.tables import IdempotencyKey
+
+_ROW = (
+    IdempotencyKey.user_id,
+    IdempotencyKey.key,
+    IdempotencyKey.request_hash,
+    IdempotencyKey.deployment_ids,
+)
+_AMONG = select(*_ROW).where(
+    tuple_(IdempotencyKey.user_id, IdempotencyKey.key).in_(bindparam("pairs", expanding=True))
+)
+_ASKED = (
+    func.unnest(bindparam("users", type_=ARRAY(Integer)), bindparam("keys", type_=ARRAY(String)))
+    .table_valued("user_id", "key", name="asked")
+    .render_derived()
+)
+_FOUND = (
+    select(*_ROW)
+    .where(IdempotencyKey.user_id == _ASKED.c.user_id, IdempotencyKey.key == _ASKED.c.key)
+    .limit(1)
+    .lateral("found")
+)
+_ONE_BY_ONE = select(_FOUND).select_from(_ASKED.join(_FOUND, true()))
+"""`_AMONG` for PostgreSQL, which would read all keys of a user while a young table has no statistics yet.
+Inside of LATERAL and LIMIT it can do nothing but look each of them up."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A key of a user with the fingerprint of what was asked under it."""
+
+    user_id: int
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """What was asked under a key, and what that made."""
+
+    fingerprint: str
+    deployment_ids: list[int]
+
+
+def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Sealer) -> KeyedRequest:
+    """The request as it is recognised again. `kind` keeps single and batch requests apart.
+
+    The fingerprint is keyed, so that secret values of an environment cannot be guessed from it.
+    """
+    text = json.dumps([kind, body.model_dump(mode="json", exclude_unset=True)], sort_keys=True)
+    return KeyedRequest(user_id, key, sealer.fingerprint(text, "idempotency"))
+
+
+async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[tuple[int, str], KeyRow]:
+    """What was made before under the keys of these requests, by user and key."""
+    if not requests:
+        return {}
+    pairs = [(one.user_id, one.key) for one in requests]
+    if session.get_bind().dialect.name == "sqlite":
+        rows = await session.execute(_AMONG, {"pairs": pairs})
+    else:
+        users, keys = zip(*pairs, strict=True)
+        rows = await session.execute(_ONE_BY_ONE, {"users": users, "keys": keys})
+    return {(row.user_id, row.key): KeyRow(row.request_hash, row.deployment_ids) for row in rows}
+
+
+def made_before(found: Mapping[tuple[int, str], KeyRow], request: KeyedRequest) -> list[int] | None:
+    """The deployments that the request made when it came before; None: it comes for the first time.
+
+    Raises Conflict when its key was used for something else.
+    """
+    row = found.get((request.user_id, request.key))
+    if row is None:
+        return None
+    if row.fingerprint != request.fingerprint:
+        raise Conflict(
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request; use a new key for each new request.",
+        )
+    return row.deployment_ids
+
+
+async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, list[int], datetime]]) -> None:
+    """Write which deployments were made under each key, and when.
+
+    Of two transactions with the same key one waits for the other. Raises Overtaken when the other one has
+    made its deployments.
+    """
+    if not made:
+        return
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    table = cast(Table, IdempotencyKey.__table__)
+    written = await session.execute(
+        insert(table).on_conflict_do_nothing().returning(table.c.key),
+        [
+            {
+                "user_id": request.user_id,
+                "key": request.key,
+                "request_hash": request.fingerprint,
+                "deployment_ids": ids,
+                "created_at": now,
+            }
+            for request, ids, now in made
+        ],
+    )
+    if len(written.all()) < len(made):
+        raise Overtaken

@@ -1,0 +1,217 @@
+"""Changing a deployment: everything while it waits or has ended, a few things while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from hypervisor.clusters import repository as clusters
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.access.policy import DeploymentAccess
+from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
+from hypervisor.deployments.spec.dependency_refs import resolve_for
+from hypervisor.deployments.spec.environment import HIDDEN, seal_environment
+from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.state.dependencies import judge_standing, load_parents
+from hypervisor.deployments.state.transitions import move, set_reason
+from hypervisor.errors import Conflict
+from hypervisor.events.log import record_about
+from hypervisor.infra.security.encryption import Sealer
+from hypervisor.kernel.resources import Resources
+from hypervisor.lifecycle.states import LIVE, WAITING, State
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
+
+WHILE_LIVE = frozenset({"priority", "labels", "name", "max_retries"})
+_COPIED = (
+    "name",
+    "priority",
+    "on_failure",
+    "preemptible",
+    "min_runtime_seconds",
+    "grace_period_seconds",
+    "restart_policy",
+    "max_retries",
+    "replicas",
+    "gang_timeout_seconds",
+    "read_only_root",
+)
+_CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "retry_exit_codes", "labels")
+_RESIZING = frozenset(
+    {
+        "required_cpu_cores",
+        "required_ram_gb",
+        "required_gpu_count",
+        "node_selector",
+        "gpu_models",
+        "gpu_model",
+        "replicas",
+        "placement",
+    }
+)
+
+
+async def update(
+    session: WriteSession,
+    access: DeploymentAccess,
+    request: DeploymentUpdate,
+    *,
+    sealer: Sealer,
+    now: datetime,
+) -> Deployment:
+    """Change what is given; null clears what may be empty.
+
+    Raises Conflict "running" for what cannot change while it lives, and all that a submit raises.
+    """
+    if "depends_on" in request.model_fields_set:
+        # One at a time: two changes that each close half of a circle must see each other.
+        await clusters.lock_organization(session, access.organization_id)
+    deployment = await repository.lock(session, access.deployment_id)
+    if deployment is None:
+        raise access.hidden
+    given = request.model_fields_set
+    _check_state(deployment, given)
+    before = {field: getattr(deployment, field) for field in (*_COPIED, *_CLEARABLE)}
+    _copy(deployment, request, given)
+    _apply_size(deployment, request, given)
+    if "env" in given:
+        deployment.env = _environment(deployment.env, request.env or {}, sealer)
+    if "labels" in given:
+        await repository.replace_labels(session, deployment)
+    if given - WHILE_LIVE:
+        await _check_requirements(session, deployment)
+    if given & _RESIZING:
+        await repository.drop_nomination(session, deployment.id)
+    deployment.generation += 1
+    _record(session, deployment, given, before, now, access.principal.actor)
+    if "depends_on" in given:
+        await _change_dependencies(session, deployment, request, now, access.principal.actor)
+    await session.flush()
+    return deployment
+
+
+def _check_state(deployment: Deployment, given: Collection[str]) -> None:
+    if deployment.delete_requested_at is not None:
+        raise Conflict("deployment_deleting", f"{deployment.name} is being deleted.")
+    fixed = sorted(set(given) - WHILE_LIVE)
+    if fixed and State(deployment.state) in LIVE:
+        raise Conflict(
+            "running",
+            f"{deployment.name} is {deployment.state}: only {', '.join(sorted(WHILE_LIVE))} can change now, "
+            f"not {', '.join(fixed)}. Stop it first.",
+        )
+
+
+def _copy(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
+    for field in _COPIED:
+        if field in given and (value := getattr(request, field)) is not None:
+            setattr(deployment, field, value)
+    for field in _CLEARABLE:
+        if field in given:
+            setattr(deployment, field, getattr(request, field) or None)
+
+
+def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
+    """Amounts and limits of placement; each that is not given stays."""
+    asked = Resources.from_edge(
+        cpu_cores=request.required_cpu_cores or 0,
+        ram_gb=request.required_ram_gb or 0,
+        gpu_count=request.required_gpu_count or 0,
+    )
+    if request.required_cpu_cores is not None:
+        deployment.cpu_milli = asked.cpu_milli
+    if request.required_ram_gb is not None:
+        deployment.ram_mib = asked.ram_mib
+    if request.required_gpu_count is not None:
+        deployment.gpu_milli = asked.gpu_milli
+    limits = deployment.placement_limits or {}
+    models, selector = limits.get("gpu_models", []), limits.get("node_selector", {})
+    if {"gpu_models", "gpu_model"} & set(given):
+        models = request.all_gpu_models
+    if "node_selector" in given:
+        selector = request.node_selector or {}
+    if request.placement is not None:
+        deployment.spread = request.placement == "spread"
+    deployment.placement_limits = placement_limits(models, selector)
+
+
+def _environment(
+    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], sealer: Sealer
+) -> dict[str, Any] | None:
+    """The new environment; "***", as answers show a secret, keeps the secret that is there."""
+    kept = {
+        name: value
+        for name, value in (stored or {}).items()
+        if isinstance(value, dict) and _shown(wanted.get(name)) == HIDDEN
+    }
+    return {**seal_environment(wanted, sealer), **kept} or None
+
+
+def _shown(value: str | SecretValue | None) -> str | None:
+    return value.value if isinstance(value, SecretValue) else value
+
+
+async def _check_requirements(session: WriteSession, deployment: Deployment) -> None:
+    cluster = await clusters.find_cluster(session, deployment.cluster_id)
+    if cluster is None:
+        return
+    nodes = await clusters.capacities_of(session, [cluster.id])
+    limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
+    required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
+    limits.check_runtime(deployment.docker_image, deployment.command)
+    limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
+
+
+async def _change_dependencies(
+    session: WriteSession, deployment: Deployment, request: DeploymentUpdate, now: datetime, actor: str
+) -> None:
+    edges = await resolve_for(session, deployment, request.dependencies())
+    wanted = [(edge.existing.id, edge.condition.value) for edge in edges if edge.existing is not None]
+    await repository.replace_dependencies(session, deployment.id, wanted)
+    state = State(deployment.state)
+    if state not in WAITING:
+        return
+    standing = judge_standing((await load_parents(session, [deployment.id])).get(deployment.id, []))
+    if standing.state is state:
+        if state is State.BLOCKED:
+            set_reason(deployment, standing.code, standing.sentence)
+        return
+    if standing.state is State.BLOCKED:
+        await repository.drop_nomination(session, deployment.id)
+    move(
+        session,
+        deployment,
+        standing.state,
+        now=now,
+        actor=actor,
+        code=standing.code,
+        sentence=standing.sentence,
+    )
+
+
+def _record(
+    session: WriteSession,
+    deployment: Deployment,
+    given: Collection[str],
+    before: Mapping[str, Any],
+    now: datetime,
+    actor: str,
+) -> None:
+    data: dict[str, object] = {"changed": sorted(given)}
+    told = sorted(given)
+    if "priority" in given and before["priority"] != deployment.priority:
+        data["priority"] = {"from": before["priority"], "to": deployment.priority}
+        told = [
+            f"priority ({before['priority']} to {deployment.priority})" if one == "priority" else one
+            for one in told
+        ]
+    record_about(
+        session,
+        deployment,
+        at=now,
+        actor=actor,
+        type="deployment.updated",
+        message=f"changed {', '.join(told) or 'nothing'}",
+        data=data,
+    )

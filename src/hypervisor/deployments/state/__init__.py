@@ -1,0 +1,1 @@
+"""Changes of state: the transitions, the commands that ask for them, dependencies, stops and drains."""

@@ -1,0 +1,35 @@
+"""Deleting deployments so that nothing is left behind on an engine, and their history stays."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hypervisor.deployments.state.dependencies import cancel_dependents
+from hypervisor.events.log import record_about
+from hypervisor.kernel.failpoints import reached
+from hypervisor.store.database import WriteSession
+from hypervisor.store.removals import forget_attempts
+from hypervisor.store.tables import Attempt, Deployment
+
+
+async def delete_deployment(
+    session: WriteSession, deployment: Deployment, *, now: datetime, actor: str
+) -> None:
+    """Delete a deployment without a live attempt, with its attempts and logs; the event stays.
+
+    Deployments that are blocked on it are cancelled: what they wait for cannot come any more.
+    """
+    await cancel_dependents(session, [deployment.id], now=now, actor=actor)
+    await forget_attempts(session, Attempt.deployment_id == deployment.id, now)
+    record_about(
+        session,
+        deployment,
+        at=now,
+        actor=actor,
+        type="deployment.deleted",
+        message=f"{deployment.name} was deleted",
+    )
+    reached("delete_before_row")
+    await session.delete(deployment)
+    await session.flush()
+    reached("delete_after_row")

@@ -1,0 +1,72 @@
+"""Asking a live deployment to end: the intent is committed first, the reconciler passes it on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from sqlalchemy import select
+
+from hypervisor.deployments.state.transitions import move
+from hypervisor.lifecycle.conclude import StopReason, state_after_stop
+from hypervisor.lifecycle.states import State
+from hypervisor.store.chunks import chunks
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Attempt, Deployment
+
+
+async def live_attempts(session: WriteSession, deployment_ids: Collection[int]) -> dict[int, list[Attempt]]:
+    """The attempts that hold capacity now, one a replica, locked; by deployment, where there are any."""
+    found: dict[int, list[Attempt]] = {}
+    for chunk in chunks(sorted(deployment_ids)):
+        rows = await session.scalars(
+            select(Attempt)
+            .where(Attempt.deployment_id.in_(chunk), Attempt.finished_at.is_(None))
+            .order_by(Attempt.id)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+        for attempt in rows:
+            found.setdefault(attempt.deployment_id, []).append(attempt)
+    return found
+
+
+def request_stop(
+    session: WriteSession,
+    deployment: Deployment,
+    attempts: Collection[Attempt],
+    reason: StopReason,
+    *,
+    now: datetime,
+    actor: str,
+    sentence: str,
+    grace_seconds: int | None = None,
+    preempted_by: int | None = None,
+    data: Mapping[str, object] | None = None,
+    then: State | None = None,
+) -> None:
+    """Mark all live attempts of a deployment as to be stopped, and the deployment as STOPPING.
+
+    A later reason overrides an earlier one only where the deployment would otherwise come back to the
+    queue (a cancel during a preemption). The first stop's grace goes on. Capacity stays held until the end
+    was observed. `then` is where it goes after that, if not where the reason says.
+    """
+    for attempt in attempts:
+        if attempt.stop_requested_at is None:
+            attempt.stop_requested_at = now
+            attempt.stop_grace_seconds = (
+                deployment.grace_period_seconds if grace_seconds is None else grace_seconds
+            )
+            attempt.preempted_by = preempted_by
+        attempt.stop_reason = reason.value
+    move(
+        session,
+        deployment,
+        State.STOPPING,
+        now=now,
+        actor=actor,
+        code=reason.value,
+        sentence=sentence,
+        data=data,
+        then=then or state_after_stop(reason),
+    )

@@ -1,0 +1,125 @@
+"""Endpoints about stored decisions."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+from sqlalchemy import select
+
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
+from hypervisor.api.permissions import declares
+from hypervisor.api.problems import documented
+from hypervisor.api.schema import MAX_BIG_ID
+from hypervisor.api.services import ContainerDep
+from hypervisor.clusters.policy import ClusterReader
+from hypervisor.errors import Forbidden
+from hypervisor.identity.principal import CurrentUser, Principal
+from hypervisor.kernel.roles import Role
+from hypervisor.organizations.access import check_role, not_found
+from hypervisor.planning.responses import DecisionAnswer
+from hypervisor.store.database import ReadSession
+from hypervisor.store.tables import Cluster, ClusterShare, Decision
+
+router = APIRouter(tags=["Clusters"])
+
+READS = documented(401, 404, 422, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionAccess:
+    """The caller at one decision about a cluster of one of their organizations."""
+
+    decision_id: int
+    cluster_id: int
+    principal: Principal
+
+
+@declares("viewer of the cluster's organization")
+async def reads_decision(
+    decision_id: Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The decision's id.")],
+    principal: CurrentUser,
+    container: ContainerDep,
+) -> DecisionAccess:
+    hidden = not_found("decision", decision_id)
+    owner = select(Cluster.id, Cluster.organization_id).join(Decision, Decision.cluster_id == Cluster.id)
+    async with container.database.read() as session:
+        found = (await session.execute(owner.where(Decision.id == decision_id))).one_or_none()
+    if found is None:
+        raise hidden
+    check_role(principal, found.organization_id, Role.VIEWER, hidden=hidden)
+    return DecisionAccess(decision_id, found.id, principal)
+
+
+DecisionReader = Annotated[DecisionAccess, Depends(reads_decision)]
+
+
+@router.get("/clusters/{cluster_id}/decisions", responses=READS)
+async def list_decisions(
+    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[DecisionAnswer]:
+    """The stored passes of the scheduler over this cluster that changed something, newest first."""
+    if access.is_guest:
+        raise access.hidden
+    (before,) = decode_cursor(cursor, int) if cursor else (MAX_BIG_ID,)
+    query = (
+        select(Decision)
+        .where(Decision.cluster_id == access.cluster_id, Decision.id < before)
+        .order_by(Decision.id.desc())
+        .limit(limit + 1)
+    )
+    async with container.database.read() as session:
+        answers = [_answer(row) for row in await session.scalars(query)]
+    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+
+
+@router.get("/decisions/{decision_id}", responses=documented(401, 403, 404, 422, 429))
+async def get_decision(
+    access: DecisionReader,
+    container: ContainerDep,
+    snapshot: Annotated[bool, Query(description="With the stored snapshot, in base64.")] = False,
+) -> DecisionAnswer:
+    """One decision; `hypervisor replay` makes it again from its snapshot and compares."""
+    async with container.database.read() as session:
+        row = await session.get(Decision, access.decision_id)
+        if row is None:
+            raise not_found("decision", access.decision_id)
+        answer = _answer(row)
+        if snapshot:
+            await _check_undivided(session, access)
+            blob = await session.scalar(select(Decision.snapshot).where(Decision.id == row.id))
+            answer.snapshot = base64.b64encode(blob or b"").decode()
+    return answer
+
+
+async def _check_undivided(session: ReadSession, access: DecisionAccess) -> None:
+    """What was seen on a shared cluster holds other organizations' work: only superusers may see that."""
+    if access.principal.is_superuser:
+        return
+    shared = select(ClusterShare.cluster_id).where(
+        ClusterShare.cluster_id == access.cluster_id, ClusterShare.state != "offered"
+    )
+    if await session.scalar(shared.limit(1)) is not None:
+        raise Forbidden(
+            "cluster_is_shared",
+            "This snapshot holds other organizations' work: only a superuser may read it.",
+        )
+
+
+def _answer(row: Decision) -> DecisionAnswer:
+    """Without the snapshot, which a list does not even load."""
+    return DecisionAnswer(
+        id=row.id,
+        cluster_id=row.cluster_id,
+        at=row.at,
+        epoch=row.epoch,
+        snapshot_hash=row.snapshot_hash,
+        snapshot_bytes=row.snapshot_bytes,
+        plan_hash=row.plan_hash,
+        placements=row.placements,
+        evictions=row.evictions,
+        nominations=row.nominations,
+        waiting=row.waiting,
+    )

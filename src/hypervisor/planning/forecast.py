@@ -1,0 +1,203 @@
+"""The dry run: load what the scheduler would load, add the wish, plan, and tell it in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
+from hypervisor.deployments.schemas.requests import DeploymentCreate
+from hypervisor.deployments.spec.feasibility import placement_limits, shape_of
+from hypervisor.deployments.spec.submit import Place
+from hypervisor.errors import NotFound
+from hypervisor.identity.principal import Principal
+from hypervisor.lifecycle.states import State
+from hypervisor.planning.forecast_inputs import Named, load_background, load_named
+from hypervisor.planning.responses import (
+    ForecastAnswer,
+    NamedDeployment,
+    RemedyAnswer,
+    SeatAnswer,
+    StartAnswer,
+    VictimAnswer,
+)
+from hypervisor.scheduling.forecasting.forecast import (
+    Outlook,
+    Seat,
+    Verdict,
+    Wish,
+    outlook,
+    unused_id,
+    with_wish,
+)
+from hypervisor.scheduling.forecasting.remedies import Remedy, find_remedies
+from hypervisor.scheduling.forecasting.start import Background, StartRange, estimate_start
+from hypervisor.scheduling.snapshots.wording import listed
+from hypervisor.store.database import Database
+
+MOST_NAMED = 3
+_UNBOUNDED = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Everything that was reckoned about one wish."""
+
+    seen: Outlook
+    start: StartRange
+    remedies: Sequence[Remedy]
+    node_names: Mapping[int, str]
+
+
+async def forecast(
+    database: Database, principal: Principal, request: DeploymentCreate, place: Place, now: datetime
+) -> ForecastAnswer:
+    """What would become of the request at its place. Raises NotFound when the cluster has just gone."""
+    async with database.read() as session:
+        view = await load_cluster(session, place.cluster.id, now)
+        background = await load_background(session, place.cluster.id, place.organization_id, now)
+    if view is None:
+        raise NotFound("cluster_not_found", f"The cluster {place.cluster.name!r} has just been deleted.")
+    wish = wish_of(request, place, view)
+    found = await asyncio.to_thread(reckon, view, wish, background)
+    concerned = {victim.deployment_id for victim in found.seen.victims} | set(found.start.after)
+    async with database.read() as session:
+        named = await load_named(session, concerned)
+    return _answer(found, place, _Names(named, principal))
+
+
+def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> Wish:
+    """The request as the scheduler would see it, youngest of its queue."""
+    limits = placement_limits(request.all_gpu_models, request.node_selector or {})
+    return Wish(
+        deployment_id=unused_id(view.snapshot),
+        shape=shape_of(request.resources, limits),
+        priority=request.priority,
+        created_at=view.snapshot.now,
+        preemptible=request.preemptible,
+        protected=max(request.min_runtime_seconds, place.cluster.min_runtime_seconds) > 0,
+        replicas=request.replicas,
+        spread=request.placement == "spread",
+        organization_id=place.organization_id,
+        max_runtime=float(request.max_runtime_seconds or _UNBOUNDED),
+    )
+
+
+def reckon(view: ClusterView, wish: Wish, background: Background) -> Forecast:
+    """The pure part, for a thread of its own."""
+    snapshot = with_wish(view.snapshot, wish)
+    seen = outlook(snapshot, view.policy, wish.deployment_id)
+    start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
+    waits = seen.verdict is Verdict.WAITS and not seen.seats
+    remedies = find_remedies(view.snapshot, view.policy, wish) if waits else ()
+    nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
+    return Forecast(seen, start, remedies, nodes)
+
+
+class _Names:
+    """Names deployments for one caller: those of other organizations stay unnamed."""
+
+    def __init__(self, named: Mapping[int, Named], principal: Principal) -> None:
+        self._named = named
+        self._principal = principal
+
+    def of(self, deployment_id: int) -> NamedDeployment:
+        found = self._named.get(deployment_id)
+        if found is None or self._principal.role_in(found.organization_id) is None:
+            return NamedDeployment(id=None, name=None)
+        return NamedDeployment(id=found.id, name=found.name)
+
+    def priority(self, deployment_id: int) -> int:
+        found = self._named.get(deployment_id)
+        return found.priority if found else 0
+
+    def told(self, ids: Sequence[int]) -> str:
+        shown = [self.of(id_).name or "one of another organization" for id_ in ids[:MOST_NAMED]]
+        more = len(ids) - len(shown)
+        return listed([*shown, f"{more} more"] if more else shown)
+
+
+def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
+    seen, cluster = found.seen, place.cluster
+    seats = [_seat(seat, found.node_names) for seat in seen.seats]
+    remedies = _remedies(found, names)
+    return ForecastAnswer(
+        verdict=seen.verdict,
+        sentence=_sentence(found, seats, names),
+        cluster_id=cluster.id,
+        cluster_name=cluster.name,
+        node=seats[0].node if seats else None,
+        gpu_indices=seats[0].gpu_indices if seats else [],
+        seats=seats,
+        victims=_victims(seen, names),
+        queue_position=seen.position,
+        estimated_start=_start(found.start, names),
+        reason=seen.reason.as_data() if seen.reason and seen.verdict is not Verdict.PREEMPTS else None,
+        remedy=remedies[0] if remedies else None,
+        other_remedies=remedies[1:],
+        blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
+    )
+
+
+def _seat(seat: Seat, node_names: Mapping[int, str]) -> SeatAnswer:
+    return SeatAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
+
+
+def _victims(seen: Outlook, names: _Names) -> list[VictimAnswer]:
+    """One entry a deployment, whatever the number of its replicas."""
+    lost: dict[int, float] = {}
+    for victim in seen.victims:
+        lost[victim.deployment_id] = lost.get(victim.deployment_id, 0.0) + victim.lost_work
+    return [
+        VictimAnswer(
+            **names.of(id_).model_dump(),
+            priority=names.priority(id_),
+            lost_work_seconds=round(amount, 3),
+        )
+        for id_, amount in lost.items()
+    ]
+
+
+def _start(start: StartRange, names: _Names) -> StartAnswer:
+    return StartAnswer(
+        earliest=_moment(start.earliest),
+        latest=_moment(start.latest),
+        how=start.how,
+        after=[names.of(id_) for id_ in start.after[:MOST_NAMED]],
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
+    seen = found.seen
+    if seen.verdict in (Verdict.FITS_NOW, Verdict.PREEMPTS):
+        return []
+    answers = [
+        RemedyAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
+        for one in found.remedies
+    ]
+    if found.start.earliest is not None and found.start.after:
+        ends = f"wait for the end of {names.told(found.start.after)}"
+        answers.append(RemedyAnswer(kind="wait", sentence=ends))
+    if not answers and seen.reason is not None and seen.reason.remedy:
+        answers.append(RemedyAnswer(kind="change", sentence=seen.reason.remedy))
+    return answers
+
+
+def _sentence(found: Forecast, seats: Sequence[SeatAnswer], names: _Names) -> str:
+    seen = found.seen
+    where = listed(list(dict.fromkeys(seat.node for seat in seats)))
+    if seen.verdict is Verdict.FITS_NOW:
+        return f"it would start at once on {where}"
+    if seen.verdict is Verdict.PREEMPTS:
+        ids = list(dict.fromkeys(victim.deployment_id for victim in seen.victims))
+        return f"it would start on {where} in place of {names.told(ids)}"
+    why = seen.reason.sentence if seen.reason else ""
+    if seen.verdict is Verdict.NEVER:
+        return f"it could never run here: {why}"
+    return f"it would wait at place {seen.position}: {why}"

@@ -1,0 +1,71 @@
+"""Endpoints that ask the scheduler without telling it anything: a dry run, the queue, a fresh reason."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page
+from hypervisor.api.problems import documented
+from hypervisor.api.services import ContainerDep
+from hypervisor.clusters.policy import ClusterReader
+from hypervisor.deployments.access import repository
+from hypervisor.deployments.access.policy import DeploymentReader, DeploymentSubmitter
+from hypervisor.deployments.history.explain import explain
+from hypervisor.deployments.schemas.requests import DeploymentCreate
+from hypervisor.deployments.schemas.responses import Explanation
+from hypervisor.deployments.spec import submit
+from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.lifecycle.states import State
+from hypervisor.planning.forecast import forecast
+from hypervisor.planning.queue_view import fresh_look, queue_page
+from hypervisor.planning.responses import ForecastAnswer, QueuedAnswer
+
+router = APIRouter()
+
+READS = documented(401, 404, 422, 429)
+
+
+@router.post("/deployments/plan", tags=["Deployments"], responses=documented(401, 403, 404, 409, 422, 429))
+async def plan_deployment(
+    body: DeploymentCreate, user: DeploymentSubmitter, container: ContainerDep
+) -> ForecastAnswer:
+    """What would become of this deployment now; nothing is written. The body is that of a submit."""
+    try:
+        place = await container.database.transact(lambda session: submit.find_place(session, user, body))
+    except RefusedMember as refused:
+        raise refused.error from None
+    return await forecast(container.database, user, body, place, container.clock.now())
+
+
+@router.get("/deployments/{deployment_id}/explain", tags=["Deployments"], responses=READS)
+async def explain_deployment(access: DeploymentReader, container: ContainerDep) -> Explanation:
+    """Why it is as it is: the reason as of now, who is before it, what it depends on, its preemptions."""
+    async with container.database.read() as session:
+        deployment = await repository.find(session, access.deployment_id)
+    if deployment is None:
+        raise access.hidden
+    fresh = None
+    if deployment.state == State.QUEUED.value:
+        fresh = await fresh_look(container.database, deployment, container.clock.now())
+    async with container.database.read() as session:
+        return await explain(
+            session, deployment, fresh.reason if fresh else None, fresh.standing if fresh else None
+        )
+
+
+@router.get("/clusters/{cluster_id}/queue", tags=["Clusters"], responses=READS)
+async def get_queue(
+    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> Page[QueuedAnswer]:
+    """Who waits for the cluster, in the scheduler's order, with every component of each place."""
+    found = await queue_page(
+        container.database,
+        access.principal,
+        access.cluster_id,
+        container.clock.now(),
+        limit=limit,
+        cursor=cursor,
+    )
+    if found is None:
+        raise access.hidden
+    return found

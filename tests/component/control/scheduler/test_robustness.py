@@ -1,0 +1,209 @@
+"""What must hold when something else dies, pauses or answers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from hypervisor.control.scheduler.commit import Fence, commit_plan
+from hypervisor.control.scheduler.snapshot_loader import load_cluster
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.lifecycle.states import State
+from hypervisor.runtimes.protocol import LaunchSpec, Observation, Runtime, RuntimeInfo, RuntimeUnavailable
+from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.scheduling.plan import plan
+from hypervisor.store.leases import StaleEpoch, acquire
+from hypervisor.store.tables import Deployment, Node, RuntimeRemoval
+from tests.support.wait import eventually
+from tests.support.world import World, simulated
+
+
+class Cuttable:
+    """A runtime whose engine can be cut off: then every call says so, and nothing else."""
+
+    def __init__(self, inner: Runtime) -> None:
+        self._inner = inner
+        self.cut = False
+        self.refused = 0
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    def _check(self) -> None:
+        if self.cut:
+            self.refused += 1
+            raise RuntimeUnavailable("the engine is cut off")
+
+    async def probe(self) -> RuntimeInfo:
+        self._check()
+        return await self._inner.probe()
+
+    async def start(self, spec: LaunchSpec) -> Observation:
+        self._check()
+        return await self._inner.start(spec)
+
+    async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
+        self._check()
+        return await self._inner.observe(instances)
+
+    async def stop(self, instance: str, grace_seconds: float) -> None:
+        self._check()
+        await self._inner.stop(instance, grace_seconds)
+
+    async def remove(self, instance: str) -> None:
+        self._check()
+        await self._inner.remove(instance)
+
+    async def list_instances(self) -> Mapping[str, Observation]:
+        self._check()
+        return await self._inner.list_instances()
+
+    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
+        return self._inner.logs(instance, tail=tail, follow=follow)
+
+    async def purge_logs(self, instance: str) -> None:
+        self._check()
+        await self._inner.purge_logs(instance)
+
+    def changes(self) -> AsyncIterator[str]:
+        return self._inner.changes()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@pytest.fixture
+def engine(world: World) -> Cuttable:
+    made = Cuttable(SimulatedRuntime(world.folder, world.install, world.clock))
+    world.runtime_overrides["simulated"] = made
+    return made
+
+
+async def test_an_engine_that_cannot_be_seen_kills_nothing_and_gets_nothing_new(
+    world: World, engine: Cuttable
+):
+    cluster = await world.cluster()
+    async with world.loops():
+        running = await world.submit(cluster, **simulated())
+        await world.reaches(running, State.RUNNING)
+        engine.cut = True
+        await eventually(lambda: engine.refused > 0)
+        late = await world.submit(cluster, **simulated())
+        await eventually(lambda: _waits_for_a_node(world, late))
+        assert await world.state(running) == State.RUNNING
+        engine.cut = False
+        await world.reaches(late, State.RUNNING)
+        assert await world.state(running) == State.RUNNING
+    assert len(await world.attempts(running)) == 1
+    await world.check_invariants()
+
+
+async def test_a_new_server_adopts_what_runs_and_doubles_nothing(world: World):
+    cluster = await world.cluster()
+    async with world.loops():
+        ids = await world.submit_many(cluster, [simulated(), simulated(1.0)])
+        for one in ids:
+            await world.reaches(one, State.RUNNING)
+    async with world.loops():
+        await world.reaches(ids[1], State.SUCCEEDED)
+        assert await world.state(ids[0]) == State.RUNNING
+    assert [len(await world.attempts(one)) for one in ids] == [1, 1]
+    await world.check_invariants()
+
+
+async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(world: World):
+    """The crash between the commit and the call of the runtime."""
+    cluster = await world.cluster()
+    job = await world.submit(cluster, **simulated(0.1))
+    view, decided, fence = await _planned(world, cluster)
+    async with world.database.write() as session:
+        await commit_plan(session, view, decided, fence=fence, install=world.install, now=world.clock.now())
+    assert await world.state(job) == State.STARTING
+    async with world.loops():
+        await world.reaches(job, State.SUCCEEDED)
+    assert len(await world.attempts(job)) == 1
+
+
+async def test_a_plan_of_an_older_epoch_is_not_committed(world: World):
+    cluster = await world.cluster()
+    job = await world.submit(cluster, **simulated())
+    view, decided, fence = await _planned(world, cluster)
+    async with world.database.write() as session:
+        later = world.clock.now() + timedelta(minutes=1)
+        assert await acquire(session, fence.lease, "another", later, timedelta(seconds=15)) == fence.epoch + 1
+    with pytest.raises(StaleEpoch):
+        async with world.database.write() as session:
+            await commit_plan(
+                session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+            )
+    assert await world.state(job) == State.QUEUED
+
+
+async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World):
+    cluster = await world.cluster(cpu=1000)
+    first = await world.submit(cluster, **simulated())
+    view_one, plan_one, fence = await _planned(world, cluster)
+    async with world.database.write() as session:
+        await session.execute(update(Deployment).where(Deployment.id == first).values(state="CANCELLED"))
+    second = await world.submit(cluster, **simulated())
+    view_two, plan_two, _ = await _planned(world, cluster, fence)
+    async with world.database.write() as session:
+        await session.execute(update(Deployment).where(Deployment.id == first).values(state="QUEUED"))
+    for view, decided in ((view_two, plan_two), (view_one, plan_one)):
+        async with world.database.write() as session:
+            committed = await commit_plan(
+                session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+            )
+    assert committed.rejected == [first]
+    assert (await world.state(first), await world.state(second)) == (State.QUEUED, State.STARTING)
+    await world.check_invariants()
+
+
+async def test_a_plan_for_a_node_that_was_cordoned_since_is_rejected(world: World):
+    cluster = await world.cluster()
+    job = await world.submit(cluster, **simulated())
+    view, decided, fence = await _planned(world, cluster)
+    async with world.database.write() as session:
+        await session.execute(update(Node).values(cordoned=True))
+    async with world.database.write() as session:
+        committed = await commit_plan(
+            session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+        )
+    assert committed.rejected == [job]
+    await world.check_invariants()
+
+
+async def test_what_has_ended_is_removed_from_the_engine(world: World):
+    cluster = await world.cluster()
+    async with world.loops() as runtimes:
+        job = await world.submit(cluster, **simulated(0.05))
+        await world.reaches(job, State.SUCCEEDED)
+
+        async def nothing_left() -> bool:
+            async with world.database.read() as session:
+                listed = await session.get(RuntimeRemoval, (await world.attempts(job))[0].instance)
+            return listed is None and not await runtimes.get(EngineRef("simulated")).list_instances()
+
+        await eventually(nothing_left)
+
+
+async def _planned(world: World, cluster_id: int, fence: Fence | None = None):
+    """What a scheduler has in hand between planning and committing."""
+    if fence is None:
+        async with world.database.write() as session:
+            epoch = await acquire(session, "scheduler", "test", world.clock.now(), timedelta(seconds=15))
+        assert epoch is not None
+        fence = Fence("scheduler", epoch)
+    async with world.database.read() as session:
+        view = await load_cluster(session, cluster_id, world.clock.now())
+    assert view is not None
+    return view, plan(view.snapshot, view.policy), fence
+
+
+async def _waits_for_a_node(world: World, deployment_id: int) -> bool:
+    seen = await world.get(deployment_id)
+    return seen.state == State.QUEUED and seen.reason_code == "no_schedulable_node"

@@ -1,0 +1,137 @@
+"""The dry run over HTTP: what it says, that nothing is written, and that it is what happens then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from tests.support.api import ok, refused
+from tests.support.teams import Team, team_at_rest
+
+from hypervisor.store.tables import Deployment, EngineState, Event
+
+PLAN = "/api/v1/deployments/plan"
+
+
+@pytest.fixture
+async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
+        yield made
+
+
+async def planned(team: Team, **fields: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = ok(await team.developer.post(PLAN, {"name": "wish", **fields}))
+    return answer
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: Team) -> None:
+    cluster = await team.cluster()
+    seen = await planned(team, required_gpu_count=1)
+    assert (seen["verdict"], seen["node"], seen["queue_position"]) == ("fits_now", "node-1", None)
+    now = team.api.clock.now()
+    assert moment(seen["estimated_start"]["earliest"]) == moment(seen["estimated_start"]["latest"]) == now
+    async with team.api.container.database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Deployment)) == 0
+        about = select(func.count()).select_from(Event).where(Event.deployment_id.is_not(None))
+        assert await session.scalar(about) == 0
+    run = await team.running(cluster, "wish", required_gpu_count=1)
+    assert (run["node_name"], run["gpu_indices"]) == ("node-1", seen["gpu_indices"])
+
+
+async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> None:
+    cluster = await team.cluster()
+    now = team.api.clock.now()
+    async with team.api.container.database.write() as session:
+        closed = {"runtime": "simulated", "endpoint": None, "closed_since": now}
+        session.add(EngineState(name="engine simulated", **closed))
+    seen = await planned(team, required_gpu_count=1)
+    assert seen["verdict"] != "fits_now"
+    assert seen["reason"]["code"] == "no_schedulable_node"
+    waiting = await team.submit("waiting", cluster_id=cluster["id"])
+    why = ok(await team.viewer.get(f"/api/v1/deployments/{waiting['id']}/explain"))
+    assert why["reason"]["code"] == "no_schedulable_node"
+
+
+async def test_victims_are_named_with_what_they_would_lose(team: Team) -> None:
+    cluster = await team.cluster(total_gpu_count=1)
+    low = await team.running(cluster, "low", priority="LOW", required_gpu_count=1, grace_period_seconds=20)
+    team.api.clock.advance(300)
+    seen = await planned(team, required_gpu_count=1, priority="HIGH")
+    assert seen["verdict"] == "preempts"
+    (victim,) = seen["victims"]
+    assert (victim["id"], victim["name"], victim["priority"]) == (low["id"], "low", 100)
+    assert victim["lost_work_seconds"] == 300
+    latest = moment(seen["estimated_start"]["latest"]) - team.api.clock.now()
+    assert timedelta(seconds=20) <= latest <= timedelta(seconds=30)
+    assert "low" in seen["sentence"]
+    made = await team.submit("wish", cluster_id=cluster["id"], required_gpu_count=1, priority="HIGH")
+    await team.schedule(cluster)
+    assert (await team.get(low))["state"] == "STOPPING"
+    assert (await team.get(made))["reason_code"] != "insufficient_gpu"
+
+
+async def test_past_runs_and_queue_say_when_it_would_start(team: Team) -> None:
+    cluster = await team.cluster()
+    for number, seconds in enumerate((100, 200, 300)):
+        past = await team.running(cluster, f"past-{number}", kind="job")
+        team.api.clock.advance(seconds)
+        await team.report(past, exit_code=0)
+    await team.running(cluster, "busy", kind="job", required_cpu_cores=4)
+    await team.submit("ahead", kind="job", required_cpu_cores=4)
+    seen = await planned(team, kind="job", required_cpu_cores=4)
+    assert (seen["verdict"], seen["queue_position"]) == ("waits", 2)
+    now, start = team.api.clock.now(), seen["estimated_start"]
+    assert moment(start["earliest"]) == now + timedelta(seconds=400)
+    assert moment(start["latest"]) == now + timedelta(seconds=600)
+    assert "3 finished runs" in start["how"]
+    assert [each["name"] for each in start["after"]] == ["ahead"]
+    assert seen["remedy"]["kind"] == "raise_priority"
+    assert seen["reason"]["code"] == "insufficient_cpu"
+
+
+async def test_a_smaller_request_that_is_proposed_does_start(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "busy", required_cpu_cores=1, priority="CRITICAL")
+    seen = await planned(team, required_cpu_cores=4, kind="job")
+    assert seen["remedy"] == {
+        "kind": "lower_request",
+        "sentence": "ask for 3 CPU cores instead of 4 CPU cores",
+        "changes": {"required_cpu_cores": 3.0},
+    }
+    assert seen["estimated_start"]["earliest"] is None
+    assert "until stopped" in seen["estimated_start"]["how"]
+    assert (await planned(team, kind="job", **seen["remedy"]["changes"]))["verdict"] == "fits_now"
+
+
+async def test_what_can_never_run_is_told_and_not_refused(team: Team) -> None:
+    await team.cluster()
+    seen = await planned(team, required_cpu_cores=64)
+    assert (seen["verdict"], seen["estimated_start"]["earliest"]) == ("never", None)
+    assert seen["remedy"]["kind"] == "change"
+    assert "node-1" in seen["sentence"]
+
+
+async def test_dependencies_are_told_beside_the_verdict(team: Team) -> None:
+    cluster = await team.cluster()
+    await team.running(cluster, "parent", kind="job")
+    seen = await planned(team, depends_on=["parent"])
+    assert seen["verdict"] == "fits_now"
+    assert "parent" in seen["blocked_by"]
+    refused(
+        await team.developer.post(PLAN, {"name": "x", "depends_on": ["nobody"]}), 404, "deployment_not_found"
+    )
+
+
+async def test_only_who_may_submit_may_ask(team: Team) -> None:
+    cluster = await team.cluster()
+    body = {"name": "x", "cluster_id": cluster["id"]}
+    refused(await team.outsider.post(PLAN, body), 404, "cluster_not_found")
+    refused(await team.viewer.post(PLAN, body), 403, "role_too_low")

@@ -1,0 +1,150 @@
+"""What a request for a deployment may hold: image names, environments, amounts, and what is filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hypervisor.deployments.schemas.filters import parse_labels
+from hypervisor.deployments.schemas.requests import DeploymentCreate, DeploymentUpdate
+from hypervisor.runtimes.docker.config import check_image
+
+
+def request(**fields: Any) -> DeploymentCreate:
+    return DeploymentCreate.model_validate({"name": "x", **fields})
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "python",
+        "python:3.12-slim",
+        "library/python",
+        "localhost/app",
+        "localhost:5000/team/app:v1.0_rc-1",
+        "registry.example.com/a/b/c__d/e-f",
+        "[::1]:5000/app",
+        f"app@sha256:{'a' * 64}",
+        f"ghcr.io/org/app:1@sha256:{'0' * 64}",
+    ],
+)
+def test_images_that_an_engine_knows(image: str) -> None:
+    assert request(docker_image=image).docker_image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "-v",
+        "--privileged",
+        "a b",
+        "a\n",
+        "app:",
+        "app@sha256:short",
+        "/app",
+        "app/",
+        "a//b",
+        "app:-tag",
+        "http://example.com/app",
+        "../etc",
+        "app;rm",
+        "$(id)",
+        "a" * 513,
+    ],
+)
+def test_images_that_are_none(image: str) -> None:
+    with pytest.raises(ValidationError):
+        request(docker_image=image)
+
+
+@given(st.text(max_size=600))
+def test_no_image_is_taken_that_the_runtime_refuses(text: str) -> None:
+    try:
+        taken = request(docker_image=text).docker_image
+    except ValidationError:
+        return
+    assert check_image(taken) == text
+
+
+def test_long_names_are_judged_quickly() -> None:
+    with pytest.raises(ValidationError):
+        request(docker_image="a-" * 250 + "!")
+
+
+@given(st.floats() | st.integers())
+def test_amounts_are_taken_exactly_or_refused(value: float) -> None:
+    try:
+        taken = request(required_cpu_cores=value, required_ram_gb=value, required_gpu_count=0)
+    except ValidationError:
+        return
+    resources = taken.resources
+    assert 0 <= resources.cpu_milli <= 2**53
+    assert resources.cpu_milli >= value * 1000 * (1 - 1e-9)
+    assert resources.ram_mib <= 2**53
+
+
+@pytest.mark.parametrize("count", [0, 0.1, 0.5, 0.9, 1, 2, 64])
+def test_gpu_requests(count: float) -> None:
+    assert request(required_gpu_count=count).resources.gpu_milli == round(count * 1000)
+
+
+@pytest.mark.parametrize("count", [-0.5, 1.5, 2.001, float("nan"), float("inf")])
+def test_gpu_requests_that_make_no_sense(count: float) -> None:
+    with pytest.raises(ValidationError):
+        request(required_gpu_count=count)
+
+
+@pytest.mark.parametrize(
+    ("given_", "policy", "retries"),
+    [
+        ({}, "on-failure", 3),
+        ({"kind": "job"}, "never", 0),
+        ({"kind": "job", "restart_policy": "always"}, "always", 3),
+        ({"restart_policy": "never"}, "never", 0),
+        ({"kind": "job", "max_retries": 5}, "never", 5),
+        ({"max_retries": 0}, "on-failure", 0),
+        ({"kind": "job", "retry_exit_codes": [137]}, "on-failure", 3),
+    ],
+)
+def test_restart_policy_and_retries_follow_the_kind(
+    given_: dict[str, Any], policy: str, retries: int
+) -> None:
+    made = request(**given_)
+    assert (made.chosen_restart_policy, made.chosen_max_retries) == (policy, retries)
+
+
+def test_gpu_model_and_models_are_one_list() -> None:
+    assert request(gpu_model="A100", gpu_models=["H100", "A100"]).all_gpu_models == ["A100", "H100"]
+    assert request().all_gpu_models == []
+
+
+def test_dependencies_have_a_short_and_a_long_form() -> None:
+    made = request(depends_on=[7, "train", {"deployment": 8, "condition": "running"}])
+    assert [(one.deployment, one.condition) for one in made.dependencies()] == [
+        (7, "succeeded"),
+        ("train", "succeeded"),
+        (8, "running"),
+    ]
+
+
+def test_an_update_knows_what_was_given() -> None:
+    assert DeploymentUpdate.model_validate({"env": None, "priority": 5}).model_fields_set == {
+        "env",
+        "priority",
+    }
+    with pytest.raises(ValidationError):
+        DeploymentUpdate.model_validate({"cluster_id": 3})
+
+
+def test_labels_of_a_filter() -> None:
+    assert parse_labels(["team=vision", "gpu", "formula=a=b", "empty="]) == [
+        ("team", "vision"),
+        ("gpu", None),
+        ("formula", "a=b"),
+        ("empty", ""),
+    ]
