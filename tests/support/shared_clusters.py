@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.queueing.shares import Account
-from hypervisor.scheduling.snapshots.snapshot import Quota, Shape, Snapshot
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64, Quota, Shape, Snapshot
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 
 
@@ -28,8 +28,8 @@ class Shared:
         plain = self.world.snapshot()
         index = {quota.organization_id: number for number, quota in enumerate(self.quotas)}
 
-        def column(ids: object) -> np.ndarray:
-            return np.array([index[self.owners[int(one)]] for one in ids], np.int32)  # type: ignore[attr-defined]
+        def column(ids: Int64) -> Int32:
+            return np.array([index[self.owners[int(one)]] for one in ids], np.int32)
 
         return replace(
             plain,

@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from limits import RateLimitItemPerMinute
 from sqlalchemy import func, select
 
-from hypervisor.control.commit import Fence, commit_plan
+from hypervisor.control.commit import commit_plan
 from hypervisor.control.deletions import finish_deletions
 from hypervisor.control.observed import Ended, Running, apply_facts
 from hypervisor.control.snapshots import load_cluster
@@ -27,7 +27,7 @@ from hypervisor.identity import policy
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import acquire
+from hypervisor.store.leases import Fence, acquire
 from hypervisor.store.tables import Attempt, Deployment
 from tests.support.api import Api, Person, ok, running_api
 

@@ -23,6 +23,7 @@ from tests.support.scheduling import (
     fits,
     free_on,
     smaller_sets,
+    spoken_for,
     take,
     victims_gone,
     worlds,
@@ -52,7 +53,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
     assert len({placement.deployment_id for placement in decided.placements}) == len(decided.placements)
-    for chosen in (*decided.placements, *decided.nominations):
+    for chosen in spoken_for(decided):
         item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
         assert admits(node, item.shape)
         assert len(set(chosen.gpu_indices)) == item.shape.gpu_devices
