@@ -17,7 +17,7 @@ from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_n
 
 @dataclass(frozen=True)
 class Shared:
-    """A world, the quotas on it, and whose each deployment is (by its id)."""
+    """A world, the quotas on it (none: nobody shares it), and whose each deployment is (by its id)."""
 
     world: World
     quotas: tuple[Quota, ...]
@@ -26,6 +26,8 @@ class Shared:
 
     def snapshot(self) -> Snapshot:
         plain = self.world.snapshot()
+        if not self.quotas:
+            return plain
         index = {quota.organization_id: number for number, quota in enumerate(self.quotas)}
 
         def column(ids: Int64) -> Int32:

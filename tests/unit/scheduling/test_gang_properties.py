@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,17 +168,6 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
         assert reason.sentence
         assert reason.remedy
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
-
-
-@given(gang_worlds())
-@examples
-def test_without_arrivals_evictions_end(world: World) -> None:
-    for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
-        decided = plan(world.snapshot(), preempting)
-        if not decided.placements and not decided.evictions:
-            return
-        world = victims_gone(commit(world, decided))
-    pytest.fail("still moving")
 
 
 @given(gang_worlds(), POLICIES, st.randoms(use_true_random=False))

@@ -194,15 +194,3 @@ def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
     reasons = {unplaced.deployment_id: unplaced.reason for unplaced in decided.unplaced}
     assert set(reasons) == {item.id for item in shared.world.pending} - placed
     assert all(reason.sentence and reason.remedy for reason in reasons.values())
-
-
-@given(shared_clusters(worlds()))
-@checked()
-def test_without_arrivals_evictions_end(shared: Shared) -> None:
-    """Lent, reclaimed, preempted: the passes come to rest whatever the quotas."""
-    for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
-        decided = plan(shared.snapshot())
-        if not decided.placements and not decided.evictions:
-            return
-        shared = shared.after(decided).victims_gone()
-    pytest.fail("still moving")
