@@ -121,13 +121,17 @@ class Rig:
         del self.ids[name]
         self.ask(lambda client: client.deployments.delete(deployment_id))
 
+    def seen(self, deployment_id: int) -> Any:
+        """The deployment as the server shows it; None for no answer."""
+        return self.ask(lambda client: client.deployments.get(deployment_id))
+
     def reaches(self, deployment_id: int, *states: str, or_death: bool = False) -> None:
         """Wait until a deployment is in one of these states, or the server has died where that may be."""
 
         def there() -> bool:
             if or_death and not self.server.is_alive:
                 return True
-            seen = self.ask(lambda client: client.deployments.get(deployment_id))
+            seen = self.seen(deployment_id)
             assert seen is not None, "no answer"
             assert seen["status"] in states, (seen["name"], seen["status"], seen["reason"])
             return True
@@ -245,6 +249,10 @@ class Rig:
             server.signal(signal.SIGCONT)
             server.signal(signal.SIGKILL)
         self.eyes.end_everything()
+
+
+def cancelling(deployment_id: int) -> Callable[[Client], object]:
+    return lambda client: client.deployments.cancel(deployment_id)
 
 
 async def _expire_leases(connection: Any) -> None:

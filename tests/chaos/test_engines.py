@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.rig import Rig, rig_on
+from tests.chaos.rig import Rig, cancelling, rig_on
 from tests.chaos.server import RECOVERS_WITHIN
 from tests.support.docker import Api
 from tests.support.own_engine import endpoint_of, own_engine, short_folder
@@ -123,7 +123,7 @@ def _deployments_come_and_go(rig: Rig) -> Iterator[None]:
         while not over.is_set():
             made = rig.submit(command=["sleep", str(random.choice((0, 0.2)))])
             if made is not None and random.random() < 0.3:
-                rig.ask_in_vain(lambda client, id_=made: client.deployments.cancel(id_))
+                rig.ask_in_vain(cancelling(made))
             over.wait(0.5)
 
     somebody = threading.Thread(target=ask)

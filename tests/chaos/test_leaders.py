@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.chaos.server import RECOVERS_WITHIN, Server
 from tests.support.wait import eventually_sync
 
 LEASE_SECONDS = 3
-TWO = {"schedulers": 2, "LEASE_SECONDS": str(LEASE_SECONDS)}
+two_schedulers_on = partial(rig_on, schedulers=2, LEASE_SECONDS=str(LEASE_SECONDS))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def test_a_leader_that_is_stopped_is_replaced_and_commits_nothing_afterwards(
     postgresql_url: str, tmp_path: Path
 ) -> None:
-    with rig_on(tmp_path / "rig", postgresql_url, **TWO) as rig:
+    with two_schedulers_on(tmp_path / "rig", postgresql_url) as rig:
         leader, epoch = _leader(rig)
         leader.signal(signal.SIGSTOP)
         began = time.monotonic()
@@ -39,7 +40,7 @@ def test_a_leader_that_stands_still_in_its_transaction_holds_nobody_up(
     postgresql_url: str, tmp_path: Path
 ) -> None:
     pause = f"plan_before_commit=pause:{4 * LEASE_SECONDS}@3"
-    with rig_on(tmp_path / "rig", postgresql_url, failpoints=pause, **TWO) as rig:
+    with two_schedulers_on(tmp_path / "rig", postgresql_url, failpoints=pause) as rig:
         _, epoch = _leader(rig)
         while _leader(rig)[1] == epoch:
             _work_is_done(rig, 1)

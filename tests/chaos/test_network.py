@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +28,13 @@ def network(postgresql_url: str, tmp_path: Path) -> Iterator[tuple[Rig, FaultPro
 
 def test_nothing_is_lost_or_killed_over_a_bad_network(network: tuple[Rig, FaultProxy]) -> None:
     rig, proxy = network
-    for name, spoil in (
-        ("slow", lambda: proxy.slow_down(0.05)),
-        ("cut", proxy.cut),
-        ("silent", proxy.go_silent),
-        ("stopped", proxy.refuse),
-    ):
+    spoils: dict[str, Callable[[], None]] = {
+        "slow": lambda: proxy.slow_down(0.05),
+        "cut": proxy.cut,
+        "silent": proxy.go_silent,
+        "stopped": proxy.refuse,
+    }
+    for name, spoil in spoils.items():
         before = rig.submit(command=["true"])
         spoil()
         lost = threading.Thread(target=rig.submit, kwargs={"command": ["true"]})

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from tests.chaos.rig import Rig
+from tests.chaos.rig import Rig, cancelling
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -37,7 +37,7 @@ def test_whatever_was_accepted_is_there_once_after_kills_under_load(rig: Rig) ->
         rig.server.start()
     rig.settle()
     for name, id_ in rig.ids.items():
-        seen = rig.ask(lambda client, id_=id_: client.deployments.get(id_))
+        seen = rig.seen(id_)
         assert seen["status"] in ("SUCCEEDED", "STOPPED", "CANCELLED", "RUNNING"), (name, seen["status"])
     print(f"{ROUNDS} kills under load: {rig.tally()}")
 
@@ -52,4 +52,4 @@ def _keep_busy(rig: Rig, seed: float) -> None:
             cluster_id=random.choice((rig.cluster, rig.small)),
         )
         if made is not None and random.random() < 0.3:
-            rig.ask_in_vain(lambda client, id_=made: client.deployments.cancel(id_))
+            rig.ask_in_vain(cancelling(made))

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.chaos.rig import Rig, rig_on
+from tests.chaos.rig import Rig, cancelling, rig_on
 from tests.chaos.server import RECOVERS_WITHIN, Server
 from tests.support.fault_proxy import FaultProxy, proxied
 from tests.support.redis import RedisServer
@@ -79,8 +79,9 @@ class _Line:
         self._rig = rig
         whole = {"cluster_id": rig.small, "required_cpu_cores": 1, "command": ["sleep", "100000"]}
         self._wanted = {**whole, "kind": "service"}
-        self._ahead = rig.submit(**self._wanted, priority=999, preemptible=False)
-        assert self._ahead is not None
+        ahead = rig.submit(**self._wanted, priority=999, preemptible=False)
+        assert ahead is not None
+        self._ahead = ahead
         rig.reaches(self._ahead, "RUNNING")
         self._waiting: list[int] = []
         self.grows_and_stays_right()
@@ -107,7 +108,7 @@ class _Line:
 
     def ends(self) -> None:
         for one in (*self._waiting, self._ahead):
-            self._rig.ask(lambda client, id_=one: client.deployments.cancel(id_))
+            self._rig.ask(cancelling(one))
 
 
 def _is_shared_again(rig: Rig, redis: RedisServer) -> None:

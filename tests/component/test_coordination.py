@@ -72,7 +72,7 @@ async def test_a_redis_that_hangs_is_left_alone_until_it_answers(
         assert not queue_index(team.api).ready(cluster)
         own_redis.go_on()
         await in_use(team.api, cluster)
-        assert sorted((await places(team)).values()) == [1, 2, 3]
+        assert sorted(place or 0 for place in (await places(team)).values()) == [1, 2, 3]
 
 
 async def test_a_server_alone_keeps_the_index_in_memory(

@@ -16,8 +16,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -123,7 +124,7 @@ class RuntimeCase(ABC):
         for name in names:
             await runtime.stop(name, 0)
         for name in names:
-            await eventually(lambda name=name: _not_running(runtime, name))
+            await eventually(partial(_not_running, runtime, name))
             await runtime.remove(name)
             await runtime.purge_logs(name)
         await runtime.close()
@@ -133,7 +134,7 @@ class ShellCase(RuntimeCase):
     """Runtimes whose workloads have a POSIX shell with `sleep`."""
 
     @abstractmethod
-    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+    def shell(self, script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
         """A spec that runs `sh -c script`; `fields` are further fields of LaunchSpec."""
 
     @abstractmethod
@@ -166,9 +167,9 @@ class ProcessCase(ShellCase):
     def _new(self) -> Runtime:
         return ProcessRuntime(self.state_dir, self.install, RealClock())
 
-    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+    def shell(self, script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
         name = instance or self.instance()
-        return LaunchSpec(name, SMALL, command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+        return LaunchSpec(name, SMALL, command=("sh", "-c", script), **fields)
 
     def gate(self, instance: str) -> Path:
         return self.state_dir / f"{instance}.gate"
@@ -232,9 +233,9 @@ class DockerCase(ShellCase):
     def _new(self) -> Runtime:
         return DockerRuntime(self.install, pull_policy="never", log_dir=self.state_dir)
 
-    def shell(self, script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+    def shell(self, script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
         name, command = instance or self.instance(), ("/bin/sh", "-c", script)
-        return LaunchSpec(name, SMALL, image=docker.IMAGE, command=command, **fields)  # type: ignore[arg-type]
+        return LaunchSpec(name, SMALL, image=docker.IMAGE, command=command, **fields)
 
     def gate(self, instance: str) -> Path:
         return Path("/tmp/gate")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
 
@@ -137,4 +137,4 @@ async def _end_sessions(url: str) -> None:
 
 async def _kill_clients(url: str) -> None:
     async with Redis.from_url(url) as client:
-        assert await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 2
+        assert await client.client_kill_filter(_type="pubsub") >= 2

@@ -48,7 +48,7 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
         victim = client.deployments.create(job("victim", WORKLOAD, cpu=2, priority="LOW"))
         eventually_sync(lambda: client.deployments.get(victim["id"])["checkpoint"])
         eventually_sync(lambda: steps_of(client, victim["id"])[-1:] > [3], within=PROMPT)
-        safe_at = datetime.fromisoformat(client.deployments.get(victim["id"])["checkpoint_at"])
+        safe_at = datetime.fromisoformat(client.deployments.get(victim["id"])["checkpoint_at"] or "")
 
         urgent = client.deployments.create(job("urgent", STALE, cpu=1, priority="HIGH"))
         ended = client.deployments.wait(
@@ -67,14 +67,15 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
         line = client.deployments.logs(victim["id"], attempt=2).splitlines()[0]
         before = json.loads(line.removeprefix("follows "))
         assert (before["attempt"], before["outcome"]) == (1, "preempted")
+        assert first["checkpoint"] is not None
         assert before["checkpoint"] == {"attempt": 1, "at": first["checkpoint_at"]} | first["checkpoint"]
 
         receipt = client.deployments.explain(victim["id"])["receipts"][0]
         lost = receipt["victims"][0]["lost_work_seconds"]
         # Two cores, from what was safe then or later to when it had to yield.
-        ended_at = datetime.fromisoformat(first["finished_at"])
+        ended_at = datetime.fromisoformat(first["finished_at"] or "")
         assert 0 <= lost <= 2 * (ended_at - safe_at).total_seconds()
-        assert safe_at > datetime.fromisoformat(first["started_at"])
+        assert safe_at > datetime.fromisoformat(first["started_at"] or "")
         secret = "eyJ"
         assert secret not in server.log.read_text()
         client.deployments.cancel(victim["id"])

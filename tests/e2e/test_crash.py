@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,7 @@ FOREVER = ["sh", "-c", "echo up; exec tail -f /dev/null"]
 
 
 @pytest.fixture
-def server_with_engine(tmp_path: Path):
+def server_with_engine(tmp_path: Path) -> Iterator[HypervisorServer]:
     """A server on processes and on a real engine; its containers are removed at the end."""
     missing = why_no_docker()
     if missing:
@@ -140,7 +141,7 @@ def test_a_missing_image_fails_in_the_engines_words(server_with_engine: Hypervis
         ada.clusters.create("d", {"runtime": "docker", "total_cpu_cores": 1, "total_ram_gb": 1})
         lost = ada.deployments.create({"name": "lost", "kind": "job", "docker_image": "hv-test/no-such:1"})
         all_in(ada, [lost["id"]], "FAILED")
-        assert "no-such" in ada.deployments.get(lost["id"])["reason"]
+        assert "no-such" in (ada.deployments.get(lost["id"])["reason"] or "")
 
 
 def _three_processes(ada: Client) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.client import ApiError
+from hypervisor.client import ApiError, Client
 from tests.support.people import all_in, somebody
 from tests.support.server import HypervisorServer, running_server
 from tests.support.wait import eventually_sync
@@ -70,7 +70,10 @@ def server(disk: Disk) -> Iterator[HypervisorServer]:
 
 def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorServer) -> None:
     gate = server.folder.parent / "gate"
-    job = {"kind": "job", "command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done"]}
+    job: dict[str, object] = {
+        "kind": "job",
+        "command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done"],
+    }
     with somebody(server.url) as ada:
         ada.clusters.create("lab", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4})
         before = ada.deployments.create({**job, "name": "before"})["id"]
@@ -99,7 +102,7 @@ def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorSer
     assert "request.failed" not in server.log.read_text()
 
 
-def _submit_until_refused(ada, job: dict[str, object]) -> ApiError:
+def _submit_until_refused(ada: Client, job: dict[str, object]) -> ApiError:
     """The database's log has some room of its own: large labels use it up."""
     env = {f"WORDS_{number}": "x" * 30_000 for number in range(20)}
     for number in range(200):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from hypervisor.client import Client
@@ -20,7 +23,7 @@ sys.exit(7)
 
 
 @pytest.mark.slow
-def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_path) -> None:
+def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_path: Path) -> None:
     signal = tmp_path / "fail"
     with Client(server.url) as client:
         client.accounts.register("ada", "ada@example.com", PASSWORD)
@@ -40,7 +43,7 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
         running = client.deployments.wait(gang["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
         assert [one["node_name"] for one in running["placements"]] == ["a", "a", "b"]
         for replica in range(3):
-            eventually_sync(lambda at=replica: client.deployments.logs(gang["id"], replica=at))
+            eventually_sync(partial(client.deployments.logs, gang["id"], replica=replica))
             said = client.deployments.logs(gang["id"], replica=replica)
             assert said.split() == [str(replica), "of", "3", "on", "a,a,b"]
 

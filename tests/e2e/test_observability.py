@@ -85,7 +85,9 @@ def test_every_query_of_the_dashboard_finds_what_it_asks_for(observed: Observed)
 
 def test_the_cluster_can_be_chosen_on_the_dashboard(observed: Observed) -> None:
     (variable,) = json.loads(DASHBOARD.read_text())["templating"]["list"]
-    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
+    query = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+    assert query is not None
+    metric, label = query.groups()
     assert observed.exposed.labels[metric][label] == {"1"}
 
 

@@ -68,7 +68,7 @@ def play(
     `load` is seconds between two requests of one person; `settings` are those of all servers.
     """
     random = Random(outcome.seed)
-    with rig_on(folder, database_url, apis=2, schedulers=2, **settings) as rig:
+    with rig_on(folder, database_url, apis=2, schedulers=2, engine=None, **settings) as rig:
         crowd = Crowd(rig, folder / "witness", outcome.seed, every=load)
         began = datetime.now(UTC)
         with _busy(crowd):
@@ -157,7 +157,7 @@ def _doubled(rig: Rig, crowd: Crowd, outcome: Outcome) -> int:
 
 def _longest_pause(rig: Rig, began: datetime, ended: datetime) -> float:
     """Seconds between two placements while people kept asking, at most."""
-    placed = [
+    placed: list[datetime] = [
         event["at"]
         for event in rig.read().events
         if event["type"] == MOVED and event["to_state"] == State.STARTING and began <= event["at"] <= ended

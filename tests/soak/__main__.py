@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from hypervisor.store.migrations.runner import upgrade
-from tests.chaos.rig import Rig, rig_on
+from tests.chaos.rig import Rig, cancelling, rig_on
 from tests.support.postgres import find_binaries, running_server
 from tests.support.servers import scratch_directory
 
@@ -97,7 +97,7 @@ def _work(rig: Rig, random: Random, until: float) -> int:
         mine.append(made)
         if random.random() < 0.2:
             chosen = random.choice(mine)
-            rig.ask_in_vain(lambda client, id_=chosen: client.deployments.cancel(id_))
+            rig.ask_in_vain(cancelling(chosen))
         if random.random() < 0.3:
             rig.ask_in_vain(lambda client: client.deployments.page())
         if len(mine) > MOST_KEPT:

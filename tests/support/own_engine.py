@@ -45,7 +45,8 @@ def own_engine(folder: Path, *options: str) -> Iterator[Start]:
     busybox = docker.static_busybox()
     if busybox is None or os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)):
         pytest.skip(f"an engine of one's own needs root, a static busybox, {', '.join(PROGRAMS)}")
-    api, engines = Api(endpoint_of(folder)), []
+    api = Api(endpoint_of(folder))
+    engines: list[subprocess.Popen[bytes]] = []
 
     def start(*more: str) -> subprocess.Popen[bytes]:
         command = _enter(home.pid, _command(folder, *options, *more))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,9 +24,9 @@ def new_name() -> str:
     return f"hv-{INSTALL}-{next(_ids)}-1-0"
 
 
-def shell(script: str, *, instance: str | None = None, **fields: object) -> LaunchSpec:
+def shell(script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
     name = instance or new_name()
-    return LaunchSpec(name, Resources(), command=("sh", "-c", script), **fields)  # type: ignore[arg-type]
+    return LaunchSpec(name, Resources(), command=("sh", "-c", script), **fields)
 
 
 def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:
@@ -56,7 +58,7 @@ async def runs(runtime: ProcessRuntime, name: str) -> bool:
     return (await look(runtime, name)).state is ObservedState.RUNNING
 
 
-async def equals(lines: object, wanted: list[str]) -> bool:
-    seen = await lines  # type: ignore[misc]
+async def equals(lines: Awaitable[list[str]], wanted: list[str]) -> bool:
+    seen = await lines
     assert seen == wanted
     return True

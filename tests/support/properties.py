@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.policy import Policy
+
+T = TypeVar("T")
 
 _IMPROVING = {"improvement_steps": st.sampled_from([0, 2_000]), "patience": st.sampled_from([0.0, 10_000.0])}
 POLICIES = st.builds(
@@ -34,13 +37,13 @@ def checked(examples: int = 200) -> settings:
     )
 
 
-def shuffled(items: tuple, shuffle: random.Random) -> tuple:
+def shuffled(items: tuple[T, ...], shuffle: random.Random) -> tuple[T, ...]:
     mixed = list(items)
     shuffle.shuffle(mixed)
     return tuple(mixed)
 
 
-def comparable(decided: Plan) -> tuple:
+def comparable(decided: Plan) -> tuple[object, ...]:
     """A plan as values that can be compared, its reasons worded."""
     return (
         decided.placements,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -50,7 +51,7 @@ class RedisServer:
             command = [str(self._binary), "--port", str(port), "--bind", "127.0.0.1"]
             command += ["--dir", str(self._folder), "--save", "", "--appendonly", "no"]
             process = servers.spawn(command, log=self._log)
-            if servers.wait_until_ready(process, lambda port=port: _answers(port), log=self._log):
+            if servers.wait_until_ready(process, functools.partial(_answers, port), log=self._log):
                 self._port, self._process = port, process
                 return
         pytest.fail(f"{self._binary} did not start:\n{servers.tail(self._log)}", pytrace=False)
@@ -67,7 +68,7 @@ class RedisServer:
     def go_on(self) -> None:
         self._send(signal.SIGCONT)
 
-    def call(self, *command: str) -> object:
+    def call(self, *command: str) -> Any:
         """Have the server carry out one command."""
         with Redis.from_url(self.url, socket_timeout=30) as client:
             return client.execute_command(*command)
@@ -116,7 +117,7 @@ def redis_of_kind() -> Iterator[Callable[[str], str]]:
 def own_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server that this test may stop and flush: the kind in `request.param`, or whichever there is."""
     count_for(request, "redis")
-    kind = getattr(request, "param", None)
+    kind: str = getattr(request, "param", "")
     binary = find_binary(kind) if kind else any_binary()
     if binary is None:
         pytest.skip(_absent(kind))

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.outcome import Placement, Plan
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 
@@ -152,6 +153,11 @@ def commit(world: World, plan: Plan) -> World:
         pending=tuple(item for item in world.pending if item.id not in placed),
         nominations=tuple(plan.nominations),
     )
+
+
+def spoken_for(plan: Plan) -> list[Placement | Nomination]:
+    """All that the plan gives a place, now or later."""
+    return [*plan.placements, *plan.nominations]
 
 
 def victims_gone(world: World, requeue: bool = True) -> World:
@@ -359,6 +365,6 @@ def cpu(cores: int, *, ram: int = 1024) -> Shape:
     return Shape(cores * 1000, ram)
 
 
-def gpu_node(node_id: int, gpus: int = 4, **more: object) -> Node:
+def gpu_node(node_id: int, gpus: int = 4, **more: Any) -> Node:
     """A node with plenty of CPU and RAM, so that only GPUs are scarce."""
-    return replace(Node(node_id, cpu=64_000, ram=65_536, gpus=gpus), **more)  # type: ignore[arg-type]
+    return replace(Node(node_id, cpu=64_000, ram=65_536, gpus=gpus), **more)

@@ -34,7 +34,10 @@ def fits(shape: Shape, room: Room) -> bool:
 
 
 def best_node(
-    state: WorkingState, shape: Shape, eligible: Sequence[bool], loss: Callable[[int], int]
+    state: WorkingState,
+    shape: Shape,
+    eligible: Sequence[bool],
+    loss: Callable[[int], int | tuple[int, int]],
 ) -> int | None:
     """The fitting node with the least loss, ties to the first; None where it fits nowhere."""
     fitting = [

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.queueing.shares import Account
-from hypervisor.scheduling.snapshots.snapshot import Quota, Shape, Snapshot
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64, Quota, Shape, Snapshot
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A world, the quotas on it, and whose each deployment is (by its id)."""
+    """A world, the quotas on it (none: nobody shares it), and whose each deployment is (by its id)."""
 
     world: World
     quotas: tuple[Quota, ...]
@@ -26,10 +26,12 @@ class Shared:
 
     def snapshot(self) -> Snapshot:
         plain = self.world.snapshot()
+        if not self.quotas:
+            return plain
         index = {quota.organization_id: number for number, quota in enumerate(self.quotas)}
 
-        def column(ids: object) -> np.ndarray:
-            return np.array([index[self.owners[int(one)]] for one in ids], np.int32)  # type: ignore[attr-defined]
+        def column(ids: Int64) -> Int32:
+            return np.array([index[self.owners[int(one)]] for one in ids], np.int32)
 
         return replace(
             plain,

@@ -21,13 +21,13 @@ from sqlalchemy import func, select
 
 from hypervisor.control.maintenance.deletions import finish_deletions
 from hypervisor.control.reconciler.apply_observations import Ended, Running, apply_facts
-from hypervisor.control.scheduler.commit import Fence, commit_plan
+from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import acquire
+from hypervisor.store.leases import Fence, acquire
 from hypervisor.store.tables import Attempt, Deployment
 from tests.support.api import Api, Person, ok, running_api
 

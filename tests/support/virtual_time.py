@@ -43,7 +43,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+class _JumpingSelector(selectors.DefaultSelector):
     """Where others would wait, time is moved."""
 
     def __init__(self, jump: Callable[[float], None]) -> None:

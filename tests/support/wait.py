@@ -16,11 +16,11 @@ PROMPT = 60.0
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[T]], *, within: float = ..., every: float = ..., what: str = ...
+    condition: Callable[[], Awaitable[T | None]], *, within: float = ..., every: float = ..., what: str = ...
 ) -> T: ...
 @overload
 async def eventually(
-    condition: Callable[[], T], *, within: float = ..., every: float = ..., what: str = ...
+    condition: Callable[[], T | None], *, within: float = ..., every: float = ..., what: str = ...
 ) -> T: ...
 async def eventually(
     condition: Callable[[], Any], *, within: float = PROMPT, every: float = 0.02, what: str = ""
@@ -45,7 +45,7 @@ async def eventually(
 
 
 def eventually_sync(
-    condition: Callable[[], T], *, within: float = PROMPT, every: float = 0.02, what: str = ""
+    condition: Callable[[], T | None], *, within: float = PROMPT, every: float = 0.02, what: str = ""
 ) -> T:
     """The twin of `eventually` for tests without an event loop."""
     watch = _Watch(what or _name(condition), within)

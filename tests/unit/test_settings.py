@@ -48,7 +48,7 @@ def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
         ("snapshot_retention_hours", 1e12),
     ],
 )
-def test_what_would_fail_later_is_refused_at_once(name: str, wrong: object) -> None:
+def test_what_would_fail_later_is_refused_at_once(name: str, wrong: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(_env_file=None, **{name: wrong})
     assert [error["loc"] for error in refused.value.errors()] == [(name,)]

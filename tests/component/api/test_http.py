@@ -59,7 +59,7 @@ async def test_every_answer_has_the_security_headers_and_an_id(sqlite_api: Api, 
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "script-src 'unsafe-inline'" not in answer.headers["Content-Security-Policy"]
     for bad in ("two words", "x" * 65, "é"):
-        again = await sqlite_api.http.get(path, headers={"X-Request-ID": bad.encode()})
+        again = await sqlite_api.http.get(path, headers={b"X-Request-ID": bad.encode()})
         assert re.fullmatch("[0-9a-f]{16}", again.headers["X-Request-ID"])
 
 

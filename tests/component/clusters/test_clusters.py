@@ -77,7 +77,7 @@ async def test_impossible_amounts_are_refused(team: Team) -> None:
 async def test_unclear_requests_are_refused(team: Team) -> None:
     size = {"total_cpu_cores": 1, "total_ram_gb": 1}
     node = {"name": "a", "cpu_cores": 1, "ram_gb": 1}
-    for fields in (
+    wrong: list[dict[str, object]] = [
         {},
         {"total_cpu_cores": 1},
         {**size, "nodes": [node]},
@@ -88,7 +88,8 @@ async def test_unclear_requests_are_refused(team: Team) -> None:
         {**size, "runtime": "kubernetes"},
         {**size, "owner": "me"},
         {**size, "name": "zero\0"},
-    ):
+    ]
+    for fields in wrong:
         refused(await team.admin.post(CLUSTERS, {"name": "x", **fields}), 422, "invalid_request")
 
 

@@ -47,8 +47,9 @@ async def replica(database_url: str, redis_url: str | None) -> AsyncIterator[tup
     sharing = share(wakeup, redis_url=redis_url, database_url=database.url, install="test")
     relay = EventRelay(database, FakeClock(), wakeup)
     await sharing.start()
-    assert sharing.bus is not None
-    await eventually(lambda: sharing.bus.connected)
+    bus = sharing.bus
+    assert bus is not None
+    await eventually(lambda: bus.connected)
     relay.start()
     try:
         yield database, relay

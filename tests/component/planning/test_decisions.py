@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from tests.support.api import ok, refused
-from tests.support.teams import Team, team_at_rest
-from tests.support.world import World, simulated
 
 from hypervisor.control.scheduler.decision_log import Retention, decide, forget_decisions, store_decision
 from hypervisor.control.scheduler.search_budget import FIRST_PACE, Pacing
@@ -22,6 +19,9 @@ from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.records.encoding import decode
 from hypervisor.scheduling.replay import replay
 from hypervisor.store.tables import ClusterShare, Decision
+from tests.support.api import ok, refused
+from tests.support.teams import Team, team_at_rest
+from tests.support.world import World, simulated
 
 
 @pytest.fixture

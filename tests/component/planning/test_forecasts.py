@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.support.api import ok, refused
-from tests.support.teams import Team, team_at_rest
 
 from hypervisor.store.tables import Deployment, EngineState, Event
+from tests.support.api import ok, refused
+from tests.support.teams import Team, team_at_rest
 
 PLAN = "/api/v1/deployments/plan"
 

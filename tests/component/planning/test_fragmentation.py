@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.api import ok, refused
 from tests.support.teams import Team, team_at_rest
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.support.api import ok, refused
-from tests.support.statements import statements_of
-from tests.support.teams import Team, team_at_rest
 
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.planning import queue_view
 from hypervisor.scheduling.queueing.ordering import order_components
 from hypervisor.store.tables import Deployment
+from tests.support.api import ok, refused
+from tests.support.statements import statements_of
+from tests.support.teams import Team, team_at_rest
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None
         priority = seeded.choice(["LOW", "MEDIUM", "HIGH"])
         made.append(await team.submit(f"w{number}", cluster_id=cluster["id"], kind="job", priority=priority))
         team.api.clock.advance(seeded.choice([0, 0, 60]))
-    for child, (parent, priority) in enumerate([(3, "CRITICAL"), (8, "HIGH"), (9, 600), (12, "LOW")]):
-        more = {"cluster_id": cluster["id"], "kind": "job", "priority": priority}
+    for child, (parent, wish) in enumerate([(3, "CRITICAL"), (8, "HIGH"), (9, 600), (12, "LOW")]):
+        more = {"cluster_id": cluster["id"], "kind": "job", "priority": wish}
         await team.submit(f"child{child}", depends_on=[f"w{parent}"], **more)
     await team.submit("grandchild", cluster_id=cluster["id"], depends_on=["child1"], priority="CRITICAL")
     database, now = team.api.container.database, team.api.clock.now()
@@ -108,7 +108,8 @@ async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None
     ]
     assert len(wanted) == 13
     for limit in (1, 3, 13):
-        told, cursor = [], ""
+        told = []
+        cursor: str | None = ""
         while cursor is not None:
             page = ok(await team.viewer.get(queue_path(cluster, f"?limit={limit}{cursor}")))
             told += page["items"]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,7 +83,7 @@ def test_a_renewed_token_takes_the_place_of_the_first(monkeypatch: pytest.Monkey
 
 
 def test_only_who_insists_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with server((429, {}, {}), (429, {}, {}), (200, {}, {})) as (url, heard):
         use(monkeypatch, url)
         assert checkpoint.report(progress=0.5) is False

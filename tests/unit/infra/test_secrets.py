@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joserfc import jwt
@@ -26,7 +27,7 @@ SECRET = b"0123456789abcdef0123456789abcdef"
 CLAIMS = AccessClaims(user_id=7, session_id="s")
 
 
-def _settings(folder: Path, **values: object) -> Settings:
+def _settings(folder: Path, **values: Any) -> Settings:
     return Settings(_env_file=None, data_dir=folder, **values)
 
 

@@ -1,6 +1,7 @@
 """How the end of an attempt is judged."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -27,12 +28,12 @@ def exited(code: int | None, *, at: datetime = NOW, oom: bool = False) -> Observ
 @pytest.mark.parametrize(
     ("code", "state", "outcome"), [(0, State.SUCCEEDED, "succeeded"), (3, State.FAILED, "failed")]
 )
-def test_an_exit_code_decides(code, state, outcome):
+def test_an_exit_code_decides(code: int, state: State, outcome: str) -> None:
     conclusion = conclude(Ending(exited(code)), 0.5)
     assert (conclusion.state, conclusion.outcome) == (state, outcome)
 
 
-def test_the_sentence_of_a_failure_names_what_happened():
+def test_the_sentence_of_a_failure_names_what_happened() -> None:
     assert "code 3" in conclude(Ending(exited(3)), 0).sentence
     assert "signal 11" in conclude(Ending(exited(139)), 0).sentence
     assert "512 MiB" in conclude(Ending(exited(137, oom=True), ram_limit_mib=512), 0).sentence
@@ -52,18 +53,18 @@ def test_the_sentence_of_a_failure_names_what_happened():
     ],
 )
 @pytest.mark.parametrize("code", [0, 1, 137, 143, None])
-def test_an_exit_inside_grace_counts_as_the_stop(reason, state, code):
+def test_an_exit_inside_grace_counts_as_the_stop(reason: StopReason, state: State, code: int | None) -> None:
     ending = Ending(exited(code), stop_reason=reason, stop_requested_at=NOW - timedelta(seconds=1))
     assert conclude(ending, 0.5).state is state
 
 
-def test_an_exit_before_the_stop_counts_as_its_own():
+def test_an_exit_before_the_stop_counts_as_its_own() -> None:
     asked = NOW + timedelta(seconds=1)
     ending = Ending(exited(0), stop_reason=StopReason.PREEMPTED, stop_requested_at=asked)
     assert conclude(ending, 0.5).state is State.SUCCEEDED
 
 
-def test_retries_are_used_up_and_then_it_fails_with_the_last_reason():
+def test_retries_are_used_up_and_then_it_fails_with_the_last_reason() -> None:
     retrying = conclude(Ending(exited(1), restart_policy="on-failure", max_retries=2, retries_used=1), 0.5)
     assert (retrying.state, retrying.retries_used) == (State.QUEUED, 2)
     assert retrying.delay >= BACKOFF_FIRST
@@ -83,21 +84,21 @@ def test_retries_are_used_up_and_then_it_fails_with_the_last_reason():
         (ABSENT, State.QUEUED),
     ],
 )
-def test_where_exit_codes_are_named_only_those_are_retried(seen, state):
+def test_where_exit_codes_are_named_only_those_are_retried(seen: Observation, state: State) -> None:
     ending = Ending(seen, restart_policy="on-failure", max_retries=2, retry_exit_codes=[137, 1])
     conclusion = conclude(ending, 0.5)
     assert (conclusion.state, conclusion.retries_used) == (state, 1 if state is State.QUEUED else 0)
     assert ("only exit codes 1, 137 are" in conclusion.sentence) == (state is State.FAILED)
 
 
-def test_exit_codes_change_nothing_about_what_never_ran_or_succeeded():
-    rules = {"restart_policy": "always", "max_retries": 2, "retry_exit_codes": [137]}
-    passing = Ending(None, launch_error="engine busy", launch_retryable=True, **rules)
+def test_exit_codes_change_nothing_about_what_never_ran_or_succeeded() -> None:
+    ending = partial(Ending, restart_policy="always", max_retries=2, retry_exit_codes=[137])
+    passing = ending(None, launch_error="engine busy", launch_retryable=True)
     assert conclude(passing, 0).state is State.QUEUED
-    assert conclude(Ending(exited(0), **rules), 0).code == "restarting"
+    assert conclude(ending(exited(0)), 0).code == "restarting"
 
 
-def test_a_long_healthy_run_forgets_earlier_retries():
+def test_a_long_healthy_run_forgets_earlier_retries() -> None:
     ending = Ending(
         exited(1),
         started_at=NOW - timedelta(hours=1),
@@ -108,7 +109,7 @@ def test_a_long_healthy_run_forgets_earlier_retries():
     assert conclude(ending, 0).retries_used == 1
 
 
-def test_what_the_engine_refuses_for_good_is_not_retried():
+def test_what_the_engine_refuses_for_good_is_not_retried() -> None:
     refused = Ending(None, launch_error="bad image", restart_policy="always", max_retries=5)
     assert conclude(refused, 0).state is State.FAILED
     passing = Ending(
@@ -117,11 +118,11 @@ def test_what_the_engine_refuses_for_good_is_not_retried():
     assert conclude(passing, 0).state is State.QUEUED
 
 
-def test_only_always_restarts_a_success():
+def test_only_always_restarts_a_success() -> None:
     assert conclude(Ending(exited(0), restart_policy="always", max_retries=1), 0).state is State.QUEUED
     assert conclude(Ending(exited(0), restart_policy="on-failure", max_retries=1), 0).state is State.SUCCEEDED
 
 
 @given(retry=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
-def test_the_back_off_stays_between_ten_seconds_and_five_minutes(retry, jitter):
+def test_the_back_off_stays_between_ten_seconds_and_five_minutes(retry: int, jitter: float) -> None:
     assert BACKOFF_FIRST <= backoff(retry, jitter) <= BACKOFF_LONGEST

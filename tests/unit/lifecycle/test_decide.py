@@ -6,6 +6,7 @@ import pytest
 
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
 from hypervisor.lifecycle.decide import (
+    Action,
     Desired,
     Expire,
     Finish,
@@ -45,16 +46,16 @@ TO_STOP_EARLY = Desired(stop_requested_at=NOW, grace_seconds=7)
         (TO_STOP_EARLY, RUNNING, RequestStop(7)),
     ],
 )
-def test_each_combination_has_its_step(desired, observed, action):
+def test_each_combination_has_its_step(desired: Desired, observed: Observation, action: Action) -> None:
     assert decide(desired, observed, NOW) == action
 
 
 @pytest.mark.parametrize("desired", [ASSIGNED, STARTED, TO_STOP, TO_STOP_EARLY])
-def test_what_cannot_be_seen_is_left_alone(desired):
+def test_what_cannot_be_seen_is_left_alone(desired: Desired) -> None:
     assert decide(desired, None, NOW) == Leave()
 
 
-def test_max_runtime_is_a_time_to_look_again_and_then_an_end():
+def test_max_runtime_is_a_time_to_look_again_and_then_an_end() -> None:
     desired = Desired(started_at=NOW, max_runtime_seconds=60)
     deadline = NOW + timedelta(seconds=60)
     assert decide(desired, RUNNING, NOW) == Leave(until=deadline)

@@ -23,25 +23,29 @@ from hypervisor.lifecycle.states import State
         (Condition.RUNNING, State.STOPPED, DependencyStatus.PAUSED),
     ],
 )
-def test_a_dependency_stands_as_its_parent_does(condition, parent, status):
+def test_a_dependency_stands_as_its_parent_does(
+    condition: Condition, parent: State, status: DependencyStatus
+) -> None:
     assert dependency_status(condition, parent) is status
 
 
-def test_a_cycle_is_named_from_its_first_member_round_to_it():
+def test_a_cycle_is_named_from_its_first_member_round_to_it() -> None:
     cycle = find_cycle({1: [2], 2: [3], 3: [2]}, [1])
     assert cycle in ([2, 3, 2], [3, 2, 3])
 
 
-def test_a_diamond_is_no_cycle():
+def test_a_diamond_is_no_cycle() -> None:
     assert find_cycle({1: [2, 3], 2: [4], 3: [4]}, [1]) is None
 
 
-def test_a_chain_of_any_length_is_fine():
+def test_a_chain_of_any_length_is_fine() -> None:
     assert find_cycle({n: [n + 1] for n in range(50_000)}, [0]) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=24))
-def test_a_cycle_is_found_exactly_where_peeling_off_leaves_leaves_something(edges):
+def test_a_cycle_is_found_exactly_where_peeling_off_leaves_leaves_something(
+    edges: list[tuple[int, int]],
+) -> None:
     parents: dict[int, set[int]] = {}
     for child, parent in edges:
         parents.setdefault(child, set()).add(parent)

@@ -9,14 +9,14 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.outcome import Plan, Reason, ReasonCode
 from hypervisor.scheduling.passes.admission import Admission
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
-from hypervisor.scheduling.snapshots.snapshot import Shape
+from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape
 from tests.support.scheduling import World, commit, fits, free_on, worlds
 
 NOW = 1000.0
@@ -46,17 +46,17 @@ def placed(decided: Plan) -> list[int]:
     return [placement.deployment_id for placement in decided.placements]
 
 
-def reason(decided: Plan, deployment_id: int):
+def reason(decided: Plan, deployment_id: int) -> Reason:
     return next(item.reason for item in decided.unplaced if item.deployment_id == deployment_id)
 
 
-def test_a_short_one_fills_the_gap_before_the_reservation():
+def test_a_short_one_fills_the_gap_before_the_reservation() -> None:
     builder = cluster(NOW + 600, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=600)
     assert placed(plan(builder.build(), quiet)) == [101]
 
 
-def test_a_long_one_and_one_without_a_limit_wait():
+def test_a_long_one_and_one_without_a_limit_wait() -> None:
     builder = cluster(NOW + 600, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=601)
     builder.add_pending(102, ONE, priority=500, created_at=2.0)
@@ -66,14 +66,14 @@ def test_a_long_one_and_one_without_a_limit_wait():
     assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).remedy
 
 
-def test_a_short_one_behind_a_long_one_of_its_shape_still_starts():
+def test_a_short_one_behind_a_long_one_of_its_shape_still_starts() -> None:
     builder = cluster(NOW + 600)
     builder.add_pending(101, ONE, priority=500, created_at=1.0)
     builder.add_pending(102, ONE, priority=500, created_at=2.0, max_runtime=60)
     assert placed(plan(builder.build(), quiet)) == [102]
 
 
-def test_what_the_reservation_does_not_need_is_free_for_all():
+def test_what_the_reservation_does_not_need_is_free_for_all() -> None:
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=64_000, ram_mib=65_536, gpu_count=4)
     builder.add_allocation(
         1,
@@ -91,13 +91,13 @@ def test_what_the_reservation_does_not_need_is_free_for_all():
     assert placed(plan(builder.build(), quiet)) == [101]
 
 
-def test_the_head_is_told_its_reservation():
+def test_the_head_is_told_its_reservation() -> None:
     told = reason(plan(cluster(NOW + 600, NOW + 300).build(), quiet), HEAD)
     assert told.code is ReasonCode.INSUFFICIENT_GPU
     assert "node-1 is reserved for it and free at 1970-01-01 00:26:40 UTC at the latest" in told.sentence
 
 
-def test_where_nobody_knows_the_end_the_nearest_node_is_held_without_a_time():
+def test_where_nobody_knows_the_end_the_nearest_node_is_held_without_a_time() -> None:
     builder = cluster(math.inf, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=10)
     decided = plan(builder.build(), quiet)
@@ -105,7 +105,7 @@ def test_where_nobody_knows_the_end_the_nearest_node_is_held_without_a_time():
     assert "reserved for it" not in reason(decided, HEAD).sentence
 
 
-def test_the_node_that_is_free_first_is_reserved():
+def test_the_node_that_is_free_first_is_reserved() -> None:
     builder = cluster(NOW + 600)
     builder.add_node(2, cpu_milli=64_000, ram_mib=65_536, gpu_count=4, name="node-2")
     builder.add_allocation(
@@ -161,5 +161,5 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
     assert fits(replace(hold.request.shape, gpu_models=(), node_selector=()), room)
 
 
-def _column(values: dict[int, float], ids):
+def _column(values: dict[int, float], ids: Int64) -> Float64:
     return ids.astype(float) * 0 + [values[int(one)] for one in ids] if len(ids) else ids.astype(float)

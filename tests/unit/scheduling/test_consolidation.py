@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,5 +177,5 @@ def _divided() -> World:
     )
 
 
-def _run(number: int, node: int, cores: int, **more: object) -> Running:
-    return replace(Running(number, node, cpu(cores), (), 500), **more)  # type: ignore[arg-type]
+def _run(number: int, node: int, cores: int, **more: Any) -> Running:
+    return replace(Running(number, node, cpu(cores), (), 500), **more)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.outcome import Placement, ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshots.snapshot import Nomination
 from tests.support.properties import POLICIES, checked, comparable, shuffled
 from tests.support.scheduling import (
     NOW,
@@ -23,6 +24,7 @@ from tests.support.scheduling import (
     free_on,
     gang_fits,
     gang_worlds,
+    spoken_for,
     take,
     victims_gone,
 )
@@ -35,7 +37,7 @@ def going(world: World) -> tuple[int, ...]:
     return tuple(run.id for run in world.running if run.releasing)
 
 
-def whole(items: tuple, pending: dict[int, Pending]) -> bool:
+def whole(items: Iterable[Placement | Nomination], pending: dict[int, Pending]) -> bool:
     """Whether each deployment among these has every one of its replicas, each once."""
     replicas = defaultdict(list)
     for item in items:
@@ -60,7 +62,7 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
     nodes = {node.id: node for node in world.nodes}
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
-    for chosen in (*decided.placements, *decided.nominations):
+    for chosen in spoken_for(decided):
         shape = pending[chosen.deployment_id].shape
         assert admits(nodes[chosen.node_id], shape)
         assert len(set(chosen.gpu_indices)) == shape.gpu_devices
@@ -166,17 +168,6 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
         assert reason.sentence
         assert reason.remedy
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
-
-
-@given(gang_worlds())
-@examples
-def test_without_arrivals_evictions_end(world: World) -> None:
-    for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
-        decided = plan(world.snapshot(), preempting)
-        if not decided.placements and not decided.evictions:
-            return
-        world = victims_gone(commit(world, decided))
-    pytest.fail("still moving")
 
 
 @given(gang_worlds(), POLICIES, st.randoms(use_true_random=False))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.outcome import Placement
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.snapshots.snapshot import Quota
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Quota
 from tests.support.properties import checked
-from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu
+from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu, spoken_for
 from tests.support.shared_clusters import Shared, gpus_of, holds, shared_clusters, two_nodes
 
 MINE, THEIRS = 1, 2
@@ -39,7 +41,7 @@ def settled(shared: Shared) -> Shared:
     pytest.fail("still moving")
 
 
-def test_a_lenders_gang_takes_the_guarantee_back_over_several_nodes_and_no_more():
+def test_a_lenders_gang_takes_the_guarantee_back_over_several_nodes_and_no_more() -> None:
     wanted = lent(6, 2, priority=900).pending(MINE, 2, priority=100, size=3, replicas=2)
     decided = plan(wanted.snapshot())
     assert {one.node_id for one in decided.nominations} == {1, 2}
@@ -49,12 +51,12 @@ def test_a_lenders_gang_takes_the_guarantee_back_over_several_nodes_and_no_more(
     assert (after.usage(MINE).gpu_milli, after.usage(THEIRS).gpu_milli) == (6000, 2000)
 
 
-def test_a_gang_that_its_guarantee_does_not_cover_whole_reclaims_nothing():
+def test_a_gang_that_its_guarantee_does_not_cover_whole_reclaims_nothing() -> None:
     wanted = lent(4, 4, priority=900).pending(MINE, 1, priority=100, size=3, replicas=2)
     assert plan(wanted.snapshot()).evictions == ()
 
 
-def test_a_borrowing_gang_evicts_lower_work_only_up_to_even_shares():
+def test_a_borrowing_gang_evicts_lower_work_only_up_to_even_shares() -> None:
     lower = lent(0, 0, priority=100)
     decided = plan(lower.pending(MINE, 1, priority=900, size=2, replicas=2).snapshot())
     assert len(decided.evictions) == 4
@@ -62,7 +64,7 @@ def test_a_borrowing_gang_evicts_lower_work_only_up_to_even_shares():
     assert plan(lower.pending(MINE, 1, priority=900, size=3, replicas=2).snapshot()).evictions == ()
 
 
-def test_what_may_be_reclaimed_is_not_used_up_where_it_makes_no_room():
+def test_what_may_be_reclaimed_is_not_used_up_where_it_makes_no_room() -> None:
     """Four devices may be reclaimed. The least important four are two on each node, which would open none of
     the places of four devices; the four of one node do."""
     shared = guaranteed(4, 4)
@@ -75,13 +77,13 @@ def test_what_may_be_reclaimed_is_not_used_up_where_it_makes_no_room():
     assert whole(wanted, decided.nominations)
 
 
-def test_nothing_within_a_guarantee_yields_to_a_gang_of_another_organization():
+def test_nothing_within_a_guarantee_yields_to_a_gang_of_another_organization() -> None:
     full = guaranteed(4, 4).running(THEIRS, range(4), priority=100).running(MINE, range(4), node=2)
     wanted = full.pending(MINE, 1, priority=1000, size=1, replicas=2)
     assert {full.owners[one.deployment_id] for one in plan(wanted.snapshot()).evictions} == {MINE}
 
 
-def test_at_the_limit_own_lower_work_gives_way_to_a_gang():
+def test_at_the_limit_own_lower_work_gives_way_to_a_gang() -> None:
     shared = two_nodes(Quota(MINE, Resources(), gpus_of(4)), Quota(THEIRS, Resources()))
     shared = shared.running(MINE, range(4), priority=100).running(THEIRS, range(1), priority=100, node=2)
     wanted = shared.pending(MINE, 1, priority=900, size=1, replicas=3)
@@ -93,20 +95,20 @@ def test_at_the_limit_own_lower_work_gives_way_to_a_gang():
     assert sum(run.gang == 1000 for run in after.world.running) == 3
 
 
-def test_a_gang_above_its_limit_waits_where_nothing_lower_could_go():
+def test_a_gang_above_its_limit_waits_where_nothing_lower_could_go() -> None:
     shared = two_nodes(Quota(MINE, Resources(), gpus_of(4))).running(MINE, range(4), priority=900)
     decided = plan(shared.pending(MINE, 1, priority=900, size=1, replicas=2).snapshot())
     assert decided.evictions == ()
     assert decided.nominations == ()
 
 
-def test_no_gang_evicts_whom_it_is_frozen_with_on_a_shared_cluster():
+def test_no_gang_evicts_whom_it_is_frozen_with_on_a_shared_cluster() -> None:
     wanted = lent(8, 0, priority=100).pending(MINE, 1, priority=100, size=4, replicas=2)
     assert len(plan(wanted.snapshot()).evictions) == 8
     assert plan(replace(wanted, frozen=((1000, 100),)).snapshot()).evictions == ()
 
 
-def whole(shared: Shared, chosen: tuple) -> bool:
+def whole(shared: Shared, chosen: Iterable[Placement | Nomination]) -> bool:
     """Whether each deployment among these has all of its replicas, each once."""
     sizes = {item.id: item.replicas for item in shared.world.pending}
     replicas = defaultdict(list)
@@ -158,7 +160,7 @@ def test_across_organizations_only_borrowers_yield_to_gangs(shared: Shared) -> N
     decided, held = plan(shared.snapshot()), together(shared.world)
     gained: dict[int, Resources] = defaultdict(Resources)
     lost: dict[int, Resources] = defaultdict(Resources)
-    for chosen in (*decided.placements, *decided.nominations):
+    for chosen in spoken_for(decided):
         gained[shared.owners[chosen.deployment_id]] += holds(pending[chosen.deployment_id].shape)
     preemptors = {one.deployment_id: one.preemptor_id for one in decided.evictions}
     for victim_id in preemptors:
@@ -240,7 +242,7 @@ def test_lending_and_reclaiming_comes_to_rest(shared: Shared) -> None:
     pytest.fail("still moving")
 
 
-def test_the_room_of_a_reclaim_is_not_taken_back():
+def test_the_room_of_a_reclaim_is_not_taken_back() -> None:
     wanted = lent(4, 4, priority=900).pending(MINE, 1, priority=100, size=2, replicas=2)
     after = wanted.after(plan(wanted.snapshot())).victims_gone()
     decided = plan(after.snapshot())

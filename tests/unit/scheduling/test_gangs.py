@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hypervisor.scheduling.explanation.refusal import explain_request
 from hypervisor.scheduling.outcome import Plan, ReasonCode
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import PlacementScore, Policy
 from hypervisor.scheduling.preemption.gang import layout
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
@@ -45,11 +46,11 @@ def test_layout(
 
 
 @pytest.mark.parametrize("policy", ["fgd", "bestfit", "spread"])
-def test_replicas_are_packed_unless_they_are_to_spread(policy: str) -> None:
+def test_replicas_are_packed_unless_they_are_to_spread(policy: PlacementScore) -> None:
     world = World(
         tuple(gpu_node(number, gpus=4) for number in (1, 2, 3)), (), (Pending(10, gpu(1), 500, replicas=3),)
     )
-    chosen = Policy(placement=policy)  # type: ignore[arg-type]
+    chosen = Policy(placement=policy)
     assert len(set(nodes_of(plan(world.snapshot(), chosen)))) == 1
     apart = replace(world, pending=(replace(world.pending[0], spread=True),))
     assert sorted(nodes_of(plan(apart.snapshot(), chosen))) == [1, 2, 3]
@@ -106,9 +107,9 @@ def test_no_gang_evicts_whom_it_is_frozen_with() -> None:
     assert plan(replace(snapshot, frozen_pairs=((10, 2), (10, 3)))).evictions == ()
 
 
-def gang(number: int, node_ids: tuple[int, ...], priority: int = 100, **more: object) -> tuple[Running, ...]:
+def gang(number: int, node_ids: tuple[int, ...], priority: int = 100, **more: Any) -> tuple[Running, ...]:
     return tuple(
-        Running(number * 10 + at, node_id, gpu(1), (0,), priority, gang=number, **more)  # type: ignore[arg-type]
+        Running(number * 10 + at, node_id, gpu(1), (0,), priority, gang=number, **more)
         for at, node_id in enumerate(node_ids)
     )
 
@@ -172,9 +173,9 @@ SAME = Pending(11, gpu(1), priority=500, created_at=1.0)
 """Behind a blocked gang of the same priority, which could not evict it."""
 
 
-def gathering(replicas: int, **more: object) -> World:
+def gathering(replicas: int, **more: Any) -> World:
     """Two nodes of two devices each, one device free on both; the gang wants `replicas` devices."""
-    running = tuple(Running(number, number, gpu(1), (0,), 500, **more) for number in (1, 2))  # type: ignore[arg-type]
+    running = tuple(Running(number, number, gpu(1), (0,), 500, **more) for number in (1, 2))
     nodes = (gpu_node(1, gpus=2), gpu_node(2, gpus=2))
     return World(nodes, running, (Pending(10, gpu(1), 500, replicas=replicas), SAME))
 

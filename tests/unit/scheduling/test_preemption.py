@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,10 @@ def victims(decided: Plan) -> list[int]:
     return sorted(eviction.allocation_id for eviction in decided.evictions)
 
 
-def on_devices(*priorities: int, node_id: int = 1, first_id: int = 1, **more: object) -> tuple[Running, ...]:
+def on_devices(*priorities: int, node_id: int = 1, first_id: int = 1, **more: Any) -> tuple[Running, ...]:
     """One whole-GPU allocation per device, in device order."""
     return tuple(
-        Running(first_id + index, node_id, gpu(1), (index,), priority, **more)  # type: ignore[arg-type]
+        Running(first_id + index, node_id, gpu(1), (index,), priority, **more)
         for index, priority in enumerate(priorities)
     )
 
@@ -42,7 +43,7 @@ def test_equal_and_higher_ones_never_yield(priority: int) -> None:
 @pytest.mark.parametrize(
     "shield", [{"preemptible": False}, {"protected_until": NOW + 1}, {"protected_until": math.inf}]
 )
-def test_shielded_ones_never_yield(shield: dict[str, object]) -> None:
+def test_shielded_ones_never_yield(shield: dict[str, Any]) -> None:
     decided = plan(World((gpu_node(1, gpus=1),), on_devices(100, **shield), (HIGH,)).snapshot())
     assert victims(decided) == []
 

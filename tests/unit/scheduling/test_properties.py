@@ -22,11 +22,18 @@ from tests.support.scheduling import (
     commit,
     fits,
     free_on,
+    gang_worlds,
     smaller_sets,
+    spoken_for,
     take,
     victims_gone,
     worlds,
 )
+from tests.support.shared_clusters import Shared, shared_clusters
+
+
+def unshared(world: World) -> Shared:
+    return Shared(world, ())
 
 
 def busy(world: World, policy: Policy) -> World:
@@ -52,7 +59,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
     assert len({placement.deployment_id for placement in decided.placements}) == len(decided.placements)
-    for chosen in (*decided.placements, *decided.nominations):
+    for chosen in spoken_for(decided):
         item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
         assert admits(node, item.shape)
         assert len(set(chosen.gpu_indices)) == item.shape.gpu_devices
@@ -196,15 +203,27 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 
-@given(worlds(), PREEMPTING)
+@pytest.mark.parametrize(
+    "clusters",
+    [
+        pytest.param(worlds().map(unshared), id="single"),
+        pytest.param(gang_worlds().map(unshared), id="gangs"),
+        pytest.param(shared_clusters(worlds()), id="shared"),
+        pytest.param(shared_clusters(gang_worlds(max_pending=4)), id="shared-gangs"),
+    ],
+)
+@given(data=st.data(), policy=PREEMPTING)
 @checked()
-def test_without_arrivals_evictions_end(world: World, policy: Policy) -> None:
+def test_without_arrivals_evictions_end(
+    clusters: st.SearchStrategy[Shared], data: st.DataObject, policy: Policy
+) -> None:
     """Evicted work goes back into the queue at its old place, and the passes still come to rest."""
-    for _ in range(4 * (len(world.running) + len(world.pending)) + 4):
-        decided = plan(world.snapshot(), policy)
+    shared = data.draw(clusters)
+    for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
+        decided = plan(shared.snapshot(), policy)
         if not decided.placements and not decided.evictions:
             return
-        world = victims_gone(commit(world, decided))
+        shared = shared.after(decided).victims_gone()
     pytest.fail("still moving")
 
 

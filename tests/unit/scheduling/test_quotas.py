@@ -13,7 +13,7 @@ from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.snapshots.snapshot import Quota
 from tests.support.properties import checked
-from tests.support.scheduling import NOW, worlds
+from tests.support.scheduling import NOW, spoken_for, worlds
 from tests.support.shared_clusters import Shared, eight_gpus, gpus_of, holds, shared_clusters, two_nodes
 
 MINE, THEIRS = 1, 2
@@ -34,40 +34,40 @@ def settled(shared: Shared) -> Shared:
     pytest.fail("still moving")
 
 
-def test_what_a_guarantee_leaves_idle_is_lent():
+def test_what_a_guarantee_leaves_idle_is_lent() -> None:
     assert settled(guaranteed(4, 4).pending(THEIRS, 10)).running_of(THEIRS) == 8
 
 
-def test_a_lender_takes_its_guarantee_back_whatever_the_priorities_and_no_more():
+def test_a_lender_takes_its_guarantee_back_whatever_the_priorities_and_no_more() -> None:
     lent = guaranteed(4, 4).running(THEIRS, range(8), priority=900)
     after = settled(lent.pending(MINE, 6, priority=100))
     assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
 
 
-def test_those_who_wait_to_borrow_do_not_hold_up_the_lender():
+def test_those_who_wait_to_borrow_do_not_hold_up_the_lender() -> None:
     lent = guaranteed(4, 4).running(THEIRS, range(8), priority=900).pending(THEIRS, 3, priority=900)
     after = settled(lent.pending(MINE, 6, priority=100))
     assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
 
 
-def test_the_rule_of_a_reclaim_is_told():
+def test_the_rule_of_a_reclaim_is_told() -> None:
     (eviction,) = plan(guaranteed(4, 4).running(THEIRS, range(8)).pending(MINE, 1).snapshot()).evictions
     assert eviction.rule.startswith("reclaim")
 
 
-def test_nothing_within_a_guarantee_yields_to_another_organization():
+def test_nothing_within_a_guarantee_yields_to_another_organization() -> None:
     full = guaranteed(4, 4).running(THEIRS, range(4), priority=100).running(MINE, range(4, 8), priority=100)
     evictions = plan(full.pending(MINE, 1, priority=1000).snapshot()).evictions
     assert [full.owners[eviction.allocation_id] for eviction in evictions] == [MINE]
 
 
-def test_borrowers_of_a_higher_priority_take_until_the_shares_are_even():
+def test_borrowers_of_a_higher_priority_take_until_the_shares_are_even() -> None:
     borrowed = guaranteed(0, 0).running(THEIRS, range(8), priority=100)
     after = settled(borrowed.pending(MINE, 8, priority=900))
     assert (after.running_of(MINE), after.running_of(THEIRS)) == (4, 4)
 
 
-def test_a_limit_is_never_exceeded_and_the_reason_has_the_figures():
+def test_a_limit_is_never_exceeded_and_the_reason_has_the_figures() -> None:
     decided = plan(eight_gpus(Quota(MINE, Resources(), gpus_of(3))).pending(MINE, 5).snapshot())
     assert len(decided.placements) == 3
     assert {item.reason.code for item in decided.unplaced} == {ReasonCode.QUOTA_LIMIT}
@@ -76,7 +76,7 @@ def test_a_limit_is_never_exceeded_and_the_reason_has_the_figures():
     assert "3 GPUs" in reason.sentence
 
 
-def test_at_the_limit_an_organizations_own_lower_work_gives_way():
+def test_at_the_limit_an_organizations_own_lower_work_gives_way() -> None:
     full = eight_gpus(Quota(MINE, Resources(), gpus_of(3))).running(MINE, range(3), priority=100)
     wanted = full.pending(MINE, 1, priority=900, size=2)
     assert len(plan(wanted.snapshot()).evictions) == 2
@@ -85,7 +85,7 @@ def test_at_the_limit_an_organizations_own_lower_work_gives_way():
     assert 1000 in {run.id for run in after.world.running}
 
 
-def test_at_the_limit_own_lower_work_gives_way_on_other_nodes_too():
+def test_at_the_limit_own_lower_work_gives_way_on_other_nodes_too() -> None:
     limited = two_nodes(Quota(MINE, Resources(), gpus_of(4))).running(MINE, range(4), priority=100)
     wanted = limited.pending(MINE, 1, priority=900, size=3)
     decided = plan(wanted.snapshot())
@@ -96,13 +96,13 @@ def test_at_the_limit_own_lower_work_gives_way_on_other_nodes_too():
     assert 1000 in {run.id for run in after.world.running}
 
 
-def test_one_at_its_limit_keeps_nobody_else_waiting():
+def test_one_at_its_limit_keeps_nobody_else_waiting() -> None:
     shared = eight_gpus(Quota(MINE, Resources(), gpus_of(1)), Quota(THEIRS, Resources()))
     shared = shared.pending(MINE, 1, priority=900, size=4).pending(THEIRS, 8, priority=100)
     assert len(plan(shared.snapshot()).placements) == 8
 
 
-def test_a_reclaimed_place_is_not_taken_back_by_a_higher_priority():
+def test_a_reclaimed_place_is_not_taken_back_by_a_higher_priority() -> None:
     shared = guaranteed(4, 4).running(THEIRS, range(8), priority=900).pending(MINE, 1, priority=100)
     shared = shared.after(plan(shared.snapshot())).victims_gone()
     decided = plan(shared.snapshot())
@@ -110,13 +110,13 @@ def test_a_reclaimed_place_is_not_taken_back_by_a_higher_priority():
     assert decided.evictions == ()
 
 
-def test_a_frozen_pair_does_not_evict_each_other():
+def test_a_frozen_pair_does_not_evict_each_other() -> None:
     shared = guaranteed(0, 0).running(MINE, range(8), priority=100).pending(MINE, 1, priority=900, size=8)
     assert len(plan(shared.snapshot()).evictions) == 8
     assert plan(replace(shared, frozen=((1000, 103),)).snapshot()).evictions == ()
 
 
-def test_no_reason_names_work_of_another_organization():
+def test_no_reason_names_work_of_another_organization() -> None:
     shared = guaranteed(0, 0).running(THEIRS, range(8), priority=900).pending(MINE, 2, priority=100, size=8)
     shared = shared.pending(THEIRS, 1, priority=100)
     decided = plan(shared.snapshot())
@@ -151,7 +151,7 @@ def test_across_organizations_only_borrowers_yield(shared: Shared) -> None:
     decided = plan(shared.snapshot())
     gained: dict[int, Resources] = defaultdict(Resources)
     lost: dict[int, Resources] = defaultdict(Resources)
-    for chosen in (*decided.placements, *decided.nominations):
+    for chosen in spoken_for(decided):
         gained[shared.owners[chosen.deployment_id]] += holds(pending[chosen.deployment_id].shape)
     for eviction in decided.evictions:
         lost[shared.owners[eviction.deployment_id]] += holds(running[eviction.allocation_id].shape)
@@ -194,15 +194,3 @@ def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
     reasons = {unplaced.deployment_id: unplaced.reason for unplaced in decided.unplaced}
     assert set(reasons) == {item.id for item in shared.world.pending} - placed
     assert all(reason.sentence and reason.remedy for reason in reasons.values())
-
-
-@given(shared_clusters(worlds()))
-@checked()
-def test_without_arrivals_evictions_end(shared: Shared) -> None:
-    """Lent, reclaimed, preempted: the passes come to rest whatever the quotas."""
-    for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
-        decided = plan(shared.snapshot())
-        if not decided.placements and not decided.evictions:
-            return
-        shared = shared.after(decided).victims_gone()
-    pytest.fail("still moving")

@@ -56,7 +56,7 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
 
 def reference_loss(
     placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
-) -> Callable[[int], object]:
+) -> Callable[[int], int | tuple[int, int]]:
     typical = typical_requests(snapshot, Policy())
     if placement == "bestfit":
         return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)

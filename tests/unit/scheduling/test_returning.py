@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 from hypothesis import given
 
@@ -29,13 +30,13 @@ from tests.support.shared_clusters import Shared
 SMALL, LARGE = 1, 2
 
 
-def two_preemptors(**victim: object) -> World:
+def two_preemptors(**victim: Any) -> World:
     """Room for ten cores, of which one is free. The first to come takes two, for which one small victim of
     the lowest priority must go; the next takes two as well, and only a large one of four can give that."""
     return World(
         (Node(1, cpu=10_000, ram=65_536, gpus=0),),
         (
-            Running(SMALL, 1, cpu(1), (), 100, **victim),  # type: ignore[arg-type]
+            Running(SMALL, 1, cpu(1), (), 100, **victim),
             Running(LARGE, 1, cpu(4), (), 200),
             Running(3, 1, cpu(4), (), 1000),
         ),
@@ -43,7 +44,7 @@ def two_preemptors(**victim: object) -> World:
     )
 
 
-def test_one_evicted_first_stays_when_a_later_eviction_makes_room_for_both():
+def test_one_evicted_first_stays_when_a_later_eviction_makes_room_for_both() -> None:
     decided = plan(two_preemptors().snapshot())
     assert [one.deployment_id for one in decided.evictions] == [LARGE]
     assert {one.deployment_id for one in decided.nominations} == {100, 101}
@@ -51,14 +52,14 @@ def test_one_evicted_first_stays_when_a_later_eviction_makes_room_for_both():
     assert {one.deployment_id for one in after.placements} == {100, 101}
 
 
-def test_the_receipts_name_the_one_that_stays_as_spared():
+def test_the_receipts_name_the_one_that_stays_as_spared() -> None:
     decided = plan(two_preemptors().snapshot())
     assert {
         preemptor: {one.deployment_id: one.why for one in all_} for preemptor, all_ in decided.spared.items()
     } == {101: {SMALL: WHY}}
 
 
-def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts():
+def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts() -> None:
     world = two_preemptors(gang=SMALL)
     elsewhere = Node(2, cpu=1_000, ram=65_536, gpus=0, zone="b")
     there = Shape(1000, 1024, node_selector=(("zone", "b"),))
@@ -71,7 +72,7 @@ def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts():
     assert sorted(one.allocation_id for one in decided.evictions) == [SMALL, LARGE, 4]
 
 
-def test_on_a_shared_cluster_nobody_stays_whose_organization_is_at_its_limit():
+def test_on_a_shared_cluster_nobody_stays_whose_organization_is_at_its_limit() -> None:
     """The organization's own small one goes so that the first stays within the limit, room or no room."""
     mine, theirs = 1, 2
     quotas = (Quota(mine, Resources(), Resources(2000, 65_536, 0)), Quota(theirs, Resources()))

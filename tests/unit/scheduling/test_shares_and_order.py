@@ -25,7 +25,7 @@ def account(used: float, guaranteed: float, *, limit: float | None = None, weigh
     return Account(Quota(1, gpus(guaranteed), bound, weight), gpus(used), WHOLE)
 
 
-def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight():
+def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight() -> None:
     quota = Quota(1, Resources(2000, 0, 2000), weight=2.0)
     used = Account(quota, Resources(3000, 5120, 2000), WHOLE)
     assert used.share() == pytest.approx(0.25)
@@ -33,13 +33,13 @@ def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight():
     assert used.share(minus=Resources(0, 5120, 0)) == pytest.approx(0.05)
 
 
-def test_within_the_guarantee_there_is_no_share():
+def test_within_the_guarantee_there_is_no_share() -> None:
     assert account(2, 4).share(plus=gpus(2)) == 0
     assert account(2, 4).is_guaranteed(gpus(2))
     assert not account(2, 4).is_guaranteed(gpus(3))
 
 
-def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for():
+def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -> None:
     assert account(3, 0, limit=4).over_limit(gpus(3)) == gpus(2)
     assert account(3, 0, limit=4).over_limit(gpus(1)).is_zero
     full = Account(Quota(1, Resources(), Resources(2000, 0, 4000)), Resources(1000, 0, 5000), WHOLE)
@@ -70,7 +70,7 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for():
 )
 def test_across_organizations(
     mine: Account, priority: int, theirs: Account, victim_priority: int, rule: Rule | None
-):
+) -> None:
     found = rule_for(
         same_organization=False,
         mine=mine,
@@ -84,7 +84,7 @@ def test_across_organizations(
 
 
 @pytest.mark.parametrize(("victim_priority", "rule"), [(99, Rule.PRIORITY), (100, None), (101, None)])
-def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, rule: Rule | None):
+def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, rule: Rule | None) -> None:
     one = account(6, 0)
     found = rule_for(
         same_organization=True,
@@ -98,7 +98,7 @@ def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, r
     assert found is rule
 
 
-def test_only_what_is_contested_counts_as_borrowed():
+def test_only_what_is_contested_counts_as_borrowed() -> None:
     """An organization above its guarantee of CPU does not lose its guaranteed GPUs for that."""
     theirs = Account(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
     mine = Account(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
@@ -121,10 +121,11 @@ def _shared() -> SnapshotBuilder:
 
 def _ids(builder: SnapshotBuilder, policy: Policy | None = None) -> list[int]:
     snapshot = builder.build()
-    return snapshot.pending.deployment_id[queue_order(snapshot, policy)].tolist()
+    ids: list[int] = snapshot.pending.deployment_id[queue_order(snapshot, policy)].tolist()
+    return ids
 
 
-def test_organizations_take_turns_inside_a_priority():
+def test_organizations_take_turns_inside_a_priority() -> None:
     builder = _shared()
     for number in range(3):
         builder.add_pending(10 + number, GPU, created_at=float(number), organization_id=1)
@@ -132,7 +133,7 @@ def test_organizations_take_turns_inside_a_priority():
     assert _ids(builder, Policy(age_weight=0)) == [10, 20, 11, 21, 12, 22]
 
 
-def test_priority_goes_before_every_share():
+def test_priority_goes_before_every_share() -> None:
     builder = _shared().add_allocation(
         1, deployment_id=1, node_id=1, cpu_milli=0, ram_mib=0, gpu_indices=range(9), organization_id=1
     )
@@ -141,7 +142,7 @@ def test_priority_goes_before_every_share():
     assert _ids(builder) == [10, 20]
 
 
-def test_who_uses_more_goes_later_until_waiting_outweighs_it():
+def test_who_uses_more_goes_later_until_waiting_outweighs_it() -> None:
     def queue(waited: float) -> list[int]:
         builder = _shared().add_allocation(
             1, deployment_id=1, node_id=1, cpu_milli=0, ram_mib=0, gpu_indices=[0, 1], organization_id=1
@@ -154,7 +155,7 @@ def test_who_uses_more_goes_later_until_waiting_outweighs_it():
     assert queue(500.0) == [10, 20]
 
 
-def test_blocked_time_is_no_waiting():
+def test_blocked_time_is_no_waiting() -> None:
     builder = _shared()
     builder.add_pending(10, GPU, created_at=0.0, eligible_since=990.0, organization_id=1)
     builder.add_pending(20, GPU, created_at=500.0, organization_id=2)
@@ -163,7 +164,7 @@ def test_blocked_time_is_no_waiting():
     assert components.position.tolist() == [1, 0]
 
 
-def test_what_is_larger_than_the_cluster_takes_no_turn():
+def test_what_is_larger_than_the_cluster_takes_no_turn() -> None:
     builder = _shared()
     builder.add_pending(10, Shape(0, 0, 64_000), created_at=0.0, organization_id=1)
     builder.add_pending(11, GPU, created_at=1.0, organization_id=1)
@@ -172,7 +173,7 @@ def test_what_is_larger_than_the_cluster_takes_no_turn():
     assert order_components(builder.build()).share.tolist() == [0.0, 0.0, 0.0, 0.1]
 
 
-def test_without_quotas_only_priority_and_creation_count():
+def test_without_quotas_only_priority_and_creation_count() -> None:
     builder = SnapshotBuilder(1000.0).add_node(1, cpu_milli=1000, ram_mib=1024)
     builder.add_pending(1, GPU, priority=100, created_at=5.0, eligible_since=5.0)
     builder.add_pending(2, GPU, priority=100, created_at=6.0, eligible_since=0.0)

@@ -49,7 +49,9 @@ rules = st.builds(
 )
 
 
-def starts_of(jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules | None = None) -> list:
+def starts_of(
+    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules | None = None
+) -> list[list[float]]:
     _, witness, _ = run(jobs, fleet, given_rules)
     return [witness.starts[number] for number in range(1, jobs.count + 1)]
 
@@ -127,6 +129,7 @@ def test_replicas_are_packed_unless_they_are_to_spread() -> None:
     for one, nodes in ((packed, 1), (apart, 2)):
         _, witness, _ = run(workload(one), fleet)
         (_, _, _, places) = witness.log[0]
+        assert isinstance(places, tuple)
         assert len({place.node for place in places}) == nodes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,6 @@ def test_a_version_that_is_installed_under_a_running_one_is_a_newer_one(
     newer = tmp_path / "migrations" / "versions"
     newer.mkdir(parents=True)
     (newer / "9999_more.py").write_text(f'revision = "9999"\ndown_revision = "{head}"\n')
-    monkeypatch.setattr(runner.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda _package: tmp_path)
     assert "9999" not in runner.known_revisions()
     assert runner.head_revision() == head

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.support.clock import FakeClock
-from tests.support.wait import eventually
-from tests.support.world import World, new_world, simulated
 
 from hypervisor.control.leases.held import JANITOR, Holdings, cluster_lease, engine_lease
 from hypervisor.control.leases.manager import Holder
@@ -22,6 +19,9 @@ from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import StaleEpoch, acquire_all, holders, lease_time, release_all
+from tests.support.clock import FakeClock
+from tests.support.wait import eventually
+from tests.support.world import World, new_world, simulated
 
 PROCESS = EngineRef("process")
 SOCKET = EngineRef("docker")
@@ -53,7 +53,12 @@ class Member:
     """A holder whose turns are taken by the test; its monotonic clock stands still."""
 
     def __init__(
-        self, world: World, site: str = "here", *, docker: str | None = None, engines: Collection[EngineRef] = ()
+        self,
+        world: World,
+        site: str = "here",
+        *,
+        docker: str | None = None,
+        engines: Collection[EngineRef] = (),
     ) -> None:
         self.world = world
         self.clock = FakeClock()
@@ -94,7 +99,7 @@ async def settled(*members: Member) -> None:
             await member.turn()
 
 
-async def test_a_second_member_gets_half_and_the_first_goes_on_with_the_rest(world: World):
+async def test_a_second_member_gets_half_and_the_first_goes_on_with_the_rest(world: World) -> None:
     clusters = {cluster_lease(await world.cluster()) for _ in range(4)}
     one, two = Member(world), Member(world)
     await one.turn()
@@ -107,7 +112,7 @@ async def test_a_second_member_gets_half_and_the_first_goes_on_with_the_rest(wor
     assert all(two.holdings.epochs()[name] == before[name] + 1 for name in two.held())
 
 
-async def test_a_member_that_stops_hands_everything_over_at_once(world: World):
+async def test_a_member_that_stops_hands_everything_over_at_once(world: World) -> None:
     clusters = {cluster_lease(await world.cluster()) for _ in range(3)}
     one, two = Member(world), Member(world)
     await settled(one, two)
@@ -118,7 +123,7 @@ async def test_a_member_that_stops_hands_everything_over_at_once(world: World):
     assert two.holdings.fence(JANITOR) is not None
 
 
-async def test_a_member_that_dies_is_replaced_and_its_old_plan_writes_nothing(world: World):
+async def test_a_member_that_dies_is_replaced_and_its_old_plan_writes_nothing(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
     one, two = Member(world), Member(world)
@@ -144,7 +149,7 @@ async def test_a_member_that_dies_is_replaced_and_its_old_plan_writes_nothing(wo
     assert not one.held()
 
 
-async def test_trust_ends_by_the_own_clock_whatever_the_database_says(world: World):
+async def test_trust_ends_by_the_own_clock_whatever_the_database_says(world: World) -> None:
     cluster = cluster_lease(await world.cluster())
     one = Member(world)
     await one.turn()
@@ -156,7 +161,7 @@ async def test_trust_ends_by_the_own_clock_whatever_the_database_says(world: Wor
     assert one.holdings.fence(cluster) is not None
 
 
-async def test_nobody_takes_another_engine_for_the_one_where_work_lives(world: World):
+async def test_nobody_takes_another_engine_for_the_one_where_work_lives(world: World) -> None:
     cluster = await world.cluster(runtime="process")
     here, elsewhere = Member(world, "here", engines=[PROCESS]), Member(world, "elsewhere", engines=[PROCESS])
     await here.turn()
@@ -175,7 +180,7 @@ async def test_nobody_takes_another_engine_for_the_one_where_work_lives(world: W
     assert await _schedulable(world, cluster)
 
 
-async def test_an_engine_without_work_may_be_another_one_from_now_on(world: World):
+async def test_an_engine_without_work_may_be_another_one_from_now_on(world: World) -> None:
     await world.cluster(runtime="process")
     here, elsewhere = Member(world, "here", engines=[PROCESS]), Member(world, "elsewhere", engines=[PROCESS])
     await here.turn()
@@ -184,7 +189,7 @@ async def test_an_engine_without_work_may_be_another_one_from_now_on(world: Worl
     assert elsewhere.engines.driven == {PROCESS}
 
 
-async def test_an_engine_that_does_not_answer_goes_to_a_member_that_reaches_it(world: World):
+async def test_an_engine_that_does_not_answer_goes_to_a_member_that_reaches_it(world: World) -> None:
     deaf, near = Member(world, engines=[SOCKET]), Member(world, docker="ID:1", engines=[SOCKET])
     await deaf.turn()
     assert deaf.engines.driven == set()
@@ -193,7 +198,7 @@ async def test_an_engine_that_does_not_answer_goes_to_a_member_that_reaches_it(w
     assert deaf.engines.driven == set()
 
 
-async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World):
+async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World) -> None:
     clusters = [await world.cluster() for _ in range(4)]
     async with world.loops() as _:
         async with world.loops() as _:
@@ -207,7 +212,7 @@ async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World):
     await world.check_invariants()
 
 
-async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World, tmp_path: Path):
+async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     on_processes, simulation = await world.cluster(runtime="process"), await world.cluster()
     async with world.loops():
@@ -227,7 +232,9 @@ async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World,
     await world.check_invariants()
 
 
-async def test_what_an_old_driver_has_seen_is_not_written(world: World, monkeypatch: pytest.MonkeyPatch):
+async def test_what_an_old_driver_has_seen_is_not_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed: list[object] = []
     close = SimulatedRuntime.close
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, update
-from tests.support.clock import FakeClock
-from tests.support.world import World
 
 from hypervisor.control.leases.held import JANITOR, Holdings
 from hypervisor.control.maintenance import loop
@@ -19,6 +17,8 @@ from hypervisor.control.reconciler.engine_pool import Engines
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store import batches
 from hypervisor.store.tables import Cluster, Event, IdempotencyKey, Organization, User
+from tests.support.clock import FakeClock
+from tests.support.world import World
 
 
 async def test_events_are_forgotten_by_age_a_batch_at_a_time(

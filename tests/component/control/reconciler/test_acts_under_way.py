@@ -10,12 +10,6 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-from tests.simulation.faults import Faults
-from tests.simulation.installation import INSTALL, Installation, Server
-from tests.simulation.people import ADA
-from tests.support import virtual_time
-from tests.support.inline_sqlite import inline_sqlite
-
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec import submit
@@ -25,6 +19,11 @@ from hypervisor.lifecycle.commands import Command
 from hypervisor.runtimes.protocol import LaunchSpec
 from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.store.database import WriteSession
+from tests.simulation.faults import Faults
+from tests.simulation.installation import INSTALL, Installation, Server
+from tests.simulation.people import ADA
+from tests.support import virtual_time
+from tests.support.inline_sqlite import inline_sqlite
 
 GRACE = 8
 """Seconds; shorter than the interval between full passes, so that nothing but a hint or an end counts."""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from tests.support.wait import eventually
-from tests.support.world import PYTHON, World
 
 from hypervisor.infra.security.tokens import AttemptClaims
 from hypervisor.lifecycle.states import State
 from hypervisor.store.base import Base
 from hypervisor.store.tables import Attempt
+from tests.support.wait import eventually
+from tests.support.world import PYTHON, World
 
 PROGRAM = """
 import json, os, pathlib, time

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.support.wait import eventually
-from tests.support.world import World, simulated
-
-from hypervisor.control.scheduler.commit import Fence, commit_plan
+from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import ObservedState
@@ -15,7 +12,9 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import LaunchSpec
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import acquire
+from hypervisor.store.leases import Fence, acquire
+from tests.support.wait import eventually
+from tests.support.world import World, simulated
 
 FULL = "the disk of /data has less than 256 MiB left"
 
@@ -51,7 +50,7 @@ async def test_new_work_waits_with_a_reason_and_starts_when_there_is_room(world:
             return (seen.state, seen.reason_code, seen.reason) == ("QUEUED", "no_room_on_disk", FULL)
 
         await eventually(told, within=30)
-        assert (await world.get(after)).reason_data["remedy"].startswith("free room")
+        assert ((await world.get(after)).reason_data or {})["remedy"].startswith("free room")
         assert await world.state(before) == State.RUNNING
         disk.full = False
         await world.reaches(after, State.RUNNING, within=30)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.support.wait import eventually
-from tests.support.world import World, simulated
-
 from hypervisor.control.reconciler.apply_observations import Ended, apply_facts
-from hypervisor.control.scheduler.commit import Fence, commit_plan
+from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.deployments.state.drain import DeploymentOccupants
 from hypervisor.kernel.engine_ref import EngineRef
@@ -16,8 +13,10 @@ from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import acquire
+from hypervisor.store.leases import Fence, acquire
 from hypervisor.store.tables import Attempt, Deployment, Node
+from tests.support.wait import eventually
+from tests.support.world import World, simulated
 
 
 def shell(script: str) -> dict[str, object]:
@@ -28,7 +27,7 @@ def by_replica(attempts: list[Attempt]) -> list[tuple[int, int, str]]:
     return [(one.number, one.replica, one.node_name) for one in attempts]
 
 
-async def test_all_replicas_run_and_the_job_has_succeeded_when_all_have(world: World):
+async def test_all_replicas_run_and_the_job_has_succeeded_when_all_have(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=2000, gpus=2)
     async with world.loops():
         job = await world.submit(cluster, replicas=3, gpu_milli=1000, **simulated(0.6))
@@ -45,7 +44,7 @@ async def test_all_replicas_run_and_the_job_has_succeeded_when_all_have(world: W
     await world.check_invariants()
 
 
-async def test_spread_replicas_prefer_different_nodes(world: World):
+async def test_spread_replicas_prefer_different_nodes(world: World) -> None:
     cluster = await world.cluster(nodes=3, cpu=4000)
     async with world.loops():
         service = await world.submit(cluster, replicas=3, spread=True, **simulated())
@@ -54,7 +53,7 @@ async def test_spread_replicas_prefer_different_nodes(world: World):
     assert nodes == {"node-1", "node-2", "node-3"}
 
 
-async def test_nothing_is_held_while_one_replica_does_not_fit(world: World):
+async def test_nothing_is_held_while_one_replica_does_not_fit(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=2000)
     async with world.loops():
         other = await world.submit(cluster, cpu_milli=2000, **simulated())
@@ -64,8 +63,8 @@ async def test_nothing_is_held_while_one_replica_does_not_fit(world: World):
         async def told() -> bool:
             seen = await world.get(gang)
             assert seen.reason_code == "gang_incomplete", seen.reason
-            assert seen.reason.startswith("fits 2 of 3 replicas; the next one needs")
-            assert seen.reason_data["shortfall"]["cpu_cores"] == 1
+            assert (seen.reason or "").startswith("fits 2 of 3 replicas; the next one needs")
+            assert (seen.reason_data or {})["shortfall"]["cpu_cores"] == 1
             return True
 
         await eventually(told)
@@ -75,7 +74,7 @@ async def test_nothing_is_held_while_one_replica_does_not_fit(world: World):
         await world.check_invariants()
 
 
-async def test_one_that_fails_stops_the_others(world: World):
+async def test_one_that_fails_stops_the_others(world: World) -> None:
     cluster = await world.cluster(runtime="process", nodes=2)
     async with world.loops():
         gang = await world.submit(
@@ -92,7 +91,7 @@ async def test_one_that_fails_stops_the_others(world: World):
     await world.check_invariants()
 
 
-async def test_a_failure_is_retried_by_the_whole_gang(world: World):
+async def test_a_failure_is_retried_by_the_whole_gang(world: World) -> None:
     cluster = await world.cluster(runtime="process")
     async with world.loops():
         gang = await world.submit(
@@ -114,7 +113,7 @@ async def test_a_failure_is_retried_by_the_whole_gang(world: World):
     await world.check_invariants()
 
 
-async def test_each_replica_is_told_who_it_is(world: World):
+async def test_each_replica_is_told_who_it_is(world: World) -> None:
     cluster = await world.cluster(runtime="process", nodes=2, cpu=1000)
     async with world.loops() as registry:
         gang = await world.submit(
@@ -128,7 +127,7 @@ async def test_each_replica_is_told_who_it_is(world: World):
     assert said == ["0 of 2 on node-1 of node-1,node-2", "1 of 2 on node-2 of node-1,node-2"]
 
 
-async def test_a_stop_ends_all_replicas(world: World):
+async def test_a_stop_ends_all_replicas(world: World) -> None:
     cluster = await world.cluster(nodes=2)
     async with world.loops():
         gang = await world.submit(cluster, replicas=4, **simulated())
@@ -139,7 +138,7 @@ async def test_a_stop_ends_all_replicas(world: World):
     await world.check_invariants()
 
 
-async def test_max_runtime_ends_all_replicas(world: World):
+async def test_max_runtime_ends_all_replicas(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         gang = await world.submit(cluster, replicas=2, max_runtime_seconds=1, **simulated())
@@ -148,7 +147,7 @@ async def test_max_runtime_ends_all_replicas(world: World):
     assert {one.outcome for one in await world.attempts(gang)} == {"max_runtime"}
 
 
-async def test_draining_the_node_of_one_replica_moves_the_whole_gang(world: World):
+async def test_draining_the_node_of_one_replica_moves_the_whole_gang(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=2000)
     async with world.loops():
         gang = await world.submit(cluster, replicas=2, **simulated())
@@ -179,7 +178,7 @@ async def test_draining_the_node_of_one_replica_moves_the_whole_gang(world: Worl
     await world.check_invariants()
 
 
-async def test_a_gang_yields_whole_and_comes_back_whole(world: World):
+async def test_a_gang_yields_whole_and_comes_back_whole(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=2000)
     async with world.loops():
         low = await world.submit(cluster, name="low", priority=100, replicas=4, **simulated())
@@ -194,12 +193,12 @@ async def test_a_gang_yields_whole_and_comes_back_whole(world: World):
 
         await eventually(back)
         receipt = next(e for e in await world.events(high) if e.type == "deployment.preemption")
-        assert [victim["id"] for victim in receipt.data["victims"]] == [low]
+        assert [victim["id"] for victim in (receipt.data or {})["victims"]] == [low]
         assert {one.outcome for one in (await world.attempts(low))[:4]} == {"preempted"}
     await world.check_invariants()
 
 
-async def test_a_gang_takes_victims_on_several_nodes(world: World):
+async def test_a_gang_takes_victims_on_several_nodes(world: World) -> None:
     cluster = await world.cluster(nodes=3, cpu=2000)
     async with world.loops():
         wanted = [{"name": f"low-{n}", "priority": 100, "cpu_milli": 2000, **simulated()} for n in range(3)]
@@ -212,12 +211,12 @@ async def test_a_gang_takes_victims_on_several_nodes(world: World):
         await world.reaches(high, State.RUNNING)
         assert await world.states(low) == {"RUNNING": 1, "QUEUED": 2}
         receipt = next(e for e in await world.events(high) if e.type == "deployment.preemption")
-        assert len(receipt.data["victims"]) == 2
-        assert len(receipt.data["nodes"]) == 2
+        assert len((receipt.data or {})["victims"]) == 2
+        assert len((receipt.data or {})["nodes"]) == 2
     await world.check_invariants()
 
 
-async def test_one_that_is_not_up_in_time_goes_back_whole(world: World):
+async def test_one_that_is_not_up_in_time_goes_back_whole(world: World) -> None:
     cluster = await world.cluster(nodes=2)
     async with world.loops():
         gang = await world.submit(
@@ -236,11 +235,12 @@ async def test_one_that_is_not_up_in_time_goes_back_whole(world: World):
     await world.check_invariants()
 
 
-async def test_a_commit_rejects_the_whole_gang_when_one_replica_no_longer_fits(world: World):
+async def test_a_commit_rejects_the_whole_gang_when_one_replica_no_longer_fits(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=1000)
     gang = await world.submit(cluster, replicas=2, **simulated())
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
+    assert view is not None
     decided = plan(view.snapshot, view.policy)
     assert len(decided.placements) == 2
     async with world.database.write() as session:
@@ -264,7 +264,7 @@ async def test_a_commit_rejects_the_whole_gang_when_one_replica_no_longer_fits(w
     await world.check_invariants()
 
 
-async def test_a_gang_whose_replicas_are_seen_to_end_together_is_deleted_once(world: World):
+async def test_a_gang_whose_replicas_are_seen_to_end_together_is_deleted_once(world: World) -> None:
     cluster = await world.cluster()
     gang = await world.submit(cluster, replicas=2, **simulated())
     async with world.loops():

@@ -8,14 +8,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from hypervisor.control.scheduler.commit import Fence, commit_plan
-from hypervisor.control.scheduler.snapshot_loader import load_cluster
+from hypervisor.control.scheduler.commit import commit_plan
+from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import LaunchSpec, Observation, Runtime, RuntimeInfo, RuntimeUnavailable
 from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.store.leases import StaleEpoch, acquire
+from hypervisor.store.leases import Fence, StaleEpoch, acquire
 from hypervisor.store.tables import Deployment, Node, RuntimeRemoval
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
@@ -85,7 +86,7 @@ def engine(world: World) -> Cuttable:
 
 async def test_an_engine_that_cannot_be_seen_kills_nothing_and_gets_nothing_new(
     world: World, engine: Cuttable
-):
+) -> None:
     cluster = await world.cluster()
     async with world.loops():
         running = await world.submit(cluster, **simulated())
@@ -102,7 +103,7 @@ async def test_an_engine_that_cannot_be_seen_kills_nothing_and_gets_nothing_new(
     await world.check_invariants()
 
 
-async def test_a_new_server_adopts_what_runs_and_doubles_nothing(world: World):
+async def test_a_new_server_adopts_what_runs_and_doubles_nothing(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         ids = await world.submit_many(cluster, [simulated(), simulated(1.0)])
@@ -115,7 +116,7 @@ async def test_a_new_server_adopts_what_runs_and_doubles_nothing(world: World):
     await world.check_invariants()
 
 
-async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(world: World):
+async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(world: World) -> None:
     """The crash between the commit and the call of the runtime."""
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated(0.1))
@@ -128,7 +129,7 @@ async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(
     assert len(await world.attempts(job)) == 1
 
 
-async def test_a_plan_of_an_older_epoch_is_not_committed(world: World):
+async def test_a_plan_of_an_older_epoch_is_not_committed(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
     view, decided, fence = await _planned(world, cluster)
@@ -143,7 +144,7 @@ async def test_a_plan_of_an_older_epoch_is_not_committed(world: World):
     assert await world.state(job) == State.QUEUED
 
 
-async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World):
+async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     first = await world.submit(cluster, **simulated())
     view_one, plan_one, fence = await _planned(world, cluster)
@@ -163,7 +164,7 @@ async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World
     await world.check_invariants()
 
 
-async def test_a_plan_for_a_node_that_was_cordoned_since_is_rejected(world: World):
+async def test_a_plan_for_a_node_that_was_cordoned_since_is_rejected(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
     view, decided, fence = await _planned(world, cluster)
@@ -177,7 +178,7 @@ async def test_a_plan_for_a_node_that_was_cordoned_since_is_rejected(world: Worl
     await world.check_invariants()
 
 
-async def test_what_has_ended_is_removed_from_the_engine(world: World):
+async def test_what_has_ended_is_removed_from_the_engine(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops() as runtimes:
         job = await world.submit(cluster, **simulated(0.05))
@@ -191,7 +192,9 @@ async def test_what_has_ended_is_removed_from_the_engine(world: World):
         await eventually(nothing_left)
 
 
-async def _planned(world: World, cluster_id: int, fence: Fence | None = None):
+async def _planned(
+    world: World, cluster_id: int, fence: Fence | None = None
+) -> tuple[ClusterView, Plan, Fence]:
     """What a scheduler has in hand between planning and committing."""
     if fence is None:
         async with world.database.write() as session:

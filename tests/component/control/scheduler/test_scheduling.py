@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from hypervisor.lifecycle.conclude import StopReason
+from hypervisor.lifecycle.states import State
+from hypervisor.store.tables import Deployment
 from tests.support.clock import ClockThatIsSet
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
-from hypervisor.lifecycle.conclude import StopReason
-from hypervisor.lifecycle.states import State
 
-
-async def test_a_job_runs_to_its_end_and_frees_what_it_held(world: World):
+async def test_a_job_runs_to_its_end_and_frees_what_it_held(world: World) -> None:
     cluster = await world.cluster(gpus=1)
     async with world.loops():
         job = await world.submit(cluster, **simulated(0.05), gpu_milli=1000)
@@ -30,7 +30,7 @@ async def test_a_job_runs_to_its_end_and_frees_what_it_held(world: World):
     assert (attempt.gpu_indices, attempt.outcome, attempt.exit_code) == ([0], "succeeded", 0)
 
 
-async def test_twenty_at_once_for_the_room_of_ten(world: World):
+async def test_twenty_at_once_for_the_room_of_ten(world: World) -> None:
     cluster = await world.cluster(cpu=10_000, ram=10_240)
     async with world.loops():
         one_by_one = (world.submit(cluster, **simulated(), ram_mib=1024) for _ in range(20))
@@ -40,14 +40,14 @@ async def test_twenty_at_once_for_the_room_of_ten(world: World):
         async def reasons_are_told() -> bool:
             waiting = [d for d in [await world.get(i) for i in ids] if d.state == "QUEUED"]
             assert all(d.reason_code == "insufficient_ram" for d in waiting), {d.reason_code for d in waiting}
-            assert all(d.reason_data["shortfall"]["ram_gb"] == 1 for d in waiting)
+            assert all((d.reason_data or {})["shortfall"]["ram_gb"] == 1 for d in waiting)
             return True
 
         await eventually(reasons_are_told)
         await world.check_invariants()
 
 
-async def test_a_higher_priority_takes_exactly_the_victims_it_needs_and_they_come_back(world: World):
+async def test_a_higher_priority_takes_exactly_the_victims_it_needs_and_they_come_back(world: World) -> None:
     cluster = await world.cluster(cpu=4000)
     async with world.loops():
         low = await world.submit_many(
@@ -73,7 +73,7 @@ async def test_a_higher_priority_takes_exactly_the_victims_it_needs_and_they_com
         assert own.data["preemptor"]["id"] == high
 
 
-async def test_freed_capacity_is_not_stolen_while_a_victim_takes_its_time(world: World):
+async def test_freed_capacity_is_not_stolen_while_a_victim_takes_its_time(world: World) -> None:
     cluster = await world.cluster(cpu=2000)
     async with world.loops():
         slow = await world.submit(
@@ -89,7 +89,7 @@ async def test_freed_capacity_is_not_stolen_while_a_victim_takes_its_time(world:
         await world.check_invariants()
 
 
-async def test_equal_priority_never_evicts(world: World):
+async def test_equal_priority_never_evicts(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     async with world.loops():
         first = await world.submit(cluster, **simulated())
@@ -99,7 +99,7 @@ async def test_equal_priority_never_evicts(world: World):
         assert await world.state(first) == State.RUNNING
 
 
-async def test_a_child_starts_when_its_parent_has_succeeded(world: World):
+async def test_a_child_starts_when_its_parent_has_succeeded(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         parent = await world.submit(cluster, name="train", **simulated(0.2))
@@ -113,7 +113,7 @@ async def test_a_child_starts_when_its_parent_has_succeeded(world: World):
     assert child_start >= parent_end
 
 
-async def test_a_child_may_start_as_soon_as_its_parent_runs(world: World):
+async def test_a_child_may_start_as_soon_as_its_parent_runs(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         parent = await world.submit(cluster, **simulated())
@@ -122,7 +122,7 @@ async def test_a_child_may_start_as_soon_as_its_parent_runs(world: World):
         assert await world.state(parent) == State.RUNNING
 
 
-async def test_a_failed_parent_ends_the_subtree_or_holds_it(world: World):
+async def test_a_failed_parent_ends_the_subtree_or_holds_it(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         parent = await world.submit(cluster, name="train", **simulated(0.2, exit_code="3"))
@@ -137,7 +137,7 @@ async def test_a_failed_parent_ends_the_subtree_or_holds_it(world: World):
     assert await world.state(held) == State.BLOCKED
 
 
-async def test_a_failure_is_retried_after_a_back_off_and_says_so(world: World):
+async def test_a_failure_is_retried_after_a_back_off_and_says_so(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         job = await world.submit(
@@ -149,7 +149,7 @@ async def test_a_failure_is_retried_after_a_back_off_and_says_so(world: World):
     assert waiting.not_before is not None
 
 
-async def test_a_job_that_runs_too_long_is_ended_and_failed(world: World):
+async def test_a_job_that_runs_too_long_is_ended_and_failed(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         job = await world.submit(cluster, max_runtime_seconds=1, **simulated())
@@ -158,7 +158,7 @@ async def test_a_job_that_runs_too_long_is_ended_and_failed(world: World):
     await world.check_invariants()
 
 
-async def test_a_clock_that_is_set_forward_ends_nothing_before_its_time(world: World):
+async def test_a_clock_that_is_set_forward_ends_nothing_before_its_time(world: World) -> None:
     world.clock = clock = ClockThatIsSet()
     cluster = await world.cluster()
     async with world.loops():
@@ -171,7 +171,7 @@ async def test_a_clock_that_is_set_forward_ends_nothing_before_its_time(world: W
         await world.reaches(long, State.RUNNING)
 
 
-async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World):
+async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         job = await world.submit(cluster, **simulated(fail_start="the disk is on fire"))
@@ -180,7 +180,7 @@ async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World):
     await world.check_invariants()
 
 
-async def test_a_stop_during_a_preemption_keeps_the_victim_from_coming_back(world: World):
+async def test_a_stop_during_a_preemption_keeps_the_victim_from_coming_back(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     async with world.loops():
         victim = await world.submit(
@@ -194,7 +194,7 @@ async def test_a_stop_during_a_preemption_keeps_the_victim_from_coming_back(worl
     await world.check_invariants()
 
 
-async def test_min_runtime_protects_a_fresh_start(world: World):
+async def test_min_runtime_protects_a_fresh_start(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     async with world.loops():
         young = await world.submit(cluster, priority=100, min_runtime_seconds=600, **simulated())
@@ -216,6 +216,6 @@ async def _has_reason(world: World, deployment_id: int, code: str) -> bool:
     return True
 
 
-async def _retrying(world: World, deployment_id: int):
+async def _retrying(world: World, deployment_id: int) -> Deployment | None:
     seen = await world.get(deployment_id)
     return seen if seen.state == "QUEUED" and seen.retries_used else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import update
-from tests.support.wait import eventually
-from tests.support.world import World, simulated
 
 from hypervisor.lifecycle.states import State
 from hypervisor.store.tables import ClusterShare, Deployment, Organization
+from tests.support.wait import eventually
+from tests.support.world import World, simulated
 
 
 async def guest_of(world: World, cluster_id: int, **terms: Any) -> int:
@@ -38,7 +38,7 @@ async def running(world: World, ids: list[int], count: int) -> bool:
     return True
 
 
-async def test_idle_capacity_is_borrowed_and_reclaimed_with_a_receipt_on_both_sides(world: World):
+async def test_idle_capacity_is_borrowed_and_reclaimed_with_a_receipt_on_both_sides(world: World) -> None:
     cluster = await world.cluster(cpu=4000)
     guest = await guest_of(world, cluster, guaranteed_cpu_milli=2000, guaranteed_ram_mib=2048)
     async with world.loops():
@@ -70,7 +70,7 @@ async def test_idle_capacity_is_borrowed_and_reclaimed_with_a_receipt_on_both_si
     assert "ours-" not in str(lost)
 
 
-async def test_a_limit_holds_while_the_cluster_idles(world: World):
+async def test_a_limit_holds_while_the_cluster_idles(world: World) -> None:
     cluster = await world.cluster(cpu=4000)
     guest = await guest_of(world, cluster, limit_cpu_milli=1000)
     async with world.loops():
@@ -87,7 +87,7 @@ async def test_a_limit_holds_while_the_cluster_idles(world: World):
         await world.check_invariants()
 
 
-async def test_after_its_budget_of_preemptions_a_deployment_rests(world: World):
+async def test_after_its_budget_of_preemptions_a_deployment_rests(world: World) -> None:
     cluster = await world.cluster(cpu=1000, preemption_budget=1)
     async with world.loops():
         low = await world.submit(cluster, priority=100, **simulated())
@@ -106,7 +106,7 @@ async def test_after_its_budget_of_preemptions_a_deployment_rests(world: World):
     assert (await world.get(low)).preemptions == 1
 
 
-async def test_a_pair_that_evicts_each_other_in_turn_is_frozen(world: World):
+async def test_a_pair_that_evicts_each_other_in_turn_is_frozen(world: World) -> None:
     cluster = await world.cluster(cpu=1000, preemption_budget=0)
     one = await world.submit(cluster, name="one", priority=500, **simulated())
     async with world.loops():
@@ -130,7 +130,7 @@ async def test_a_pair_that_evicts_each_other_in_turn_is_frozen(world: World):
         assert len(frozen) == 1
 
 
-async def test_a_waiting_child_lends_its_priority_to_its_parent(world: World):
+async def test_a_waiting_child_lends_its_priority_to_its_parent(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     async with world.loops():
         middle = await world.submit(cluster, priority=500, **simulated())

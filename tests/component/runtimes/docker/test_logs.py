@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -49,7 +50,9 @@ async def test_a_followed_log_that_breaks_off_says_so(install: str, proxy: Engin
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         wanted = spec(install, SLEEPS)
         await runtime.start(wanted)
-        async with aclosing(runtime.logs(wanted.instance, follow=True)) as followed:
+        lines_to_come = runtime.logs(wanted.instance, follow=True)
+        assert isinstance(lines_to_come, AsyncGenerator)
+        async with aclosing(lines_to_come) as followed:
             assert await asyncio.wait_for(anext(followed), PROMPT) == "ready"
             await proxy.cut()
             with pytest.raises(RuntimeUnavailable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from tests.support.process_runtime import INSTALL
 async def open_runtime(tmp_path: Path) -> AsyncIterator[Callable[..., ProcessRuntime]]:
     opened: list[ProcessRuntime] = []
 
-    def open_one(**options: object) -> ProcessRuntime:
-        opened.append(ProcessRuntime(tmp_path, INSTALL, RealClock(), **options))  # type: ignore[arg-type]
+    def open_one(**options: Any) -> ProcessRuntime:
+        opened.append(ProcessRuntime(tmp_path, INSTALL, RealClock(), **options))
         return opened[-1]
 
     yield open_one

@@ -10,7 +10,9 @@ from hypervisor.control.leases.balancing import fair_moves
 NAMES = [f"cluster:{number}" for number in range(1, 13)]
 
 
-def settle(names: list[str], holders: dict[str, str], members: dict[str, set[str]]) -> tuple[dict, int]:
+def settle(
+    names: list[str], holders: dict[str, str], members: dict[str, set[str]]
+) -> tuple[dict[str, str], int]:
     """Let all members move until none does; who holds what then, and how many leases changed hands."""
     moved = 0
     for _ in range(20):
@@ -34,21 +36,21 @@ def loads(holders: dict[str, str], members: dict[str, set[str]]) -> list[int]:
     return sorted(list(holders.values()).count(member) for member in members)
 
 
-def test_free_leases_are_shared_out_equally():
-    members = {"a": set(), "b": set(), "c": set()}
+def test_free_leases_are_shared_out_equally() -> None:
+    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
     holders, moved = settle(NAMES, {}, members)
     assert (loads(holders, members), moved) == ([4, 4, 4], 12)
 
 
-def test_who_joins_gets_a_share_and_only_that_moves():
-    members = {"a": set(), "b": set(), "c": set()}
+def test_who_joins_gets_a_share_and_only_that_moves() -> None:
+    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
     holders, _ = settle(NAMES, {}, members)
     holders, moved = settle(NAMES, holders, {**members, "d": set()})
     assert (loads(holders, {**members, "d": set()}), moved) == ([3, 3, 3, 3], 3)
 
 
-def test_what_a_dead_member_held_is_taken_over_and_nothing_else_moves():
-    members = {"a": set(), "b": set(), "c": set()}
+def test_what_a_dead_member_held_is_taken_over_and_nothing_else_moves() -> None:
+    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
     holders, _ = settle(NAMES, {}, members)
     left = {name: holder for name, holder in holders.items() if holder != "a"}
     after, moved = settle(NAMES, dict(left), {"b": set(), "c": set()})
@@ -56,13 +58,13 @@ def test_what_a_dead_member_held_is_taken_over_and_nothing_else_moves():
     assert {name: after[name] for name in left} == left
 
 
-def test_an_engine_goes_to_the_only_member_that_reaches_it():
+def test_an_engine_goes_to_the_only_member_that_reaches_it() -> None:
     members = {"a": {"engine:process"}, "b": set()}
     holders, _ = settle(["engine:process"], {}, members)
     assert holders == {"engine:process": "b"}
 
 
-def test_what_nobody_reaches_stays_free():
+def test_what_nobody_reaches_stays_free() -> None:
     assert settle(["engine:process"], {}, {"a": {"engine:process"}}) == ({}, 0)
 
 
@@ -73,7 +75,9 @@ def test_what_nobody_reaches_stays_free():
     ),
     data=st.data(),
 )
-def test_from_any_start_all_come_to_rest_with_everything_held_that_can_be(names, members, data):
+def test_from_any_start_all_come_to_rest_with_everything_held_that_can_be(
+    names: list[str], members: dict[str, set[str]], data: st.DataObject
+) -> None:
     held = st.sampled_from(sorted(members))
     start = data.draw(st.dictionaries(st.sampled_from(names), held)) if names else {}
     # Nobody holds what it refuses: it would have given it back.

@@ -24,7 +24,9 @@ WINDOW, REST = timedelta(minutes=60), timedelta(minutes=30)
         pytest.param([0, 10, 20, 100], 3, 50, id="a late one earns nothing"),
     ],
 )
-def test_the_rest_is_counted_from_the_last_of_enough(minutes: list[int], budget: int, until: int | None):
+def test_the_rest_is_counted_from_the_last_of_enough(
+    minutes: list[int], budget: int, until: int | None
+) -> None:
     preempted_at = [START + timedelta(minutes=minute) for minute in minutes]
     expected = None if until is None else START + timedelta(minutes=until)
     assert rest_until(preempted_at, budget, WINDOW, REST) == expected

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 from hypervisor.control.scheduler.search_budget import FEWEST_STEPS, FIRST_PACE, Pacing
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import PackerName, Policy
+from tests.support.clock import FakeClock
+from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 CLUSTER = 7
 POLICY = Policy(improvement_steps=1_000_000)
