@@ -15,7 +15,7 @@ from hypervisor.admin.views import DeploymentView, EventView
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.engine_registry import find_engines
 from hypervisor.control.maintenance.deletions import deletions_wait
-from hypervisor.control.maintenance.retention import Keep, forget_rows
+from hypervisor.control.maintenance.retention import RetentionPolicy, forget_rows
 from hypervisor.control.reconciler.gangs import late_gangs
 from hypervisor.control.reconciler.live_attempts import all_live_instances, instances_to_act_on, load_live
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
@@ -47,7 +47,9 @@ def questions(history: History) -> Mapping[str, Question]:
         "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),
         "holder: engines": _read(find_engines),
         "janitor: deletions": _read(deletions_wait),
-        "janitor: retention": lambda database: forget_rows(database, Keep(events=timedelta(days=400)), now),
+        "janitor: retention": lambda database: forget_rows(
+            database, RetentionPolicy(events=timedelta(days=400)), now
+        ),
         "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),
         "submit: names": _read(lambda session: newest_by_name(session, history.busy, ["nightly", "job-3"])),
         "submit: parents": _read(lambda session: load_parents(session, range(middle, middle + 200))),

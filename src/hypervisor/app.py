@@ -11,16 +11,16 @@ from hypervisor import __version__, bootstrap
 from hypervisor.admin.mount import mount as mount_admin
 from hypervisor.api import docs, health, metric_routes, openapi, problems
 from hypervisor.api.aliases import API_PREFIX
-from hypervisor.api.middleware import Edge
+from hypervisor.api.middleware import ProtocolMiddleware
 from hypervisor.api.permissions import undeclared_routes
-from hypervisor.api.request_metrics import Metering, is_probe
+from hypervisor.api.request_metrics import RequestMetrics, is_probe
 from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.clusters.share_routes import router as shares_router
 from hypervisor.deployments.history.attempt_routes import router as inspection_router
 from hypervisor.deployments.history.checkpoint_routes import router as checkpoint_router
 from hypervisor.deployments.history.event_routes import router as feed_router
 from hypervisor.deployments.routes import router as deployments_router
-from hypervisor.deployments.state.drain import DeploymentOccupants
+from hypervisor.deployments.state.drain import WorkloadDrainer
 from hypervisor.identity.routes import router as identity_router
 from hypervisor.identity.system_routes import router as system_router
 from hypervisor.infra.observability.tracing import Tracing, open_tracing
@@ -80,13 +80,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
             "exclude": is_probe,
         },
     )
-    app.state.occupants = DeploymentOccupants()
+    app.state.occupants = WorkloadDrainer()
     if chosen.role != "scheduler":
         _include_api(app)
     app.include_router(health.router)
     app.include_router(metric_routes.router)
-    app.add_middleware(Metering, served=app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestMetrics, served=app)
+    app.add_middleware(ProtocolMiddleware)
     problems.install(app)
     openapi.install(app)
     _refuse_undeclared(app)
@@ -98,10 +98,10 @@ async def running(
     app: FastAPI, settings: Settings, clock: Clock | None = None, tracing: Tracing | None = None
 ) -> AsyncIterator[None]:
     """What the app's lifespan does: opens what `settings` name, and lets `app` serve it while this lasts."""
-    async with bootstrap.running(settings, clock, tracing) as container:
-        app.state.container = container
+    async with bootstrap.running(settings, clock, tracing) as services:
+        app.state.services = services
         if settings.role != "scheduler":
-            mount_admin(app, container)
+            mount_admin(app, services)
         yield
 
 

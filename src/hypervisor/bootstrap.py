@@ -13,20 +13,20 @@ from importlib import import_module
 from types import FrameType
 
 from hypervisor.api.readiness import Readiness
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.maintenance.queue_index_sync import QueueKeeper, keeping
-from hypervisor.control.maintenance.retention import Keep
-from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, keeping
+from hypervisor.control.maintenance.retention import RetentionPolicy
+from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.control.scheduler.decision_log import Retention
 from hypervisor.deployments.queue.index_updates import feed
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.coordination.sharing import share
+from hypervisor.infra.coordination.connect import connect
 from hypervisor.infra.coordination.site import site_of
 from hypervisor.infra.disk import DiskGuard
 from hypervisor.infra.memory import sparing_memory
@@ -34,7 +34,7 @@ from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import Tracing
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.passwords import Passwords
 from hypervisor.infra.security.secret_key import derive_key, load_secret_key
 from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
@@ -58,7 +58,7 @@ from hypervisor.store.installation import ensure_installation
 @asynccontextmanager
 async def running(
     settings: Settings, clock: Clock | None = None, tracing: Tracing | None = None
-) -> AsyncIterator[Container]:
+) -> AsyncIterator[AppServices]:
     """The service from start to stop. Raises StartupError when it cannot run as configured.
 
     Workloads outlive it: the next start adopts them.
@@ -76,15 +76,15 @@ async def running(
         stack.push_async_callback(database.close)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
-        container = await _build(settings, clock, secret, database, telemetry)
-        stack.push_async_callback(container.runtimes.close)
-        await _begin_sharing(stack, container)
-        container.relay.start()
-        stack.push_async_callback(container.relay.stop)
+        services = await _build(settings, clock, secret, database, telemetry)
+        stack.push_async_callback(services.runtimes.close)
+        await _begin_sharing(stack, services)
+        services.relay.start()
+        stack.push_async_callback(services.relay.stop)
         if settings.role != "api":
-            await _begin_loops(stack, container)
-        stack.enter_context(_stopping_on_signals(container.stopping))
-        yield container
+            await _begin_loops(stack, services)
+        stack.enter_context(_stopping_on_signals(services.stopping))
+        yield services
 
 
 def _check_role(settings: Settings) -> None:
@@ -96,24 +96,24 @@ def _check_role(settings: Settings) -> None:
 
 async def _build(
     settings: Settings, clock: Clock, secret: bytes, database: Database, telemetry: Telemetry
-) -> Container:
+) -> AppServices:
     stopping = asyncio.Event()
     async with database.write() as session:
         install_id = await ensure_installation(session, clock.now())
     wakeup = Wakeup()
-    return Container(
+    return AppServices(
         settings=settings,
         clock=clock,
         database=database,
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
         attempt_tokens=AttemptTokens(secret),
-        sealer=Sealer(secret),
+        sealer=Encryptor(secret),
         passwords=Passwords(),
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),
         wakeup=wakeup,
-        sharing=share(wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id),
+        sharing=connect(wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id),
         relay=EventRelay(database, clock, wakeup),
         runtimes=_shown_runtimes(settings, install_id, clock),
         telemetry=telemetry,
@@ -130,29 +130,29 @@ def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> St
     return state
 
 
-async def _begin_sharing(stack: AsyncExitStack, container: Container) -> None:
+async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
     """Hints and the index of the queues; processes with control loops keep the index like the rows."""
-    sharing, database = container.sharing, container.database
+    sharing, database = services.sharing, services.database
     if sharing.queue is not None:
         feed(sharing.queue, database)
     await sharing.start()
     stack.push_async_callback(sharing.close)
-    if sharing.queue is not None and container.settings.role != "api":
-        keeper = QueueKeeper(database, container.clock, container.wakeup, sharing.queue)
+    if sharing.queue is not None and services.settings.role != "api":
+        keeper = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
         await stack.enter_async_context(keeping(keeper))
 
 
-async def _begin_loops(stack: AsyncExitStack, container: Container) -> None:
+async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
     """Start the loops; they hand over as soon as the server begins to stop, not after its last request."""
-    runtimes = container.runtimes
-    if not _loops_alone(container.settings):
-        runtimes = build_runtimes(container.settings, container.install_id, container.clock)
+    runtimes = services.runtimes
+    if not _loops_alone(services.settings):
+        runtimes = build_runtimes(services.settings, services.install_id, services.clock)
         stack.push_async_callback(runtimes.close)
-    loops = _loops(container, runtimes)
+    loops = _loops(services, runtimes)
     loops.start()
 
     async def hand_over() -> None:
-        await container.stopping.wait()
+        await services.stopping.wait()
         await loops.stop()
 
     task = asyncio.create_task(hand_over(), name="hand-over")
@@ -202,24 +202,24 @@ def _docker(settings: Settings, install_id: str, endpoint: str | None) -> Runtim
     return runtime
 
 
-def _loops(container: Container, runtimes: RuntimeRegistry) -> Loops:
-    disk = DiskGuard(container.settings.data_dir.absolute(), container.settings.disk_min_free_mb)
+def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
+    disk = DiskGuard(services.settings.data_dir.absolute(), services.settings.disk_min_free_mb)
     return Loops(
-        container.database,
-        container.clock,
-        container.wakeup,
+        services.database,
+        services.clock,
+        services.wakeup,
         runtimes,
-        container.sealer,
-        Reporting(container.attempt_tokens, container.settings.reports_url),
-        install=container.install_id,
-        interval=container.settings.scheduler_interval,
-        improve_seconds=container.settings.improve_seconds,
+        services.sealer,
+        CheckpointEnv(services.attempt_tokens, services.settings.reports_url),
+        install=services.install_id,
+        interval=services.settings.scheduler_interval,
+        improve_seconds=services.settings.improve_seconds,
         local_engines=(EngineRef("process"), EngineRef("simulated")),
-        keep=_keep(container.settings),
+        keep=_keep(services.settings),
         obstacles={EngineRef("process"): disk.obstacle},
-        site=_site(container.settings),
-        lease_times=LeaseTimes.of(container.settings.lease_seconds),
-        telemetry=container.telemetry,
+        site=_site(services.settings),
+        lease_times=LeaseTimes.of(services.settings.lease_seconds),
+        telemetry=services.telemetry,
     )
 
 
@@ -230,9 +230,9 @@ def _site(settings: Settings) -> str:
         raise StartupError(f"DATA_DIR {settings.data_dir} cannot be written: {error.strerror}") from None
 
 
-def _keep(settings: Settings) -> Keep:
+def _keep(settings: Settings) -> RetentionPolicy:
     folder = settings.data_dir.absolute()
-    return Keep(
+    return RetentionPolicy(
         decisions=Retention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
         events=timedelta(days=settings.event_retention_days),
         idempotency_keys=timedelta(hours=settings.idempotency_retention_hours),

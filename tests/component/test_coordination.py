@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from hypervisor.control.maintenance.queue_index_sync import QueueKeeper
+from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync
 from hypervisor.infra.coordination.queue_index import QueueIndex
 from hypervisor.infra.security import passwords
 from tests.support.api import Api, ok, refused, running_api
@@ -107,7 +107,7 @@ async def test_it_starts_and_serves_while_redis_is_away(
 ) -> None:
     nowhere = f"redis://someone:secret@127.0.0.1:{free_port()}/0"
     async with team_on(sqlite_url, tmp_path / "data", nowhere, monkeypatch) as team:
-        told = team.api.container.sharing.describe()
+        told = team.api.services.sharing.describe()
         assert "does not answer" in told
         assert "secret" not in told
         cluster = (await team.cluster())["id"]
@@ -123,7 +123,7 @@ async def is_running(team: Team, deployment_id: int) -> bool:
 async def in_use(api: Api, cluster_id: int) -> None:
     """Wait until places of the cluster come from the index, with a keeper that does what it is asked for."""
     index = queue_index(api)
-    keeper = QueueKeeper(api.container.database, api.clock, api.container.wakeup, index)
+    keeper = QueueIndexSync(api.services.database, api.clock, api.services.wakeup, index)
 
     async def ready() -> bool:
         await keeper.look_after(everything=False)
@@ -133,7 +133,7 @@ async def in_use(api: Api, cluster_id: int) -> None:
 
 
 def queue_index(api: Api) -> QueueIndex:
-    index = api.container.sharing.queue
+    index = api.services.sharing.queue
     assert index is not None
     return index
 

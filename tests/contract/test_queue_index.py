@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select, update
 
-from hypervisor.control.maintenance.queue_index_sync import QueueKeeper
+from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync
 from hypervisor.deployments.queue.index_updates import change_of, feed, gone
 from hypervisor.deployments.queue.positions import queue_positions
 from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
@@ -54,8 +54,8 @@ class Case:
         return self.opened[-1]
 
     @property
-    def keeper(self) -> QueueKeeper:
-        return QueueKeeper(self.world.database, self.world.clock, Wakeup(), self.index)
+    def keeper(self) -> QueueIndexSync:
+        return QueueIndexSync(self.world.database, self.world.clock, Wakeup(), self.index)
 
     async def start(self, index: QueueIndex) -> None:
         index.start(lambda: self.asked_to_build.append(1))

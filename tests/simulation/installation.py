@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.reconciler.checkpoint_env import Reporting
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
@@ -65,7 +65,7 @@ class Server:
     def __init__(self, installation: Installation, fuse: int | None) -> None:
         self.installation = installation
         self.clock = installation.clock
-        self.sealer = Sealer(b"k" * 32)
+        self.sealer = Encryptor(b"k" * 32)
         self.dead = asyncio.Event()
         self._fuse = fuse
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -81,7 +81,7 @@ class Server:
             self.wakeup,
             RuntimeRegistry({"simulated": lambda _: self.engine}),
             self.sealer,
-            Reporting(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
+            CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
             install=INSTALL,
             interval=INTERVAL,
             local_engines=(EngineRef("simulated"),),

@@ -18,9 +18,9 @@ from hypervisor.clusters.schemas import NodeUpdate
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentCreate, DeploymentUpdate
 from hypervisor.deployments.spec import submit, update
-from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.state import commands
-from hypervisor.deployments.state.drain import DeploymentOccupants
+from hypervisor.deployments.state.drain import WorkloadDrainer
 from hypervisor.errors import HypervisorError
 from hypervisor.identity.principal import OrganizationRole, Principal
 from hypervisor.kernel.roles import Role
@@ -34,7 +34,7 @@ Work = Callable[[WriteSession], Awaitable[T]]
 
 ADA = Principal(1, "ada", False, "-", {1: OrganizationRole(1, "lab", Role.ADMIN)})
 CLUSTER = ClusterAccess(1, 1, ADA)
-OCCUPANTS = DeploymentOccupants()
+OCCUPANTS = WorkloadDrainer()
 
 
 class People:
@@ -128,7 +128,7 @@ class People:
         command = self._random.choice((Command.STOP, Command.STOP, Command.CANCEL, Command.START))
 
         async def work(session: WriteSession) -> str:
-            done = await commands.obey(session, access, command, now=server.clock.now())
+            done = await commands.apply_command(session, access, command, now=server.clock.now())
             return done.state
 
         await self._send(server, f"{command} {access.deployment_id}", work)
@@ -205,7 +205,7 @@ class People:
 
         try:
             return await server.call(serve())
-        except RefusedMember as refused:
+        except BatchItemError as refused:
             return refused.error
         except HypervisorError as error:
             return error

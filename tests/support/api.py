@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.app import create_app, running
 from hypervisor.identity.service import create_superuser
 from hypervisor.kernel.clock import Clock
@@ -66,16 +66,16 @@ class Person:
 
 @dataclass
 class Api:
-    """The app, its container and an HTTP client that calls it without a network."""
+    """The app, its services and an HTTP client that calls it without a network."""
 
     app: FastAPI
     http: httpx2.AsyncClient
     clock: Any
 
     @property
-    def container(self) -> Container:
-        container: Container = self.app.state.container
-        return container
+    def services(self) -> AppServices:
+        services: AppServices = self.app.state.services
+        return services
 
     async def register(self, username: str | None = None, **fields: Any) -> httpx2.Response:
         name = username or f"user{next(_numbers)}"
@@ -102,7 +102,7 @@ class Api:
 
     async def superuser(self) -> Person:
         name = f"root{next(_numbers)}"
-        await create_superuser(self.container.database, self.clock, name, f"{name}@example.com", PASSWORD)
+        await create_superuser(self.services.database, self.clock, name, f"{name}@example.com", PASSWORD)
         return await self.log_in(name)
 
     async def member(self, admin: Person, organization_id: int, role: str) -> Person:

@@ -20,7 +20,7 @@ from limits import RateLimitItemPerMinute
 from sqlalchemy import func, select
 
 from hypervisor.control.maintenance.deletions import finish_deletions
-from hypervisor.control.reconciler.apply_observations import Ended, Running, apply_facts
+from hypervisor.control.reconciler.apply_observations import Ended, Running, apply_observations
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
@@ -76,12 +76,12 @@ class Team:
         return list(page["items"])
 
     async def count_deployments(self) -> int:
-        async with self.api.container.database.read() as session:
+        async with self.api.services.database.read() as session:
             return await session.scalar(select(func.count()).select_from(Deployment)) or 0
 
     async def schedule(self, cluster: dict[str, Any]) -> None:
         """One pass of the scheduler: what fits is placed, what must yield is asked to."""
-        database, now = self.api.container.database, self.api.clock.now()
+        database, now = self.api.services.database, self.api.clock.now()
         async with database.write() as session:
             epoch = await acquire(session, LEASE, "test", now, timedelta(seconds=15))
         assert epoch is not None
@@ -95,7 +95,7 @@ class Team:
                 view,
                 decided,
                 fence=Fence(LEASE, epoch),
-                install=self.api.container.install_id,
+                install=self.api.services.install_id,
                 now=now,
             )
 
@@ -103,7 +103,7 @@ class Team:
         self, deployment: dict[str, Any], *, exit_code: int | None = None, replica: int = 0
     ) -> None:
         """The engine's word about the live attempt of a replica: it runs, or it ended with this code."""
-        database, now = self.api.container.database, self.api.clock.now()
+        database, now = self.api.services.database, self.api.clock.now()
         async with database.read() as session:
             attempt = await session.scalar(
                 select(Attempt).where(
@@ -120,7 +120,7 @@ class Team:
             seen = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
             fact = Ended(attempt.id, deployment["id"], seen)
         async with database.write() as session:
-            await apply_facts(session, [fact], now)
+            await apply_observations(session, [fact], now)
 
     async def running(self, cluster: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
         """A deployment that was placed and is seen running."""
@@ -141,7 +141,7 @@ class Team:
 
     async def clean_up(self) -> None:
         """What the janitor does with deletions that waited for an end."""
-        await finish_deletions(self.api.container.database, self.api.clock.now())
+        await finish_deletions(self.api.services.database, self.api.clock.now())
 
 
 async def new_team(api: Api) -> Team:

@@ -16,13 +16,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from hypervisor.control.loops import Loops
-from hypervisor.control.reconciler.checkpoint_env import Reporting
+from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.control.reconciler.engine_pool import Obstacles
-from hypervisor.deployments.state.dependencies import judge_standing, load_parents
+from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import record_creations
 from hypervisor.infra.clock import SystemClock
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.conclude import StopReason
@@ -59,9 +59,9 @@ class World:
     install: str
     interval: float = 0.5
     clock: SystemClock = field(default_factory=SystemClock)
-    sealer: Sealer = field(default_factory=lambda: Sealer(b"k" * 32))
-    reporting: Reporting = field(
-        default_factory=lambda: Reporting(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
+    sealer: Encryptor = field(default_factory=lambda: Encryptor(b"k" * 32))
+    reporting: CheckpointEnv = field(
+        default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
     )
     wakeup: Wakeup = field(default_factory=Wakeup)
     obstacles: Obstacles = field(default_factory=dict)
@@ -169,7 +169,7 @@ class World:
                 await session.flush()
                 if after:
                     parents = await load_parents(session, [deployment.id])
-                    deployment.state = judge_standing(parents[deployment.id]).state.value
+                    deployment.state = summarize_dependencies(parents[deployment.id]).state.value
                 await record_creations(session, [deployment], ["test"])
                 ids.append(deployment.id)
         self.wakeup.notify("scheduler")

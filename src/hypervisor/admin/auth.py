@@ -8,7 +8,7 @@ from starlette_admin.auth import AdminUser, AuthProvider
 from starlette_admin.exceptions import LoginFailed
 from starlette_admin.helpers import index_url, safe_redirect_url
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal, load_principal
@@ -22,15 +22,15 @@ REFUSED = "The username or password is not right, or this account is no superuse
 class SuperuserLogin(AuthProvider):
     """Keeps the access token of an ordinary session in a cookie that scripts cannot read."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, services: AppServices) -> None:
         super().__init__()
-        self._container = container
+        self._services = services
 
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
         """Raises LoginFailed; failures count as for the API."""
         address = request.client.host if request.client else None
         try:
-            tokens = await sessions.login(self._container, username, password, address)
+            tokens = await sessions.login(self._services, username, password, address)
         except Unauthenticated:
             raise LoginFailed(REFUSED) from None
         except TooManyRequests as error:
@@ -70,15 +70,15 @@ class SuperuserLogin(AuthProvider):
         if token is None:
             return None
         try:
-            claims = self._container.tokens.read(token, self._container.clock.now())
+            claims = self._services.tokens.read(token, self._services.clock.now())
         except InvalidToken:
             return None
-        return await load_principal(self._container, claims)
+        return await load_principal(self._services, claims)
 
     async def _end(self, principal: Principal | None) -> None:
         if principal is None:
             return
-        async with self._container.database.write() as session:
+        async with self._services.database.write() as session:
             await repository.revoke_session(
-                session, principal.session_id, "logout", self._container.clock.now()
+                session, principal.session_id, "logout", self._services.clock.now()
             )

@@ -16,7 +16,7 @@ from starlette_admin.helpers import run_on_commit_callbacks
 from hypervisor.admin.auth import SuperuserLogin
 from hypervisor.admin.mount import BASE_URL
 from hypervisor.admin.views import all_views
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 
 READS = {"GET", "HEAD", "OPTIONS"}
 
@@ -28,7 +28,7 @@ POLICY = (
 )
 
 
-def build(container: Container) -> Starlette:
+def build(services: AppServices) -> Starlette:
     """An app with the pages below /admin/."""
     app = Starlette()
     admin = BaseAdmin(
@@ -36,9 +36,9 @@ def build(container: Container) -> Starlette:
         base_url=BASE_URL,
         favicon_url="/static/docs/favicon.png",
         templates_dir=str(resources.files("hypervisor.admin") / "templates"),
-        auth_provider=SuperuserLogin(container),
-        secret_key=container.cookie_key,
-        middlewares=[Middleware(DatabaseSession, container=container), Middleware(ContentPolicy)],
+        auth_provider=SuperuserLogin(services),
+        secret_key=services.cookie_key,
+        middlewares=[Middleware(DatabaseSession, services=services), Middleware(ContentPolicy)],
     )
     for view in all_views():
         admin.add_view(view)
@@ -49,9 +49,9 @@ def build(container: Container) -> Starlette:
 class DatabaseSession(BaseHTTPMiddleware):
     """`request.state.session`, as starlette-admin expects it: one transaction a request, ours."""
 
-    def __init__(self, app: ASGIApp, container: Container) -> None:
+    def __init__(self, app: ASGIApp, services: AppServices) -> None:
         super().__init__(app)
-        self._database = container.database
+        self._database = services.database
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         if request.method in READS:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from hypervisor import __version__
 from hypervisor.api.permissions import PROBE, PUBLIC
 from hypervisor.api.problems import documented
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.errors import Unavailable
 
 router = APIRouter(tags=["Service"])
@@ -55,11 +55,11 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", dependencies=[PROBE], responses=documented(503))
-async def readyz(container: ContainerDep) -> Ready:
+async def readyz(services: ServicesDep) -> Ready:
     """The server can work: it is not going down, the database answers with a schema that it knows, and the
     loops of this process take their turns. Else the answer is 503, with the same `checks`.
     """
-    found = await container.readiness.check()
+    found = await services.readiness.check()
     checks = [CheckAnswer(name=each.name, ok=each.ok, detail=each.detail) for each in found]
     for each in found:
         if not each.ok:

@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.errors import NotFound, Unauthenticated
 
 router = APIRouter(tags=["Service"])
@@ -20,10 +20,10 @@ router = APIRouter(tags=["Service"])
 
 @declares("public")
 async def _scraper(
-    container: ContainerDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+    services: ServicesDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> None:
     """METRICS and METRICS_TOKEN decide. Not counted against a rate limit: a scraper comes for ever."""
-    settings = container.settings
+    settings = services.settings
     if settings.metrics == "off":
         raise NotFound("metrics_off", "This server gives out no metrics (METRICS=off).")
     if settings.metrics_token is None:
@@ -44,15 +44,15 @@ async def _scraper(
     responses=documented(401, 404),
 )
 async def get_metrics(
-    container: ContainerDep, accept: Annotated[str, Header(include_in_schema=False)] = ""
+    services: ServicesDep, accept: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> PlainTextResponse:
     """For Prometheus: what this process counts, and what the database says of queue, capacity and leases."""
-    metrics = container.telemetry.metrics
-    await container.state_metrics.refresh()
-    for check in await container.readiness.check():
+    metrics = services.telemetry.metrics
+    await services.state_metrics.refresh()
+    for check in await services.readiness.check():
         metrics.ready.labels(check.name).set(check.ok)
-    metrics.event_streams.set(container.relay.listeners)
-    for look in container.telemetry.before_scrape:
+    metrics.event_streams.set(services.relay.listeners)
+    for look in services.telemetry.before_scrape:
         look()
     encode, content_type = choose_encoder(accept)
     body = await asyncio.to_thread(encode, metrics.registry)

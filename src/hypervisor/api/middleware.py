@@ -42,7 +42,7 @@ _HEADERS = _raw(SECURITY_HEADERS)
 _API_HEADERS = _raw({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 
-class Edge:
+class ProtocolMiddleware:
     """Wraps the whole app, so that refusals and failures get the same headers as answers."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -61,7 +61,7 @@ class Edge:
         try:
             await self._app(inner, _Receiver(receive), sender)
         except asyncio.CancelledError:
-            if not scope["app"].state.container.stopping.is_set():
+            if not scope["app"].state.services.stopping.is_set():
                 raise
             # Its time is over: whoever waits is told so, and may ask another server.
             if not sender.started:

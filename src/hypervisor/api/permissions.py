@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.infra.ratelimit import address_key
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -33,10 +33,10 @@ def declares(permission: str) -> Callable[[F], F]:
 
 
 @declares("public")
-async def _anyone(request: Request, container: ContainerDep) -> None:
-    if container.request_limit is not None:
+async def _anyone(request: Request, services: ServicesDep) -> None:
+    if services.request_limit is not None:
         address = address_key(request.client.host if request.client else None)
-        await container.limiter.check(container.request_limit, "requests", f"address:{address}")
+        await services.limiter.check(services.request_limit, "requests", f"address:{address}")
 
 
 PUBLIC = Depends(_anyone)

@@ -16,7 +16,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 
 UNMATCHED = "(none)"
 """The route of requests to paths that do not exist: whatever people try must not become a label."""
@@ -27,7 +27,7 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 log = structlog.get_logger(__name__)
 
 
-class Metering:
+class RequestMetrics:
     """Wraps the routes."""
 
     def __init__(self, app: ASGIApp, served: FastAPI) -> None:
@@ -39,8 +39,8 @@ class Metering:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        container: Container = self._served.state.container
-        metrics = container.telemetry.metrics
+        services: AppServices = self._served.state.services
+        metrics = services.telemetry.metrics
         answer = _Answer(send)
         metrics.http_in_progress.inc()
         try:
@@ -54,7 +54,7 @@ class Metering:
             route = self._template(scope)
             metrics.http_requests.labels(method, route, str(answer.status)).inc()
             metrics.http_seconds.labels(method, route).observe(answer.seconds)
-            if container.settings.access_log and not is_probe(scope):
+            if services.settings.access_log and not is_probe(scope):
                 _note(scope, route, answer)
 
     def _template(self, scope: Scope) -> str:

@@ -13,10 +13,10 @@ from starlette.requests import HTTPConnection
 from hypervisor.api.readiness import Readiness
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.events.relay import EventRelay
-from hypervisor.infra.coordination.sharing import Sharing
+from hypervisor.infra.coordination.connect import Coordination
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.ratelimit import RateLimiter
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.passwords import Passwords
 from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
@@ -27,7 +27,7 @@ from hypervisor.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class AppServices:
     """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
 
     `wakeup` wakes the control loops, `sharing` carries its hints to other replicas and has the index of the
@@ -41,12 +41,12 @@ class Container:
     install_id: str
     tokens: AccessTokens
     attempt_tokens: AttemptTokens
-    sealer: Sealer
+    sealer: Encryptor
     passwords: Passwords
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
-    sharing: Sharing
+    sharing: Coordination
     relay: EventRelay
     runtimes: RuntimeRegistry
     telemetry: Telemetry
@@ -56,13 +56,13 @@ class Container:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def container_of(connection: HTTPConnection) -> Container:
-    """The container of the app that serves this request.
+async def services_of(connection: HTTPConnection) -> AppServices:
+    """The services of the app that serves this request.
 
     A coroutine, because the framework runs plain functions in a thread: that costs more than all the rest of
     finding out who calls.
     """
-    return cast(Container, connection.app.state.container)
+    return cast(AppServices, connection.app.state.services)
 
 
-ContainerDep = Annotated[Container, Depends(container_of)]
+ServicesDep = Annotated[AppServices, Depends(services_of)]

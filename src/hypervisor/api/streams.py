@@ -13,7 +13,7 @@ from typing import TypeVar
 from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.responses import StreamingResponse
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class EventStream(StreamingResponse):
 
 
 async def until_stopping(
-    container: Container,
+    services: AppServices,
     source: AsyncGenerator[T, None],
     may_go_on: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[T]:
@@ -45,10 +45,10 @@ async def until_stopping(
 
     For routes with `response_class=EventStream`:
 
-        return EventStream(until_stopping(container, with_pings(chunks()), may_go_on=still_member(...)))
+        return EventStream(until_stopping(services, with_pings(chunks()), may_go_on=still_member(...)))
     """
     now = asyncio.get_running_loop().time
-    stopping = asyncio.ensure_future(container.stopping.wait())
+    stopping = asyncio.ensure_future(services.stopping.wait())
     step: asyncio.Future[T] | None = None
     look_at = now() + LOOK_AGAIN_SECONDS
     until: float | None = None

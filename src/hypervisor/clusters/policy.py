@@ -9,7 +9,7 @@ from fastapi import Depends, Path
 
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import MAX_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.clusters import repository
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import CurrentUser, Principal
@@ -65,16 +65,16 @@ async def creates_clusters(principal: CurrentUser) -> Principal:
 
 @declares("viewer of the cluster's organization, or of one that it is shared with")
 async def reads_cluster(
-    cluster_id: ClusterId, principal: CurrentUser, container: ContainerDep
+    cluster_id: ClusterId, principal: CurrentUser, services: ServicesDep
 ) -> ClusterAccess:
-    return await _access(cluster_id, principal, container, Role.VIEWER)
+    return await _access(cluster_id, principal, services, Role.VIEWER)
 
 
 @declares("admin of the cluster's organization")
 async def changes_cluster(
-    cluster_id: ClusterId, principal: CurrentUser, container: ContainerDep
+    cluster_id: ClusterId, principal: CurrentUser, services: ServicesDep
 ) -> ClusterAccess:
-    return await _access(cluster_id, principal, container, Role.ADMIN)
+    return await _access(cluster_id, principal, services, Role.ADMIN)
 
 
 ClusterLister = Annotated[Principal, Depends(lists_clusters)]
@@ -84,9 +84,9 @@ ClusterChanger = Annotated[ClusterAccess, Depends(changes_cluster)]
 
 
 async def _access(
-    cluster_id: int, principal: Principal, container: ContainerDep, minimum: Role
+    cluster_id: int, principal: Principal, services: ServicesDep, minimum: Role
 ) -> ClusterAccess:
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         cluster = await repository.find_cluster(session, cluster_id)
         if cluster is None:
             raise no_such_cluster(cluster_id)

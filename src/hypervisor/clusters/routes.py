@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.clusters import nodes, resizing, service
 from hypervisor.clusters.occupants import OccupantsDep
 from hypervisor.clusters.policy import (
@@ -37,13 +37,13 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 403, 404, 409, 422, 429))
-async def create_cluster(body: ClusterCreate, user: ClusterCreator, container: ContainerDep) -> ClusterAnswer:
+async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: ServicesDep) -> ClusterAnswer:
     """Add a cluster: totals make one node of that size, `nodes` says each machine."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         access = await resolve_organization(session, user, body.organization_id, Role.ADMIN)
-    runtime = body.runtime or container.settings.default_runtime
-    _check_runtime(container, runtime)
-    resolved = await container.runtimes.resolve(runtime)
+    runtime = body.runtime or services.settings.default_runtime
+    _check_runtime(services, runtime)
+    resolved = await services.runtimes.resolve(runtime)
 
     async def work(session: WriteSession) -> ClusterAnswer:
         return await service.create(
@@ -52,17 +52,17 @@ async def create_cluster(body: ClusterCreate, user: ClusterCreator, container: C
             body,
             runtime=runtime,
             resolved=resolved,
-            now=container.clock.now(),
+            now=services.clock.now(),
             actor=user.actor,
         )
 
-    return await container.database.transact(work)
+    return await services.database.transact(work)
 
 
 @router.get("", responses=documented(401, 404, 422, 429))
 async def list_clusters(
     user: ClusterLister,
-    container: ContainerDep,
+    services: ServicesDep,
     organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     brief: Annotated[bool, Query(description="Leave out the nodes.")] = False,
     limit: Limit = DEFAULT_PAGE,
@@ -71,15 +71,15 @@ async def list_clusters(
     """The clusters of the caller's organizations (or of one), by id; a superuser sees all."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = visible_organizations(user, organization_id)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await service.list_answers(session, own, after=after, limit=limit + 1, brief=brief)
     return page_of(rows, limit, lambda last: encode_cursor(last.id))
 
 
 @router.get("/{cluster_id}", responses=documented(401, 404, 422, 429))
-async def get_cluster(access: ClusterReader, container: ContainerDep) -> ClusterAnswer:
+async def get_cluster(access: ClusterReader, services: ServicesDep) -> ClusterAnswer:
     """One cluster with its nodes: capacity, what is allocated, what is available."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         return await service.get(session, access)
 
 
@@ -87,17 +87,17 @@ async def get_cluster(access: ClusterReader, container: ContainerDep) -> Cluster
 async def update_cluster(
     body: ClusterUpdate,
     access: ClusterChanger,
-    container: ContainerDep,
+    services: ServicesDep,
     occupants: OccupantsDep,
     force: Force = False,
 ) -> ClusterAnswer:
     """Change what is given. Totals resize the only node; `force` also below what is allocated."""
 
     async def work(session: WriteSession) -> ClusterAnswer:
-        return await service.update(session, access, body, occupants, force=force, now=container.clock.now())
+        return await service.update(session, access, body, occupants, force=force, now=services.clock.now())
 
-    answer = await container.database.transact(work)
-    _wake(container)
+    answer = await services.database.transact(work)
+    _wake(services)
     return answer
 
 
@@ -116,25 +116,25 @@ router.add_api_route(
     responses={**ACCEPTED, **documented(401, 403, 404, 409, 422, 429)},
 )
 async def delete_cluster(
-    access: ClusterChanger, container: ContainerDep, occupants: OccupantsDep, force: Force = False
+    access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep, force: Force = False
 ) -> Response:
     """Delete the cluster. Refused while deployments run on it or wait for it, unless `force`."""
 
     async def work(session: WriteSession) -> bool:
-        return await service.delete(session, access, occupants, force=force, now=container.clock.now())
+        return await service.delete(session, access, occupants, force=force, now=services.clock.now())
 
-    gone = await container.database.transact(work)
-    _wake(container)
+    gone = await services.database.transact(work)
+    _wake(services)
     return _gone_or_accepted(gone, "The cluster goes as soon as what runs on it has ended.")
 
 
 @router.get("/{cluster_id}/nodes", responses=documented(401, 404, 422, 429))
 async def list_nodes(
-    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[NodeAnswer]:
     """The nodes of the cluster, by id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await nodes.list_answers(session, access, after=after, limit=limit + 1)
     if access.is_guest:
         rows = [node_as_guest(row) for row in rows]
@@ -147,23 +147,23 @@ async def list_nodes(
     responses=documented(401, 403, 404, 409, 422, 429),
 )
 async def add_node(
-    body: NodeCreate, access: ClusterChanger, container: ContainerDep
+    body: NodeCreate, access: ClusterChanger, services: ServicesDep
 ) -> NodeAnswer | Page[NodeAnswer]:
     """Add a node; with a `count` above 1 several equal ones, answered as a list."""
 
     async def work(session: WriteSession) -> list[NodeAnswer]:
-        made = await nodes.add(session, access, body, now=container.clock.now())
+        made = await nodes.add(session, access, body, now=services.clock.now())
         return await nodes.describe_all(session, made)
 
-    answers = await container.database.transact(work)
-    _wake(container)
+    answers = await services.database.transact(work)
+    _wake(services)
     return answers[0] if body.count == 1 else Page(items=answers)
 
 
 @router.get("/{cluster_id}/nodes/{node_id}", responses=documented(401, 404, 422, 429))
-async def get_node(node_id: NodeId, access: ClusterReader, container: ContainerDep) -> NodeAnswer:
+async def get_node(node_id: NodeId, access: ClusterReader, services: ServicesDep) -> NodeAnswer:
     """One node with its devices."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         answer = await nodes.get(session, access, node_id)
     return node_as_guest(answer) if access.is_guest else answer
 
@@ -173,7 +173,7 @@ async def update_node(
     node_id: NodeId,
     body: NodeUpdate,
     access: ClusterChanger,
-    container: ContainerDep,
+    services: ServicesDep,
     occupants: OccupantsDep,
     force: Force = False,
 ) -> NodeAnswer:
@@ -181,11 +181,11 @@ async def update_node(
 
     async def work(session: WriteSession) -> NodeAnswer:
         return await resizing.update(
-            session, access, node_id, body, occupants, force=force, now=container.clock.now()
+            session, access, node_id, body, occupants, force=force, now=services.clock.now()
         )
 
-    answer = await container.database.transact(work)
-    _wake(container)
+    answer = await services.database.transact(work)
+    _wake(services)
     return answer
 
 
@@ -206,67 +206,67 @@ router.add_api_route(
 async def remove_node(
     node_id: NodeId,
     access: ClusterChanger,
-    container: ContainerDep,
+    services: ServicesDep,
     occupants: OccupantsDep,
     force: Force = False,
 ) -> Response:
     """Remove a node. Refused while something runs there; `force` sends that back to the queue first."""
 
     async def work(session: WriteSession) -> bool:
-        now = container.clock.now()
+        now = services.clock.now()
         return await nodes.remove(session, access, node_id, occupants, force=force, now=now)
 
-    gone = await container.database.transact(work)
-    _wake(container)
+    gone = await services.database.transact(work)
+    _wake(services)
     return _gone_or_accepted(gone, "The node goes as soon as what runs on it has ended.")
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/cordon", responses=documented(401, 403, 404, 409, 422, 429))
-async def cordon_node(node_id: NodeId, access: ClusterChanger, container: ContainerDep) -> NodeAnswer:
+async def cordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeAnswer:
     """Nothing new starts on the node; what runs there goes on."""
-    return await _cordon(container, access, node_id, cordoned=True)
+    return await _cordon(services, access, node_id, cordoned=True)
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/uncordon", responses=documented(401, 403, 404, 409, 422, 429))
-async def uncordon_node(node_id: NodeId, access: ClusterChanger, container: ContainerDep) -> NodeAnswer:
+async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeAnswer:
     """The node takes new work again; a drain ends."""
-    return await _cordon(container, access, node_id, cordoned=False)
+    return await _cordon(services, access, node_id, cordoned=False)
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/drain", responses=documented(401, 403, 404, 409, 422, 429))
 async def drain_node(
-    node_id: NodeId, access: ClusterChanger, container: ContainerDep, occupants: OccupantsDep
+    node_id: NodeId, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
 ) -> NodeAnswer:
     """Nothing new starts on the node; what runs there ends and queues again at its old place."""
 
     async def work(session: WriteSession) -> NodeAnswer:
-        return await nodes.drain(session, access, node_id, occupants, now=container.clock.now())
+        return await nodes.drain(session, access, node_id, occupants, now=services.clock.now())
 
-    answer = await container.database.transact(work)
-    _wake(container)
+    answer = await services.database.transact(work)
+    _wake(services)
     return answer
 
 
 async def _cordon(
-    container: Container, access: ClusterChanger, node_id: int, *, cordoned: bool
+    services: AppServices, access: ClusterChanger, node_id: int, *, cordoned: bool
 ) -> NodeAnswer:
     async def work(session: WriteSession) -> NodeAnswer:
-        return await nodes.cordon(session, access, node_id, cordoned=cordoned, now=container.clock.now())
+        return await nodes.cordon(session, access, node_id, cordoned=cordoned, now=services.clock.now())
 
-    answer = await container.database.transact(work)
-    _wake(container)
+    answer = await services.database.transact(work)
+    _wake(services)
     return answer
 
 
-def _check_runtime(container: Container, runtime: str) -> None:
-    if runtime != "auto" and runtime not in container.runtimes.names:
-        there = ", ".join(("auto", *container.runtimes.names))
+def _check_runtime(services: AppServices, runtime: str) -> None:
+    if runtime != "auto" and runtime not in services.runtimes.names:
+        there = ", ".join(("auto", *services.runtimes.names))
         raise Invalid("unknown_runtime", f"The runtime {runtime!r} is not available here; there are {there}.")
 
 
-def _wake(container: Container) -> None:
+def _wake(services: AppServices) -> None:
     for topic in ("scheduler", "reconciler", "janitor"):
-        container.wakeup.notify(topic)
+        services.wakeup.notify(topic)
 
 
 def _gone_or_accepted(gone: bool, sentence: str) -> Response:

@@ -10,7 +10,7 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import OrganizationId
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.clusters import shares
 from hypervisor.clusters.policy import ClusterChanger, ClusterId, ClusterLister, ClusterReader
 from hypervisor.clusters.share_schemas import ShareAnswer, ShareOffer, ShareUpdate
@@ -25,12 +25,12 @@ CHANGES = documented(401, 403, 404, 409, 422, 429)
 
 @declares("admin of the organization that the offer is for")
 async def answers_offers(
-    cluster_id: ClusterId, organization_id: OrganizationId, principal: CurrentUser, container: ContainerDep
+    cluster_id: ClusterId, organization_id: OrganizationId, principal: CurrentUser, services: ServicesDep
 ) -> Principal:
     """Who is not in the organization learns nothing of the offer."""
     hidden = not_found("offer of cluster", cluster_id)
     check_role(principal, organization_id, Role.ADMIN, hidden=hidden)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         await access_organization(session, principal, organization_id, Role.ADMIN)
     return principal
 
@@ -40,47 +40,47 @@ Answerer = Annotated[Principal, Depends(answers_offers)]
 
 @router.get("/cluster-shares", responses=documented(401, 422, 429))
 async def list_shares(
-    user: ClusterLister, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    user: ClusterLister, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[ShareAnswer]:
     """What the caller's organizations share with others, and what is offered to them."""
     after = decode_cursor(cursor, int, int) if cursor else (0, 0)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await shares.list_of_organizations(session, user.memberships, after=after, limit=limit + 1)
     return page_of(rows, limit, lambda last: encode_cursor(last.cluster_id, last.organization_id))
 
 
 @router.get("/clusters/{cluster_id}/shares", responses=documented(401, 404, 422, 429))
 async def list_cluster_shares(
-    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[ShareAnswer]:
     """Who may use the cluster and what each uses; another organization sees its own share only."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = None if not access.is_guest else access.principal.memberships
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await shares.list_of_cluster(session, access.cluster_id, own, after=after, limit=limit + 1)
     return page_of(rows, limit, lambda last: encode_cursor(last.organization_id))
 
 
 @router.post("/clusters/{cluster_id}/shares", status_code=status.HTTP_201_CREATED, responses=CHANGES)
-async def offer_share(body: ShareOffer, access: ClusterChanger, container: ContainerDep) -> ShareAnswer:
+async def offer_share(body: ShareOffer, access: ClusterChanger, services: ServicesDep) -> ShareAnswer:
     """Offer a part of the cluster to another organization; one of its admins accepts or declines."""
 
     async def work(session: WriteSession) -> ShareAnswer:
-        return await shares.offer(session, access, body, now=container.clock.now())
+        return await shares.offer(session, access, body, now=services.clock.now())
 
-    return await _changed(container, await container.database.transact(work))
+    return await _changed(services, await services.database.transact(work))
 
 
 @router.patch("/clusters/{cluster_id}/shares/{organization_id}", responses=CHANGES)
 async def update_share(
-    organization_id: OrganizationId, body: ShareUpdate, access: ClusterChanger, container: ContainerDep
+    organization_id: OrganizationId, body: ShareUpdate, access: ClusterChanger, services: ServicesDep
 ) -> ShareAnswer:
     """Change the terms; work above them yields by the preemption rules."""
 
     async def work(session: WriteSession) -> ShareAnswer:
-        return await shares.update(session, access, organization_id, body, now=container.clock.now())
+        return await shares.update(session, access, organization_id, body, now=services.clock.now())
 
-    return await _changed(container, await container.database.transact(work))
+    return await _changed(services, await services.database.transact(work))
 
 
 @router.delete(
@@ -89,44 +89,44 @@ async def update_share(
     responses=CHANGES,
 )
 async def withdraw_share(
-    organization_id: OrganizationId, access: ClusterChanger, container: ContainerDep
+    organization_id: OrganizationId, access: ClusterChanger, services: ServicesDep
 ) -> Response:
     """Share it no more: nothing new of the other organization starts, what runs yields to everybody."""
 
     async def work(session: WriteSession) -> None:
-        await shares.withdraw(session, access, organization_id, now=container.clock.now())
+        await shares.withdraw(session, access, organization_id, now=services.clock.now())
 
-    await container.database.transact(work)
-    container.wakeup.notify("scheduler")
+    await services.database.transact(work)
+    services.wakeup.notify("scheduler")
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.post("/clusters/{cluster_id}/shares/{organization_id}/accept", responses=CHANGES)
 async def accept_share(
-    cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, container: ContainerDep
+    cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
 ) -> ShareAnswer:
     """Accept the offer: developers of the organization may deploy to the cluster from now on."""
-    return await _answer(container, user, cluster_id, organization_id, accepts=True)
+    return await _answer(services, user, cluster_id, organization_id, accepts=True)
 
 
 @router.post("/clusters/{cluster_id}/shares/{organization_id}/decline", responses=CHANGES)
 async def decline_share(
-    cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, container: ContainerDep
+    cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
 ) -> ShareAnswer:
     """Decline the offer, or give an accepted share back."""
-    return await _answer(container, user, cluster_id, organization_id, accepts=False)
+    return await _answer(services, user, cluster_id, organization_id, accepts=False)
 
 
 async def _answer(
-    container: Container, user: Principal, cluster_id: int, organization_id: int, *, accepts: bool
+    services: AppServices, user: Principal, cluster_id: int, organization_id: int, *, accepts: bool
 ) -> ShareAnswer:
     async def work(session: WriteSession) -> ShareAnswer:
-        now = container.clock.now()
+        now = services.clock.now()
         return await shares.answer(session, user, cluster_id, organization_id, accepts=accepts, now=now)
 
-    return await _changed(container, await container.database.transact(work))
+    return await _changed(services, await services.database.transact(work))
 
 
-async def _changed(container: Container, answer: ShareAnswer) -> ShareAnswer:
-    container.wakeup.notify("scheduler")
+async def _changed(services: AppServices, answer: ShareAnswer) -> ShareAnswer:
+    services.wakeup.notify("scheduler")
     return answer

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import structlog
 
-from hypervisor.control.leases.held import Holdings
-from hypervisor.control.leases.manager import Holder, LeaseTimes
-from hypervisor.control.maintenance.loop import Janitor
-from hypervisor.control.maintenance.retention import Keep
+from hypervisor.control.leases.held import HeldLeases
+from hypervisor.control.leases.manager import LeaseManager, LeaseTimes
+from hypervisor.control.maintenance.loop import Maintenance
+from hypervisor.control.maintenance.retention import RetentionPolicy
 from hypervisor.control.metrics import measure_from_zero, measure_held
-from hypervisor.control.reconciler.checkpoint_env import Reporting
-from hypervisor.control.reconciler.engine_pool import Engines, Obstacles
+from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
+from hypervisor.control.reconciler.engine_pool import EnginePool, Obstacles
 from hypervisor.control.reconciler.loop import Reconciler
 from hypervisor.control.scheduler.loop import Scheduler
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
@@ -42,14 +42,14 @@ class Loops:
         clock: Clock,
         wakeup: Wakeup,
         runtimes: RuntimeRegistry,
-        sealer: Sealer,
-        reporting: Reporting,
+        sealer: Encryptor,
+        reporting: CheckpointEnv,
         *,
         install: str,
         interval: float,
         improve_seconds: float = 0.0,
         local_engines: Sequence[EngineRef] = (),
-        keep: Keep | None = None,
+        keep: RetentionPolicy | None = None,
         obstacles: Obstacles | None = None,
         site: str = HERE,
         lease_times: LeaseTimes | None = None,
@@ -59,15 +59,15 @@ class Loops:
 
         `interval` is between full passes, and a pass searches for at most `improve_seconds` (0: any time).
         """
-        keep = keep or Keep()
+        keep = keep or RetentionPolicy()
         telemetry = telemetry or Telemetry.silent(clock)
-        self.holdings = Holdings(clock, wakeup)
-        self._engines = Engines(runtimes, self.holdings, site, obstacles, telemetry)
+        self.holdings = HeldLeases(clock, wakeup)
+        self._engines = EnginePool(runtimes, self.holdings, site, obstacles, telemetry)
         shared = database, clock, wakeup
         self._reconciler = Reconciler(
             *shared, self._engines, self.holdings, sealer, reporting, interval=interval, telemetry=telemetry
         )
-        self._holder = Holder(
+        self._holder = LeaseManager(
             *shared,
             self.holdings,
             self._reconciler,
@@ -85,7 +85,7 @@ class Loops:
             retention=keep.decisions,
             telemetry=telemetry,
         )
-        self._janitor = Janitor(*shared, self._engines, self.holdings, keep=keep)
+        self._janitor = Maintenance(*shared, self._engines, self.holdings, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeats = telemetry.heartbeats
         turn = TURN_WITHIN + 3 * interval

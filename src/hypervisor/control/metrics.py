@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypervisor.control.leases.held import Holdings
-from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.control.leases.held import HeldLeases
+from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.scheduling.preemption.legality import Rule
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 
 
-def measure_from_zero(telemetry: Telemetry, engines: Engines) -> None:
+def measure_from_zero(telemetry: Telemetry, engines: EnginePool) -> None:
     """Show the counters before they count: a rate sees no first step of what appears with it."""
     for rule in Rule:
         telemetry.metrics.evictions.labels(rule.value)
@@ -21,7 +21,7 @@ def measure_from_zero(telemetry: Telemetry, engines: Engines) -> None:
             telemetry.metrics.runtime_errors.labels(runtime, kind)
 
 
-def measure_held(telemetry: Telemetry, holdings: Holdings, engines: Engines) -> None:
+def measure_held(telemetry: Telemetry, holdings: HeldLeases, engines: EnginePool) -> None:
     """What this process holds and cannot reach, as it is now."""
     metrics = telemetry.metrics
     held = Counter(name.split(":")[0] for name in holdings.epochs())

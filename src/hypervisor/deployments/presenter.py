@@ -17,7 +17,7 @@ from hypervisor.deployments.schemas.responses import (
     ReplicaAnswer,
 )
 from hypervisor.deployments.spec.environment import shown_environment
-from hypervisor.deployments.spec.submit import Made
+from hypervisor.deployments.spec.submit import Created
 from hypervisor.deployments.state.dependencies import Parent, load_parents
 from hypervisor.infra.coordination.queue_index import QueueIndex
 from hypervisor.kernel.priority import priority_label
@@ -93,7 +93,7 @@ async def describe_all(
     ]
 
 
-def describe_new(made: Sequence[Made]) -> list[DeploymentAnswer]:
+def describe_new(made: Sequence[Created]) -> list[DeploymentAnswer]:
     """Deployments that were just made, by what was written; `positions.fill_positions` adds their places."""
     return [
         _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)

@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.clusters.policy import visible_organizations
 from hypervisor.deployments import presenter
 from hypervisor.deployments.access import listing, repository
@@ -33,7 +33,7 @@ from hypervisor.deployments.schemas.requests import (
 )
 from hypervisor.deployments.schemas.responses import DeploymentAnswer
 from hypervisor.deployments.spec import submit, update
-from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
 from hypervisor.deployments.spec.submit import Submission
 from hypervisor.deployments.state import commands
@@ -61,15 +61,15 @@ Force = Annotated[bool, Query(description="Also while others wait for it: they a
 async def create_deployment(
     body: DeploymentCreate,
     user: DeploymentSubmitter,
-    container: ContainerDep,
+    services: ServicesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> DeploymentAnswer:
     """Submit a deployment. It waits for its turn, or for what it depends on, and `reason` says for what."""
-    keyed = _keyed(container, user.user_id, idempotency_key, "single", body)
+    keyed = _keyed(services, user.user_id, idempotency_key, "single", body)
     try:
-        answers = await _submit(container, user, [body], keyed, response)
-    except RefusedMember as refused:
+        answers = await _submit(services, user, [body], keyed, response)
+    except BatchItemError as refused:
         raise refused.error from None
     bind_contextvars(deployment_id=answers[0].id)
     return answers[0]
@@ -79,22 +79,22 @@ async def create_deployment(
 async def create_deployments(
     body: DeploymentBatch,
     user: DeploymentSubmitter,
-    container: ContainerDep,
+    services: ServicesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Page[DeploymentAnswer]:
     """Submit up to 1,000 deployments: all or none. `depends_on` may name other members of the batch."""
-    keyed = _keyed(container, user.user_id, idempotency_key, "batch", body)
+    keyed = _keyed(services, user.user_id, idempotency_key, "batch", body)
     try:
-        return Page(items=await _submit(container, user, body.deployments, keyed, response))
-    except RefusedMember as refused:
+        return Page(items=await _submit(services, user, body.deployments, keyed, response))
+    except BatchItemError as refused:
         raise _of_member(refused, body.deployments[refused.index].name) from None
 
 
 @router.get("", responses=READS)
 async def list_deployments(
     user: DeploymentLister,
-    container: ContainerDep,
+    services: ServicesDep,
     organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     cluster_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     state: States = (),
@@ -117,33 +117,33 @@ async def list_deployments(
         labels=parse_labels(label),
         name=name,
     )
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         found = await listing.page(session, filters, before=before, limit=limit)
-        items = await presenter.describe_all(session, found.rows, container.sharing.queue)
-    await _place(container, items)
+        items = await presenter.describe_all(session, found.rows, services.sharing.queue)
+    await _place(services, items)
     return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
 
 
 @router.get("/{deployment_id}", responses=READS)
-async def get_deployment(access: DeploymentReader, container: ContainerDep) -> DeploymentAnswer:
+async def get_deployment(access: DeploymentReader, services: ServicesDep) -> DeploymentAnswer:
     """One deployment with its reason and its place in the queue."""
-    return await _describe(container, access)
+    return await _describe(services, access)
 
 
 @router.patch("/{deployment_id}", responses=CHANGES)
 async def update_deployment(
-    body: DeploymentUpdate, access: DeploymentChanger, container: ContainerDep
+    body: DeploymentUpdate, access: DeploymentChanger, services: ServicesDep
 ) -> DeploymentAnswer:
     """Change what is given. While it lives: only priority, labels, name and max_retries."""
 
     async def work(session: WriteSession) -> DeploymentAnswer:
-        now = container.clock.now()
-        changed = await update.update(session, access, body, sealer=container.sealer, now=now)
-        return await presenter.describe(session, changed, container.sharing.queue)
+        now = services.clock.now()
+        changed = await update.update(session, access, body, sealer=services.sealer, now=now)
+        return await presenter.describe(session, changed, services.sharing.queue)
 
-    answer = await _refused_alone(container, work)
-    await _place(container, [answer])
-    _wake(container, "scheduler")
+    answer = await _refused_alone(services, work)
+    await _place(services, [answer])
+    _wake(services, "scheduler")
     return answer
 
 
@@ -158,15 +158,15 @@ router.add_api_route(
 
 @router.delete("/{deployment_id}", status_code=status.HTTP_204_NO_CONTENT, responses={**ACCEPTED, **CHANGES})
 async def delete_deployment(
-    access: DeploymentChanger, container: ContainerDep, force: Force = False
+    access: DeploymentChanger, services: ServicesDep, force: Force = False
 ) -> Response:
     """Delete a deployment with its attempts and logs; a live one is stopped first. Its events stay."""
 
     async def work(session: WriteSession) -> bool:
-        return await commands.delete(session, access, force=force, now=container.clock.now())
+        return await commands.delete(session, access, force=force, now=services.clock.now())
 
-    gone = await container.database.transact(work)
-    _wake(container, "scheduler", "reconciler", "janitor")
+    gone = await services.database.transact(work)
+    _wake(services, "scheduler", "reconciler", "janitor")
     if gone:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     sentence = "It is being stopped and goes as soon as it has ended."
@@ -174,109 +174,111 @@ async def delete_deployment(
 
 
 @router.post("/{deployment_id}/start", responses=CHANGES)
-async def start_deployment(access: DeploymentChanger, container: ContainerDep) -> DeploymentAnswer:
+async def start_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentAnswer:
     """Queue a deployment again that has ended."""
-    return await _obey(container, access, Command.START)
+    return await _obey(services, access, Command.START)
 
 
 @router.post("/{deployment_id}/stop", responses=CHANGES)
 async def stop_deployment(
     access: DeploymentChanger,
-    container: ContainerDep,
+    services: ServicesDep,
     grace_period_seconds: Annotated[
         int | None, Query(ge=0, le=MAX_GRACE, description="Between SIGTERM and SIGKILL; default: its own.")
     ] = None,
 ) -> DeploymentAnswer:
     """Stop a live deployment; it can be started again."""
-    return await _obey(container, access, Command.STOP, grace_period_seconds)
+    return await _obey(services, access, Command.STOP, grace_period_seconds)
 
 
 @router.post("/{deployment_id}/cancel", responses=CHANGES)
-async def cancel_deployment(access: DeploymentChanger, container: ContainerDep) -> DeploymentAnswer:
+async def cancel_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentAnswer:
     """Take a deployment out of the queue, or end a live one for good."""
-    return await _obey(container, access, Command.CANCEL)
+    return await _obey(services, access, Command.CANCEL)
 
 
 async def _submit(
-    container: Container,
+    services: AppServices,
     user: DeploymentSubmitter,
     requests: Sequence[DeploymentCreate],
     keyed: KeyedRequest | None,
     response: Response,
 ) -> list[DeploymentAnswer]:
     wanted = Submission(
-        user, requests, container.sealer, container.clock.now(), keyed, traceparent=current_traceparent()
+        user, requests, services.sealer, services.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted = await container.database.transact_together(submit.submit, wanted)
+    submitted = await services.database.transact_together(submit.submit, wanted)
     if submitted.made_before:
         response.headers[REPLAYED] = "true"
-        answers = await _made_before(container, submitted.made_before)
+        answers = await _made_before(services, submitted.made_before)
     else:
         answers = presenter.describe_new(submitted.made)
-    _wake(container, "scheduler")
-    await _place(container, answers, new=not submitted.made_before)
+    _wake(services, "scheduler")
+    await _place(services, answers, new=not submitted.made_before)
     return answers
 
 
-async def _made_before(container: Container, ids: Sequence[int]) -> list[DeploymentAnswer]:
-    async with container.database.read() as session:
+async def _made_before(services: AppServices, ids: Sequence[int]) -> list[DeploymentAnswer]:
+    async with services.database.read() as session:
         found = await repository.find_all(session, ids)
         if len(found) < len(ids):
             raise Conflict(
                 "idempotency_key_gone",
                 "What was made under this Idempotency-Key has been deleted since; use a new key.",
             )
-        return await presenter.describe_all(session, found, container.sharing.queue)
+        return await presenter.describe_all(session, found, services.sharing.queue)
 
 
 def _keyed(
-    container: Container, user_id: int, key: str | None, kind: str, body: DeploymentCreate | DeploymentBatch
+    services: AppServices, user_id: int, key: str | None, kind: str, body: DeploymentCreate | DeploymentBatch
 ) -> KeyedRequest | None:
-    return None if key is None else keyed_request(user_id, key, kind, body, container.sealer)
+    return None if key is None else keyed_request(user_id, key, kind, body, services.sealer)
 
 
-def _of_member(refused: RefusedMember, name: str) -> HypervisorError:
+def _of_member(refused: BatchItemError, name: str) -> HypervisorError:
     error = refused.error
     detail = f"deployments[{refused.index}] ({name}): {error.detail} Nothing was made."
     return type(error)(error.code, detail, extra={**error.extra, "index": refused.index})
 
 
-async def _refused_alone(container: Container, work: Any) -> DeploymentAnswer:
+async def _refused_alone(services: AppServices, work: Any) -> DeploymentAnswer:
     try:
-        answer: DeploymentAnswer = await container.database.transact(work)
-    except RefusedMember as refused:
+        answer: DeploymentAnswer = await services.database.transact(work)
+    except BatchItemError as refused:
         raise refused.error from None
     return answer
 
 
-async def _describe(container: Container, access: DeploymentAccess) -> DeploymentAnswer:
-    async with container.database.read() as session:
+async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentAnswer:
+    async with services.database.read() as session:
         deployment = await repository.find(session, access.deployment_id)
         if deployment is None:
             raise access.hidden
-        answer = await presenter.describe(session, deployment, container.sharing.queue)
-    await _place(container, [answer])
+        answer = await presenter.describe(session, deployment, services.sharing.queue)
+    await _place(services, [answer])
     return answer
 
 
 async def _obey(
-    container: Container, access: DeploymentAccess, command: Command, grace_seconds: int | None = None
+    services: AppServices, access: DeploymentAccess, command: Command, grace_seconds: int | None = None
 ) -> DeploymentAnswer:
     async def work(session: WriteSession) -> DeploymentAnswer:
-        now = container.clock.now()
-        deployment = await commands.obey(session, access, command, now=now, grace_seconds=grace_seconds)
-        return await presenter.describe(session, deployment, container.sharing.queue)
+        now = services.clock.now()
+        deployment = await commands.apply_command(
+            session, access, command, now=now, grace_seconds=grace_seconds
+        )
+        return await presenter.describe(session, deployment, services.sharing.queue)
 
-    answer = await container.database.transact(work)
-    _wake(container, "scheduler", "reconciler")
-    await _place(container, [answer])
+    answer = await services.database.transact(work)
+    _wake(services, "scheduler", "reconciler")
+    await _place(services, [answer])
     return answer
 
 
-async def _place(container: Container, answers: Sequence[DeploymentAnswer], *, new: bool = False) -> None:
-    await positions.fill_positions(container.database, container.sharing.queue, answers, new=new)
+async def _place(services: AppServices, answers: Sequence[DeploymentAnswer], *, new: bool = False) -> None:
+    await positions.fill_positions(services.database, services.sharing.queue, answers, new=new)
 
 
-def _wake(container: Container, *topics: str) -> None:
+def _wake(services: AppServices, *topics: str) -> None:
     for topic in topics:
-        container.wakeup.notify(topic)
+        services.wakeup.notify(topic)

@@ -12,7 +12,7 @@ from fastapi.security.base import SecurityBase
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.api.permissions import declares
-from hypervisor.api.services import Container, container_of
+from hypervisor.api.services import AppServices, services_of
 from hypervisor.errors import Forbidden, Unauthenticated
 from hypervisor.events.log import user_actor
 from hypervisor.identity import repository
@@ -76,14 +76,14 @@ class Authentication(SecurityBase):
 
     async def __call__(self, request: Request) -> Principal:
         """The caller. Raises Unauthenticated; counts the call against the rate limit of user or address."""
-        container = await container_of(request)
+        services = await services_of(request)
         try:
-            principal = await _identify(container, await _bearer(request))
+            principal = await _identify(services, await _bearer(request))
         except Unauthenticated:
             address = address_key(request.client.host if request.client else None)
-            await _count(container, f"address:{address}")
+            await _count(services, f"address:{address}")
             raise
-        await _count(container, f"user:{principal.user_id}")
+        await _count(services, f"user:{principal.user_id}")
         return principal
 
 
@@ -101,10 +101,10 @@ async def superuser(principal: CurrentUser) -> Principal:
 Superuser = Annotated[Principal, Depends(superuser)]
 
 
-async def load_principal(container: Container, claims: AccessClaims) -> Principal | None:
+async def load_principal(services: AppServices, claims: AccessClaims) -> Principal | None:
     """The user behind a session that is still live, or None."""
-    login = await container.database.read_together(_logins, claims.session_id)
-    if login is None or login.user_id != claims.user_id or login.expires_at <= container.clock.now():
+    login = await services.database.read_together(_logins, claims.session_id)
+    if login is None or login.user_id != claims.user_id or login.expires_at <= services.clock.now():
         return None
     return Principal(
         user_id=login.user_id,
@@ -121,16 +121,16 @@ async def _logins(connection: AsyncConnection, session_ids: Sequence[str]) -> li
     return [found.get(one) for one in session_ids]
 
 
-async def _identify(container: Container, token: str | None) -> Principal:
+async def _identify(services: AppServices, token: str | None) -> Principal:
     if token is None:
         raise _unauthenticated("not_authenticated", "Log in first: this needs an access token (Bearer).")
     try:
-        claims = container.tokens.read(token, container.clock.now())
+        claims = services.tokens.read(token, services.clock.now())
     except InvalidToken:
         raise _unauthenticated(
             "invalid_token", "The access token is not valid or is over; refresh or log in again."
         ) from None
-    principal = await load_principal(container, claims)
+    principal = await load_principal(services, claims)
     if principal is None:
         raise _unauthenticated("session_ended", "This login has ended; log in again.")
     return principal
@@ -140,6 +140,6 @@ def _unauthenticated(code: str, detail: str) -> Unauthenticated:
     return Unauthenticated(code, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-async def _count(container: Container, key: str) -> None:
-    if container.request_limit is not None:
-        await container.limiter.check(container.request_limit, "requests", key)
+async def _count(services: AppServices, key: str) -> None:
+    if services.request_limit is not None:
+        await services.limiter.check(services.request_limit, "requests", key)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, status
 
 from hypervisor.api.permissions import PUBLIC
 from hypervisor.api.problems import documented
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.identity import repository, service, sessions
 from hypervisor.identity.principal import CurrentUser
 from hypervisor.identity.schemas import (
@@ -33,35 +33,35 @@ router = APIRouter(prefix="/auth", tags=["Accounts"])
     dependencies=[PUBLIC],
     responses=documented(409, 422, 429),
 )
-async def register(body: RegisterRequest, container: ContainerDep) -> UserAnswer:
+async def register(body: RegisterRequest, services: ServicesDep) -> UserAnswer:
     """Make an account. It has no rights until its owner creates or joins an organization."""
-    return UserAnswer.model_validate(await service.register(container, body))
+    return UserAnswer.model_validate(await service.register(services, body))
 
 
 @router.post("/login", dependencies=[PUBLIC], responses=documented(401, 422, 429))
-async def login(form: Annotated[LoginForm, Form()], request: Request, container: ContainerDep) -> TokenAnswer:
+async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenAnswer:
     """Log in with a username or e-mail address (OAuth2 password form)."""
     address = request.client.host if request.client else None
-    return await sessions.login(container, form.username, form.password, address)
+    return await sessions.login(services, form.username, form.password, address)
 
 
 @router.post("/refresh", dependencies=[PUBLIC], responses=documented(401, 422, 429))
-async def refresh(body: RefreshRequest, container: ContainerDep) -> TokenAnswer:
+async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenAnswer:
     """Exchange a refresh token for a new pair. Each works once: a second use ends the whole login."""
-    return await sessions.refresh(container, body.refresh_token)
+    return await sessions.refresh(services, body.refresh_token)
 
 
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429))
-async def logout(user: CurrentUser, container: ContainerDep, _body: LogoutRequest | None = None) -> None:
+async def logout(user: CurrentUser, services: ServicesDep, _body: LogoutRequest | None = None) -> None:
     """End this login: its access and refresh tokens stop working at once."""
-    async with container.database.write() as session:
-        await repository.revoke_session(session, user.session_id, "logout", container.clock.now())
+    async with services.database.write() as session:
+        await repository.revoke_session(session, user.session_id, "logout", services.clock.now())
 
 
 @router.get("/me", responses=documented(401, 429))
-async def me(user: CurrentUser, container: ContainerDep) -> MeAnswer:
+async def me(user: CurrentUser, services: ServicesDep) -> MeAnswer:
     """Who is logged in, and the roles in their organizations."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         row = await session.get_one(User, user.user_id)
     roles = [OrganizationRoleAnswer.model_validate(one) for one in user.memberships.values()]
     return MeAnswer(**UserAnswer.model_validate(row).model_dump(), organizations=roles)
@@ -72,6 +72,6 @@ async def me(user: CurrentUser, container: ContainerDep) -> MeAnswer:
     status_code=status.HTTP_204_NO_CONTENT,
     responses=documented(401, 403, 409, 422, 429),
 )
-async def change_password(body: ChangePasswordRequest, user: CurrentUser, container: ContainerDep) -> None:
+async def change_password(body: ChangePasswordRequest, user: CurrentUser, services: ServicesDep) -> None:
     """Change the password and end all other logins of this account."""
-    await service.change_password(container, user, body.current_password, body.new_password)
+    await service.change_password(services, user, body.current_password, body.new_password)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.errors import Conflict, Forbidden, Invalid
 from hypervisor.identity import repository, sessions
 from hypervisor.identity.principal import Principal
@@ -17,20 +17,20 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import User
 
 
-async def register(container: Container, request: RegisterRequest) -> User:
+async def register(services: AppServices, request: RegisterRequest) -> User:
     """Make an account without any rights; `role` is only remembered. Raises Conflict for a taken name."""
     user = User(
         username=request.username,
         username_key=fold(request.username),
         email=request.email,
         email_key=fold(request.email),
-        password_hash=await container.passwords.hash(request.password),
+        password_hash=await services.passwords.hash(request.password),
         requested_role=request.role,
         is_superuser=False,
         is_active=True,
-        created_at=container.clock.now(),
+        created_at=services.clock.now(),
     )
-    return await _insert(container.database, user)
+    return await _insert(services.database, user)
 
 
 async def create_superuser(
@@ -54,18 +54,18 @@ async def create_superuser(
     return await _insert(database, user)
 
 
-async def change_password(container: Container, principal: Principal, current: str, new: str) -> None:
+async def change_password(services: AppServices, principal: Principal, current: str, new: str) -> None:
     """Replace the password and end every other login of this user.
 
     Raises Forbidden for a wrong current password (counted like a failed login), TooManyRequests.
     """
-    user = await sessions.check_password(container, principal.username, current)
+    user = await sessions.check_password(services, principal.username, current)
     if user is None or user.id != principal.user_id:
         raise Forbidden("wrong_password", "The current password is not right.")
     if current == new:
         raise Invalid("same_password", "The new password must differ from the current one.")
-    new_hash = await container.passwords.hash(new)
-    async with container.database.write() as session:
+    new_hash = await services.passwords.hash(new)
+    async with services.database.write() as session:
         changed = await session.scalar(
             update(User)
             .where(User.id == user.id, User.password_hash == user.password_hash)
@@ -75,7 +75,7 @@ async def change_password(container: Container, principal: Principal, current: s
         if changed is None:
             raise Conflict("password_changed_meanwhile", "The password was changed by another request.")
         await repository.revoke_user_sessions(
-            session, user.id, "password changed", container.clock.now(), keep=principal.session_id
+            session, user.id, "password changed", services.clock.now(), keep=principal.session_id
         )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import update
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
 from hypervisor.identity.schemas import TokenAnswer
@@ -21,17 +21,17 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 
 
-async def login(container: Container, name: str, password: str, address: str | None) -> TokenAnswer:
+async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenAnswer:
     """Start a session for a username or e-mail address.
 
     Raises Unauthenticated in the same words for unknown, inactive and wrong; TooManyRequests.
     """
-    await limit_address(container, address)
-    user = await check_password(container, name, password)
+    await limit_address(services, address)
+    user = await check_password(services, name, password)
     if user is None:
         raise _refused()
-    now = container.clock.now()
-    async with container.database.write() as session:
+    now = services.clock.now()
+    async with services.database.write() as session:
         current = await session.get(User, user.id, with_for_update=True)
         # A password changed since the check has ended all sessions; this must not become one more.
         if current is None or not current.is_active or current.password_hash != user.password_hash:
@@ -45,17 +45,17 @@ async def login(container: Container, name: str, password: str, address: str | N
         session.add(login_session)
         await session.flush()
         refresh_token = _add_refresh_token(session, login_session, now)
-    await _rehash(container, user, password)
-    return _answer(container, user.id, login_session.id, refresh_token, now)
+    await _rehash(services, user, password)
+    return _answer(services, user.id, login_session.id, refresh_token, now)
 
 
-async def refresh(container: Container, refresh_token: str) -> TokenAnswer:
+async def refresh(services: AppServices, refresh_token: str) -> TokenAnswer:
     """Exchange a refresh token for a new pair; a second use of one ends its whole session.
 
     Raises Unauthenticated.
     """
-    now = container.clock.now()
-    async with container.database.write() as session:
+    now = services.clock.now()
+    async with services.database.write() as session:
         rotated = await _rotate(session, hash_secret(refresh_token), now)
     # Raised only here, outside of the transaction: ending a session on reuse must be committed.
     if rotated is None:
@@ -64,23 +64,23 @@ async def refresh(container: Container, refresh_token: str) -> TokenAnswer:
             "The refresh token is not valid, was used before or is over; log in again.",
         )
     user_id, session_id, new_token = rotated
-    return _answer(container, user_id, session_id, new_token, now)
+    return _answer(services, user_id, session_id, new_token, now)
 
 
-async def check_password(container: Container, name: str, password: str) -> User | None:
+async def check_password(services: AppServices, name: str, password: str) -> User | None:
     """The active user with this name (or address) and password, else None after counting a failure.
 
     Unknown names take as long and are counted alike. Raises TooManyRequests while the account must wait;
     who guesses in parallel learns nothing either, because the wait is looked at again after the check.
     """
     key = fold(name.strip())
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         user = await repository.find_user(session, key)
         account = _account(user.username_key if user else key)
-        _refuse_while_blocked(await repository.throttle(session, account), container.clock.now())
-    right = await container.passwords.verify(password, user.password_hash if user else None)
-    now = container.clock.now()
-    async with container.database.write() as session:
+        _refuse_while_blocked(await repository.throttle(session, account), services.clock.now())
+    right = await services.passwords.verify(password, user.password_hash if user else None)
+    now = services.clock.now()
+    async with services.database.write() as session:
         if right:
             _refuse_while_blocked(await repository.throttle(session, account), now)
             await repository.clear_throttle(session, account)
@@ -89,9 +89,9 @@ async def check_password(container: Container, name: str, password: str) -> User
     return user if right and user is not None and user.is_active else None
 
 
-async def limit_address(container: Container, address: str | None) -> None:
+async def limit_address(services: AppServices, address: str | None) -> None:
     """Count one login try of a network address. Raises TooManyRequests."""
-    await container.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
+    await services.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
 
 
 async def purge(database: Database, now: datetime) -> None:
@@ -137,12 +137,12 @@ def _add_refresh_token(session: WriteSession, login_session: LoginSession, now: 
 
 
 def _answer(
-    container: Container, user_id: int, session_id: str, refresh_token: str, now: datetime
+    services: AppServices, user_id: int, session_id: str, refresh_token: str, now: datetime
 ) -> TokenAnswer:
     return TokenAnswer(
-        access_token=container.tokens.issue(AccessClaims(user_id, session_id), now),
+        access_token=services.tokens.issue(AccessClaims(user_id, session_id), now),
         refresh_token=refresh_token,
-        expires_in=int(container.tokens.lifetime.total_seconds()),
+        expires_in=int(services.tokens.lifetime.total_seconds()),
     )
 
 
@@ -165,12 +165,12 @@ def _must_wait(wait: timedelta) -> TooManyRequests:
     )
 
 
-async def _rehash(container: Container, user: User, password: str) -> None:
+async def _rehash(services: AppServices, user: User, password: str) -> None:
     """Replace a hash of an older kind now that the password is at hand."""
-    if not container.passwords.needs_rehash(user.password_hash):
+    if not services.passwords.needs_rehash(user.password_hash):
         return
-    new_hash = await container.passwords.hash(password)
-    async with container.database.write() as session:
+    new_hash = await services.passwords.hash(password)
+    async with services.database.write() as session:
         await session.execute(
             update(User)
             .where(User.id == user.id, User.password_hash == user.password_hash)

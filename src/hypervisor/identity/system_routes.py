@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from hypervisor import __version__
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import ResponseModel
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.identity.principal import CurrentUser
 
 router = APIRouter(prefix="/system", tags=["Service"])
@@ -24,12 +24,12 @@ class SystemInfo(ResponseModel):
 
 
 @router.get("/info", responses=documented(401, 429))
-async def get_system_info(_user: CurrentUser, container: ContainerDep) -> SystemInfo:
+async def get_system_info(_user: CurrentUser, services: ServicesDep) -> SystemInfo:
     """Version, database and the runtimes that were found."""
     return SystemInfo(
         version=__version__,
-        database="sqlite" if container.database.is_sqlite else "postgresql",
-        install_id=container.install_id,
-        default_runtime=container.settings.default_runtime,
-        runtimes=await container.runtimes.found(),
+        database="sqlite" if services.database.is_sqlite else "postgresql",
+        install_id=services.install_id,
+        default_runtime=services.settings.default_runtime,
+        runtimes=await services.runtimes.found(),
     )

@@ -40,7 +40,7 @@ def replica_state(replica: Replica) -> ReplicaState:
     return ReplicaState.RUNNING if replica.started else ReplicaState.STARTING
 
 
-class Standing(StrEnum):
+class GangVerdict(StrEnum):
     """What the replicas of one run come to, taken together."""
 
     COMING_UP = "coming_up"
@@ -54,16 +54,16 @@ class Standing(StrEnum):
     """All have ended: their states are those of the deployment now."""
 
 
-def standing(replicas: Collection[Replica]) -> Standing:
+def standing(replicas: Collection[Replica]) -> GangVerdict:
     """How a run stands; a deployment with one replica is up, and over, as soon as that one is."""
     live = [replica for replica in replicas if not replica.ended]
     if not live:
-        return Standing.OVER
+        return GangVerdict.OVER
     if all(replica.stopping for replica in live):
-        return Standing.STOPPING
+        return GangVerdict.STOPPING
     if any(replica.ended and not replica.succeeded for replica in replicas):
-        return Standing.BROKEN
-    return Standing.UP if all(replica.started for replica in live) else Standing.COMING_UP
+        return GangVerdict.BROKEN
+    return GangVerdict.UP if all(replica.started for replica in live) else GangVerdict.COMING_UP
 
 
 def is_late(placed_at: datetime, timeout_seconds: int, now: datetime) -> bool:

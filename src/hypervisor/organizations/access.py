@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import OrganizationId
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.errors import Conflict, Forbidden, Invalid, NotFound
 from hypervisor.identity.principal import CurrentUser, Principal, load_principal
 from hypervisor.infra.security.tokens import AccessClaims
@@ -104,7 +104,7 @@ async def resolve_organization(
 
 
 def still_member(
-    container: Container, principal: Principal, organization_id: int
+    services: AppServices, principal: Principal, organization_id: int
 ) -> Callable[[], Awaitable[bool]]:
     """For streams, which outlive the check of their request: whether the login lives on and its user is
     still in the organization. While the database does not answer, what was found last holds.
@@ -113,7 +113,7 @@ def still_member(
     async def check() -> bool:
         claims = AccessClaims(principal.user_id, principal.session_id)
         try:
-            now = await load_principal(container, claims)
+            now = await load_principal(services, claims)
         except (SQLAlchemyError, OSError):
             return True
         return now is not None and now.role_in(organization_id) is not None
@@ -126,9 +126,9 @@ def require(minimum: Role) -> Callable[..., Awaitable[OrganizationAccess]]:
 
     @declares(f"{minimum} of the organization")
     async def check(
-        organization_id: OrganizationId, principal: CurrentUser, container: ContainerDep
+        organization_id: OrganizationId, principal: CurrentUser, services: ServicesDep
     ) -> OrganizationAccess:
-        async with container.database.read() as session:
+        async with services.database.read() as session:
             return await access_organization(session, principal, organization_id, minimum)
 
     return check

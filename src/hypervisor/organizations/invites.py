@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import hash_secret
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.roles import Role
@@ -27,7 +27,7 @@ CODE_LENGTH = 27
 PURPOSE = "invite"
 
 
-async def current(session: AsyncSession, sealer: Sealer, access: OrganizationAccess) -> InviteAnswer:
+async def current(session: AsyncSession, sealer: Encryptor, access: OrganizationAccess) -> InviteAnswer:
     """The organization's code. Raises NotFound when there is none."""
     invite = await repository.live_invite(session, access.organization_id)
     if invite is None:
@@ -36,7 +36,11 @@ async def current(session: AsyncSession, sealer: Sealer, access: OrganizationAcc
 
 
 async def replace(
-    session: WriteSession, sealer: Sealer, access: OrganizationAccess, options: InviteOptions, now: datetime
+    session: WriteSession,
+    sealer: Encryptor,
+    access: OrganizationAccess,
+    options: InviteOptions,
+    now: datetime,
 ) -> InviteAnswer:
     """Make a new code; the old one stops working. Raises Forbidden for a role above the inviter's."""
     check_grant(access.role, options.role)

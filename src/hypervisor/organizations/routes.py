@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response, status
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, OrganizationId
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations import invites, repository, service
@@ -35,22 +35,22 @@ UserId = Annotated[int, Path(ge=1, le=MAX_ID, description="The member's user id.
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 409, 422, 429))
 async def create_organization(
-    body: OrganizationCreate, user: CurrentUser, container: ContainerDep
+    body: OrganizationCreate, user: CurrentUser, services: ServicesDep
 ) -> OrganizationAnswer:
     """Create an organization; the caller becomes its admin."""
-    async with container.database.write() as session:
-        organization = await service.create(session, container.sealer, user, body.name, container.clock.now())
+    async with services.database.write() as session:
+        organization = await service.create(session, services.sealer, user, body.name, services.clock.now())
     return _answer(organization, Role.ADMIN)
 
 
 @router.get("", responses=documented(401, 422, 429))
 async def list_organizations(
-    user: CurrentUser, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    user: CurrentUser, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[OrganizationAnswer]:
     """The caller's organizations by id; a superuser sees all."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     member = None if user.is_superuser else user.user_id
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await repository.page(session, member=member, after=after, limit=limit + 1)
     answers = [_answer(row, Role(role) if role else Role.ADMIN) for row, role in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
@@ -58,35 +58,35 @@ async def list_organizations(
 
 @router.post("/join", responses=documented(401, 404, 409, 422, 429))
 async def join_organization(
-    body: JoinRequest, user: CurrentUser, container: ContainerDep
+    body: JoinRequest, user: CurrentUser, services: ServicesDep
 ) -> OrganizationAnswer:
     """Join the organization of an invite code."""
-    return await _join(container, user, body.invite_code)
+    return await _join(services, user, body.invite_code)
 
 
 @router.post("/join/{invite_code}", include_in_schema=False)
 async def join_organization_by_path(
-    invite_code: InviteCode, user: CurrentUser, container: ContainerDep
+    invite_code: InviteCode, user: CurrentUser, services: ServicesDep
 ) -> OrganizationAnswer:
     """As /join, with the code in the path."""
-    return await _join(container, user, invite_code)
+    return await _join(services, user, invite_code)
 
 
 @router.get("/{organization_id}", responses=documented(401, 404, 422, 429))
-async def get_organization(access: ViewerAccess, container: ContainerDep) -> OrganizationAnswer:
+async def get_organization(access: ViewerAccess, services: ServicesDep) -> OrganizationAnswer:
     """One organization that the caller belongs to."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         organization = await session.get_one(Organization, access.organization_id)
     return _answer(organization, access.role)
 
 
 @router.patch("/{organization_id}", responses=documented(401, 403, 404, 409, 422, 429))
 async def update_organization(
-    body: OrganizationUpdate, access: AdminAccess, container: ContainerDep
+    body: OrganizationUpdate, access: AdminAccess, services: ServicesDep
 ) -> OrganizationAnswer:
     """Rename the organization."""
-    async with container.database.write() as session:
-        organization = await service.rename(session, access, body.name, container.clock.now())
+    async with services.database.write() as session:
+        organization = await service.rename(session, access, body.name, services.clock.now())
     return _answer(organization, access.role)
 
 
@@ -109,49 +109,49 @@ router.add_api_route(
 )
 async def delete_organization(
     access: AdminAccess,
-    container: ContainerDep,
+    services: ServicesDep,
     force: Annotated[bool, Query(description="Also while something runs: it is stopped first.")] = False,
 ) -> Response:
     """Delete the organization with all that is in it. Refused while something runs, unless `force`."""
-    async with container.database.write() as session:
-        gone = await service.delete(session, access, container.clock.now(), force=force)
-    container.wakeup.notify("janitor")
+    async with services.database.write() as session:
+        gone = await service.delete(session, access, services.clock.now(), force=force)
+    services.wakeup.notify("janitor")
     return Response(status_code=status.HTTP_204_NO_CONTENT if gone else status.HTTP_202_ACCEPTED)
 
 
 @router.get("/{organization_id}/invite-code", responses=documented(401, 403, 404, 422, 429))
-async def get_invite_code(access: AdminAccess, container: ContainerDep) -> InviteAnswer:
+async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteAnswer:
     """The current invite code with its role, expiry, limit and uses."""
-    async with container.database.read() as session:
-        return await invites.current(session, container.sealer, access)
+    async with services.database.read() as session:
+        return await invites.current(session, services.sealer, access)
 
 
 @router.post("/{organization_id}/regenerate-invite", responses=documented(401, 403, 404, 409, 422, 429))
 async def regenerate_invite(
-    access: AdminAccess, container: ContainerDep, body: InviteOptions | None = None
+    access: AdminAccess, services: ServicesDep, body: InviteOptions | None = None
 ) -> InviteAnswer:
     """Make a new invite code; the old one stops working."""
-    async with container.database.write() as session:
+    async with services.database.write() as session:
         return await invites.replace(
-            session, container.sealer, access, body or InviteOptions(), container.clock.now()
+            session, services.sealer, access, body or InviteOptions(), services.clock.now()
         )
 
 
 @router.post("/{organization_id}/join", include_in_schema=False)
 async def join_named_organization(
-    organization_id: OrganizationId, body: JoinRequest, user: CurrentUser, container: ContainerDep
+    organization_id: OrganizationId, body: JoinRequest, user: CurrentUser, services: ServicesDep
 ) -> OrganizationAnswer:
     """As /join, for a code of this organization only."""
-    return await _join(container, user, body.invite_code, organization_id)
+    return await _join(services, user, body.invite_code, organization_id)
 
 
 @router.get("/{organization_id}/members", responses=documented(401, 404, 422, 429))
 async def list_members(
-    access: ViewerAccess, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: ViewerAccess, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[MemberAnswer]:
     """The members with their roles, by user id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await repository.members(session, access.organization_id, after=after, limit=limit + 1)
     answers = [MemberAnswer.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.user_id))
@@ -159,11 +159,11 @@ async def list_members(
 
 @router.patch("/{organization_id}/members/{user_id}", responses=documented(401, 403, 404, 409, 422, 429))
 async def change_member_role(
-    user_id: UserId, body: MemberUpdate, access: AdminAccess, container: ContainerDep
+    user_id: UserId, body: MemberUpdate, access: AdminAccess, services: ServicesDep
 ) -> MemberAnswer:
     """Give a member another role. The last admin cannot be demoted."""
-    async with container.database.write() as session:
-        row = await service.change_role(session, access, user_id, body.role, container.clock.now())
+    async with services.database.write() as session:
+        row = await service.change_role(session, access, user_id, body.role, services.clock.now())
     return MemberAnswer.model_validate(row)
 
 
@@ -172,19 +172,19 @@ async def change_member_role(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=documented(401, 403, 404, 409, 422, 429),
 )
-async def remove_member(user_id: UserId, access: ViewerAccess, container: ContainerDep) -> None:
+async def remove_member(user_id: UserId, access: ViewerAccess, services: ServicesDep) -> None:
     """Remove a member (admins), or leave. Who was removed still knows the invite code: regenerate it."""
     check_removal(access.role, is_self=user_id == access.principal.user_id)
-    async with container.database.write() as session:
-        await service.remove_member(session, access, user_id, container.clock.now())
+    async with services.database.write() as session:
+        await service.remove_member(session, access, user_id, services.clock.now())
 
 
 async def _join(
-    container: Container, user: Principal, code: str, organization_id: int | None = None
+    services: AppServices, user: Principal, code: str, organization_id: int | None = None
 ) -> OrganizationAnswer:
-    async with container.database.write() as session:
+    async with services.database.write() as session:
         access = await invites.join(
-            session, user, code, container.clock.now(), organization_id=organization_id
+            session, user, code, services.clock.now(), organization_id=organization_id
         )
         organization = await session.get_one(Organization, access.organization_id)
     return _answer(organization, access.role)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.kernel.roles import Role
 from hypervisor.kernel.text import fold
 from hypervisor.organizations import invites, repository
@@ -25,7 +25,7 @@ from hypervisor.store.tables import Attempt, Deployment, Event, Membership, Orga
 
 
 async def create(
-    session: WriteSession, sealer: Sealer, principal: Principal, name: str, now: datetime
+    session: WriteSession, sealer: Encryptor, principal: Principal, name: str, now: datetime
 ) -> Organization:
     """Make an organization with the caller as its admin and a first invite code. Raises Conflict."""
     organization = Organization(

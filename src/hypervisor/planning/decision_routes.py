@@ -13,7 +13,7 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.clusters.policy import ClusterReader
 from hypervisor.errors import Forbidden
 from hypervisor.identity.principal import CurrentUser, Principal
@@ -41,11 +41,11 @@ class DecisionAccess:
 async def reads_decision(
     decision_id: Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The decision's id.")],
     principal: CurrentUser,
-    container: ContainerDep,
+    services: ServicesDep,
 ) -> DecisionAccess:
     hidden = not_found("decision", decision_id)
     owner = select(Cluster.id, Cluster.organization_id).join(Decision, Decision.cluster_id == Cluster.id)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         found = (await session.execute(owner.where(Decision.id == decision_id))).one_or_none()
     if found is None:
         raise hidden
@@ -58,7 +58,7 @@ DecisionReader = Annotated[DecisionAccess, Depends(reads_decision)]
 
 @router.get("/clusters/{cluster_id}/decisions", responses=READS)
 async def list_decisions(
-    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[DecisionAnswer]:
     """The stored passes of the scheduler over this cluster that changed something, newest first."""
     if access.is_guest:
@@ -70,7 +70,7 @@ async def list_decisions(
         .order_by(Decision.id.desc())
         .limit(limit + 1)
     )
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         answers = [_answer(row) for row in await session.scalars(query)]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
 
@@ -78,11 +78,11 @@ async def list_decisions(
 @router.get("/decisions/{decision_id}", responses=documented(401, 403, 404, 422, 429))
 async def get_decision(
     access: DecisionReader,
-    container: ContainerDep,
+    services: ServicesDep,
     snapshot: Annotated[bool, Query(description="With the stored snapshot, in base64.")] = False,
 ) -> DecisionAnswer:
     """One decision; `hypervisor replay` makes it again from its snapshot and compares."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         row = await session.get(Decision, access.decision_id)
         if row is None:
             raise not_found("decision", access.decision_id)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec.feasibility import placement_limits, shape_of
-from hypervisor.deployments.spec.submit import Place
+from hypervisor.deployments.spec.submit import Target
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
-from hypervisor.planning.forecast_inputs import Named, load_background, load_named
+from hypervisor.planning.forecast_inputs import NamedRow, load_background, load_named
 from hypervisor.planning.responses import (
     ForecastAnswer,
     NamedDeployment,
@@ -52,7 +52,7 @@ class Forecast:
 
 
 async def forecast(
-    database: Database, principal: Principal, request: DeploymentCreate, place: Place, now: datetime
+    database: Database, principal: Principal, request: DeploymentCreate, place: Target, now: datetime
 ) -> ForecastAnswer:
     """What would become of the request at its place. Raises NotFound when the cluster has just gone."""
     async with database.read() as session:
@@ -60,7 +60,7 @@ async def forecast(
         background = await load_background(session, place.cluster.id, place.organization_id, now)
     if view is None:
         raise NotFound("cluster_not_found", f"The cluster {place.cluster.name!r} has just been deleted.")
-    wish = wish_of(request, place, view)
+    wish = what_if_request(request, place, view)
     found = await asyncio.to_thread(reckon, view, wish, background)
     concerned = {victim.deployment_id for victim in found.seen.victims} | set(found.start.after)
     async with database.read() as session:
@@ -68,7 +68,7 @@ async def forecast(
     return _answer(found, place, _Names(named, principal))
 
 
-def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> Wish:
+def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView) -> Wish:
     """The request as the scheduler would see it, youngest of its queue."""
     limits = placement_limits(request.all_gpu_models, request.node_selector or {})
     return Wish(
@@ -99,7 +99,7 @@ def reckon(view: ClusterView, wish: Wish, background: Background) -> Forecast:
 class _Names:
     """Names deployments for one caller: those of other organizations stay unnamed."""
 
-    def __init__(self, named: Mapping[int, Named], principal: Principal) -> None:
+    def __init__(self, named: Mapping[int, NamedRow], principal: Principal) -> None:
         self._named = named
         self._principal = principal
 
@@ -119,7 +119,7 @@ class _Names:
         return listed([*shown, f"{more} more"] if more else shown)
 
 
-def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
+def _answer(found: Forecast, place: Target, names: _Names) -> ForecastAnswer:
     seen, cluster = found.seen, place.cluster
     seats = [_seat(seat, found.node_names) for seat in seen.seats]
     remedies = _remedies(found, names)

@@ -21,7 +21,7 @@ SEEN_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedRow:
     """A deployment as answers name it."""
 
     id: int
@@ -45,16 +45,16 @@ async def load_background(
     return Background(runs, frozenset(services), stops)
 
 
-async def load_named(session: ReadSession, ids: Collection[int]) -> dict[int, Named]:
+async def load_named(session: ReadSession, ids: Collection[int]) -> dict[int, NamedRow]:
     """Names of these deployments, where they are still there."""
-    found: dict[int, Named] = {}
+    found: dict[int, NamedRow] = {}
     for chunk in chunks(sorted(ids)):
         rows = await session.execute(
             select(Deployment.id, Deployment.name, Deployment.priority, Deployment.organization_id).where(
                 Deployment.id.in_(chunk)
             )
         )
-        found.update((row.id, Named(*row)) for row in rows)
+        found.update((row.id, NamedRow(*row)) for row in rows)
     return found
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page
 from hypervisor.api.problems import documented
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.clusters.policy import ClusterReader
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader, DeploymentSubmitter
@@ -14,10 +14,10 @@ from hypervisor.deployments.history.explain import explain
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.schemas.responses import Explanation
 from hypervisor.deployments.spec import submit
-from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.lifecycle.states import State
 from hypervisor.planning.forecast import forecast
-from hypervisor.planning.queue_view import fresh_look, queue_page
+from hypervisor.planning.queue_view import plan_now, queue_page
 from hypervisor.planning.responses import ForecastAnswer, QueuedAnswer
 
 router = APIRouter()
@@ -27,27 +27,27 @@ READS = documented(401, 404, 422, 429)
 
 @router.post("/deployments/plan", tags=["Deployments"], responses=documented(401, 403, 404, 409, 422, 429))
 async def plan_deployment(
-    body: DeploymentCreate, user: DeploymentSubmitter, container: ContainerDep
+    body: DeploymentCreate, user: DeploymentSubmitter, services: ServicesDep
 ) -> ForecastAnswer:
     """What would become of this deployment now; nothing is written. The body is that of a submit."""
     try:
-        place = await container.database.transact(lambda session: submit.find_place(session, user, body))
-    except RefusedMember as refused:
+        place = await services.database.transact(lambda session: submit.find_target(session, user, body))
+    except BatchItemError as refused:
         raise refused.error from None
-    return await forecast(container.database, user, body, place, container.clock.now())
+    return await forecast(services.database, user, body, place, services.clock.now())
 
 
 @router.get("/deployments/{deployment_id}/explain", tags=["Deployments"], responses=READS)
-async def explain_deployment(access: DeploymentReader, container: ContainerDep) -> Explanation:
+async def explain_deployment(access: DeploymentReader, services: ServicesDep) -> Explanation:
     """Why it is as it is: the reason as of now, who is before it, what it depends on, its preemptions."""
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         deployment = await repository.find(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
     fresh = None
     if deployment.state == State.QUEUED.value:
-        fresh = await fresh_look(container.database, deployment, container.clock.now())
-    async with container.database.read() as session:
+        fresh = await plan_now(services.database, deployment, services.clock.now())
+    async with services.database.read() as session:
         return await explain(
             session, deployment, fresh.reason if fresh else None, fresh.standing if fresh else None
         )
@@ -55,14 +55,14 @@ async def explain_deployment(access: DeploymentReader, container: ContainerDep) 
 
 @router.get("/clusters/{cluster_id}/queue", tags=["Clusters"], responses=READS)
 async def get_queue(
-    access: ClusterReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[QueuedAnswer]:
     """Who waits for the cluster, in the scheduler's order, with every component of each place."""
     found = await queue_page(
-        container.database,
+        services.database,
         access.principal,
         access.cluster_id,
-        container.clock.now(),
+        services.clock.now(),
         limit=limit,
         cursor=cursor,
     )

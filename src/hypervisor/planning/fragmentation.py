@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
-from hypervisor.control.allocations.capacity import lock_rooms
+from hypervisor.control.allocations.capacity import lock_nodes
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster, shape_of
 from hypervisor.deployments.access import repository
 from hypervisor.errors import Conflict
@@ -18,7 +18,7 @@ from hypervisor.events.log import record_about
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
-from hypervisor.planning.forecast_inputs import Named, load_named
+from hypervisor.planning.forecast_inputs import NamedRow, load_named
 from hypervisor.planning.responses import (
     ConsolidationAnswer,
     FragmentationAnswer,
@@ -37,7 +37,7 @@ from hypervisor.store.database import Database, ReadSession, WriteSession
 from hypervisor.store.tables import Allocation, Attempt, Deployment, NominationRow
 
 
-async def judge(
+async def report(
     database: Database, access: ClusterAccess, wanted: Shape | None, now: datetime
 ) -> FragmentationAnswer:
     """How the free room serves what is typical, and what would open a place for `wanted`."""
@@ -54,7 +54,7 @@ async def judge(
     )
 
 
-async def propose(
+async def propose_moves(
     database: Database, access: ClusterAccess, steps: int, now: datetime
 ) -> ConsolidationAnswer:
     """Few moves that would place most of what waits, as far as a search of so many steps finds them."""
@@ -78,7 +78,7 @@ async def propose(
     )
 
 
-async def carry_out(
+async def execute_move(
     database: Database,
     access: ClusterAccess,
     occupants: Occupants,
@@ -150,7 +150,7 @@ async def _drain(
         session, attempts, StopReason.DRAINED, sentence=f"{where} by an admin's order", now=now, actor=actor
     )
     deployment = await repository.find(session, move.deployment_id)
-    room = (await lock_rooms(session, [move.to_node])).get(move.to_node)
+    room = (await lock_nodes(session, [move.to_node])).get(move.to_node)
     if len(attempts) != 1 or deployment is None or room is None or not room.schedulable:
         raise _immovable(move.deployment_id, move.to_node)
     if room.misfit(deployment, move.gpu_indices):
@@ -220,14 +220,14 @@ def _nodes(found: Fragmentation, names: Mapping[int, str]) -> list[NodeRoomAnswe
 
 
 def _opening(
-    opening: Opening, names: Mapping[int, str], named: Mapping[int, Named], principal: Principal
+    opening: Opening, names: Mapping[int, str], named: Mapping[int, NamedRow], principal: Principal
 ) -> OpeningAnswer:
     moves = [_move(one, names, named, principal) for one in opening.moves]
     return OpeningAnswer(node=names[opening.node_id], moves=moves)
 
 
 def _move(
-    move: Move, names: Mapping[int, str], named: Mapping[int, Named], principal: Principal
+    move: Move, names: Mapping[int, str], named: Mapping[int, NamedRow], principal: Principal
 ) -> MoveAnswer:
     return MoveAnswer(
         deployment=_shown(move.deployment_id, named, principal),
@@ -239,7 +239,7 @@ def _move(
     )
 
 
-def _shown(deployment_id: int, named: Mapping[int, Named], principal: Principal) -> NamedDeployment:
+def _shown(deployment_id: int, named: Mapping[int, NamedRow], principal: Principal) -> NamedDeployment:
     """Its id and name where the caller may know them."""
     found = named.get(deployment_id)
     known = found is not None and principal.role_in(found.organization_id) is not None

@@ -9,13 +9,13 @@ from pydantic import Field
 
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID, MAX_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.clusters.field_types import CpuCores, RamGb, StrictRequest
 from hypervisor.clusters.occupants import OccupantsDep
 from hypervisor.clusters.policy import ClusterChanger, ClusterReader
 from hypervisor.deployments.schemas.field_types import GpuRequest
 from hypervisor.kernel.resources import Resources
-from hypervisor.planning.fragmentation import carry_out, judge, propose
+from hypervisor.planning.fragmentation import execute_move, propose_moves, report
 from hypervisor.planning.responses import ConsolidationAnswer, FragmentationAnswer, MoveAnswer
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
@@ -34,7 +34,7 @@ class MoveRequest(StrictRequest):
 @router.get("/{cluster_id}/fragmentation", responses=documented(401, 404, 422, 429))
 async def get_fragmentation(
     access: ClusterReader,
-    container: ContainerDep,
+    services: ServicesDep,
     gpu_count: Annotated[GpuRequest | None, Query(description="Of the request to find a place for.")] = None,
     cpu: Annotated[CpuCores | None, Query(description="Its cores.")] = None,
     ram: Annotated[RamGb | None, Query(description="Its GiB of memory.")] = None,
@@ -44,32 +44,32 @@ async def get_fragmentation(
     if gpu_count is not None or cpu is not None or ram is not None:
         asked = Resources.from_edge(cpu_cores=cpu or 0, ram_gb=ram or 0, gpu_count=gpu_count or 0)
         wanted = Shape(asked.cpu_milli, asked.ram_mib, asked.gpu_milli)
-    return await judge(container.database, access, wanted, container.clock.now())
+    return await report(services.database, access, wanted, services.clock.now())
 
 
 @router.get("/{cluster_id}/consolidation", responses=documented(401, 404, 422, 429))
 async def get_consolidation(
     access: ClusterReader,
-    container: ContainerDep,
+    services: ServicesDep,
     steps: Annotated[
         int, Query(ge=1, le=_MOST_STEPS, description="How long to search: some hundred thousand a second.")
     ] = 100_000,
 ) -> ConsolidationAnswer:
     """Few moves of running work that would let more of what waits start. Nothing is moved by asking."""
-    return await propose(container.database, access, steps, container.clock.now())
+    return await propose_moves(services.database, access, steps, services.clock.now())
 
 
 @router.post("/{cluster_id}/moves", responses=documented(401, 403, 404, 409, 422, 429))
 async def move_deployment(
-    body: MoveRequest, access: ClusterChanger, container: ContainerDep, occupants: OccupantsDep
+    body: MoveRequest, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
 ) -> MoveAnswer:
     """Stop a deployment within its grace and let it go on at another node, which is noted as its next place.
 
     The place is kept from the moment that it is queued again; until then others may take it, and it then
     waits at its old place in the queue.
     """
-    now = container.clock.now()
-    done = await carry_out(container.database, access, occupants, body.deployment_id, body.node_id, now)
+    now = services.clock.now()
+    done = await execute_move(services.database, access, occupants, body.deployment_id, body.node_id, now)
     for topic in ("scheduler", "reconciler"):
-        container.wakeup.notify(topic)
+        services.wakeup.notify(topic)
     return done

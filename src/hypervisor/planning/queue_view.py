@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from hypervisor.api.pagination import Page, decode_cursor, encode_cursor
 from hypervisor.control.scheduler.quotas import load_quotas
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster, policy_of
-from hypervisor.deployments.history.explain import SHOWN_AHEAD, Standing
+from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.planning.queue_page import Key, Queued, read_page
@@ -57,14 +57,14 @@ async def queue_page(
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class PlannedNow:
     """Why one deployment waits, and at which place, by a plan that was made to know it."""
 
     reason: dict[str, object] | None
-    standing: Standing
+    standing: DependencyView
 
 
-async def fresh_look(database: Database, deployment: Deployment, now: datetime) -> Fresh | None:
+async def plan_now(database: Database, deployment: Deployment, now: datetime) -> PlannedNow | None:
     """A queued deployment as the scheduler would see it now; None where it is not in the queue, where the
     scheduler knows of an obstacle on a machine that only it can see, or where planning anew for one question
     would keep everybody else waiting: then what its last pass has written must do.
@@ -85,7 +85,7 @@ async def _is_long(session: ReadSession, cluster_id: int) -> bool:
     return (await session.scalar(select(func.count()).select_from(some.subquery())) or 0) > LONG_QUEUE
 
 
-def _look(view: ClusterView, deployment_id: int) -> Fresh:
+def _look(view: ClusterView, deployment_id: int) -> PlannedNow:
     seen = outlook(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
     standing = _standing(view, parts, deployment_id)
@@ -93,17 +93,17 @@ def _look(view: ClusterView, deployment_id: int) -> Fresh:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
         where = nodes[seen.seats[0].node_id]
         told = f"fits on {where} and starts with the next pass"
-        return Fresh({"code": "about_to_start", "sentence": told}, standing)
-    return Fresh(seen.reason.as_data() if seen.reason else None, standing)
+        return PlannedNow({"code": "about_to_start", "sentence": told}, standing)
+    return PlannedNow(seen.reason.as_data() if seen.reason else None, standing)
 
 
-def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> Standing:
+def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> DependencyView:
     """Its place, and who of its own organization stands before it: on a shared cluster others may as well."""
     (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
     organization = view.snapshot.pending.organization
     before = ((parts.position < parts.position[row]) & (organization == organization[row])).nonzero()[0]
     first = before[parts.position[before].argsort()][:SHOWN_AHEAD]
-    return Standing(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
+    return DependencyView(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
 
 
 @dataclass(frozen=True, slots=True)

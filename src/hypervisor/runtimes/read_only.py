@@ -9,7 +9,7 @@ from typing import NoReturn
 from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, RuntimeUnavailable
 
 
-class Bystander(ABC):
+class ReadOnlyRuntime(ABC):
     """Implements `hypervisor.runtimes.protocol.Runtime` by reading; whatever changes something is refused."""
 
     @property

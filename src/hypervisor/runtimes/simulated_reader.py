@@ -9,13 +9,13 @@ from pathlib import Path
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, RuntimeInfo
-from hypervisor.runtimes.read_only import Bystander
+from hypervisor.runtimes.read_only import ReadOnlyRuntime
 from hypervisor.runtimes.simulated import InstanceFiles
 
 POLL_SECONDS = 0.25
 
 
-class SimulatedReader(Bystander):
+class SimulatedReader(ReadOnlyRuntime):
     """Reads the files that a `SimulatedRuntime` of the same installation writes, on a shared disk."""
 
     def __init__(self, state_dir: Path, install: str, clock: Clock) -> None:

@@ -14,7 +14,7 @@ from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, NodeTable
 from hypervisor.simulation.columns import allocation_columns
 from hypervisor.simulation.errors import SimulationError
-from hypervisor.simulation.observer import Attempt, Place, Room
+from hypervisor.simulation.observer import Attempt, NodeShare, Room
 from hypervisor.simulation.waiting import Kind
 
 _MOST_KINDS = 64
@@ -144,7 +144,7 @@ def _allocation_ids(attempt: Attempt) -> range:
     return range(attempt.id, attempt.id + len(attempt.places))
 
 
-def _row(attempt: Attempt, allocation_id: int, place: Place) -> tuple[object, ...]:
+def _row(attempt: Attempt, allocation_id: int, place: NodeShare) -> tuple[object, ...]:
     """The allocation of one replica, in the order of the columns."""
     job, shape = attempt.ticket.job, attempt.ticket.job.shape
     return (

@@ -16,7 +16,7 @@ from hypervisor.simulation.agenda import Agenda, Turn
 from hypervisor.simulation.cluster import Cluster
 from hypervisor.simulation.errors import SimulationError
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Attempt, Load, Observer, Place, Rejection, Split, Ticket
+from hypervisor.simulation.observer import Attempt, Load, NodeShare, Observer, Rejection, Split, Ticket
 from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.workload import Workload
 from hypervisor.simulation.tenants import Tenants, Terms
@@ -225,9 +225,11 @@ class Simulation:
             placed.setdefault(placement.deployment_id, []).append(placement)
         for job_id, parts in placed.items():
             parts.sort(key=lambda part: part.replica)
-            self._start(job_id, tuple(Place(self._row_of[part.node_id], part.gpu_indices) for part in parts))
+            self._start(
+                job_id, tuple(NodeShare(self._row_of[part.node_id], part.gpu_indices) for part in parts)
+            )
 
-    def _start(self, job_id: int, places: tuple[Place, ...]) -> None:
+    def _start(self, job_id: int, places: tuple[NodeShare, ...]) -> None:
         """Start all replicas. Raises SimulationError where one is missing."""
         ticket = self.waiting.remove(job_id)
         until = self._rules.protection.of_run(ticket.job, self.now, ticket.evicted_at)

@@ -27,7 +27,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodeShare:
     """Where one replica runs: a row of the nodes, and its devices there."""
 
     node: int
@@ -44,7 +44,7 @@ class Attempt:
 
     id: int
     ticket: Ticket
-    places: tuple[Place, ...]
+    places: tuple[NodeShare, ...]
     started_at: float
     stopped_at: float | None = None
     protected_until: float = -inf

@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
-from hypervisor.store.group_commit import Gathering
+from hypervisor.store.group_commit import GroupCommit
 from hypervisor.store.pool_ping import check_rested_connections
 
 K = TypeVar("K")
@@ -61,7 +61,7 @@ class WriteSession(AsyncSession):
     """One transaction, committed once at the edge by whoever opened it."""
 
 
-class Overtaken(Exception):
+class ConcurrentWrite(Exception):
     """Another transaction has just committed what this one was about to write: it has to look again."""
 
 
@@ -95,7 +95,7 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         """Called after each write transaction of this process was committed; must be quick and not raise."""
         self._make_parent_folder()
-        self._gatherings: dict[Any, Gathering[Any, Any]] = {}
+        self._gatherings: dict[Any, GroupCommit[Any, Any]] = {}
         self._write_engine = self._engine(writer=True)
         self._read_engine = (
             self._engine(writer=False)
@@ -141,7 +141,7 @@ class Database:
             try:
                 async with self.write() as session:
                     return await work(session)
-            except (DBAPIError, Overtaken) as error:
+            except (DBAPIError, ConcurrentWrite) as error:
                 if attempt == RETRIES or not _may_go_better(error):
                     raise
                 await asyncio.sleep(random.uniform(0.005, 0.05) * 2**attempt)
@@ -189,7 +189,7 @@ class Database:
         self, kind: Any, answer: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]], question: K
     ) -> T:
         if kind not in self._gatherings:
-            self._gatherings[kind] = Gathering(answer, _may_be_of_one)
+            self._gatherings[kind] = GroupCommit(answer, _may_be_of_one)
         found: T = await self._gatherings[kind].ask(question)
         return found
 
@@ -244,9 +244,9 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     return engine
 
 
-def _may_go_better(error: DBAPIError | Overtaken) -> bool:
+def _may_go_better(error: DBAPIError | ConcurrentWrite) -> bool:
     """Whether the same work may succeed in a new transaction."""
-    if isinstance(error, Overtaken):
+    if isinstance(error, ConcurrentWrite):
         return True
     return getattr(error.orig, "sqlstate", None) in SERIALIZATION_FAILURES
 

@@ -25,7 +25,7 @@ COMPANY_SECONDS = 0.003
 """How long a group waits for those who came together lately, before it begins without them."""
 
 
-class Gathering(Generic[K, V]):
+class GroupCommit(Generic[K, V]):
     """Gives questions to `work` in groups, and each answer to whom it belongs.
 
     A question is worked on at once where nothing else is, and those that come meanwhile are the next group.

@@ -91,7 +91,7 @@ async def test_the_bundles_load_nothing_from_a_cdn(sqlite_api: Api) -> None:
 async def test_health_and_readiness(sqlite_api: Api) -> None:
     assert ok(await sqlite_api.http.get("/healthz")) == {"status": "ok"}
     ok(await sqlite_api.http.get("/readyz"))
-    sqlite_api.container.stopping.set()
+    sqlite_api.services.stopping.set()
     refused(await sqlite_api.http.get("/readyz"), 503, "stopping")
     ok(await sqlite_api.http.get("/healthz"))
 

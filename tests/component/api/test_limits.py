@@ -29,7 +29,7 @@ async def test_those_without_a_login_share_the_limit_of_their_address(
 async def test_a_full_disk_is_told_changes_nothing_and_passes(sqlite_url: str, tmp_path: Path) -> None:
     async with running_api(sqlite_url, tmp_path) as api:
         ada = await api.person()
-        async with api.container.database.write() as session:
+        async with api.services.database.write() as session:
             pages = await session.scalar(text("PRAGMA page_count"))
             await session.execute(text(f"PRAGMA max_page_count = {pages}"))
         for number in range(500):
@@ -40,6 +40,6 @@ async def test_a_full_disk_is_told_changes_nothing_and_passes(sqlite_url: str, t
         made = ok(await ada.get("/api/v1/organizations?limit=100"))
         assert f"Team {number} " not in str(made)
 
-        async with api.container.database.write() as session:
+        async with api.services.database.write() as session:
             await session.execute(text("PRAGMA max_page_count = 1000000"))
         ok(await ada.post("/api/v1/organizations", {"name": "Afterwards"}), 201)

@@ -74,7 +74,7 @@ async def test_an_engine_that_nobody_drives_is_a_figure_of_the_installation(api:
     ok(await person.post("/api/v1/clusters", {"name": "lab", "total_cpu_cores": 2, "total_ram_gb": 4}), 201)
     assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 0
     closed = {"runtime": "simulated", "closed_since": api.clock.now()}
-    async with api.container.database.write() as session:
+    async with api.services.database.write() as session:
         session.add(EngineState(name="of-the-node", endpoint=None, **closed))
         session.add(EngineState(name="of-no-node-any-more", endpoint="tcp://gone:2376", **closed))
     api.clock.advance(6)
@@ -141,7 +141,7 @@ async def test_a_database_that_is_gone_is_a_figure_of_its_own() -> None:
 
 
 async def test_several_scrapers_read_the_database_once(sqlite_api: Api) -> None:
-    state = sqlite_api.container.state_metrics
+    state = sqlite_api.services.state_metrics
     await scrape(sqlite_api)
     first = next(state.collect())
     await scrape(sqlite_api)

@@ -30,9 +30,9 @@ async def test_every_check_is_shown(sqlite_api: Api) -> None:
 
 
 async def test_without_its_database_it_lives_but_is_not_ready(sqlite_api: Api) -> None:
-    gone, before = Database(GONE), sqlite_api.container
+    gone, before = Database(GONE), sqlite_api.services
     readiness = Readiness(gone, Heartbeats(FakeClock()), before.stopping)
-    sqlite_api.app.state.container = replace(before, readiness=readiness)
+    sqlite_api.app.state.services = replace(before, readiness=readiness)
     try:
         problem = refused(await sqlite_api.http.get("/readyz"), 503, "database_unavailable")
         assert by_name(problem) == {"serving": True, "database": False, "loops": True}
@@ -41,13 +41,13 @@ async def test_without_its_database_it_lives_but_is_not_ready(sqlite_api: Api) -
         ok(await sqlite_api.http.get("/healthz"))
         assert 'hypervisor_ready{check="database"} 0.0' in (await sqlite_api.http.get("/metrics")).text
     finally:
-        sqlite_api.app.state.container = before
+        sqlite_api.app.state.services = before
         await gone.close()
 
 
 @pytest.mark.parametrize(("revision", "ready"), [("0001", False), ("9999", True)])
 async def test_a_schema_may_be_ahead_but_not_behind(api: Api, revision: str, ready: bool) -> None:
-    async with api.container.database.write() as session:
+    async with api.services.database.write() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
     answer = await api.http.get("/readyz")
     if ready:
@@ -78,6 +78,6 @@ async def test_a_loop_that_takes_no_turns_is_named(sqlite_url: str) -> None:
 
 
 async def test_whoever_asks_at_the_same_time_shares_one_look(sqlite_api: Api) -> None:
-    readiness = sqlite_api.container.readiness
+    readiness = sqlite_api.services.readiness
     answers = await asyncio.gather(*(readiness.check() for _ in range(20)))
     assert all(answer is answers[0] for answer in answers)

@@ -10,5 +10,5 @@ async def test_system_info_is_for_people_who_are_logged_in(api: Api, backend: st
     assert (await api.http.get("/api/v1/system/info")).status_code == 401
     info = ok(await (await api.person()).get("/api/v1/system/info"))
     assert (info["version"], info["database"]) == (__version__, backend)
-    assert info["install_id"] == api.container.install_id
-    assert set(info["runtimes"]) == set(api.container.runtimes.names)
+    assert info["install_id"] == api.services.install_id
+    assert set(info["runtimes"]) == set(api.services.runtimes.names)

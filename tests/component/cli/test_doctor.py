@@ -17,7 +17,7 @@ from sqlalchemy import insert, update
 
 from hypervisor.cli.doctor.databases import judge_clock
 from hypervisor.cli.main import run
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.tables import Cluster, Event, Invite, Member, Node, Organization
@@ -152,7 +152,7 @@ def _filled(url: str, key: str, at: datetime) -> None:
         organization = Organization(name="o", name_key="o", created_at=now)
         session.add(organization)
         await session.flush()
-        sealed = Sealer(key.encode()).seal("code", "invite")
+        sealed = Encryptor(key.encode()).seal("code", "invite")
         session.add(
             Invite(
                 organization_id=organization.id,

@@ -47,7 +47,7 @@ async def test_nodes_are_made_as_listed(team: Team) -> None:
 async def test_auto_without_an_engine_says_plainly_that_nothing_really_runs(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = type(team.api.container.runtimes)
+    registry = type(team.api.services.runtimes)
 
     async def no_engine(self: Any, choice: str) -> Any:
         from hypervisor.runtimes.registry import Resolved

@@ -25,7 +25,7 @@ async def team(postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 async def test_a_drain_waits_for_the_deployment_before_it_has_the_node(team: Team) -> None:
     cluster = await team.cluster()
     work = await team.running(cluster, "work")
-    database = team.api.container.database
+    database = team.api.services.database
     async with database.read() as session:
         node_id = await session.scalar(select(Attempt.node_id).where(Attempt.deployment_id == work["id"]))
     assert node_id is not None
@@ -42,7 +42,7 @@ async def test_a_drain_waits_for_the_deployment_before_it_has_the_node(team: Tea
 
 
 async def _somebody_waits(team: Team) -> bool:
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         waiting = await session.scalar(
             text(
                 "SELECT count(*) FROM pg_stat_activity "

@@ -157,7 +157,7 @@ async def test_a_node_in_use_is_removed_only_by_force_and_after_its_work_has_end
     await team.clean_up()
     refused(await team.viewer.get(nodes_path(cluster, 1)), 404, "node_not_found")
     assert (await team.admin.delete(nodes_path(cluster, 0))).status_code == 204
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         assert (await session.scalars(select(Node))).all() == []
         assert (await session.scalars(select(NodeGpu))).all() == []
         assert (await session.scalars(select(Allocation))).all() == []

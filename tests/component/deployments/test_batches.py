@@ -56,7 +56,7 @@ async def test_a_thousand_at_once(team: Team) -> None:
         {"name": f"n{number}", "labels": {"set": "big"}, "depends_on": [f"n{number - 1}"] if number else []}
         for number in range(1000)
     ]
-    with statements_of(team.api.container.database) as statements:
+    with statements_of(team.api.services.database) as statements:
         items = ok(await team.developer.post(BATCH, {"deployments": chain}), 201)["items"]
     assert len({item["id"] for item in items}) == 1000
     assert sum(item["status"] == "BLOCKED" for item in items) == 999

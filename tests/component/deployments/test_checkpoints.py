@@ -22,7 +22,7 @@ SAID = {"progress": 0.4, "step": 100, "message": "epoch 3", "path": "s3://models
 def token_of(team: Team, deployment: dict[str, Any], attempt: int = 1) -> str:
     """The token that the attempt was given in its environment."""
     claims = AttemptClaims(deployment["id"], attempt)
-    return team.api.container.attempt_tokens.issue(claims, DAY, team.api.clock.now())
+    return team.api.services.attempt_tokens.issue(claims, DAY, team.api.clock.now())
 
 
 async def report(team: Team, at: dict[str, Any], token: str, body: Any = SAID) -> httpx2.Response:
@@ -75,7 +75,7 @@ async def test_lost_work_counts_from_the_checkpoint(team: Team) -> None:
     ok(await report(team, work, token_of(team, work)))
     team.api.clock.advance(10)
     now = team.api.clock.now()
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         view = await load_cluster(session, cluster["id"], now)
     assert view is not None
     assert list(now.timestamp() - view.snapshot.allocations.work_since) == [10]
@@ -108,7 +108,7 @@ async def test_one_replica_speaks_for_the_whole_gang(team: Team) -> None:
     token = token_of(team, gang)
     ok(await report(team, gang, token))
     refused(await report(team, gang, token), 429, "checkpoint_too_soon")
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         rows = await session.scalars(select(Attempt).where(Attempt.deployment_id == gang["id"]))
         assert [row.checkpoint for row in rows] == [SAID, SAID]
     told = [e for e in await team.events(gang) if e["type"] == "deployment.checkpoint"]

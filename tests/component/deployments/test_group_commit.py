@@ -73,7 +73,7 @@ async def test_what_is_refused_spoils_nothing_of_what_came_with_it(team: Team) -
 
 async def test_those_that_come_together_are_written_together(team: Team) -> None:
     await team.cluster()
-    with statements_of(team.api.container.database) as statements:
+    with statements_of(team.api.services.database) as statements:
         answers = await asyncio.gather(
             *(team.developer.post(DEPLOYMENTS, {"name": f"w{number}"}) for number in range(20))
         )

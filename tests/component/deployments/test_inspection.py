@@ -41,9 +41,9 @@ def parse_stream(text: str) -> list[dict[str, str]]:
 async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: float) -> str:
     """Really start the live attempt on the simulated runtime; its instance."""
     attempt = ok(await team.viewer.get(path(deployment, "/attempts")))["items"][-1]
-    container = team.api.container
+    services = team.api.services
     # An API only reads what others drive: the same installation's runtime, as a scheduler has it.
-    runtime = SimulatedRuntime(container.settings.data_dir.absolute(), container.install_id, container.clock)
+    runtime = SimulatedRuntime(services.settings.data_dir.absolute(), services.install_id, services.clock)
     labels = {"simulate/log": log, "simulate/duration": str(seconds)}
     await runtime.start(LaunchSpec(attempt["instance"], Resources(), labels=labels))
     return str(attempt["instance"])
@@ -72,7 +72,7 @@ async def test_endpoints_are_those_of_the_live_attempt(team: Team) -> None:
     cluster = await team.cluster()
     web = await team.running(cluster, "web", ports=[8080])
     assert web["endpoints"] == []
-    async with team.api.container.database.write() as session:
+    async with team.api.services.database.write() as session:
         from hypervisor.deployments.state.stop import live_attempts
 
         (attempt,) = (await live_attempts(session, [web["id"]]))[web["id"]]
@@ -207,7 +207,7 @@ async def streamed(
     url = f"/api/v1/organizations/{team.id}/events/stream{query}"
     authorization = {"Authorization": f"Bearer {person.access_token}"}
     request = asyncio.create_task(team.api.http.get(url, headers={**authorization, **(headers or {})}))
-    relay = team.api.container.relay
+    relay = team.api.services.relay
 
     await eventually(lambda: relay.listeners == 1, what="the stream is open")
     last = await during()
@@ -216,7 +216,7 @@ async def streamed(
     for _ in range(100):
         # Turns of the event loop, in which what was taken reaches the answer.
         await asyncio.sleep(0)
-    team.api.container.stopping.set()
+    team.api.services.stopping.set()
     answer = await asyncio.wait_for(request, PROMPT)
     assert answer.headers["content-type"].startswith("text/event-stream")
     return parse_stream(answer.text)
@@ -264,13 +264,13 @@ async def test_a_stream_ends_with_the_login_or_the_membership(
     url = f"/api/v1/organizations/{team.id}/events/stream"
     headers = {"Authorization": f"Bearer {reader.access_token}"}
     request = asyncio.create_task(team.api.http.get(url, headers=headers))
-    await eventually(lambda: team.api.container.relay.listeners == 1, what="the stream is open")
+    await eventually(lambda: team.api.services.relay.listeners == 1, what="the stream is open")
     if how == "logout":
         await reader.post("/api/v1/auth/logout", {"refresh_token": reader.refresh_token})
     else:
         await team.admin.delete(f"/api/v1/organizations/{team.id}/members/{reader.id}")
     assert (await asyncio.wait_for(request, PROMPT)).status_code == 200
-    assert team.api.container.relay.listeners == 0
+    assert team.api.services.relay.listeners == 0
 
 
 async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -> None:
@@ -292,7 +292,7 @@ async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -
 async def test_events_written_elsewhere_are_found_without_a_hint(team: Team) -> None:
     await team.cluster()
     made = await team.submit("made")
-    elsewhere = Database(str(team.api.container.database.url.render_as_string(hide_password=False)))
+    elsewhere = Database(str(team.api.services.database.url.render_as_string(hide_password=False)))
 
     async def during() -> int:
         from hypervisor.events.log import record

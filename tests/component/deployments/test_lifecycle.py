@@ -19,7 +19,7 @@ def path(deployment: dict[str, Any], below: str = "") -> str:
 
 
 async def last_attempt(team: Team, deployment: dict[str, Any]) -> Attempt:
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         found = await session.scalar(
             select(Attempt).where(Attempt.deployment_id == deployment["id"]).order_by(Attempt.number.desc())
         )
@@ -97,10 +97,10 @@ async def test_a_change_of_size_gives_up_capacity_that_was_kept(team: Team) -> N
     await team.running(cluster, "low", priority="LOW", required_cpu_cores=4)
     high = await team.submit("high", priority="HIGH", required_cpu_cores=4)
     await team.schedule(cluster)
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         assert await session.get(NominationRow, (high["id"], 0)) is not None
     ok(await team.developer.patch(path(high), {"required_cpu_cores": 1}))
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         assert await session.get(NominationRow, (high["id"], 0)) is None
 
 
@@ -109,7 +109,7 @@ async def test_every_change_outdates_plans_made_before(team: Team) -> None:
     made = await team.submit("web")
 
     async def generation() -> int:
-        async with team.api.container.database.read() as session:
+        async with team.api.services.database.read() as session:
             return (await session.get_one(Deployment, made["id"])).generation
 
     before = await generation()

@@ -104,7 +104,7 @@ async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
             await team.submit(f"q{number}", cluster_id=cluster["id"], labels={"a": "b"})
         counts = []
         for _ in range(3):  # somebody else may ask something at the same time
-            with statements_of(team.api.container.database) as statements:
+            with statements_of(team.api.services.database) as statements:
                 ok(await team.viewer.get(f"{DEPLOYMENTS}?limit=100"))
             counts.append(len(statements))
         return min(counts)
@@ -116,7 +116,7 @@ async def _listed(team: Team, filters: Filters) -> list[int]:
     """All pages of three, one after the other."""
     seen: list[int] = []
     before: int | None = None
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         while True:
             found = await listing.page(session, filters, before=before, limit=3)
             assert len(found.rows) <= 3

@@ -36,21 +36,21 @@ async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyP
 async def test_places_far_back_of_new_ones_are_known_without_asking(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    team.api.container.sharing.queue = None
+    team.api.services.sharing.queue = None
     monkeypatch.setattr(position_counter, "FAR_BACK", 2)
     monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
     batch = [{"name": f"n{number}"} for number in range(4)]
     items = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", {"deployments": batch}), 201)["items"]
     assert [one["queue_position"] for one in items] == [1, 2, 3, 4]
-    with statements_of(team.api.container.database) as statements:
+    with statements_of(team.api.services.database) as statements:
         bodies = [{"name": f"m{number}"} for number in range(3)]
         answers = await asyncio.gather(*(team.developer.post(DEPLOYMENTS, body) for body in bodies))
     assert sorted(ok(one, 201)["queue_position"] for one in answers) == [5, 6, 7]
     assert not [one for one in statements if "created_at <" in one or "count(*)" in one]
     assert (await team.submit("urgent", priority="HIGH"))["queue_position"] == 1
     monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 0.0)
-    with statements_of(team.api.container.database) as statements:
+    with statements_of(team.api.services.database) as statements:
         assert (await team.submit("last"))["queue_position"] == 9
     assert [one for one in statements if "count(*)" in one]
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from hypervisor.deployments.spec.environment import open_environment
+from hypervisor.deployments.spec.environment import decrypt_environment
 from hypervisor.store.tables import Deployment, Event
 from tests.support.api import ok, refused
 from tests.support.teams import Team
@@ -82,20 +82,20 @@ async def test_secret_values_are_sealed_and_never_shown(team: Team) -> None:
     env = {"PLAIN": "p", "TOKEN": {"value": "hush-hush", "secret": True}, "OPEN": {"value": "o"}}
     made = await team.submit("web", env=env)
     assert made["env"] == {"PLAIN": "p", "TOKEN": "***", "OPEN": "o"}
-    container = team.api.container
-    async with container.database.read() as session:
+    services = team.api.services
+    async with services.database.read() as session:
         row = await session.get_one(Deployment, made["id"])
         events = (await session.scalars(select(Event))).all()
     assert "hush-hush" not in str(row.env)
     assert all("hush-hush" not in f"{event.message}{event.data}" for event in events)
-    opened = open_environment(row.env or {}, container.sealer)
+    opened = decrypt_environment(row.env or {}, services.sealer)
     assert opened == {"PLAIN": "p", "TOKEN": "hush-hush", "OPEN": "o"}
     path = f"{DEPLOYMENTS}/{made['id']}"
     kept = ok(await team.developer.patch(path, {"env": {"TOKEN": "***", "NEW": "n"}}))
     assert kept["env"] == {"TOKEN": "***", "NEW": "n"}
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         row = await session.get_one(Deployment, made["id"])
-    assert open_environment(row.env or {}, container.sealer) == {"TOKEN": "hush-hush", "NEW": "n"}
+    assert decrypt_environment(row.env or {}, services.sealer) == {"TOKEN": "hush-hush", "NEW": "n"}
 
 
 async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:

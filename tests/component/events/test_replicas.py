@@ -11,7 +11,7 @@ import pytest
 from hypervisor.events import relay as relay_module
 from hypervisor.events.log import record
 from hypervisor.events.relay import EventRelay, follow
-from hypervisor.infra.coordination.sharing import share
+from hypervisor.infra.coordination.connect import connect
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Organization
@@ -44,7 +44,7 @@ async def test_a_stream_hears_at_once_what_another_replica_committed(
 @asynccontextmanager
 async def replica(database_url: str, redis_url: str | None) -> AsyncIterator[tuple[Database, EventRelay]]:
     database, wakeup = Database(database_url), Wakeup()
-    sharing = share(wakeup, redis_url=redis_url, database_url=database.url, install="test")
+    sharing = connect(wakeup, redis_url=redis_url, database_url=database.url, install="test")
     relay = EventRelay(database, FakeClock(), wakeup)
     await sharing.start()
     bus = sharing.bus

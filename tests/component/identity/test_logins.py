@@ -31,7 +31,7 @@ async def test_login_takes_the_username_or_the_address(api: Api, name: str) -> N
 async def test_unknown_wrong_and_inactive_get_the_same_answer(api: Api) -> None:
     ok(await api.register("ada"), 201)
     await api.person("gone")
-    async with api.container.database.write() as session:
+    async with api.services.database.write() as session:
         await session.execute(update(User).where(User.username == "gone").values(is_active=False))
 
     answers = [
@@ -94,12 +94,12 @@ async def test_an_address_may_try_twenty_times_a_minute(sqlite_api: Api) -> None
 async def test_a_bcrypt_hash_is_accepted_once_and_replaced(api: Api) -> None:
     ok(await api.register("ada"), 201)
     old = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-    async with api.container.database.write() as session:
+    async with api.services.database.write() as session:
         await session.execute(update(User).values(password_hash=old))
 
     ok(await api.login("ada"))
 
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         stored = await session.scalar(select(User.password_hash))
     assert stored is not None
     assert stored.startswith("$argon2id$")
@@ -147,7 +147,7 @@ async def test_of_simultaneous_refreshes_at_most_one_gets_tokens(api: Api) -> No
 
     assert sorted(status for status, _ in answers) == [200] + [401] * 7
     refused(await ada.get("/api/v1/auth/me"), 401, "session_ended")
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         unused = await session.scalars(select(RefreshToken).where(RefreshToken.used_at.is_(None)))
         assert len(list(unused)) == 1
 
@@ -170,7 +170,7 @@ async def test_refresh_tokens_idle_out_after_a_week_and_sessions_after_a_month(a
 
 async def test_tokens_are_stored_hashed(api: Api) -> None:
     ada = await api.person()
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         hashes = list(await session.scalars(select(RefreshToken.token_hash)))
     assert len(hashes) == 1
     assert ada.refresh_token not in hashes
@@ -194,17 +194,17 @@ async def test_other_tokens_are_refused(sqlite_api: Api, token: str) -> None:
 
 async def test_a_token_of_another_user_for_this_session_is_refused(api: Api) -> None:
     ada, bob = await api.person(), await api.person()
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         of_bob = await session.scalar(select(LoginSession.id).where(LoginSession.user_id == bob.id))
     assert of_bob is not None
-    forged = api.container.tokens.issue(AccessClaims(ada.id, of_bob), api.clock.now())
+    forged = api.services.tokens.issue(AccessClaims(ada.id, of_bob), api.clock.now())
     mixed = Person(api, ada.id, ada.username, ada.email, forged, "")
     refused(await mixed.get("/api/v1/auth/me"), 401, "session_ended")
 
 
 async def test_a_deactivated_user_is_out_at_once(api: Api) -> None:
     ada = await api.person("ada")
-    async with api.container.database.write() as session:
+    async with api.services.database.write() as session:
         await session.execute(update(User).where(User.id == ada.id).values(is_active=False))
     refused(await ada.get("/api/v1/auth/me"), 401, "session_ended")
     assert (await _refresh(api, ada.refresh_token))[0] == 401
@@ -219,8 +219,8 @@ async def test_what_is_long_over_is_forgotten_and_the_rest_stays(api: Api) -> No
     api.clock.advance(2.5 * 86400 - 60)
     refused(await api.login("lately", "guess"), 401, "invalid_credentials")
 
-    await purge(api.container.database, api.clock.now())
+    await purge(api.services.database, api.clock.now())
 
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         assert list(await session.scalars(select(LoginSession.user_id))) == [late.id]
         assert len(list(await session.scalars(select(LoginThrottle)))) == 1

@@ -29,7 +29,7 @@ async def test_a_new_organization_has_a_code_for_developers(api: Api) -> None:
 async def test_codes_are_stored_hashed_and_sealed(api: Api) -> None:
     ada = await api.person()
     code = await ada.invite(await ada.organization())
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         rows = list(await session.scalars(select(Invite)))
     assert all(code not in (row.code_hash, row.code_sealed) for row in rows)
     assert len(code) >= 26
@@ -133,7 +133,7 @@ async def test_joining_while_the_code_is_replaced_ends_without_deadlock(api: Api
     answers = await asyncio.gather(*(p.join(code) for p in people), *(ada.post(path) for _ in range(4)))
 
     assert {answer.status_code for answer in answers} <= {200, 404}
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         live = list(await session.scalars(select(Invite).where(Invite.revoked_at.is_(None))))
     assert len(live) == 1
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from sqlalchemy import select
 
-from hypervisor.api.services import Container
+from hypervisor.api.services import AppServices
 from hypervisor.store.tables import Cluster, Deployment, Event
 from tests.support.api import Api, ok, refused, said
 from tests.support.databases import ON_SQLITE
@@ -149,7 +149,7 @@ async def test_a_superuser_sees_and_does_everything(api: Api) -> None:
 async def test_an_idle_organization_is_deleted_at_once(api: Api) -> None:
     ada = await api.person()
     organization = await ada.organization()
-    await _deployment(api.container, organization, state="QUEUED")
+    await _deployment(api.services, organization, state="QUEUED")
     ok(await ada.delete(f"{ORGANIZATIONS}/{organization}"), 204)
     assert (await ada.get(f"{ORGANIZATIONS}/{organization}")).status_code == 404
     assert ok(await ada.get("/api/v1/auth/me"))["organizations"] == []
@@ -159,7 +159,7 @@ async def test_an_idle_organization_is_deleted_at_once(api: Api) -> None:
 async def test_while_something_runs_deletion_needs_force(api: Api, state: str) -> None:
     ada = await api.person()
     organization = await ada.organization()
-    await _deployment(api.container, organization, state=state)
+    await _deployment(api.services, organization, state=state)
     bob, code = await api.person(), await ada.invite(organization)
     path = f"{ORGANIZATIONS}/{organization}"
 
@@ -201,7 +201,7 @@ async def test_history_tells_who_did_what(api: Api) -> None:
     ok(await ada.patch(f"{path}/members/{bob.id}", {"role": "developer"}))
     ok(await bob.delete(f"{path}/members/{bob.id}"), 204)
 
-    async with api.container.database.read() as session:
+    async with api.services.database.read() as session:
         rows = await session.execute(select(Event.type, Event.actor).order_by(Event.id))
         events = [(row.type, row.actor) for row in rows]
 
@@ -216,9 +216,9 @@ async def test_history_tells_who_did_what(api: Api) -> None:
     ]
 
 
-async def _deployment(container: Container, organization_id: int, *, state: str) -> None:
-    now = container.clock.now()
-    async with container.database.write() as session:
+async def _deployment(services: AppServices, organization_id: int, *, state: str) -> None:
+    now = services.clock.now()
+    async with services.database.write() as session:
         cluster = Cluster(
             organization_id=organization_id,
             name="cluster",

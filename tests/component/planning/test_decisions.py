@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from hypervisor.control.scheduler.decision_log import Retention, decide, forget_decisions, store_decision
-from hypervisor.control.scheduler.search_budget import FIRST_PACE, Pacing
+from hypervisor.control.scheduler.search_budget import FIRST_PACE, SearchBudget
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.records.encoding import decode
@@ -77,7 +77,7 @@ async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) 
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
-    pacing = Pacing(world.clock, 0.5)
+    pacing = SearchBudget(world.clock, 0.5)
     view = replace(view, policy=pacing.granted(cluster, view.policy))
     made = decide(view, Retention(), pacing.stopwatch(cluster))
     assert made.stored is not None
@@ -148,12 +148,12 @@ async def test_the_old_and_the_too_many_are_forgotten(world: World) -> None:
 async def test_decisions_are_listed_and_fetched_by_those_who_see_the_cluster(team: Team) -> None:
     cluster = await team.cluster()
     await team.submit("work", cluster_id=cluster["id"])
-    container, now = team.api.container, team.api.clock.now()
-    async with container.database.read() as session:
+    services, now = team.api.services, team.api.clock.now()
+    async with services.database.read() as session:
         view = await load_cluster(session, cluster["id"], now)
     assert view is not None
     for _ in range(3):
-        async with container.database.write() as session:
+        async with services.database.write() as session:
             store_decision(session, view, decide(view, Retention()), epoch=4, now=now)
     path = f"/api/v1/clusters/{cluster['id']}/decisions"
     page = ok(await team.viewer.get(f"{path}?limit=2"))
@@ -175,12 +175,12 @@ async def test_decisions_are_listed_and_fetched_by_those_who_see_the_cluster(tea
 async def test_what_was_seen_on_a_shared_cluster_is_for_superusers(team: Team) -> None:
     cluster = await team.cluster()
     await team.submit("work", cluster_id=cluster["id"])
-    container, now = team.api.container, team.api.clock.now()
+    services, now = team.api.services, team.api.clock.now()
     guest = next(iter(ok(await team.outsider.get("/api/v1/organizations"))["items"]))
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         view = await load_cluster(session, cluster["id"], now)
     assert view is not None
-    async with container.database.write() as session:
+    async with services.database.write() as session:
         store_decision(session, view, decide(view, Retention()), epoch=1, now=now)
         session.add(
             ClusterShare(

@@ -38,7 +38,7 @@ async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: 
     assert (seen["verdict"], seen["node"], seen["queue_position"]) == ("fits_now", "node-1", None)
     now = team.api.clock.now()
     assert moment(seen["estimated_start"]["earliest"]) == moment(seen["estimated_start"]["latest"]) == now
-    async with team.api.container.database.read() as session:
+    async with team.api.services.database.read() as session:
         assert await session.scalar(select(func.count()).select_from(Deployment)) == 0
         about = select(func.count()).select_from(Event).where(Event.deployment_id.is_not(None))
         assert await session.scalar(about) == 0
@@ -49,7 +49,7 @@ async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: 
 async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> None:
     cluster = await team.cluster()
     now = team.api.clock.now()
-    async with team.api.container.database.write() as session:
+    async with team.api.services.database.write() as session:
         closed = {"runtime": "simulated", "endpoint": None, "closed_since": now}
         session.add(EngineState(name="engine simulated", **closed))
     seen = await planned(team, required_gpu_count=1)

@@ -93,7 +93,7 @@ async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None
         more = {"cluster_id": cluster["id"], "kind": "job", "priority": wish}
         await team.submit(f"child{child}", depends_on=[f"w{parent}"], **more)
     await team.submit("grandchild", cluster_id=cluster["id"], depends_on=["child1"], priority="CRITICAL")
-    database, now = team.api.container.database, team.api.clock.now()
+    database, now = team.api.services.database, team.api.clock.now()
     async with database.write() as session:
         soon = {"not_before": now + timedelta(seconds=60)}
         await session.execute(update(Deployment).where(Deployment.id == made[6]["id"]).values(soon))
@@ -123,7 +123,7 @@ async def test_a_page_costs_what_is_on_it(team: Team) -> None:
     cluster = await team.cluster()
     for number in range(5):
         await team.submit(f"w{number}", cluster_id=cluster["id"])
-    with statements_of(team.api.container.database) as seen:
+    with statements_of(team.api.services.database) as seen:
         ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
     assert not [one for one in seen if "allocations" in one]
     of_queue = [one for one in seen if "FROM deployments" in one and "'QUEUED'" in one]
@@ -171,7 +171,7 @@ async def test_in_a_long_queue_explain_tells_what_the_last_pass_has_found(
     path = f"/api/v1/deployments/{waiting['id']}/explain"
     assert ok(await team.viewer.get(path))["reason"]["code"] == "insufficient_cpu"
     monkeypatch.setattr(queue_view, "LONG_QUEUE", 0)
-    with statements_of(team.api.container.database) as seen:
+    with statements_of(team.api.services.database) as seen:
         why = ok(await team.viewer.get(path))
     assert (why["reason"]["code"], why["queue_position"]) == ("queued", 1)
     assert not [one for one in seen if "FROM nodes" in one]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from hypervisor.control.allocations.capacity import lock_rooms
+from hypervisor.control.allocations.capacity import lock_nodes
 from hypervisor.identity.repository import consume_refresh_token
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.repository import consume_invite
@@ -73,7 +73,7 @@ async def test_a_node_is_summed_up_again_after_who_held_it(database: Database) -
     """Else two schedulers would both find the same room free."""
 
     async def claim(session: WriteSession) -> int:
-        room = (await lock_rooms(session, [1]))[1]
+        room = (await lock_nodes(session, [1]))[1]
         free = room.node.cpu_milli - room.cpu_milli
         if free:
             await _allocate(session, free)

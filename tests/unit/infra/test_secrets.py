@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from hypervisor.errors import StartupError
-from hypervisor.infra.security.encryption import Sealer, UnsealError
+from hypervisor.infra.security.encryption import DecryptionError, Encryptor
 from hypervisor.infra.security.secret_key import derive_key, load_secret_key
 from hypervisor.infra.security.tokens import (
     AccessClaims,
@@ -53,23 +53,23 @@ def test_a_damaged_key_file_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_what_is_sealed_opens_with_the_same_secret_and_purpose_alone() -> None:
-    sealer = Sealer(SECRET)
+    sealer = Encryptor(SECRET)
     sealed = sealer.seal("grüße", "env")
     assert "grüße" not in sealed
     assert sealer.seal("grüße", "env") != sealed
-    assert Sealer(SECRET).unseal(sealed, "env") == "grüße"
-    with pytest.raises(UnsealError):
+    assert Encryptor(SECRET).unseal(sealed, "env") == "grüße"
+    with pytest.raises(DecryptionError):
         sealer.unseal(sealed, "invite")
-    with pytest.raises(UnsealError, match=sealer.key_id):
-        Sealer(b"another secret of enough length!").unseal(sealed, "env")
+    with pytest.raises(DecryptionError, match=sealer.key_id):
+        Encryptor(b"another secret of enough length!").unseal(sealed, "env")
 
 
 @pytest.mark.parametrize(
     "damaged", ["", "v1.aa.bb", "plain text", "v1..", "v2.{id}.AAAA", "v1.{id}.A", "v1.{id}.ü"]
 )
 def test_damaged_sealed_texts_do_not_open(damaged: str) -> None:
-    sealer = Sealer(SECRET)
-    with pytest.raises(UnsealError):
+    sealer = Encryptor(SECRET)
+    with pytest.raises(DecryptionError):
         sealer.unseal(damaged.format(id=sealer.key_id), "env")
 
 

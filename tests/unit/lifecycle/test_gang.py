@@ -8,9 +8,9 @@ import pytest
 
 from hypervisor.lifecycle.conclude import Conclusion, StopReason
 from hypervisor.lifecycle.gang import (
+    GangVerdict,
     Replica,
     ReplicaState,
-    Standing,
     conclude_gang,
     is_late,
     replica_state,
@@ -31,29 +31,29 @@ STOPPED = Replica(started=True, stopping=True, ended=True)
 @pytest.mark.parametrize(
     ("replicas", "expected"),
     [
-        ([NEW], Standing.COMING_UP),
-        ([UP], Standing.UP),
-        ([DONE], Standing.OVER),
-        ([FAILED], Standing.OVER),
-        ([NEW, NEW], Standing.COMING_UP),
-        ([UP, NEW], Standing.COMING_UP),
-        ([UP, UP], Standing.UP),
-        ([UP, DONE], Standing.UP),
-        ([NEW, DONE], Standing.COMING_UP),
-        ([UP, FAILED], Standing.BROKEN),
-        ([NEW, NEVER_UP], Standing.BROKEN),
-        ([UP, DONE, FAILED], Standing.BROKEN),
-        ([UP, LEAVING, FAILED], Standing.BROKEN),
-        ([LEAVING, FAILED], Standing.STOPPING),
-        ([LEAVING, LEAVING], Standing.STOPPING),
-        ([LEAVING, STOPPED], Standing.STOPPING),
-        ([LEAVING, DONE], Standing.STOPPING),
-        ([DONE, DONE], Standing.OVER),
-        ([DONE, FAILED], Standing.OVER),
-        ([STOPPED, FAILED], Standing.OVER),
+        ([NEW], GangVerdict.COMING_UP),
+        ([UP], GangVerdict.UP),
+        ([DONE], GangVerdict.OVER),
+        ([FAILED], GangVerdict.OVER),
+        ([NEW, NEW], GangVerdict.COMING_UP),
+        ([UP, NEW], GangVerdict.COMING_UP),
+        ([UP, UP], GangVerdict.UP),
+        ([UP, DONE], GangVerdict.UP),
+        ([NEW, DONE], GangVerdict.COMING_UP),
+        ([UP, FAILED], GangVerdict.BROKEN),
+        ([NEW, NEVER_UP], GangVerdict.BROKEN),
+        ([UP, DONE, FAILED], GangVerdict.BROKEN),
+        ([UP, LEAVING, FAILED], GangVerdict.BROKEN),
+        ([LEAVING, FAILED], GangVerdict.STOPPING),
+        ([LEAVING, LEAVING], GangVerdict.STOPPING),
+        ([LEAVING, STOPPED], GangVerdict.STOPPING),
+        ([LEAVING, DONE], GangVerdict.STOPPING),
+        ([DONE, DONE], GangVerdict.OVER),
+        ([DONE, FAILED], GangVerdict.OVER),
+        ([STOPPED, FAILED], GangVerdict.OVER),
     ],
 )
-def test_standing(replicas: list[Replica], expected: Standing) -> None:
+def test_standing(replicas: list[Replica], expected: GangVerdict) -> None:
     assert standing(replicas) is expected
     assert standing(replicas[::-1]) is expected
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from hypervisor.store import group_commit
-from hypervisor.store.group_commit import LANES, LARGEST_GROUP, Gathering
+from hypervisor.store.group_commit import LANES, LARGEST_GROUP, GroupCommit
 
 
 class Doubling:
@@ -18,7 +18,7 @@ class Doubling:
         self.groups: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.gathering = Gathering(self._work, lambda error: not isinstance(error, OSError))
+        self.gathering = GroupCommit(self._work, lambda error: not isinstance(error, OSError))
 
     async def _work(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.groups.append(list(numbers))

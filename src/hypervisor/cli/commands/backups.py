@@ -17,7 +17,7 @@ from hypervisor.cli.core.configuration import load_settings
 from hypervisor.cli.core.formatting import ago
 from hypervisor.cli.core.session import Session
 from hypervisor.errors import StartupError
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.secret_key import FILE_NAME
 from hypervisor.settings import Settings
 from hypervisor.store import archive
@@ -98,7 +98,7 @@ def _collect(settings: Settings, source: Path, folder: Path, now: datetime) -> M
         version=__version__,
         revision=contents.revision,
         install_id=contents.install_id,
-        key_id=Sealer(secret).key_id,
+        key_id=Encryptor(secret).key_id,
         deployments=contents.deployments,
         files={name: checksum(folder / name) for name in names},
     )
@@ -121,13 +121,13 @@ def _key_to_write(
     """(from, to) where a key file has to be put in place. Raises StartupError where keys do not match."""
     given, kept = _given_secret(settings), _key_file(settings)
     if given is not None:
-        if Sealer(given).key_id == manifest.key_id:
+        if Encryptor(given).key_id == manifest.key_id:
             return None
         raise StartupError(
             "SECRET_KEY is not the key of this backup, so nothing sealed in it could be opened: set that key"
             + (", or unset SECRET_KEY, since the backup brings its own" if _has_key(manifest) else "")
         )
-    if kept.exists() and Sealer(kept.read_bytes().strip()).key_id == manifest.key_id:
+    if kept.exists() and Encryptor(kept.read_bytes().strip()).key_id == manifest.key_id:
         return None
     if not _has_key(manifest):
         raise StartupError("the backup was made with SECRET_KEY set: set the same SECRET_KEY to restore it")

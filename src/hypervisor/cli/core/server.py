@@ -16,7 +16,7 @@ from hypervisor import __version__
 from hypervisor.cli.core.databases import printable_database, using_database
 from hypervisor.cli.core.output import facts
 from hypervisor.errors import StartupError
-from hypervisor.infra.coordination.sharing import Sharing
+from hypervisor.infra.coordination.connect import Coordination
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 
@@ -59,12 +59,12 @@ class _App:
 
     @property
     def runtimes(self) -> RuntimeRegistry:
-        runtimes: RuntimeRegistry = self._app.state.container.runtimes
+        runtimes: RuntimeRegistry = self._app.state.services.runtimes
         return runtimes
 
     @property
-    def sharing(self) -> Sharing:
-        sharing: Sharing = self._app.state.container.sharing
+    def sharing(self) -> Coordination:
+        sharing: Coordination = self._app.state.services.sharing
         return sharing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

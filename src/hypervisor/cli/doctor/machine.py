@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypervisor.cli.doctor.finding import Finding
 from hypervisor.infra.disk import MIB, free_bytes
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.secret_key import FILE_NAME, KEY_BYTES
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
@@ -47,7 +47,7 @@ async def secret_key(settings: Settings) -> Sequence[Finding]:
     if mode & 0o077:
         told = f"{path} can be read by others (mode {mode:o})"
         return [Finding(KEY, "warning", told, f"chmod 600 {path}")]
-    return [Finding(KEY, "ok", f"kept in {path} (key {Sealer(key).key_id})")]
+    return [Finding(KEY, "ok", f"kept in {path} (key {Encryptor(key).key_id})")]
 
 
 async def folder_and_disk(settings: Settings) -> Sequence[Finding]:
@@ -70,8 +70,8 @@ def key_id(settings: Settings) -> str | None:
     """The id of the key that the server would use, None while there is none."""
     path = settings.data_dir / FILE_NAME
     if settings.secret_key is not None:
-        return Sealer(settings.secret_key.get_secret_value().encode()).key_id
-    return Sealer(path.read_bytes().strip()).key_id if path.exists() else None
+        return Encryptor(settings.secret_key.get_secret_value().encode()).key_id
+    return Encryptor(path.read_bytes().strip()).key_id if path.exists() else None
 
 
 def _of_roles(settings: Settings) -> Iterator[Finding]:

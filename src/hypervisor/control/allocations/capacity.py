@@ -19,7 +19,7 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, GpuClaim, N
 
 
 @dataclass(slots=True)
-class NodeRoom:
+class NodeCapacity:
     """A locked node and what is held on it, as summed from the rows."""
 
     node: Node
@@ -47,17 +47,17 @@ class NodeRoom:
         return None
 
 
-async def lock_rooms(session: WriteSession, node_ids: Collection[int]) -> dict[int, NodeRoom]:
+async def lock_nodes(session: WriteSession, node_ids: Collection[int]) -> dict[int, NodeCapacity]:
     """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum what is held on each."""
-    rooms: dict[int, NodeRoom] = {}
+    rooms: dict[int, NodeCapacity] = {}
     for chunk in chunks(sorted(node_ids)):
         locked = await session.scalars(_LOCKED, {"ids": chunk})
-        rooms.update((node.id, NodeRoom(node)) for node in locked)
+        rooms.update((node.id, NodeCapacity(node)) for node in locked)
         await _sum_up(session, rooms, chunk)
     return rooms
 
 
-async def _sum_up(session: WriteSession, rooms: dict[int, NodeRoom], node_ids: Collection[int]) -> None:
+async def _sum_up(session: WriteSession, rooms: dict[int, NodeCapacity], node_ids: Collection[int]) -> None:
     for node_id, cpu, ram in await session.execute(_HELD, {"ids": node_ids}):
         rooms[node_id].cpu_milli, rooms[node_id].ram_mib = int(cpu), int(ram)
     with_gpus = [node_id for node_id in node_ids if node_id in rooms and rooms[node_id].node.gpu_count]
@@ -91,7 +91,7 @@ _CLAIMED = (
 _GPUS = select(NodeGpu).where(NodeGpu.node_id.in_(_IDS))
 
 
-def claim(session: WriteSession, room: NodeRoom, deployment: Deployment, attempt: Attempt) -> None:
+def allocate(session: WriteSession, room: NodeCapacity, deployment: Deployment, attempt: Attempt) -> None:
     """Give an attempt (already flushed) its capacity. The caller has checked `misfit`."""
     session.add(
         Allocation(
@@ -110,17 +110,17 @@ def claim(session: WriteSession, room: NodeRoom, deployment: Deployment, attempt
         )
 
 
-def reserve(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+def reserve(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
     """Count a claim in the room and in the counters of the node's rows."""
     _count(room, deployment, gpu_indices, 1)
 
 
-def give_back(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+def restore(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
     """Take back a `reserve` that was not claimed."""
     _count(room, deployment, gpu_indices, -1)
 
 
-def _count(room: NodeRoom, deployment: Deployment, gpu_indices: Iterable[int], sign: int) -> None:
+def _count(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int], sign: int) -> None:
     each = min(deployment.gpu_milli, WHOLE_GPU)
     room.cpu_milli += sign * deployment.cpu_milli
     room.ram_mib += sign * deployment.ram_mib
@@ -138,19 +138,19 @@ async def release(session: WriteSession, attempts: Collection[Attempt]) -> None:
             await session.execute(
                 delete(held).where(held.attempt_id.in_(chunk)).execution_options(synchronize_session=False)
             )
-    for room in (await lock_rooms(session, node_ids)).values():
+    for room in (await lock_nodes(session, node_ids)).values():
         _write_counters(room)
         await _finish_shrink(session, room)
 
 
-def _write_counters(room: NodeRoom) -> None:
+def _write_counters(room: NodeCapacity) -> None:
     room.node.used_cpu_milli = room.cpu_milli
     room.node.used_ram_mib = room.ram_mib
     for index, gpu in room.gpu_rows.items():
         gpu.used_milli = room.gpus.get(index, 0)
 
 
-async def _finish_shrink(session: WriteSession, room: NodeRoom) -> None:
+async def _finish_shrink(session: WriteSession, room: NodeCapacity) -> None:
     """Apply a forced shrink as soon as what is held fits the new size."""
     node = room.node
     if node.shrink_cpu_milli is None and node.shrink_ram_mib is None and node.shrink_gpu_count is None:

@@ -16,14 +16,14 @@ Members = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class LeaseChanges:
     """What one member should do now."""
 
     take: tuple[str, ...] = ()
     give_up: tuple[str, ...] = ()
 
 
-def fair_moves(me: str, names: Collection[str], holders: Mapping[str, str], members: Members) -> Moves:
+def rebalance(me: str, names: Collection[str], holders: Mapping[str, str], members: Members) -> LeaseChanges:
     """The moves of `me` towards equal shares of `names`, which are of one kind.
 
     `holders` has who holds what now. Linear in names times members while everything has a holder.
@@ -40,7 +40,7 @@ def fair_moves(me: str, names: Collection[str], holders: Mapping[str, str], memb
             if taker == me:
                 take.append(name)
     give_up = [name for giver, name in _surplus(held, members) if giver == me and name not in take]
-    return Moves(tuple(take), tuple(give_up))
+    return LeaseChanges(tuple(take), tuple(give_up))
 
 
 def _surplus(held: dict[str, list[str]], members: Members) -> list[tuple[str, str]]:

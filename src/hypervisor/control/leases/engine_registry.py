@@ -39,14 +39,14 @@ async def known_engines(session: AsyncSession) -> dict[str, EngineState]:
     return {row.name: row for row in await session.scalars(select(EngineState))}
 
 
-async def write_down(session: WriteSession, engines: Iterable[EngineRef]) -> None:
+async def register(session: WriteSession, engines: Iterable[EngineRef]) -> None:
     """Make the rows of these engines where they are missing."""
     for engine in sorted(engines, key=engine_lease):
         values = {"name": engine_lease(engine), "runtime": engine.runtime, "endpoint": engine.endpoint}
         await session.execute(insert_missing(session, EngineState).values(values))
 
 
-async def settle_home(session: WriteSession, engine: EngineRef, identity: str) -> bool:
+async def claim_identity(session: WriteSession, engine: EngineRef, identity: str) -> bool:
     """Take the engine for the one that says `identity`. False: something of ours lives on another one."""
     row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
     if row is None:
@@ -64,7 +64,7 @@ async def has_work(session: AsyncSession, engine: EngineRef) -> bool:
     return found is not None
 
 
-async def close_engines(session: WriteSession, names: Collection[str], now: datetime) -> None:
+async def cordon(session: WriteSession, names: Collection[str], now: datetime) -> None:
     """These take nothing new from now on."""
     for chunk in chunks(sorted(names)):
         await session.execute(
@@ -74,7 +74,7 @@ async def close_engines(session: WriteSession, names: Collection[str], now: date
         )
 
 
-async def open_engines(session: WriteSession, names: Collection[str]) -> None:
+async def uncordon(session: WriteSession, names: Collection[str]) -> None:
     """These take work again."""
     for chunk in chunks(sorted(names)):
         await session.execute(

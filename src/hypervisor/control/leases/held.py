@@ -44,8 +44,8 @@ class _Held:
     """By the monotonic clock."""
 
 
-class Holdings:
-    """The leases of this process. Filled by `Holder`, asked by the loops."""
+class HeldLeases:
+    """The leases of this process. Filled by `LeaseManager`, asked by the loops."""
 
     def __init__(self, clock: Clock, wakeup: Wakeup) -> None:
         self._clock = clock

@@ -21,8 +21,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.control.leases import engine_registry
-from hypervisor.control.leases.balancing import Moves, fair_moves
-from hypervisor.control.leases.held import JANITOR, TOPIC, Holdings, cluster_lease, engine_lease
+from hypervisor.control.leases.balancing import LeaseChanges, rebalance
+from hypervisor.control.leases.held import JANITOR, TOPIC, HeldLeases, cluster_lease, engine_lease
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -57,7 +57,7 @@ class LeaseTimes:
         return timedelta(seconds=self.ttl)
 
 
-class Driver(Protocol):
+class EngineDriver(Protocol):
     """Whoever drives the engines that are held."""
 
     async def identify(self, engines: Collection[EngineRef]) -> Mapping[EngineRef, str]:
@@ -88,7 +88,7 @@ class _Look:
     states: Mapping[str, EngineState]
 
 
-class Holder:
+class LeaseManager:
     """One member, `name` in its leases. What it holds is in `holdings`, for the loops to ask."""
 
     def __init__(
@@ -96,8 +96,8 @@ class Holder:
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        holdings: Holdings,
-        driver: Driver,
+        holdings: HeldLeases,
+        driver: EngineDriver,
         *,
         default_engines: Collection[EngineRef] = (),
         times: LeaseTimes | None = None,
@@ -239,14 +239,12 @@ class Holder:
         if stranded:
             log.warning("engines.stranded", engines=sorted(stranded)[:20])
             now = self._clock.now()
-            await self._database.transact(
-                lambda session: engine_registry.close_engines(session, stranded, now)
-            )
+            await self._database.transact(lambda session: engine_registry.cordon(session, stranded, now))
 
-    def _moves(self, look: _Look) -> Moves:
+    def _moves(self, look: _Look) -> LeaseChanges:
         kinds = (look.clusters, tuple(look.engines), (JANITOR,))
-        moves = [fair_moves(self.name, names, look.holders, look.members) for names in kinds]
-        return Moves(
+        moves = [rebalance(self.name, names, look.holders, look.members) for names in kinds]
+        return LeaseChanges(
             tuple(name for each in moves for name in each.take),
             tuple(name for each in moves for name in each.give_up),
         )
@@ -300,13 +298,13 @@ class Holder:
                 session, names, self.name, now, self._times.lasts, force=self._alone
             )
             taken = [name for name in epochs if name in self._engines]
-            await engine_registry.write_down(session, [self._engines[name] for name in taken])
-            await engine_registry.open_engines(session, taken)
+            await engine_registry.register(session, [self._engines[name] for name in taken])
+            await engine_registry.uncordon(session, taken)
             strange = [
                 name
                 for name in taken
                 if name in identities
-                and not await engine_registry.settle_home(session, self._engines[name], identities[name])
+                and not await engine_registry.claim_identity(session, self._engines[name], identities[name])
             ]
             await leases.release_all(session, strange, self.name, now)
             return {name: epoch for name, epoch in epochs.items() if name not in strange}
@@ -325,8 +323,8 @@ class Holder:
         self._silent.update(dict.fromkeys(names, until))
 
         async def work(session: WriteSession) -> None:
-            await engine_registry.write_down(session, [self._engines[name] for name in names])
-            await engine_registry.close_engines(session, names, self._clock.now())
+            await engine_registry.register(session, [self._engines[name] for name in names])
+            await engine_registry.cordon(session, names, self._clock.now())
 
         await self._database.transact(work)
 

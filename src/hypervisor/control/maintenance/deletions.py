@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, delete, exists, or_, select
 
-from hypervisor.deployments.state.bulk_stop import wind_down
+from hypervisor.deployments.state.bulk_stop import stop_all
 from hypervisor.deployments.state.dependencies import cancel_dependents
 from hypervisor.events.log import SYSTEM, record
 from hypervisor.store import batches
@@ -30,7 +30,7 @@ from hypervisor.store.tables import (
     Organization,
 )
 
-Place = TypeVar("Place", Cluster, Organization)
+Owner = TypeVar("Owner", Cluster, Organization)
 AT_ONCE = 500
 """Deployments, or decisions, in one transaction; with each go its attempts, or a snapshot."""
 
@@ -78,7 +78,7 @@ async def _nodes(session: WriteSession, now: datetime) -> None:
         await session.delete(node)
 
 
-async def _marked(database: Database, place: type[Place]) -> list[int]:
+async def _marked(database: Database, place: type[Owner]) -> list[int]:
     async with database.read() as session:
         query = select(place.id).where(place.deleting_at.is_not(None)).order_by(place.id)
         return list(await session.scalars(query))
@@ -143,7 +143,7 @@ async def _wound_down(
     """Whether nothing waits or runs any more, after what does was asked to end."""
 
     async def work(session: WriteSession) -> bool:
-        await wind_down(session, inside, now=now, actor=SYSTEM, why=why)
+        await stop_all(session, inside, now=now, actor=SYSTEM, why=why)
         holds = select(Allocation.attempt_id).join(Deployment, Deployment.id == Allocation.deployment_id)
         return await session.scalar(holds.where(held).limit(1)) is None
 

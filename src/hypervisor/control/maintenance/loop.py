@@ -13,10 +13,10 @@ import structlog
 from sqlalchemy import delete, select
 
 from hypervisor.control.leases.engine_registry import on_engines
-from hypervisor.control.leases.held import JANITOR, Holdings, NotHeld
+from hypervisor.control.leases.held import JANITOR, HeldLeases, NotHeld
 from hypervisor.control.maintenance.deletions import deletions_wait, finish_deletions
-from hypervisor.control.maintenance.retention import Keep, forget_logs, forget_rows
-from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.control.maintenance.retention import RetentionPolicy, forget_logs, forget_rows
+from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
@@ -38,7 +38,7 @@ ORPHAN_STOP_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-class Janitor:
+class Maintenance:
     """Cleans up behind the other loops; nothing waits for it."""
 
     def __init__(
@@ -46,17 +46,17 @@ class Janitor:
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        engines: Engines,
-        holdings: Holdings,
+        engines: EnginePool,
+        holdings: HeldLeases,
         *,
-        keep: Keep | None = None,
+        keep: RetentionPolicy | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._engines = engines
         self._holdings = holdings
-        self._keep = keep or Keep()
+        self._keep = keep or RetentionPolicy()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
 

@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy import select
 
 from hypervisor.deployments.queue.index_updates import change_of, gone
+from hypervisor.infra.coordination.connect import QUEUE_TOPIC
 from hypervisor.infra.coordination.queue_index import Change, Place, QueueIndex
-from hypervisor.infra.coordination.sharing import QUEUE_TOPIC
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.store.chunks import chunks
@@ -30,7 +30,7 @@ NEWEST = 2**53 - 2
 log = structlog.get_logger(__name__)
 
 
-class QueueKeeper:
+class QueueIndexSync:
     """One process's keeper; several may do the same work, because every step may be done twice."""
 
     def __init__(self, database: Database, clock: Clock, wakeup: Wakeup, index: QueueIndex) -> None:
@@ -104,7 +104,7 @@ class QueueKeeper:
 
 
 @asynccontextmanager
-async def keeping(keeper: QueueKeeper) -> AsyncIterator[None]:
+async def keeping(keeper: QueueIndexSync) -> AsyncIterator[None]:
     """The keeper at work, as long as the block lasts."""
     task = asyncio.create_task(keeper.run(), name="queue-keeper")
     try:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class RetentionPolicy:
     """How long what is kept. `log_folders` hold one entry, named after the instance, for each kept log."""
 
     decisions: Retention = field(default_factory=Retention)
@@ -31,7 +31,7 @@ class Keep:
     log_folders: tuple[Path, ...] = ()
 
 
-async def forget_rows(database: Database, keep: Keep, now: datetime) -> None:
+async def forget_rows(database: Database, keep: RetentionPolicy, now: datetime) -> None:
     """Delete expired rows, in short transactions; a large backlog goes over several calls."""
     await purge(database, now)
     await forget_decisions(database, keep.decisions, now)
@@ -43,7 +43,7 @@ async def forget_rows(database: Database, keep: Keep, now: datetime) -> None:
         log.info("janitor.events_forgotten", count=gone)
 
 
-def forget_logs(keep: Keep, now: datetime) -> None:
+def forget_logs(keep: RetentionPolicy, now: datetime) -> None:
     """Delete kept logs by age. Reads folders: for a thread. Logs of live instances are elsewhere."""
     before = (now - keep.logs).timestamp()
     gone = sum(_delete_old(path, before) for folder in keep.log_folders for path in _kept(folder))

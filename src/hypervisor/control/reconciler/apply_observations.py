@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.allocations.capacity import release
-from hypervisor.control.reconciler.gangs import Run, end_of_one, load_runs
+from hypervisor.control.reconciler.gangs import GangRun, end_of_one, load_runs
 from hypervisor.deployments.state.delete import delete_deployment
 from hypervisor.deployments.state.dependencies import settle_dependents
 from hypervisor.deployments.state.stop import request_stop
@@ -56,7 +56,7 @@ class Expired:
     deployment_id: int
 
 
-Fact = Running | Ended | Expired
+Observed = Running | Ended | Expired
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Applied:
     stopping: list[str] = field(default_factory=list)
 
 
-async def apply_facts(session: WriteSession, facts: Sequence[Fact], now: datetime) -> Applied:
+async def apply_observations(session: WriteSession, facts: Sequence[Observed], now: datetime) -> Applied:
     """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
     deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
     attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
@@ -122,7 +122,7 @@ def _mark_running(
     session: WriteSession,
     deployment: Deployment,
     attempt: Attempt,
-    run: Run,
+    run: GangRun,
     seen: Observation,
     now: datetime,
 ) -> None:
@@ -145,7 +145,7 @@ def _mark_running(
         )
 
 
-def _expire(session: WriteSession, deployment: Deployment, run: Run, now: datetime) -> list[str]:
+def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: datetime) -> list[str]:
     """Ask all replicas to end; the instances to be stopped."""
     if deployment.state == State.STOPPING.value:
         return []
@@ -162,7 +162,7 @@ def _expire(session: WriteSession, deployment: Deployment, run: Run, now: dateti
 
 
 def _end(
-    session: WriteSession, deployment: Deployment, attempt: Attempt, run: Run, fact: Ended, now: datetime
+    session: WriteSession, deployment: Deployment, attempt: Attempt, run: GangRun, fact: Ended, now: datetime
 ) -> list[str]:
     """Record the end of an attempt; the instances of other replicas that have to stop for it."""
     seen = fact.observation

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hypervisor.kernel.clock import Clock
 
 
-class SteadyTime:
+class AttemptClock:
     """For each instance the wall clock as it was when this process first looked at it, and from there on the
     monotonic one: a wall clock that is set makes nothing older or younger that is looked after already.
     """

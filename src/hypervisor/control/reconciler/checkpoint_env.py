@@ -26,7 +26,7 @@ MARGIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Reporting:
+class CheckpointEnv:
     """Where workloads report, as they reach it, and what lets them."""
 
     tokens: AttemptTokens = field(repr=False)

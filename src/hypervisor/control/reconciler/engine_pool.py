@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
-from hypervisor.control.leases.held import Holdings, NotHeld
+from hypervisor.control.leases.held import HeldLeases, NotHeld
 from hypervisor.control.reconciler.live_attempts import LiveAttempt
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.kernel.engine_ref import EngineRef
@@ -28,13 +28,13 @@ Obstacles = Mapping[EngineRef, Callable[[], str | None]]
 log = structlog.get_logger(__name__)
 
 
-class Engines:
+class EnginePool:
     """The runtimes as the loops see them. An engine that cannot be asked says nothing about its work."""
 
     def __init__(
         self,
         registry: RuntimeRegistry,
-        holdings: Holdings,
+        holdings: HeldLeases,
         site: str,
         obstacles: Obstacles | None = None,
         telemetry: Telemetry | None = None,

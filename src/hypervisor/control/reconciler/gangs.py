@@ -16,7 +16,7 @@ from sqlalchemy import distinct, func, select
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
-from hypervisor.lifecycle.gang import Replica, Standing, conclude_gang, is_late, standing, went_well
+from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession, WriteSession
@@ -26,7 +26,7 @@ SUCCEEDED = "succeeded"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class GangRun:
     """All attempts of one run, in the order of their replicas; one for most deployments."""
 
     attempts: tuple[Attempt, ...]
@@ -36,7 +36,7 @@ class Run:
         return [attempt for attempt in self.attempts if attempt.finished_at is None]
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> GangVerdict:
         return standing([_replica(attempt) for attempt in self.attempts])
 
     @property
@@ -81,7 +81,7 @@ class Run:
 
 async def load_runs(
     session: WriteSession, attempts: Collection[Attempt], deployments: Mapping[int, Deployment]
-) -> dict[int, Run]:
+) -> dict[int, GangRun]:
     """The run of each of these attempts by deployment; the deployments are locked."""
     runs = {attempt.deployment_id: [attempt] for attempt in attempts}
     several = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
@@ -97,13 +97,13 @@ async def load_runs(
             runs[id_] = []
         for attempt in rows:
             runs[attempt.deployment_id].append(attempt)
-    return {id_: Run(tuple(sorted(run, key=lambda one: one.replica))) for id_, run in runs.items()}
+    return {id_: GangRun(tuple(sorted(run, key=lambda one: one.replica))) for id_, run in runs.items()}
 
 
 def end_of_one(
     session: WriteSession,
     deployment: Deployment,
-    run: Run,
+    run: GangRun,
     attempt: Attempt,
     conclusion: Conclusion,
     now: datetime,
@@ -112,7 +112,7 @@ def end_of_one(
 
     What becomes of the deployment after that is decided by this first failure. Answers the instances to stop.
     """
-    if went_well(conclusion) or run.standing is Standing.STOPPING:
+    if went_well(conclusion) or run.standing is GangVerdict.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code

@@ -18,12 +18,12 @@ from typing import Any
 
 import structlog
 
-from hypervisor.control.leases.engine_registry import close_engines, open_engines
-from hypervisor.control.leases.held import Holdings, NotHeld, engine_lease
-from hypervisor.control.reconciler.apply_observations import Applied, Ended, Expired, Fact, Running
-from hypervisor.control.reconciler.attempt_clock import SteadyTime
-from hypervisor.control.reconciler.checkpoint_env import Reporting
-from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.control.leases.engine_registry import cordon, uncordon
+from hypervisor.control.leases.held import HeldLeases, NotHeld, engine_lease
+from hypervisor.control.reconciler.apply_observations import Applied, Ended, Expired, Observed, Running
+from hypervisor.control.reconciler.attempt_clock import AttemptClock
+from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
+from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.control.reconciler.gangs import give_up_late, late_gangs
 from hypervisor.control.reconciler.live_attempts import (
     LiveAttempt,
@@ -34,11 +34,11 @@ from hypervisor.control.reconciler.live_attempts import (
     load_live,
 )
 from hypervisor.control.reconciler.metrics import measure_reconciled, measured_start
-from hypervisor.control.reconciler.observation_writer import Recorder
-from hypervisor.deployments.spec.environment import open_environment
+from hypervisor.control.reconciler.observation_writer import ObservationWriter
+from hypervisor.deployments.spec.environment import decrypt_environment
 from hypervisor.infra.observability.failures import Failures
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.infra.security.encryption import Sealer, UnsealError
+from hypervisor.infra.security.encryption import DecryptionError, Encryptor
 from hypervisor.infra.wakeup import Listener, Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
@@ -57,17 +57,17 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Drives every live attempt on the engines that this process holds. Implements `holder.Driver`."""
+    """Drives every live attempt on the engines that this process holds. Implements `holder.EngineDriver`."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        engines: Engines,
-        holdings: Holdings,
-        sealer: Sealer,
-        reporting: Reporting,
+        engines: EnginePool,
+        holdings: HeldLeases,
+        sealer: Encryptor,
+        reporting: CheckpointEnv,
         *,
         interval: float,
         telemetry: Telemetry | None = None,
@@ -89,9 +89,9 @@ class Reconciler:
         self._again: set[str] = set()
         self._acts: dict[EngineRef, set[asyncio.Task[None]]] = defaultdict(set)
         self._watched: dict[EngineRef, asyncio.Task[None]] = {}
-        self._steady_time = SteadyTime(clock)
+        self._steady_time = AttemptClock(clock)
         self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
-        self._recorder = Recorder(database, clock, holdings, self._follow_up)
+        self._recorder = ObservationWriter(database, clock, holdings, self._follow_up)
         self._full_at = float("-inf")
         self._told_closed: set[str] = set()
 
@@ -204,8 +204,8 @@ class Reconciler:
         now = self._clock.now()
 
         async def work(session: WriteSession) -> None:
-            await close_engines(session, closed - before, now)
-            await open_engines(session, before - closed)
+            await cordon(session, closed - before, now)
+            await uncordon(session, before - closed)
 
         await self._database.transact(work)
         self._told_closed = closed
@@ -253,7 +253,7 @@ class Reconciler:
     async def _launch(self, work: LiveAttempt) -> None:
         try:
             reached("intent_after_commit")
-            env = open_environment(work.env, self._sealer)
+            env = decrypt_environment(work.env, self._sealer)
             async with self._launches:
                 env |= await self._reporting.told(self._database, work, self._clock.now())
                 if await self._must_wait(work):
@@ -265,7 +265,7 @@ class Reconciler:
         except RuntimeUnavailable as error:
             self._engines.failed(work.engine, error)
             return
-        except (LaunchFailed, UnsealError) as error:
+        except (LaunchFailed, DecryptionError) as error:
             retryable = isinstance(error, LaunchFailed) and error.retryable
             failed = Ended(work.attempt_id, work.deployment_id, None, str(error), retryable)
             await self._recorder.record(work.engine, failed)
@@ -298,7 +298,7 @@ class Reconciler:
         self._engines.answered(work.engine)
         measure_reconciled(self._telemetry, work, "stop", asked, self._clock.now())
 
-    def _report(self, work: LiveAttempt, fact: Fact) -> None:
+    def _report(self, work: LiveAttempt, fact: Observed) -> None:
         self._spawn(work, self._recorder.record(work.engine, fact))
 
     def _follow_up(self, applied: Applied) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from hypervisor.control.leases.held import Holdings, engine_lease
-from hypervisor.control.reconciler.apply_observations import Applied, Fact, apply_facts
+from hypervisor.control.leases.held import HeldLeases, engine_lease
+from hypervisor.control.reconciler.apply_observations import Applied, Observed, apply_observations
 from hypervisor.infra.observability.failures import Failures
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
@@ -24,30 +24,30 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Learnt:
+class _Pending:
     """A fact with the engine that it is from; `applied` is set when it has been dealt with."""
 
     engine: EngineRef
-    fact: Fact
+    fact: Observed
     applied: asyncio.Future[None]
 
 
-class Recorder:
+class ObservationWriter:
     """Applies facts in the order in which they come; `follow_up` is told what a transaction has changed."""
 
     def __init__(
-        self, database: Database, clock: Clock, holdings: Holdings, follow_up: Callable[[Applied], None]
+        self, database: Database, clock: Clock, holdings: HeldLeases, follow_up: Callable[[Applied], None]
     ) -> None:
         self._database = database
         self._clock = clock
         self._holdings = holdings
         self._follow_up = follow_up
         self._failures = Failures(log, "reconciler.apply_failed")
-        self._learnt: asyncio.Queue[_Learnt] = asyncio.Queue()
+        self._learnt: asyncio.Queue[_Pending] = asyncio.Queue()
 
-    async def record(self, engine: EngineRef, fact: Fact) -> None:
+    async def record(self, engine: EngineRef, fact: Observed) -> None:
         """Queue a fact and wait until it was applied, or dropped: the attempt stays busy so long."""
-        learnt = _Learnt(engine, fact, asyncio.get_running_loop().create_future())
+        learnt = _Pending(engine, fact, asyncio.get_running_loop().create_future())
         await self._learnt.put(learnt)
         await learnt.applied
 
@@ -62,11 +62,11 @@ class Recorder:
                 if not learnt.applied.done():
                     learnt.applied.set_result(None)
 
-    async def _apply(self, batch: Sequence[_Learnt]) -> None:
+    async def _apply(self, batch: Sequence[_Pending]) -> None:
         now = self._clock.now()
 
         async def work(session: WriteSession) -> Applied:
-            return await apply_facts(session, await self._still_ours(session, batch), now)
+            return await apply_observations(session, await self._still_ours(session, batch), now)
 
         try:
             reached("status_before_write")
@@ -80,7 +80,7 @@ class Recorder:
         self._failures.over()
         self._follow_up(applied)
 
-    async def _still_ours(self, session: WriteSession, batch: Sequence[_Learnt]) -> list[Fact]:
+    async def _still_ours(self, session: WriteSession, batch: Sequence[_Pending]) -> list[Observed]:
         """The facts from engines whose lease is ours until the end of this transaction."""
         fences = {}
         for engine in {learnt.engine for learnt in batch}:

@@ -14,9 +14,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from hypervisor.control.allocations.capacity import NodeRoom, claim, give_back, lock_rooms, reserve
-from hypervisor.control.scheduler.preemption_records import record_frozen, record_preemption, shown_to
-from hypervisor.control.scheduler.quotas import freezes
+from hypervisor.control.allocations.capacity import NodeCapacity, allocate, lock_nodes, reserve, restore
+from hypervisor.control.scheduler.preemption_records import record_ping_pong, record_preemption, redacted_for
+from hypervisor.control.scheduler.quotas import is_ping_pong
 from hypervisor.control.scheduler.snapshot_loader import ClusterView
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
@@ -61,7 +61,7 @@ class _Work:
     deployments: dict[int, Deployment]
     live: dict[int, list[Attempt]]
     """The live attempts of each victim."""
-    rooms: dict[int, NodeRoom]
+    rooms: dict[int, NodeCapacity]
     result: Committed = field(default_factory=Committed)
 
 
@@ -94,12 +94,12 @@ async def _lock(session: WriteSession, view: ClusterView, plan: Plan, install: s
     nodes = {p.node_id for p in plan.placements} | {e.node_id for e in plan.evictions}
     preemptors = {e.preemptor_id for e in plan.evictions}
     nodes |= {n.node_id for n in plan.nominations if n.deployment_id in preemptors}
-    rooms = await lock_rooms(session, nodes)
+    rooms = await lock_nodes(session, nodes)
     return _Work(session, view, plan, install, now, deployments, live, rooms)
 
 
 async def _place(work: _Work) -> None:
-    accepted: list[tuple[Deployment, list[tuple[NodeRoom, Attempt]]]] = []
+    accepted: list[tuple[Deployment, list[tuple[NodeCapacity, Attempt]]]] = []
     for deployment_id, placements in _by_deployment(work.plan.placements).items():
         deployment = _unchanged(work, deployment_id)
         if deployment is None or not _take_room(work, deployment, placements):
@@ -118,7 +118,7 @@ async def _place(work: _Work) -> None:
     await work.session.flush()
     for deployment, started in accepted:
         for room, attempt in started:
-            claim(work.session, room, deployment, attempt)
+            allocate(work.session, room, deployment, attempt)
     await _drop_nominations(work, [deployment.id for deployment, _ in accepted])
 
 
@@ -139,7 +139,7 @@ def _take_room(work: _Work, deployment: Deployment, placements: Sequence[Placeme
         room = work.rooms.get(placement.node_id)
         if room is None or not room.schedulable or room.misfit(deployment, placement.gpu_indices):
             for earlier in taken:
-                give_back(work.rooms[earlier.node_id], deployment, earlier.gpu_indices)
+                restore(work.rooms[earlier.node_id], deployment, earlier.gpu_indices)
             return False
         reserve(room, deployment, placement.gpu_indices)
         taken.append(placement)
@@ -155,7 +155,7 @@ def _unchanged(work: _Work, deployment_id: int) -> Deployment | None:
     return deployment if deployment.state == State.QUEUED.value else None
 
 
-def _new_attempt(work: _Work, placement: Placement, deployment: Deployment, room: NodeRoom) -> Attempt:
+def _new_attempt(work: _Work, placement: Placement, deployment: Deployment, room: NodeCapacity) -> Attempt:
     number = deployment.attempts_made
     return Attempt(
         deployment_id=deployment.id,
@@ -248,8 +248,8 @@ async def _note_frozen(work: _Work, preemptor: Deployment, victim_ids: Iterable[
     """Say so on both sides when a pair has evicted each other too often to go on with it."""
     await work.session.flush()
     for victim_id in victim_ids:
-        if await freezes(work.session, preemptor.id, victim_id, work.now):
-            record_frozen(work.session, preemptor, work.deployments[victim_id], now=work.now)
+        if await is_ping_pong(work.session, preemptor.id, victim_id, work.now):
+            record_ping_pong(work.session, preemptor, work.deployments[victim_id], now=work.now)
 
 
 def _by_victim(evictions: Iterable[Eviction]) -> dict[int, list[Eviction]]:
@@ -294,7 +294,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
         StopReason.PREEMPTED,
         now=work.now,
         actor=SCHEDULER,
-        sentence=f"gives way to {shown_to(victim, preemptor)} of priority {preemptor.priority}",
+        sentence=f"gives way to {redacted_for(victim, preemptor)} of priority {preemptor.priority}",
         preempted_by=preemptor.id,
         data={
             "preemptor": preemptor.id if victim.organization_id == preemptor.organization_id else None,

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy import bindparam, func, select
 
-from hypervisor.control.leases.held import Holdings, cluster_lease
+from hypervisor.control.leases.held import HeldLeases, cluster_lease
 from hypervisor.control.scheduler.commit import Committed, commit_plan
 from hypervisor.control.scheduler.decision_log import (
     Decided,
@@ -25,7 +25,7 @@ from hypervisor.control.scheduler.decision_log import (
 )
 from hypervisor.control.scheduler.metrics import measure_commit, measure_round
 from hypervisor.control.scheduler.pending_reasons import changed_reasons, write_reasons
-from hypervisor.control.scheduler.search_budget import Pacing
+from hypervisor.control.scheduler.search_budget import SearchBudget
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.infra.observability.failures import Failures
 from hypervisor.infra.observability.telemetry import Telemetry
@@ -53,7 +53,7 @@ _NEXT_RETRY = select(func.min(Deployment.not_before)).where(
 log = structlog.get_logger(__name__)
 
 
-class Hinted(Protocol):
+class ReconcilerView(Protocol):
     """Whoever starts and stops what a commit decided."""
 
     def hint(self, instances: Collection[str]) -> None: ...
@@ -72,8 +72,8 @@ class Scheduler:
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        holdings: Holdings,
-        reconciler: Hinted,
+        holdings: HeldLeases,
+        reconciler: ReconcilerView,
         *,
         install: str,
         interval: float,
@@ -89,7 +89,7 @@ class Scheduler:
         self._reconciler = reconciler
         self._install = install
         self._interval = interval
-        self._pacing = Pacing(clock, improve_seconds)
+        self._pacing = SearchBudget(clock, improve_seconds)
         self._retention = retention or Retention()
         self._telemetry = telemetry or Telemetry.silent(clock)
         self._failures = Failures(log, "scheduler.pass_failed")

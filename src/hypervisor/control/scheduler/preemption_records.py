@@ -45,7 +45,7 @@ def record_preemption(
         now,
     )
     for parts, victim in victims:
-        message = f"preempted by {shown_to(victim, preemptor)}; goes back to the queue at its old place"
+        message = f"preempted by {redacted_for(victim, preemptor)}; goes back to the queue at its old place"
         own = spared if victim.organization_id == preemptor.organization_id else ()
         receipt = _receipt(victim, preemptor, victims, own, node_names)
         _write(
@@ -58,7 +58,7 @@ def record_preemption(
         )
 
 
-def record_frozen(session: WriteSession, one: Deployment, other: Deployment, *, now: datetime) -> None:
+def record_ping_pong(session: WriteSession, one: Deployment, other: Deployment, *, now: datetime) -> None:
     """Say on both sides that these two do not evict each other any more for now."""
     for own, foreign in ((one, other), (other, one)):
         record_about(
@@ -68,13 +68,13 @@ def record_frozen(session: WriteSession, one: Deployment, other: Deployment, *, 
             actor=SCHEDULER,
             type=PAIR_FROZEN,
             code="pair_frozen",
-            message=f"{own.name} and {shown_to(own, foreign)} have evicted each other in turn: "
+            message=f"{own.name} and {redacted_for(own, foreign)} have evicted each other in turn: "
             "for a day neither evicts the other any more",
             data={"other": _entry(own, foreign)},
         )
 
 
-def shown_to(viewer: Deployment, other: Deployment) -> str:
+def redacted_for(viewer: Deployment, other: Deployment) -> str:
     """The other deployment in words that the viewer's organization may read."""
     same = viewer.organization_id == other.organization_id
     return f"{other.name} ({other.id})" if same else ANOTHERS

@@ -58,7 +58,7 @@ async def capacity_of(session: AsyncSession, cluster_id: int) -> Resources:
     return Resources(int(cpu or 0), int(ram or 0), int(gpus or 0) * WHOLE_GPU)
 
 
-async def resting(session: AsyncSession, cluster: Cluster, now: datetime) -> dict[int, float]:
+async def cooling_down(session: AsyncSession, cluster: Cluster, now: datetime) -> dict[int, float]:
     """Running deployments that have used up their preemption budget, and until when they are protected."""
     if not cluster.preemption_budget:
         return {}
@@ -69,11 +69,13 @@ async def resting(session: AsyncSession, cluster: Cluster, now: datetime) -> dic
     for deployment_id, _, at in rows:
         if at is not None:
             times[deployment_id].append(at)
-    ends = {id_: rest_until(found, cluster.preemption_budget, window, rest) for id_, found in times.items()}
+    ends = {
+        id_: cooldown_until(found, cluster.preemption_budget, window, rest) for id_, found in times.items()
+    }
     return {id_: end.timestamp() for id_, end in ends.items() if end is not None and end > now}
 
 
-def rest_until(
+def cooldown_until(
     preempted_at: Collection[datetime], budget: int, window: timedelta, rest: timedelta
 ) -> datetime | None:
     """The end of the rest that so many preemptions within the window have earned; None for too few."""
@@ -84,14 +86,14 @@ def rest_until(
     return max(earned, default=None)
 
 
-async def frozen_pairs(session: AsyncSession, cluster_id: int, now: datetime) -> list[tuple[int, int]]:
+async def ping_pong_pairs(session: AsyncSession, cluster_id: int, now: datetime) -> list[tuple[int, int]]:
     """Pairs of deployments that have evicted each other twice each within a day, both ways round."""
     asked = {"cluster_id": cluster_id, "since": now - PAIR_WINDOW}
     counts = _count(await session.execute(_ON_CLUSTER, asked))
     return sorted(pair for pair, count in counts.items() if min(count, counts[pair[1], pair[0]]) >= EACH_WAY)
 
 
-async def freezes(session: AsyncSession, preemptor_id: int, victim_id: int, now: datetime) -> bool:
+async def is_ping_pong(session: AsyncSession, preemptor_id: int, victim_id: int, now: datetime) -> bool:
     """Whether the preemption that was just written is the one that freezes this pair."""
     asked = {"pair": [preemptor_id, victim_id], "since": now - PAIR_WINDOW}
     counts = _count(await session.execute(_WITHIN_PAIR, asked))

@@ -21,7 +21,7 @@ _WEIGHT = 0.5
 """Of the latest measurement, where it was faster; slower ones count at once."""
 
 
-class Pacing:
+class SearchBudget:
     """What steps take, for each cluster and stage of a search."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
@@ -55,7 +55,7 @@ class Pacing:
 class Stopwatch:
     """Measures one search. Implements `hypervisor.scheduling.repacking.steps.Watch`."""
 
-    pacing: Pacing
+    pacing: SearchBudget
     clock: Clock
     cluster_id: int
     began: float = 0.0

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, bindparam, or_, select
 
-from hypervisor.control.scheduler.quotas import frozen_pairs, load_quotas, resting
+from hypervisor.control.scheduler.quotas import cooling_down, load_quotas, ping_pong_pairs
 from hypervisor.deployments.queue.priority_inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.resources import WHOLE_GPU
@@ -77,7 +77,7 @@ async def load_cluster(
     await _add_nodes(session, builder, cluster, {*unreachable, *await _closed_engines(session)})
     for quota in (quotas := await load_quotas(session, cluster)):
         builder.add_quota(quota)
-    for preemptor_id, victim_id in await frozen_pairs(session, cluster_id, now):
+    for preemptor_id, victim_id in await ping_pong_pairs(session, cluster_id, now):
         builder.freeze_pair(preemptor_id, victim_id)
     inherited = await inherited_priorities(session, cluster_id)
     await _add_allocations(session, builder, cluster, inherited, now, shared=bool(quotas))
@@ -180,7 +180,7 @@ async def _add_allocations(
     *,
     shared: bool,
 ) -> None:
-    rested = await resting(session, cluster, now)
+    rested = await cooling_down(session, cluster, now)
     for row in await session.execute(_ALLOCATIONS, {"cluster_id": cluster.id}):
         since = (row.started_at or row.created_at).timestamp()
         min_runtime = max(row.min_runtime_seconds, cluster.min_runtime_seconds)

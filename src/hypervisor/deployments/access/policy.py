@@ -10,7 +10,7 @@ from structlog.contextvars import bind_contextvars
 
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import MAX_BIG_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.deployments.access import repository
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Authentication, CurrentUser, Principal
@@ -46,16 +46,16 @@ submits_deployments = declares("developer of the named organization")(Authentica
 
 @declares("viewer of the deployment's organization")
 async def reads_deployment(
-    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+    deployment_id: DeploymentPathId, principal: CurrentUser, services: ServicesDep
 ) -> DeploymentAccess:
-    return await _access(deployment_id, principal, container, Role.VIEWER)
+    return await _access(deployment_id, principal, services, Role.VIEWER)
 
 
 @declares("developer of the deployment's organization")
 async def changes_deployment(
-    deployment_id: DeploymentPathId, principal: CurrentUser, container: ContainerDep
+    deployment_id: DeploymentPathId, principal: CurrentUser, services: ServicesDep
 ) -> DeploymentAccess:
-    return await _access(deployment_id, principal, container, Role.DEVELOPER)
+    return await _access(deployment_id, principal, services, Role.DEVELOPER)
 
 
 DeploymentLister = Annotated[Principal, Depends(lists_deployments)]
@@ -65,9 +65,9 @@ DeploymentChanger = Annotated[DeploymentAccess, Depends(changes_deployment)]
 
 
 async def _access(
-    deployment_id: int, principal: Principal, container: ContainerDep, minimum: Role
+    deployment_id: int, principal: Principal, services: ServicesDep, minimum: Role
 ) -> DeploymentAccess:
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         deployment, hidden = await repository.find(session, deployment_id), no_such_deployment(deployment_id)
         if deployment is None:
             raise hidden

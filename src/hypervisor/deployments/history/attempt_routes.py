@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.api.streams import EventStream
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader
@@ -37,29 +37,29 @@ LOG_TYPES: dict[int | str, dict[str, Any]] = {
 )
 async def get_logs(
     access: DeploymentReader,
-    container: ContainerDep,
+    services: ServicesDep,
     tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
     replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
     follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
 ) -> Response:
     """What it wrote to stdout and stderr; empty where it has not run yet."""
-    found = await logs.find_attempt(container, access, attempt, replica)
+    found = await logs.find_attempt(services, access, attempt, replica)
     if not follow:
-        text = await logs.read(container, found, tail)
+        text = await logs.read(services, found, tail)
         return PlainTextResponse(text.encode(errors="replace"))
-    found = found or await logs.await_attempt(container, access, replica)
-    await logs.check_reachable(container, found)
-    return EventStream(logs.follow(container, access, found, tail))
+    found = found or await logs.await_attempt(services, access, replica)
+    await logs.check_reachable(services, found)
+    return EventStream(logs.follow(services, access, found, tail))
 
 
 @router.get("/{deployment_id}/events", responses=READS)
 async def list_deployment_events(
-    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[EventAnswer]:
     """Its history, oldest first."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
     answers = [EventAnswer.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
@@ -67,12 +67,12 @@ async def list_deployment_events(
 
 @router.get("/{deployment_id}/attempts", responses=READS)
 async def list_attempts(
-    access: DeploymentReader, container: ContainerDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[AttemptAnswer]:
     """Each run on a node, oldest first; one entry a replica."""
     number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
     after = (number, replica)
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
         preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
         known = await repository.own_of(session, access.organization_id, preemptors)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from hypervisor.api.permissions import declares
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.deployments.access.policy import DeploymentPathId, changes_deployment, no_such_deployment
 from hypervisor.events.log import WORKLOAD
 from hypervisor.identity.principal import BearerToken, authenticated
@@ -16,7 +16,7 @@ from hypervisor.infra.security.tokens import AttemptToken, InvalidToken
 
 
 @dataclass(frozen=True, slots=True)
-class Reporter:
+class ReportingAttempt:
     """`own` is the token of the attempt that speaks for itself; None: a developer speaks for the live one."""
 
     deployment_id: int
@@ -31,28 +31,28 @@ class Reporter:
 
 @declares("the attempt itself, or developer of the deployment's organization")
 async def reports_checkpoint(
-    deployment_id: DeploymentPathId, request: Request, container: ContainerDep, token: BearerToken
-) -> Reporter:
+    deployment_id: DeploymentPathId, request: Request, services: ServicesDep, token: BearerToken
+) -> ReportingAttempt:
     """The caller. That the attempt is still live is checked with the row, when the report is written."""
-    own = _read(container, token)
+    own = _read(services, token)
     if own is None:
         principal = await authenticated(request)
-        access = await changes_deployment(deployment_id, principal, container)
-        return Reporter(access.deployment_id, principal.actor)
+        access = await changes_deployment(deployment_id, principal, services)
+        return ReportingAttempt(access.deployment_id, principal.actor)
     claims = own.claims
-    if container.request_limit is not None:
+    if services.request_limit is not None:
         key = f"attempt:{claims.deployment_id}-{claims.attempt}"
-        await container.limiter.check(container.request_limit, "requests", key)
+        await services.limiter.check(services.request_limit, "requests", key)
     if claims.deployment_id != deployment_id:
         raise no_such_deployment(deployment_id)
-    return Reporter(deployment_id, WORKLOAD, own)
+    return ReportingAttempt(deployment_id, WORKLOAD, own)
 
 
-CheckpointReporter = Annotated[Reporter, Depends(reports_checkpoint)]
+CheckpointReporter = Annotated[ReportingAttempt, Depends(reports_checkpoint)]
 
 
-def _read(container: Container, token: str | None) -> AttemptToken | None:
+def _read(services: AppServices, token: str | None) -> AttemptToken | None:
     try:
-        return container.attempt_tokens.read(token or "", container.clock.now())
+        return services.attempt_tokens.read(token or "", services.clock.now())
     except InvalidToken:
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from hypervisor.api.problems import documented
-from hypervisor.api.services import Container, ContainerDep
+from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.deployments.history import checkpoints
-from hypervisor.deployments.history.checkpoint_auth import CheckpointReporter, Reporter
+from hypervisor.deployments.history.checkpoint_auth import CheckpointReporter, ReportingAttempt
 from hypervisor.deployments.schemas.requests import CheckpointReport
 from hypervisor.deployments.schemas.responses import CheckpointAnswer
 from hypervisor.store.database import WriteSession
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/deployments", tags=["Deployments"])
 
 @router.post("/{deployment_id}/checkpoint", responses=documented(401, 403, 404, 409, 422, 429))
 async def report_checkpoint(
-    body: CheckpointReport, reporter: CheckpointReporter, container: ContainerDep
+    body: CheckpointReport, reporter: CheckpointReporter, services: ServicesDep
 ) -> CheckpointAnswer:
     """Say that the work so far is safe, with HV_CHECKPOINT_TOKEN of the workload's own environment.
 
@@ -26,20 +26,20 @@ async def report_checkpoint(
     """
 
     async def work(session: WriteSession) -> CheckpointAnswer:
-        attempt = await checkpoints.keep(session, reporter, body, container.clock.now())
+        attempt = await checkpoints.keep(session, reporter, body, services.clock.now())
         return CheckpointAnswer(
             deployment_id=attempt.deployment_id,
             attempt=attempt.number,
-            checkpoint_at=attempt.checkpoint_at or container.clock.now(),
+            checkpoint_at=attempt.checkpoint_at or services.clock.now(),
             checkpoint=attempt.checkpoint or {},
         )
 
-    answer = await container.database.transact(work)
-    answer.token = _next_token(container, reporter)
+    answer = await services.database.transact(work)
+    answer.token = _next_token(services, reporter)
     return answer
 
 
-def _next_token(container: Container, reporter: Reporter) -> str | None:
-    own, now = reporter.own, container.clock.now()
+def _next_token(services: AppServices, reporter: ReportingAttempt) -> str | None:
+    own, now = reporter.own, services.clock.now()
     lifetime = own.lifetime_if_ageing(now) if own else None
-    return container.attempt_tokens.issue(own.claims, lifetime, now) if own and lifetime else None
+    return services.attempt_tokens.issue(own.claims, lifetime, now) if own and lifetime else None

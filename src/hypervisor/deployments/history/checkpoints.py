@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from hypervisor.deployments.history.checkpoint_auth import Reporter
+from hypervisor.deployments.history.checkpoint_auth import ReportingAttempt
 from hypervisor.deployments.schemas.requests import CheckpointReport
 from hypervisor.errors import Conflict, Unauthenticated
 from hypervisor.events.log import record
@@ -23,7 +23,9 @@ EVENT_EVERY = timedelta(minutes=10)
 """The history is for changes: reports of a long run must not drown them."""
 
 
-async def keep(session: WriteSession, reporter: Reporter, report: CheckpointReport, now: datetime) -> Attempt:
+async def keep(
+    session: WriteSession, reporter: ReportingAttempt, report: CheckpointReport, now: datetime
+) -> Attempt:
     """Write a report on the live attempt: on each replica of a gang, whoever of them speaks.
 
     Raises Unauthenticated when the attempt that
@@ -46,7 +48,7 @@ async def keep(session: WriteSession, reporter: Reporter, report: CheckpointRepo
     return live[0]
 
 
-async def _lock_live(session: WriteSession, reporter: Reporter) -> Sequence[Attempt]:
+async def _lock_live(session: WriteSession, reporter: ReportingAttempt) -> Sequence[Attempt]:
     """The rows of the live attempt, one a replica, locked in id order."""
     query = select(Attempt).where(
         Attempt.deployment_id == reporter.deployment_id, Attempt.finished_at.is_(None)

@@ -12,7 +12,7 @@ from fastapi.sse import format_sse_event
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
-from hypervisor.api.services import ContainerDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.api.streams import EventStream, until_stopping, with_pings
 from hypervisor.deployments.schemas.responses import EventAnswer
 from hypervisor.events.relay import follow, history
@@ -29,14 +29,14 @@ After = Annotated[
 @router.get("", responses=documented(401, 404, 422, 429))
 async def list_organization_events(
     access: ViewerAccess,
-    container: ContainerDep,
+    services: ServicesDep,
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
 ) -> Page[EventAnswer]:
     """What happened in the organization, oldest first. Events of what was deleted stay."""
     start: int = decode_cursor(cursor, int)[0] if cursor else after or 0
-    async with container.database.read() as session:
+    async with services.database.read() as session:
         rows = await history(session, organization_ids=[access.organization_id], after=start, limit=limit + 1)
     answers = [EventAnswer.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
@@ -45,7 +45,7 @@ async def list_organization_events(
 @router.get("/stream", response_class=EventStream, responses=documented(401, 404, 422, 429))
 async def stream_organization_events(
     access: ViewerAccess,
-    container: ContainerDep,
+    services: ServicesDep,
     after: After = None,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_BIG_ID)] = None,
 ) -> EventStream:
@@ -56,9 +56,9 @@ async def stream_organization_events(
     and, within half a minute, when the login or the membership has ended.
     """
     start = after if last_event_id is None else last_event_id
-    events = follow(container.relay, container.database, access.organization_id, start)
-    may_go_on = still_member(container, access.principal, access.organization_id)
-    return EventStream(until_stopping(container, with_pings(_formatted(events)), may_go_on))
+    events = follow(services.relay, services.database, access.organization_id, start)
+    may_go_on = still_member(services, access.principal, access.organization_id)
+    return EventStream(until_stopping(services, with_pings(_formatted(events)), may_go_on))
 
 
 async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[bytes, None]:

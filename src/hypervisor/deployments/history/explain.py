@@ -22,7 +22,7 @@ SHOWN_RECEIPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DependencyView:
     """A place in the scheduler's own order, from 1 on; the ids of the first of its organization before it."""
 
     place: int
@@ -33,7 +33,7 @@ async def explain(
     session: AsyncSession,
     deployment: Deployment,
     fresh: Mapping[str, object] | None = None,
-    standing: Standing | None = None,
+    standing: DependencyView | None = None,
 ) -> Explanation:
     """Everything that is known about it.
 
@@ -63,7 +63,7 @@ async def explain(
 
 
 async def _standing(
-    session: AsyncSession, deployment: Deployment, standing: Standing | None
+    session: AsyncSession, deployment: Deployment, standing: DependencyView | None
 ) -> tuple[int | None, Sequence[Deployment]]:
     if standing is not None:
         return standing.place, await repository.find_all(session, standing.ahead)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, or_
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 
-class Waiting(Protocol):
+class QueuedRow(Protocol):
     """A deployment's row or an answer about it: what its place depends on."""
 
     @property
@@ -36,7 +36,7 @@ class QueuePlace:
     id: int
 
     @classmethod
-    def of(cls, deployment: Waiting) -> QueuePlace:
+    def of(cls, deployment: QueuedRow) -> QueuePlace:
         return cls(deployment.cluster_id, deployment.priority, deployment.created_at, deployment.id)
 
     def ahead(self) -> ColumnElement[bool]:

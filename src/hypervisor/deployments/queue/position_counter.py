@@ -17,7 +17,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hypervisor.deployments.queue.key import QueuePlace, Waiting
+from hypervisor.deployments.queue.key import QueuedRow, QueuePlace
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 FAR_BACK = 1000
@@ -57,13 +57,13 @@ class _End:
         return self.position + index + 1
 
 
-class PlaceCounter:
+class PositionEstimator:
     """For one database; remembers for a moment an end for each cluster and priority."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, int], _End] = {}
 
-    def add(self, new: Sequence[Waiting]) -> dict[int, int]:
+    def add(self, new: Sequence[QueuedRow]) -> dict[int, int]:
         """Positions by id of those that were just submitted here, where the end of their queue is known."""
         found: dict[int, int] = {}
         for one in new:
@@ -73,7 +73,7 @@ class PlaceCounter:
                 found[one.id] = position
         return found
 
-    def learn(self, new: Sequence[Waiting], found: Mapping[int, int]) -> None:
+    def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
         """What was counted for those that were just submitted here: they are the ends of their queues."""
         self._ends = {key: end for key, end in self._ends.items() if end.believed}
         for one in new:
@@ -84,7 +84,7 @@ class PlaceCounter:
                 self._ends[key] = _End(place, found[one.id], time.monotonic())
 
     async def __call__(
-        self, connection: AsyncConnection, asked: Sequence[Sequence[Waiting]]
+        self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
         """The 1-based position of each, by its id, for every sequence of them."""
         alike: dict[tuple[int, int], list[QueuePlace]] = defaultdict(list)

@@ -13,24 +13,24 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.deployments.queue.key import QueuePlace, Waiting
-from hypervisor.deployments.queue.position_counter import PlaceCounter
+from hypervisor.deployments.queue.key import QueuedRow, QueuePlace
+from hypervisor.deployments.queue.position_counter import PositionEstimator
 from hypervisor.infra.coordination.queue_index import Place, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
-_COUNTERS: WeakKeyDictionary[Database, PlaceCounter] = WeakKeyDictionary()
+_COUNTERS: WeakKeyDictionary[Database, PositionEstimator] = WeakKeyDictionary()
 
 
-class Shown(Waiting, Protocol):
+class PositionHolder(QueuedRow, Protocol):
     """An answer whose place may be left to the index."""
 
     queue_position: int | None
 
 
-async def queue_positions(session: AsyncSession, deployments: Collection[Waiting]) -> dict[int, int]:
+async def queue_positions(session: AsyncSession, deployments: Collection[QueuedRow]) -> dict[int, int]:
     """The 1-based place of each queued one in the queue of its cluster, by counting rows.
 
     One is counted by the database's index; several are numbered by one query over their clusters' queues.
@@ -52,7 +52,7 @@ def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) ->
 
 
 async def fill_positions(
-    database: Database, index: QueueIndex | None, answers: Sequence[Shown], *, new: bool = False
+    database: Database, index: QueueIndex | None, answers: Sequence[PositionHolder], *, new: bool = False
 ) -> None:
     """Give those a place that wait and have none yet: by the index, else by rows. `new`: just submitted.
 
@@ -82,7 +82,7 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
     return (await session.scalars(query)).all()
 
 
-async def _indexed(index: QueueIndex, waiting: Sequence[Shown]) -> dict[int, int]:
+async def _indexed(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict[int, int]:
     clusters: Mapping[int, list[Place]] = defaultdict(list)
     for one in waiting:
         clusters[one.cluster_id].append(Place.of(one.priority, one.created_at, one.id))
@@ -94,8 +94,8 @@ async def _indexed(index: QueueIndex, waiting: Sequence[Shown]) -> dict[int, int
     return found
 
 
-async def _counted(database: Database, waiting: Sequence[Shown], *, new: bool) -> dict[int, int]:
-    counter = _COUNTERS.setdefault(database, PlaceCounter())
+async def _counted(database: Database, waiting: Sequence[PositionHolder], *, new: bool) -> dict[int, int]:
+    counter = _COUNTERS.setdefault(database, PositionEstimator())
     found = counter.add(waiting) if new else {}
     missing = [one for one in waiting if one.id not in found]
     if missing:
@@ -105,7 +105,7 @@ async def _counted(database: Database, waiting: Sequence[Shown], *, new: bool) -
     return found
 
 
-async def _numbered(session: AsyncSession, queued: Sequence[Waiting]) -> dict[int, int]:
+async def _numbered(session: AsyncSession, queued: Sequence[QueuedRow]) -> dict[int, int]:
     clusters = sorted({one.cluster_id for one in queued})
     place = func.row_number().over(
         partition_by=Deployment.cluster_id,

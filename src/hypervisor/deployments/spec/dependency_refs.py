@@ -26,7 +26,7 @@ class HasDependencies(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class DependencyRef:
     """A dependency on a deployment that exists (`existing`) or on a member of the same batch (`member`)."""
 
     condition: Condition
@@ -48,7 +48,7 @@ class Referenced:
         return self.by_id.get(reference)
 
 
-class RefusedMember(Exception):
+class BatchItemError(Exception):
     """A refusal of one member of a batch."""
 
     def __init__(self, index: int, error: HypervisorError) -> None:
@@ -57,7 +57,7 @@ class RefusedMember(Exception):
         self.error = error
 
 
-def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[Edge]]:
+def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[DependencyRef]]:
     """The edges of each request. A name means a member of the batch first, else the newest of that name.
 
     Raises RefusedMember around NotFound (no such deployment in the organization), Invalid (a name that
@@ -71,7 +71,7 @@ def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> lis
         try:
             edges.append(_edges_of(index, request, members, found))
         except HypervisorError as error:
-            raise RefusedMember(index, error) from None
+            raise BatchItemError(index, error) from None
     _check_members(requests, edges)
     return edges
 
@@ -89,7 +89,7 @@ async def hold_referenced(
 
 async def resolve_for(
     session: WriteSession, deployment: Deployment, wanted: Sequence[DependencyRequest]
-) -> list[Edge]:
+) -> list[DependencyRef]:
     """New edges of a deployment that exists. Raises NotFound, Conflict (a circle named by names)."""
     asked = _Existing(deployment.name, wanted)
     found = await hold_referenced(session, deployment.organization_id, [asked])
@@ -115,8 +115,8 @@ class _Existing:
 
 def _edges_of(
     index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: Referenced
-) -> list[Edge]:
-    edges: dict[int | tuple[str, int], Edge] = {}
+) -> list[DependencyRef]:
+    edges: dict[int | tuple[str, int], DependencyRef] = {}
     for wanted in request.dependencies():
         edge = _edge(index, request, wanted, members, found)
         key = edge.existing.id if edge.existing is not None else ("member", edge.member or 0)
@@ -132,7 +132,7 @@ def _edge(
     wanted: DependencyRequest,
     members: Mapping[str, Sequence[int]],
     found: Referenced,
-) -> Edge:
+) -> DependencyRef:
     reference, condition = wanted.deployment, Condition(wanted.condition)
     own = members.get(reference, ()) if isinstance(reference, str) else ()
     others = [member for member in own if member != index]
@@ -141,14 +141,14 @@ def _edge(
             "ambiguous_dependency", f"depends_on: {len(others)} members of the batch are named {reference!r}."
         )
     if others:
-        return Edge(condition, member=others[0])
+        return DependencyRef(condition, member=others[0])
     parent = found.look_up(reference)
     if parent is None:
         if own:
             raise _cycle([request.name, request.name])
         raise NotFound("deployment_not_found", f"depends_on: there is no deployment {reference!r} here.")
     _check_parent(parent)
-    return Edge(condition, existing=parent)
+    return DependencyRef(condition, existing=parent)
 
 
 def _check_parent(parent: Deployment) -> None:
@@ -162,13 +162,13 @@ def _check_parent(parent: Deployment) -> None:
         )
 
 
-def _check_members(requests: Sequence[HasDependencies], edges: Sequence[Sequence[Edge]]) -> None:
+def _check_members(requests: Sequence[HasDependencies], edges: Sequence[Sequence[DependencyRef]]) -> None:
     graph = {
         index: [edge.member for edge in own if edge.member is not None] for index, own in enumerate(edges)
     }
     cycle = find_cycle(graph, range(len(requests)))
     if cycle is not None:
-        raise RefusedMember(cycle[0], _cycle([requests[index].name for index in cycle]))
+        raise BatchItemError(cycle[0], _cycle([requests[index].name for index in cycle]))
 
 
 def _cycle(names: Sequence[str]) -> Conflict:

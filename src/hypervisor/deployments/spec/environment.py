@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypervisor.deployments.schemas.requests import SecretValue
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 
 ENV_PURPOSE = "deployment.env"
 HIDDEN = "***"
 
 
-def seal_environment(env: Mapping[str, str | SecretValue], sealer: Sealer) -> dict[str, Any]:
+def encrypt_environment(env: Mapping[str, str | SecretValue], sealer: Encryptor) -> dict[str, Any]:
     """The environment as it is stored: plain values as text, secret ones as {"sealed": ...}."""
     stored: dict[str, Any] = {}
     for name, value in env.items():
@@ -30,7 +30,7 @@ def shown_environment(stored: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: HIDDEN if isinstance(value, dict) else value for name, value in (stored or {}).items()}
 
 
-def open_environment(stored: Mapping[str, Any], sealer: Sealer) -> dict[str, str]:
+def decrypt_environment(stored: Mapping[str, Any], sealer: Encryptor) -> dict[str, str]:
     """The environment as the workload gets it; `stored` as in `Deployment.env`. Raises UnsealError."""
     return {
         name: sealer.unseal(value["sealed"], ENV_PURPOSE) if isinstance(value, dict) else value

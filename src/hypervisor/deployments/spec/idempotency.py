@@ -13,8 +13,8 @@ from sqlalchemy import ARRAY, Integer, String, Table, bindparam, func, select, t
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hypervisor.errors import Conflict
-from hypervisor.infra.security.encryption import Sealer
-from hypervisor.store.database import Overtaken, WriteSession
+from hypervisor.infra.security.encryption import Encryptor
+from hypervisor.store.database import ConcurrentWrite, WriteSession
 from hypervisor.store.tables import IdempotencyKey
 
 _ROW = (
@@ -59,7 +59,7 @@ class KeyRow:
     deployment_ids: list[int]
 
 
-def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Sealer) -> KeyedRequest:
+def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Encryptor) -> KeyedRequest:
     """The request as it is recognised again. `kind` keeps single and batch requests apart.
 
     The fingerprint is keyed, so that secret values of an environment cannot be guessed from it.
@@ -121,4 +121,4 @@ async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, lis
         ],
     )
     if len(written.all()) < len(made):
-        raise Overtaken
+        raise ConcurrentWrite

@@ -14,16 +14,16 @@ from hypervisor.clusters import repository as clusters
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec import dependency_refs, idempotency, target
-from hypervisor.deployments.spec.dependency_refs import Edge, RefusedMember
-from hypervisor.deployments.spec.environment import seal_environment
+from hypervisor.deployments.spec.dependency_refs import BatchItemError, DependencyRef
+from hypervisor.deployments.spec.environment import encrypt_environment
 from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
 from hypervisor.deployments.spec.idempotency import KeyedRequest
-from hypervisor.deployments.spec.target import Case
-from hypervisor.deployments.state.dependencies import Parent, Standing, judge_standing
+from hypervisor.deployments.spec.target import PendingRequest
+from hypervisor.deployments.state.dependencies import DependencySummary, Parent, summarize_dependencies
 from hypervisor.deployments.state.transitions import record_creations, set_reason
 from hypervisor.errors import HypervisorError
 from hypervisor.identity.principal import Principal
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Dependency, Deployment
@@ -35,7 +35,7 @@ class Submission:
 
     principal: Principal
     requests: Sequence[DeploymentCreate]
-    sealer: Sealer
+    sealer: Encryptor
     now: datetime
     keyed: KeyedRequest | None = None
     traceparent: str | None = None
@@ -43,7 +43,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Created:
     """A new deployment with what an answer about it says besides its row."""
 
     deployment: Deployment
@@ -55,17 +55,17 @@ class Made:
 class Submitted:
     """What was made now; or the ids of what an earlier request with the same Idempotency-Key had made."""
 
-    made: Sequence[Made] = ()
+    made: Sequence[Created] = ()
     made_before: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where a request would go, for whom, and what it would wait for before it may queue."""
 
     organization_id: int
     cluster: Cluster
-    standing: Standing
+    standing: DependencySummary
 
 
 @dataclass(slots=True)
@@ -73,9 +73,9 @@ class _Draft:
     """A submission with what the checks have found for it, and what is made of it."""
 
     submission: Submission
-    case: Case
+    case: PendingRequest
     made_before: Sequence[int] | None = None
-    edges: Sequence[Sequence[Edge]] = ()
+    edges: Sequence[Sequence[DependencyRef]] = ()
     made: Sequence[Deployment] = ()
 
     @property
@@ -84,7 +84,9 @@ class _Draft:
         return self.case.refusal is None and self.made_before is None
 
     @property
-    def members(self) -> tuple[Sequence[DeploymentCreate], Sequence[Cluster], Sequence[Sequence[Edge]]]:
+    def members(
+        self,
+    ) -> tuple[Sequence[DeploymentCreate], Sequence[Cluster], Sequence[Sequence[DependencyRef]]]:
         """What is known of each deployment before it is made."""
         return self.case.requests, self.case.clusters, self.edges
 
@@ -92,24 +94,24 @@ class _Draft:
         if self.case.refusal is not None:
             return self.case.refusal
         each = zip(self.made, self.case.clusters, self.edges, strict=True)
-        made = [Made(one, cluster.name, _parents(self.made, own)) for one, cluster, own in each]
+        made = [Created(one, cluster.name, _parents(self.made, own)) for one, cluster, own in each]
         return Submitted(made, self.made_before or ())
 
 
-async def find_place(session: WriteSession, principal: Principal, request: DeploymentCreate) -> Place:
+async def find_target(session: WriteSession, principal: Principal, request: DeploymentCreate) -> Target:
     """What `submit` would find for one request; nothing is made.
 
     Raises what `submit` refuses with, except that no node could ever take it: that is for a forecast to say.
     """
-    case = Case(principal, [request])
-    await target.place(session, [case])
+    case = PendingRequest(principal, [request])
+    await target.resolve_targets(session, [case])
     if case.refusal is not None:
         raise case.refusal
     (cluster,) = case.clusters
     ClusterLimits(cluster, ()).check_runtime(request.docker_image, request.command)
     found = await dependency_refs.hold_referenced(session, case.organization_id, [request])
     (edges,) = dependency_refs.resolve_edges([request], found)
-    return Place(case.organization_id, cluster, judge_standing(_existing_parents(edges)))
+    return Target(case.organization_id, cluster, summarize_dependencies(_existing_parents(edges)))
 
 
 async def submit(session: WriteSession, submissions: Sequence[Submission]) -> list[Submitted | Exception]:
@@ -118,7 +120,7 @@ async def submit(session: WriteSession, submissions: Sequence[Submission]) -> li
     What is refused makes nothing, whatever becomes of the others. Its outcome is the refusal: RefusedMember
     around that of one request; NotFound, Forbidden, Invalid or Conflict for all of them. Raises Overtaken.
     """
-    drafts = [_Draft(one, Case(one.principal, one.requests)) for one in submissions]
+    drafts = [_Draft(one, PendingRequest(one.principal, one.requests)) for one in submissions]
     left = drafts
     while left:
         # Of several with the same key one at a time: the next one finds what it made.
@@ -136,7 +138,7 @@ def _key_of(draft: _Draft) -> object:
 async def _submit_once(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     """`submit` for drafts with keys of their own: look, place, check, make."""
     await _find_made_before(session, drafts)
-    await target.place(session, [draft.case for draft in _open(drafts)])
+    await target.resolve_targets(session, [draft.case for draft in _open(drafts)])
     await _check_requirements(session, _open(drafts))
     await _resolve_edges(session, _open(drafts))
     await _make(session, _open(drafts))
@@ -163,14 +165,14 @@ async def _check_requirements(session: WriteSession, drafts: Sequence[_Draft]) -
             _check_each(draft.case, limits)
 
 
-def _check_each(case: Case, limits: Mapping[int, ClusterLimits]) -> None:
+def _check_each(case: PendingRequest, limits: Mapping[int, ClusterLimits]) -> None:
     for index, (request, cluster) in enumerate(zip(case.requests, case.clusters, strict=True)):
         wanted = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
             limits[cluster.id].check_runtime(request.docker_image, request.command)
             limits[cluster.id].check(shape_of(request.resources, wanted), request.replicas)
         except HypervisorError as error:
-            raise RefusedMember(index, error) from None
+            raise BatchItemError(index, error) from None
 
 
 async def _resolve_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None:
@@ -211,11 +213,11 @@ async def _make(session: WriteSession, drafts: Sequence[_Draft]) -> None:
 
 
 def _row(
-    draft: _Draft, request: DeploymentCreate, cluster: Cluster, edges: Sequence[Edge]
+    draft: _Draft, request: DeploymentCreate, cluster: Cluster, edges: Sequence[DependencyRef]
 ) -> dict[str, object]:
     """A new deployment by column; what is not here begins as the table says."""
     submission, required = draft.submission, request.resources
-    standing = judge_standing(_existing_parents(edges))
+    standing = summarize_dependencies(_existing_parents(edges))
     waits_for_member = any(edge.member is not None for edge in edges)
     state = State.BLOCKED if waits_for_member else standing.state
     return {
@@ -226,7 +228,7 @@ def _row(
         "kind": request.kind,
         "docker_image": request.docker_image,
         "command": request.command or None,
-        "env": seal_environment(request.env, submission.sealer) if request.env else None,
+        "env": encrypt_environment(request.env, submission.sealer) if request.env else None,
         "ports": request.ports or None,
         "read_only_root": request.read_only_root,
         "cpu_milli": required.cpu_milli,
@@ -272,19 +274,19 @@ async def _tell_what_members_wait_for(session: WriteSession, drafts: Sequence[_D
     for draft in drafts:
         for child, own in zip(draft.made, draft.edges, strict=True):
             if any(edge.member is not None for edge in own):
-                standing = judge_standing(_parents(draft.made, own))
+                standing = summarize_dependencies(_parents(draft.made, own))
                 set_reason(child, standing.code, standing.sentence)
                 waiting.append(child)
     await repository.update_reasons(session, waiting)
 
 
-def _parents(made: Sequence[Deployment], edges: Sequence[Edge]) -> list[Parent]:
+def _parents(made: Sequence[Deployment], edges: Sequence[DependencyRef]) -> list[Parent]:
     """What a new deployment depends on, by id; `made` are the members of its batch."""
     members = [(made[edge.member], edge.condition) for edge in edges if edge.member is not None]
     found = [Parent(one.id, one.name, State(one.state), condition) for one, condition in members]
     return sorted([*_existing_parents(edges), *found], key=lambda parent: parent.id)
 
 
-def _existing_parents(edges: Sequence[Edge]) -> list[Parent]:
+def _existing_parents(edges: Sequence[DependencyRef]) -> list[Parent]:
     found = [(edge.existing, edge.condition) for edge in edges if edge.existing is not None]
     return [Parent(one.id, one.name, State(one.state), condition) for one, condition in found]

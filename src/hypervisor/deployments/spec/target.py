@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.clusters import repository as clusters
 from hypervisor.clusters.policy import no_such_cluster
 from hypervisor.deployments.schemas.requests import DeploymentCreate
-from hypervisor.deployments.spec.dependency_refs import RefusedMember
+from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.errors import Conflict, HypervisorError, Invalid
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.roles import Role
@@ -32,12 +32,12 @@ from hypervisor.store.tables import Cluster, Organization
 
 
 @dataclass(slots=True)
-class Case:
+class PendingRequest:
     """Requests that are placed all or none, on their way through the checks until one refuses them."""
 
     principal: Principal
     requests: Sequence[DeploymentCreate]
-    refusal: HypervisorError | RefusedMember | None = None
+    refusal: HypervisorError | BatchItemError | None = None
     organization_id: int = 0
     clusters: Sequence[Cluster] = ()
     """One for each request."""
@@ -47,7 +47,7 @@ class Case:
         """A refusal within is that of this case and of no other."""
         try:
             yield
-        except (HypervisorError, RefusedMember) as refusal:
+        except (HypervisorError, BatchItemError) as refusal:
             self.refusal = refusal
 
 
@@ -60,12 +60,12 @@ class _Held:
     owners: Mapping[int, int]
 
 
-def standing(cases: Iterable[Case]) -> list[Case]:
+def accepted(cases: Iterable[PendingRequest]) -> list[PendingRequest]:
     """Those that nothing has refused so far."""
     return [case for case in cases if case.refusal is None]
 
 
-async def place(session: WriteSession, cases: Sequence[Case]) -> None:
+async def resolve_targets(session: WriteSession, cases: Sequence[PendingRequest]) -> None:
     """Find and hold the organization and the clusters of each case, so that none is deleted meanwhile."""
     held = await _hold_own(session, cases)
     for case in cases:
@@ -75,7 +75,7 @@ async def place(session: WriteSession, cases: Sequence[Case]) -> None:
     await _hold_clusters(session, cases, accesses, held)
 
 
-async def _hold_own(session: WriteSession, cases: Sequence[Case]) -> _Held:
+async def _hold_own(session: WriteSession, cases: Sequence[PendingRequest]) -> _Held:
     """What nearly every case comes down to, in one query: clusters that the callers' organizations own."""
     named = {id_ for case in cases for request in case.requests if (id_ := request.cluster_id) is not None}
     members = {id_ for case in cases for id_ in case.principal.memberships}
@@ -85,13 +85,13 @@ async def _hold_own(session: WriteSession, cases: Sequence[Case]) -> _Held:
     return _Held(organizations, held, owners)
 
 
-async def _find_organization(session: AsyncSession, case: Case, owners: Mapping[int, int]) -> int:
+async def _find_organization(session: AsyncSession, case: PendingRequest, owners: Mapping[int, int]) -> int:
     """The one organization of all requests: named, or told by their clusters, or the caller's only one."""
     wanted: set[int | None] = set()
     for index, request in enumerate(case.requests):
-        told = await _told_by(session, case.principal, request.cluster_id, owners)
+        told = await _organizations_for(session, case.principal, request.cluster_id, owners)
         if request.cluster_id is not None and not told:
-            raise RefusedMember(index, no_such_cluster(request.cluster_id))
+            raise BatchItemError(index, no_such_cluster(request.cluster_id))
         only = told[0] if len(told) == 1 else None
         wanted.add(only if request.organization_id is None else request.organization_id)
     if len(wanted) > 1:
@@ -103,7 +103,7 @@ async def _find_organization(session: AsyncSession, case: Case, owners: Mapping[
     return found
 
 
-async def _told_by(
+async def _organizations_for(
     session: AsyncSession, principal: Principal, cluster_id: int | None, owners: Mapping[int, int]
 ) -> Sequence[int]:
     """For which of the caller's organizations the cluster may be used: its owner, else whom it is shared
@@ -118,10 +118,10 @@ async def _told_by(
 
 
 async def _hold_organizations(
-    session: WriteSession, cases: Sequence[Case], held: _Held
+    session: WriteSession, cases: Sequence[PendingRequest], held: _Held
 ) -> dict[int, OrganizationAccess]:
     """What each case may do in its organization, by its index."""
-    wanted = {case.organization_id for case in standing(cases)}
+    wanted = {case.organization_id for case in accepted(cases)}
     missing = wanted - held.organizations.keys()
     held.organizations.update(await clusters.hold_organizations(session, missing))
     accesses: dict[int, OrganizationAccess] = {}
@@ -136,7 +136,10 @@ async def _hold_organizations(
 
 
 async def _hold_clusters(
-    session: WriteSession, cases: Sequence[Case], accesses: Mapping[int, OrganizationAccess], held: _Held
+    session: WriteSession,
+    cases: Sequence[PendingRequest],
+    accesses: Mapping[int, OrganizationAccess],
+    held: _Held,
 ) -> None:
     chosen: dict[int, Sequence[int]] = {}
     for index, access in accesses.items():
@@ -167,10 +170,10 @@ async def _usable(
     hidden = {id_ for id_ in guest_of if not await clusters.guests_of(session, id_, [organization_id])}
     for index, id_ in enumerate(ids):
         if id_ not in held or id_ in hidden:
-            raise RefusedMember(index, no_such_cluster(id_))
+            raise BatchItemError(index, no_such_cluster(id_))
         if held[id_].deleting_at is not None:
             deleting = Conflict("cluster_deleting", f"The cluster {held[id_].name!r} is being deleted.")
-            raise RefusedMember(index, deleting)
+            raise BatchItemError(index, deleting)
     return [held[id_] for id_ in ids]
 
 

@@ -11,13 +11,13 @@ from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
 from hypervisor.deployments.spec.dependency_refs import resolve_for
-from hypervisor.deployments.spec.environment import HIDDEN, seal_environment
+from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
 from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
-from hypervisor.deployments.state.dependencies import judge_standing, load_parents
+from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
 from hypervisor.errors import Conflict
 from hypervisor.events.log import record_about
-from hypervisor.infra.security.encryption import Sealer
+from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession
@@ -57,7 +57,7 @@ async def update(
     access: DeploymentAccess,
     request: DeploymentUpdate,
     *,
-    sealer: Sealer,
+    sealer: Encryptor,
     now: datetime,
 ) -> Deployment:
     """Change what is given; null clears what may be empty.
@@ -137,7 +137,7 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
 
 
 def _environment(
-    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], sealer: Sealer
+    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], sealer: Encryptor
 ) -> dict[str, Any] | None:
     """The new environment; "***", as answers show a secret, keeps the secret that is there."""
     kept = {
@@ -145,7 +145,7 @@ def _environment(
         for name, value in (stored or {}).items()
         if isinstance(value, dict) and _shown(wanted.get(name)) == HIDDEN
     }
-    return {**seal_environment(wanted, sealer), **kept} or None
+    return {**encrypt_environment(wanted, sealer), **kept} or None
 
 
 def _shown(value: str | SecretValue | None) -> str | None:
@@ -172,7 +172,7 @@ async def _change_dependencies(
     state = State(deployment.state)
     if state not in WAITING:
         return
-    standing = judge_standing((await load_parents(session, [deployment.id])).get(deployment.id, []))
+    standing = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
     if standing.state is state:
         if state is State.BLOCKED:
             set_reason(deployment, standing.code, standing.sentence)

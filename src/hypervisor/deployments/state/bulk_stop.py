@@ -16,7 +16,7 @@ from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Dependency, Deployment, Organization
 
 
-async def wind_down(
+async def stop_all(
     session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str, why: str
 ) -> None:
     """Cancel what waits and stop what is live among the deployments `which` selects. Safe to repeat."""

@@ -9,10 +9,10 @@ from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.state.delete import delete_deployment
 from hypervisor.deployments.state.dependencies import (
-    Standing,
-    judge_standing,
+    DependencySummary,
     load_parents,
     settle_dependents,
+    summarize_dependencies,
 )
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
@@ -27,7 +27,7 @@ from hypervisor.store.tables import Deployment
 NAMED_DEPENDENTS = 10
 
 
-async def obey(
+async def apply_command(
     session: WriteSession,
     access: DeploymentAccess,
     command: Command,
@@ -99,10 +99,10 @@ async def _check_may_start(session: WriteSession, deployment: Deployment) -> Non
         raise Conflict("cluster_deleting", f"{deployment.name}: its cluster is being deleted.")
 
 
-async def _standing(session: WriteSession, deployment: Deployment) -> Standing:
+async def _standing(session: WriteSession, deployment: Deployment) -> DependencySummary:
     """Where it stands with its dependencies. Raises Conflict when one has failed and nothing holds it."""
     await repository.lock_parents(session, deployment.id)
-    standing = judge_standing((await load_parents(session, [deployment.id])).get(deployment.id, []))
+    standing = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
     if standing.broken_by is not None and deployment.on_failure == "cancel":
         raise Conflict(
             "dependency_failed", f"{deployment.name} {standing.sentence}. Start that one again first."

@@ -33,7 +33,7 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DependencySummary:
     """All dependencies of one deployment together: the state it may be in while waiting, and why."""
 
     state: State
@@ -63,11 +63,11 @@ async def load_parents(session: AsyncSession, deployment_ids: Collection[int]) -
     return dict(found)
 
 
-def judge_standing(parents: Sequence[Parent]) -> Standing:
+def summarize_dependencies(parents: Sequence[Parent]) -> DependencySummary:
     """QUEUED when every dependency is met, else BLOCKED with the first one that is not."""
     broken = next((p for p in parents if p.status is DependencyStatus.BROKEN), None)
     if broken is not None:
-        return Standing(
+        return DependencySummary(
             State.BLOCKED,
             "dependency_failed",
             f"depends on {broken.name} ({broken.id}), which is {broken.state.value}",
@@ -79,8 +79,8 @@ def judge_standing(parents: Sequence[Parent]) -> Standing:
     ):
         unmet = next((p for p in parents if p.status is status), None)
         if unmet is not None:
-            return Standing(State.BLOCKED, code, _waits_for(unmet))
-    return Standing(State.QUEUED, "queued", "waits for its turn")
+            return DependencySummary(State.BLOCKED, code, _waits_for(unmet))
+    return DependencySummary(State.QUEUED, "queued", "waits for its turn")
 
 
 async def settle_dependents(
@@ -98,7 +98,7 @@ async def settle_dependents(
         parents = await load_parents(session, [child.id for child in children])
         frontier = set()
         for child in children:
-            if _settle(session, child, judge_standing(parents[child.id]), now, actor):
+            if _settle(session, child, summarize_dependencies(parents[child.id]), now, actor):
                 frontier.add(child.id)
         await session.flush()
 
@@ -158,7 +158,9 @@ _BLOCKED_CHILDREN = (
 )
 
 
-def _settle(session: WriteSession, child: Deployment, standing: Standing, now: datetime, actor: str) -> bool:
+def _settle(
+    session: WriteSession, child: Deployment, standing: DependencySummary, now: datetime, actor: str
+) -> bool:
     """Apply a standing to a blocked child; True when it ended, so that its own children must be settled."""
     if standing.state is State.QUEUED:
         move(

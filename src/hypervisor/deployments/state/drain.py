@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from hypervisor.deployments.state.bulk_stop import cancel_outside_dependents, wind_down
+from hypervisor.deployments.state.bulk_stop import cancel_outside_dependents, stop_all
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.store.chunks import chunks
@@ -15,7 +15,7 @@ from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Allocation, Attempt, Deployment
 
 
-class DeploymentOccupants:
+class WorkloadDrainer:
     """Ends and moves deployments in the caller's transaction; what it asks for, the reconciler passes on."""
 
     async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
@@ -61,7 +61,7 @@ class DeploymentOccupants:
     ) -> None:
         """Cancel what waits for the cluster or for something on it, and stop what lives on it."""
         inside = Deployment.cluster_id == cluster_id
-        await wind_down(session, inside, now=now, actor=actor, why=sentence)
+        await stop_all(session, inside, now=now, actor=actor, why=sentence)
         await cancel_outside_dependents(session, inside, now=now, actor=actor)
         await session.flush()
 

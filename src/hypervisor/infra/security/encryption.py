@@ -18,11 +18,11 @@ _NONCE_BYTES = 12
 _KEY_ID_BYTES = 4
 
 
-class UnsealError(Exception):
+class DecryptionError(Exception):
     """A sealed text that cannot be opened: another SECRET_KEY, another purpose, or damage."""
 
 
-class Sealer:
+class Encryptor:
     """Seals text with a key derived from the installation's secret.
 
     `purpose` binds a sealed text to its place ("invite", "env"): moved elsewhere it does not open.
@@ -43,12 +43,12 @@ class Sealer:
         """The text that was sealed for this purpose. Raises UnsealError."""
         version, key_id, payload = _split(sealed)
         if version != _VERSION or key_id != self.key_id:
-            raise UnsealError(f"sealed with key {key_id}, but SECRET_KEY gives key {self.key_id}")
+            raise DecryptionError(f"sealed with key {key_id}, but SECRET_KEY gives key {self.key_id}")
         try:
             raw = base64.urlsafe_b64decode(payload)
             opened = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], self._bound_to(purpose))
         except (InvalidTag, binascii.Error, ValueError):
-            raise UnsealError("the sealed text is damaged or was sealed for something else") from None
+            raise DecryptionError("the sealed text is damaged or was sealed for something else") from None
         return opened.decode()
 
     def fingerprint(self, text: str, purpose: str) -> str:
@@ -62,5 +62,5 @@ class Sealer:
 def _split(sealed: str) -> tuple[str, str, str]:
     parts = sealed.split(".")
     if len(parts) != 3:
-        raise UnsealError("not a sealed text")
+        raise DecryptionError("not a sealed text")
     return parts[0], parts[1], parts[2]

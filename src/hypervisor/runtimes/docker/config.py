@@ -50,7 +50,7 @@ def network_config(install: str, *, isolated: bool = True) -> dict[str, Any]:
     return {
         "Name": network_name(install),
         "CheckDuplicate": True,
-        "Driver": "bridge",
+        "EngineDriver": "bridge",
         "Options": options,
         "Labels": {INSTALL_LABEL: install},
     }

@@ -19,7 +19,7 @@ _ENDS: Final = frozenset({"die", "died"})
 _REMOVALS: Final = frozenset({"destroy", "remove"})
 
 
-class Past:
+class EventHistory:
     """Reads the engine's log of events, which is short: it tells of the last moments only."""
 
     def __init__(self, engine: Engine) -> None:

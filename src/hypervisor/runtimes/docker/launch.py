@@ -19,7 +19,7 @@ from hypervisor.runtimes.docker.engine import (
     WrongState,
     is_absent,
 )
-from hypervisor.runtimes.docker.event_history import Past
+from hypervisor.runtimes.docker.event_history import EventHistory
 from hypervisor.runtimes.docker.images import ImagePuller
 from hypervisor.runtimes.docker.network import InstallNetwork
 from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
@@ -55,7 +55,7 @@ class Launcher:
         self.puller = ImagePuller(engine)
         self._init = True
         self._network = InstallNetwork(engine, install)
-        self._past = Past(engine)
+        self._past = EventHistory(engine)
 
     async def launch(self, spec: LaunchSpec) -> Observation:
         """Create and start, or adopt what has the name. Raises LaunchFailed, RuntimeUnavailable."""

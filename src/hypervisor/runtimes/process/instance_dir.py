@@ -59,7 +59,7 @@ class StopOrder:
         return min(self.grace, max(0.0, self.deadline - now))
 
 
-class Folder:
+class InstanceDir:
     """The files of one instance."""
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +145,7 @@ class Folder:
             file.write(f"{line}\n")
 
 
-class StateDir:
+class StateRoot:
     """The folders of one installation."""
 
     def __init__(self, root: Path, install: str) -> None:
@@ -160,11 +160,11 @@ class StateDir:
         for path in (self._root, self._instances, self._logs, self._trash):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def folder(self, instance: str) -> Folder:
+    def folder(self, instance: str) -> InstanceDir:
         """Raises ValueError for a name that is none of ours (it must never become a path)."""
         if InstanceName.parse(instance) is None:
             raise ValueError(f"not an instance name: {instance!r}")
-        return Folder(self._instances / instance)
+        return InstanceDir(self._instances / instance)
 
     def names(self) -> Iterator[str]:
         for path in self._instances.iterdir():
@@ -175,7 +175,7 @@ class StateDir:
     def kept_logs(self, instance: str) -> Path:
         return self._logs / instance
 
-    def keep_logs(self, folder: Folder) -> None:
+    def keep_logs(self, folder: InstanceDir) -> None:
         """Leave of an instance its logs, where they outlive it, and the claim: a late supervisor, which is in
         this folder still, must find that it is not wanted. What a crash interrupts is done by the next call.
         """

@@ -11,10 +11,10 @@ from dataclasses import replace
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
-from hypervisor.runtimes.process.instance_dir import Folder, Launch, State, StateDir
+from hypervisor.runtimes.process.instance_dir import InstanceDir, Launch, State, StateRoot
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
 from hypervisor.runtimes.process.proc import Identity, reap, reap_pid, reap_when_ended
-from hypervisor.runtimes.process.reaper import Sweeper
+from hypervisor.runtimes.process.reaper import Reaper
 from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.stopping import Stopper
 from hypervisor.runtimes.process.tracked import KILLED, TERMINATED, Tracked
@@ -24,14 +24,14 @@ from hypervisor.runtimes.protocol import Observation
 class Instances:
     """Memory in front of the state folder. Synchronous, so that no two tasks of the loop ever interleave."""
 
-    def __init__(self, state: StateDir, hints: ChangeHints, clock: Clock, limits: LogLimits) -> None:
+    def __init__(self, state: StateRoot, hints: ChangeHints, clock: Clock, limits: LogLimits) -> None:
         self._state = state
         self._hints = hints
         self._limits = limits
         self._known: dict[str, Tracked] = {}
         scanner = Scanner(self._live_sessions)
         self._stopper = Stopper(clock, scanner)
-        self._sweeper = Sweeper(self._conclude, scanner)
+        self._sweeper = Reaper(self._conclude, scanner)
 
     def adopt_all(self) -> None:
         for name in self._state.names():
@@ -52,7 +52,7 @@ class Instances:
     def live(self) -> Collection[Tracked]:
         return [one for one in self._known.values() if one.final is None]
 
-    def track(self, name: str, folder: Folder, launch: Launch, pid: int) -> Tracked:
+    def track(self, name: str, folder: InstanceDir, launch: Launch, pid: int) -> Tracked:
         """Take in a supervisor that was just spawned. The child is not reaped before its pidfd is open, so
         the pid is still its own.
         """
@@ -201,7 +201,7 @@ class Instances:
         return frozenset(identity.pid for identity in live if identity is not None)
 
 
-def _claims_void(folder: Folder) -> bool:
+def _claims_void(folder: InstanceDir) -> bool:
     try:
         return folder.claim_void()
     except OSError:

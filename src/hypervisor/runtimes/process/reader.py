@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.process.instance_dir import Folder, StateDir
+from hypervisor.runtimes.process.instance_dir import InstanceDir, StateRoot
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.tracked import Tracked
 from hypervisor.runtimes.protocol import (
@@ -18,17 +18,17 @@ from hypervisor.runtimes.protocol import (
     RuntimeInfo,
     RuntimeUnavailable,
 )
-from hypervisor.runtimes.read_only import Bystander
+from hypervisor.runtimes.read_only import ReadOnlyRuntime
 
 POLL_SECONDS = 0.25
 
 
-class ProcessReader(Bystander):
+class ProcessReader(ReadOnlyRuntime):
     """Reads the state folder that a `ProcessRuntime` of the same installation writes, on a shared disk."""
 
     def __init__(self, state_dir: Path, install: str, log_limits: LogLimits | None = None) -> None:
         self._root = state_dir
-        self._state = StateDir(state_dir, install)
+        self._state = StateRoot(state_dir, install)
         self._limits = log_limits or LogLimits()
 
     @property
@@ -110,7 +110,7 @@ class ForeignLog(RotatingLog):
         return super()._segments()
 
 
-async def _tell_end(folder: Folder, ended: asyncio.Event) -> None:
+async def _tell_end(folder: InstanceDir, ended: asyncio.Event) -> None:
     """Set `ended` once the driver has seen the last of the instance, or there is no such instance."""
     while folder.path.is_dir():
         try:

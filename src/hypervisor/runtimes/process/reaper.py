@@ -19,7 +19,7 @@ SHARE = 4
 """The sweeper rests this many times as long as a scan took: it never uses more than a fifth of a core."""
 
 
-class Sweeper:
+class Reaper:
     """Kills the rest of each instance given to `add` and calls `on_clean` when nothing is left of it.
 
     One scan of /proc serves all instances that wait for one. What cannot be killed (a process stuck in a

@@ -13,7 +13,7 @@ from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.process import ports, shim
-from hypervisor.runtimes.process.instance_dir import Launch, StateDir
+from hypervisor.runtimes.process.instance_dir import Launch, StateRoot
 from hypervisor.runtimes.process.instances import Instances
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.proc import read_stat
@@ -53,7 +53,7 @@ class ProcessRuntime:
         self._clock = clock
         self._limits = log_limits
         self._interval = housekeeping_interval
-        self._state = StateDir(state_dir, install)
+        self._state = StateRoot(state_dir, install)
         self._hints = ChangeHints()
         self._instances = Instances(self._state, self._hints, clock, log_limits)
         self._housekeeper: asyncio.Task[None] | None = None

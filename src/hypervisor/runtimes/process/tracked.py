@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from hypervisor.runtimes.process.instance_dir import Folder, Launch, State, StopOrder, utc
+from hypervisor.runtimes.process.instance_dir import InstanceDir, Launch, State, StopOrder, utc
 from hypervisor.runtimes.process.logs import RotatingLog
 from hypervisor.runtimes.process.ports import HOST
 from hypervisor.runtimes.process.proc import Identity, boot_id
@@ -19,7 +19,7 @@ class Tracked:
     """`identity` is None until somebody is known to have claimed the instance."""
 
     name: str
-    folder: Folder
+    folder: InstanceDir
     log: RotatingLog
     launch: Launch | None = None
     identity: Identity | None = None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hypervisor.control.leases.held import JANITOR, Holdings, cluster_lease, engine_lease
-from hypervisor.control.leases.manager import Holder
+from hypervisor.control.leases.held import JANITOR, HeldLeases, cluster_lease, engine_lease
+from hypervisor.control.leases.manager import LeaseManager
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.infra.wakeup import Wakeup
@@ -62,9 +62,9 @@ class Member:
     ) -> None:
         self.world = world
         self.clock = FakeClock()
-        self.holdings = Holdings(self.clock, Wakeup())
+        self.holdings = HeldLeases(self.clock, Wakeup())
         self.engines = Engines(site, docker)
-        self.holder = Holder(
+        self.holder = LeaseManager(
             world.database, self.clock, Wakeup(), self.holdings, self.engines, default_engines=engines
         )
 

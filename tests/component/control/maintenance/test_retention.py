@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from hypervisor.control.leases.held import JANITOR, Holdings
+from hypervisor.control.leases.held import JANITOR, HeldLeases
 from hypervisor.control.maintenance import loop
-from hypervisor.control.maintenance.retention import Keep, forget_logs, forget_rows
-from hypervisor.control.reconciler.engine_pool import Engines
+from hypervisor.control.maintenance.retention import RetentionPolicy, forget_logs, forget_rows
+from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store import batches
 from hypervisor.store.tables import Cluster, Event, IdempotencyKey, Organization, User
@@ -25,7 +25,7 @@ async def test_events_are_forgotten_by_age_a_batch_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "MOST_BATCHES", 3)
-    now, keep = world.clock.now(), Keep(events=timedelta(days=30))
+    now, keep = world.clock.now(), RetentionPolicy(events=timedelta(days=30))
     await world.cluster()
     commits: list[None] = []
     async with world.database.write() as session:
@@ -48,7 +48,7 @@ async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "MOST_BATCHES", 2)
-    now, keep = world.clock.now(), Keep(idempotency_keys=timedelta(hours=24))
+    now, keep = world.clock.now(), RetentionPolicy(idempotency_keys=timedelta(hours=24))
     async with world.database.write() as session:
         somebody = User(
             username="ada",
@@ -85,11 +85,11 @@ async def test_a_deletion_that_fails_holds_up_nothing_else(
         organization_id = await session.scalar(select(Organization.id))
         old = {"at": clock.now() - timedelta(days=2), "organization_id": organization_id}
         await session.execute(insert(Event).values(actor="test", type="test", message="", **old))
-    holdings = Holdings(clock, Wakeup())
+    holdings = HeldLeases(clock, Wakeup())
     holdings.take({JANITOR: 1}, math.inf)
     registry = world.registry()
-    engines, keep = Engines(registry, holdings, "here"), Keep(events=timedelta(days=1))
-    tidy = loop.Janitor(world.database, clock, Wakeup(), engines, holdings, keep=keep)
+    engines, keep = EnginePool(registry, holdings, "here"), RetentionPolicy(events=timedelta(days=1))
+    tidy = loop.Maintenance(world.database, clock, Wakeup(), engines, holdings, keep=keep)
     tried: list[None] = []
 
     async def too_slow(*_: object) -> None:
@@ -105,7 +105,10 @@ async def test_a_deletion_that_fails_holds_up_nothing_else(
 
 
 def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
-    now, keep = datetime.now(UTC), Keep(logs=timedelta(days=7), log_folders=(tmp_path, tmp_path / "none"))
+    now, keep = (
+        datetime.now(UTC),
+        RetentionPolicy(logs=timedelta(days=7), log_folders=(tmp_path, tmp_path / "none")),
+    )
     old, new = (now - timedelta(days=8)).timestamp(), (now - timedelta(days=6)).timestamp()
     for name, age in {"hv-abcd-1-1-0": old, "hv-abcd-2-1-0": new, "notes": old}.items():
         folder = tmp_path / name

@@ -123,7 +123,7 @@ async def _submit(server: Server, **labels: str) -> int:
 async def _stop(server: Server, deployment_id: int) -> None:
     async def work(session: WriteSession) -> None:
         access = DeploymentAccess(deployment_id, 1, ADA)
-        await commands.obey(session, access, Command.STOP, now=server.clock.now())
+        await commands.apply_command(session, access, Command.STOP, now=server.clock.now())
 
     await server.call(server.database.transact(work))
     server.wakeup.notify("reconciler")

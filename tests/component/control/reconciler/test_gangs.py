@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hypervisor.control.reconciler.apply_observations import Ended, apply_facts
+from hypervisor.control.reconciler.apply_observations import Ended, apply_observations
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
-from hypervisor.deployments.state.drain import DeploymentOccupants
+from hypervisor.deployments.state.drain import WorkloadDrainer
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.lifecycle.conclude import StopReason
@@ -156,7 +156,7 @@ async def test_draining_the_node_of_one_replica_moves_the_whole_gang(world: Worl
         async with world.database.write() as session:
             node = await session.get_one(Node, first.node_id)
             node.draining = True
-            await DeploymentOccupants().stop_attempts(
+            await WorkloadDrainer().stop_attempts(
                 session,
                 [first.id],
                 StopReason.DRAINED,
@@ -276,6 +276,6 @@ async def test_a_gang_whose_replicas_are_seen_to_end_together_is_deleted_once(wo
     gone = Observation(ObservedState.EXITED, 143, finished_at=world.clock.now())
     facts = [Ended(one.id, gang, gone) for one in await world.attempts(gang)]
     async with world.database.write() as session:
-        await apply_facts(session, facts, world.clock.now())
+        await apply_observations(session, facts, world.clock.now())
     deleted = [event for event in await world.events(gang) if event.type == "deployment.deleted"]
     assert len(deleted) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.control.leases.balancing import fair_moves
+from hypervisor.control.leases.balancing import rebalance
 
 NAMES = [f"cluster:{number}" for number in range(1, 13)]
 
@@ -16,7 +16,7 @@ def settle(
     """Let all members move until none does; who holds what then, and how many leases changed hands."""
     moved = 0
     for _ in range(20):
-        moves = {me: fair_moves(me, names, holders, members) for me in members}
+        moves = {me: rebalance(me, names, holders, members) for me in members}
         if not any(each.take or each.give_up for each in moves.values()):
             return holders, moved
         taken = [name for each in moves.values() for name in each.take]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hypervisor.control.scheduler.quotas import rest_until
+from hypervisor.control.scheduler.quotas import cooldown_until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW, REST = timedelta(minutes=60), timedelta(minutes=30)
@@ -29,4 +29,4 @@ def test_the_rest_is_counted_from_the_last_of_enough(
 ) -> None:
     preempted_at = [START + timedelta(minutes=minute) for minute in minutes]
     expected = None if until is None else START + timedelta(minutes=until)
-    assert rest_until(preempted_at, budget, WINDOW, REST) == expected
+    assert cooldown_until(preempted_at, budget, WINDOW, REST) == expected

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from hypervisor.control.scheduler.search_budget import FEWEST_STEPS, FIRST_PACE, Pacing
+from hypervisor.control.scheduler.search_budget import FEWEST_STEPS, FIRST_PACE, SearchBudget
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import PackerName, Policy
 from tests.support.clock import FakeClock
@@ -17,7 +17,7 @@ POLICY = Policy(improvement_steps=1_000_000)
 
 
 def searched(
-    pacing: Pacing, clock: FakeClock, steps: int, seconds: float, stage: PackerName = "search"
+    pacing: SearchBudget, clock: FakeClock, steps: int, seconds: float, stage: PackerName = "search"
 ) -> None:
     watch = pacing.stopwatch(CLUSTER)
     watch.begin()
@@ -25,7 +25,7 @@ def searched(
     watch.end(stage, steps)
 
 
-def steps_of(pacing: Pacing, policy: Policy = POLICY) -> int:
+def steps_of(pacing: SearchBudget, policy: Policy = POLICY) -> int:
     return pacing.granted(CLUSTER, policy).improvement_steps
 
 
@@ -35,25 +35,25 @@ def clock() -> FakeClock:
 
 
 def test_a_cluster_of_which_nothing_is_known_gets_few_steps(clock: FakeClock) -> None:
-    assert steps_of(Pacing(clock, 1.0)) == round(1 / FIRST_PACE)
-    assert steps_of(Pacing(clock, 0.5)) == round(0.5 / FIRST_PACE)
+    assert steps_of(SearchBudget(clock, 1.0)) == round(1 / FIRST_PACE)
+    assert steps_of(SearchBudget(clock, 0.5)) == round(0.5 / FIRST_PACE)
 
 
 def test_the_clusters_own_limit_stays_the_most(clock: FakeClock) -> None:
     small = Policy(improvement_steps=20_000)
-    assert Pacing(clock, 1.0).granted(CLUSTER, small) == small
+    assert SearchBudget(clock, 1.0).granted(CLUSTER, small) == small
     off = Policy(improvement_steps=0)
-    assert Pacing(clock, 1.0).granted(CLUSTER, off) == off
+    assert SearchBudget(clock, 1.0).granted(CLUSTER, off) == off
 
 
 def test_without_a_limit_in_time_all_steps_are_granted(clock: FakeClock) -> None:
-    pacing = Pacing(clock, 0.0)
+    pacing = SearchBudget(clock, 0.0)
     searched(pacing, clock, 10_000, 60.0)
     assert pacing.granted(CLUSTER, POLICY) == POLICY
 
 
 def test_slower_counts_at_once_and_faster_by_and_by(clock: FakeClock) -> None:
-    pacing = Pacing(clock, 1.0)
+    pacing = SearchBudget(clock, 1.0)
     searched(pacing, clock, 10_000, 2.0)
     assert steps_of(pacing) == 5_000
     searched(pacing, clock, 10_000, 0.1)
@@ -64,26 +64,26 @@ def test_slower_counts_at_once_and_faster_by_and_by(clock: FakeClock) -> None:
 
 
 def test_however_slow_it_was_there_are_enough_steps_to_measure_again(clock: FakeClock) -> None:
-    pacing = Pacing(clock, 1.0)
+    pacing = SearchBudget(clock, 1.0)
     searched(pacing, clock, 2_000, 3_600.0)
     assert steps_of(pacing) == FEWEST_STEPS
 
 
 def test_a_handful_of_steps_says_nothing(clock: FakeClock) -> None:
-    pacing = Pacing(clock, 1.0)
+    pacing = SearchBudget(clock, 1.0)
     searched(pacing, clock, 10, 5.0)
     assert steps_of(pacing) == round(1 / FIRST_PACE)
 
 
 def test_clusters_are_measured_apart(clock: FakeClock) -> None:
-    pacing = Pacing(clock, 1.0)
+    pacing = SearchBudget(clock, 1.0)
     searched(pacing, clock, 10_000, 10.0)
     assert pacing.granted(CLUSTER + 1, POLICY).improvement_steps == round(1 / FIRST_PACE)
 
 
 def test_search_and_solver_together_keep_within_the_time(clock: FakeClock) -> None:
     """A step of the solver takes nine times as long as one of the search: both make 100,000 in a second."""
-    pacing, exact = Pacing(clock, 1.0), Policy(improvement_steps=1_000_000, packer="exact")
+    pacing, exact = SearchBudget(clock, 1.0), Policy(improvement_steps=1_000_000, packer="exact")
     assert steps_of(pacing, exact) == round(0.5 / FIRST_PACE)
     for _ in range(30):
         searched(pacing, clock, 100_000, 0.1)
@@ -93,7 +93,7 @@ def test_search_and_solver_together_keep_within_the_time(clock: FakeClock) -> No
 
 def test_the_search_of_a_pass_is_measured_from_its_begin_to_its_end(clock: FakeClock) -> None:
     """Five deployments on two nodes fit only once they are arranged; where all are placed nobody searches."""
-    pacing = Pacing(clock, 1.0)
+    pacing = SearchBudget(clock, 1.0)
     told: list[int] = []
 
     class Told:

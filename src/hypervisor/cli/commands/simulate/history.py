@@ -23,7 +23,7 @@ from hypervisor.simulation.report.words import many
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RecordedWorkload:
     """What ran, on which nodes, how the cluster places it, and whom it keeps from being evicted."""
 
     jobs: Workload
@@ -40,7 +40,7 @@ class _Window:
     names: Mapping[int, str]
 
 
-def load_history(session: Session, cluster_name: str, days: float, limit: int | None) -> Past:
+def load_history(session: Session, cluster_name: str, days: float, limit: int | None) -> RecordedWorkload:
     """What a cluster ran in the last `days`, and its nodes and policy as they are now.
 
     Deployments that had begun before and ran on count from the beginning of that time with what was left of
@@ -82,7 +82,7 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         window=cluster["preemption_window_seconds"],
         rest=cluster["preemption_rest_seconds"],
     )
-    return Past(workload, nodes, policy, protection)
+    return RecordedWorkload(workload, nodes, policy, protection)
 
 
 def _ended_after(deployment: Deployment, begin: datetime) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from hypervisor.cli.commands.simulate import flags as flags
 from hypervisor.cli.commands.simulate.flags import Format, PackerChoice, Placement
-from hypervisor.cli.commands.simulate.history import Past, load_history
+from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.output import print_json
@@ -74,7 +74,7 @@ def simulate(
         if from_history is not None:
             past = load_history(session, from_history, days, limit)
         else:
-            past = Past(_open(workload, file_format, limit), (), Policy())
+            past = RecordedWorkload(_open(workload, file_format, limit), (), Policy())
         fleet = _fleet(bases) or past.fleet
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")

@@ -16,7 +16,7 @@ QUEUE_TOPIC = "queue-index"
 """Given when the index of some cluster should be built."""
 
 
-class Sharing:
+class Coordination:
     """Hints and queue index of this process. Start it on the event loop, close it at the end.
 
     `queue` is None where nobody could keep an index true: on PostgreSQL without Redis, other processes change
@@ -47,21 +47,21 @@ class Sharing:
         return self._means
 
 
-def share(wakeup: Wakeup, *, redis_url: str | None, database_url: URL, install: str) -> Sharing:
+def connect(wakeup: Wakeup, *, redis_url: str | None, database_url: URL, install: str) -> Coordination:
     """Redis where it is set; else PostgreSQL's notifications, or this process alone on a SQLite file.
 
     Raises StartupError for a `redis_url` that is none.
     """
     if redis_url:
-        shared: Sharing = _module("redis_sharing").share_by_redis(
+        shared: Coordination = _module("redis_sharing").connect_redis(
             wakeup, normalise_redis_url(redis_url), install
         )
         return shared
     if database_url.get_backend_name() == "postgresql":
         bus = Bus(wakeup, _module("postgres_link").postgres_link(database_url))
         means = "PostgreSQL LISTEN/NOTIFY (REDIS_URL adds shared rate limits and a queue index)"
-        return Sharing(wakeup, bus=bus, queue=None, means=means)
-    return Sharing(wakeup, bus=None, queue=MemoryQueueIndex(), means="this process alone")
+        return Coordination(wakeup, bus=bus, queue=None, means=means)
+    return Coordination(wakeup, bus=None, queue=MemoryQueueIndex(), means="this process alone")
 
 
 def _module(name: str) -> Any:

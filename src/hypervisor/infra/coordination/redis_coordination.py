@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from hypervisor.infra.coordination.bus import Bus
+from hypervisor.infra.coordination.connect import Coordination
 from hypervisor.infra.coordination.redis_link import redis_link
 from hypervisor.infra.coordination.redis_queue import RedisQueueIndex
 from hypervisor.infra.coordination.redis_url import printable_redis
-from hypervisor.infra.coordination.sharing import Sharing
 from hypervisor.infra.wakeup import Wakeup
 
 FIRST_ANSWER_SECONDS = 2.0
 
 
-class RedisSharing(Sharing):
+class RedisCoordination(Coordination):
     """Waits a moment for Redis at its start, so that it is told at once where it does not answer."""
 
     def __init__(self, wakeup: Wakeup, bus: Bus, index: RedisQueueIndex, means: str) -> None:
@@ -30,7 +30,7 @@ class RedisSharing(Sharing):
         return f"{told}, which does not answer now: slower, nothing else, until it does"
 
 
-def share_by_redis(wakeup: Wakeup, url: str, install: str) -> Sharing:
+def connect_redis(wakeup: Wakeup, url: str, install: str) -> Coordination:
     """Hints by publish and subscribe, and the index of the queues, on the Redis at this normalised URL."""
     bus = Bus(wakeup, redis_link(url, f"hypervisor:{install}:hints"))
-    return RedisSharing(wakeup, bus, RedisQueueIndex(url, install), f"Redis at {printable_redis(url)}")
+    return RedisCoordination(wakeup, bus, RedisQueueIndex(url, install), f"Redis at {printable_redis(url)}")
