@@ -92,7 +92,8 @@ async def _copy_deployments(connection: Any, sample: int, count: int, more: Mapp
 async def _make_attempts(connection: Any, after: int) -> None:
     await connection.execute(
         "INSERT INTO attempts (deployment_id, organization_id, cluster_id, node_name, number, replica, "
-        "runtime, instance, gpu_indices, gpu_each, created_at, started_at, finished_at, outcome, exit_code, "
+        "runtime, instance, gpu_indices, gpu_milli_per_device, created_at, started_at, finished_at, outcome, "
+        "exit_code, "
         "stop_requested_at, preempted_by) "
         "SELECT id, organization_id, cluster_id, 'node-1', 1, 0, 'simulated', "
         "'hv-bench-' || id || '-1-0', '[]', 0, created_at, started_at, finished_at, "

@@ -65,7 +65,7 @@ class Server:
     def __init__(self, installation: Installation, fuse: int | None) -> None:
         self.installation = installation
         self.clock = installation.clock
-        self.sealer = Encryptor(b"k" * 32)
+        self.encryptor = Encryptor(b"k" * 32)
         self.dead = asyncio.Event()
         self._fuse = fuse
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -80,7 +80,7 @@ class Server:
             self.clock,
             self.wakeup,
             RuntimeRegistry({"simulated": lambda _: self.engine}),
-            self.sealer,
+            self.encryptor,
             CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
             install=INSTALL,
             interval=INTERVAL,
@@ -240,13 +240,13 @@ def _people_and_machines() -> list[Base]:
         User(
             id=1,
             username="ada",
-            username_key="ada",
+            username_normalized="ada",
             email="a@b.c",
-            email_key="a@b.c",
+            email_normalized="a@b.c",
             password_hash="-",
             **then,
         ),
-        Organization(id=1, name="lab", name_key="lab", **then),
+        Organization(id=1, name="lab", name_normalized="lab", **then),
         Membership(organization_id=1, user_id=1, role="admin", joined_at=START),
         Cluster(id=1, organization_id=1, name="c", runtime="simulated", resolved_runtime="simulated", **then),
     ]

@@ -65,7 +65,7 @@ class People:
         bodies = [DeploymentCreate.model_validate(one) for one in requests]
 
         async def work(session: WriteSession) -> list[int]:
-            wanted = submit.Submission(ADA, bodies, server.sealer, server.clock.now())
+            wanted = submit.Submission(ADA, bodies, server.encryptor, server.clock.now())
             (outcome,) = await submit.submit(session, [wanted])
             if isinstance(outcome, Exception):
                 raise outcome
@@ -156,7 +156,9 @@ class People:
         body = DeploymentUpdate.model_validate(change)
 
         async def work(session: WriteSession) -> int:
-            changed = await update.update(session, access, body, sealer=server.sealer, now=server.clock.now())
+            changed = await update.update(
+                session, access, body, encryptor=server.encryptor, now=server.clock.now()
+            )
             return changed.generation
 
         await self._send(server, f"edit {access.deployment_id} {change}", work)

@@ -34,7 +34,7 @@ QUERIES = {
     "claims": "SELECT attempt_id, node_id, gpu_index, milli FROM gpu_claims",
     "attempts": "SELECT id, deployment_id, number, replica, instance, started_at, stop_requested_at, "
     "finished_at FROM attempts",
-    "deployments": "SELECT id, name, state, stopping_to, generation, attempts_made, replicas, priority "
+    "deployments": "SELECT id, name, state, state_after_stop, generation, attempts_made, replicas, priority "
     "FROM deployments",
     "dependencies": "SELECT deployment_id, depends_on_id, condition FROM dependencies",
     "events": "SELECT id, at, deployment_id, type, from_state, to_state, code, data FROM events "

@@ -59,7 +59,7 @@ class World:
     install: str
     interval: float = 0.5
     clock: SystemClock = field(default_factory=SystemClock)
-    sealer: Encryptor = field(default_factory=lambda: Encryptor(b"k" * 32))
+    encryptor: Encryptor = field(default_factory=lambda: Encryptor(b"k" * 32))
     reporting: CheckpointEnv = field(
         default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
     )
@@ -92,7 +92,7 @@ class World:
             self.clock,
             self.wakeup,
             registry,
-            self.sealer,
+            self.encryptor,
             self.reporting,
             install=self.install,
             interval=self.interval,
@@ -119,7 +119,7 @@ class World:
         now = self.clock.now()
         async with self.database.write() as session:
             number = next(self._names)
-            organization = Organization(name=f"org-{number}", name_key=f"org-{number}", created_at=now)
+            organization = Organization(name=f"org-{number}", name_normalized=f"org-{number}", created_at=now)
             session.add(organization)
             await session.flush()
             cluster = Cluster(

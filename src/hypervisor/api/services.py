@@ -41,7 +41,7 @@ class AppServices:
     install_id: str
     tokens: AccessTokens
     attempt_tokens: AttemptTokens
-    sealer: Encryptor
+    encryptor: Encryptor
     passwords: Passwords
     limiter: RateLimiter
     request_limit: RateLimitItem | None

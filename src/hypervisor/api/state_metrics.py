@@ -30,9 +30,9 @@ from hypervisor.store.tables import (
     EngineState,
     Lease,
     LeaseEpoch,
-    Member,
     Node,
     NodeGpu,
+    Server,
 )
 
 FRESH_SECONDS = 5.0
@@ -194,7 +194,7 @@ async def _resources(session: ReadSession) -> Families:
 
 async def _leases(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
     """Who lives and what is held, by the clock that leases go by. Leases of what is gone are left out."""
-    alive = await session.scalar(select(func.count()).select_from(Member).where(Member.expires_at > now))
+    alive = await session.scalar(select(func.count()).select_from(Server).where(Server.expires_at > now))
     text = "Processes that share the scheduling and are alive."
     members = _figure("hypervisor_members", text, alive or 0)
     there = {f"cluster:{cluster_id}" for cluster_id in clusters}
@@ -245,7 +245,7 @@ async def _closed(session: ReadSession) -> GaugeMetricFamily:
     rows = await session.execute(
         select(EngineState.runtime, func.count())
         .where(
-            EngineState.closed_since.is_not(None),
+            EngineState.cordoned_since.is_not(None),
             tuple_(EngineState.runtime, func.coalesce(EngineState.endpoint, "")).in_(of_nodes),
         )
         .group_by(EngineState.runtime)

@@ -114,7 +114,7 @@ class Cluster(TypedDict, total=False):
     nodes: list[Node]
     preemption_budget: int
     preemption_window_seconds: int
-    preemption_rest_seconds: int
+    preemption_cooldown_seconds: int
     shared: bool
 
 
@@ -193,7 +193,7 @@ class Deployment(TypedDict, total=False):
     read_only_root: bool
     status: str
     state: str
-    stopping_to: str | None
+    state_after_stop: str | None
     reason: str | None
     reason_code: str | None
     reason_data: dict[str, Any] | None

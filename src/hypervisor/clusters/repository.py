@@ -62,9 +62,9 @@ _CAPACITIES = (
         Node.gpu_count,
         Node.gpu_model,
         Node.labels,
-        Node.shrink_cpu_milli,
-        Node.shrink_ram_mib,
-        Node.shrink_gpu_count,
+        Node.target_cpu_milli,
+        Node.target_ram_mib,
+        Node.target_gpu_count,
     )
     .where(Node.cluster_id.in_(_IDS), ~Node.deleting)
     .order_by(Node.id)
@@ -81,9 +81,9 @@ class Capacity(NamedTuple):
     gpu_count: int
     gpu_model: str | None
     labels: dict[str, str]
-    shrink_cpu_milli: int | None
-    shrink_ram_mib: int | None
-    shrink_gpu_count: int | None
+    target_cpu_milli: int | None
+    target_ram_mib: int | None
+    target_gpu_count: int | None
 
 
 @dataclass(frozen=True, slots=True)

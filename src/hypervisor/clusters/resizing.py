@@ -99,8 +99,8 @@ async def update_node(
     missing = held.over(target)
     if not missing.is_zero and not force:
         raise _too_small(node, held, target, missing)
-    node.shrink_cpu_milli, node.shrink_ram_mib = target.cpu_milli, target.ram_mib
-    node.shrink_gpu_count = target.gpu_count
+    node.target_cpu_milli, node.target_ram_mib = target.cpu_milli, target.ram_mib
+    node.target_gpu_count = target.gpu_count
     message = f"{node.name} changed: {', '.join(sorted(given)) or 'nothing'}"
     record_node(session, cluster, "node.updated", message, now=now, actor=actor)
     if not missing.is_zero:
@@ -120,18 +120,18 @@ async def _settle(session: WriteSession, node: Node) -> None:
     await _set_devices(session, node, size.gpu_count)
     node.cpu_milli, node.ram_mib = size.cpu_milli, size.ram_mib
     reached = size == target
-    node.shrink_cpu_milli = None if reached else target.cpu_milli
-    node.shrink_ram_mib = None if reached else target.ram_mib
-    node.shrink_gpu_count = None if reached else target.gpu_count
+    node.target_cpu_milli = None if reached else target.cpu_milli
+    node.target_ram_mib = None if reached else target.ram_mib
+    node.target_gpu_count = None if reached else target.gpu_count
     await session.flush()
 
 
 def _target(node: Node, request: NodeUpdate) -> Size:
     """Where the node is on its way to, with what is given put on top."""
     current = Size(
-        node.cpu_milli if node.shrink_cpu_milli is None else node.shrink_cpu_milli,
-        node.ram_mib if node.shrink_ram_mib is None else node.shrink_ram_mib,
-        node.gpu_count if node.shrink_gpu_count is None else node.shrink_gpu_count,
+        node.cpu_milli if node.target_cpu_milli is None else node.target_cpu_milli,
+        node.ram_mib if node.target_ram_mib is None else node.target_ram_mib,
+        node.gpu_count if node.target_gpu_count is None else node.target_gpu_count,
     )
     wanted = Resources.from_edge(cpu_cores=request.cpu_cores or 0, ram_gb=request.ram_gb or 0, gpu_count=0)
     return Size(
@@ -190,7 +190,7 @@ async def _allocations(session: WriteSession, cluster: Cluster, node: Node, now:
             cpu_milli=allocation.cpu_milli,
             ram_mib=allocation.ram_mib,
             gpu_indices=attempt.gpu_indices,
-            gpu_each=attempt.gpu_each or WHOLE_GPU,
+            gpu_each=attempt.gpu_milli_per_device or WHOLE_GPU,
             priority=deployment.priority,
             preemptible=deployment.preemptible,
             releasing=attempt.stop_requested_at is not None,

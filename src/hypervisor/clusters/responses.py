@@ -77,7 +77,7 @@ class ClusterAnswer(ResponseModel):
     min_runtime_seconds: int
     preemption_budget: int
     preemption_window_seconds: int
-    preemption_rest_seconds: int
+    preemption_cooldown_seconds: int
     created_at: datetime
     status: Literal["active", "deleting"]
     shared: bool = False
@@ -155,7 +155,7 @@ def cluster_answer(
         min_runtime_seconds=cluster.min_runtime_seconds,
         preemption_budget=cluster.preemption_budget,
         preemption_window_seconds=cluster.preemption_window_seconds,
-        preemption_rest_seconds=cluster.preemption_rest_seconds,
+        preemption_cooldown_seconds=cluster.preemption_cooldown_seconds,
         created_at=cluster.created_at,
         status="active" if cluster.deleting_at is None else "deleting",
         total_cpu_cores=capacity.cpu_cores,
@@ -190,12 +190,12 @@ def _status(node: Node) -> NodeStatus:
 
 
 def _shrinking_to(node: Node) -> Amounts | None:
-    if node.shrink_cpu_milli is None and node.shrink_ram_mib is None and node.shrink_gpu_count is None:
+    if node.target_cpu_milli is None and node.target_ram_mib is None and node.target_gpu_count is None:
         return None
     return Amounts.of(
         Resources(
-            node.cpu_milli if node.shrink_cpu_milli is None else node.shrink_cpu_milli,
-            node.ram_mib if node.shrink_ram_mib is None else node.shrink_ram_mib,
-            (node.gpu_count if node.shrink_gpu_count is None else node.shrink_gpu_count) * WHOLE_GPU,
+            node.cpu_milli if node.target_cpu_milli is None else node.target_cpu_milli,
+            node.ram_mib if node.target_ram_mib is None else node.target_ram_mib,
+            (node.gpu_count if node.target_gpu_count is None else node.target_gpu_count) * WHOLE_GPU,
         )
     )

@@ -33,7 +33,7 @@ Budget = Annotated[
         ge=0,
         le=1000,
         description="So many preemptions of one deployment within preemption_window_seconds protect it for "
-        "preemption_rest_seconds; 0: never.",
+        "preemption_cooldown_seconds; 0: never.",
     ),
 ]
 ImprovementSteps = Annotated[
@@ -110,7 +110,7 @@ class ClusterCreate(StrictRequest):
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
     preemption_window_seconds: Seconds = 3600
-    preemption_rest_seconds: Seconds = 1800
+    preemption_cooldown_seconds: Seconds = 1800
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None
     total_gpu_count: GpuDevices | None = None
@@ -156,7 +156,7 @@ class ClusterUpdate(StrictRequest):
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None
     preemption_window_seconds: Seconds | None = None
-    preemption_rest_seconds: Seconds | None = None
+    preemption_cooldown_seconds: Seconds | None = None
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None
     total_gpu_count: GpuDevices | None = None

@@ -32,7 +32,7 @@ _SETTINGS = (
     "min_runtime_seconds",
     "preemption_budget",
     "preemption_window_seconds",
-    "preemption_rest_seconds",
+    "preemption_cooldown_seconds",
 )
 
 
@@ -67,7 +67,7 @@ async def create(
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,
         preemption_window_seconds=request.preemption_window_seconds,
-        preemption_rest_seconds=request.preemption_rest_seconds,
+        preemption_cooldown_seconds=request.preemption_cooldown_seconds,
         created_at=now,
     )
     session.add(cluster)

@@ -42,7 +42,7 @@ class Loops:
         clock: Clock,
         wakeup: Wakeup,
         runtimes: RuntimeRegistry,
-        sealer: Encryptor,
+        encryptor: Encryptor,
         reporting: CheckpointEnv,
         *,
         install: str,
@@ -61,15 +61,15 @@ class Loops:
         """
         keep = keep or RetentionPolicy()
         telemetry = telemetry or Telemetry.silent(clock)
-        self.holdings = HeldLeases(clock, wakeup)
-        self._engines = EnginePool(runtimes, self.holdings, site, obstacles, telemetry)
+        self.leases = HeldLeases(clock, wakeup)
+        self._engines = EnginePool(runtimes, self.leases, site, obstacles, telemetry)
         shared = database, clock, wakeup
         self._reconciler = Reconciler(
-            *shared, self._engines, self.holdings, sealer, reporting, interval=interval, telemetry=telemetry
+            *shared, self._engines, self.leases, encryptor, reporting, interval=interval, telemetry=telemetry
         )
         self._holder = LeaseManager(
             *shared,
-            self.holdings,
+            self.leases,
             self._reconciler,
             default_engines=local_engines,
             times=lease_times,
@@ -77,7 +77,7 @@ class Loops:
         )
         self._scheduler = Scheduler(
             *shared,
-            self.holdings,
+            self.leases,
             self._reconciler,
             install=install,
             interval=interval,
@@ -85,13 +85,13 @@ class Loops:
             retention=keep.decisions,
             telemetry=telemetry,
         )
-        self._janitor = Maintenance(*shared, self._engines, self.holdings, keep=keep)
+        self._janitor = Maintenance(*shared, self._engines, self.leases, keep=keep)
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeats = telemetry.heartbeats
         turn = TURN_WITHIN + 3 * interval
         self._within = {"leases": LEASES_WITHIN, "scheduler": turn, "reconciler": turn}
         measure_from_zero(telemetry, self._engines)
-        telemetry.before_scrape.append(lambda: measure_held(telemetry, self.holdings, self._engines))
+        telemetry.before_scrape.append(lambda: measure_held(telemetry, self.leases, self._engines))
 
     @property
     def alive(self) -> bool:
@@ -120,7 +120,7 @@ class Loops:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._reconciler.let_go(self._engines.driven)
+        await self._reconciler.stop_driving(self._engines.driven)
         try:
             async with asyncio.timeout(HAND_OVER_TIMEOUT):
                 await self._holder.hand_over()

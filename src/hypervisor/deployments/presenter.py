@@ -136,7 +136,7 @@ def _answer(
         gpu_models=limits.get("gpu_models", []),
         status=state,
         state=state,
-        stopping_to=State(one.stopping_to) if one.stopping_to else None,
+        state_after_stop=State(one.state_after_stop) if one.state_after_stop else None,
         queue_position=position,
         node_name=live.node_name if live else None,
         gpu_indices=live.gpu_indices if live else [],

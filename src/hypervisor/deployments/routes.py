@@ -138,7 +138,7 @@ async def update_deployment(
 
     async def work(session: WriteSession) -> DeploymentAnswer:
         now = services.clock.now()
-        changed = await update.update(session, access, body, sealer=services.sealer, now=now)
+        changed = await update.update(session, access, body, encryptor=services.encryptor, now=now)
         return await presenter.describe(session, changed, services.sharing.queue)
 
     answer = await _refused_alone(services, work)
@@ -205,7 +205,7 @@ async def _submit(
     response: Response,
 ) -> list[DeploymentAnswer]:
     wanted = Submission(
-        user, requests, services.sealer, services.clock.now(), keyed, traceparent=current_traceparent()
+        user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
     submitted = await services.database.transact_together(submit.submit, wanted)
     if submitted.made_before:
@@ -232,7 +232,7 @@ async def _made_before(services: AppServices, ids: Sequence[int]) -> list[Deploy
 def _keyed(
     services: AppServices, user_id: int, key: str | None, kind: str, body: DeploymentCreate | DeploymentBatch
 ) -> KeyedRequest | None:
-    return None if key is None else keyed_request(user_id, key, kind, body, services.sealer)
+    return None if key is None else keyed_request(user_id, key, kind, body, services.encryptor)
 
 
 def _of_member(refused: BatchItemError, name: str) -> HypervisorError:

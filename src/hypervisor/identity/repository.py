@@ -93,20 +93,22 @@ async def logins(connection: AsyncConnection, session_ids: Collection[str]) -> d
 
 async def find_user(session: AsyncSession, key: str) -> User | None:
     """By folded username or address; usernames hold no @, so the two never meet."""
-    return await session.scalar(select(User).where(or_(User.username_key == key, User.email_key == key)))
+    return await session.scalar(
+        select(User).where(or_(User.username_normalized == key, User.email_normalized == key))
+    )
 
 
-async def taken_fields(session: AsyncSession, username_key: str, email_key: str) -> set[str]:
+async def taken_fields(session: AsyncSession, username_normalized: str, email_normalized: str) -> set[str]:
     """Which of "username" and "email" somebody has already."""
     rows = await session.execute(
-        select(User.username_key, User.email_key).where(
-            or_(User.username_key == username_key, User.email_key == email_key)
+        select(User.username_normalized, User.email_normalized).where(
+            or_(User.username_normalized == username_normalized, User.email_normalized == email_normalized)
         )
     )
     taken: set[str] = set()
     for row in rows:
-        taken |= {"username"} if row.username_key == username_key else set()
-        taken |= {"email"} if row.email_key == email_key else set()
+        taken |= {"username"} if row.username_normalized == username_normalized else set()
+        taken |= {"email"} if row.email_normalized == email_normalized else set()
     return taken
 
 

@@ -21,9 +21,9 @@ async def register(services: AppServices, request: RegisterRequest) -> User:
     """Make an account without any rights; `role` is only remembered. Raises Conflict for a taken name."""
     user = User(
         username=request.username,
-        username_key=fold(request.username),
+        username_normalized=fold(request.username),
         email=request.email,
-        email_key=fold(request.email),
+        email_normalized=fold(request.email),
         password_hash=await services.passwords.hash(request.password),
         requested_role=request.role,
         is_superuser=False,
@@ -43,9 +43,9 @@ async def create_superuser(
     request = RegisterRequest(username=username, email=email, password=password)
     user = User(
         username=request.username,
-        username_key=fold(request.username),
+        username_normalized=fold(request.username),
         email=request.email,
-        email_key=fold(request.email),
+        email_normalized=fold(request.email),
         password_hash=await Passwords().hash(request.password),
         is_superuser=True,
         is_active=True,
@@ -82,12 +82,16 @@ async def change_password(services: AppServices, principal: Principal, current: 
 async def _insert(database: Database, user: User) -> User:
     try:
         async with database.write() as session:
-            _refuse_taken(await repository.taken_fields(session, user.username_key, user.email_key))
+            _refuse_taken(
+                await repository.taken_fields(session, user.username_normalized, user.email_normalized)
+            )
             session.add(user)
     except IntegrityError:
         # Somebody else took it between the look and the insert.
         async with database.read() as session:
-            _refuse_taken(await repository.taken_fields(session, user.username_key, user.email_key))
+            _refuse_taken(
+                await repository.taken_fields(session, user.username_normalized, user.email_normalized)
+            )
         raise
     return user
 

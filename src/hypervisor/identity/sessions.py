@@ -76,7 +76,7 @@ async def check_password(services: AppServices, name: str, password: str) -> Use
     key = fold(name.strip())
     async with services.database.read() as session:
         user = await repository.find_user(session, key)
-        account = _account(user.username_key if user else key)
+        account = _account(user.username_normalized if user else key)
         _refuse_while_blocked(await repository.throttle(session, account), services.clock.now())
     right = await services.passwords.verify(password, user.password_hash if user else None)
     now = services.clock.now()

@@ -38,7 +38,7 @@ class Refused:
 Verdict = Accepted | NothingToDo | Refused
 
 
-def judge(command: Command, state: State, stopping_to: State | None = None) -> Verdict:
+def judge(command: Command, state: State, state_after_stop: State | None = None) -> Verdict:
     """Start re-queues what has ended; stop ends what is live; cancel ends what waits and what is live.
 
     A start of something live or waiting has nothing to do. While STOPPING only the state that follows can
@@ -46,10 +46,10 @@ def judge(command: Command, state: State, stopping_to: State | None = None) -> V
     instead of QUEUED when dependencies are not met.)
     """
     if command is Command.START:
-        return _judge_start(state, stopping_to)
+        return _judge_start(state, state_after_stop)
     final = State.STOPPED if command is Command.STOP else State.CANCELLED
     if state is State.STOPPING:
-        if stopping_to is State.QUEUED:
+        if state_after_stop is State.QUEUED:
             return Accepted(State.STOPPING, then=final)
         return NothingToDo("it is stopping already")
     if state in (State.STARTING, State.RUNNING):
@@ -61,10 +61,10 @@ def judge(command: Command, state: State, stopping_to: State | None = None) -> V
     return Refused("not_running", f"it is {state.value}, not running; cancel takes it out of the queue")
 
 
-def _judge_start(state: State, stopping_to: State | None) -> Verdict:
+def _judge_start(state: State, state_after_stop: State | None) -> Verdict:
     if state in ENDED:
         return Accepted(State.QUEUED)
-    if state is State.STOPPING and stopping_to is not State.QUEUED:
+    if state is State.STOPPING and state_after_stop is not State.QUEUED:
         return Refused("still_stopping", "it is still stopping; start it again once it has ended")
     waits = "waits" if state in WAITING or state is State.STOPPING else "runs"
     return NothingToDo(f"it {waits} already ({state.value})")

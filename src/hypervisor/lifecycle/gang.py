@@ -80,21 +80,21 @@ def conclude_gang(
     last: Conclusion,
     *,
     all_succeeded: bool,
-    stopping_to: State | None,
+    state_after_stop: State | None,
     stop_reason: StopReason | None,
     failure: str | None,
 ) -> Conclusion:
     """Judge a run whose last replica has ended with the conclusion `last`.
 
-    `stopping_to` is where the deployment goes after a stop that was asked for (None: there was none);
+    `state_after_stop` is where the deployment goes after a stop that was asked for (None: there was none);
     `stop_reason` is that stop's, and `failure` says which replica failed and how. A stop that came after
     every replica had succeeded is too late to matter.
     """
-    if stopping_to is None or all_succeeded:
+    if state_after_stop is None or all_succeeded:
         return last
     reason = stop_reason or StopReason.GANG_FAILED
     sentence = sentence_after_stop(reason)
     if reason is StopReason.GANG_FAILED and failure is not None:
         sentence = failure
     code = reason.value
-    return replace(last, outcome=code, state=stopping_to, code=code, sentence=sentence, delay=0.0)
+    return replace(last, outcome=code, state=state_after_stop, code=code, sentence=sentence, delay=0.0)

@@ -27,17 +27,17 @@ CODE_LENGTH = 27
 PURPOSE = "invite"
 
 
-async def current(session: AsyncSession, sealer: Encryptor, access: OrganizationAccess) -> InviteAnswer:
+async def current(session: AsyncSession, encryptor: Encryptor, access: OrganizationAccess) -> InviteAnswer:
     """The organization's code. Raises NotFound when there is none."""
     invite = await repository.live_invite(session, access.organization_id)
     if invite is None:
         raise NotFound("no_invite", "There is no invite code; POST regenerate-invite makes one.")
-    return _answer(invite, sealer.unseal(invite.code_sealed, PURPOSE))
+    return _answer(invite, encryptor.decrypt(invite.code_encrypted, PURPOSE))
 
 
 async def replace(
     session: WriteSession,
-    sealer: Encryptor,
+    encryptor: Encryptor,
     access: OrganizationAccess,
     options: InviteOptions,
     now: datetime,
@@ -51,7 +51,7 @@ async def replace(
     invite = Invite(
         organization_id=access.organization_id,
         code_hash=hash_secret(code),
-        code_sealed=sealer.seal(code, PURPOSE),
+        code_encrypted=encryptor.encrypt(code, PURPOSE),
         role=options.role,
         created_by=access.principal.user_id,
         created_at=now,

@@ -31,9 +31,9 @@ async def lock(session: WriteSession, organization_id: int) -> Organization | No
     return await session.get(Organization, organization_id, with_for_update=True, populate_existing=True)
 
 
-async def name_taken(session: AsyncSession, name_key: str, *, besides: int | None = None) -> bool:
+async def name_taken(session: AsyncSession, name_normalized: str, *, besides: int | None = None) -> bool:
     query = select(Organization.id).where(
-        Organization.name_key == name_key, Organization.id != (besides or 0)
+        Organization.name_normalized == name_normalized, Organization.id != (besides or 0)
     )
     return await session.scalar(query) is not None
 

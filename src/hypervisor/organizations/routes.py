@@ -39,7 +39,9 @@ async def create_organization(
 ) -> OrganizationAnswer:
     """Create an organization; the caller becomes its admin."""
     async with services.database.write() as session:
-        organization = await service.create(session, services.sealer, user, body.name, services.clock.now())
+        organization = await service.create(
+            session, services.encryptor, user, body.name, services.clock.now()
+        )
     return _answer(organization, Role.ADMIN)
 
 
@@ -123,7 +125,7 @@ async def delete_organization(
 async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteAnswer:
     """The current invite code with its role, expiry, limit and uses."""
     async with services.database.read() as session:
-        return await invites.current(session, services.sealer, access)
+        return await invites.current(session, services.encryptor, access)
 
 
 @router.post("/{organization_id}/regenerate-invite", responses=documented(401, 403, 404, 409, 422, 429))
@@ -133,7 +135,7 @@ async def regenerate_invite(
     """Make a new invite code; the old one stops working."""
     async with services.database.write() as session:
         return await invites.replace(
-            session, services.sealer, access, body or InviteOptions(), services.clock.now()
+            session, services.encryptor, access, body or InviteOptions(), services.clock.now()
         )
 
 

@@ -25,11 +25,11 @@ from hypervisor.store.tables import Attempt, Deployment, Event, Membership, Orga
 
 
 async def create(
-    session: WriteSession, sealer: Encryptor, principal: Principal, name: str, now: datetime
+    session: WriteSession, encryptor: Encryptor, principal: Principal, name: str, now: datetime
 ) -> Organization:
     """Make an organization with the caller as its admin and a first invite code. Raises Conflict."""
     organization = Organization(
-        name=name, name_key=fold(name), created_by=principal.user_id, created_at=now, deleting_at=None
+        name=name, name_normalized=fold(name), created_by=principal.user_id, created_at=now, deleting_at=None
     )
     await _save_name(session, organization)
     session.add(
@@ -44,7 +44,7 @@ async def create(
         message=f"{principal.username} created the organization {name!r}.",
     )
     access = OrganizationAccess(organization.id, name, Role.ADMIN, principal)
-    await invites.replace(session, sealer, access, InviteOptions(), now)
+    await invites.replace(session, encryptor, access, InviteOptions(), now)
     return organization
 
 
@@ -55,7 +55,7 @@ async def rename(
     organization = await _locked(session, access)
     if name is None or name == organization.name:
         return organization
-    before, organization.name, organization.name_key = organization.name, name, fold(name)
+    before, organization.name, organization.name_normalized = organization.name, name, fold(name)
     await _save_name(session, organization)
     record(
         session,
@@ -193,7 +193,7 @@ async def _save_name(session: WriteSession, organization: Organization) -> None:
         "organization_name_taken", f"There is an organization called {organization.name!r} already."
     )
     with session.no_autoflush:
-        if await repository.name_taken(session, organization.name_key, besides=organization.id):
+        if await repository.name_taken(session, organization.name_normalized, besides=organization.id):
             raise taken
     session.add(organization)
     try:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.store.database import WriteSession
 from hypervisor.store.inserts import insert_missing
-from hypervisor.store.tables import Lease, LeaseEpoch, Member
+from hypervisor.store.tables import Lease, LeaseEpoch, Server
 
 
 class StaleEpoch(Exception):
@@ -129,12 +129,12 @@ async def beat(
     ttl: timedelta,
 ) -> None:
     """Say that this member lives, and forget those that have been silent for an hour."""
-    member = await session.get(Member, name)
+    member = await session.get(Server, name)
     if member is None:
-        member = Member(name=name, host=host, started_at=now)
+        member = Server(name=name, host=host, started_at=now)
         session.add(member)
-    member.refuses, member.expires_at = sorted(refuses), now + ttl
-    await session.execute(delete(Member).where(Member.expires_at < now - timedelta(hours=1)))
+    member.excluded_leases, member.expires_at = sorted(refuses), now + ttl
+    await session.execute(delete(Server).where(Server.expires_at < now - timedelta(hours=1)))
 
 
 async def leave(session: WriteSession, name: str, now: datetime) -> None:
@@ -145,12 +145,12 @@ async def leave(session: WriteSession, name: str, now: datetime) -> None:
         .values(expires_at=now)
         .execution_options(synchronize_session=False)
     )
-    await session.execute(delete(Member).where(Member.name == name))
+    await session.execute(delete(Server).where(Server.name == name))
 
 
-async def live_members(session: AsyncSession, now: datetime) -> dict[str, frozenset[str]]:
+async def live_servers(session: AsyncSession, now: datetime) -> dict[str, frozenset[str]]:
     """The members whose heartbeat is fresh, each with the names that it refuses."""
-    rows = await session.execute(select(Member.name, Member.refuses).where(Member.expires_at > now))
+    rows = await session.execute(select(Server.name, Server.excluded_leases).where(Server.expires_at > now))
     return {name: frozenset(refuses) for name, refuses in rows}
 
 

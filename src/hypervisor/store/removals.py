@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, exists, insert, literal, select, true, upd
 from sqlalchemy.orm import InstrumentedAttribute
 
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Attempt, RuntimeRemoval
+from hypervisor.store.tables import Attempt, InstanceGc
 
 MOST_AT_ONCE = 5_000
 """Rows that one request deletes; more are deleted by the janitor, in many short transactions."""
@@ -28,18 +28,18 @@ async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now
     await session.flush()
     instances = select(Attempt.instance).where(which)
     await session.execute(
-        update(RuntimeRemoval).where(RuntimeRemoval.instance.in_(instances)).values(purge_logs=True)
+        update(InstanceGc).where(InstanceGc.instance.in_(instances)).values(purge_logs=True)
     )
-    known = exists().where(RuntimeRemoval.instance == Attempt.instance)
+    known = exists().where(InstanceGc.instance == Attempt.instance)
     await session.execute(
-        insert(RuntimeRemoval).from_select(
+        insert(InstanceGc).from_select(
             ["instance", "runtime", "engine_endpoint", "purge_logs", "created_at"],
             select(
                 Attempt.instance,
                 Attempt.runtime,
                 Attempt.engine_endpoint,
                 true(),
-                literal(now, RuntimeRemoval.created_at.type),
+                literal(now, InstanceGc.created_at.type),
             ).where(which, ~known),
         )
     )

@@ -73,7 +73,7 @@ async def test_an_engine_that_nobody_drives_is_a_figure_of_the_installation(api:
     await person.organization()
     ok(await person.post("/api/v1/clusters", {"name": "lab", "total_cpu_cores": 2, "total_ram_gb": 4}), 201)
     assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 0
-    closed = {"runtime": "simulated", "closed_since": api.clock.now()}
+    closed = {"runtime": "simulated", "cordoned_since": api.clock.now()}
     async with api.services.database.write() as session:
         session.add(EngineState(name="of-the-node", endpoint=None, **closed))
         session.add(EngineState(name="of-no-node-any-more", endpoint="tcp://gone:2376", **closed))

@@ -20,7 +20,7 @@ from hypervisor.cli.main import run
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
-from hypervisor.store.tables import Cluster, Event, Invite, Member, Node, Organization
+from hypervisor.store.tables import Cluster, Event, Invite, Node, Organization, Server
 from tests.support.releases import move_to, previous_revision
 from tests.support.servers import free_port
 
@@ -149,15 +149,15 @@ def _filled(url: str, key: str, at: datetime) -> None:
 
     async def fill(session: Any) -> None:
         now = datetime.now(UTC)
-        organization = Organization(name="o", name_key="o", created_at=now)
+        organization = Organization(name="o", name_normalized="o", created_at=now)
         session.add(organization)
         await session.flush()
-        sealed = Encryptor(key.encode()).seal("code", "invite")
+        sealed = Encryptor(key.encode()).encrypt("code", "invite")
         session.add(
             Invite(
                 organization_id=organization.id,
                 code_hash="h",
-                code_sealed=sealed,
+                code_encrypted=sealed,
                 role="viewer",
                 created_at=now,
             )
@@ -185,17 +185,17 @@ def test_an_installation_that_nobody_schedules_is_told(doctor: Doctor, database_
     now = datetime.now(UTC)
     asyncio.run(_change(database_url, _add_node))
     dead = {"name": "m", "host": "h", "started_at": now, "expires_at": now - timedelta(hours=1)}
-    asyncio.run(_change(database_url, insert(Member).values(dead)))
+    asyncio.run(_change(database_url, insert(Server).values(dead)))
     told = [(one["check"], one["status"]) for one in doctor(DATABASE_URL=database_url).wrong()]
     # On SQLite that is the server, which is a check of its own.
     assert told == ([] if database_url.startswith("sqlite") else [("schedulers", "warning")])
-    asyncio.run(_change(database_url, update(Member).values(expires_at=now + timedelta(hours=1))))
+    asyncio.run(_change(database_url, update(Server).values(expires_at=now + timedelta(hours=1))))
     assert doctor(DATABASE_URL=database_url).wrong() == []
 
 
 async def _add_node(session: Any) -> None:
     now = datetime.now(UTC)
-    organization = Organization(name="o", name_key="o", created_at=now)
+    organization = Organization(name="o", name_normalized="o", created_at=now)
     session.add(organization)
     await session.flush()
     runtime = {"runtime": "simulated", "resolved_runtime": "simulated"}

@@ -79,7 +79,7 @@ async def test_a_forced_shrink_drains_the_least_important_and_then_takes_effect(
     assert node["shrinking_to"]["cpu_cores"] == 2.5
     assert node["capacity"] == {"cpu_cores": 4, "ram_gb": 16, "gpu_count": 2}
     victim = await team.get(low)
-    assert (victim["state"], victim["stopping_to"], victim["reason_code"]) == (
+    assert (victim["state"], victim["state_after_stop"], victim["reason_code"]) == (
         "STOPPING",
         "QUEUED",
         "drained",
@@ -130,7 +130,7 @@ async def test_a_drain_moves_the_work_to_other_nodes_at_its_old_place(team: Team
     for _ in range(2):
         node = ok(await team.admin.post(f"{nodes_path(cluster, side)}/drain"))
         assert (node["draining"], node["status"]) == (True, "draining")
-    assert (await team.get(moved))["stopping_to"] == "QUEUED"
+    assert (await team.get(moved))["state_after_stop"] == "QUEUED"
     drains = [e for e in await team.events(moved) if e["code"] == "drained"]
     assert len(drains) == 1
     assert drains[0]["actor"] == f"user:{team.admin.id}"

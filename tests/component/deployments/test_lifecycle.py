@@ -121,7 +121,7 @@ async def test_stop_ends_what_lives_and_start_queues_it_again(team: Team) -> Non
     cluster = await team.cluster()
     live = await team.running(cluster, "live", grace_period_seconds=7)
     stopping = await team.command(live, "stop")
-    assert (stopping["status"], stopping["stopping_to"]) == ("STOPPING", "STOPPED")
+    assert (stopping["status"], stopping["state_after_stop"]) == ("STOPPING", "STOPPED")
     assert await team.command(live, "stop") == stopping
     attempt = await last_attempt(team, live)
     assert (attempt.stop_reason, attempt.stop_grace_seconds) == ("stopped", 7)
@@ -157,7 +157,7 @@ async def test_cancel_takes_out_of_the_queue_and_ends_what_lives(team: Team) -> 
     assert (cancelled["status"], cancelled["queue_position"]) == ("CANCELLED", None)
     assert cancelled["finished_at"] is not None
     live = await team.running(cluster, "live")
-    assert (await team.command(live, "cancel"))["stopping_to"] == "CANCELLED"
+    assert (await team.command(live, "cancel"))["state_after_stop"] == "CANCELLED"
     await team.report(live, exit_code=143)
     assert (await team.get(live))["status"] == "CANCELLED"
 
@@ -167,8 +167,8 @@ async def test_a_stop_overrides_the_return_of_a_preempted_one(team: Team) -> Non
     low = await team.running(cluster, "low", priority="LOW", required_cpu_cores=4)
     await team.submit("high", priority="HIGH", required_cpu_cores=4)
     await team.schedule(cluster)
-    assert (await team.get(low))["stopping_to"] == "QUEUED"
-    assert (await team.command(low, "stop"))["stopping_to"] == "STOPPED"
+    assert (await team.get(low))["state_after_stop"] == "QUEUED"
+    assert (await team.command(low, "stop"))["state_after_stop"] == "STOPPED"
     await team.report(low, exit_code=143)
     assert (await team.get(low))["status"] == "STOPPED"
 
@@ -223,7 +223,7 @@ async def test_what_lives_is_stopped_first(team: Team) -> None:
     for _ in range(2):
         assert (await team.developer.delete(path(live))).status_code == 202
     seen = await team.get(live)
-    assert (seen["status"], seen["stopping_to"]) == ("STOPPING", "STOPPED")
+    assert (seen["status"], seen["state_after_stop"]) == ("STOPPING", "STOPPED")
     assert seen["delete_requested_at"] is not None
     refused(await team.developer.patch(path(live), {"priority": "LOW"}), 409, "deployment_deleting")
     body = {"name": "late", "depends_on": ["live"]}

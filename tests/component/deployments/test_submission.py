@@ -88,14 +88,14 @@ async def test_secret_values_are_sealed_and_never_shown(team: Team) -> None:
         events = (await session.scalars(select(Event))).all()
     assert "hush-hush" not in str(row.env)
     assert all("hush-hush" not in f"{event.message}{event.data}" for event in events)
-    opened = decrypt_environment(row.env or {}, services.sealer)
+    opened = decrypt_environment(row.env or {}, services.encryptor)
     assert opened == {"PLAIN": "p", "TOKEN": "hush-hush", "OPEN": "o"}
     path = f"{DEPLOYMENTS}/{made['id']}"
     kept = ok(await team.developer.patch(path, {"env": {"TOKEN": "***", "NEW": "n"}}))
     assert kept["env"] == {"TOKEN": "***", "NEW": "n"}
     async with services.database.read() as session:
         row = await session.get_one(Deployment, made["id"])
-    assert decrypt_environment(row.env or {}, services.sealer) == {"TOKEN": "hush-hush", "NEW": "n"}
+    assert decrypt_environment(row.env or {}, services.encryptor) == {"TOKEN": "hush-hush", "NEW": "n"}
 
 
 async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:

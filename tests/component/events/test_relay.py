@@ -36,7 +36,7 @@ async def _database(url: str) -> AsyncIterator[Database]:
     async with made.write() as session:
         for id_ in (OURS, THEIRS):
             name = f"org-{id_}"
-            session.add(Organization(id=id_, name=name, name_key=name, created_at=FakeClock().now()))
+            session.add(Organization(id=id_, name=name, name_normalized=name, created_at=FakeClock().now()))
     try:
         yield made
     finally:

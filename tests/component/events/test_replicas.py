@@ -31,7 +31,7 @@ async def test_a_stream_hears_at_once_what_another_replica_committed(
         here, _ = await stack.enter_async_context(replica(postgresql_url, redis_url))
         there, relay = await stack.enter_async_context(replica(postgresql_url, redis_url))
         async with here.write() as session:
-            session.add(Organization(id=1, name="one", name_key="one", created_at=FakeClock().now()))
+            session.add(Organization(id=1, name="one", name_normalized="one", created_at=FakeClock().now()))
         stream = await stack.enter_async_context(aclosing(follow(relay, there, 1, 0)))
         for message in ("first", "second"):
             heard = asyncio.ensure_future(anext(stream))

@@ -31,7 +31,7 @@ async def test_codes_are_stored_hashed_and_sealed(api: Api) -> None:
     code = await ada.invite(await ada.organization())
     async with api.services.database.read() as session:
         rows = list(await session.scalars(select(Invite)))
-    assert all(code not in (row.code_hash, row.code_sealed) for row in rows)
+    assert all(code not in (row.code_hash, row.code_encrypted) for row in rows)
     assert len(code) >= 26
 
 

@@ -239,7 +239,7 @@ async def _deployment(services: AppServices, organization_id: int, *, state: str
                 priority=500,
                 restart_policy="never",
                 state=state,
-                stopping_to="STOPPED" if state == "STOPPING" else None,
+                state_after_stop="STOPPED" if state == "STOPPING" else None,
                 created_at=now,
             )
         )

@@ -50,7 +50,7 @@ async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> N
     cluster = await team.cluster()
     now = team.api.clock.now()
     async with team.api.services.database.write() as session:
-        closed = {"runtime": "simulated", "endpoint": None, "closed_since": now}
+        closed = {"runtime": "simulated", "endpoint": None, "cordoned_since": now}
         session.add(EngineState(name="engine simulated", **closed))
     seen = await planned(team, required_gpu_count=1)
     assert seen["verdict"] != "fits_now"

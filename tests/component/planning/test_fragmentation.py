@@ -62,7 +62,7 @@ async def test_a_move_opens_the_place_that_was_told(team: Team) -> None:
     done = ok(await team.admin.post(below(cluster, "moves"), order))
     assert done["to_node"] == move["to_node"]
     moved = await team.get(order["deployment_id"])
-    assert (moved["state"], moved["stopping_to"]) == ("STOPPING", "QUEUED")
+    assert (moved["state"], moved["state_after_stop"]) == ("STOPPING", "QUEUED")
     assert "deployment.moved" in {one["type"] for one in await team.events(moved)}
 
     await team.report(moved, exit_code=143)

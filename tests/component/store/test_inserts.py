@@ -18,7 +18,7 @@ async def test_rows_that_are_written_together_get_their_own_ids_in_their_order(d
     database = Database(database_url)
     try:
         async with database.write() as session:
-            organization = Organization(name="acme", name_key="acme", created_at=NOW)
+            organization = Organization(name="acme", name_normalized="acme", created_at=NOW)
             session.add(organization)
             await session.flush()
             made = [_event(organization.id, f"event {number}") for number in range(MANY)]

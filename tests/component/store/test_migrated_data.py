@@ -11,7 +11,9 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 
-ORGANIZATION = "INSERT INTO organizations (id, name, name_key, created_at) VALUES (1, 'o', 'o', '2026-01-01')"
+ORGANIZATION = (
+    "INSERT INTO organizations (id, name, name_normalized, created_at) VALUES (1, 'o', 'o', '2026-01-01')"
+)
 CLUSTER = """INSERT INTO clusters (id, organization_id, name, runtime, resolved_runtime, placement,
     preemption, min_runtime_seconds, created_at)
     VALUES (:id, 1, :name, 'auto', 'process', :placement, 1, 7, '2026-01-01')"""

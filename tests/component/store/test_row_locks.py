@@ -42,14 +42,14 @@ async def database(postgresql_url: str) -> AsyncIterator[Database]:
             User(
                 id=1,
                 username="a",
-                username_key="a",
+                username_normalized="a",
                 email="a",
-                email_key="a",
+                email_normalized="a",
                 password_hash="-",
                 created_at=NOW,
             )
         )
-        session.add(Organization(id=1, name="o", name_key="o", created_at=NOW))
+        session.add(Organization(id=1, name="o", name_normalized="o", created_at=NOW))
         await session.flush()
         session.add(
             Cluster(
@@ -98,7 +98,7 @@ async def test_a_refresh_token_is_used_up_once(database: Database) -> None:
 async def test_the_last_use_of_an_invite_is_taken_once(database: Database) -> None:
     async with database.write() as session:
         invite = Invite(
-            organization_id=1, code_hash="h", code_sealed="-", role="viewer", created_at=NOW, max_uses=1
+            organization_id=1, code_hash="h", code_encrypted="-", role="viewer", created_at=NOW, max_uses=1
         )
         session.add(invite)
 

@@ -53,24 +53,24 @@ def test_a_damaged_key_file_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_what_is_sealed_opens_with_the_same_secret_and_purpose_alone() -> None:
-    sealer = Encryptor(SECRET)
-    sealed = sealer.seal("grüße", "env")
+    encryptor = Encryptor(SECRET)
+    sealed = encryptor.encrypt("grüße", "env")
     assert "grüße" not in sealed
-    assert sealer.seal("grüße", "env") != sealed
-    assert Encryptor(SECRET).unseal(sealed, "env") == "grüße"
+    assert encryptor.encrypt("grüße", "env") != sealed
+    assert Encryptor(SECRET).decrypt(sealed, "env") == "grüße"
     with pytest.raises(DecryptionError):
-        sealer.unseal(sealed, "invite")
-    with pytest.raises(DecryptionError, match=sealer.key_id):
-        Encryptor(b"another secret of enough length!").unseal(sealed, "env")
+        encryptor.decrypt(sealed, "invite")
+    with pytest.raises(DecryptionError, match=encryptor.key_id):
+        Encryptor(b"another secret of enough length!").decrypt(sealed, "env")
 
 
 @pytest.mark.parametrize(
     "damaged", ["", "v1.aa.bb", "plain text", "v1..", "v2.{id}.AAAA", "v1.{id}.A", "v1.{id}.ü"]
 )
 def test_damaged_sealed_texts_do_not_open(damaged: str) -> None:
-    sealer = Encryptor(SECRET)
+    encryptor = Encryptor(SECRET)
     with pytest.raises(DecryptionError):
-        sealer.unseal(damaged.format(id=sealer.key_id), "env")
+        encryptor.decrypt(damaged.format(id=encryptor.key_id), "env")
 
 
 def test_an_access_token_is_read_until_it_is_over() -> None:

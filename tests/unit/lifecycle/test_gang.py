@@ -78,7 +78,7 @@ def ending(state: State, outcome: str = "succeeded", delay: float = 0.0) -> Conc
 
 
 @pytest.mark.parametrize(
-    ("last", "all_succeeded", "stopping_to", "reason", "state", "sentence"),
+    ("last", "all_succeeded", "state_after_stop", "reason", "state", "sentence"),
     [
         (State.SUCCEEDED, True, None, None, State.SUCCEEDED, "its own sentence"),
         (State.FAILED, False, None, None, State.FAILED, "its own sentence"),
@@ -96,7 +96,7 @@ def ending(state: State, outcome: str = "succeeded", delay: float = 0.0) -> Conc
 def test_the_last_end_decides_for_the_whole_run(
     last: State,
     all_succeeded: bool,
-    stopping_to: State | None,
+    state_after_stop: State | None,
     reason: StopReason | None,
     state: State,
     sentence: str,
@@ -104,7 +104,7 @@ def test_the_last_end_decides_for_the_whole_run(
     found = conclude_gang(
         ending(last),
         all_succeeded=all_succeeded,
-        stopping_to=stopping_to,
+        state_after_stop=state_after_stop,
         stop_reason=reason,
         failure="replica 1: broke",
     )

@@ -22,7 +22,7 @@ from hypervisor.store.compatibility import misfits
 from hypervisor.store.copies import database_file
 from hypervisor.store.database import normalise_url
 from hypervisor.store.migrations.runner import head_revision, known_revisions
-from hypervisor.store.tables import Cluster, Event, Invite, Member, Node
+from hypervisor.store.tables import Cluster, Event, Invite, Node, Server
 
 DATABASE, CLOCK, KEY, SCHEDULERS = "database", "clock", "secret key", "schedulers"
 OLDEST_POSTGRESQL = 130000
@@ -129,7 +129,7 @@ async def _of_rows(connection: AsyncConnection, settings: Settings, seen: Seen) 
     engines = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     seen.engines |= {(row[0], row[1]) for row in await connection.execute(engines.distinct())}
     found = []
-    sealed = await connection.scalar(select(Invite.code_sealed).order_by(Invite.id.desc()).limit(1))
+    sealed = await connection.scalar(select(Invite.code_encrypted).order_by(Invite.id.desc()).limit(1))
     mine = key_id(settings)
     if sealed is not None and mine is not None and sealed.split(".")[1] != mine:
         told = f"the database is sealed with key {sealed.split('.')[1]}, and this is key {mine}"
@@ -145,7 +145,7 @@ async def _of_rows(connection: AsyncConnection, settings: Settings, seen: Seen) 
 
 async def _of_schedulers(connection: AsyncConnection) -> Finding:
     """Who shares the scheduling of clusters; on SQLite that is the server itself."""
-    alive = select(func.count()).select_from(Member).where(Member.expires_at > func.now())
+    alive = select(func.count()).select_from(Server).where(Server.expires_at > func.now())
     count = await connection.scalar(alive) or 0
     if count:
         return Finding(SCHEDULERS, "ok", f"{count} alive")

@@ -35,12 +35,12 @@ class NodeCapacity:
     def misfit(self, deployment: Deployment, gpu_indices: Iterable[int]) -> str | None:
         """Why this deployment does not fit with these GPUs now, or None where it does."""
         node = self.node
-        if self.cpu_milli + deployment.cpu_milli > _limit(node.cpu_milli, node.shrink_cpu_milli):
+        if self.cpu_milli + deployment.cpu_milli > _limit(node.cpu_milli, node.target_cpu_milli):
             return "cpu"
-        if self.ram_mib + deployment.ram_mib > _limit(node.ram_mib, node.shrink_ram_mib):
+        if self.ram_mib + deployment.ram_mib > _limit(node.ram_mib, node.target_ram_mib):
             return "ram"
         each = min(deployment.gpu_milli, WHOLE_GPU)
-        last = _limit(node.gpu_count, node.shrink_gpu_count)
+        last = _limit(node.gpu_count, node.target_gpu_count)
         for index in gpu_indices:
             if index >= last or self.gpus.get(index, 0) + each > WHOLE_GPU:
                 return "gpu"
@@ -106,7 +106,12 @@ def allocate(session: WriteSession, room: NodeCapacity, deployment: Deployment, 
     )
     for index in attempt.gpu_indices:
         session.add(
-            GpuClaim(attempt_id=attempt.id, gpu_index=index, node_id=room.node.id, milli=attempt.gpu_each)
+            GpuClaim(
+                attempt_id=attempt.id,
+                gpu_index=index,
+                node_id=room.node.id,
+                milli=attempt.gpu_milli_per_device,
+            )
         )
 
 
@@ -153,15 +158,15 @@ def _write_counters(room: NodeCapacity) -> None:
 async def _finish_shrink(session: WriteSession, room: NodeCapacity) -> None:
     """Apply a forced shrink as soon as what is held fits the new size."""
     node = room.node
-    if node.shrink_cpu_milli is None and node.shrink_ram_mib is None and node.shrink_gpu_count is None:
+    if node.target_cpu_milli is None and node.target_ram_mib is None and node.target_gpu_count is None:
         return
-    cpu = _limit(node.cpu_milli, node.shrink_cpu_milli)
-    ram = _limit(node.ram_mib, node.shrink_ram_mib)
-    gpus = _limit(node.gpu_count, node.shrink_gpu_count)
+    cpu = _limit(node.cpu_milli, node.target_cpu_milli)
+    ram = _limit(node.ram_mib, node.target_ram_mib)
+    gpus = _limit(node.gpu_count, node.target_gpu_count)
     if room.cpu_milli > cpu or room.ram_mib > ram or any(index >= gpus for index in room.gpus):
         return
     node.cpu_milli, node.ram_mib, node.gpu_count = cpu, ram, gpus
-    node.shrink_cpu_milli = node.shrink_ram_mib = node.shrink_gpu_count = None
+    node.target_cpu_milli = node.target_ram_mib = node.target_gpu_count = None
     await session.flush()
     for index in [index for index in room.gpu_rows if index >= gpus]:
         await session.delete(room.gpu_rows.pop(index))

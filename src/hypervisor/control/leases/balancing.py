@@ -19,8 +19,8 @@ Members = Mapping[str, Collection[str]]
 class LeaseChanges:
     """What one member should do now."""
 
-    take: tuple[str, ...] = ()
-    give_up: tuple[str, ...] = ()
+    acquire: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
 
 
 def rebalance(me: str, names: Collection[str], holders: Mapping[str, str], members: Members) -> LeaseChanges:

@@ -20,14 +20,14 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
 from hypervisor.store.inserts import insert_missing
-from hypervisor.store.tables import Attempt, Cluster, EngineState, Node, RuntimeRemoval
+from hypervisor.store.tables import Attempt, Cluster, EngineState, InstanceGc, Node
 
 
 async def find_engines(session: AsyncSession) -> set[EngineRef]:
     """Every engine that has a node, a live attempt or something to be removed."""
     nodes = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     live = select(Attempt.runtime, Attempt.engine_endpoint).where(Attempt.finished_at.is_(None))
-    removals = select(RuntimeRemoval.runtime, RuntimeRemoval.engine_endpoint)
+    removals = select(InstanceGc.runtime, InstanceGc.engine_endpoint)
     found: set[EngineRef] = set()
     for query in (nodes, live, removals):
         found |= {EngineRef(*row) for row in await session.execute(query.distinct())}
@@ -51,9 +51,9 @@ async def claim_identity(session: WriteSession, engine: EngineRef, identity: str
     row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
     if row is None:
         return True
-    if row.home not in (None, identity) and await has_work(session, engine):
+    if row.engine_identity not in (None, identity) and await has_work(session, engine):
         return False
-    row.home, row.closed_since = identity, None
+    row.engine_identity, row.cordoned_since = identity, None
     return True
 
 
@@ -69,8 +69,8 @@ async def cordon(session: WriteSession, names: Collection[str], now: datetime) -
     for chunk in chunks(sorted(names)):
         await session.execute(
             update(EngineState)
-            .where(EngineState.name.in_(chunk), EngineState.closed_since.is_(None))
-            .values(closed_since=now)
+            .where(EngineState.name.in_(chunk), EngineState.cordoned_since.is_(None))
+            .values(cordoned_since=now)
         )
 
 
@@ -79,8 +79,8 @@ async def uncordon(session: WriteSession, names: Collection[str]) -> None:
     for chunk in chunks(sorted(names)):
         await session.execute(
             update(EngineState)
-            .where(EngineState.name.in_(chunk), EngineState.closed_since.is_not(None))
-            .values(closed_since=None)
+            .where(EngineState.name.in_(chunk), EngineState.cordoned_since.is_not(None))
+            .values(cordoned_since=None)
         )
 
 

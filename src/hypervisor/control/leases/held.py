@@ -73,17 +73,17 @@ class HeldLeases:
         now = self._clock.monotonic()
         return {name: held.epoch for name, held in self._held.items() if now < held.trusted_until}
 
-    def doubt(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Forget a lease after a newer epoch was seen."""
         self._held.pop(name, None)
         self.listener.set()
 
-    def want(self, names: Collection[str]) -> None:
+    def request(self, names: Collection[str]) -> None:
         """Ask for what was met without being held; a lease that is known to be another's is left to it."""
         if not self._known.issuperset(names):
             self.listener.set()
 
-    def take(self, epochs: Mapping[str, int], trusted_until: float) -> None:
+    def acquired(self, epochs: Mapping[str, int], trusted_until: float) -> None:
         self._held.update((name, _Held(epoch, trusted_until)) for name, epoch in epochs.items())
 
     def renew(self, names: Collection[str], trusted_until: float) -> None:
@@ -104,6 +104,6 @@ class HeldLeases:
         """What was taken and may not be trusted any more."""
         return self.names() - self.epochs().keys()
 
-    def saw(self, names: Iterable[str]) -> None:
+    def observed(self, names: Iterable[str]) -> None:
         """These leases exist and have their holders, or will have them at the next look."""
         self._known = frozenset(names)

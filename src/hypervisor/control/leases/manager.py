@@ -68,11 +68,11 @@ class EngineDriver(Protocol):
         """Who the engine is, where that is known without asking it."""
         ...
 
-    def took(self, engines: Collection[EngineRef]) -> None:
+    def start_driving(self, engines: Collection[EngineRef]) -> None:
         """These are ours from now on."""
         ...
 
-    async def let_go(self, engines: Collection[EngineRef]) -> None:
+    async def stop_driving(self, engines: Collection[EngineRef]) -> None:
         """Stop driving these; what runs on them goes on. Returns when nothing is under way any more."""
         ...
 
@@ -81,7 +81,7 @@ class EngineDriver(Protocol):
 class _Look:
     """Who lives, who holds what, and what there is to hold."""
 
-    members: Mapping[str, Collection[str]]
+    servers: Mapping[str, Collection[str]]
     holders: Mapping[str, str]
     clusters: tuple[str, ...]
     engines: Mapping[str, EngineRef]
@@ -141,11 +141,11 @@ class LeaseManager:
         look = await self._look()
         await self._close_stranded(look)
         moves = self._moves(look)
-        if moves.give_up:
-            await self._give_up(moves.give_up)
-        if moves.take:
-            await self._take(moves.take)
-        self._holdings.saw([*look.clusters, *look.engines, JANITOR])
+        if moves.release:
+            await self._give_up(moves.release)
+        if moves.acquire:
+            await self._take(moves.acquire)
+        self._holdings.observed([*look.clusters, *look.engines, JANITOR])
 
     async def hand_over(self) -> None:
         """Leave at once: others need not wait for the end of the leases. The loops must have ended."""
@@ -199,7 +199,7 @@ class LeaseManager:
                 return _Look({self.name: ()}, mine, clusters, dict(self._engines), {})
             now = await leases.lease_time(session, self._clock.now())
             refused = await self._refuses(session, states)
-            members = {**await leases.live_members(session, now), self.name: refused}
+            members = {**await leases.live_servers(session, now), self.name: refused}
             held = await leases.holders(session, now)
         self._refused, before = refused, self._refused
         if refused != before:
@@ -221,7 +221,7 @@ class LeaseManager:
         for name, engine in self._engines.items():
             identity = self._driver.known_identity(engine) or self._identities.get(name)
             state = states.get(name)
-            if state is None or identity is None or state.home in (None, identity):
+            if state is None or identity is None or state.engine_identity in (None, identity):
                 continue
             if await engine_registry.has_work(session, engine):
                 refused.add(name)
@@ -232,9 +232,9 @@ class LeaseManager:
         stranded = [
             name
             for name, state in look.states.items()
-            if state.closed_since is None
+            if state.cordoned_since is None
             and name not in look.holders
-            and all(name in refused for refused in look.members.values())
+            and all(name in refused for refused in look.servers.values())
         ]
         if stranded:
             log.warning("engines.stranded", engines=sorted(stranded)[:20])
@@ -243,10 +243,10 @@ class LeaseManager:
 
     def _moves(self, look: _Look) -> LeaseChanges:
         kinds = (look.clusters, tuple(look.engines), (JANITOR,))
-        moves = [rebalance(self.name, names, look.holders, look.members) for names in kinds]
+        moves = [rebalance(self.name, names, look.holders, look.servers) for names in kinds]
         return LeaseChanges(
-            tuple(name for each in moves for name in each.take),
-            tuple(name for each in moves for name in each.give_up),
+            tuple(name for each in moves for name in each.acquire),
+            tuple(name for each in moves for name in each.release),
         )
 
     async def _give_up(self, names: Collection[str]) -> None:
@@ -260,7 +260,7 @@ class LeaseManager:
         self._holdings.drop(names)
         self._taken.difference_update(names)
         if engines := [self._engines[name] for name in names if name in self._engines]:
-            await self._driver.let_go(engines)
+            await self._driver.stop_driving(engines)
 
     async def _release(self, names: Collection[str]) -> None:
         async def work(session: WriteSession) -> None:
@@ -284,10 +284,10 @@ class LeaseManager:
             await self._leave_to_others(silent)
         if not epochs:
             return
-        self._holdings.take(epochs, self._trusted_until(asked_at))
+        self._holdings.acquired(epochs, self._trusted_until(asked_at))
         self._taken.update(epochs)
         log.info("leases.taken", leases=sorted(epochs)[:20], count=len(epochs))
-        self._driver.took([engines[name] for name in epochs if name in engines])
+        self._driver.start_driving([engines[name] for name in epochs if name in engines])
         for topic in ("scheduler", "reconciler", "janitor"):
             self._wakeup.notify(topic)
 

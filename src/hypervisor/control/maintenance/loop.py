@@ -25,7 +25,7 @@ from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
-from hypervisor.store.tables import Attempt, RuntimeRemoval
+from hypervisor.store.tables import Attempt, InstanceGc
 
 TOPIC = "janitor"
 BATCH = 200
@@ -105,14 +105,14 @@ class Maintenance:
     async def remove_ended(self) -> None:
         """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
         after = ""
-        here = on_engines(RuntimeRemoval.runtime, RuntimeRemoval.engine_endpoint, self._engines.driven)
+        here = on_engines(InstanceGc.runtime, InstanceGc.engine_endpoint, self._engines.driven)
         while True:
             async with self._database.read() as session:
                 rows = list(
                     await session.scalars(
-                        select(RuntimeRemoval)
-                        .where(RuntimeRemoval.instance > after, here)
-                        .order_by(RuntimeRemoval.instance)
+                        select(InstanceGc)
+                        .where(InstanceGc.instance > after, here)
+                        .order_by(InstanceGc.instance)
                         .limit(BATCH)
                     )
                 )
@@ -136,10 +136,10 @@ class Maintenance:
             if now - self._orphans_since[name] >= ORPHAN_GRACE.total_seconds():
                 await self._remove_orphan(name, *found[name])
 
-    async def _remove_all(self, rows: Sequence[RuntimeRemoval]) -> None:
+    async def _remove_all(self, rows: Sequence[InstanceGc]) -> None:
         limit = asyncio.Semaphore(REMOVALS_AT_ONCE)
 
-        async def remove(row: RuntimeRemoval) -> RuntimeRemoval | None:
+        async def remove(row: InstanceGc) -> InstanceGc | None:
             async with limit:
                 return row if await self._remove(row) else None
 
@@ -149,12 +149,12 @@ class Maintenance:
                 finished = [row.instance for row in done if row.purge_logs is purged]
                 # A deletion may have asked for the logs as well meanwhile: such a row stays for another turn.
                 await session.execute(
-                    delete(RuntimeRemoval)
-                    .where(RuntimeRemoval.instance.in_(finished), RuntimeRemoval.purge_logs.is_(purged))
+                    delete(InstanceGc)
+                    .where(InstanceGc.instance.in_(finished), InstanceGc.purge_logs.is_(purged))
                     .execution_options(synchronize_session=False)
                 )
 
-    async def _remove(self, row: RuntimeRemoval) -> bool:
+    async def _remove(self, row: InstanceGc) -> bool:
         engine = EngineRef(row.runtime, row.engine_endpoint)
         try:
             reached("gc_before_remove")
@@ -178,7 +178,7 @@ class Maintenance:
                 live = select(Attempt.instance).where(
                     Attempt.instance.in_(chunk), Attempt.finished_at.is_(None)
                 )
-                listed = select(RuntimeRemoval.instance).where(RuntimeRemoval.instance.in_(chunk))
+                listed = select(InstanceGc.instance).where(InstanceGc.instance.in_(chunk))
                 explained |= set(await session.scalars(live)) | set(await session.scalars(listed))
         return explained
 

@@ -25,7 +25,7 @@ from hypervisor.lifecycle.conclude import Conclusion, Ending, StopReason, conclu
 from hypervisor.lifecycle.states import ENDED, State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
-from hypervisor.store.tables import Attempt, Deployment, RuntimeRemoval
+from hypervisor.store.tables import Attempt, Deployment, InstanceGc
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _end(
     attempt.exit_code = seen.exit_code if seen else None
     attempt.message = fact.launch_error or (seen.message if seen else None) or conclusion.sentence
     session.add(
-        RuntimeRemoval(
+        InstanceGc(
             instance=attempt.instance,
             runtime=attempt.runtime,
             engine_endpoint=attempt.engine_endpoint,

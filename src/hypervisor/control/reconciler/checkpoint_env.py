@@ -33,7 +33,7 @@ class CheckpointEnv:
     base_url: str | None
     """None: nobody has said where the API is; then there are no reports."""
 
-    async def told(self, database: Database, work: LiveAttempt, now: datetime) -> dict[str, str]:
+    async def environment_for(self, database: Database, work: LiveAttempt, now: datetime) -> dict[str, str]:
         """The environment for this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after another one."""
         name = InstanceName.parse(work.instance)
         number = name.attempt if name else 0

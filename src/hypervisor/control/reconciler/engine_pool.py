@@ -91,7 +91,7 @@ class EnginePool:
         said = await asyncio.gather(*map(self._identify, engines))
         return {engine: who for engine, who in zip(engines, said, strict=True) if who is not None}
 
-    def took(self, engines: Collection[EngineRef]) -> None:
+    def start_driving(self, engines: Collection[EngineRef]) -> None:
         """These are ours to drive."""
         self._driven.update(engines)
 

@@ -73,7 +73,7 @@ class GangRun:
         return conclude_gang(
             own,
             all_succeeded=all(attempt.outcome == SUCCEEDED for attempt in self.attempts),
-            stopping_to=State(deployment.stopping_to) if deployment.stopping_to else None,
+            state_after_stop=State(deployment.state_after_stop) if deployment.state_after_stop else None,
             stop_reason=StopReason(last.stop_reason) if last.stop_reason else None,
             failure=self.failure,
         )

@@ -44,7 +44,7 @@ class LiveAttempt:
     read_only_root: bool
     resources: Resources
     gpu_indices: tuple[int, ...]
-    gpu_each: int
+    gpu_milli_per_device: int
     replica: int
     replicas: int
     gang_nodes: tuple[str, ...]
@@ -117,7 +117,7 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
         command=work.command,
         env={**env, **identity},
         gpu_indices=work.gpu_indices,
-        gpu_milli=work.gpu_each,
+        gpu_milli=work.gpu_milli_per_device,
         ports=work.ports,
         labels=work.labels,
         read_only_root=work.read_only_root,
@@ -143,7 +143,7 @@ _LIVE = (
         Attempt.stop_requested_at,
         Attempt.stop_grace_seconds,
         Attempt.gpu_indices,
-        Attempt.gpu_each,
+        Attempt.gpu_milli_per_device,
         Attempt.replica,
         Deployment.traceparent,
         Deployment.max_runtime_seconds,
@@ -187,7 +187,7 @@ def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
         read_only_root=row.read_only_root,
         resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
         gpu_indices=tuple(row.gpu_indices),
-        gpu_each=row.gpu_each,
+        gpu_milli_per_device=row.gpu_milli_per_device,
         replica=row.replica,
         replicas=row.replicas,
         gang_nodes=tuple(gang_nodes),

@@ -66,7 +66,7 @@ class Reconciler:
         wakeup: Wakeup,
         engines: EnginePool,
         holdings: HeldLeases,
-        sealer: Encryptor,
+        encryptor: Encryptor,
         reporting: CheckpointEnv,
         *,
         interval: float,
@@ -78,7 +78,7 @@ class Reconciler:
         self._listener: Listener = wakeup.listen(TOPIC)
         self._engines = engines
         self._holdings = holdings
-        self._sealer = sealer
+        self._encryptor = encryptor
         self._reporting = reporting
         self._interval = interval
         self._telemetry = telemetry or Telemetry.silent(clock)
@@ -113,13 +113,13 @@ class Reconciler:
     async def identify(self, engines: Collection[EngineRef]) -> Mapping[EngineRef, str]:
         return await self._engines.identify(engines)
 
-    def took(self, engines: Collection[EngineRef]) -> None:
-        self._engines.took(engines)
+    def start_driving(self, engines: Collection[EngineRef]) -> None:
+        self._engines.start_driving(engines)
         self._told_closed.difference_update(map(engine_lease, engines))
         if engines:
             self._full_at = float("-inf")
 
-    async def let_go(self, engines: Collection[EngineRef]) -> None:
+    async def stop_driving(self, engines: Collection[EngineRef]) -> None:
         under_way = [task for engine in engines for task in self._acts.pop(engine, ())]
         under_way += [self._watched.pop(engine) for engine in engines if engine in self._watched]
         for task in under_way:
@@ -186,7 +186,7 @@ class Reconciler:
     def _ours(self, instances: Mapping[EngineRef, StopRequests]) -> StopRequests:
         """Those on engines that we drive; engines that nobody is known to drive are asked for."""
         others = [engine for engine in instances if not self._engines.drives(engine)]
-        self._holdings.want([engine_lease(engine) for engine in others])
+        self._holdings.request([engine_lease(engine) for engine in others])
         return {
             name: stop_requested_at
             for engine, requests in instances.items()
@@ -253,9 +253,9 @@ class Reconciler:
     async def _launch(self, work: LiveAttempt) -> None:
         try:
             reached("intent_after_commit")
-            env = decrypt_environment(work.env, self._sealer)
+            env = decrypt_environment(work.env, self._encryptor)
             async with self._launches:
-                env |= await self._reporting.told(self._database, work, self._clock.now())
+                env |= await self._reporting.environment_for(self._database, work, self._clock.now())
                 if await self._must_wait(work):
                     return
                 with measured_start(self._telemetry, work):

@@ -90,6 +90,6 @@ class ObservationWriter:
         for engine, fence in list(fences.items()):
             if epochs.get(fence.lease) != fence.epoch:
                 log.warning("reconciler.stale", lease=fence.lease, epoch=fence.epoch)
-                self._holdings.doubt(fence.lease)
+                self._holdings.invalidate(fence.lease)
                 del fences[engine]
         return [learnt.fact for learnt in batch if learnt.engine in fences]

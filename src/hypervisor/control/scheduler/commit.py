@@ -169,7 +169,7 @@ def _new_attempt(work: _Work, placement: Placement, deployment: Deployment, room
         engine_endpoint=room.node.engine_endpoint,
         instance=str(InstanceName(work.install, deployment.id, number, placement.replica)),
         gpu_indices=list(placement.gpu_indices),
-        gpu_each=min(deployment.gpu_milli, WHOLE_GPU),
+        gpu_milli_per_device=min(deployment.gpu_milli, WHOLE_GPU),
         created_at=work.now,
     )
 

@@ -125,7 +125,7 @@ class Scheduler:
             fence = self._holdings.fence(cluster_lease(cluster_id))
             if fence is not None:
                 await self._pass_fenced(cluster_id, fence)
-        self._holdings.want([cluster_lease(cluster_id) for cluster_id in waiting])
+        self._holdings.request([cluster_lease(cluster_id) for cluster_id in waiting])
         wait = await self._until_next_retry() if waiting else self._interval
         return min(wait, REASONS_EVERY.total_seconds()) if self._reasons_held_back else wait
 
@@ -136,7 +136,7 @@ class Scheduler:
         except StaleEpoch as error:
             log.warning("scheduler.stale", error=str(error))
             self._telemetry.metrics.stale_epochs.inc()
-            self._holdings.doubt(fence.lease)
+            self._holdings.invalidate(fence.lease)
 
     async def pass_over(self, cluster_id: int, fence: Fence) -> None:
         """Plan one cluster and commit, again while parts were rejected by what changed in between."""

@@ -63,7 +63,7 @@ async def cooling_down(session: AsyncSession, cluster: Cluster, now: datetime) -
     if not cluster.preemption_budget:
         return {}
     window = timedelta(seconds=cluster.preemption_window_seconds)
-    rest = timedelta(seconds=cluster.preemption_rest_seconds)
+    rest = timedelta(seconds=cluster.preemption_cooldown_seconds)
     rows = await session.execute(_TIMES, {"cluster_id": cluster.id, "since": now - window - rest})
     times: dict[int, list[datetime]] = defaultdict(list)
     for deployment_id, _, at in rows:

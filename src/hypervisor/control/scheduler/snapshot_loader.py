@@ -161,9 +161,9 @@ async def _add_nodes(
         engine = EngineRef(cluster.resolved_runtime, node.engine_endpoint)
         builder.add_node(
             node.id,
-            cpu_milli=_smaller(node.cpu_milli, node.shrink_cpu_milli),
-            ram_mib=_smaller(node.ram_mib, node.shrink_ram_mib),
-            gpu_count=_smaller(node.gpu_count, node.shrink_gpu_count),
+            cpu_milli=_smaller(node.cpu_milli, node.target_cpu_milli),
+            ram_mib=_smaller(node.ram_mib, node.target_ram_mib),
+            gpu_count=_smaller(node.gpu_count, node.target_gpu_count),
             name=node.name,
             gpu_model=node.gpu_model,
             labels=node.labels,
@@ -210,7 +210,7 @@ def _add_allocation(
         cpu_milli=row.cpu_milli,
         ram_mib=row.ram_mib,
         gpu_indices=row.gpu_indices,
-        gpu_each=row.gpu_each or WHOLE_GPU,
+        gpu_each=row.gpu_milli_per_device or WHOLE_GPU,
         priority=priority,
         preemptible=row.preemptible,
         releasing=row.stop_requested_at is not None,
@@ -260,7 +260,7 @@ async def _add_nominations(
 
 # Built once: every pass of the scheduler asks these.
 _CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
-    EngineState.closed_since.is_not(None)
+    EngineState.cordoned_since.is_not(None)
 )
 _CLUSTER = select(Cluster).where(Cluster.id == bindparam("cluster_id"))
 _NODES = select(Node).where(Node.cluster_id == bindparam("cluster_id"))
@@ -273,7 +273,7 @@ _ALLOCATIONS = (
         Allocation.cpu_milli,
         Allocation.ram_mib,
         Attempt.gpu_indices,
-        Attempt.gpu_each,
+        Attempt.gpu_milli_per_device,
         Attempt.created_at,
         Attempt.started_at,
         Attempt.checkpoint_at,

@@ -77,7 +77,7 @@ class DeploymentAnswer(ResponseModel):
     read_only_root: bool
     status: State
     state: State
-    stopping_to: State | None
+    state_after_stop: State | None
     reason: str | None
     reason_code: str | None
     reason_data: dict[str, Any] | None

@@ -88,9 +88,9 @@ def _table(nodes: Sequence[Capacity]) -> NodeTable:
     for node in nodes:
         builder.add_node(
             node.id,
-            cpu_milli=_future(node.cpu_milli, node.shrink_cpu_milli),
-            ram_mib=_future(node.ram_mib, node.shrink_ram_mib),
-            gpu_count=_future(node.gpu_count, node.shrink_gpu_count),
+            cpu_milli=_future(node.cpu_milli, node.target_cpu_milli),
+            ram_mib=_future(node.ram_mib, node.target_ram_mib),
+            gpu_count=_future(node.gpu_count, node.target_gpu_count),
             name=node.name,
             gpu_model=node.gpu_model,
             labels=node.labels,

@@ -59,13 +59,13 @@ class KeyRow:
     deployment_ids: list[int]
 
 
-def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, sealer: Encryptor) -> KeyedRequest:
+def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, encryptor: Encryptor) -> KeyedRequest:
     """The request as it is recognised again. `kind` keeps single and batch requests apart.
 
     The fingerprint is keyed, so that secret values of an environment cannot be guessed from it.
     """
     text = json.dumps([kind, body.model_dump(mode="json", exclude_unset=True)], sort_keys=True)
-    return KeyedRequest(user_id, key, sealer.fingerprint(text, "idempotency"))
+    return KeyedRequest(user_id, key, encryptor.fingerprint(text, "idempotency"))
 
 
 async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[tuple[int, str], KeyRow]:

@@ -35,7 +35,7 @@ class Submission:
 
     principal: Principal
     requests: Sequence[DeploymentCreate]
-    sealer: Encryptor
+    encryptor: Encryptor
     now: datetime
     keyed: KeyedRequest | None = None
     traceparent: str | None = None
@@ -79,7 +79,7 @@ class _Draft:
     made: Sequence[Deployment] = ()
 
     @property
-    def is_open(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether its deployments are to be made, as far as is known."""
         return self.case.refusal is None and self.made_before is None
 
@@ -145,14 +145,14 @@ async def _submit_once(session: WriteSession, drafts: Sequence[_Draft]) -> None:
 
 
 def _open(drafts: Sequence[_Draft]) -> list[_Draft]:
-    return [draft for draft in drafts if draft.is_open]
+    return [draft for draft in drafts if draft.is_pending]
 
 
 async def _find_made_before(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     keyed = [(draft, draft.submission.keyed) for draft in drafts if draft.submission.keyed is not None]
     found = await idempotency.find(session, [request for _, request in keyed])
     for draft, request in keyed:
-        with draft.case.judged():
+        with draft.case.capture_refusal():
             draft.made_before = idempotency.made_before(found, request)
 
 
@@ -161,7 +161,7 @@ async def _check_requirements(session: WriteSession, drafts: Sequence[_Draft]) -
     nodes = await clusters.capacities_of(session, by_id)
     limits = {id_: ClusterLimits(cluster, nodes.get(id_, ())) for id_, cluster in by_id.items()}
     for draft in drafts:
-        with draft.case.judged():
+        with draft.case.capture_refusal():
             _check_each(draft.case, limits)
 
 
@@ -183,7 +183,7 @@ async def _resolve_edges(session: WriteSession, drafts: Sequence[_Draft]) -> Non
         requests = [request for draft in own for request in draft.case.requests]
         found = await dependency_refs.hold_referenced(session, organization_id, requests)
         for draft in own:
-            with draft.case.judged():
+            with draft.case.capture_refusal():
                 draft.edges = dependency_refs.resolve_edges(draft.case.requests, found)
 
 
@@ -228,7 +228,7 @@ def _row(
         "kind": request.kind,
         "docker_image": request.docker_image,
         "command": request.command or None,
-        "env": encrypt_environment(request.env, submission.sealer) if request.env else None,
+        "env": encrypt_environment(request.env, submission.encryptor) if request.env else None,
         "ports": request.ports or None,
         "read_only_root": request.read_only_root,
         "cpu_milli": required.cpu_milli,

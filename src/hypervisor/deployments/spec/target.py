@@ -43,7 +43,7 @@ class PendingRequest:
     """One for each request."""
 
     @contextmanager
-    def judged(self) -> Iterator[None]:
+    def capture_refusal(self) -> Iterator[None]:
         """A refusal within is that of this case and of no other."""
         try:
             yield
@@ -69,7 +69,7 @@ async def resolve_targets(session: WriteSession, cases: Sequence[PendingRequest]
     """Find and hold the organization and the clusters of each case, so that none is deleted meanwhile."""
     held = await _hold_own(session, cases)
     for case in cases:
-        with case.judged():
+        with case.capture_refusal():
             case.organization_id = await _find_organization(session, case, held.owners)
     accesses = await _hold_organizations(session, cases, held)
     await _hold_clusters(session, cases, accesses, held)
@@ -127,7 +127,7 @@ async def _hold_organizations(
     accesses: dict[int, OrganizationAccess] = {}
     for index, case in enumerate(cases):
         if case.refusal is None:
-            with case.judged():
+            with case.capture_refusal():
                 organization = held.organizations.get(case.organization_id)
                 accesses[index] = judge_access(
                     case.principal, case.organization_id, organization, Role.DEVELOPER
@@ -143,12 +143,12 @@ async def _hold_clusters(
 ) -> None:
     chosen: dict[int, Sequence[int]] = {}
     for index, access in accesses.items():
-        with cases[index].judged():
+        with cases[index].capture_refusal():
             chosen[index] = await _cluster_ids(session, cases[index].requests, access)
     missing = {id_ for ids in chosen.values() for id_ in ids} - held.clusters.keys()
     held.clusters.update(await clusters.hold_clusters(session, missing))
     for index, ids in chosen.items():
-        with cases[index].judged():
+        with cases[index].capture_refusal():
             cases[index].clusters = await _usable(
                 session, ids, held.clusters, accesses[index].organization_id
             )

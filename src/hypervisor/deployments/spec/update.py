@@ -57,7 +57,7 @@ async def update(
     access: DeploymentAccess,
     request: DeploymentUpdate,
     *,
-    sealer: Encryptor,
+    encryptor: Encryptor,
     now: datetime,
 ) -> Deployment:
     """Change what is given; null clears what may be empty.
@@ -76,7 +76,7 @@ async def update(
     _copy(deployment, request, given)
     _apply_size(deployment, request, given)
     if "env" in given:
-        deployment.env = _environment(deployment.env, request.env or {}, sealer)
+        deployment.env = _environment(deployment.env, request.env or {}, encryptor)
     if "labels" in given:
         await repository.replace_labels(session, deployment)
     if given - WHILE_LIVE:
@@ -137,7 +137,7 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
 
 
 def _environment(
-    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], sealer: Encryptor
+    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], encryptor: Encryptor
 ) -> dict[str, Any] | None:
     """The new environment; "***", as answers show a secret, keeps the secret that is there."""
     kept = {
@@ -145,7 +145,7 @@ def _environment(
         for name, value in (stored or {}).items()
         if isinstance(value, dict) and _shown(wanted.get(name)) == HIDDEN
     }
-    return {**encrypt_environment(wanted, sealer), **kept} or None
+    return {**encrypt_environment(wanted, encryptor), **kept} or None
 
 
 def _shown(value: str | SecretValue | None) -> str | None:

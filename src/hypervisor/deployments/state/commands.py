@@ -39,8 +39,8 @@ async def apply_command(
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
-    stopping_to = State(deployment.stopping_to) if deployment.stopping_to else None
-    verdict = judge(command, State(deployment.state), stopping_to)
+    state_after_stop = State(deployment.state_after_stop) if deployment.state_after_stop else None
+    verdict = judge(command, State(deployment.state), state_after_stop)
     if isinstance(verdict, Refused):
         raise Conflict(verdict.code, f"{deployment.name}: {verdict.sentence}.")
     if isinstance(verdict, Accepted):
@@ -151,7 +151,7 @@ async def _stop_to_delete(session: WriteSession, deployment: Deployment, now: da
     attempts = (await live_attempts(session, [deployment.id])).get(deployment.id)
     if not attempts:
         return
-    if deployment.stopping_to in (None, State.QUEUED.value):
+    if deployment.state_after_stop in (None, State.QUEUED.value):
         request_stop(
             session,
             deployment,

@@ -41,7 +41,7 @@ def move(
     if (target is State.STOPPING) != (then is not None):
         raise IllegalTransition(f"deployment {deployment.id}: {target} with then={then}")
     deployment.state = target.value
-    deployment.stopping_to = then.value if then else None
+    deployment.state_after_stop = then.value if then else None
     deployment.generation += 1
     set_reason(deployment, code, sentence, data)
     _set_times(deployment, source, target, now)

@@ -33,13 +33,13 @@ class Encryptor:
         self._fingerprints = derive_key(secret, "fingerprints")
         self.key_id = derive_key(secret, "sealing key id")[:_KEY_ID_BYTES].hex()
 
-    def seal(self, text: str, purpose: str) -> str:
+    def encrypt(self, text: str, purpose: str) -> str:
         """The sealed form, `v1.<key id>.<base64url>`; about 4/3 of the text plus 50 characters."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, text.encode(), self._bound_to(purpose))
         return f"{_VERSION}.{self.key_id}.{base64.urlsafe_b64encode(sealed).decode()}"
 
-    def unseal(self, sealed: str, purpose: str) -> str:
+    def decrypt(self, sealed: str, purpose: str) -> str:
         """The text that was sealed for this purpose. Raises UnsealError."""
         version, key_id, payload = _split(sealed)
         if version != _VERSION or key_id != self.key_id:

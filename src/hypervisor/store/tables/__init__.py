@@ -1,6 +1,6 @@
 """All tables, one file an aggregate; import from here."""
 
-from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, NominationRow, RuntimeRemoval
+from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, InstanceGc, NominationRow
 from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu
 from hypervisor.store.tables.decisions import Decision
 from hypervisor.store.tables.deployments import (
@@ -15,7 +15,7 @@ from hypervisor.store.tables.events import Event
 from hypervisor.store.tables.identity import LoginSession, LoginThrottle, RefreshToken, User
 from hypervisor.store.tables.organizations import Invite, Membership, Organization
 from hypervisor.store.tables.shares import SHARE_STATES, ClusterShare
-from hypervisor.store.tables.system import EngineState, Installation, Lease, LeaseEpoch, Member
+from hypervisor.store.tables.system import EngineState, Installation, Lease, LeaseEpoch, Server
 
 __all__ = [
     "IS_QUEUED",
@@ -34,18 +34,18 @@ __all__ = [
     "GpuClaim",
     "IdempotencyKey",
     "Installation",
+    "InstanceGc",
     "Invite",
     "Lease",
     "LeaseEpoch",
     "LoginSession",
     "LoginThrottle",
-    "Member",
     "Membership",
     "Node",
     "NodeGpu",
     "NominationRow",
     "Organization",
     "RefreshToken",
-    "RuntimeRemoval",
+    "Server",
     "User",
 ]

@@ -39,7 +39,7 @@ class Attempt(Base):
     engine_endpoint: Mapped[str | None] = mapped_column(String(255))
     instance: Mapped[str] = mapped_column(String(64), unique=True)
     gpu_indices: Mapped[list[int]] = mapped_column(default=list)
-    gpu_each: Mapped[int] = mapped_column(default=0)
+    gpu_milli_per_device: Mapped[int] = mapped_column(default=0)
 
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -140,12 +140,12 @@ class NominationRow(Base):
     created_at: Mapped[datetime]
 
 
-class RuntimeRemoval(Base):
+class InstanceGc(Base):
     """An instance that the runtime is to forget: written with the end of its attempt or the deletion of its
     deployment, deleted when the runtime has done it. `purge_logs` takes its logs as well.
     """
 
-    __tablename__ = "runtime_removals"
+    __tablename__ = "instance_gc"
 
     instance: Mapped[str] = mapped_column(String(64), primary_key=True)
     runtime: Mapped[str] = mapped_column(String(16))

@@ -36,7 +36,7 @@ class Cluster(Base):
     preemption_budget: Mapped[int] = mapped_column(default=5, server_default="5")
     """So many preemptions of one deployment within the window protect it for the rest; 0: never."""
     preemption_window_seconds: Mapped[int] = mapped_column(default=3600, server_default="3600")
-    preemption_rest_seconds: Mapped[int] = mapped_column(default=1800, server_default="1800")
+    preemption_cooldown_seconds: Mapped[int] = mapped_column(default=1800, server_default="1800")
     created_at: Mapped[datetime]
     deleting_at: Mapped[datetime | None]
 
@@ -69,9 +69,9 @@ class Node(Base):
     cordoned: Mapped[bool] = mapped_column(default=False)
     draining: Mapped[bool] = mapped_column(default=False)
     deleting: Mapped[bool] = mapped_column(default=False)
-    shrink_cpu_milli: Mapped[int | None] = mapped_column(BigInteger)
-    shrink_ram_mib: Mapped[int | None] = mapped_column(BigInteger)
-    shrink_gpu_count: Mapped[int | None]
+    target_cpu_milli: Mapped[int | None] = mapped_column(BigInteger)
+    target_ram_mib: Mapped[int | None] = mapped_column(BigInteger)
+    target_gpu_count: Mapped[int | None]
     used_cpu_milli: Mapped[int] = mapped_column(BigInteger, default=0)
     used_ram_mib: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime]

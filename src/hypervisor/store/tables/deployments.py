@@ -78,7 +78,7 @@ class Deployment(Base):
     labels: Mapped[dict[str, str] | None]
 
     state: Mapped[str] = mapped_column(String(16))
-    stopping_to: Mapped[str | None] = mapped_column(String(16))
+    state_after_stop: Mapped[str | None] = mapped_column(String(16))
     """While STOPPING: the state that follows once the stop was observed."""
     reason_code: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
@@ -105,7 +105,7 @@ class Deployment(Base):
         CheckConstraint("gpu_milli < 1000 OR gpu_milli % 1000 = 0", name="gpu_shape"),
         CheckConstraint("priority BETWEEN 0 AND 1000", name="priority"),
         CheckConstraint("replicas >= 1", name="replicas"),
-        CheckConstraint("(state = 'STOPPING') = (stopping_to IS NOT NULL)", name="stopping_to"),
+        CheckConstraint("(state = 'STOPPING') = (state_after_stop IS NOT NULL)", name="state_after_stop"),
         CheckConstraint("restart_policy IN ('never', 'on-failure', 'always')", name="restart_policy"),
         CheckConstraint("on_failure IN ('cancel', 'hold')", name="on_failure"),
         # Each ends with the id, so that a page of a list is read from one end of it. See `listing`.

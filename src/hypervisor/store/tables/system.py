@@ -41,16 +41,16 @@ class Lease(Base):
     expires_at: Mapped[datetime]
 
 
-class Member(Base):
+class Server(Base):
     """A server that schedules, as long as it says so: `expires_at` is by the database's clock."""
 
-    __tablename__ = "members"
+    __tablename__ = "servers"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     """The `holder` of its leases."""
     host: Mapped[str] = mapped_column(String(255))
     """Machine and process, for people."""
-    refuses: Mapped[list[str]] = mapped_column(default=list)
+    excluded_leases: Mapped[list[str]] = mapped_column(default=list)
     """Names of leases that it cannot use: engines that it does not reach."""
     started_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -64,7 +64,7 @@ class EngineState(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     runtime: Mapped[str] = mapped_column(String(16))
     endpoint: Mapped[str | None] = mapped_column(String(255))
-    home: Mapped[str | None] = mapped_column(String(255))
+    engine_identity: Mapped[str | None] = mapped_column(String(255))
     """Who the engine said it is: nobody may take another one for it while something of ours lives there."""
-    closed_since: Mapped[datetime | None]
+    cordoned_since: Mapped[datetime | None]
     """Since when it has taken nothing new: it does not answer, or nobody is there to drive it."""

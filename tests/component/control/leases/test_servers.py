@@ -42,10 +42,10 @@ class Engines:
         said = {engine: self.known_identity(engine) or self.docker for engine in engines}
         return {engine: who for engine, who in said.items() if who is not None}
 
-    def took(self, engines: Collection[EngineRef]) -> None:
+    def start_driving(self, engines: Collection[EngineRef]) -> None:
         self.driven |= set(engines)
 
-    async def let_go(self, engines: Collection[EngineRef]) -> None:
+    async def stop_driving(self, engines: Collection[EngineRef]) -> None:
         self.driven -= set(engines)
 
 

@@ -52,9 +52,9 @@ async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
     async with world.database.write() as session:
         somebody = User(
             username="ada",
-            username_key="ada",
+            username_normalized="ada",
             email="ada@example.com",
-            email_key="ada@example.com",
+            email_normalized="ada@example.com",
             password_hash="",
             created_at=now,
         )
@@ -86,7 +86,7 @@ async def test_a_deletion_that_fails_holds_up_nothing_else(
         old = {"at": clock.now() - timedelta(days=2), "organization_id": organization_id}
         await session.execute(insert(Event).values(actor="test", type="test", message="", **old))
     holdings = HeldLeases(clock, Wakeup())
-    holdings.take({JANITOR: 1}, math.inf)
+    holdings.acquired({JANITOR: 1}, math.inf)
     registry = world.registry()
     engines, keep = EnginePool(registry, holdings, "here"), RetentionPolicy(events=timedelta(days=1))
     tidy = loop.Maintenance(world.database, clock, Wakeup(), engines, holdings, keep=keep)

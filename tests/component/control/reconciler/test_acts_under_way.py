@@ -110,7 +110,7 @@ async def _submit(server: Server, **labels: str) -> int:
 
     async def work(session: WriteSession) -> int:
         body = DeploymentCreate.model_validate(wanted)
-        asked = submit.Submission(ADA, [body], server.sealer, server.clock.now())
+        asked = submit.Submission(ADA, [body], server.encryptor, server.clock.now())
         (outcome,) = await submit.submit(session, [asked])
         assert isinstance(outcome, submit.Submitted)
         return outcome.made[0].deployment.id

@@ -17,7 +17,7 @@ from hypervisor.runtimes.simulated import SimulatedRuntime
 from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import Fence, StaleEpoch, acquire
-from hypervisor.store.tables import Deployment, Node, RuntimeRemoval
+from hypervisor.store.tables import Deployment, InstanceGc, Node
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
@@ -186,7 +186,7 @@ async def test_what_has_ended_is_removed_from_the_engine(world: World) -> None:
 
         async def nothing_left() -> bool:
             async with world.database.read() as session:
-                listed = await session.get(RuntimeRemoval, (await world.attempts(job))[0].instance)
+                listed = await session.get(InstanceGc, (await world.attempts(job))[0].instance)
             return listed is None and not await runtimes.get(EngineRef("simulated")).list_instances()
 
         await eventually(nothing_left)

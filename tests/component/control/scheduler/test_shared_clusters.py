@@ -16,7 +16,7 @@ async def guest_of(world: World, cluster_id: int, **terms: Any) -> int:
     """Another organization that has accepted a share of the cluster; its id."""
     now = world.clock.now()
     async with world.database.write() as session:
-        guest = Organization(name="guests", name_key="guests", created_at=now)
+        guest = Organization(name="guests", name_normalized="guests", created_at=now)
         session.add(guest)
         await session.flush()
         session.add(

@@ -17,15 +17,15 @@ def settle(
     moved = 0
     for _ in range(20):
         moves = {me: rebalance(me, names, holders, members) for me in members}
-        if not any(each.take or each.give_up for each in moves.values()):
+        if not any(each.acquire or each.release for each in moves.values()):
             return holders, moved
-        taken = [name for each in moves.values() for name in each.take]
+        taken = [name for each in moves.values() for name in each.acquire]
         assert len(taken) == len(set(taken)), "two members with the same view reach for the same"
         for me, each in moves.items():
-            for name in each.give_up:
+            for name in each.release:
                 assert holders.pop(name) == me
         for me, each in moves.items():
-            for name in each.take:
+            for name in each.acquire:
                 assert name not in holders
                 holders[name] = me
                 moved += 1

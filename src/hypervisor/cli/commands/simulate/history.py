@@ -80,7 +80,7 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         min_runtime=cluster["min_runtime_seconds"],
         budget=cluster["preemption_budget"],
         window=cluster["preemption_window_seconds"],
-        rest=cluster["preemption_rest_seconds"],
+        rest=cluster["preemption_cooldown_seconds"],
     )
     return RecordedWorkload(workload, nodes, policy, protection)
 
