@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode, TracePod
-from hypervisor.scheduling.capacity.feasibility import fits_free, usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.outcome import Placement, Plan
+from hypervisor.scheduling.capacity.feasibility import fits_idle, usable_devices
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement, Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
@@ -64,12 +64,12 @@ class RandomPlayer:
     def __call__(self, snapshot: Snapshot) -> Plan:
         state = WorkingState(snapshot)
         request = Eligibility(snapshot.nodes).request(0, snapshot.shapes[0])
-        fitting = np.flatnonzero(fits_free(state, request)).tolist()
+        fitting = np.flatnonzero(fits_idle(state, request)).tolist()
         if not fitting:
             return Plan()
         node = self._rng.choice(fitting)
-        usable = usable_devices(request, state.free_gpu[node].tolist()) if request.devices else []
-        devices = tuple(sorted(self._rng.sample(usable, request.devices)))
+        usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
+        devices = tuple(sorted(self._rng.sample(usable, request.device_count)))
         deployment_id = int(snapshot.pending.deployment_id[0])
         return Plan(placements=(Placement(deployment_id, int(snapshot.nodes.id[node]), devices),))
 

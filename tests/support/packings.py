@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.hold import Hold, gpu_shortfall
-from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
+from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
+from hypervisor.scheduling.repacking.packing import NO_BIN, HeadGuard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
@@ -17,7 +17,17 @@ from hypervisor.scheduling.snapshots.snapshot import Shape
 def request(cpu: int = 0, ram: int = 0, gpu: int = 0) -> Request:
     shape = Shape(cpu, ram, gpu)
     whole = gpu > 0 and gpu % WHOLE_GPU == 0
-    return Request(0, shape, cpu, ram, shape.gpu_devices, shape.gpu_each, whole, np.ones(1, np.bool_), True)
+    return Request(
+        0,
+        shape,
+        cpu,
+        ram,
+        shape.gpu_device_count,
+        shape.gpu_milli_per_device,
+        whole,
+        np.ones(1, np.bool_),
+        True,
+    )
 
 
 def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
@@ -28,7 +38,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
     waiting = sorted(
         (_item(bins, rng) for _ in range(rng.randint(1, 6))), key=lambda item: item.priority, reverse=True
     )
-    guards = {number: Guard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
+    guards = {number: HeadGuard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
     packing = Packing(
         [room.cpu for room in bins],
         [room.ram for room in bins],
@@ -42,7 +52,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
 def placed_by_priority(packing: Packing) -> list[int]:
     """How many have a place, the highest priority first."""
     placed = Counter(
-        item.priority for item, at in zip(packing.items, packing.at, strict=True) if at != NOWHERE
+        item.priority for item, at in zip(packing.items, packing.bin_of, strict=True) if at != NO_BIN
     )
     return [placed[priority] for priority in sorted({item.priority for item in packing.items}, reverse=True)]
 
@@ -51,21 +61,21 @@ def check_sound(before: Packing, after: Packing) -> None:
     """Nothing is taken twice, nobody is where he may not be or has lost his place, the head loses nothing."""
     cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
     for sign, packing in ((1, before), (-1, after)):
-        for index, bin_ in enumerate(packing.at):
-            if bin_ == NOWHERE:
+        for index, bin_ in enumerate(packing.bin_of):
+            if bin_ == NO_BIN:
                 continue
             one = packing.items[index].request
             cpu[bin_] += sign * one.cpu
             ram[bin_] += sign * one.ram
             for device in packing.devices[index]:
-                gpu[bin_][device] += sign * one.each
+                gpu[bin_][device] += sign * one.milli_per_device
     assert (cpu, ram, gpu) == (after.cpu, after.ram, after.gpu)
     assert min(*cpu, *ram, *(free for one in gpu for free in one), 0) == 0
     for index, item in enumerate(after.items):
-        bin_, devices = after.at[index], after.devices[index]
-        assert bin_ != NOWHERE or item.home == NOWHERE
-        assert bin_ == NOWHERE or item.bins is None or bin_ in item.bins
-        assert len(set(devices)) == (item.request.devices if bin_ != NOWHERE else 0)
+        bin_, devices = after.bin_of[index], after.devices[index]
+        assert bin_ != NO_BIN or item.home == NO_BIN
+        assert bin_ == NO_BIN or item.bins is None or bin_ in item.bins
+        assert len(set(devices)) == (item.request.device_count if bin_ != NO_BIN else 0)
     for guard in after.guards.values():
         assert guard.cpu >= guard.least_cpu
         assert guard.ram >= guard.least_ram
@@ -83,15 +93,15 @@ class _Room:
 
     def take(self, one: Request, guarded: bool) -> tuple[int, ...] | None:
         """The devices that the request has taken; None where it does not fit."""
-        need = WHOLE_GPU if one.whole else one.each
-        devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.devices]
-        if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.devices:
+        need = WHOLE_GPU if one.whole_devices else one.milli_per_device
+        devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.device_count]
+        if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.device_count:
             return None
         self.cpu -= one.cpu
         self.ram -= one.ram
         for device in devices:
-            self.gpu[device] -= one.each
-            self.evictable[device] += one.each * (not guarded)
+            self.gpu[device] -= one.milli_per_device
+            self.evictable[device] += one.milli_per_device * (not guarded)
         return tuple(devices)
 
 
@@ -111,10 +121,10 @@ def _at_home(bins: list[_Room], rng: random.Random) -> list[Item]:
     )
 
 
-def _hold(room: _Room, rng: random.Random) -> Hold:
+def _hold(room: _Room, rng: random.Random) -> HeadReservation:
     """Some head of the queue that counts on what is free there, and on a little more."""
     sizes = [size for size in (0, 400, 1000, 2000) if size <= WHOLE_GPU * len(room.gpu)]
     head = request(rng.randint(0, 2000), rng.randint(0, 2000), rng.choice(sizes))
     more = rng.choice([0, 500])
     gpu = [free + rng.choice([0, more]) for free, more in zip(room.gpu, room.evictable, strict=True)]
-    return Hold(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)
+    return HeadReservation(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)

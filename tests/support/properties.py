@@ -12,7 +12,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 
 T = TypeVar("T")
@@ -50,5 +50,5 @@ def comparable(decided: Plan) -> tuple[object, ...]:
         decided.evictions,
         decided.nominations,
         list(decided.unplaced),
-        decided.spared,
+        decided.reprieved,
     )

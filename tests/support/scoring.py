@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.scoring.fill_tables import (
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.scoring.expected_fill_tables import (
     COLUMNS,
     ROWS,
     STRIDE,
-    FillTables,
-    fill_tables,
+    ExpectedFillTables,
+    expected_fill_tables,
     weighted,
 )
-from hypervisor.scheduling.scoring.fill_tables import SCALE as FILL_SCALE
+from hypervisor.scheduling.scoring.expected_fill_tables import SCALE as FILL_SCALE
 from hypervisor.scheduling.snapshots.snapshot import Int64, NodeTable, Shape
 
 _SCALE = 1 << 24
@@ -24,12 +24,12 @@ Typical = Sequence[tuple[Shape, float]]
 
 
 def room_on(state: WorkingState, node: int) -> Room:
-    return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()
+    return int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist()
 
 
 def fits(shape: Shape, room: Room) -> bool:
     cpu, ram, gpu = room
-    enough = sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    enough = sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
     return cpu >= shape.cpu_milli and ram >= shape.ram_mib and (enough or not shape.gpu_milli)
 
 
@@ -85,7 +85,7 @@ def _placed(shape: Shape, room: Room) -> list[Room]:
             (cpu, ram, [free - shape.gpu_milli * (i == device) for i, free in enumerate(gpu)])
             for device in usable
         ]
-    left, missing = list(gpu), shape.gpu_devices
+    left, missing = list(gpu), shape.gpu_device_count
     for device, free in enumerate(gpu):
         if free == 1000 and missing:
             left[device], missing = 0, missing - 1
@@ -98,7 +98,7 @@ def _unusable(typical: Typical, room: Room) -> int:
     for shape, weight in typical:
         usable = 0
         if shape.gpu_milli and fits(shape, room):
-            usable = sum(free for free in room[2] if free >= shape.gpu_each)
+            usable = sum(free for free in room[2] if free >= shape.gpu_milli_per_device)
         total += round(weight * _SCALE) * (sum(room[2]) - usable)
     return total + (_SCALE - sum(round(weight * _SCALE) for _, weight in typical)) * sum(room[2])
 
@@ -116,7 +116,7 @@ def fill_loss(state: WorkingState, admitted: Typical, typical: Typical, room: Ro
         for item, weight in weighted(typical)
         if item in allowed
     )
-    tables = fill_tables(asked, *most, width)
+    tables = expected_fill_tables(asked, *most, width)
     now = _value(tables, room, _fillable(tables, room[2]), most, width)
     after = max((_fillable(tables, left), left) for _, _, left in _placed(shape, room))
     left = _value(tables, (room[0] - shape.cpu_milli, room[1] - shape.ram_mib, []), after[0], most, width)
@@ -124,11 +124,11 @@ def fill_loss(state: WorkingState, admitted: Typical, typical: Typical, room: Ro
     return steps * 1024 + sum(room[2]) * 1023 // (width * 1000)
 
 
-def _fillable(tables: FillTables, gpu: list[int]) -> int:
+def _fillable(tables: ExpectedFillTables, gpu: list[int]) -> int:
     return sum(int(tables.device[free]) for free in gpu if free < 1000) + int(tables.full[gpu.count(1000)])
 
 
-def _value(tables: FillTables, room: Room, fillable: int, most: tuple[int, int], width: int) -> int:
+def _value(tables: ExpectedFillTables, room: Room, fillable: int, most: tuple[int, int], width: int) -> int:
     column = _cell(fillable, COLUMNS, width * 1000 * FILL_SCALE)
     values = [_corners(tables.cpu, _cell(room[0], ROWS, most[0]), column)]
     if tables.ram is not None:

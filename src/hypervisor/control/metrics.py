@@ -7,14 +7,14 @@ from collections import Counter
 from hypervisor.control.leases.held import HeldLeases
 from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.scheduling.preemption.legality import Rule
+from hypervisor.scheduling.preemption.legality import PreemptionRule
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 
 
 def measure_from_zero(telemetry: Telemetry, engines: EnginePool) -> None:
     """Show the counters before they count: a rate sees no first step of what appears with it."""
-    for rule in Rule:
+    for rule in PreemptionRule:
         telemetry.metrics.evictions.labels(rule.value)
     for runtime in engines.runtimes:
         for kind in ("unavailable", "launch_failed"):

@@ -16,9 +16,9 @@ from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.planning.queue_page import Key, Queued, read_page
-from hypervisor.planning.responses import QueuedAnswer, SeatAnswer
-from hypervisor.scheduling.forecasting.forecast import Verdict, outlook
-from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.planning.responses import AssignmentAnswer, QueuedAnswer
+from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment, Node, NominationRow
@@ -86,12 +86,12 @@ async def _is_long(session: ReadSession, cluster_id: int) -> bool:
 
 
 def _look(view: ClusterView, deployment_id: int) -> PlannedNow:
-    seen = outlook(view.snapshot, view.policy, deployment_id)
+    seen = what_if(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
     standing = _standing(view, parts, deployment_id)
-    if seen.verdict is Verdict.FITS_NOW:
+    if seen.outcome is ForecastOutcome.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
-        where = nodes[seen.seats[0].node_id]
+        where = nodes[seen.assignments[0].node_id]
         told = f"fits on {where} and starts with the next pass"
         return PlannedNow({"code": "about_to_start", "sentence": told}, standing)
     return PlannedNow(seen.reason.as_data() if seen.reason else None, standing)
@@ -187,7 +187,7 @@ async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deploym
     return {row.id: row for row in rows}
 
 
-async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, SeatAnswer]:
+async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, AssignmentAnswer]:
     """What is kept for each, of several replicas for the first."""
     rows = await session.execute(
         select(NominationRow.deployment_id, Node.name, NominationRow.gpu_indices)
@@ -195,13 +195,13 @@ async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, Se
         .where(NominationRow.deployment_id.in_(ids))
         .order_by(NominationRow.replica.desc())
     )
-    return {id_: SeatAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
+    return {id_: AssignmentAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
 
 
 def _answer(
     stand: _Stand,
     stored: Deployment | None,
-    nominations: Mapping[int, SeatAnswer],
+    nominations: Mapping[int, AssignmentAnswer],
     principal: Principal,
     now: datetime,
 ) -> QueuedAnswer:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from hypervisor.scheduling.explanation.explain import explain_waiting
-from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.returning import return_victims
+from hypervisor.scheduling.passes.pass_state import PassState
+from hypervisor.scheduling.passes.reprieve import reprieve_victims
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.improvement import improve
-from hypervisor.scheduling.repacking.steps import Unwatched, Watch
+from hypervisor.scheduling.repacking.budget import NullObserver, SearchObserver
+from hypervisor.scheduling.repacking.pass_optimizer import optimize_placements
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
-def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None = None) -> Plan:
+def plan(snapshot: Snapshot, policy: Policy | None = None, watch: SearchObserver | None = None) -> Plan:
     """Decide what starts now, what must yield for whom, and why the rest waits.
 
     1. Nominations of earlier passes claim their capacity.
@@ -31,15 +31,15 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None =
     told of the search for such an arrangement. Raises PackerMissing where the policy's packer is missing.
     """
     chosen = policy or Policy()
-    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
+    admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
-    admission.work_through_queue()
-    return_victims(admission)
-    improve(admission, watch or Unwatched())
+    admission.admit_queue()
+    reprieve_victims(admission)
+    optimize_placements(admission, watch or NullObserver())
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),
-        nominations=admission.nominations(),
+        nominations=admission.nominations_for_plan(),
         unplaced=explain_waiting(admission),
-        spared=admission.spared,
+        reprieved=admission.reprieved,
     )

@@ -9,7 +9,7 @@ from typing import Literal
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
-PackerName = Literal["search", "exact"]
+SolverName = Literal["search", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Policy:
 
     placement: PlacementScore = "fgd"
     preemption: bool = True
-    typical: Sequence[tuple[Shape, float]] | None = None
+    target_workload: Sequence[tuple[Shape, float]] | None = None
     age_horizon: float = 86_400.0
     age_weight: float = 0.5
-    improvement_steps: int = 0
-    patience: float = 300.0
-    packer: PackerName = "search"
+    optimizer_steps: int = 0
+    overtake_limit_seconds: float = 300.0
+    solver: SolverName = "search"

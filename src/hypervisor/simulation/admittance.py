@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.explanation.refusal import refusal
-from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Int32, NodeTable, Shape
 from hypervisor.simulation.jobs import MOST_REPLICAS, Job
@@ -35,7 +35,7 @@ class Admittance:
         return self._of_kind(job.shape, job.replicas, job.divisible)
 
     def _judge(self, shape: Shape, replicas: int, divisible: bool) -> Rejection | Split | None:
-        reason = refusal(self._nodes, self._eligibility, shape, replicas)
+        reason = infeasibility(self._nodes, self._eligibility, shape, replicas)
         if reason is None:
             return None
         if (
@@ -50,18 +50,18 @@ class Admittance:
     def _splits(self, shape: Shape) -> Iterator[Split]:
         """Those that the empty cluster could take, the preferred one first."""
         sizes = {int(count) for count in self._counts(shape)}
-        divisors = [each for each in range(1, max(sizes) + 1) if shape.gpu_devices % each == 0]
+        divisors = [each for each in range(1, max(sizes) + 1) if shape.gpu_device_count % each == 0]
         for each in sorted(divisors, key=lambda each: (each in sizes, each), reverse=True):
-            how = Split(shape.gpu_devices, shape.gpu_devices // each, each, each in sizes)
+            how = Split(shape.gpu_device_count, shape.gpu_device_count // each, each, each in sizes)
             part = how.of_shape(shape)
-            fits = refusal(self._nodes, self._eligibility, part, how.replicas) is None
+            fits = infeasibility(self._nodes, self._eligibility, part, how.replicas) is None
             if fits and how.replicas <= MOST_REPLICAS:
                 yield how
 
     def _several_nodes_would_do(self, shape: Shape) -> bool:
         counts = self._counts(shape)
-        too_many = shape.gpu_milli >= WHOLE_GPU and shape.gpu_devices > int(counts.max(initial=0))
-        return bool(too_many and shape.gpu_devices <= int(counts.sum()))
+        too_many = shape.gpu_milli >= WHOLE_GPU and shape.gpu_device_count > int(counts.max(initial=0))
+        return bool(too_many and shape.gpu_device_count <= int(counts.sum()))
 
     def _counts(self, shape: Shape) -> Int32:
         """GPUs of each node that it may use."""
@@ -70,7 +70,7 @@ class Admittance:
 
     @staticmethod
     def _needs_gangs(shape: Shape, divisible: bool) -> Rejection:
-        asks = f"asks for {shape.gpu_devices} GPUs, more than one node has"
+        asks = f"asks for {shape.gpu_device_count} GPUs, more than one node has"
         if divisible:
             return Rejection(
                 NEEDS_GANGS, f"{asks}; there is no way to split it into 2 to {MOST_REPLICAS} equal replicas"

@@ -11,14 +11,14 @@ import pytest
 
 from hypervisor.cli.core.session import Session
 from hypervisor.cli.main import run
+from hypervisor.scheduling.decision_codec.encoding import encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.encoding import encode, plan_digest
 from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
 
-POLICY = Policy(improvement_steps=3_000, packer="exact")
+POLICY = Policy(optimizer_steps=3_000, solver="exact")
 
 
 @pytest.fixture

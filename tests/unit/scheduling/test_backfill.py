@@ -9,9 +9,9 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan, Reason, ReasonCode
-from hypervisor.scheduling.passes.admission import Admission
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan, Reason, ReasonCode
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
@@ -63,7 +63,7 @@ def test_a_long_one_and_one_without_a_limit_wait() -> None:
     decided = plan(builder.build(), quiet)
     assert placed(decided) == []
     assert reason(decided, 102).code is ReasonCode.RESERVED_FOR_ANOTHER
-    assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).remedy
+    assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).suggestion
 
 
 def test_a_short_one_behind_a_long_one_of_its_shape_still_starts() -> None:
@@ -140,11 +140,11 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
         pending=replace(plain.pending, max_runtime=_column(longest, plain.pending.deployment_id)),
     )
     policy = Policy(preemption=preemption)
-    admission = Admission(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
+    admission = PassState(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
     admission.claim_nominations()
-    admission.work_through_queue()
-    hold = admission.hold
-    if hold is None or math.isinf(hold.start):
+    admission.admit_queue()
+    hold = admission.head_reservation
+    if hold is None or math.isinf(hold.latest_start):
         return
     decided = plan(snapshot, policy)
     after = commit(world, decided)
@@ -155,7 +155,7 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
         evictable = (
             preemption and run.priority < hold.priority and run.preemptible and run.protected_until <= NOW
         )
-        if run.releasing or known <= hold.start or evictable:
+        if run.releasing or known <= hold.latest_start or evictable:
             gone.add(run.id)
     room = free_on(after, node, gone)
     assert fits(replace(hold.request.shape, gpu_models=(), node_selector=()), room)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import is_installed
+from hypervisor.scheduling.plan_result import Plan
+from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.repacking.solvers import is_installed
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
@@ -29,7 +29,7 @@ from tests.support.scheduling import (
     gpu,
     take,
 )
-from tests.unit.scheduling.test_improvement import tight_world
+from tests.unit.scheduling.test_pass_optimizer import tight_world
 
 POLICY = Policy()
 STEPS = 3_000
@@ -49,7 +49,7 @@ def rested(seed: int) -> World:
 
 rested_worlds = st.builds(rested, st.integers(0, 10**9))
 policies = st.sampled_from(
-    [replace(POLICY, packer=name) for name in get_args(PackerName) if is_installed(name)]
+    [replace(POLICY, solver=name) for name in get_args(SolverName) if is_installed(name)]
 )
 
 
@@ -164,8 +164,13 @@ def test_whoever_has_waited_long_is_not_overtaken() -> None:
     """The head gathers room on a node, which any move for the 5 cores behind it would take."""
     world = _divided()
     world = replace(world, pending=(Pending(8, cpu(9), 500, created_at=0.0), *world.pending))
-    assert len(consolidate(world.snapshot(), replace(POLICY, patience=2 * NOW), STEPS).moves) == 1
-    assert consolidate(world.snapshot(), replace(POLICY, patience=NOW / 2), STEPS) == Consolidation()
+    assert (
+        len(consolidate(world.snapshot(), replace(POLICY, overtake_limit_seconds=2 * NOW), STEPS).moves) == 1
+    )
+    assert (
+        consolidate(world.snapshot(), replace(POLICY, overtake_limit_seconds=NOW / 2), STEPS)
+        == Consolidation()
+    )
 
 
 def _divided() -> World:

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.decision_codec.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 from tests.support.scheduling import World, commit, worlds
 
 POLICIES = st.sampled_from(
-    [Policy(), Policy("bestfit", preemption=False), Policy(typical=((Shape(1000, 1024, 500), 0.3),))]
+    [Policy(), Policy("bestfit", preemption=False), Policy(target_workload=((Shape(1000, 1024, 500), 0.3),))]
 )
 
 

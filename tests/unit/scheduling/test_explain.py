@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.explanation.refusal import explain_request
-from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 
@@ -36,7 +36,7 @@ def test_the_exact_shortfall_on_the_nearest_node() -> None:
 
 def test_the_remedies_that_would_start_it() -> None:
     world = World((gpu_node(1),), busy_node(900, 800), (Pending(1, gpu(3), priority=500),))
-    assert reason_of(world, 1).remedy == (
+    assert reason_of(world, 1).suggestion == (
         "free 1 GPU on node-1, or lower the request to 2 GPUs, "
         "or raise the priority above 800: evicting deployment 51 would be enough"
     )

@@ -26,7 +26,7 @@ from tests.support.scheduling import (
 )
 
 WHOLE, HALF, FOUR = gpu(1), gpu(0.5), gpu(4)
-TYPICAL = Policy(typical=((WHOLE, 3.0), (HALF, 1.0)))
+TYPICAL = Policy(target_workload=((WHOLE, 3.0), (HALF, 1.0)))
 
 
 def run(id_: int, node_id: int, shape: Shape, *devices: int, started_at: float = 0.0) -> Running:
@@ -129,7 +129,7 @@ def _over_nothing(running: Iterable[Running]) -> None:
     used: dict[tuple[int, int], int] = {}
     for one in running:
         for device in one.devices:
-            used[one.node_id, device] = used.get((one.node_id, device), 0) + one.shape.gpu_each
+            used[one.node_id, device] = used.get((one.node_id, device), 0) + one.shape.gpu_milli_per_device
     assert all(milli <= 1000 for milli in used.values())
 
 

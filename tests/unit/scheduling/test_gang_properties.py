@@ -10,8 +10,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Placement, ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement, ReasonCode
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Nomination
 from tests.support.properties import POLICIES, checked, comparable, shuffled
@@ -65,7 +65,7 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
     for chosen in spoken_for(decided):
         shape = pending[chosen.deployment_id].shape
         assert admits(nodes[chosen.node_id], shape)
-        assert len(set(chosen.gpu_indices)) == shape.gpu_devices
+        assert len(set(chosen.gpu_indices)) == shape.gpu_device_count
     after = commit(world, decided)
     gone = victims_gone(after, requeue=False)
     for node in world.nodes:
@@ -166,7 +166,7 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
     assert set(reasons) == {item.id for item in world.pending} - placed
     for deployment_id, reason in reasons.items():
         assert reason.sentence
-        assert reason.remedy
+        assert reason.suggestion
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 

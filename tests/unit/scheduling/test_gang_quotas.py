@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.outcome import Placement
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu, spoken_for

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hypervisor.scheduling.explanation.refusal import explain_request
-from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.preemption.gang import layout
+from hypervisor.scheduling.preemption.gang import assign_replicas
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
 
@@ -24,7 +24,7 @@ def nodes_of(decided: Plan) -> list[int]:
 def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
     unplaced = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
     reason = unplaced[deployment_id]
-    return reason.code, reason.sentence, reason.remedy
+    return reason.code, reason.sentence, reason.suggestion
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
 def test_layout(
     counts: list[int], losses: list[int], replicas: int, spread: bool, expected: list[int] | None
 ) -> None:
-    assert layout(np.array(counts), np.array(losses), replicas, spread) == expected
+    assert assign_replicas(np.array(counts), np.array(losses), replicas, spread) == expected
 
 
 @pytest.mark.parametrize("policy", ["fgd", "bestfit", "spread"])

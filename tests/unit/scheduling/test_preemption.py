@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from tests.support.scheduling import NOW, Pending, Running, World, cpu, gpu, gpu_node
 
@@ -136,7 +136,7 @@ def test_the_receipt_names_those_spared_and_why() -> None:
     )
     decided = plan(World((gpu_node(1),), running, (HIGH,)).snapshot())
     assert victims(decided) == [1]
-    assert {spared.deployment_id: spared.why for spared in decided.spared[100]} == {
+    assert {spared.deployment_id: spared.why for spared in decided.reprieved[100]} == {
         2: "fits beside the preemptor",
         3: "not preemptible",
         4: "still within its minimum runtime",

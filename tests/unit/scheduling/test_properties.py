@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.policy import Policy
 from tests.support.properties import POLICIES, PREEMPTING, checked, comparable, shuffled
 from tests.support.scheduling import (
@@ -62,7 +62,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
     for chosen in spoken_for(decided):
         item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
         assert admits(node, item.shape)
-        assert len(set(chosen.gpu_indices)) == item.shape.gpu_devices
+        assert len(set(chosen.gpu_indices)) == item.shape.gpu_device_count
         assert all(0 <= index < node.gpus for index in chosen.gpu_indices)
 
 
@@ -199,7 +199,7 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
     assert len(reasons) == len(decided.unplaced)
     for deployment_id, reason in reasons.items():
         assert reason.sentence
-        assert reason.remedy
+        assert reason.suggestion
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from hypervisor.scheduling.capacity.feasibility import usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.scoring.choose import scorer_for
-from hypervisor.scheduling.scoring.ranking import NOWHERE, NodeRanking
-from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
+from hypervisor.scheduling.scoring.registry import scorer_for
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
@@ -57,7 +57,7 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
 def reference_loss(
     placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
 ) -> Callable[[int], int | tuple[int, int]]:
-    typical = typical_requests(snapshot, Policy())
+    typical = target_workload(snapshot, Policy())
     if placement == "bestfit":
         return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
     if placement == "spread":
@@ -73,8 +73,8 @@ def reference_loss(
 
 
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
-    usable = usable_devices(request, state.free_gpu[node].tolist()) if request.devices else []
-    state.place(node, request, tuple(rng.sample(usable, request.devices)))
+    usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
+    state.place(node, request, tuple(rng.sample(usable, request.device_count)))
 
 
 @pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
@@ -90,13 +90,13 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore
         requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
         for step in range(60):
             request = rng.choice(requests)
-            node = ranking.best(request) if step % burst == 0 else NOWHERE
+            node = ranking.best_node(request) if step % burst == 0 else NO_NODE
             if step % burst == 0:
                 loss = reference_loss(placement, snapshot, state, request.shape)
                 expected = best_node(state, request.shape, request.eligible.tolist(), loss)
-                assert node == (NOWHERE if expected is None else expected), (seed, step)
+                assert node == (NO_NODE if expected is None else expected), (seed, step)
             fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]
-            chosen = node if node != NOWHERE else fitting[0]
+            chosen = node if node != NO_NODE else fitting[0]
             if chosen is not None:
                 place(rng, state, request, chosen)
 
@@ -110,14 +110,14 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
         ranking = NodeRanking(state, scorer, snapshot.shapes, eligibility.request)
         for item in enumerate(snapshot.shapes):
             request = eligibility.request(*item)
-            node = ranking.best(request)
+            node = ranking.best_node(request)
             anywhere = best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)
-            assert (node == NOWHERE) == (anywhere is None)
-            if node != NOWHERE:
+            assert (node == NO_NODE) == (anywhere is None)
+            if node != NO_NODE:
                 place(rng, state, request, node)
-        assert (state.free_cpu >= 0).all()
-        assert (state.free_ram >= 0).all()
-        assert (state.free_gpu >= 0).all()
+        assert (state.idle_cpu >= 0).all()
+        assert (state.idle_ram >= 0).all()
+        assert (state.idle_gpu >= 0).all()
 
 
 @pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
@@ -135,8 +135,8 @@ def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
         fresh = NodeRanking(
             state, scorer_for(snapshot, policy, state, eligibility), snapshot.shapes, eligibility.request
         )
-        node = tracking.best(request)
-        assert node == fresh.best(request)
-        if node != NOWHERE:
-            assert tracking.best(request, without=node) == fresh.best(request, without=node)
+        node = tracking.best_node(request)
+        assert node == fresh.best_node(request)
+        if node != NO_NODE:
+            assert tracking.best_node(request, without=node) == fresh.best_node(request, without=node)
             place(rng, state, request, node)

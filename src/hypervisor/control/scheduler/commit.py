@@ -26,7 +26,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.outcome import Eviction, Placement, Plan
+from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
 from hypervisor.scheduling.preemption.legality import is_reclaim
 from hypervisor.scheduling.snapshots.snapshot import Nomination
 from hypervisor.store.chunks import chunks
@@ -309,7 +309,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
 
 async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, str, str]]:
     """Those of its own organization that were spared: who else is there is not its business."""
-    spared = work.plan.spared.get(preemptor.id, ())
+    spared = work.plan.reprieved.get(preemptor.id, ())
     if not spared:
         return []
     why = {item.deployment_id: item.why for item in spared}

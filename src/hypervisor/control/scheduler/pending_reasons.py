@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from hypervisor.control.scheduler.snapshot_loader import Pending
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -53,5 +53,5 @@ def _told(reason: Reason, obstacle: str | None) -> Reason:
         ReasonCode.NO_ROOM_ON_DISK,
         obstacle,
         reason.shortfall,
-        remedy="free room on that disk; starts go on by themselves",
+        suggestion="free room on that disk; starts go on by themselves",
     )

@@ -17,8 +17,8 @@ from hypervisor.deployments.queue.priority_inheritance import Inherited, inherit
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
-from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
+from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
@@ -109,14 +109,14 @@ def policy_of(cluster: Cluster) -> Policy:
     return Policy(
         placement=cluster.placement,  # type: ignore[arg-type]
         preemption=cluster.preemption,
-        improvement_steps=cluster.improvement_steps,
-        packer=_packer_of(cluster),
+        optimizer_steps=cluster.improvement_steps,
+        solver=_packer_of(cluster),
     )
 
 
-def _packer_of(cluster: Cluster) -> PackerName:
+def _packer_of(cluster: Cluster) -> SolverName:
     """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
-    name: PackerName = "exact" if cluster.packer == "exact" else "search"
+    name: SolverName = "exact" if cluster.packer == "exact" else "search"
     if is_installed(name):
         return name
     _tell_of_missing(cluster.id, name)
@@ -124,9 +124,9 @@ def _packer_of(cluster: Cluster) -> PackerName:
 
 
 @cache
-def _tell_of_missing(cluster_id: int, name: PackerName) -> None:
+def _tell_of_missing(cluster_id: int, name: SolverName) -> None:
     log.warning(
-        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(PackerMissing(name))
+        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from hypervisor.clusters.repository import Capacity
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.explanation.refusal import refusal
-from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
@@ -35,11 +35,11 @@ class ClusterLimits:
         """
         key = (shape, replicas)
         if key not in self._known:
-            self._known[key] = refusal(self._nodes, self._eligibility, shape, replicas)
+            self._known[key] = infeasibility(self._nodes, self._eligibility, shape, replicas)
         reason = self._known[key]
         if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
             return
-        remedy = f" To run it here, {reason.remedy}." if reason.remedy else ""
+        remedy = f" To run it here, {reason.suggestion}." if reason.suggestion else ""
         raise Invalid(
             reason.code.value,
             f"The cluster {self._cluster.name!r} can never run this: {reason.sentence}.{remedy}",

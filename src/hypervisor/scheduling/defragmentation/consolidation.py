@@ -14,23 +14,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hypervisor.scheduling.defragmentation.moves import Move
-from hypervisor.scheduling.outcome import Placement
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.aftermath import is_at_rest, mask_of, with_started
+from hypervisor.scheduling.passes.apply_plan import is_steady, mask_of, with_started
+from hypervisor.scheduling.passes.pass_state import PassState
+from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.ground import (
-    Ground,
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN
+from hypervisor.scheduling.repacking.solvers import load_solvers
+from hypervisor.scheduling.repacking.subproblem import (
     Movable,
+    Subproblem,
+    build_subproblem,
     is_guarded_against,
-    lay_out,
     nearest_nodes,
     waiting_rows,
 )
-from hypervisor.scheduling.repacking.packers import packers_of
-from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.steps import Steps
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
@@ -60,36 +60,36 @@ def consolidate(
     ground = None if admission is None else _ground(admission, limits or {})
     if admission is None or ground is None:
         return Consolidation()
-    seed = [admission.queue.deployment_id(row) for row in ground.waiting]
-    for _, packer in packers_of(policy.packer):
-        packer.repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
+    seed = [admission.queue.deployment_id(row) for row in ground.pending_rows]
+    for _, packer in load_solvers(policy.solver):
+        packer.repack_with_few_moves(ground.packing, ground.waiting_items, StepBudget(steps), seed)
     in_turn, exchanging = _in_order(ground)
     moves = _moves(admission, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(admission, ground), len(in_turn))
-    if not found.placements or not is_at_rest(_after(admission, ground, found), admission.policy):
+    if not found.placements or not is_steady(_after(admission, ground, found), admission.policy):
         return Consolidation()
     return found
 
 
-def _resting(snapshot: Snapshot, policy: Policy) -> Admission | None:
+def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
     """The state after a pass that changes nothing; None where it changes something."""
     if snapshot.quotas or not len(snapshot.pending):
         return None
-    chosen = replace(policy, improvement_steps=0)
-    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
+    chosen = replace(policy, optimizer_steps=0)
+    admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
-    admission.work_through_queue()
+    admission.admit_queue()
     return None if admission.placements or admission.evictions else admission
 
 
-def _ground(admission: Admission, limits: Mapping[int, Shape]) -> Ground | None:
+def _ground(admission: PassState, limits: Mapping[int, Shape]) -> Subproblem | None:
     rows = waiting_rows(admission)
     nodes = nearest_nodes(admission, rows, ()) if rows else []
     movable = _movable(admission, nodes, limits)
-    return lay_out(admission, nodes, movable, rows) if movable else None
+    return build_subproblem(admission, nodes, movable, rows) if movable else None
 
 
-def _movable(admission: Admission, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
+def _movable(admission: PassState, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
     table = admission.snapshot.allocations
     chosen = admission.candidates.evictable & np.isin(table.node, nodes)
     chosen[list(admission.candidates.gangs)] = False
@@ -107,9 +107,9 @@ def _movable(admission: Admission, nodes: Sequence[int], limits: Mapping[int, Sh
     ]
 
 
-def _request(admission: Admission, row: int, limits: Mapping[int, Shape]) -> Request:
+def _request(admission: PassState, row: int, limits: Mapping[int, Shape]) -> Request:
     table = admission.snapshot.allocations
-    gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_each[row])
+    gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_milli_per_device[row])
     plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), gpu)
     return admission.eligibility.request(0, limits.get(int(table.deployment_id[row]), plain))
 
@@ -118,47 +118,47 @@ def _devices(mask: int) -> tuple[int, ...]:
     return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)
 
 
-def _is_guarded(admission: Admission, row: int) -> bool:
+def _is_guarded(admission: PassState, row: int) -> bool:
     """Whether it may not take more of what the head gathers: that could not evict it, or not in time."""
-    hold, table = admission.hold, admission.snapshot.allocations
-    if hold is None or table.ends_at[row] <= hold.start < np.inf:
+    hold, table = admission.head_reservation, admission.snapshot.allocations
+    if hold is None or table.ends_at[row] <= hold.latest_start < np.inf:
         return False
     priority = int(table.priority[row])
     evictable = admission.policy.preemption and priority < hold.priority
     return not evictable and is_guarded_against(admission, priority)
 
 
-def _after(admission: Admission, ground: Ground, found: Consolidation) -> Snapshot:
+def _after(admission: PassState, ground: Subproblem, found: Consolidation) -> Snapshot:
     """The snapshot once all moves and placements are made."""
     snapshot, packing = admission.snapshot, ground.packing
     table = snapshot.allocations
     node, mask = table.node.copy(), table.gpu_mask.copy()
     row_of = {int(id_): row for row, id_ in enumerate(table.deployment_id)}
     for index, one in enumerate(ground.movable):
-        node[row_of[one.deployment_id]] = ground.nodes[packing.at[index]]
+        node[row_of[one.deployment_id]] = ground.nodes[packing.bin_of[index]]
         mask[row_of[one.deployment_id]] = mask_of(packing.devices[index])
     moved = replace(snapshot, allocations=replace(table, node=node, gpu_mask=mask))
     return with_started(moved, admission.queue, found.placements)
 
 
-def _placements(admission: Admission, ground: Ground) -> tuple[Placement, ...]:
+def _placements(admission: PassState, ground: Subproblem) -> tuple[Placement, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     return tuple(
         Placement(
             admission.queue.deployment_id(row),
-            int(ids[ground.nodes[packing.at[index]]]),
+            int(ids[ground.nodes[packing.bin_of[index]]]),
             packing.devices[index],
         )
-        for index, row in zip(ground.order, ground.waiting, strict=True)
-        if packing.at[index] != NOWHERE
+        for index, row in zip(ground.waiting_items, ground.pending_rows, strict=True)
+        if packing.bin_of[index] != NO_BIN
     )
 
 
-def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
+def _in_order(ground: Subproblem) -> tuple[list[int], list[int]]:
     """The moved items: those that can go one by one, in that order, and the rest."""
     packing = ground.packing
     left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
-    target = {index: (packing.at[index], packing.devices[index]) for index in left}
+    target = {index: (packing.bin_of[index], packing.devices[index]) for index in left}
     course = packing.at_home()
     done: list[int] = []
     while free := [index for index in left if course.relocate(index, *target[index])]:
@@ -167,15 +167,15 @@ def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
     return done, left
 
 
-def _moves(admission: Admission, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
+def _moves(admission: PassState, ground: Subproblem, moved: Sequence[int]) -> tuple[Move, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
-    table, lost = admission.snapshot.allocations, admission.candidates.lost
+    table, lost = admission.snapshot.allocations, admission.candidates.lost_work
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))
     return tuple(
         Move(
             one.deployment_id,
             int(ids[one.node]),
-            int(ids[ground.nodes[packing.at[index]]]),
+            int(ids[ground.nodes[packing.bin_of[index]]]),
             packing.devices[index],
             work[one.deployment_id],
         )

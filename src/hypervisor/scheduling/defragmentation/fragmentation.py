@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.capacity.feasibility import fits_free
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.feasibility import fits_idle
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeRoom:
+class ShapeFragmentation:
     """What the free room is worth to one typical request.
 
     `weight` is its share of all requests. `fits_now` is how many of it would fit at once, all alone.
@@ -30,7 +30,7 @@ class ShapeRoom:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRoom:
+class NodeFragmentation:
     """One node: what is free on it, its whole free devices as `free.gpu_milli`, and F as in the FGD paper.
 
     `expected_unusable` is the idle milli-GPU that a typical request could not use there, on average.
@@ -46,36 +46,38 @@ class NodeRoom:
 class Fragmentation:
     """The whole cluster; shapes by their weight, nodes by id."""
 
-    shapes: tuple[ShapeRoom, ...]
-    nodes: tuple[NodeRoom, ...]
+    shapes: tuple[ShapeFragmentation, ...]
+    nodes: tuple[NodeFragmentation, ...]
 
 
 def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
     """Judge the free room. What is kept for nominated deployments is not free."""
-    state, eligibility = room_of(snapshot)
-    idle: Int64 = np.maximum(state.free_gpu, 0).sum(axis=1)
+    state, eligibility = idle_capacity(snapshot)
+    idle: Int64 = np.maximum(state.idle_gpu, 0).sum(axis=1)
     expected: Float64 = np.zeros(len(idle))
     shapes = []
-    for index, (shape, weight) in enumerate(typical_requests(snapshot, policy)):
+    for index, (shape, weight) in enumerate(target_workload(snapshot, policy)):
         request = eligibility.request(index, shape)
         unusable = idle - _usable(state, request)
         expected += weight * unusable
-        shapes.append(ShapeRoom(shape, weight, int(_count(state, request).sum()), int(unusable.sum())))
+        shapes.append(
+            ShapeFragmentation(shape, weight, int(_count(state, request).sum()), int(unusable.sum()))
+        )
     nodes = tuple(
-        NodeRoom(
+        NodeFragmentation(
             int(id_),
             Resources(max(0, int(cpu)), max(0, int(ram)), int(full) * MILLI),
             int(left),
             round(float(lost), 3),
         )
         for id_, cpu, ram, full, left, lost in zip(
-            snapshot.nodes.id, state.free_cpu, state.free_ram, state.full, idle, expected, strict=True
+            snapshot.nodes.id, state.idle_cpu, state.idle_ram, state.whole_gpus, idle, expected, strict=True
         )
     )
     return Fragmentation(tuple(shapes), nodes)
 
 
-def room_of(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
+def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
     """What is free, less what nominations keep."""
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
     rows = {int(id_): row for row, id_ in enumerate(snapshot.nodes.id)}
@@ -86,31 +88,31 @@ def room_of(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
         index, node = shape_of.get(kept.deployment_id), rows.get(kept.node_id)
         if index is not None and node is not None:
             request = eligibility.request(index, snapshot.shapes[index])
-            state.reserve(node, request, kept.gpu_indices)
+            state.claim(node, request, kept.gpu_indices)
     return state, eligibility
 
 
 def _usable(state: WorkingState, request: Request) -> Int64:
     """Idle milli-GPU per node that such requests could use; one without GPUs uses none."""
-    if not request.devices:
+    if not request.device_count:
         return np.zeros(len(state.nodes), np.int64)
-    if request.whole:
-        usable: Int64 = state.full * WHOLE_GPU
+    if request.whole_devices:
+        usable: Int64 = state.whole_gpus * WHOLE_GPU
     else:
-        usable = np.where(state.free_gpu >= request.each, state.free_gpu, 0).sum(axis=1)
-    return np.where(fits_free(state, request), usable, 0)
+        usable = np.where(state.idle_gpu >= request.milli_per_device, state.idle_gpu, 0).sum(axis=1)
+    return np.where(fits_idle(state, request), usable, 0)
 
 
 def _count(state: WorkingState, request: Request) -> Int64:
     """How many of the request each node could take at once."""
     counts = [np.full(len(state.nodes), np.iinfo(np.int64).max)]
     if request.cpu:
-        counts.append(state.free_cpu // request.cpu)
+        counts.append(state.idle_cpu // request.cpu)
     if request.ram:
-        counts.append(state.free_ram // request.ram)
-    if request.whole:
-        counts.append(state.full // request.devices)
-    elif request.devices:
-        counts.append((np.maximum(state.free_gpu, 0) // request.each).sum(axis=1))
+        counts.append(state.idle_ram // request.ram)
+    if request.whole_devices:
+        counts.append(state.whole_gpus // request.device_count)
+    elif request.device_count:
+        counts.append((np.maximum(state.idle_gpu, 0) // request.milli_per_device).sum(axis=1))
     least: Int64 = np.minimum.reduce(counts)
-    return np.where(fits_free(state, request) & (least < np.iinfo(np.int64).max), least, 0)
+    return np.where(fits_idle(state, request) & (least < np.iinfo(np.int64).max), least, 0)

@@ -13,11 +13,16 @@ from itertools import combinations
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_free, fits_node, usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.defragmentation.fragmentation import room_of
-from hypervisor.scheduling.passes.hold import shortfall_distance
-from hypervisor.scheduling.preemption.work import lost_work
+from hypervisor.scheduling.capacity.feasibility import (
+    fits_empty_nodes,
+    fits_idle,
+    fits_in_room,
+    usable_devices,
+)
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.defragmentation.fragmentation import idle_capacity
+from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
@@ -52,7 +57,7 @@ def find_opening(snapshot: Snapshot, shape: Shape, limits: Mapping[int, Shape]) 
     """
     search = _Search(snapshot, limits)
     request = search.eligibility.request(0, shape)
-    fitting = np.flatnonzero(fits_free(search.state, request))
+    fitting = np.flatnonzero(fits_idle(search.state, request))
     if len(fitting):
         return Opening(int(snapshot.nodes.id[fitting[0]]), ())
     found = [opening for node in search.nearest(request) if (opening := search.open_on(node, request))]
@@ -85,7 +90,7 @@ class _Search:
         self.snapshot = snapshot
         self.state: WorkingState
         self.eligibility: Eligibility
-        self.state, self.eligibility = room_of(snapshot)
+        self.state, self.eligibility = idle_capacity(snapshot)
         self._limits = limits
         table = snapshot.allocations
         self._lost = lost_work(table, snapshot.now)
@@ -96,9 +101,9 @@ class _Search:
     def nearest(self, request: Request) -> Sequence[int]:
         """Nodes that are large enough, those with the least missing first."""
         nodes, state = self.snapshot.nodes, self.state
-        gpu = state.full if request.whole else state.widest
-        distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
-        possible = fits_empty(nodes, request, request.eligible)
+        gpu = state.whole_gpus if request.whole_devices else state.largest_fraction
+        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
+        possible = fits_empty_nodes(nodes, request, request.eligible)
         order = np.argsort(np.where(possible, distance, np.inf), kind="stable")
         chosen: list[int] = order[: min(_NODES, int(possible.sum()))].tolist()
         return chosen
@@ -124,9 +129,9 @@ class _Search:
         for row in rows:
             cpu += int(table.cpu_milli[row])
             ram += int(table.ram_mib[row])
-            mask, each = int(table.gpu_mask[row]), int(table.gpu_each[row])
+            mask, each = int(table.gpu_mask[row]), int(table.gpu_milli_per_device[row])
             gpu = [free + each * (mask >> index & 1) for index, free in enumerate(gpu)]
-        return fits_node(request, cpu, ram, gpu)
+        return fits_in_room(request, cpu, ram, gpu)
 
     def _move_all(self, node: int, rows: Sequence[int]) -> tuple[Move, ...] | None:
         """Places elsewhere for all of them together, the largest first."""
@@ -144,16 +149,16 @@ class _Search:
     def move(self, row: int, targets: Sequence[int], taken: dict[int, _Room]) -> Move | None:
         """To the target with the least idle GPU and CPU on which it fits; `taken` rooms are brought along."""
         request = self._request(row)
-        fits = fits_free(self.state, request)
-        idle = self.state.free_gpu.sum(axis=1)
+        fits = fits_idle(self.state, request)
+        idle = self.state.idle_gpu.sum(axis=1)
         fitting = [node for node in targets if fits[node]]
-        for node in sorted(fitting, key=lambda node: (idle[node], self.state.free_cpu[node], node)):
+        for node in sorted(fitting, key=lambda node: (idle[node], self.state.idle_cpu[node], node)):
             cpu, ram, gpu = self._room(node, taken)
-            if not fits_node(request, cpu, ram, gpu):
+            if not fits_in_room(request, cpu, ram, gpu):
                 continue
-            devices = usable_devices(request, gpu) if request.devices else []
-            chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.devices]))
-            left = [free - request.each * (index in chosen) for index, free in enumerate(gpu)]
+            devices = usable_devices(request, gpu) if request.device_count else []
+            chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.device_count]))
+            left = [free - request.milli_per_device * (index in chosen) for index, free in enumerate(gpu)]
             taken[node] = (cpu - request.cpu, ram - request.ram, left)
             return self._made(row, node, chosen)
         return None
@@ -171,11 +176,13 @@ class _Search:
     def _request(self, row: int) -> Request:
         table = self.snapshot.allocations
         devices = int(table.gpu_mask[row]).bit_count()
-        plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), devices * int(table.gpu_each[row]))
+        plain = Shape(
+            int(table.cpu_milli[row]), int(table.ram_mib[row]), devices * int(table.gpu_milli_per_device[row])
+        )
         return self.eligibility.request(0, self._limits.get(int(table.deployment_id[row]), plain))
 
     def _room(self, node: int, taken: Mapping[int, _Room]) -> _Room:
         state = self.state
         if node in taken:
             return taken[node]
-        return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()
+        return int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist()

@@ -10,17 +10,22 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.explanation.gang_explain import gang_reason
-from hypervisor.scheduling.explanation.refusal import refusal
-from hypervisor.scheduling.explanation.shared_reasons import limit_reason, of_head, owners_shown, start_shown
-from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.hold import shortfall_distance
-from hypervisor.scheduling.preemption.potential import PotentialRoom
-from hypervisor.scheduling.preemption.reservations import Reservation
-from hypervisor.scheduling.preemption.victims import Candidate, choose_victims
-from hypervisor.scheduling.records.waiting import Waiting
-from hypervisor.scheduling.scoring.classes import score_classes
+from hypervisor.scheduling.decision_codec.lazy_unplaced import LazyUnplaced
+from hypervisor.scheduling.explanation.gang_reason import gang_reason
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
+from hypervisor.scheduling.explanation.shared_reasons import (
+    head_reason,
+    head_start_text,
+    limit_reason,
+    visible_owners,
+)
+from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.passes.pass_state import PassState
+from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.preemption.candidates import PreemptibleRoom
+from hypervisor.scheduling.preemption.nominations import ActiveNomination
+from hypervisor.scheduling.preemption.victims import EvictionCandidate, choose_victims
+from hypervisor.scheduling.scoring.score_classes import score_classes
 from hypervisor.scheduling.snapshots.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.snapshots.snapshot import Bool
 from hypervisor.scheduling.snapshots.wording import described, gaps, listed
@@ -35,43 +40,43 @@ class _Shortage:
     node: int
     missing: Resources
     free: Resources
-    victims: tuple[Candidate, ...]
+    victims: tuple[EvictionCandidate, ...]
 
 
-def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
+def explain_waiting(admission: PassState) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
     queue = admission.queue
     rows = queue.order[~admission.placed[queue.order]]
-    return Waiting(queue.pending.deployment_id[rows], rows, Explainer(admission).of_row)
+    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(admission).reason_for_row)
 
 
 class Explainer:
     """Reasons at the end of a pass. Work that depends on the shape alone is done once a shape."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: PassState) -> None:
         self._admission = admission
         self._snapshot = admission.snapshot
-        self._state = admission.state
+        self._state = admission.capacity
         self._shapes: dict[tuple[int, int], Reason | _Shortage] = {}
         self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
-        self._unreserved: PotentialRoom | None = None
+        self._unreserved: PreemptibleRoom | None = None
         self._leaving_on: dict[int, set[int]] | None = None
 
-    def of_row(self, row: int) -> Reason:
+    def reason_for_row(self, row: int) -> Reason:
         """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
-        kept = self._admission.reservations.all_of(row)
+        kept = self._admission.nominations.of_row(row)
         if kept:
-            return self.of_nominated(kept)
-        hold = self._admission.hold
+            return self.reason_for_nominated(kept)
+        hold = self._admission.head_reservation
         if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
-            return of_head(self._snapshot, hold, self.of_kind(row))
+            return head_reason(self._snapshot, hold, self.reason_for_class(row))
         queue = self._admission.queue
-        kind = int(queue.kind[row])
+        kind = int(queue.equivalence_class[row])
         found = self._kinds.get(kind)
         if found is None:
-            found = self._kinds[kind] = self.of_kind(int(queue.sample[kind]))
+            found = self._kinds[kind] = self.reason_for_class(int(queue.representative[kind]))
         return found
 
     @cached_property
@@ -81,10 +86,10 @@ class Explainer:
         class_of, _ = score_classes(self._snapshot.shapes)
         return [firsts.setdefault(number, index) for index, number in enumerate(class_of)]
 
-    def of_kind(self, row: int) -> Reason:
+    def reason_for_class(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
         queue = self._admission.queue
-        request = self._admission.request(queue.shape(row))
+        request = self._admission.request_for(queue.shape(row))
         limited = limit_reason(self._admission.tenancy, row)
         if limited is not None:
             return self._never(request, queue.replicas(row)) or limited
@@ -101,7 +106,7 @@ class Explainer:
             return found
         return self._short(request, found, queue.priority(row))
 
-    def of_nominated(self, kept: Sequence[Reservation]) -> Reason:
+    def reason_for_nominated(self, kept: Sequence[ActiveNomination]) -> Reason:
         """It has its place (a gang all of its places), and waits for those who leave it."""
         nodes = sorted({held.node for held in kept})
         names = [self._snapshot.nodes.name[node] for node in nodes]
@@ -110,14 +115,14 @@ class Explainer:
         coming = Resources()
         for held in kept:
             claim = held.claim
-            coming += Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu))
+            coming += Resources(claim.releasing_cpu, claim.releasing_ram, sum(claim.releasing_gpu))
         place = "place" if len(kept) == 1 else f"{len(kept)} places"
         return Reason(
             ReasonCode.WAITING_FOR_VICTIMS,
             f"has its {place} on {listed(names)} and starts as soon as {count} there stopped",
             shortfall=coming,
             nearest_node=names[0],
-            remedy="nothing to do: it starts by itself",
+            suggestion="nothing to do: it starts by itself",
         )
 
     def _leaving(self, node: int) -> set[int]:
@@ -133,7 +138,7 @@ class Explainer:
 
     def _never(self, request: Request, replicas: int = 1) -> Reason | None:
         """What no end of other work can cure."""
-        never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
+        never = infeasibility(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
         if never is not None:
             return never
         if not request.eligible.any():
@@ -141,7 +146,7 @@ class Explainer:
                 ReasonCode.NO_SCHEDULABLE_NODE,
                 "every node that it may use is cordoned, draining or unreachable",
                 request.shape.resources,
-                remedy="make a node schedulable again",
+                suggestion="make a node schedulable again",
             )
         return None
 
@@ -160,43 +165,51 @@ class Explainer:
         node = int(nodes[0])
         name = self._snapshot.nodes.name[node]
         admission = self._admission
-        rows = {held.deployment_id: held.row for held in admission.reservations.on(node)}
-        hold = admission.hold if admission.hold is not None and admission.hold.at(node) else None
+        rows = {held.deployment_id: held.row for held in admission.nominations.on_node(node)}
+        hold = (
+            admission.head_reservation
+            if admission.head_reservation is not None and admission.head_reservation.on_node(node)
+            else None
+        )
         if hold is not None:
             rows[hold.deployment_id] = hold.row
-        shown = owners_shown(admission.tenancy, rows, organization)
-        start = start_shown(hold)
+        shown = visible_owners(admission.tenancy, rows, organization)
+        start = head_start_text(hold)
         shorter = f", or give it a max_runtime_seconds that ends it before {start}" if start else ""
         until = f" (from {start} on)" if start else ""
         return Reason(
             ReasonCode.RESERVED_FOR_ANOTHER,
             f"{name} has room for it, but keeps it for {shown}{until}, which ranks higher",
             nearest_node=name,
-            remedy=f"wait until {shown} has started, or raise the priority above its{shorter}",
+            suggestion=f"wait until {shown} has started, or raise the priority above its{shorter}",
         )
 
-    def _without_reservations(self) -> PotentialRoom:
+    def _without_reservations(self) -> PreemptibleRoom:
         if self._unreserved is None:
             state = self._state
-            cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
-            for held in self._admission.reservations.all():
-                cpu[held.node] += held.claim.free_cpu
-                ram_room[held.node] += held.claim.free_ram
-                gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)
+            cpu, ram_room, gpu = state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy()
+            for held in self._admission.nominations.all():
+                cpu[held.node] += held.claim.idle_cpu
+                ram_room[held.node] += held.claim.idle_ram
+                gpu[held.node, list(held.devices)] += np.array(held.claim.idle_gpu, np.int64)
             full = (gpu == WHOLE_GPU).sum(axis=1)
-            self._unreserved = PotentialRoom(cpu, ram_room, full, gpu.max(axis=1))
+            self._unreserved = PreemptibleRoom(cpu, ram_room, full, gpu.max(axis=1))
         return self._unreserved
 
     def _shortage(self, request: Request, organization: int) -> _Shortage:
         state, node = self._state, self._nearest_node(request)
-        free_gpu = int(state.full[node]) * MILLI if request.whole else max(0, int(state.widest[node]))
-        free = Resources(max(0, int(state.free_cpu[node])), max(0, int(state.free_ram[node])), free_gpu)
-        room = (int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist())
+        free_gpu = (
+            int(state.whole_gpus[node]) * MILLI
+            if request.whole_devices
+            else max(0, int(state.largest_fraction[node]))
+        )
+        free = Resources(max(0, int(state.idle_cpu[node])), max(0, int(state.idle_ram[node])), free_gpu)
+        room = (int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist())
         evictable = self._admission.candidates.evictable
         owner = self._snapshot.allocations.organization
         running = [
             item
-            for item in self._admission.candidates.on(node)
+            for item in self._admission.candidates.on_node(node)
             if evictable[item.row] and int(owner[item.row]) == organization
         ]
         victims = choose_victims(request, *room, running) if self._admission.policy.preemption else None
@@ -206,13 +219,13 @@ class Explainer:
         """The eligible node with the least missing; shapes that share a score class share their first's."""
         first = self._stands_for[request.index]
         if first not in self._nearest:
-            self._nearest[first] = self._least_distant(self._admission.request(first))
+            self._nearest[first] = self._least_distant(self._admission.request_for(first))
         return self._nearest[first]
 
     def _least_distant(self, request: Request) -> int:
         state = self._state
-        room = state.full if request.whole else state.widest
-        distance = shortfall_distance(request, state.free_cpu, state.free_ram, room)
+        room = state.whole_gpus if request.whole_devices else state.largest_fraction
+        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, room)
         return int(np.where(request.eligible, distance, np.inf).argmin())
 
     def _short(self, request: Request, shortage: _Shortage, priority: int) -> Reason:
@@ -246,13 +259,13 @@ class Explainer:
     def _free_total(self, eligible: Bool) -> Resources:
         state = self._state
         return Resources(
-            int(np.maximum(state.free_cpu, 0)[eligible].sum()),
-            int(np.maximum(state.free_ram, 0)[eligible].sum()),
-            int(np.maximum(state.free_gpu, 0)[eligible].sum()),
+            int(np.maximum(state.idle_cpu, 0)[eligible].sum()),
+            int(np.maximum(state.idle_ram, 0)[eligible].sum()),
+            int(np.maximum(state.idle_gpu, 0)[eligible].sum()),
         )
 
     def _not_lower(self, node: int, priority: int) -> int:
-        return sum(item.priority >= priority for item in self._admission.candidates.on(node))
+        return sum(item.priority >= priority for item in self._admission.candidates.on_node(node))
 
     def _remedy(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
         options = [f"free {described(shortage.missing)} on {name}"]

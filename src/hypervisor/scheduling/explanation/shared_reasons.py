@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 from math import isinf
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.outcome import Reason, ReasonCode
-from hypervisor.scheduling.passes.hold import Hold
+from hypervisor.scheduling.passes.backfill import HeadReservation
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.preemption.tenancy import Tenancy
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed
 
 MOST_NAMED = 3
-ANOTHERS = "a deployment of another organization"
+OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 
 
 def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
     """That the limit of its organization on this cluster stands in the way, or None."""
     over = tenancy.over_limit(row)
-    if over.is_zero or tenancy.shares is None:
+    if over.is_zero or tenancy.ledger is None:
         return None
-    account, job = tenancy.shares.account(tenancy.organization(row)), tenancy.job(row)
+    account, job = tenancy.ledger.projected(tenancy.organization(row)), tenancy.demand(row)
     limit = account.quota.limit or Resources()
     asked = Resources(
         limit.cpu_milli if over.cpu_milli else 0,
@@ -38,33 +38,33 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
         f"the organization may use {described(asked) if not asked.is_zero else 'nothing'} of this cluster; "
         f"with this deployment it would use {described(over)} more than that",
         shortfall=over,
-        remedy=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
+        suggestion=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
     )
 
 
-def of_head(snapshot: Snapshot, hold: Hold, reason: Reason) -> Reason:
+def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
     """The reason of the head of the queue, with its reservation where it has one in time."""
-    if isinf(hold.start):
+    if isinf(hold.latest_start):
         return reason
-    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.start)
-    verb = "are" if hold.also else "is"
+    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.latest_start)
+    verb = "are" if hold.other_nodes else "is"
     return replace(
         reason,
         sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
-        remedy=f"wait until {start}, or {reason.remedy}",
+        suggestion=f"wait until {start}, or {reason.suggestion}",
     )
 
 
-def start_shown(hold: Hold | None) -> str | None:
+def head_start_text(hold: HeadReservation | None) -> str | None:
     """When the head can start at the latest, where its reservation has a time."""
-    return None if hold is None or isinf(hold.start) else _clock(hold.start)
+    return None if hold is None or isinf(hold.latest_start) else _clock(hold.latest_start)
 
 
-def owners_shown(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
+def visible_owners(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
     """Deployments (id: pending row) as far as somebody of this organization may know them."""
     own = sorted(id_ for id_, row in rows.items() if tenancy.organization(row) == organization)
     if not own:
-        return ANOTHERS
+        return OTHER_ORGANIZATIONS_DEPLOYMENT
     return f"deployment {listed([str(id_) for id_ in own[:MOST_NAMED]])}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int64, NodeTable
 
@@ -28,10 +28,10 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
         count = np.minimum(count, ram // request.ram)
     # A request for nothing of a resource still does not go where that resource is overdrawn.
     count = np.where((cpu < 0) | (ram < 0), 0, count)
-    if request.whole:
-        count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.devices)
-    elif request.devices:
-        count = np.minimum(count, (np.maximum(gpu, 0) // request.each).sum(axis=-1))
+    if request.whole_devices:
+        count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.device_count)
+    elif request.device_count:
+        count = np.minimum(count, (np.maximum(gpu, 0) // request.milli_per_device).sum(axis=-1))
     return np.maximum(count, 0).astype(np.int64)
 
 
@@ -42,7 +42,7 @@ def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> i
     return int(replicas_per_node(request, eligible, nodes.cpu_milli, nodes.ram_mib, gpu).sum())
 
 
-def layout(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
+def assign_replicas(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
     """The node of each replica, or None if they do not all fit.
 
     Spread: round after round one replica a node, the best nodes first. Packed: as few nodes as possible,
@@ -80,14 +80,14 @@ def _packed(counts: Int64, losses: Int64, replicas: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class EvictionGroup:
     """Who yields together: every allocation of one deployment, or every nomination of one.
 
     `parts` are (node, candidate) pairs; a candidate holds all that its deployment has on that node.
     """
 
     deployment_id: int
-    parts: tuple[tuple[int, Candidate], ...]
+    parts: tuple[tuple[int, EvictionCandidate], ...]
 
     @property
     def priority(self) -> int:
@@ -95,7 +95,7 @@ class Party:
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
-        """Sorts the most important first, as `Candidate.importance` does for one."""
+        """Sorts the most important first, as `EvictionCandidate.importance` does for one."""
         return min(part.importance for _, part in self.parts)
 
 
@@ -115,20 +115,20 @@ class GangRoom:
             self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
         )
 
-    def give(self, party: Party) -> None:
+    def evict(self, party: EvictionGroup) -> None:
         """The party has gone."""
         self._apply(party, 1)
 
-    def take(self, party: Party) -> None:
+    def restore(self, party: EvictionGroup) -> None:
         """The party is back."""
         self._apply(party, -1)
 
-    def _apply(self, party: Party, sign: int) -> None:
+    def _apply(self, party: EvictionGroup, sign: int) -> None:
         for node, part in party.parts:
             self._cpu[node] += sign * part.cpu
             self._ram[node] += sign * part.ram
             for device in part.devices:
-                self._gpu[node, device] += sign * part.each
+                self._gpu[node, device] += sign * part.milli_per_device
             after = self._count(node)
             self.total += after - int(self.counts[node])
             self.counts[node] = after
@@ -141,33 +141,35 @@ class GangRoom:
         return int(count[0])
 
 
-def choose_parties(room: GangRoom, replicas: int, parties: Sequence[Party]) -> list[Party] | None:
+def choose_victim_groups(
+    room: GangRoom, replicas: int, parties: Sequence[EvictionGroup]
+) -> list[EvictionGroup] | None:
     """A minimal set of parties whose going makes all replicas fit; `room` has all parties in place.
 
     As few priorities are touched as possible: the lowest ones go, up to the first at which it fits. Then
     whoever may return does, the most important first. None if it would not fit with all of them gone.
     """
-    going: list[Party] = []
+    going: list[EvictionGroup] = []
     waiting = sorted(parties, key=lambda party: party.importance, reverse=True)
     level: int | None = None
     for party in waiting:
         if room.total >= replicas and party.priority != level:
             break
         level = party.priority
-        room.give(party)
+        room.evict(party)
         going.append(party)
     if room.total < replicas:
         return None
     victims = []
     for party in sorted(going, key=lambda party: party.importance):
-        room.take(party)
+        room.restore(party)
         if room.total < replicas:
-            room.give(party)
+            room.evict(party)
             victims.append(party)
     return victims
 
 
-def gang_rows(table: AllocationTable) -> dict[int, tuple[int, ...]]:
+def rows_by_gang(table: AllocationTable) -> dict[int, tuple[int, ...]]:
     """For each row whose deployment holds several rows, all of them; empty where there are no gangs."""
     ids = table.deployment_id
     order = np.argsort(ids, kind="stable")
@@ -185,16 +187,16 @@ def gang_rows(table: AllocationTable) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def joined(parts: Sequence[Candidate], lost: float, started_at: float) -> Candidate:
+def merge_candidates(parts: Sequence[EvictionCandidate], lost: float, started_at: float) -> EvictionCandidate:
     """What a gang has on one node as a single candidate; `lost` and `started_at` are of the whole gang."""
-    return Candidate(
+    return EvictionCandidate(
         row=parts[0].row,
         id=min(part.id for part in parts),
         priority=parts[0].priority,
-        lost=lost,
+        lost_work=lost,
         started_at=started_at,
         cpu=sum(part.cpu for part in parts),
         ram=sum(part.ram for part in parts),
         devices=tuple(device for part in parts for device in part.devices),
-        each=parts[0].each,
+        milli_per_device=parts[0].milli_per_device,
     )

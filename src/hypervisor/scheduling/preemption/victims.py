@@ -20,7 +20,7 @@ _FREE: Cost = (-1, 0.0, 0, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class EvictionCandidate:
     """What could yield: an allocation (`row` of its table), or a lower-ranked nomination (`row` is -1).
 
     For a gang it is all that the gang holds on the node (`row` is one of its rows there, a device that
@@ -30,20 +30,20 @@ class Candidate:
     row: int
     id: int
     priority: int
-    lost: float
+    lost_work: float
     started_at: float
     cpu: int
     ram: int
     devices: tuple[int, ...]
-    each: int
+    milli_per_device: int
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
         """Sorts the most important first: priority, then lost work, then the earlier start, then the id."""
-        return (-self.priority, -self.lost, self.started_at, self.id)
+        return (-self.priority, -self.lost_work, self.started_at, self.id)
 
 
-class Room:
+class VictimRoom:
     """The room on one node for one request, with every candidate taken away at first."""
 
     __slots__ = ("_pinned", "_request", "cpu", "gpu", "ram")
@@ -62,66 +62,66 @@ class Room:
         request = self._request
         if self.cpu < request.cpu or self.ram < request.ram:
             return False
-        if not request.devices:
+        if not request.device_count:
             return True
         if self._pinned:
-            return all(self.gpu[device] >= request.each for device in self._pinned)
-        if request.whole:
-            return self.gpu.count(WHOLE_GPU) >= request.devices
-        return max(self.gpu) >= request.each
+            return all(self.gpu[device] >= request.milli_per_device for device in self._pinned)
+        if request.whole_devices:
+            return self.gpu.count(WHOLE_GPU) >= request.device_count
+        return max(self.gpu) >= request.milli_per_device
 
-    def take(self, candidate: Candidate) -> None:
+    def restore(self, candidate: EvictionCandidate) -> None:
         self.cpu -= candidate.cpu
         self.ram -= candidate.ram
         for device in candidate.devices:
-            self.gpu[device] -= candidate.each
+            self.gpu[device] -= candidate.milli_per_device
 
-    def give(self, candidate: Candidate) -> None:
+    def evict(self, candidate: EvictionCandidate) -> None:
         self.cpu += candidate.cpu
         self.ram += candidate.ram
         for device in candidate.devices:
-            self.gpu[device] += candidate.each
+            self.gpu[device] += candidate.milli_per_device
 
 
 def choose_victims(
-    request: Request, cpu: int, ram: int, gpu: Sequence[int], candidates: Sequence[Candidate]
-) -> list[Candidate] | None:
+    request: Request, cpu: int, ram: int, gpu: Sequence[int], candidates: Sequence[EvictionCandidate]
+) -> list[EvictionCandidate] | None:
     """A minimal set of candidates whose going makes the request fit into the room that is there now.
 
     `cpu`, `ram`, `gpu` are the room with all candidates in place; candidates come sorted by importance.
     None if it would not fit even with all of them gone; an empty list if it fits as it is.
     """
-    room = Room(request, cpu, ram, gpu)
+    room = VictimRoom(request, cpu, ram, gpu)
     for candidate in candidates:
-        room.give(candidate)
+        room.evict(candidate)
     if not room.fits():
         return None
     # One victim alone cannot be bettered: putting back from the top has left the least important that does.
-    best = put_back(Room(request, room.cpu, room.ram, room.gpu), candidates)
-    if len(best) <= 1 or not request.devices:
+    best = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu), candidates)
+    if len(best) <= 1 or not request.device_count:
         return best
     pinned = _cheapest_devices(request, gpu, room.gpu, candidates)
     if pinned:
-        first = put_back(Room(request, room.cpu, room.ram, room.gpu, pinned), candidates)
-        kept = Room(request, cpu, ram, gpu)
+        first = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu, pinned), candidates)
+        kept = VictimRoom(request, cpu, ram, gpu)
         for candidate in first:
-            kept.give(candidate)
-        best = min(best, put_back(kept, first), key=cost)
+            kept.evict(candidate)
+        best = min(best, reprieve(kept, first), key=cost)
     return best
 
 
-def put_back(room: Room, candidates: Iterable[Candidate]) -> list[Candidate]:
+def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
     """Return what may return, the first first; those that cannot are the victims."""
     victims = []
     for candidate in candidates:
-        room.take(candidate)
+        room.restore(candidate)
         if not room.fits():
-            room.give(candidate)
+            room.evict(candidate)
             victims.append(candidate)
     return victims
 
 
-def cost(victims: Sequence[Candidate]) -> Cost:
+def cost(victims: Sequence[EvictionCandidate]) -> Cost:
     """How bad it is to lose these; the lesser is to be preferred.
 
     Highest priority among them, then lost work, then the sum of priorities, then their number, then the
@@ -130,24 +130,24 @@ def cost(victims: Sequence[Candidate]) -> Cost:
     if not victims:
         return _FREE
     first = victims[0]
-    highest, lost, total, start = first.priority, first.lost, first.priority, first.started_at
+    highest, lost, total, start = first.priority, first.lost_work, first.priority, first.started_at
     for victim in victims[1:]:
         highest = max(highest, victim.priority)
-        lost += victim.lost
+        lost += victim.lost_work
         total += victim.priority
         start = min(start, victim.started_at)
     return highest, lost, total, len(victims), -start
 
 
 def _cheapest_devices(
-    request: Request, gpu: Sequence[int], cleared: Sequence[int], candidates: Sequence[Candidate]
+    request: Request, gpu: Sequence[int], cleared: Sequence[int], candidates: Sequence[EvictionCandidate]
 ) -> list[int]:
     """Devices that are cheapest to clear, picked one by one; those who leave for one leave for all."""
     possible = set(usable_devices(request, cleared))
     now = list(gpu)
     leaving: set[int] = set()
     pinned: list[int] = []
-    while len(pinned) < request.devices:
+    while len(pinned) < request.device_count:
         options = [
             (cost(left), device, left)
             for device in sorted(possible.difference(pinned))
@@ -158,20 +158,20 @@ def _cheapest_devices(
         for candidate in left:
             leaving.add(id(candidate))
             for index in candidate.devices:
-                now[index] += candidate.each
+                now[index] += candidate.milli_per_device
     return pinned
 
 
 def _clear(
-    request: Request, free: int, device: int, candidates: Sequence[Candidate], leaving: set[int]
-) -> list[Candidate]:
+    request: Request, free: int, device: int, candidates: Sequence[EvictionCandidate], leaving: set[int]
+) -> list[EvictionCandidate]:
     """The least important of those on the device whose going makes it usable."""
     left = []
-    need = WHOLE_GPU if request.whole else request.each
+    need = WHOLE_GPU if request.whole_devices else request.milli_per_device
     for candidate in reversed(candidates):
         if free >= need:
             break
         if device in candidate.devices and id(candidate) not in leaving:
-            free += candidate.each * candidate.devices.count(device)
+            free += candidate.milli_per_device * candidate.devices.count(device)
             left.append(candidate)
     return left

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.hold import Hold, gpu_shortfall
+from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
 from hypervisor.scheduling.snapshots.requests import Request
 
-NOWHERE = -1
+NO_BIN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class Item:
     request: Request
     priority: int
     bins: frozenset[int] | None
-    home: int = NOWHERE
+    home: int = NO_BIN
     home_devices: tuple[int, ...] = ()
     guarded: bool = False
 
 
-class Guard:
+class HeadGuard:
     """What guarded items leave to the head of the queue in a bin in which it gathers room.
 
     They may come and go there as long as the head does not miss more than it did at first.
     """
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: HeadReservation) -> None:
         self.request = hold.request
         self.cpu, self.ram, self.gpu = hold.cpu, hold.ram, list(hold.gpu)
         """What the head counts on, without what guarded items take of it now."""
@@ -51,7 +51,7 @@ class Guard:
             return False
         after = list(self.gpu)
         for device in devices:
-            after[device] -= request.each
+            after[device] -= request.milli_per_device
         return not devices or gpu_shortfall(self.request, after) <= self.shortfall
 
     def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
@@ -59,7 +59,7 @@ class Guard:
         self.cpu += sign * request.cpu
         self.ram += sign * request.ram
         for device in devices:
-            self.gpu[device] += sign * request.each
+            self.gpu[device] += sign * request.milli_per_device
 
 
 def total(parts: tuple[float, float, float]) -> float:
@@ -76,20 +76,20 @@ class Packing:
         ram: Sequence[int],
         gpu: Sequence[Sequence[int]],
         items: Sequence[Item],
-        guards: Mapping[int, Guard] | None = None,
+        guards: Mapping[int, HeadGuard] | None = None,
     ) -> None:
         self.cpu, self.ram = list(cpu), list(ram)
         self.gpu = [list(free) for free in gpu]
         self.items = items
         self.guards = guards or {}
-        self.at = [item.home for item in items]
+        self.bin_of = [item.home for item in items]
         self.devices = [item.home_devices for item in items]
         self.journal: list[tuple[int, int, tuple[int, ...]]] = []
         """What was where before each change since the last `settle`, for `undo`."""
-        self.inside: list[set[int]] = [set() for _ in self.cpu]
+        self.items_in: list[set[int]] = [set() for _ in self.cpu]
         for index, item in enumerate(items):
-            if item.home != NOWHERE:
-                self.inside[item.home].add(index)
+            if item.home != NO_BIN:
+                self.items_in[item.home].add(index)
         self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
         self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
         self.sizes = [self._share(item.request) for item in items]
@@ -107,11 +107,11 @@ class Packing:
             return False
         if item.bins is not None and bin_ not in item.bins:
             return False
-        if request.devices:
+        if request.device_count:
             gpu = self.gpu[bin_]
-            if request.whole and gpu.count(WHOLE_GPU) < request.devices:
+            if request.whole_devices and gpu.count(WHOLE_GPU) < request.device_count:
                 return False
-            if max(gpu, default=0) < request.each:
+            if max(gpu, default=0) < request.milli_per_device:
                 return False
         if item.guarded and bin_ in self.guards:
             return self.guards[bin_].allows(request, self._pick(item, bin_))
@@ -119,7 +119,7 @@ class Packing:
 
     def put(self, index: int, bin_: int) -> None:
         """Put the item into a bin that it fits; onto the devices that it had at home, if they are free."""
-        self.journal.append((index, NOWHERE, ()))
+        self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, self._pick(self.items[index], bin_))
 
     def put_on(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
@@ -127,17 +127,17 @@ class Packing:
         item = self.items[index]
         if item.bins is not None and bin_ not in item.bins:
             return False
-        if len(devices) != item.request.devices or not self._has_room(item.request, bin_, devices):
+        if len(devices) != item.request.device_count or not self._has_room(item.request, bin_, devices):
             return False
         if item.guarded and bin_ in self.guards and not self.guards[bin_].allows(item.request, devices):
             return False
-        self.journal.append((index, NOWHERE, ()))
+        self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, devices)
         return True
 
-    def lift(self, index: int) -> None:
+    def remove(self, index: int) -> None:
         """Take the item out of its bin."""
-        self.journal.append((index, self.at[index], self.devices[index]))
+        self.journal.append((index, self.bin_of[index], self.devices[index]))
         self._lift(index)
 
     def undo(self, position: int) -> None:
@@ -145,15 +145,15 @@ class Packing:
         journal = self.journal
         while len(journal) > position:
             index, bin_, devices = journal.pop()
-            if self.at[index] != NOWHERE:
+            if self.bin_of[index] != NO_BIN:
                 self._lift(index)
-            if bin_ != NOWHERE:
+            if bin_ != NO_BIN:
                 self._take(index, bin_, devices)
 
     def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
         """Move an item onto these very devices of a bin if they, and the rest that it needs, are free."""
         before = len(self.journal)
-        self.lift(index)
+        self.remove(index)
         if self._has_room(self.items[index].request, bin_, devices):
             self._take(index, bin_, devices)
             return True
@@ -163,19 +163,19 @@ class Packing:
     def at_home(self) -> Packing:
         """Another packing of the same items, all of them at home and what waits outside; without guards."""
         cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
-        for sign, places in ((1, zip(self.at, self.devices, strict=True)), (-1, self._homes())):
+        for sign, places in ((1, zip(self.bin_of, self.devices, strict=True)), (-1, self._homes())):
             for item, (bin_, devices) in zip(self.items, places, strict=True):
-                if bin_ != NOWHERE:
+                if bin_ != NO_BIN:
                     cpu[bin_] += sign * item.request.cpu
                     ram[bin_] += sign * item.request.ram
                     for device in devices:
-                        gpu[bin_][device] += sign * item.request.each
+                        gpu[bin_][device] += sign * item.request.milli_per_device
         return Packing(cpu, ram, gpu, self.items)
 
     def _homes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         return ((item.home, item.home_devices) for item in self.items)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Nothing so far is to be undone any more."""
         self.journal.clear()
 
@@ -183,7 +183,7 @@ class Packing:
         """Whether it could be in the bin if all other items were elsewhere; GPUs only by their sum."""
         item, (cpu, ram, gpu) = self.items[index], self._rooms[bin_]
         request = item.request
-        if cpu < request.cpu or ram < request.ram or gpu < request.devices * request.each:
+        if cpu < request.cpu or ram < request.ram or gpu < request.device_count * request.milli_per_device:
             return False
         return item.bins is None or bin_ in item.bins
 
@@ -196,12 +196,14 @@ class Packing:
         if sum(max(0, self.ram[bin_]) for bin_ in bins) < request.ram:
             return False
         gpu = sum(sum(self.gpu[bin_]) for bin_ in bins)
-        return gpu >= request.devices * request.each and any(self.admits(index, bin_) for bin_ in bins)
+        return gpu >= request.device_count * request.milli_per_device and any(
+            self.admits(index, bin_) for bin_ in bins
+        )
 
     def missing(self, index: int, bin_: int) -> float:
         """How far the item is from fitting into the bin: the sum of what is missing, in average bins."""
         request = self.items[index].request
-        gpu = request.devices * request.each - sum(self.gpu[bin_])
+        gpu = request.device_count * request.milli_per_device - sum(self.gpu[bin_])
         scale = self._scale
         short = max(0, request.cpu - self.cpu[bin_]) / scale[0] + max(0, gpu) / scale[2]
         return short + max(0, request.ram - self.ram[bin_]) / scale[1]
@@ -214,24 +216,24 @@ class Packing:
     def is_home(self, index: int) -> bool:
         """Whether the item is where it was to begin with, on the same devices."""
         item = self.items[index]
-        return self.at[index] == item.home and self.devices[index] == item.home_devices
+        return self.bin_of[index] == item.home and self.devices[index] == item.home_devices
 
     def _has_room(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
-        need = WHOLE_GPU if request.whole else request.each
+        need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
         return free and all(self.gpu[bin_][device] >= need for device in devices)
 
     def _lift(self, index: int) -> None:
-        item, bin_, devices = self.items[index], self.at[index], self.devices[index]
+        item, bin_, devices = self.items[index], self.bin_of[index], self.devices[index]
         request, gpu = item.request, self.gpu[bin_]
         self.cpu[bin_] += request.cpu
         self.ram[bin_] += request.ram
         for device in devices:
-            gpu[device] += request.each
+            gpu[device] += request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, 1)
-        self.at[index], self.devices[index] = NOWHERE, ()
-        self.inside[bin_].discard(index)
+        self.bin_of[index], self.devices[index] = NO_BIN, ()
+        self.items_in[bin_].discard(index)
 
     def _take(self, index: int, bin_: int, devices: tuple[int, ...]) -> None:
         item = self.items[index]
@@ -239,34 +241,36 @@ class Packing:
         self.cpu[bin_] -= request.cpu
         self.ram[bin_] -= request.ram
         for device in devices:
-            gpu[device] -= request.each
+            gpu[device] -= request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, -1)
-        self.at[index], self.devices[index] = bin_, devices
-        self.inside[bin_].add(index)
+        self.bin_of[index], self.devices[index] = bin_, devices
+        self.items_in[bin_].add(index)
 
     def _room(self, bin_: int) -> tuple[int, int, int]:
         """What would be free in the bin without any item."""
-        inside = [self.items[index].request for index in self.inside[bin_]]
+        inside = [self.items[index].request for index in self.items_in[bin_]]
         return (
             self.cpu[bin_] + sum(request.cpu for request in inside),
             self.ram[bin_] + sum(request.ram for request in inside),
-            sum(self.gpu[bin_]) + sum(request.devices * request.each for request in inside),
+            sum(self.gpu[bin_]) + sum(request.device_count * request.milli_per_device for request in inside),
         )
 
     def _share(self, request: Request) -> tuple[float, float, float]:
         cpu, ram, gpu = self._scale
-        return request.cpu / cpu, request.ram / ram, request.devices * request.each / gpu
+        return request.cpu / cpu, request.ram / ram, request.device_count * request.milli_per_device / gpu
 
     def _pick(self, item: Item, bin_: int) -> tuple[int, ...]:
         """Whole devices by their number; for a part of one the tightest."""
         request, gpu = item.request, self.gpu[bin_]
-        if not request.devices:
+        if not request.device_count:
             return ()
-        need = WHOLE_GPU if request.whole else request.each
+        need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         if bin_ == item.home and all(gpu[device] >= need for device in item.home_devices):
             return item.home_devices
-        if request.whole:
+        if request.whole_devices:
             free = [device for device, left in enumerate(gpu) if left == WHOLE_GPU]
-            return tuple(free[: request.devices])
-        return (min((left, device) for device, left in enumerate(gpu) if left >= request.each)[1],)
+            return tuple(free[: request.device_count])
+        return (
+            min((left, device) for device, left in enumerate(gpu) if left >= request.milli_per_device)[1],
+        )

@@ -23,10 +23,10 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.scoring.base import Column
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
-from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.scorer import ScoreColumn
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
@@ -57,26 +57,29 @@ class FgdScorer:
         state = self._state
         return FgdTables(self._typical(), self._eligibility, len(state.nodes), state.width)
 
-    def losses(self, request: Request, nodes: Int64) -> Int64:
+    def score(self, request: Request, nodes: Int64) -> Int64:
         """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * SCALE - self._lost_usable(request, nodes)
         missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")
-        losses: Int64 = missing * BEYOND_IDLE + self._state.free_gpu[nodes].sum(axis=1)
+        losses: Int64 = missing * BEYOND_IDLE + self._state.idle_gpu[nodes].sum(axis=1)
         return losses
 
-    def column(self, requests: Sequence[Request]) -> Column:
+    def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
         return FgdColumn(self._state, self._tables, requests, _THRESHOLDS)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """The devices of the node by the usable GPU that is left, the most first."""
         state, tables = self._state, self._tables
-        cpu, ram = int(state.free_cpu[node]) - request.cpu, int(state.free_ram[node]) - request.ram
+        cpu, ram = int(state.idle_cpu[node]) - request.cpu, int(state.idle_ram[node]) - request.ram
         number = tables.set_at(cpu, ram, node)
-        free = state.free_gpu[node].tolist()
+        free = state.idle_gpu[node].tolist()
         table, several = tables.device, tables.several[number]
-        start, full = number * STRIDE, int(state.full[node])
-        change = {room: int(table[start + room - request.each] - table[start + room]) for room in set(free)}
+        start, full = number * STRIDE, int(state.whole_gpus[node])
+        change = {
+            room: int(table[start + room - request.milli_per_device] - table[start + room])
+            for room in set(free)
+        }
         if tables.has_several and full:
             change[WHOLE_GPU] += int(several[full - 1] - several[full])
         return sorted(devices, key=lambda index: (-change[free[index]], index))
@@ -84,16 +87,16 @@ class FgdScorer:
     def _lost_usable(self, request: Request, nodes: Int64) -> Int64:
         """How much usable idle GPU is lost, in scaled milli-GPU."""
         state, tables = self._state, self._tables
-        sets = tables.set_of(state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram, nodes)
-        gpu = state.free_gpu[nodes]
+        sets = tables.set_of(state.idle_cpu[nodes] - request.cpu, state.idle_ram[nodes] - request.ram, nodes)
+        gpu = state.idle_gpu[nodes]
         flat = (sets * STRIDE)[:, None] + gpu
         now = tables.device.take(flat, mode="clip")
         usable = np.add.reduce(now, axis=1)
-        full = state.full[nodes]
-        if request.whole:
-            usable -= request.devices * tables.device[sets * STRIDE + WHOLE_GPU]
-            full = full - request.devices
-        elif request.devices:
+        full = state.whole_gpus[nodes]
+        if request.whole_devices:
+            usable -= request.device_count * tables.device[sets * STRIDE + WHOLE_GPU]
+            full = full - request.device_count
+        elif request.device_count:
             usable += self._best_change(request, sets, gpu, flat, now, full)
         if tables.has_several:
             usable += tables.several[sets, np.maximum(full, 0)]
@@ -105,18 +108,18 @@ class FgdScorer:
     ) -> Int64:
         """Per node: how usable GPU changes when a fraction goes to the device where that is best."""
         tables = self._tables
-        change = tables.device.take(flat - request.each, mode="clip") - now
+        change = tables.device.take(flat - request.milli_per_device, mode="clip") - now
         if tables.has_several:
             opened = tables.several[sets, np.maximum(full - 1, 0)] - tables.several[sets, full]
             change += np.where(gpu == WHOLE_GPU, opened[:, None], 0)
-        change[gpu < request.each] = IMPOSSIBLE
+        change[gpu < request.milli_per_device] = IMPOSSIBLE
         best: Int64 = np.maximum.reduce(change, axis=1)
         return best
 
     def _usable_now(self, nodes: Int64) -> Int64:
         state, tables = self._state, self._tables
-        sets = tables.set_of(state.free_cpu[nodes], state.free_ram[nodes], nodes)
-        flat = (sets * STRIDE)[:, None] + state.free_gpu[nodes]
+        sets = tables.set_of(state.idle_cpu[nodes], state.idle_ram[nodes], nodes)
+        flat = (sets * STRIDE)[:, None] + state.idle_gpu[nodes]
         usable: Int64 = tables.device.take(flat, mode="clip").sum(axis=1)
-        usable += tables.several[sets, state.full[nodes]]
+        usable += tables.several[sets, state.whole_gpus[nodes]]
         return usable

@@ -14,8 +14,8 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import LaunchSpec, Observation, Runtime, RuntimeInfo, RuntimeUnavailable
 from hypervisor.runtimes.simulated import SimulatedRuntime
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.store.leases import Fence, StaleEpoch, acquire
 from hypervisor.store.tables import Deployment, InstanceGc, Node
 from tests.support.wait import eventually

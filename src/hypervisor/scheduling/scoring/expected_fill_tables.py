@@ -1,0 +1,160 @@
+"""The look-up tables behind the expected fill; `scoring/fill.py` says what they are for.
+
+All of them are integers, so a value is the same on every machine: amounts of GPU are milli-GPU x SCALE,
+weights sum to about WEIGHT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log2
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
+
+SCALE = 1 << 10
+WEIGHT = 1 << 16
+HORIZON = 128
+"""So many random requests are taken to come by a device before the filling is looked at."""
+ROWS, COLUMNS = 128, 256
+STRIDE = COLUMNS + 2
+"""Cells of a surface, for the room and for the GPU, and the length of one of its rows in memory."""
+PART_BITS = 8
+PART = 1 << PART_BITS
+"""Interpolation between cells is in 256ths."""
+_STEPS_PER_OCTAVE = 4
+
+Asked = tuple[int, int, int, int]
+"""CPU, RAM and GPU in milli-CPU, MiB and milli-GPU, and the weight of a typical request."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpectedFillTables:
+    """What a random stream of requests still fills.
+
+    `device[free]` of a partly used device, `full[count]` of devices that are wholly free. The surfaces lead
+    from (CPU or RAM of a node, GPU that the devices alone would let be filled) to what that room lets be
+    filled; flat, `ROWS + 2` rows of STRIDE cells. `ram` is None where no request asks for RAM.
+    """
+
+    device: Int64
+    full: Int64
+    cpu: Int64
+    ram: Int64 | None
+
+
+def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int], ...]:
+    """The typical requests that need a GPU, with coarse integer weights.
+
+    What is typical changes a little with every deployment. Weights in steps of a quarter octave keep the
+    tables of the last pass good for the next one.
+    """
+    chosen = [(shape, weight) for shape, weight in typical if shape.gpu_milli and weight > 0]
+    coarse = [2 ** (round(_STEPS_PER_OCTAVE * log2(weight)) / _STEPS_PER_OCTAVE) for _, weight in chosen]
+    total = sum(sorted(coarse))
+    pairs = [
+        (shape, max(1, round(WEIGHT * each / total))) for (shape, _), each in zip(chosen, coarse, strict=True)
+    ]
+    return tuple(sorted(pairs, key=lambda pair: _sort_key(pair[0])))
+
+
+@lru_cache(maxsize=32)
+def expected_fill_tables(
+    asked: tuple[Asked, ...], most_cpu: int, most_ram: int, width: int
+) -> ExpectedFillTables:
+    """The tables for nodes of at most so much CPU and RAM, and `width` devices."""
+    amounts: dict[int, int] = {}
+    for _, _, milli, weight in asked:
+        amounts[milli] = amounts.get(milli, 0) + weight
+    device = _device_table(amounts)
+    cpu, ram, gpu, weights = np.array(asked, np.int64).reshape(-1, 4).T
+    tables = ExpectedFillTables(
+        device=device,
+        full=_full_table(amounts, device, width),
+        cpu=_surface(cpu, gpu, weights, most_cpu, width),
+        ram=_surface(ram, gpu, weights, most_ram, width) if ram.any() else None,
+    )
+    for array in (tables.device, tables.full, tables.cpu, tables.ram):
+        if array is not None:
+            array.setflags(write=False)
+    return tables
+
+
+def _device_table(amounts: dict[int, int]) -> Int64:
+    """By free milli-GPU, what the requests of the horizon fill on average, each taken where it fits.
+
+    Wholly free devices are counted in `full`, so the last entry is 0.
+    """
+    table = np.zeros(WHOLE_GPU + 1, np.int64)
+    for _ in range(HORIZON):
+        gain = np.zeros_like(table)
+        for gpu, weight in amounts.items():
+            if gpu < WHOLE_GPU:
+                gain[gpu:] += weight * (gpu * SCALE + table[:-gpu] - table[gpu:])
+        table += gain // WEIGHT
+    table[WHOLE_GPU] = 0
+    return table
+
+
+def _full_table(amounts: dict[int, int], device: Int64, width: int) -> Int64:
+    """By the number of free devices; a fraction opens one, and leaves the rest of it to other fractions."""
+    table = np.zeros(width + 1, np.int64)
+    for _ in range(HORIZON):
+        gain = np.zeros_like(table)
+        for gpu, weight in amounts.items():
+            devices = -(-gpu // WHOLE_GPU)
+            if devices <= width:
+                filled = gpu * SCALE + (int(device[WHOLE_GPU - gpu]) if gpu < WHOLE_GPU else 0)
+                gain[devices:] += weight * (filled + table[: width + 1 - devices] - table[devices:])
+        table += gain // WEIGHT
+    return table
+
+
+def _surface(need: Int64, gpu: Int64, weight: Int64, most: int, width: int) -> Int64:
+    """By (room of a resource, GPU) what is filled when random requests come until none fits any more.
+
+    Each value is the average over the requests that fit, of what they fill and what is filled after them: at
+    the room less `need`, and the GPU less `gpu`, between cells interpolated. Every request takes one cell of
+    GPU or more, so a column depends on those before it only.
+    """
+    down, down_part = _cells(need, ROWS, max(1, most))
+    right, right_part = _cells(gpu, COLUMNS, width * WHOLE_GPU)
+    right_part[right <= 1] = 0
+    right = np.maximum(right, 1)
+    order = np.argsort(right, kind="stable")
+    down, down_part, right, right_part = down[order], down_part[order], right[order], right_part[order]
+    rows = np.arange(ROWS + 1)
+    weights = np.where(rows >= down[:, None], weight[order][:, None], 0)
+    lower = np.clip(rows - down[:, None], 0, ROWS)
+    upper = np.minimum(lower + 1, ROWS)
+    filled = gpu[order][:, None] * SCALE
+    moved = np.zeros((len(gpu), COLUMNS + 2, ROWS + 1), np.int64)  # columns, moved by each request's need
+    surface = np.zeros((ROWS + 2, STRIDE), np.int64)
+    below, above = down_part[:, None], PART - down_part[:, None]
+    later, earlier = right_part[:, None], PART - right_part[:, None]
+    fitting = np.searchsorted(right, np.arange(COLUMNS + 1), "right").tolist()
+    for column in range(right[0] if len(right) else COLUMNS + 1, COLUMNS + 1):
+        some = np.arange(fitting[column])
+        left = column - right[some]
+        rest = moved[some, left] * earlier[some] + moved[some, left + 1] * later[some]
+        total = (weights[some] * (filled[some] + rest // PART)).sum(axis=0)
+        values = total // np.maximum(weights[some].sum(axis=0), 1)
+        surface[: ROWS + 1, column] = values
+        moved[:, column] = (values[lower] * above + values[upper] * below) // PART
+    surface[ROWS + 1] = surface[ROWS]
+    surface[:, COLUMNS + 1] = surface[:, COLUMNS]
+    return surface.reshape(-1)
+
+
+def _cells(amounts: Int64, cells: int, most: int) -> tuple[Int64, Int64]:
+    """Each amount in cells, rounded up, and by how many 256ths of a cell that is too much."""
+    up = -(-amounts * cells // most)
+    return up, (up * most - amounts * cells) * PART // most
+
+
+def _sort_key(shape: Shape) -> tuple[object, ...]:
+    return (shape.gpu_milli, shape.cpu_milli, shape.ram_mib, shape.gpu_models, shape.node_selector)
