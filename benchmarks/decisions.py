@@ -20,8 +20,8 @@ import time
 
 from benchmarks.support.growth import Point, grow, in_a_process
 from benchmarks.support.report import print_report
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot

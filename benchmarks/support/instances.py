@@ -13,8 +13,8 @@ from itertools import chain
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode
 from hypervisor.scheduling.defragmentation.consolidation import consolidate
-from hypervisor.scheduling.outcome import Placement, Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement, Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode, TracePod
 from hypervisor.scheduling.capacity.feasibility import fits_free, usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.outcome import Placement, Plan
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement, Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot

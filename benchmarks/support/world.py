@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 

@@ -59,28 +59,26 @@ MUTANTS = (
     ),
     Mutant(
         "freed capacity is not reserved",
-        "scheduling/preemption/reservations.py",
+        "scheduling/preemption/nominations.py",
         "        if not settled:\n            self._unsettled",
         "        self._state.release(made.claim)\n        if not settled:\n            self._unsettled",
         "tests/unit/scheduling/test_nominations.py",
-        also=(
-            ("scheduling/preemption/reservations.py", "            self._state.release(held.claim)\n", ""),
-        ),
+        also=(("scheduling/preemption/nominations.py", "            self._state.release(held.claim)\n", ""),),
     ),
     Mutant(
         "equal priority evicts",
-        "scheduling/preemption/potential.py",
+        "scheduling/preemption/candidates.py",
         "self.evictable & (self.table.priority < priority)",
         "self.evictable & (self.table.priority <= priority)",
         "tests/unit/scheduling/test_preemption.py",
         also=(
             (
-                "scheduling/preemption/cheapest.py",
+                "scheduling/preemption/single_node_search.py",
                 "if candidate.priority < priority and evictable[candidate.row]\n            ]",
                 "if candidate.priority <= priority and evictable[candidate.row]\n            ]",
             ),
             (
-                "scheduling/preemption/cheapest.py",
+                "scheduling/preemption/single_node_search.py",
                 "if candidate.priority < priority and evictable[candidate.row]:\n",
                 "if candidate.priority <= priority and evictable[candidate.row]:\n",
             ),

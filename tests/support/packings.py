@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.hold import Hold, gpu_shortfall
+from hypervisor.scheduling.passes.backfill import Hold, gpu_shortfall
 from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape

@@ -11,7 +11,7 @@ import random
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 
 _IMPROVING = {"improvement_steps": st.sampled_from([0, 2_000]), "patience": st.sampled_from([0.0, 10_000.0])}

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 

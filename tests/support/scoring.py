@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.scoring.fill_tables import (
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.scoring.expected_fill_tables import (
     COLUMNS,
     ROWS,
     STRIDE,
@@ -14,7 +14,7 @@ from hypervisor.scheduling.scoring.fill_tables import (
     fill_tables,
     weighted,
 )
-from hypervisor.scheduling.scoring.fill_tables import SCALE as FILL_SCALE
+from hypervisor.scheduling.scoring.expected_fill_tables import SCALE as FILL_SCALE
 from hypervisor.scheduling.snapshots.snapshot import Int64, NodeTable, Shape
 
 _SCALE = 1 << 24

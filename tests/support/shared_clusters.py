@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.queueing.shares import Account
+from hypervisor.scheduling.plan_result import Plan
+from hypervisor.scheduling.queueing.quota_usage import Account
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape, Snapshot
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 

@@ -18,7 +18,7 @@ from hypervisor.cli.simulate_flags import Format, PackerChoice, Placement
 from hypervisor.cli.simulate_history import Past, load_history
 from hypervisor.cli.simulate_summary import progress_of, summary
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.repacking.packers import PackerMissing, packers_of
+from hypervisor.scheduling.repacking.solvers import PackerMissing, packers_of
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet

@@ -17,7 +17,7 @@ from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.runtimes.registry import Resolved
 from hypervisor.scheduling.policy import PackerName
-from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
+from hypervisor.scheduling.repacking.solvers import PackerMissing, is_installed
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import are_many, forget_attempts
 from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
-from hypervisor.scheduling.forecasting.start import Background
+from hypervisor.scheduling.forecasting.start_estimate import Background
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import IS_QUEUED, Attempt, Deployment
 

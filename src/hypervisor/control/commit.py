@@ -27,7 +27,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.outcome import Eviction, Placement, Plan
+from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
 from hypervisor.scheduling.preemption.legality import is_reclaim
 from hypervisor.scheduling.snapshots.snapshot import Nomination
 from hypervisor.store.database import WriteSession

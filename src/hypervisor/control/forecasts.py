@@ -32,8 +32,8 @@ from hypervisor.scheduling.forecasting.forecast import (
     unused_id,
     with_wish,
 )
-from hypervisor.scheduling.forecasting.remedies import Remedy, find_remedies
-from hypervisor.scheduling.forecasting.start import Background, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.start_estimate import Background, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.suggestions import Remedy, find_remedies
 from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.store.database import Database
 

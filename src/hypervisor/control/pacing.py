@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import stages_of
+from hypervisor.scheduling.repacking.solvers import stages_of
 
 FIRST_PACE = 1 / 50_000
 """Seconds a step where nothing was measured yet: several times what they take on most machines."""
@@ -53,7 +53,7 @@ class Pacing:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures one search. Implements `hypervisor.scheduling.repacking.steps.Watch`."""
+    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.Watch`."""
 
     pacing: Pacing
     clock: Clock

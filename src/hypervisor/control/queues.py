@@ -18,7 +18,7 @@ from hypervisor.deployments.explain import SHOWN_AHEAD, Standing
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.scheduling.forecasting.forecast import Verdict, outlook
-from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment, Node, NominationRow

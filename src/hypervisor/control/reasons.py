@@ -10,7 +10,7 @@ from sqlalchemy import update
 from hypervisor.control.snapshots import Pending
 from hypervisor.deployments.dependents import chunks
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
 from hypervisor.scheduling.explanation.shared_reasons import ANOTHERS
-from hypervisor.scheduling.outcome import Eviction
+from hypervisor.scheduling.plan_result import Eviction
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 

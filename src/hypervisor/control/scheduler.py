@@ -26,7 +26,7 @@ from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
-from hypervisor.scheduling.outcome import Plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.leases import Fence, StaleEpoch
 from hypervisor.store.tables import IS_QUEUED, Deployment

@@ -17,7 +17,7 @@ from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import PackerMissing, is_installed
+from hypervisor.scheduling.repacking.solvers import PackerMissing, is_installed
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession

@@ -8,8 +8,8 @@ from typing import Any
 from hypervisor.clusters.repository import Capacity
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.explanation.refusal import refusal
-from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import refusal
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape

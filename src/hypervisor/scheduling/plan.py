@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from hypervisor.scheduling.explanation.explain import explain_waiting
-from hypervisor.scheduling.outcome import Plan
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.returning import return_victims
+from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.reprieve import return_victims
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.improvement import improve
-from hypervisor.scheduling.repacking.steps import Unwatched, Watch
+from hypervisor.scheduling.repacking.budget import Unwatched, Watch
+from hypervisor.scheduling.repacking.pass_optimizer import improve
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 

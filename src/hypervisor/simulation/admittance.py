@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.explanation.refusal import refusal
-from hypervisor.scheduling.outcome import ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import refusal
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Int32, NodeTable, Shape
 from hypervisor.simulation.jobs import MOST_REPLICAS, Job

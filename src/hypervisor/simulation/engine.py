@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
-from hypervisor.scheduling.outcome import Eviction, Placement
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Eviction, Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Nomination, Snapshot
 from hypervisor.simulation.admittance import Admittance

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
-from hypervisor.scheduling.outcome import ReasonCode
-from hypervisor.scheduling.queueing.shares import Account, requested
+from hypervisor.scheduling.plan_result import ReasonCode
+from hypervisor.scheduling.queueing.quota_usage import Account, requested
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Quota
 from hypervisor.scheduling.snapshots.wording import described
 from hypervisor.simulation.jobs import Job

@@ -23,8 +23,8 @@ from benchmarks.support.trace import (
     typical_requests,
 )
 
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 

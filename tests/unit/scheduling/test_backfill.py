@@ -9,9 +9,9 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import Plan, ReasonCode
-from hypervisor.scheduling.passes.admission import Admission
+from hypervisor.scheduling.passes.pass_state import Admission
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.policy import Policy
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.packers import is_installed
+from hypervisor.scheduling.repacking.solvers import is_installed
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
@@ -29,7 +29,7 @@ from tests.support.scheduling import (
     gpu,
     take,
 )
-from tests.unit.scheduling.test_improvement import tight_world
+from tests.unit.scheduling.test_pass_optimizer import tight_world
 
 POLICY = Policy()
 STEPS = 3_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.explanation.refusal import explain_request
-from hypervisor.scheduling.outcome import Reason, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 

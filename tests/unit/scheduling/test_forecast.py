@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.forecasting import course
+from hypervisor.scheduling.forecasting import rollout
 from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict, Wish, outlook, unused_id, with_wish
-from hypervisor.scheduling.forecasting.remedies import RemedyKind, find_remedies
-from hypervisor.scheduling.forecasting.start import Background, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.start_estimate import Background, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.suggestions import RemedyKind, find_remedies
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots import columns
@@ -195,7 +195,7 @@ def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest
         grown.append(len(second))
         return columns.joined(first, second)
 
-    monkeypatch.setattr(course, "joined", counting)
+    monkeypatch.setattr(rollout, "joined", counting)
     assert start_of(builder.build(), 30, Background()).latest == NOW + 60
     # The 20 that fit at once, as both courses are played.
     assert grown == [20, 20]

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hypervisor.scheduling.explanation.refusal import explain_request
-from hypervisor.scheduling.outcome import Plan, ReasonCode
+from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.preemption.gang import layout
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Nomination
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 

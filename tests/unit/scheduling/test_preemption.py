@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from hypervisor.scheduling.outcome import Plan
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from tests.support.scheduling import NOW, Pending, Running, World, cpu, gpu, gpu_node
 

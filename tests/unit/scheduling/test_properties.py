@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.policy import Policy
 from tests.support.properties import POLICIES, PREEMPTING, checked, comparable, shuffled
 from tests.support.scheduling import (

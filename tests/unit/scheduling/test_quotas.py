@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.outcome import ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, worlds

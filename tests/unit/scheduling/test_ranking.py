@@ -12,11 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from hypervisor.scheduling.capacity.feasibility import usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.scoring.choose import scorer_for
-from hypervisor.scheduling.scoring.ranking import NOWHERE, NodeRanking
-from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.scoring.node_ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.scoring.registry import scorer_for
+from hypervisor.scheduling.scoring.target_workload import typical_requests
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot

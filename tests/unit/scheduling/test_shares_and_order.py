@@ -8,7 +8,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.preemption.legality import Rule, rule_for
 from hypervisor.scheduling.queueing.ordering import order_components, queue_order
-from hypervisor.scheduling.queueing.shares import Account
+from hypervisor.scheduling.queueing.quota_usage import Account
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, NodeTable
 

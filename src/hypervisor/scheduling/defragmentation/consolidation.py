@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hypervisor.scheduling.defragmentation.moves import Move
-from hypervisor.scheduling.outcome import Placement
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.aftermath import is_at_rest, mask_of, with_started
+from hypervisor.scheduling.passes.apply_plan import is_at_rest, mask_of, with_started
+from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.ground import (
+from hypervisor.scheduling.repacking.budget import Steps
+from hypervisor.scheduling.repacking.packing import NOWHERE
+from hypervisor.scheduling.repacking.solvers import packers_of
+from hypervisor.scheduling.repacking.subproblem import (
     Ground,
     Movable,
     is_guarded_against,
@@ -28,9 +31,6 @@ from hypervisor.scheduling.repacking.ground import (
     nearest_nodes,
     waiting_rows,
 )
-from hypervisor.scheduling.repacking.packers import packers_of
-from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.steps import Steps
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 

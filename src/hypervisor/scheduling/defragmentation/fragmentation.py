@@ -8,9 +8,9 @@ import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
 from hypervisor.scheduling.capacity.feasibility import fits_free
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.scoring.typical import typical_requests
+from hypervisor.scheduling.scoring.target_workload import typical_requests
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snapshot
 

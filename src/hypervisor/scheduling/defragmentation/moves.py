@@ -14,10 +14,10 @@ from itertools import combinations
 import numpy as np
 
 from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_free, fits_node, usable_devices
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.defragmentation.fragmentation import room_of
-from hypervisor.scheduling.passes.hold import shortfall_distance
-from hypervisor.scheduling.preemption.work import lost_work
+from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 

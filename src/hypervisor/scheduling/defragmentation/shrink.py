@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hypervisor.scheduling.preemption.work import lost_work
+from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable
 
 

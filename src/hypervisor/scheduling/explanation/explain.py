@@ -10,17 +10,17 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.explanation.gang_explain import gang_reason
-from hypervisor.scheduling.explanation.refusal import refusal
+from hypervisor.scheduling.explanation.gang_reason import gang_reason
+from hypervisor.scheduling.explanation.infeasibility import refusal
 from hypervisor.scheduling.explanation.shared_reasons import limit_reason, of_head, owners_shown, start_shown
-from hypervisor.scheduling.outcome import Reason, ReasonCode, Unplaced
-from hypervisor.scheduling.passes.admission import Admission
-from hypervisor.scheduling.passes.hold import shortfall_distance
-from hypervisor.scheduling.preemption.potential import PotentialRoom
-from hypervisor.scheduling.preemption.reservations import Reservation
+from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
+from hypervisor.scheduling.preemption.candidates import PotentialRoom
+from hypervisor.scheduling.preemption.nominations import Reservation
 from hypervisor.scheduling.preemption.victims import Candidate, choose_victims
-from hypervisor.scheduling.records.waiting import Waiting
-from hypervisor.scheduling.scoring.classes import score_classes
+from hypervisor.scheduling.records.lazy_unplaced import Waiting
+from hypervisor.scheduling.scoring.score_classes import score_classes
 from hypervisor.scheduling.snapshots.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.snapshots.snapshot import Bool
 from hypervisor.scheduling.snapshots.wording import described, gaps, listed

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from math import isinf
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.outcome import Reason, ReasonCode
-from hypervisor.scheduling.passes.hold import Hold
+from hypervisor.scheduling.passes.backfill import Hold
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.preemption.tenancy import Tenancy
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed

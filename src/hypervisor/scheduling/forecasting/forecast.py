@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from hypervisor.scheduling.outcome import Eviction, Plan, Reason, ReasonCode
 from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Eviction, Plan, Reason, ReasonCode
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.columns import joined, with_organization, with_shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.queueing.shares import Account
+from hypervisor.scheduling.queueing.quota_usage import Account
 
 _RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
 _LARGER_SHARE = ", of an organization with a larger share"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.capacity.working import WorkingState
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.careful import CarefulSearch
-from hypervisor.scheduling.preemption.cheapest import Option, Preemption
+from hypervisor.scheduling.preemption.candidates import Candidates
+from hypervisor.scheduling.preemption.eviction_rules import Asker
 from hypervisor.scheduling.preemption.gang import GangRoom
-from hypervisor.scheduling.preemption.gathering import Yielder
-from hypervisor.scheduling.preemption.judging import Asker
-from hypervisor.scheduling.preemption.potential import Candidates
-from hypervisor.scheduling.preemption.reservations import Reservation, Reservations
+from hypervisor.scheduling.preemption.gang_search import Yielder
+from hypervisor.scheduling.preemption.nominations import Reservation, Reservations
+from hypervisor.scheduling.preemption.quota_search import CarefulSearch
+from hypervisor.scheduling.preemption.single_node_search import Option, Preemption
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.queueing.shares import Shares, allocated, requested
-from hypervisor.scheduling.scoring.ranking import NOWHERE
+from hypervisor.scheduling.queueing.quota_usage import Shares, allocated, requested
+from hypervisor.scheduling.scoring.node_ranking import NOWHERE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hypervisor.scheduling.capacity.sorting import sorted_rows
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queueing.shares import allocated, dominant_shares, lendable
+from hypervisor.scheduling.queueing.quota_usage import allocated, dominant_shares, lendable
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int32, Int64, PendingTable, Snapshot
 
 

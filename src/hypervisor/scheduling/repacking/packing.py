@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.hold import Hold, gpu_shortfall
+from hypervisor.scheduling.passes.backfill import Hold, gpu_shortfall
 from hypervisor.scheduling.snapshots.requests import Request
 
 NOWHERE = -1

@@ -23,10 +23,10 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.scoring.base import Column
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
-from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.scorer import Column
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 

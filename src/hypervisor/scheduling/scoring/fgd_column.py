@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.working import WorkingState
-from hypervisor.scheduling.scoring.base import NEVER
+from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.fgd_pairs import FgdPairs
-from hypervisor.scheduling.scoring.tables import FgdTables
+from hypervisor.scheduling.scoring.fgd_tables import FgdTables
+from hypervisor.scheduling.scoring.scorer import NEVER
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 

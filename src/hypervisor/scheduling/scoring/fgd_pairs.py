@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.scoring.tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
+from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 

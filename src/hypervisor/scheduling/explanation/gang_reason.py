@@ -1,0 +1,93 @@
+"""Why a gang waits: how many of its replicas would fit, and what the next one lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.explanation.shared_reasons import owners_shown
+from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.plan_result import Reason, ReasonCode
+from hypervisor.scheduling.preemption.gang import replicas_per_node
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int64
+from hypervisor.scheduling.snapshots.wording import described, gaps, listed
+
+if TYPE_CHECKING:
+    from hypervisor.scheduling.passes.pass_state import Admission
+
+
+def gang_reason(admission: Admission, request: Request, replicas: int, organization: int = -1) -> Reason:
+    """The reason at the end of a pass for a gang that the empty cluster could take."""
+    state = admission.state
+    room = (state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy())
+    counts = replicas_per_node(request, request.eligible, *room)
+    fitting = int(counts.sum())
+    if fitting >= replicas or _unreserved(admission, request) >= replicas:
+        return _kept_for_others(admission, organization)
+    _fill(request, counts, *room)
+    return _incomplete(admission, request, replicas, fitting, room)
+
+
+def _unreserved(admission: Admission, request: Request) -> int:
+    """How many would fit if nothing were kept for others."""
+    state = admission.state
+    cpu, ram, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
+    for held in admission.reservations.all():
+        cpu[held.node] += held.claim.free_cpu
+        ram[held.node] += held.claim.free_ram
+        for device, amount in zip(held.devices, held.claim.free_gpu, strict=True):
+            gpu[held.node, device] += amount
+    return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
+
+
+def _kept_for_others(admission: Admission, organization: int) -> Reason:
+    rows = {held.deployment_id: held.row for held in admission.reservations.all()}
+    if admission.hold is not None:
+        rows[admission.hold.deployment_id] = admission.hold.row
+    shown = owners_shown(admission.tenancy, rows, organization)
+    return Reason(
+        ReasonCode.RESERVED_FOR_ANOTHER,
+        f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",
+        remedy=f"wait until {shown} has started, or raise the priority above its",
+    )
+
+
+def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -> None:
+    """Take what the replicas that fit would use, so that what the next one lacks can be seen."""
+    for node in np.flatnonzero(counts).tolist():
+        count = int(counts[node])
+        cpu[node] -= count * request.cpu
+        ram[node] -= count * request.ram
+        for _ in range(count):
+            usable = np.flatnonzero(gpu[node] >= (WHOLE_GPU if request.whole else request.each))
+            tightest = usable[np.argsort(gpu[node][usable], kind="stable")]
+            gpu[node, tightest[: request.devices]] -= request.each
+
+
+def _incomplete(
+    admission: Admission, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
+) -> Reason:
+    cpu, ram, gpu = room
+    devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole else gpu.max(axis=1)
+    distance = shortfall_distance(request, cpu, ram, devices)
+    node = int(np.where(request.eligible, distance, np.inf).argmin())
+    name = admission.snapshot.nodes.name[node]
+    each = MILLI if request.whole else 1
+    free = Resources(max(0, int(cpu[node])), max(0, int(ram[node])), max(0, int(devices[node])) * each)
+    missing = request.shape.resources.shortfall(free)
+    remedy = f"free {described(missing)} on {name}" + (
+        f" and room for {replicas - fitting - 1} more" if replicas - fitting > 1 else ""
+    )
+    if fitting:
+        remedy += f", or ask for at most {fitting} replica" + ("s" if fitting > 1 else "")
+    return Reason(
+        ReasonCode.GANG_INCOMPLETE,
+        f"fits {fitting} of {replicas} replicas; the next one needs {described(request.shape.resources)}, "
+        f"and the nearest node {name} has {listed(gaps(free, missing))}",
+        missing,
+        name,
+        remedy,
+    )

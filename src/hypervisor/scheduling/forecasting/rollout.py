@@ -1,0 +1,222 @@
+"""A cluster played forward in virtual time with the real `plan()` until one deployment starts."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hypervisor.scheduling.plan import plan
+from hypervisor.scheduling.plan_result import Placement, Plan
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
+from hypervisor.scheduling.snapshots.columns import joined, rows_where, with_shape
+from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
+
+MOST_PASSES = 200
+_FEWEST_PASSES = 6
+_WORK = 500_000
+"""Rows that all passes together may look at: a large cluster is played in fewer, coarser steps."""
+
+Remaining = Callable[[int, float, float], float]
+"""(deployment id, seconds that it has run, seconds left by its limit) -> seconds that it goes on."""
+Stopping = Callable[[int], float]
+"""Deployment id -> seconds that its stop takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """When the deployment started, and whose ends came right before; +inf: later than was played."""
+
+    at: float
+    after: tuple[int, ...]
+
+
+def play(
+    snapshot: Snapshot,
+    policy: Policy,
+    deployment_id: int,
+    decided: Plan,
+    remaining: Remaining,
+    stopping: Stopping,
+) -> Start | None:
+    """The start of a deployment that `decided`, the plan for the snapshot, leaves waiting.
+
+    None when no end that is expected lets it start. The number of passes is bounded, and they do without the
+    search for improvements. Whoever stands behind it in the queue is left out.
+    """
+    course = _Course(snapshot, deployment_id, remaining, stopping)
+    course.apply(decided)
+    course.forget_behind(decided)
+    policy = replace(policy, improvement_steps=0)
+    passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // course.rows))
+    course.coarsen(passes // 2)
+    for _ in range(passes):
+        if not course.advance():
+            return None
+        decided = plan(course.snapshot, policy)
+        if any(one.deployment_id == deployment_id for one in decided.placements):
+            return Start(course.snapshot.now, course.ended)
+        course.apply(decided)
+    return Start(math.inf, ())
+
+
+class _Course:
+    """The state at one moment. `ended` are the deployments whose ends brought it there."""
+
+    def __init__(
+        self, snapshot: Snapshot, deployment_id: int, remaining: Remaining, stopping: Stopping
+    ) -> None:
+        self.snapshot = snapshot
+        self.ended: tuple[int, ...] = ()
+        self._own = deployment_id
+        self._remaining = remaining
+        self._stopping = stopping
+        self._returning: set[int] = set()
+        self._next_id = -1
+        self._ends = {int(id_): self._end_of(row) for row, id_ in enumerate(snapshot.allocations.id)}
+
+    @property
+    def rows(self) -> int:
+        snapshot = self.snapshot
+        return 1 + len(snapshot.nodes) + len(snapshot.allocations) + len(snapshot.pending)
+
+    def apply(self, decided: Plan) -> None:
+        """What was decided happens: the evicted begin to stop, the placed run."""
+        self._evict([one.allocation_id for one in decided.evictions])
+        self.snapshot = replace(self.snapshot, nominations=decided.nominations)
+        by_deployment: dict[int, list[Placement]] = defaultdict(list)
+        for one in decided.placements:
+            by_deployment[one.deployment_id].append(one)
+        pending = self.snapshot.pending
+        starting = np.isin(pending.deployment_id, list(by_deployment))
+        self._run(np.flatnonzero(starting).tolist(), by_deployment)
+        self.snapshot = replace(self.snapshot, pending=rows_where(pending, ~starting))
+
+    def forget_behind(self, decided: Plan) -> None:
+        """Leave out of the queue whoever waits behind the own deployment in the plan."""
+        ahead = []
+        for waiting in decided.unplaced:
+            ahead.append(waiting.deployment_id)
+            if waiting.deployment_id == self._own:
+                break
+        pending = self.snapshot.pending
+        kept = np.isin(pending.deployment_id, ahead)
+        nominations = tuple(one for one in self.snapshot.nominations if one.deployment_id in set(ahead))
+        self.snapshot = replace(self.snapshot, pending=rows_where(pending, kept), nominations=nominations)
+
+    def coarsen(self, most: int) -> None:
+        """Let at most so many moments be ends: each end moves to the next of them."""
+        moments = sorted({end for end in self._ends.values() if not math.isinf(end)})
+        if len(moments) <= most:
+            return
+        picked = np.array(moments)[np.linspace(0, len(moments) - 1, most).astype(np.int64)]
+        for id_, end in self._ends.items():
+            if not math.isinf(end):
+                self._ends[id_] = float(picked[np.searchsorted(picked, end)])
+
+    def advance(self) -> bool:
+        """Go to the next end and take away what has ended; False when nothing ends any more."""
+        table = self.snapshot.allocations
+        ends = np.array([self._ends[id_] for id_ in table.id.tolist()])
+        at = float(ends.min(initial=math.inf))
+        if math.isinf(at):
+            return False
+        gone = ends <= at
+        self.ended = tuple(sorted({int(id_) for id_ in table.deployment_id[gone]}))
+        self._queue_again(np.flatnonzero(gone & np.isin(table.id, list(self._returning))).tolist())
+        self.snapshot = replace(
+            self.snapshot, now=max(at, self.snapshot.now), allocations=rows_where(table, ~gone)
+        )
+        return True
+
+    def _end_of(self, row: int) -> float:
+        table, now = self.snapshot.allocations, self.snapshot.now
+        id_ = int(table.deployment_id[row])
+        if table.releasing[row]:
+            return now + self._stopping(id_)
+        elapsed, limit = now - float(table.started_at[row]), float(table.ends_at[row]) - now
+        return now + max(0.0, self._remaining(id_, max(0.0, elapsed), max(0.0, limit)))
+
+    def _evict(self, allocation_ids: list[int]) -> None:
+        table = self.snapshot.allocations
+        leaving = np.isin(table.id, allocation_ids)
+        self.snapshot = replace(
+            self.snapshot, allocations=replace(table, releasing=table.releasing | leaving)
+        )
+        self._returning.update(allocation_ids)
+        for row in np.flatnonzero(leaving).tolist():
+            self._ends[int(table.id[row])] = self._end_of(row)
+
+    def _run(self, rows: list[int], placements: Mapping[int, list[Placement]]) -> None:
+        """All at once: a table that grew by a row each time would be copied as often."""
+        pending = self.snapshot.pending
+        builder, organizations = SnapshotBuilder(self.snapshot.now), list[int]()
+        for node_id in {one.node_id for each in placements.values() for one in each}:
+            builder.add_node(node_id, cpu_milli=0, ram_mib=0)
+        for row in rows:
+            seats = placements[int(pending.deployment_id[row])]
+            self._add(builder, row, seats)
+            organizations += [int(pending.organization[row])] * len(seats)
+        built, snapshot = builder.build(), self.snapshot
+        node = np.searchsorted(snapshot.nodes.id, built.nodes.id[built.allocations.node]).astype(np.int32)
+        added = replace(built.allocations, node=node, organization=np.array(organizations, np.int32))
+        self.snapshot = replace(snapshot, allocations=joined(snapshot.allocations, added))
+
+    def _add(self, builder: SnapshotBuilder, row: int, seats: list[Placement]) -> None:
+        snapshot, pending = self.snapshot, self.snapshot.pending
+        shape = snapshot.shapes[int(pending.shape[row])]
+        id_, limit = int(pending.deployment_id[row]), float(pending.max_runtime[row])
+        end = snapshot.now + self._remaining(id_, 0.0, limit)
+        for one in seats:
+            builder.add_allocation(
+                self._next_id,
+                deployment_id=id_,
+                node_id=one.node_id,
+                cpu_milli=shape.cpu_milli,
+                ram_mib=shape.ram_mib,
+                gpu_indices=one.gpu_indices,
+                gpu_each=shape.gpu_each,
+                priority=int(pending.priority[row]),
+                preemptible=bool(pending.preemptible[row]),
+                started_at=snapshot.now,
+                protected_until=math.inf if pending.protected[row] else -math.inf,
+                ends_at=snapshot.now + limit,
+            )
+            self._ends[self._next_id] = end
+            self._next_id -= 1
+
+    def _queue_again(self, rows: list[int]) -> None:
+        """The evicted that have stopped wait again, before whatever else has their priority."""
+        by_deployment: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            by_deployment[int(self.snapshot.allocations.deployment_id[row])].append(row)
+        for id_, own in by_deployment.items():
+            self._wait(id_, own)
+
+    def _wait(self, deployment_id: int, rows: list[int]) -> None:
+        table, first = self.snapshot.allocations, rows[0]
+        devices = int(np.bitwise_count(table.gpu_mask[first]))
+        shape = Shape(
+            int(table.cpu_milli[first]), int(table.ram_mib[first]), devices * int(table.gpu_each[first])
+        )
+        snapshot, index = with_shape(self.snapshot, shape)
+        builder = SnapshotBuilder(snapshot.now).add_pending(
+            deployment_id,
+            shape,
+            priority=int(table.priority[first]),
+            created_at=0.0,
+            preemptible=bool(table.preemptible[first]),
+            replicas=len(rows),
+            max_runtime=float(table.ends_at[first] - table.started_at[first]),
+            eligible_since=snapshot.now,
+        )
+        row = replace(
+            builder.build().pending,
+            shape=np.array([index], np.int32),
+            organization=table.organization[[first]],
+        )
+        self.snapshot = replace(snapshot, pending=joined(snapshot.pending, row))

@@ -1,0 +1,147 @@
+"""When a waiting deployment will start: the real `plan()` played forward to the ends that are expected.
+
+Played twice. The earliest takes the median of past runs for how long what runs goes on; the latest takes
+`max_runtime_seconds` where there is one, as that is enforced, and the 90th percentile of past runs elsewhere.
+Services end only at their `max_runtime_seconds`. Of work that has run for a while only those past runs
+count that were longer. What nobody can know is told as unknown, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict
+from hypervisor.scheduling.forecasting.rollout import Start, play
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
+from hypervisor.scheduling.snapshots.wording import listed, span
+
+_MEDIAN, _LONG = 0.5, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What is known beside the snapshot.
+
+    `runs` are the lengths of finished runs in seconds, ascending. `services` run until they are stopped.
+    `stops_within` says for live deployments how many seconds a stop takes at most from now.
+    """
+
+    runs: tuple[float, ...] = ()
+    services: frozenset[int] = frozenset()
+    stops_within: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StartRange:
+    """Seconds since the epoch, None where nobody can know; `how` says how it was reckoned, or why not.
+
+    `after` are the deployments whose ends bring the start, those of the latest estimate that is known.
+    """
+
+    earliest: float | None
+    latest: float | None
+    how: str
+    after: tuple[int, ...] = ()
+
+
+def estimate_start(
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: Outlook, background: Background
+) -> StartRange:
+    """The start of a pending deployment of the snapshot, whose outlook is `seen`."""
+    now = snapshot.now
+    if seen.verdict is Verdict.FITS_NOW:
+        return StartRange(now, now, "it fits into what is free, so the next pass starts it")
+    if seen.verdict is Verdict.NEVER:
+        return StartRange(None, None, "no waiting helps: the cluster as it is can never run it")
+    if seen.victims:
+        ids = tuple(sorted({one.deployment_id for one in seen.victims}))
+        longest = max(background.stops_within.get(id_, 0.0) for id_ in ids)
+        return StartRange(now, now + longest, _stopping_sentence(longest), ids)
+    return _played(snapshot, policy, deployment_id, seen, background)
+
+
+def _played(
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: Outlook, background: Background
+) -> StartRange:
+    lengths = _Lengths(background)
+    early = play(snapshot, policy, deployment_id, seen.plan, lengths.likely, lambda _: 0.0)
+    stops = background.stops_within
+    late = play(snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0))
+    if early is None:
+        return StartRange(None, None, _unknown_sentence(background))
+    if math.isinf(early.at):
+        return StartRange(None, None, "unknown: too much ends before it to play all of that forward")
+    known = late if late is not None and not math.isinf(late.at) else None
+    earliest = early.at if known is None else min(early.at, known.at)
+    latest = None if known is None else max(early.at, known.at)
+    return StartRange(earliest, latest, _sentence(background, lengths, late), (known or early).after)
+
+
+class _Lengths:
+    """How much longer a run goes on, in seconds; remembers what it was told by."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self.by_history = False
+        self.by_limit = False
+
+    def likely(self, deployment_id: int, elapsed: float, limit: float) -> float:
+        """By the median of past runs; without any it may end at any moment."""
+        if deployment_id in self._background.services:
+            return self._limited(limit)
+        past = self._remaining(elapsed, _MEDIAN)
+        return min(limit, 0.0 if past is None else past)
+
+    def longest(self, deployment_id: int, elapsed: float, limit: float) -> float:
+        """Until its limit ended it and it has stopped, else by the 90th percentile, else without end."""
+        if deployment_id in self._background.services or not math.isinf(limit):
+            return self._limited(limit) + self._background.stops_within.get(deployment_id, 0.0)
+        past = self._remaining(elapsed, _LONG)
+        return math.inf if past is None else past
+
+    def _limited(self, limit: float) -> float:
+        self.by_limit |= not math.isinf(limit)
+        return limit
+
+    def _remaining(self, elapsed: float, quantile: float) -> float | None:
+        runs = self._background.runs
+        longer = runs[bisect_right(runs, elapsed) :]
+        if not longer:
+            return None
+        self.by_history = True
+        return longer[min(len(longer) - 1, int(quantile * len(longer)))] - elapsed
+
+
+def _stopping_sentence(longest: float) -> str:
+    if not longest:
+        return "it starts as soon as those that give way have stopped"
+    return f"it starts when those that give way have stopped, within their grace of {span(longest)}"
+
+
+def _sentence(background: Background, lengths: _Lengths, late: Start | None) -> str:
+    runs = background.runs
+    parts = []
+    if lengths.by_history and runs:
+        middle, long = runs[int(_MEDIAN * len(runs))], runs[min(len(runs) - 1, int(_LONG * len(runs)))]
+        many = f"{len(runs)} finished run" + ("s" if len(runs) > 1 else "")
+        parts.append(f"{many} here (median {span(middle)}, 90th percentile {span(long)})")
+    if lengths.by_limit:
+        parts.append("the max_runtime_seconds of what runs and of what is ahead in the queue")
+    told = f"played forward from {listed(parts)}" if parts else "what stops now is gone soon"
+    if not lengths.by_history and lengths.by_limit:
+        told += "; work may also end earlier, at any moment"
+    if late is None:
+        told += "; no latest time, as something ahead of it has no known end"
+    elif math.isinf(late.at):
+        told += "; no latest time, as too much may come before it to play all of that forward"
+    return told
+
+
+def _unknown_sentence(background: Background) -> str:
+    if background.services:
+        return "unknown: what it waits for are services without max_runtime_seconds, which run until stopped"
+    return "unknown: nothing that is expected to end makes room for it"

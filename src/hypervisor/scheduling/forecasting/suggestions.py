@@ -1,0 +1,155 @@
+"""What would let a waiting deployment start now: changes that were tried with the real `plan()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict, Wish, outlook, with_wish
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snapshot
+from hypervisor.scheduling.snapshots.wording import described
+
+_HIGHEST = 1000
+_STARTS = (Verdict.FITS_NOW, Verdict.PREEMPTS)
+_TRIES = 4
+
+
+class RemedyKind(StrEnum):
+    LOWER_REQUEST = "lower_request"
+    RAISE_PRIORITY = "raise_priority"
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A change of the request, in the API's field names, with what the plan then says of it."""
+
+    kind: RemedyKind
+    sentence: str
+    changes: Mapping[str, float]
+    then: Outlook
+
+
+def find_remedies(snapshot: Snapshot, policy: Policy, wish: Wish) -> list[Remedy]:
+    """Changes that make the wish start at the next pass, the smaller first.
+
+    A request lowered by at most half is a smaller change than a higher priority, which costs others.
+    """
+    lowered = _lower_request(snapshot, policy, wish)
+    raised = _raise_priority(snapshot, policy, wish)
+    found = [remedy for remedy in (lowered, raised) if remedy is not None]
+    if lowered is not None and raised is not None and _kept_share(wish.shape, lowered) < 0.5:
+        found.reverse()
+    return found
+
+
+def _lower_request(snapshot: Snapshot, policy: Policy, wish: Wish) -> Remedy | None:
+    """The largest part of the request that starts without evicting anybody."""
+    for shape in _smaller_shapes(snapshot, wish.shape):
+        then = _with(snapshot, policy, replace(wish, shape=shape))
+        if then.verdict is Verdict.FITS_NOW:
+            asked = wish.shape.resources
+            changed = _differing(asked, shape.resources)
+            sentence = f"ask for {described(changed)} instead of {described(_same_kinds(asked, changed))}"
+            return Remedy(RemedyKind.LOWER_REQUEST, sentence, _fields(changed), then)
+    return None
+
+
+def _raise_priority(snapshot: Snapshot, policy: Policy, wish: Wish) -> Remedy | None:
+    """The lowest priority that starts it, by a binary search over the levels of what runs and waits."""
+    there = np.concatenate([snapshot.allocations.priority, snapshot.pending.priority])
+    levels = [
+        int(level) + 1 for level in np.unique(there) if wish.priority <= level < _HIGHEST and level >= 0
+    ]
+    best: Remedy | None = None
+    while levels:
+        middle = (len(levels) - 1) // 2 if best is not None else len(levels) - 1
+        priority = levels[middle]
+        then = _with(snapshot, policy, replace(wish, priority=priority))
+        if then.verdict in _STARTS:
+            best = Remedy(
+                RemedyKind.RAISE_PRIORITY,
+                f"raise the priority to {priority}{_cost(then)}",
+                {"priority": priority},
+                then,
+            )
+            levels = levels[:middle]
+        elif best is None:
+            return None
+        else:
+            levels = levels[middle + 1 :]
+    return best
+
+
+def _with(snapshot: Snapshot, policy: Policy, wish: Wish) -> Outlook:
+    return outlook(with_wish(snapshot, wish), policy, wish.deployment_id)
+
+
+def _cost(then: Outlook) -> str:
+    count = len({victim.deployment_id for victim in then.victims})
+    if not count:
+        return ""
+    return f": {count} deployment{'s' if count > 1 else ''} of lower priority would give way"
+
+
+def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
+    """What nodes have free of what is asked for, the largest shares first; nothing is lowered to zero."""
+    state = WorkingState(snapshot)
+    eligible = Eligibility(snapshot.nodes).schedulable(shape)
+    whole = shape.gpu_milli >= WHOLE_GPU
+    free_gpu: Int64 = state.full * WHOLE_GPU if whole else state.widest
+    cpu = np.minimum(state.free_cpu, shape.cpu_milli)
+    ram = np.minimum(state.free_ram, shape.ram_mib)
+    gpu = np.minimum(free_gpu, shape.gpu_milli)
+    possible = eligible.copy()
+    for asked, left in ((shape.cpu_milli, cpu), (shape.ram_mib, ram), (shape.gpu_milli, gpu)):
+        if asked:
+            possible &= left > 0
+    share = _share(shape.cpu_milli, cpu) + _share(shape.ram_mib, ram) + _share(shape.gpu_milli, gpu)
+    order = np.argsort(-np.where(possible, share, -1.0), kind="stable")[: int(possible.sum())]
+    found = dict.fromkeys(
+        replace(shape, cpu_milli=int(cpu[row]), ram_mib=int(ram[row]), gpu_milli=int(gpu[row]))
+        for row in order[: _TRIES * 4].tolist()
+    )
+    return [smaller for smaller in found if smaller != shape][:_TRIES]
+
+
+def _share(asked: int, left: Int64) -> Float64:
+    return left / asked if asked else np.zeros(len(left))
+
+
+def _kept_share(shape: Shape, lowered: Remedy) -> float:
+    asked = _fields(shape.resources)
+    return min(value / asked[name] for name, value in lowered.changes.items())
+
+
+def _differing(asked: Resources, smaller: Resources) -> Resources:
+    return Resources(
+        smaller.cpu_milli if smaller.cpu_milli != asked.cpu_milli else 0,
+        smaller.ram_mib if smaller.ram_mib != asked.ram_mib else 0,
+        smaller.gpu_milli if smaller.gpu_milli != asked.gpu_milli else 0,
+    )
+
+
+def _same_kinds(asked: Resources, changed: Resources) -> Resources:
+    return Resources(
+        asked.cpu_milli if changed.cpu_milli else 0,
+        asked.ram_mib if changed.ram_mib else 0,
+        asked.gpu_milli if changed.gpu_milli else 0,
+    )
+
+
+def _fields(amounts: Resources) -> dict[str, float]:
+    """Those that are not zero, in the API's names and units."""
+    named = {
+        "required_cpu_cores": amounts.cpu_milli / MILLI,
+        "required_ram_gb": amounts.ram_mib / 1024,
+        "required_gpu_count": amounts.gpu_milli / WHOLE_GPU,
+    }
+    return {name: value for name, value in named.items() if value}

@@ -1,0 +1,400 @@
+"""One pass over the queue: who is placed, who is nominated, who is evicted for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isinf
+
+import numpy as np
+
+from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_later, fits_node, usable_devices
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.passes.backfill import Hold, hold_for
+from hypervisor.scheduling.passes.fast_path import Filling
+from hypervisor.scheduling.passes.gang_backfill import gang_hold
+from hypervisor.scheduling.passes.gang_placement import Gangs
+from hypervisor.scheduling.plan_result import Eviction, Placement, Spared
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.preemption.candidates import Candidates
+from hypervisor.scheduling.preemption.nominations import Reservation, Reservations
+from hypervisor.scheduling.preemption.reprieve_reasons import rule_of, spared_on
+from hypervisor.scheduling.preemption.single_node_search import Option
+from hypervisor.scheduling.preemption.tenancy import Tenancy
+from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.queueing.queue_iterator import Turns
+from hypervisor.scheduling.scoring.node_ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.scoring.registry import scorer_for
+from hypervisor.scheduling.snapshots.requests import Eligibility, Request
+from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
+
+
+class Admission:
+    """The state of one pass. `placements`, `evictions` and `spared` grow as the queue is worked through."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, queue: Queue) -> None:
+        self.snapshot = snapshot
+        self.policy = policy
+        self.queue = queue
+        self.state = WorkingState(snapshot)
+        self.eligibility = Eligibility(snapshot.nodes)
+        self.candidates = Candidates(snapshot, self.state)
+        self.reservations = Reservations(self.state)
+        self.tenancy = Tenancy(snapshot, policy, queue, self.state, self.candidates, self.reservations)
+        self.hold: Hold | None = None
+        self.placements: list[Placement] = []
+        self.evictions: list[Eviction] = []
+        self.spared: dict[int, tuple[Spared, ...]] = {}
+        self.placed = np.zeros(len(queue.order), np.bool_)
+        self._gangs = Gangs(self)
+        self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
+        self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
+        self._requests: list[Request | None] = [None] * len(snapshot.shapes)
+        self.nothing_free: set[int] = set()
+        self._turns = Turns(queue)
+
+    def request(self, shape: int) -> Request:
+        found = self._requests[shape]
+        if found is None:
+            found = self._requests[shape] = self.eligibility.request(shape, self.snapshot.shapes[shape])
+        return found
+
+    def nominations(self) -> tuple[Nomination, ...]:
+        """Those in force, in queue order."""
+        ids = self.snapshot.nodes.id
+        ranked = sorted(self.reservations.all(), key=lambda held: (held.rank, held.replica))
+        return tuple(
+            Nomination(held.deployment_id, int(ids[held.node]), held.devices, held.replica) for held in ranked
+        )
+
+    def claim_nominations(self) -> None:
+        """Put the snapshot's nominations in force, the highest-ranked first, where they can still be met."""
+        if not self.snapshot.nominations:
+            return
+        wanted: dict[int, list[Nomination]] = {}
+        for nomination in self.snapshot.nominations:
+            wanted.setdefault(nomination.deployment_id, []).append(nomination)
+        rows = self.queue.rows_of(set(wanted))
+        node_rows = {int(node_id): row for row, node_id in enumerate(self.snapshot.nodes.id)}
+        rank_of = np.empty(len(self.queue.order), np.int64)
+        rank_of[self.queue.order] = np.arange(len(rank_of))
+        for row in sorted(rows.values(), key=lambda row: int(rank_of[row])):
+            nominations = wanted[self.queue.deployment_id(row)]
+            if len(nominations) == self.queue.replicas(row):
+                self._claim(row, int(rank_of[row]), nominations, node_rows)
+
+    def _claim(
+        self, row: int, rank: int, nominations: list[Nomination], node_rows: Mapping[int, int]
+    ) -> None:
+        """Put the nominations of one deployment in force, all of its replicas or none."""
+        request = self.request(self.queue.shape(row))
+        for nomination in sorted(nominations, key=lambda one: one.replica):
+            node = node_rows.get(nomination.node_id)
+            if node is None or not self.reservations.can_keep(request, node, nomination.gpu_indices):
+                self.drop(row)
+                return
+            self.reserve(row, rank, request, node, nomination.gpu_indices, nomination.replica, settled=False)
+
+    def work_through_queue(self) -> None:
+        """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
+        nominated = sorted({held.row for held in self.reservations.all()})
+        filling = Filling(self)
+        for rank, row in self._turns.walk(np.array(nominated, np.int64)):
+            if filling.is_hopeless(row):
+                self._turns.give_up(row)
+            elif not filling.start(row):
+                self._decide(row, rank)
+
+    def _decide(self, row: int, rank: int) -> None:
+        request = self.request(self.queue.shape(row))
+        kept = self.reservations.of(row)
+        if kept is not None and (self._gangs.settle(row) if self.queue.is_gang(row) else self._settle(kept)):
+            return
+        restricted = self.restricted(row)
+        if not self.tenancy.over_limit(row).is_zero:
+            # Its organization's own lower work may give way to it; it is never the head that others wait for.
+            if not self._gangs.admit_within_limit(row, rank, request, restricted):
+                self._turns.give_up(row)
+            return
+        if self.queue.is_gang(row):
+            if self._gangs.admit(row, rank, request, restricted):
+                return
+        elif (
+            self._place_in_free(row, request, restricted)
+            or self._nominate_in_coming(row, rank, request, restricted, kept)
+            or self._preempt(row, rank, request, restricted)
+        ):
+            return
+        self._turns.give_up(row)
+        if self.hold is None:
+            self._hold_for_head(row, rank, request)
+
+    def _settle(self, kept: Reservation) -> bool:
+        """Start a nominated deployment on its node, else elsewhere; keep the nomination if neither goes.
+
+        False if the nomination can no longer be met: it is dropped and the deployment decided anew.
+        """
+        row, node, request = kept.row, kept.node, kept.request
+        self.drop(row)
+        state = self.state
+        free = state.free_gpu[node].tolist()
+        starts = self.tenancy.may_start_now(row)
+        if starts and fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
+            usable = usable_devices(request, free) if request.devices else []
+            same = set(kept.devices).issubset(usable)
+            self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
+            if not same:
+                self.grew()
+            return True
+        if self._place_in_free(row, request, self.restricted(row)):
+            self.grew()
+            return True
+        if self.reservations.can_keep(request, node, kept.devices):
+            self.reserve(row, kept.rank, request, node, kept.devices)
+            return True
+        self.grew()
+        return False
+
+    def restricted(self, row: int) -> bool:
+        """Whether the head's hold binds this one: the head could not evict it at once if it started, and it
+        is not sure to have ended when the head can start."""
+        hold = self.hold
+        if hold is None:
+            return False
+        if not isinf(hold.start) and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.start:
+            return False
+        evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
+        if self.tenancy.organization(row) != hold.organization:
+            # Who waits to borrow does not hold up the lender.
+            return not (hold.borrows and self.tenancy.is_guaranteed(row))
+        return not (evictable and self.policy.preemption)
+
+    def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
+        if request.index in self.nothing_free or not self.tenancy.may_start_now(row):
+            return False
+        node = self.ranking.best(request)
+        if node == NOWHERE:
+            self.nothing_free.add(request.index)
+            return False
+        # A gang at the head may hold several nodes; what takes from it on one may be harmless on the next.
+        passed: list[int] = []
+        while node != NOWHERE:
+            devices = self._free_devices(request, node, restricted)
+            if devices is not None:
+                self.place(row, request, node, devices)
+                return True
+            passed.append(node)
+            node = self.ranking.best(request, without=passed)
+        return False
+
+    def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
+        """Devices of the node to start on; None if every choice would take from the head."""
+        usable = usable_devices(request, self.state.free_gpu[node].tolist()) if request.devices else []
+        hold = self.hold.at(node) if self.hold is not None and restricted else None
+        if hold is None:
+            return self.pick_devices(request, node, usable)
+        if request.devices == 1 and not request.whole:
+            ranked = self.scorer.rank_devices(request, node, usable)
+            return next(((device,) for device in ranked if hold.allows(request, (device,))), None)
+        devices = tuple(usable[: request.devices])
+        return devices if hold.allows(request, devices) else None
+
+    def pick_devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
+        if request.whole or len(usable) < 2:
+            return tuple(usable[: request.devices])
+        return (self.scorer.rank_devices(request, node, usable)[0],)
+
+    def place(
+        self, row: int, request: Request, node: int, devices: tuple[int, ...], replica: int = 0
+    ) -> None:
+        """Start a replica now."""
+        self.state.place(node, request, devices)
+        self.tenancy.start(row, request)
+        self._tell_hold(row, request, node, devices)
+        self.placed[row] = True
+        node_id = int(self.snapshot.nodes.id[node])
+        self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices, replica))
+
+    def _nominate_in_coming(
+        self, row: int, rank: int, request: Request, restricted: bool, kept: Reservation | None
+    ) -> bool:
+        """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
+        state = self.state
+        if not state.anything_coming:
+            return False
+        fitting = np.flatnonzero(fits_later(state, request)).tolist()
+        if kept is not None and kept.node in fitting:
+            fitting.insert(0, kept.node)
+        for node in fitting:
+            devices = self.coming_devices(request, node)
+            if self._hold_allows(request, node, devices, restricted):
+                self.reserve(row, rank, request, node, devices)
+                return True
+        return False
+
+    def coming_devices(self, request: Request, node: int) -> tuple[int, ...]:
+        """Devices that are or will be free: for whole ones those free by now first, for a fraction the
+        tightest."""
+        if not request.devices:
+            return ()
+        free = self.state.free_gpu[node].tolist()
+        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
+        usable = usable_devices(request, room)
+        usable.sort(key=lambda index: (room[index], -free[index], index))
+        return tuple(sorted(usable[: request.devices]))
+
+    def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
+        without = self._closed_to(request, restricted)
+        for _ in range(2):
+            option = self.tenancy.search(row, rank, request, without)
+            if option is None:
+                return False
+            if self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
+                self._carry_out(row, rank, request, option)
+                return True
+            without = option.node
+        return False
+
+    def _closed_to(self, request: Request, restricted: bool) -> int:
+        """The held node, where it depends on the victims whether the hold allows the request there: who the
+        cheapest ones are changes as time goes by, and by that alone nobody may be let in."""
+        hold = self.hold
+        if hold is None or not restricted or hold.allows_anywhere(request):
+            return NOWHERE
+        return hold.node
+
+    def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
+        """The devices that the request gets once the victims are gone."""
+        if not request.devices:
+            return ()
+        node = option.node
+        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
+        free = self.state.free_gpu[node].tolist()
+        for victim in option.victims:
+            for device in victim.devices:
+                room[device] += victim.each
+        usable = usable_devices(request, room)
+        usable.sort(key=lambda index: (room[index], -free[index], index))
+        return tuple(sorted(usable[: request.devices]))
+
+    def _carry_out(self, row: int, rank: int, request: Request, option: Option) -> None:
+        """Evict and override, then start at once if only nominations stood in the way, else nominate."""
+        node, deployment_id = option.node, self.queue.deployment_id(row)
+        priority = self.queue.priority(row)
+        evicted = [victim for victim in option.victims if victim.row >= 0]
+        if evicted:
+            self.spared[deployment_id] = spared_on(
+                self.candidates, self.snapshot.now, node, priority, evicted
+            )
+        for victim in evicted:
+            rule = option.rules.get(victim.row) or rule_of(priority, victim.priority)
+            self.evict(victim, deployment_id, rule)
+        overridden = {victim.id for victim in option.victims if victim.row < 0}
+        for held in [held for held in self.reservations.on(node) if held.deployment_id in overridden]:
+            self.drop(held.row)
+        free = self.state.free_gpu[node].tolist()
+        room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
+        if not evicted and self.tenancy.may_start_now(row) and fits_node(request, *room, free):
+            usable = usable_devices(request, free) if request.devices else []
+            self.place(row, request, node, self.pick_devices(request, node, usable))
+        else:
+            self.reserve(row, rank, request, node, self.coming_devices(request, node))
+        if overridden:
+            self.grew()
+
+    def evict(self, victim: Candidate, preemptor_id: int, rule: str) -> None:
+        """Evict all allocations of the victim, on other nodes as well where it is a gang."""
+        table = self.snapshot.allocations
+        for row in self.candidates.take(victim):
+            self.tenancy.evict(row)
+            self.evictions.append(
+                Eviction(
+                    allocation_id=int(table.id[row]),
+                    deployment_id=int(table.deployment_id[row]),
+                    node_id=int(self.snapshot.nodes.id[table.node[row]]),
+                    preemptor_id=preemptor_id,
+                    lost_work=float(self.candidates.lost[row]),
+                    rule=rule,
+                )
+            )
+
+    def reserve(
+        self,
+        row: int,
+        rank: int,
+        request: Request,
+        node: int,
+        devices: tuple[int, ...],
+        replica: int = 0,
+        settled: bool = True,
+    ) -> None:
+        """Keep capacity of a node, free or coming, for a replica."""
+        self.tenancy.settle(row, request)
+        self._tell_hold(row, request, node, devices)
+        self.reservations.add(
+            Reservation(
+                row=row,
+                rank=rank,
+                deployment_id=self.queue.deployment_id(row),
+                priority=self.queue.priority(row),
+                yields=self.queue.yields(row),
+                request=request,
+                node=node,
+                devices=devices,
+                claim=self.state.reserve(node, request, devices),
+                replica=replica,
+            ),
+            settled,
+        )
+
+    def drop(self, row: int) -> None:
+        """Let go of what is kept for the deployment, for all of its replicas."""
+        for held in self.reservations.drop(row):
+            self.tenancy.unsettle(row, held.request)
+            hold = self.hold.at(held.node) if self.hold is not None else None
+            if hold is not None and self.restricted(row):
+                hold.give(held.request, held.devices)
+
+    def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
+        admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
+        if admissible.any() and self._gangs.may_ever_fit(row, request):
+            head = self.queue.deployment_id(row), self.queue.priority(row), rank
+            wanted = self.queue.replicas(row), self.queue.spread(row)
+            now, preempts = self.snapshot.now, self.policy.preemption
+            parts = (self.state, self.candidates, self.reservations)
+            if self.queue.is_gang(row):
+                self.hold = gang_hold(head, request, wanted, admissible, *parts, now=now, preempts=preempts)
+            else:
+                self.hold = hold_for(head, request, admissible, *parts, now=now, preempts=preempts)
+            self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
+            self.hold.borrows = not self.tenancy.is_guaranteed(row)
+
+    def hold_again(self) -> None:
+        """Let the head of what still waits hold its place anew, the placements being others now."""
+        self.hold = None
+        tried: set[int] = set()
+        order = self.queue.order
+        for rank in np.flatnonzero(~self.placed[order]).tolist():
+            row = int(order[rank])
+            kind = int(self.queue.kind[row])
+            if kind in tried or self.reservations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
+                continue
+            tried.add(kind)
+            self._hold_for_head(row, rank, self.request(self.queue.shape(row)))
+            if self.hold is not None:
+                return
+
+    def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
+        hold = self.hold.at(node) if self.hold is not None and restricted else None
+        return hold is None or hold.allows(request, devices)
+
+    def _tell_hold(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+        hold = self.hold.at(node) if self.hold is not None else None
+        if hold is not None and self.restricted(row):
+            hold.take(request, devices)
+
+    def grew(self) -> None:
+        """Forget what was found impossible, as capacity has come back."""
+        self.state.grew()
+        self.nothing_free.clear()
+        self._turns.grew()

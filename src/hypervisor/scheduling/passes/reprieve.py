@@ -1,0 +1,125 @@
+"""Victims that need not go after all: the last step of a pass.
+
+The victims of one preemptor are a minimal set when they are chosen. A later preemptor of the same pass may
+evict more on the node than it takes itself, and then somebody evicted before could have stayed. So in the end
+the victims are gone through once more, the most important first, and whoever still finds its room, its own
+devices included, beside everything that was placed and nominated, stays. A gang stays whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan_result import Spared
+from hypervisor.scheduling.preemption.gang import Party
+from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.queueing.quota_usage import Shares, allocated
+from hypervisor.scheduling.snapshots.snapshot import Bool
+
+if TYPE_CHECKING:
+    from hypervisor.scheduling.passes.pass_state import Admission
+
+WHY = "fits beside the preemptor now that others have to go"
+
+
+def return_victims(admission: Admission) -> None:
+    """Take back the evictions of this pass that nothing depends on."""
+    if not admission.evictions:
+        return
+    chosen = _promising(admission)
+    if not chosen.any():
+        return
+    back = _Return(admission)
+    for party in sorted(admission.candidates.parties(chosen), key=lambda party: party.importance):
+        back.consider(party)
+    if back.staying:
+        _tell(admission, back.staying)
+
+
+def _promising(admission: Admission) -> Bool:
+    """The evicted allocations that find CPU and RAM, each for itself: a quick look before the exact one."""
+    table, state = admission.snapshot.allocations, admission.state
+    chosen = np.isin(table.id, [eviction.allocation_id for eviction in admission.evictions])
+    chosen &= (state.free_cpu + state.coming_cpu)[table.node] >= table.cpu_milli
+    chosen &= (state.free_ram + state.coming_ram)[table.node] >= table.ram_mib
+    return chosen
+
+
+class _Return:
+    """Lets victims stay one by one; `staying` are the ids of their deployments."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._pass = admission
+        self.staying: set[int] = set()
+        self._owners = _Owners(admission, shares) if (shares := admission.tenancy.shares) else None
+
+    def consider(self, party: Party) -> None:
+        """Let the party stay if all that it holds still fits, and its organization's accounts allow it."""
+        if not all(self._fits(node, part) for node, part in party.parts):
+            return
+        victim = party.parts[0][1]
+        if self._owners is not None and not self._owners.admit(victim):
+            return
+        self._pass.candidates.give_back(victim)
+        self.staying.add(party.deployment_id)
+
+    def _fits(self, node: int, part: Candidate) -> bool:
+        state = self._pass.state
+        if state.free_cpu[node] + state.coming_cpu[node] < part.cpu:
+            return False
+        if state.free_ram[node] + state.coming_ram[node] < part.ram:
+            return False
+        room = state.free_gpu[node] + state.coming_gpu[node]
+        return all(room[device] >= count * part.each for device, count in Counter(part.devices).items())
+
+
+class _Owners:
+    """On a shared cluster: nobody stays whose usage an eviction was judged by.
+
+    Those are organizations that have taken from another one in this pass, by their guarantee or by their
+    share. And with what stays, no organization may be above its limit.
+    """
+
+    def __init__(self, admission: Admission, shares: Shares) -> None:
+        self._shares = shares
+        self._gangs = admission.candidates.gangs
+        table, pending = admission.snapshot.allocations, admission.snapshot.pending
+        self._organization = table.organization
+        self._amounts = allocated(admission.snapshot)
+        asking = dict(zip(pending.deployment_id.tolist(), pending.organization.tolist(), strict=True))
+        yielding = dict(zip(table.id.tolist(), table.organization.tolist(), strict=True))
+        self._takers = {
+            asking[one.preemptor_id]
+            for one in admission.evictions
+            if asking[one.preemptor_id] != yielding[one.allocation_id]
+        }
+
+    def admit(self, victim: Candidate) -> bool:
+        """Whether the victim, a gang whole, may stay; it is counted as used again then."""
+        organization = int(self._organization[victim.row])
+        rows = list(self._gangs.get(victim.row, (victim.row,)))
+        amount = Resources(*self._amounts[rows].sum(axis=0).tolist())
+        account = self._shares.account(organization)
+        if organization in self._takers or not account.over_limit(amount).is_zero:
+            return False
+        self._shares.settle(organization, amount)
+        return True
+
+
+def _tell(admission: Admission, staying: set[int]) -> None:
+    """Take the evictions out of the plan, and name those who stay as spared."""
+    preemptor = {one.deployment_id: one.preemptor_id for one in admission.evictions}
+    admission.evictions = [one for one in admission.evictions if one.deployment_id not in staying]
+    evicting = {one.preemptor_id for one in admission.evictions}
+    told: dict[int, tuple[Spared, ...]] = {}
+    for id_, spared in admission.spared.items():
+        if id_ in evicting:
+            named = [one for one in spared if one.deployment_id not in staying]
+            also = {one.deployment_id for one in spared} & staying
+            also |= {victim for victim in staying if preemptor[victim] == id_}
+            told[id_] = (*named, *(Spared(victim, WHY) for victim in sorted(also)))
+    admission.spared = told

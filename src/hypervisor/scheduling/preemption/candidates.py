@@ -1,0 +1,206 @@
+"""Who could yield on each node, and how much room that would make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.capacity.sorting import sorted_rows
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.preemption.cost import lost_work
+from hypervisor.scheduling.preemption.gang import Party, gang_rows, joined
+from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64, Snapshot
+
+Amounts = tuple[Int64, Int64, Int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PotentialRoom:
+    """Room per node once everything is gone that a priority may evict, and releasing work as well."""
+
+    cpu: Int64
+    ram: Int64
+    full: Int64
+    widest: Int64
+
+    def fits(self, request: Request) -> Bool:
+        """Nodes on which the request would fit then."""
+        fits: Bool = request.eligible & (self.cpu >= request.cpu) & (self.ram >= request.ram)
+        if request.whole:
+            fits &= self.full >= request.devices
+        elif request.devices:
+            fits &= self.widest >= request.each
+        return fits
+
+
+class Candidates:
+    """The evictable allocations: preemptible, not releasing, past their minimum runtime, not yet taken."""
+
+    def __init__(self, snapshot: Snapshot, state: WorkingState) -> None:
+        table = snapshot.allocations
+        self.table = table
+        self._state = state
+        self.lost: Float64 = lost_work(table, snapshot.now)
+        self.gangs = gang_rows(table)
+        self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
+        for rows in set(self.gangs.values()):
+            self.evictable[list(rows)] = self.evictable[list(rows)].all()
+        self.going: Bool = table.releasing.copy()
+        self._below: dict[int, Bool] = {}
+        self._on_node: dict[int, list[Candidate]] = {}
+        self._sums: dict[int, Amounts] = {}
+        self._rooms: dict[int, PotentialRoom] = {}
+        self._rooms_at = 0
+
+    def below(self, priority: int) -> Bool:
+        """Mask of the rows that may be evicted for this priority; the caller's own to change."""
+        return self._known_below(priority).copy()
+
+    def any_below(self, priority: int) -> bool:
+        """Whether anything at all may be evicted for this priority."""
+        return bool(self._known_below(priority).any())
+
+    def _known_below(self, priority: int) -> Bool:
+        found = self._below.get(priority)
+        if found is None:
+            found = self._below[priority] = self.evictable & (self.table.priority < priority)
+        return found
+
+    def sums(self, priority: int) -> Amounts:
+        """CPU and RAM per node, milli-GPU per node and device, that such evictions would free."""
+        found = self._sums.get(priority)
+        if found is None:
+            found = self._sums[priority] = self._state.sums(self.table, self.below(priority))
+        return found
+
+    def room(self, priority: int) -> PotentialRoom:
+        """The potential room for a priority, kept until any node changes."""
+        state = self._state
+        if self._rooms_at != len(state.touched):
+            self._rooms.clear()
+            self._rooms_at = len(state.touched)
+        found = self._rooms.get(priority)
+        if found is None:
+            cpu, ram, gpu = self.sums(priority)
+            gpu = state.free_gpu + state.coming_gpu + gpu
+            found = self._rooms[priority] = PotentialRoom(
+                state.free_cpu + state.coming_cpu + cpu,
+                state.free_ram + state.coming_ram + ram,
+                (gpu == WHOLE_GPU).sum(axis=1),
+                gpu.max(axis=1),
+            )
+        return found
+
+    def on(self, node: int) -> list[Candidate]:
+        """Everything that runs on the node and is not releasing, the most important first."""
+        found = self._on_node.get(node)
+        if found is None:
+            order, start = self._by_importance
+            rows = order[start[node] : start[node + 1]].tolist()
+            found = [self._candidate(row) for row in rows if not self.table.releasing[row]]
+            if self.gangs:
+                found = self._joined(found)
+            self._on_node[node] = found
+        return found
+
+    @cached_property
+    def _by_importance(self) -> tuple[Int64, Int64]:
+        """The rows node by node, the most important first, and where each node's begin."""
+        table = self.table
+        order = sorted_rows(
+            table.node, -table.priority.astype(np.int64), -self.lost, table.started_at, table.id
+        )
+        return order, np.searchsorted(table.node[order], np.arange(len(self._state.nodes) + 1))
+
+    def take(self, victim: Candidate) -> list[int]:
+        """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
+
+        Answers the rows of its allocations.
+        """
+        rows = self.gangs.get(victim.row)
+        if rows is None:
+            self._move(victim, int(self.table.node[victim.row]), going=True)
+            return [victim.row]
+        for row in rows:
+            self._move(self._candidate(row), int(self.table.node[row]), going=True)
+        # Its other nodes have come nearer to what waits.
+        self._state.grew()
+        return list(rows)
+
+    def give_back(self, victim: Candidate) -> None:
+        """Undo `take`: the victim, a gang whole, stays after all."""
+        for row in self.gangs.get(victim.row, (victim.row,)):
+            self._move(self._candidate(row), int(self.table.node[row]), going=False)
+
+    def _move(self, victim: Candidate, node: int, *, going: bool) -> None:
+        self.evictable[victim.row] = not going
+        self.going[victim.row] = going
+        self._below.clear()
+        sign = 1 if going else -1
+        self._state.evict(node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.each)
+        for priority, (cpu, ram, gpu) in self._sums.items():
+            if victim.priority < priority:
+                cpu[node] -= sign * victim.cpu
+                ram[node] -= sign * victim.ram
+                for device in victim.devices:
+                    gpu[node, device] -= sign * victim.each
+
+    def parties(self, chosen: Bool) -> list[Party]:
+        """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""
+        found = []
+        done: set[int] = set()
+        for row in np.flatnonzero(chosen).tolist():
+            deployment_id = int(self.table.deployment_id[row])
+            if deployment_id in done:
+                continue
+            done.add(deployment_id)
+            found.append(self._party(row))
+        return found
+
+    def party(self, candidate: Candidate) -> Party:
+        """The candidate with everything that yields with it."""
+        if candidate.row in self.gangs:
+            return self._party(candidate.row)
+        row = candidate.row
+        return Party(int(self.table.deployment_id[row]), ((int(self.table.node[row]), candidate),))
+
+    def _party(self, row: int) -> Party:
+        deployment_id = int(self.table.deployment_id[row])
+        nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
+        return Party(deployment_id, tuple((node, self._part(node, deployment_id)) for node in nodes))
+
+    def _part(self, node: int, deployment_id: int) -> Candidate:
+        ids = self.table.deployment_id
+        return next(item for item in self.on(node) if ids[item.row] == deployment_id)
+
+    def _joined(self, found: list[Candidate]) -> list[Candidate]:
+        """The candidates of a node with those of one gang made one."""
+        alone = [item for item in found if item.row not in self.gangs]
+        together: dict[tuple[int, ...], list[Candidate]] = {}
+        for item in found:
+            if item.row in self.gangs:
+                together.setdefault(self.gangs[item.row], []).append(item)
+        for rows, parts in together.items():
+            lost, started_at = float(self.lost[list(rows)].sum()), float(self.table.started_at[rows[0]])
+            alone.append(joined(parts, lost, started_at))
+        return sorted(alone, key=lambda item: item.importance)
+
+    def _candidate(self, row: int) -> Candidate:
+        table = self.table
+        mask = int(table.gpu_mask[row])
+        return Candidate(
+            row=row,
+            id=int(table.id[row]),
+            priority=int(table.priority[row]),
+            lost=float(self.lost[row]),
+            started_at=float(table.started_at[row]),
+            cpu=int(table.cpu_milli[row]),
+            ram=int(table.ram_mib[row]),
+            devices=tuple(i for i in range(self._state.width) if mask >> i & 1),
+            each=int(table.gpu_each[row]),
+        )

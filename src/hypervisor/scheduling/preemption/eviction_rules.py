@@ -1,0 +1,84 @@
+"""By which rule each of several victims may go for one deployment, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.preemption.legality import Rule, rule_for
+from hypervisor.scheduling.queueing.quota_usage import Account, Shares
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants a place: `job` is what all its replicas hold.
+
+    `account` is its organization's as the search begins (None where nothing is shared). It stays that while
+    victims are chosen: its own work may be among them, and may stay after all.
+    """
+
+    deployment_id: int
+    organization: int
+    priority: int
+    rank: int
+    job: Resources
+    account: Account | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What is judged of a victim: whose it is, what goes with it (a gang whole), and its priority."""
+
+    organization: int
+    amount: Resources
+    priority: int
+
+
+class Judge:
+    """Judges each victim by what its organization has left without those let go before it.
+
+    Whoever was let go may stay after all: with more left, the others may still go.
+    """
+
+    def __init__(
+        self, asker: Asker, shares: Shares | None, accounts: Mapping[int, Account] | None = None
+    ) -> None:
+        self.asker = asker
+        self._shares = shares
+        self._accounts = dict(accounts or {})
+
+    def copy(self) -> Judge:
+        """One that may let others go without this one taking notice."""
+        return Judge(self.asker, self._shares, self._accounts)
+
+    def rule(self, stake: Stake) -> Rule | None:
+        """The rule by which running work may be evicted, or None if it may not."""
+        asker = self.asker
+        if self._shares is None or asker.account is None:
+            return Rule.PRIORITY if stake.priority < asker.priority else None
+        return rule_for(
+            same_organization=stake.organization == asker.organization,
+            mine=asker.account,
+            job=asker.job,
+            priority=asker.priority,
+            theirs=self._account(self._shares, stake.organization),
+            victim=stake.amount,
+            victim_priority=stake.priority,
+        )
+
+    def may_override(self, stake: Stake) -> bool:
+        """Whether a nomination that ranks lower has to give way: any of its own organization, and of
+        another one where an eviction were legal."""
+        if self._shares is None or stake.organization == self.asker.organization:
+            return True
+        return self.rule(stake) is not None
+
+    def let_go(self, stake: Stake) -> None:
+        """Judge the next ones without this."""
+        if self._shares is not None:
+            account = self._account(self._shares, stake.organization)
+            self._accounts[stake.organization] = replace(account, usage=account.usage - stake.amount)
+
+    def _account(self, shares: Shares, organization: int) -> Account:
+        return self._accounts.get(organization) or shares.account(organization)

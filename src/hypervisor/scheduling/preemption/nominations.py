@@ -1,0 +1,117 @@
+"""Capacity kept for nominated deployments, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.capacity.working_state import Claim, WorkingState
+from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.snapshots.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One nomination in force, of one replica. `rank` is its place in the queue order.
+
+    `yields` says that it would be evictable once it runs (preemptible, without a minimum runtime).
+    """
+
+    row: int
+    rank: int
+    deployment_id: int
+    priority: int
+    yields: bool
+    request: Request
+    node: int
+    devices: tuple[int, ...]
+    claim: Claim
+    replica: int = 0
+
+    def as_candidate(self) -> Candidate:
+        """How it looks to a higher-ranked deployment that may override it: no work is lost with it."""
+        return Candidate(
+            row=-1,
+            id=self.deployment_id,
+            priority=self.priority,
+            lost=0.0,
+            started_at=float("inf"),
+            cpu=self.request.cpu,
+            ram=self.request.ram,
+            devices=self.devices,
+            each=self.request.each,
+        )
+
+
+class Reservations:
+    """All nominations in force, by pending row and by node."""
+
+    def __init__(self, state: WorkingState) -> None:
+        self._state = state
+        self._by_row: dict[int, tuple[Reservation, ...]] = {}
+        self._by_node: dict[int, dict[tuple[int, int], Reservation]] = {}
+        self._unsettled: dict[tuple[int, int], int] = {}
+
+    def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
+        """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
+        state = self._state
+        if not request.eligible[node] or len(set(devices)) != request.devices:
+            return False
+        if devices and not 0 <= min(devices) <= max(devices) < int(state.nodes.gpu_count[node]):
+            return False
+        if (
+            state.free_cpu[node] + state.coming_cpu[node] < request.cpu
+            or state.free_ram[node] + state.coming_ram[node] < request.ram
+        ):
+            return False
+        need = WHOLE_GPU if request.whole else request.each
+        return all(state.free_gpu[node, i] + state.coming_gpu[node, i] >= need for i in devices)
+
+    def add(self, made: Reservation, settled: bool) -> None:
+        """Put a nomination in force; its claim is already made.
+
+        `settled` says that the pass has come to its deployment; until then those ahead may override it.
+        """
+        if not settled:
+            self._unsettled[made.row, made.replica] = made.node
+        self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
+        self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
+
+    def drop(self, row: int) -> tuple[Reservation, ...]:
+        """Give back what is kept for all replicas of the deployment, if anything is; they are returned.
+
+        The caller says whether capacity has `grown` by that.
+        """
+        dropped = self._by_row.pop(row, ())
+        for held in dropped:
+            key = (row, held.replica)
+            self._unsettled.pop(key, None)
+            on_node = self._by_node[held.node]
+            del on_node[key]
+            if not on_node:
+                del self._by_node[held.node]
+            self._state.release(held.claim)
+        return dropped
+
+    def of(self, row: int) -> Reservation | None:
+        """The nomination of its only (or first) replica."""
+        return next(iter(self._by_row.get(row, ())), None)
+
+    def all_of(self, row: int) -> tuple[Reservation, ...]:
+        """The nominations of all its replicas, in the order of the replicas."""
+        return self._by_row.get(row, ())
+
+    def on(self, node: int) -> Iterable[Reservation]:
+        return self._by_node.get(node, {}).values()
+
+    def unsettled_nodes(self) -> list[int]:
+        """Nodes with nominations whose turn has not come yet."""
+        return sorted(set(self._unsettled.values()))
+
+    def any(self) -> bool:
+        return bool(self._by_row)
+
+    def all(self) -> Iterable[Reservation]:
+        return chain.from_iterable(self._by_row.values())

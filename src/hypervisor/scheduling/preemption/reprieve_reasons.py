@@ -1,0 +1,36 @@
+"""The words of a preemption: by which rule, and why others on the node were spared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypervisor.scheduling.plan_result import Spared
+from hypervisor.scheduling.preemption.candidates import Candidates
+from hypervisor.scheduling.preemption.victims import Candidate
+
+
+def rule_of(preemptor: int, victim: int) -> str:
+    return f"priority {preemptor} over {victim}"
+
+
+def spared_on(
+    candidates: Candidates, now: float, node: int, priority: int, evicted: Sequence[Candidate]
+) -> tuple[Spared, ...]:
+    """Every lower one on the node that stays, with the reason."""
+    table = candidates.table
+    gone = {int(table.deployment_id[victim.row]) for victim in evicted}
+    spared = []
+    for candidate in candidates.on(node):
+        row = candidate.row
+        if candidate.priority >= priority or int(table.deployment_id[row]) in gone:
+            continue
+        if not table.preemptible[row]:
+            why = "not preemptible"
+        elif table.protected_until[row] > now:
+            why = "still within its minimum runtime"
+        elif not candidates.evictable[row]:
+            why = "already evicted for another deployment"
+        else:
+            why = "fits beside the preemptor"
+        spared.append(Spared(int(table.deployment_id[row]), why))
+    return tuple(spared)

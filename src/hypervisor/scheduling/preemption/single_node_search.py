@@ -1,0 +1,260 @@
+"""The node on which a deployment can be admitted by evicting lower ones, at the least cost.
+
+Node order: lowest highest-victim priority, then least lost work, then lowest sum of priorities, then fewest
+victims, then latest start, then node id (kube-scheduler's order with lost work put second).
+
+Working out the victims of a node is a loop over its allocations, so it is done for few nodes: every node
+has a lower bound of its first two keys, computed for all nodes at once, and only nodes whose bound is the
+lowest are worked out. Since capacity only shrinks within a pass, what was known of a node stays a lower
+bound after the node has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.capacity.feasibility import fits_room
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.preemption.candidates import Candidates
+from hypervisor.scheduling.preemption.cost_heap import Entry, Frontier, bound
+from hypervisor.scheduling.preemption.nominations import Reservations
+from hypervisor.scheduling.preemption.victims import Candidate, Cost, choose_victims, cost
+from hypervisor.scheduling.scoring.node_ranking import NOWHERE
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64
+
+_NONE = np.iinfo(np.int64).max
+_ROUNDING = 1.0 - 1e-9
+_NOTHING = Frontier(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A node with the victims that a request needs there.
+
+    `rules` says, by allocation row, by which rule each may go; those left out go by their lower priority.
+    """
+
+    node: int
+    victims: tuple[Candidate, ...]
+    cost: Cost
+    rules: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """Nodes for one shape and priority by cost: exact where worked out, else a lower bound.
+
+    `known` holds what was worked out of a node, with the node's number of changes at that time.
+    """
+
+    frontier: Frontier
+    known: dict[int, tuple[int, Option]]
+    generation: int
+
+
+class Preemption:
+    """Searches victims; holds its bounds per (shape, priority) for the length of a pass."""
+
+    def __init__(
+        self, state: WorkingState, candidates: Candidates, reservations: Reservations, enabled: bool
+    ) -> None:
+        self._state = state
+        self._candidates = candidates
+        self._reservations = reservations
+        self._enabled = enabled
+        self._bounds: dict[tuple[int, int], _Bounds] = {}
+        self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
+
+    def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
+        """The best node for a deployment of this priority and rank, or None if no node would do.
+
+        Nominations that rank lower may be overridden; they count as victims without lost work.
+        """
+        options = self._overriding(request, priority, rank, without)
+        if self._enabled:
+            evicting = self._evicting(request, priority, without)
+            if evicting is not None:
+                options.append(evicting)
+        return min(options, key=lambda option: (option.cost, option.node), default=None)
+
+    def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[Option]:
+        """Options on nodes with lower-ranked nominations, which change too often for bounds."""
+        found = []
+        for node in self._reservations.unsettled_nodes():
+            if node == without or not request.eligible[node]:
+                continue
+            lower = [held.as_candidate() for held in self._reservations.on(node) if held.rank > rank]
+            option = self._work_out(request, priority, node, lower) if lower else None
+            if option is not None:
+                found.append(option)
+        return found
+
+    def _evicting(self, request: Request, priority: int, without: int) -> Option | None:
+        bounds = self._bounds_of(request, priority)
+        frontier, aside, found = bounds.frontier, None, None
+        while found is None:
+            first = frontier.first()
+            if first is None:
+                break
+            if first[1] == without:
+                aside = first
+                frontier.drop_first()
+                continue
+            found = self._known(bounds, first[1])
+            if found is None and not self._raise_bound(frontier, first, priority):
+                self._work_out_first(bounds, request, priority, first[1])
+        if aside is not None:
+            frontier.add(aside)
+        return found
+
+    def _known(self, bounds: _Bounds, node: int) -> Option | None:
+        """What was worked out of the node, if nothing has happened there since."""
+        changes, option = bounds.known.get(node, (-1, None))
+        return option if changes == self._state.changes[node] else None
+
+    def _raise_bound(self, frontier: Frontier, first: Entry, priority: int) -> bool:
+        """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
+        known, node = first
+        least = self._least_important(node, priority)
+        if least is None:
+            frontier.drop_first()
+        elif least <= known:
+            return False
+        else:
+            frontier.replace_first((least, node))
+        return True
+
+    def _least_important(self, node: int, priority: int) -> Cost | None:
+        """The bound that the least important one on the node sets; None if nobody there may be evicted."""
+        changes = self._state.changes[node]
+        seen, least = self._least.get((node, priority), (-1, None))
+        if seen != changes:
+            evictable = self._candidates.evictable
+            least = None
+            # The least important one comes last.
+            for candidate in reversed(self._candidates.on(node)):
+                if candidate.priority < priority and evictable[candidate.row]:
+                    least = bound(candidate.priority, candidate.lost)
+                    break
+            self._least[node, priority] = changes, least
+        return least
+
+    def _work_out_first(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
+        """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
+        option = self._work_out(request, priority, node, [])
+        if option is None:
+            bounds.frontier.drop_first()
+        else:
+            bounds.known[node] = (self._state.changes[node], option)
+            bounds.frontier.replace_first((option.cost, node))
+
+    def _bounds_of(self, request: Request, priority: int) -> _Bounds:
+        key = (request.index, priority)
+        found = self._bounds.get(key)
+        if found is None or found.generation != self._state.generation:
+            frontier = self._lower_bounds(request, priority)
+            found = self._bounds[key] = _Bounds(frontier, {}, self._state.generation)
+        return found
+
+    def _work_out(
+        self, request: Request, priority: int, node: int, lower_ranked: list[Candidate]
+    ) -> Option | None:
+        state, evictable = self._state, self._candidates.evictable
+        yielding = list(lower_ranked)
+        if self._enabled:
+            yielding += [
+                candidate
+                for candidate in self._candidates.on(node)
+                if candidate.priority < priority and evictable[candidate.row]
+            ]
+        if lower_ranked:
+            yielding.sort(key=lambda candidate: candidate.importance)
+        victims = choose_victims(
+            request,
+            int(state.free_cpu[node] + state.coming_cpu[node]),
+            int(state.free_ram[node] + state.coming_ram[node]),
+            (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
+            yielding,
+        )
+        return None if victims is None else Option(node, tuple(victims), cost(victims))
+
+    def _lower_bounds(self, request: Request, priority: int) -> Frontier:
+        """A bound for every node on which evictions could make the request fit."""
+        if not self._candidates.any_below(priority):
+            return _NOTHING
+        level = self._lowest_levels(request, priority)
+        nodes = np.flatnonzero(level != _NONE)
+        if not len(nodes):
+            return _NOTHING
+        return Frontier(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
+
+    def _lowest_levels(self, request: Request, priority: int) -> Int64:
+        """Per node the lowest priority such that evicting everything up to it makes the request fit.
+
+        A binary search over the priorities that occur, for all nodes at once.
+        """
+        table = self._candidates.table
+        below = self._candidates.below(priority)
+        if not below.any():
+            return np.full(len(self._state.nodes), _NONE)
+        possible = self._candidates.room(priority).fits(request)
+        below &= possible[table.node]
+        priorities = np.unique(table.priority[below]).astype(np.int64)
+        if not len(priorities):
+            return np.full(len(possible), _NONE)
+        low = np.zeros(len(possible), np.int64)
+        high = np.full(len(possible), len(priorities) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            chosen = below & (table.priority <= priorities[middle][table.node])
+            fits = self._fits_with(request, self._state.sums(table, chosen))
+            high = np.where(fits, middle, high)
+            low = np.where(fits, low, np.minimum(middle + 1, high))
+        return np.where(possible, priorities[high], _NONE)
+
+    def _fits_with(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
+        state = self._state
+        cpu, ram, gpu = freed
+        return fits_room(
+            request,
+            request.eligible,
+            state.free_cpu + state.coming_cpu + cpu,
+            state.free_ram + state.coming_ram + ram,
+            state.free_gpu + state.coming_gpu + gpu,
+        )
+
+    def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
+        """A lower bound of the work lost per node: someone at the highest level must go, and enough devices
+        must be cleared, each of which costs at least its share of those who use it."""
+        table, lost = self._candidates.table, self._candidates.lost
+        below = self._candidates.below(priority)
+        at_level = np.flatnonzero(below & (table.priority == level[table.node]))
+        bound = np.full(len(level), np.inf)
+        np.minimum.at(bound, table.node[at_level], lost[at_level])
+        bound[np.isinf(bound)] = 0.0
+        if request.whole:
+            bound = np.maximum(bound, self._clearing_devices(request, below, level))
+        return bound * _ROUNDING
+
+    def _clearing_devices(self, request: Request, below: Bool, level: Int64) -> Float64:
+        state, table = self._state, self._candidates.table
+        chosen = below & (table.priority <= level[table.node])
+        row, device = state.claims
+        picked = chosen[row]
+        row, device = row[picked], device[picked]
+        share = self._candidates.lost[row] / np.bitwise_count(table.gpu_mask[row])
+        flat = table.node[row].astype(np.int64) * state.width + device
+        price = np.bincount(flat, share, level.size * state.width).astype(np.float64)
+        price = price.reshape(level.size, state.width)
+        _, _, freed = state.sums(table, chosen)
+        room = state.free_gpu + state.coming_gpu
+        price[room + freed != WHOLE_GPU] = np.inf
+        price[room == WHOLE_GPU] = 0.0
+        price.sort(axis=1)
+        total = price[:, : request.devices].sum(axis=1)
+        return np.where(np.isfinite(total), total, 0.0)

@@ -1,0 +1,214 @@
+"""A packing as an integer program for CP-SAT, the solver of OR-tools (the extra `optimal`).
+
+Items of a kind are alike, so the variables are how many of a kind are in a bin, and on which of its devices.
+One thread, a fixed seed and a limit in the solver's own deterministic time: the same packing and limit give
+the same result with the same version of OR-tools on the same kind of machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from ortools.sat.python import cp_model
+from ortools.sat.python.cp_model import IntVar, LinearExpr
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.repacking.cp_layout import Kind, Layout, at_home
+from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Packing
+
+_SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
+_Terms = list[tuple[IntVar, int]]
+
+
+class Program:
+    """For an **emptied** packing: all its items are out. Whoever has a home must come back somewhere."""
+
+    def __init__(self, packing: Packing, kinds: Sequence[Kind]) -> None:
+        self._packing = packing
+        self._kinds = kinds
+        self._model = cp_model.CpModel()
+        self._count: dict[tuple[int, int], IntVar] = {}
+        self._share: dict[tuple[int, int, int], IntVar] = {}
+        self._whole: dict[tuple[int, int, bool], IntVar] = {}
+        self._stay: dict[int, IntVar] = {}
+        self.spent = 0.0
+        """Deterministic time of all that was solved; a unit is about a second."""
+        for bin_ in range(len(packing)):
+            self._add_bin(bin_)
+        for number, kind in enumerate(kinds):
+            homes = sum(packing.items[index].home != NOWHERE for index in kind.items)
+            everywhere: _Terms = [(one, 1) for (other, _), one in self._count.items() if other == number]
+            self._bound(everywhere, homes, len(kind.items))
+
+    def __len__(self) -> int:
+        """How many variables there are."""
+        return len(self._count) + len(self._share) + len(self._whole) + len(self._stay)
+
+    def keep(self, priority: int, least: int) -> None:
+        """From now on at least so many of this priority are placed."""
+        self._bound(self._placed(priority), least, len(self._packing.items))
+
+    def place_most(self, priority: int, hint: Layout, limit: float) -> Layout | None:
+        """The most of this priority, as far as a search of `limit` finds; None if it finds nothing."""
+        self._model.maximize(_weighted(self._placed(priority)))
+        return self._solve(hint, limit, interleaved=True)
+
+    def move_fewest(self, hint: Layout, limit: float) -> Layout | None:
+        """The most at home, in the same way."""
+        for number in range(len(self._kinds)):
+            self._add_stays(number)
+        self._model.maximize(_weighted([(one, 1) for one in self._stay.values()]))
+        return self._solve(hint, limit, interleaved=False)
+
+    def _placed(self, priority: int) -> _Terms:
+        kinds = self._kinds
+        return [(one, 1) for (number, _), one in self._count.items() if kinds[number].priority == priority]
+
+    def _add_bin(self, bin_: int) -> None:
+        packing = self._packing
+        here: dict[int, IntVar] = {}
+        for number, kind in enumerate(self._kinds):
+            most = _most(packing, kind, bin_)
+            if most > 0:
+                here[number] = self._count[number, bin_] = self._model.new_int_var(0, most, "")
+        requests = [(one, self._kinds[number].request) for number, one in here.items()]
+        self._bound([(one, request.cpu) for one, request in requests], 0, packing.cpu[bin_])
+        self._bound([(one, request.ram) for one, request in requests], 0, packing.ram[bin_])
+        loads = self._add_devices(bin_, here)
+        if bin_ in packing.guards:
+            self._add_guard(packing.guards[bin_], here, loads)
+
+    def _add_devices(self, bin_: int, here: Mapping[int, IntVar]) -> dict[int, _Terms]:
+        """Who takes how much of which device; what guarded ones take of each is returned."""
+        sharing = {number: one for number, one in here.items() if _shares(self._kinds[number])}
+        users = {number: one for number, one in here.items() if self._kinds[number].request.whole}
+        guarded: dict[int, _Terms] = {}
+        for device, room in enumerate(self._packing.gpu[bin_]):
+            guarded[device], terms = [], []
+            for number in sharing:
+                each = self._kinds[number].request.each
+                part = self._share[number, bin_, device] = self._model.new_int_var(0, room // each, "")
+                terms.append((part, each))
+                guarded[device] += [(part, each)] * self._kinds[number].guarded
+            for is_guarded in (False, True) if users and room == WHOLE_GPU else ():
+                taken = self._whole[bin_, device, is_guarded] = self._model.new_bool_var("")
+                terms.append((taken, WHOLE_GPU))
+                guarded[device] += [(taken, WHOLE_GPU)] * is_guarded
+            self._bound(terms, 0, room)
+        self._sum_devices(bin_, sharing, users)
+        return guarded
+
+    def _sum_devices(self, bin_: int, sharing: Mapping[int, IntVar], users: Mapping[int, IntVar]) -> None:
+        """On its devices a bin has as many as it has in all."""
+        devices = range(len(self._packing.gpu[bin_]))
+        for number, count in sharing.items():
+            self._bound([(count, -1), *((self._share[number, bin_, one], 1) for one in devices)], 0, 0)
+        for is_guarded in (False, True) if users else ():
+            mine = {number: one for number, one in users.items() if self._kinds[number].guarded == is_guarded}
+            wanted: _Terms = [(one, -self._kinds[number].request.devices) for number, one in mine.items()]
+            spots = [(bin_, device, is_guarded) for device in devices]
+            taken: _Terms = [(self._whole[spot], 1) for spot in spots if spot in self._whole]
+            self._bound([*wanted, *taken], 0, 0)
+
+    def _add_guard(self, guard: Guard, here: Mapping[int, IntVar], loads: Mapping[int, _Terms]) -> None:
+        """What guarded items leave to the head of the queue, as `Guard.allows` has it."""
+        requests = [
+            (one, self._kinds[number].request) for number, one in here.items() if self._kinds[number].guarded
+        ]
+        self._bound([(one, request.cpu) for one, request in requests], 0, guard.cpu - guard.least_cpu)
+        self._bound([(one, request.ram) for one, request in requests], 0, guard.ram - guard.least_ram)
+        head = guard.request
+        if not head.devices or not any(loads.values()):
+            return
+        if head.whole or head.devices > 1:
+            each, needed = head.each, head.devices - guard.shortfall
+        else:
+            each, needed = head.each - guard.shortfall, 1
+        if min(each, needed) <= 0:
+            return
+        left: _Terms = []
+        for device, room in enumerate(guard.gpu):
+            most = int(room == WHOLE_GPU) if head.whole else min(room // each, needed)
+            if most > 0:
+                left.append((self._model.new_int_var(0, most, ""), 1))
+                self._bound([(left[-1][0], each), *loads[device]], 0, room)
+        self._bound(left, needed, needed * len(left))
+
+    def _add_stays(self, number: int) -> None:
+        """Who of a kind is at home, on the same devices."""
+        packing, kind = self._packing, self._kinds[number]
+        homes: defaultdict[tuple[int, tuple[int, ...]], _Terms] = defaultdict(list)
+        for index in kind.items:
+            item = packing.items[index]
+            if item.home == NOWHERE or (number, item.home) not in self._count:
+                continue
+            stay = self._stay[index] = self._model.new_bool_var("")
+            homes[item.home, item.home_devices if _shares(kind) else ()].append((stay, -1))
+            for device in item.home_devices if kind.request.whole else ():
+                taken = self._whole.get((item.home, device, kind.guarded))
+                self._bound([(stay, -1), *([(taken, 1)] if taken is not None else [])], 0, 1)
+        for (bin_, devices), stays in homes.items():
+            there = self._share[number, bin_, devices[0]] if devices else self._count[number, bin_]
+            self._bound([(there, 1), *stays], 0, len(kind.items))
+
+    def _bound(self, terms: _Terms, least: int, most: int) -> None:
+        if terms:
+            self._model.add_linear_constraint(_weighted(terms), least, most)
+
+    def _solve(self, hint: Layout, limit: float, *, interleaved: bool) -> Layout | None:
+        """`interleaved` takes turns between many ways to search: good at finding more, not at few moves."""
+        solver = cp_model.CpSolver()
+        parameters = solver.parameters
+        parameters.num_workers, parameters.random_seed = 1, 0
+        parameters.interleave_search = interleaved
+        parameters.max_deterministic_time = limit
+        # The process has its own way to end.
+        parameters.catch_sigint_signal = False
+        self._hint(hint)
+        status = solver.solve(self._model)
+        self.spent += solver.deterministic_time
+        return self._layout(solver) if status in _SOLVED else None
+
+    def _hint(self, hint: Layout) -> None:
+        self._model.clear_hints()  # type: ignore[no-untyped-call]
+        for counted, number in self._count.items():
+            self._model.add_hint(number, hint.counts[counted])
+        for shared, number in self._share.items():
+            self._model.add_hint(number, hint.shares[shared])
+        for taken, number in self._whole.items():
+            self._model.add_hint(number, int(taken in hint.whole))
+        for index, number in self._stay.items():
+            self._model.add_hint(number, int(index in hint.stays))
+
+    def _layout(self, solver: cp_model.CpSolver) -> Layout:
+        found = Layout(
+            Counter({key: solver.value(one) for key, one in self._count.items()}),
+            Counter({key: solver.value(one) for key, one in self._share.items()}),
+            {key for key, one in self._whole.items() if solver.value(one)},
+        )
+        found.stays = at_home(self._packing, self._kinds, found)
+        return found
+
+
+def _most(packing: Packing, kind: Kind, bin_: int) -> int:
+    """How many of the kind the empty bin takes at most."""
+    if kind.bins is not None and bin_ not in kind.bins:
+        return 0
+    request, free, most = kind.request, packing.gpu[bin_], len(kind.items)
+    for need, room in ((request.cpu, packing.cpu[bin_]), (request.ram, packing.ram[bin_])):
+        most = min(most, max(0, room) // need) if need else most
+    if request.whole:
+        return min(most, free.count(WHOLE_GPU) // request.devices)
+    if request.devices:
+        return min(most, sum(left // request.each for left in free))
+    return most
+
+
+def _shares(kind: Kind) -> bool:
+    """Whether it takes part of one device."""
+    return bool(kind.request.devices) and not kind.request.whole
+
+
+def _weighted(terms: _Terms) -> LinearExpr:
+    return LinearExpr.weighted_sum([one for one, _ in terms], [weight for _, weight in terms])

@@ -1,0 +1,65 @@
+"""The search as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypervisor.scheduling.repacking.budget import Steps
+from hypervisor.scheduling.repacking.ejection_chains import Chains
+from hypervisor.scheduling.repacking.large_neighbourhood_search import Neighbourhoods
+from hypervisor.scheduling.repacking.move_minimisation import FewerMoves
+from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
+from hypervisor.scheduling.repacking.rng import Draws
+
+_CHAINS = ((0, 0), (1, 1), (1, 2), (2, 1), (2, 2))
+"""(depth, most at once) of the chains that are tried, from simple to involved."""
+_CHAIN_SHARE = 0.3
+_MOVES_SHARE = 0.3
+
+
+def repack(packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]) -> None:
+    """Place as much as possible of what waits; `waiting` is in the order of the queue."""
+    part = steps.part(_CHAIN_SHARE)
+    _chain(packing, waiting, part)
+    steps.take_back(part)
+    Neighbourhoods(packing, waiting, Draws(seed), steps).search()
+    prefer_earlier(packing, waiting)
+
+
+def repack_with_few_moves(
+    packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]
+) -> None:
+    """The same, with part of the steps kept for getting there with as few moves as can be found."""
+    part = steps.part(1.0 - _MOVES_SHARE)
+    repack(packing, waiting, part, seed)
+    steps.take_back(part)
+    FewerMoves(packing, Draws(seed), steps).search()
+
+
+def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
+    """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
+    for place, index in enumerate(waiting):
+        for later in waiting[place + 1 :]:
+            if packing.at[index] != NOWHERE:
+                break
+            if packing.at[later] != NOWHERE:
+                _take_over(packing, index, later)
+
+
+def _take_over(packing: Packing, index: int, later: int) -> None:
+    packing.settle()
+    bin_ = packing.at[later]
+    packing.lift(later)
+    if packing.fits(index, bin_):
+        packing.put(index, bin_)
+    else:
+        packing.undo(0)
+
+
+def _chain(packing: Packing, waiting: Sequence[int], steps: Steps) -> None:
+    chains = Chains(packing, steps)
+    for depth, most in _CHAINS:
+        for index in waiting:
+            if packing.at[index] == NOWHERE:
+                chains.place(index, depth, most)
+                packing.settle()

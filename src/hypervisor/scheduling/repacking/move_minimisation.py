@@ -1,0 +1,138 @@
+"""The same result with fewer moves: what was moved goes back home where it can.
+
+First single steps (going home, also by taking turns with who is there instead, and two bins exchanging all
+that they hold), then two to four bins emptied and filled again, those at home there first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from hypervisor.scheduling.repacking.budget import Steps
+from hypervisor.scheduling.repacking.packing import NOWHERE, Packing, total
+from hypervisor.scheduling.repacking.rng import Draws
+
+_STAYS = 0.85
+
+
+class FewerMoves:
+    """Brings items home without anything falling out that is in a bin."""
+
+    def __init__(self, packing: Packing, draws: Draws, steps: Steps) -> None:
+        self._packing = packing
+        self._draws = draws
+        self._steps = steps
+        self._bins = list(range(len(packing)))
+
+    def search(self) -> None:
+        """Until nothing is away from home or the steps are used up."""
+        self._simple()
+        while self._steps.left > 0 and self._away(self._bins):
+            chosen = self._draws.some(self._bins, min(2 + self._draws.below(3), len(self._bins)))
+            before = self._away(chosen)
+            if before and self._try(partial(self._refill, chosen), chosen) and self._away(chosen) < before:
+                self._simple()
+
+    def _simple(self) -> None:
+        """Single steps as long as one helps."""
+        helped = True
+        while helped and self._steps.left > 0:
+            helped = False
+            for index, item in enumerate(self._packing.items):
+                if item.home != NOWHERE and self._packing.at[index] not in (NOWHERE, item.home):
+                    helped = self._bring_home(index) or helped
+            helped = helped or self._exchange_any()
+
+    def _bring_home(self, index: int) -> bool:
+        """Home, alone or in exchange for one that is there and has its home elsewhere."""
+        packing = self._packing
+        home, away = packing.items[index].home, packing.at[index]
+        if self._try(partial(self._move, index, home), (home, away), fewer=1):
+            return True
+        foreign = sorted(other for other in packing.inside[home] if packing.items[other].home != home)
+        return any(self._try(partial(self._swap, index, other), (home, away), fewer=1) for other in foreign)
+
+    def _exchange_any(self) -> bool:
+        """Two bins take over all that the other one holds, if that helps."""
+        return any(
+            self._try(partial(self._exchange, one, other), (one, other), fewer=1)
+            for one in self._bins
+            for other in self._bins
+            if other < one and self._away((one, other)) > 1
+        )
+
+    def _try(self, change: Callable[[], bool], bins: Sequence[int], fewer: int = 0) -> bool:
+        """Make a change to these bins if it works out and so many `fewer` are away from home then."""
+        packing = self._packing
+        packing.settle()
+        before = self._away(bins)
+        if change() and self._away(bins) <= before - fewer:
+            return True
+        packing.undo(0)
+        return False
+
+    def _move(self, index: int, bin_: int) -> bool:
+        self._steps.spend()
+        self._packing.lift(index)
+        return self._put(index, bin_)
+
+    def _swap(self, index: int, other: int) -> bool:
+        packing = self._packing
+        self._steps.spend(2)
+        home, away = packing.at[other], packing.at[index]
+        packing.lift(index)
+        packing.lift(other)
+        return self._put(index, home) and self._put(other, away)
+
+    def _exchange(self, one: int, other: int) -> bool:
+        packing = self._packing
+        ours, theirs = sorted(packing.inside[one]), sorted(packing.inside[other])
+        self._steps.spend(len(ours) + len(theirs))
+        for index in (*ours, *theirs):
+            packing.lift(index)
+        return all(self._put(index, other) for index in ours) and all(
+            self._put(index, one) for index in theirs
+        )
+
+    def _refill(self, bins: Sequence[int]) -> bool:
+        """Empty the bins; those at home there go back, most of them, then the others where they fit best."""
+        packing, draws = self._packing, self._draws
+        inside = sorted(index for bin_ in bins for index in packing.inside[bin_])
+        self._steps.spend(len(inside) * len(bins))
+        for index in inside:
+            packing.lift(index)
+        here, noise = set(bins), draws.one()
+        keyed = []
+        for index in inside:
+            stays = packing.items[index].home in here and draws.one() < _STAYS
+            size = packing.bulk[index] * (1.0 + noise * (draws.one() - 0.5))
+            keyed.append((not stays, -size, index))
+        keyed.sort()
+        return all(self._place(index, bins, not away) for away, _, index in keyed)
+
+    def _place(self, index: int, bins: Sequence[int], stays: bool) -> bool:
+        packing, home = self._packing, self._packing.items[index].home
+        if stays and packing.fits(index, home):
+            packing.put(index, home)
+            return True
+        fitting = [bin_ for bin_ in bins if packing.fits(index, bin_)]
+        if not fitting:
+            return False
+        packing.put(index, min(fitting, key=lambda bin_: (bin_ != home, total(packing.slack(bin_)))))
+        return True
+
+    def _put(self, index: int, bin_: int) -> bool:
+        if not self._packing.fits(index, bin_):
+            return False
+        self._packing.put(index, bin_)
+        return True
+
+    def _away(self, bins: Sequence[int]) -> int:
+        """How many of those in these bins are not at home."""
+        packing = self._packing
+        return sum(
+            packing.items[index].home != NOWHERE and not packing.is_home(index)
+            for bin_ in bins
+            for index in packing.inside[bin_]
+        )

@@ -1,0 +1,146 @@
+"""More of what waits is placed by putting elsewhere what this very pass has placed.
+
+That costs nobody anything: nothing of it has started. What runs, what is nominated and what is evicted stays
+as the pass decided, and so do gangs; nodes on which somebody gives way are left alone. Whoever the pass
+places stays placed. The outcome stands only if the next pass would find nothing to add to it or to take
+from it. Where organizations share the cluster, nothing is rearranged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hypervisor.scheduling.passes.apply_plan import is_at_rest, with_started
+from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.plan_result import Placement
+from hypervisor.scheduling.repacking.budget import Steps, Watch
+from hypervisor.scheduling.repacking.packing import NOWHERE
+from hypervisor.scheduling.repacking.solvers import packers_of
+from hypervisor.scheduling.repacking.subproblem import (
+    Ground,
+    Movable,
+    is_guarded_against,
+    lay_out,
+    nearest_nodes,
+    waiting_rows,
+)
+from hypervisor.scheduling.snapshots.snapshot import Snapshot
+
+_STEPS_A_PAIR = 1_000
+"""Of a small problem the whole budget would only see the same again."""
+
+
+def improve(admission: Admission, watch: Watch) -> None:
+    """Change the placements of a pass so that more is placed, if a bounded search finds how.
+
+    Raises PackerMissing.
+    """
+    steps = admission.policy.improvement_steps
+    if not steps or not admission.placements or admission.snapshot.quotas:
+        return
+    ground = _ground(admission)
+    if ground is None:
+        return
+    most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
+    for stage, packer in packers_of(admission.policy.packer):
+        budget = Steps(most)
+        watch.begin()
+        packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
+        watch.end(stage, most - budget.left)
+    at = ground.packing.at
+    if any(at[index] != NOWHERE for index in ground.order):
+        decided = _placements(admission, ground)
+        if is_at_rest(_after(admission, decided), admission.policy):
+            _apply(admission, ground, decided)
+
+
+def seed_of(admission: Admission, ground: Ground) -> list[int]:
+    """The same for the same snapshot: the ids of those that wait."""
+    return [admission.queue.deployment_id(row) for row in ground.waiting]
+
+
+def _ground(admission: Admission) -> Ground | None:
+    rows = waiting_rows(admission)
+    if not rows:
+        return None
+    nodes = nearest_nodes(admission, rows, _closed(admission))
+    movable = _movable(admission, nodes)
+    return lay_out(admission, nodes, movable, rows) if movable else None
+
+
+def _closed(admission: Admission) -> set[int]:
+    """Nodes on which somebody gives way in this pass, or for which somebody is nominated."""
+    row_of = {int(id_): row for row, id_ in enumerate(admission.snapshot.nodes.id)}
+    closed = {row_of[one.node_id] for one in admission.evictions}
+    return closed | {held.node for held in admission.reservations.all()}
+
+
+def _movable(admission: Admission, nodes: Sequence[int]) -> list[Movable]:
+    ids = admission.snapshot.nodes.id
+    row_of = {int(ids[node]): node for node in nodes}
+    nominated = {one.deployment_id for one in admission.snapshot.nominations}
+    here = [
+        one for one in admission.placements if one.node_id in row_of and one.deployment_id not in nominated
+    ]
+    rows = admission.queue.rows_of({one.deployment_id for one in here})
+    queue = admission.queue
+    return [
+        Movable(
+            one.deployment_id,
+            admission.request(queue.shape(row)),
+            queue.priority(row),
+            row_of[one.node_id],
+            one.gpu_indices,
+            admission.restricted(row) and is_guarded_against(admission, queue.priority(row)),
+        )
+        for one in here
+        if not queue.is_gang(row := rows[one.deployment_id])
+    ]
+
+
+def _placements(admission: Admission, ground: Ground) -> list[Placement]:
+    """All placements of the pass as they are now, in queue order."""
+    packing, ids, queue = ground.packing, admission.snapshot.nodes.id, admission.queue
+    deployment_ids = [one.deployment_id for one in ground.movable]
+    deployment_ids += [queue.deployment_id(row) for row in ground.waiting]
+    changed = {
+        deployment_id: Placement(deployment_id, int(ids[ground.nodes[bin_]]), packing.devices[index])
+        for index, deployment_id in enumerate(deployment_ids)
+        if (bin_ := packing.at[index]) != NOWHERE
+    }
+    kept = [one for one in admission.placements if one.deployment_id not in changed]
+    decided = [*kept, *changed.values()]
+    rows = queue.rows_of({one.deployment_id for one in decided})
+    rank = np.empty(len(queue.order), np.int64)
+    rank[queue.order] = np.arange(len(rank))
+    return sorted(decided, key=lambda one: (int(rank[rows[one.deployment_id]]), one.replica))
+
+
+def _after(admission: Admission, decided: Sequence[Placement]) -> Snapshot:
+    """The snapshot once everything of this pass has come true."""
+    table = admission.snapshot.allocations
+    evicted = np.isin(table.id, [one.allocation_id for one in admission.evictions])
+    going = replace(
+        admission.snapshot,
+        allocations=replace(table, releasing=table.releasing | evicted),
+        nominations=admission.nominations(),
+    )
+    return with_started(going, admission.queue, decided)
+
+
+def _apply(admission: Admission, ground: Ground, decided: list[Placement]) -> None:
+    """Make the placements those of the pass, and let the head hold what is left to hold."""
+    state, packing = admission.state, ground.packing
+    for one in ground.movable:
+        state.take_back(one.node, one.request, one.devices)
+    for index, item in enumerate(packing.items):
+        if packing.at[index] != NOWHERE:
+            state.place(ground.nodes[packing.at[index]], item.request, packing.devices[index])
+    for index, row in zip(ground.order, ground.waiting, strict=True):
+        admission.placed[row] = packing.at[index] != NOWHERE
+    admission.placements[:] = decided
+    admission.grew()
+    admission.hold_again()

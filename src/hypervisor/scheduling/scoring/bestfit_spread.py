@@ -1,0 +1,93 @@
+"""BestFit and spread: scores by what is left on the node.
+
+BestFit takes the node with the least left, each resource as a share of the largest node's (the baseline of
+the FGD paper, USENIX ATC'23). Spread takes the node with the smallest used share of its own capacity after
+the placement, as kube-scheduler's LeastAllocated does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.scoring.scorer import NEVER, Column
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
+
+_SCALE = 1_000_000
+
+
+class _Leftover:
+    """What would be left of a node, as shares of a capacity per resource and node, times a sign."""
+
+    def __init__(self, state: WorkingState, capacity: tuple[Int64, Int64, Int64], sign: int) -> None:
+        self.state = state
+        self.cpu, self.ram, self.gpu = capacity
+        self.sign = sign
+
+    def losses(self, request: Request, nodes: Int64) -> Int64:
+        """See `Scorer`."""
+        state = self.state
+        left = (state.free_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
+        left += (state.free_ram[nodes] - request.ram) * _SCALE // self.ram[nodes]
+        free_gpu = state.free_gpu[nodes].sum(axis=1)
+        left += (free_gpu - request.shape.gpu_milli) * _SCALE // self.gpu[nodes]
+        return self.sign * left
+
+    def column(self, requests: Sequence[Request]) -> Column:
+        """See `Scorer`."""
+        return _LeftoverColumn(self, requests)
+
+    def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
+        """By the room on the device: the least first, or the most where the sign is negative."""
+        free = self.state.free_gpu[node].tolist()
+        return sorted(devices, key=lambda index: (self.sign * free[index], index))
+
+
+class _LeftoverColumn:
+    def __init__(self, scorer: _Leftover, requests: Sequence[Request]) -> None:
+        self._scorer = scorer
+        self._cpu = np.array([request.cpu for request in requests], np.int64)
+        self._ram = np.array([request.ram for request in requests], np.int64)
+        self._gpu = np.array([request.shape.gpu_milli for request in requests], np.int64)
+        self._full = self._gpu // WHOLE_GPU
+        self._each = self._gpu % WHOLE_GPU
+
+    def of(self, node: int) -> Int32:
+        scorer, state = self._scorer, self._scorer.state
+        cpu = state.free_cpu[node] - self._cpu
+        ram = state.free_ram[node] - self._ram
+        gpu = state.free_gpu[node].sum() - self._gpu
+        left = cpu * _SCALE // scorer.cpu[node]
+        left += ram * _SCALE // scorer.ram[node]
+        left += gpu * _SCALE // scorer.gpu[node]
+        left *= scorer.sign
+        fits = (cpu >= 0) & (ram >= 0) & (self._full <= state.full[node]) & (self._each <= state.widest[node])
+        return np.where(fits, left, NEVER).astype(np.int32)
+
+
+class BestFitScorer(_Leftover):
+    """Least left first; a fraction goes to the fullest device that still has room."""
+
+    def __init__(self, state: WorkingState) -> None:
+        nodes = state.nodes
+        largest = (
+            max(1, int(nodes.cpu_milli.max(initial=1))),
+            max(1, int(nodes.ram_mib.max(initial=1))),
+            max(1, int(nodes.gpu_count.max(initial=0))) * WHOLE_GPU,
+        )
+        cpu, ram, gpu = (np.full(len(nodes), amount, np.int64) for amount in largest)
+        super().__init__(state, (cpu, ram, gpu), 1)
+
+
+class SpreadScorer(_Leftover):
+    """Least used first; a fraction goes to the emptiest device."""
+
+    def __init__(self, state: WorkingState) -> None:
+        nodes = state.nodes
+        cpu, ram = np.maximum(nodes.cpu_milli, 1), np.maximum(nodes.ram_mib, 1)
+        gpu = np.maximum(nodes.gpu_count.astype(np.int64), 1) * WHOLE_GPU
+        super().__init__(state, (cpu, ram, gpu), -1)

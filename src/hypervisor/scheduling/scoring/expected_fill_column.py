@@ -1,0 +1,67 @@
+"""The losses of expected fill of many requests on one node; see `Column`.
+
+What the devices of a node let be filled, now and after each amount of GPU, depends on what is free on them
+in whatever order. Few combinations of that occur, so it is worked out once a combination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.scoring.expected_fill_value import IMPOSSIBLE, FillValue
+from hypervisor.scheduling.scoring.scorer import NEVER
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
+
+_MOST_REMEMBERED = 4096
+
+
+class FillColumn:
+    """`of(node)` gives one loss per request. Behind the requests stands one for nothing: the value now."""
+
+    def __init__(self, state: WorkingState, value: FillValue, requests: Sequence[Request]) -> None:
+        self._state = state
+        self._value = value
+        self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
+        self._ram = np.array([*(request.ram for request in requests), 0], np.int64)
+        gpu = np.array([*(request.shape.gpu_milli for request in requests), 0], np.int64)
+        self._gpu = gpu
+        amounts, self._amount = np.unique(gpu, return_inverse=True)
+        self._amounts = amounts.tolist()
+        self._known: dict[tuple[int, tuple[int, ...]], Int64] = {}
+
+    def of(self, node: int) -> Int32:
+        state, value = self._state, self._value
+        kind = int(value.kind[node])
+        free = tuple(sorted(state.free_gpu[node].tolist()))
+        known = self._known.get((kind, free))
+        if known is None:
+            known = self._fillable_after(kind, free)
+            if len(self._known) < _MOST_REMEMBERED:
+                self._known[kind, free] = known
+        fillable = known[self._amount]
+        cpu, ram = state.free_cpu[node] - self._cpu, state.free_ram[node] - self._ram
+        values = value.at(kind, cpu, ram, fillable)
+        idle = np.array(sum(free))
+        losses = value.encoded(values[-1] - values, self._gpu, idle)
+        losses[(cpu < 0) | (ram < 0) | (fillable < 0)] = NEVER
+        return losses[:-1].astype(np.int32)
+
+    def _fillable_after(self, kind: int, free: tuple[int, ...]) -> Int64:
+        """What the devices let be filled after each amount of GPU; negative where it does not fit."""
+        value, room = self._value, np.array(free, np.int64)
+        full = np.array(free.count(WHOLE_GPU))
+        now = int(value.fillable(kind, room, full))
+        after = []
+        for amount in self._amounts:
+            if amount % WHOLE_GPU:
+                after.append(now + int(value.device_change(kind, room, full, amount).max()))
+            elif amount // WHOLE_GPU <= int(full):
+                after.append(now + int(value.full_change(kind, full, amount // WHOLE_GPU)))
+            else:
+                after.append(IMPOSSIBLE)
+        return np.array(after, np.int64)

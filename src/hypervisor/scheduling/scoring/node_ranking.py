@@ -1,0 +1,142 @@
+"""The best node for a request, from a table of losses that is only brought up to date where nodes changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from hypervisor.scheduling.capacity.feasibility import fits_at, fits_free
+from hypervisor.scheduling.capacity.node_groups import NodeGroups
+from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.scoring.score_classes import score_classes
+from hypervisor.scheduling.scoring.scorer import NEVER, Column, Scorer
+from hypervisor.scheduling.snapshots.requests import Request
+from hypervisor.scheduling.snapshots.snapshot import Bool, Int32, Int64, Shape
+
+NOWHERE = -1
+_MANY = 16
+_WORTH_GROUPS = 8
+_MakeRequest = Callable[[int, Shape], Request]
+
+
+class NodeRanking:
+    """One row of losses per score class, made on first use.
+
+    A placement changes one node, so it costs one column: the losses of all classes on that node, which the
+    score looks up at once. A query is then one argmin, whatever the length of the queue.
+    """
+
+    def __init__(
+        self, state: WorkingState, scorer: Scorer, shapes: Sequence[Shape], make: _MakeRequest
+    ) -> None:
+        self._state = state
+        self._scorer = scorer
+        self._class_of, representatives = score_classes(shapes)
+        self._exact = representatives == list(shapes)
+        self._requests = [make(number, shape) for number, shape in enumerate(representatives)]
+        self._losses: Int32 = np.empty((len(representatives), len(state.nodes)), np.int32)
+        self._made: list[int] = []
+        self._is_made = bytearray(len(representatives))
+        self._seen = 0
+        self._most: tuple[int, ...] | None = None
+
+    def best(self, request: Request, without: int | list[int] = NOWHERE) -> int:
+        """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
+        if not len(self._state.nodes) or self._beyond_all(request):
+            return NOWHERE
+        row = self._row(self._class_of[request.index])
+        if without == NOWHERE:
+            node = int(row.argmin())
+            if row[node] >= NEVER:
+                return NOWHERE
+            # A class stands for no less than its members, so its best node is theirs, if they fit there.
+            if self._exact or fits_at(self._state, request, node):
+                return node
+        row = row.copy() if self._exact else np.where(fits_free(self._state, request), row, NEVER)
+        if without != NOWHERE:
+            row[without] = NEVER
+        node = int(row.argmin())
+        return node if row[node] < NEVER else NOWHERE
+
+    def _beyond_all(self, request: Request) -> bool:
+        """Whether one resource is nowhere free in that amount; only asked until something changes."""
+        state = self._state
+        if state.touched:
+            return False
+        if self._most is None:
+            everything = (state.free_cpu, state.free_ram, state.full, state.widest)
+            self._most = tuple(int(amounts.max()) for amounts in everything)
+        cpu, ram, full, widest = self._most
+        enough = full >= request.devices if request.whole else widest >= request.each
+        return cpu < request.cpu or ram < request.ram or not enough
+
+    def _row(self, number: int) -> Int32:
+        if not self._is_made[number]:
+            self._fill(number)
+            self._is_made[number] = 1
+            self._made.append(number)
+        elif self._seen < len(self._state.touched):
+            self._catch_up()
+        row: Int32 = self._losses[number]
+        return row
+
+    def _catch_up(self) -> None:
+        """Score anew the nodes that changed: column by column, or row by row when they are many."""
+        touched = self._state.touched
+        nodes = list(dict.fromkeys(touched[self._seen :]))
+        self._seen = len(touched)
+        if len(nodes) > _MANY * len(self._made):
+            rows = np.array(nodes, np.int64)
+            for number in self._made:
+                self._losses[number, rows] = self._losses_on(self._requests[number], rows)
+            return
+        for node in nodes:
+            column = self._column.of(node)
+            if self._eligible is not None:
+                column[~self._eligible[:, node]] = NEVER
+            self._losses[:, node] = column
+
+    @cached_property
+    def _column(self) -> Column:
+        return self._scorer.column(self._requests)
+
+    @cached_property
+    def _eligible(self) -> Bool | None:
+        """By class and node, or None where every class may go everywhere."""
+        if all(request.everywhere for request in self._requests):
+            return None
+        return np.stack([request.eligible for request in self._requests])
+
+    @cached_property
+    def _groups(self) -> NodeGroups | None:
+        """Nodes that were alike at first; None where finding that out is not worth it."""
+        if len(self._requests) < _WORTH_GROUPS:
+            return None
+        groups = NodeGroups(self._state)
+        return groups if 2 * groups.count < len(self._state.nodes) else None
+
+    def _fill(self, number: int) -> None:
+        """Make the row of a class: once a group for the nodes that are as they were, else node by node."""
+        request, row = self._requests[number], self._losses[number]
+        fits = fits_free(self._state, request)
+        row[:] = NEVER
+        if not fits.any():
+            return
+        if self._groups is None:
+            fitting = np.flatnonzero(fits)
+            row[fitting] = self._scorer.losses(request, fitting)
+            return
+        changed = np.array(list(dict.fromkeys(self._state.touched)), np.int64)
+        groups, nodes = self._groups.unchanged(changed)
+        losses = np.full(self._groups.count, NEVER)
+        losses[groups] = self._losses_on(request, nodes)
+        row[:] = losses[self._groups.group]
+        if len(changed):
+            row[changed] = self._losses_on(request, changed)
+
+    def _losses_on(self, request: Request, nodes: Int64) -> Int64:
+        losses = self._scorer.losses(request, nodes)
+        losses[~fits_free(self._state, request, nodes)] = NEVER
+        return losses

@@ -1,0 +1,58 @@
+"""The queue in turn: what is passed over, what never is, and that a deep queue costs nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hypervisor.scheduling.queueing.ordering import queue_order
+from hypervisor.scheduling.queueing.queue import Queue
+from hypervisor.scheduling.queueing.queue_iterator import Turns
+from tests.support.scheduling import Pending, World, cpu
+
+NOBODY = np.zeros(0, np.int64)
+
+
+def queue_of(*cores: int) -> Queue:
+    """One deployment per figure, in this order; deployments with as many cores are of one kind."""
+    pending = tuple(Pending(number, cpu(each), 500, float(number)) for number, each in enumerate(cores))
+    snapshot = World((), (), pending).snapshot()
+    return Queue(snapshot, queue_order(snapshot))
+
+
+def test_everyone_has_a_turn_in_order() -> None:
+    queue = queue_of(*[1 + number % 7 for number in range(20_000)])
+    turns = list(Turns(queue).walk(NOBODY))
+    assert [rank for rank, _ in turns] == list(range(20_000))
+    assert [row for _, row in turns] == queue.order.tolist()
+
+
+@pytest.mark.parametrize("length", [10, 63, 64, 65, 200, 20_000])
+def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
+    queue = queue_of(*[1 + number % 2 for number in range(length)])
+    turns, taken = Turns(queue), []
+    for rank, row in turns.walk(NOBODY):
+        taken.append(rank)
+        if rank == 4:
+            turns.give_up(row)
+    assert taken == [0, 1, 2, 3, 4, *range(5, length, 2)]
+
+
+def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
+    queue = queue_of(*[1] * 500)
+    turns, taken = Turns(queue), []
+    for _, row in turns.walk(np.array([3, 400])):
+        taken.append(row)
+        turns.give_up(row)
+    assert taken == [0, 3, 400]
+
+
+def test_growth_brings_all_that_follow_back() -> None:
+    queue = queue_of(*[1] * 300)
+    turns, taken = Turns(queue), []
+    for rank, row in turns.walk(np.array([150])):
+        taken.append(rank)
+        turns.give_up(row)
+        if rank == 150:
+            turns.grew()
+    assert taken == [0, *range(150, 152)]

@@ -1,0 +1,139 @@
+"""Every packer: what it may do to a packing, and what the solver adds to the search."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypervisor.scheduling.policy import PackerName
+from hypervisor.scheduling.repacking.budget import Steps
+from hypervisor.scheduling.repacking.packing import NOWHERE, Item, Packing
+from hypervisor.scheduling.repacking.solvers import packers_of
+from tests.support.packings import check_sound, drawn_packing, placed_by_priority, request
+from tests.support.properties import checked
+
+pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
+
+STEPS = 4_000
+SEED = (1, 2)
+seeds = st.integers(0, 10**9)
+each_packer = pytest.mark.parametrize("name", get_args(PackerName))
+
+
+def away(packing: Packing) -> int:
+    return sum(
+        item.home != NOWHERE and not packing.is_home(index) for index, item in enumerate(packing.items)
+    )
+
+
+def packing_of(cpu: list[int], *items: tuple[int, int, int]) -> Packing:
+    """Bins with so much free CPU, and items by their CPU, priority and home."""
+    made = [Item(request(size), priority, None, home) for size, priority, home in items]
+    return Packing(cpu, [0] * len(cpu), [[] for _ in cpu], made)
+
+
+def repack(
+    name: PackerName, packing: Packing, waiting: Sequence[int], *, fewest: bool = False, steps: int = STEPS
+) -> None:
+    for _, packer in packers_of(name):
+        chosen = packer.repack_with_few_moves if fewest else packer.repack
+        chosen(packing, waiting, Steps(steps), SEED)
+
+
+def run(name: PackerName, seed: int, fewest: bool) -> tuple[Packing, Packing]:
+    """A drawn packing before and after."""
+    packing, waiting = drawn_packing(seed)
+    before = copy.deepcopy(packing)
+    repack(name, packing, waiting, fewest=fewest)
+    return before, packing
+
+
+@each_packer
+@given(seeds, st.booleans())
+@checked(60)
+def test_everything_has_room_where_it_may_be(name: PackerName, seed: int, fewest: bool) -> None:
+    before, after = run(name, seed, fewest)
+    check_sound(before, after)
+    assert placed_by_priority(before) <= placed_by_priority(after)
+
+
+@each_packer
+@given(seeds, st.booleans())
+@checked(20)
+def test_the_same_packing_gives_the_same_result(name: PackerName, seed: int, fewest: bool) -> None:
+    first, second = (run(name, seed, fewest)[1] for _ in range(2))
+    assert (first.at, first.devices) == (second.at, second.devices)
+
+
+def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
+    """It takes a second, and a hundred megabytes."""
+    code = (
+        "import sys; import hypervisor.scheduling.plan\n"
+        "from hypervisor.scheduling.repacking.solvers import is_installed, packers_of\n"
+        "packers_of('search'); is_installed('exact'); assert 'ortools' not in sys.modules\n"
+        "packers_of('exact'); assert 'ortools' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(seeds, st.booleans())
+@checked(60)
+def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> None:
+    _, searched = run("search", seed, fewest)
+    _, solved = run("exact", seed, fewest)
+    assert placed_by_priority(solved) >= placed_by_priority(searched)
+    if fewest and placed_by_priority(solved) == placed_by_priority(searched):
+        assert away(solved) <= away(searched)
+
+
+@each_packer
+def test_whoever_is_earlier_in_the_queue_gets_the_place(name: PackerName) -> None:
+    packing = packing_of([1_000], (900, 500, NOWHERE), (900, 500, NOWHERE), (900, 500, NOWHERE))
+    repack(name, packing, [2, 0, 1])
+    assert packing.at == [NOWHERE, NOWHERE, 0]
+
+
+@each_packer
+def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: PackerName) -> None:
+    """The node's labels were changed since it started; there is no other node for it."""
+    packing = packing_of([100, 0], (900, 500, 0), (50, 500, NOWHERE))
+    stays = Item(request(900), 500, frozenset({1}), 0)
+    packing = Packing(packing.cpu, packing.ram, packing.gpu, [stays, *packing.items[1:]])
+    repack(name, packing, [1], fewest=True)
+    assert packing.at == [0, 0]
+
+
+def test_the_solver_finds_what_the_search_does_not() -> None:
+    """Packings of which the search makes less, with so many steps."""
+    better = []
+    for seed in (108, 445, 488, 573, 776):
+        found = [placed_by_priority(run(name, seed, False)[1]) for name in ("search", "exact")]
+        better.append(found[0] < found[1])
+    assert any(better)
+
+
+def test_the_solver_finds_the_fewest_moves() -> None:
+    """700 fit beside one of 300 once the 400 and the other one have gone to where they just fit."""
+    homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
+    packing = packing_of([0, 300, 500], *homes, (700, 500, NOWHERE))
+    repack("exact", packing, [5], fewest=True)
+    assert packing.at[5] != NOWHERE
+    assert away(packing) == 2
+
+
+def test_a_large_packing_is_left_to_the_search() -> None:
+    """150 kinds on 64 nodes: even writing down the program would take long."""
+    sizes = range(100, 250)
+    found = {}
+    for name in get_args(PackerName):
+        packing = packing_of([200] * 64, *((size, 500, NOWHERE) for size in sizes))
+        repack(name, packing, range(len(sizes)))
+        found[name] = packing.at
+    assert found["search"] == found["exact"]
