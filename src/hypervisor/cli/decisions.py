@@ -14,7 +14,7 @@ from hypervisor.cli.formatting import clock
 from hypervisor.cli.output import table
 from hypervisor.cli.session import Session
 from hypervisor.client.insights import Decision
-from hypervisor.scheduling.records.encoding import UnreadableSnapshot
+from hypervisor.scheduling.decision_codec.encoding import UnreadableSnapshot
 from hypervisor.scheduling.repacking.solvers import PackerMissing
 from hypervisor.scheduling.replay import Replay
 from hypervisor.scheduling.replay import replay as decide_again

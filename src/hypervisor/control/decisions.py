@@ -9,10 +9,10 @@ import structlog
 from sqlalchemy import func, select
 
 from hypervisor.control.snapshots import ClusterView
+from hypervisor.scheduling.decision_codec.encoding import Encoded, encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.encoding import Encoded, encode, plan_digest
 from hypervisor.scheduling.repacking.budget import Watch
 from hypervisor.scheduling.repacking.solvers import PackerMissing, packers_of
 from hypervisor.store.batches import delete_in_batches

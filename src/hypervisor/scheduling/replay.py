@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hypervisor.scheduling.decision_codec.encoding import decode, digest_of, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.records.encoding import decode, digest_of, plan_digest
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 

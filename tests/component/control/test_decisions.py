@@ -16,7 +16,7 @@ from hypervisor.control.decisions import Retention, decide, forget_decisions, st
 from hypervisor.control.pacing import FIRST_PACE, Pacing
 from hypervisor.control.snapshots import load_cluster
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.records.encoding import decode
+from hypervisor.scheduling.decision_codec.encoding import decode
 from hypervisor.scheduling.replay import replay
 from hypervisor.store.tables import ClusterShare, Decision
 from tests.support.api import ok, refused

@@ -11,9 +11,9 @@ import pytest
 
 from hypervisor.cli.main import run
 from hypervisor.cli.session import Session
+from hypervisor.scheduling.decision_codec.encoding import encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.encoding import encode, plan_digest
 from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")

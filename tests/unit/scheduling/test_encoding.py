@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.decision_codec.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.encoding import UnreadableSnapshot, decode, encode, plan_digest
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypervisor.scheduling.decision_codec.encoding import encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.records.encoding import encode, plan_digest
 from hypervisor.scheduling.repacking.solvers import is_installed
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.snapshot import Shape

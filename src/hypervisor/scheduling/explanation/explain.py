@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.decision_codec.lazy_unplaced import Waiting
 from hypervisor.scheduling.explanation.gang_reason import gang_reason
 from hypervisor.scheduling.explanation.infeasibility import refusal
 from hypervisor.scheduling.explanation.shared_reasons import limit_reason, of_head, owners_shown, start_shown
@@ -19,7 +20,6 @@ from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
 from hypervisor.scheduling.preemption.candidates import PotentialRoom
 from hypervisor.scheduling.preemption.nominations import Reservation
 from hypervisor.scheduling.preemption.victims import Candidate, choose_victims
-from hypervisor.scheduling.records.lazy_unplaced import Waiting
 from hypervisor.scheduling.scoring.score_classes import score_classes
 from hypervisor.scheduling.snapshots.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.snapshots.snapshot import Bool

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.decision_codec.lazy_unplaced import Waiting
 from hypervisor.scheduling.plan_result import Plan, Reason
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.records.lazy_unplaced import Waiting
 from hypervisor.scheduling.snapshots import snapshot as tables
 from hypervisor.scheduling.snapshots.snapshot import Int64, Snapshot
 
