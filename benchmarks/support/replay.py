@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.support.cluster import Cluster, Item, Spot
 from benchmarks.support.trace import TraceNode, TracePod
-from hypervisor.scheduling.capacity.feasibility import fits_free, usable_devices
+from hypervisor.scheduling.capacity.feasibility import fits_idle, usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Placement, Plan
@@ -64,7 +64,7 @@ class RandomPlayer:
     def __call__(self, snapshot: Snapshot) -> Plan:
         state = WorkingState(snapshot)
         request = Eligibility(snapshot.nodes).request(0, snapshot.shapes[0])
-        fitting = np.flatnonzero(fits_free(state, request)).tolist()
+        fitting = np.flatnonzero(fits_idle(state, request)).tolist()
         if not fitting:
             return Plan()
         node = self._rng.choice(fitting)

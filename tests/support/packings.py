@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.backfill import Hold, gpu_shortfall
+from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
 from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape
@@ -111,10 +111,10 @@ def _at_home(bins: list[_Room], rng: random.Random) -> list[Item]:
     )
 
 
-def _hold(room: _Room, rng: random.Random) -> Hold:
+def _hold(room: _Room, rng: random.Random) -> HeadReservation:
     """Some head of the queue that counts on what is free there, and on a little more."""
     sizes = [size for size in (0, 400, 1000, 2000) if size <= WHOLE_GPU * len(room.gpu)]
     head = request(rng.randint(0, 2000), rng.randint(0, 2000), rng.choice(sizes))
     more = rng.choice([0, 500])
     gpu = [free + rng.choice([0, more]) for free, more in zip(room.gpu, room.evictable, strict=True)]
-    return Hold(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)
+    return HeadReservation(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.queueing.quota_usage import Account
+from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape, Snapshot
 from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
 
@@ -52,10 +52,10 @@ class Shared:
         own = [run for run in self.world.running if self.owners[run.deployment] == organization]
         return sum((holds(run.shape) for run in own if releasing or not run.releasing), Resources())
 
-    def account(self, organization: int) -> Account:
+    def account(self, organization: int) -> QuotaUsage:
         """Its account before anything is decided."""
         quota = next(quota for quota in self.quotas if quota.organization_id == organization)
-        return Account(quota, self.usage(organization, releasing=False), self.capacity)
+        return QuotaUsage(quota, self.usage(organization, releasing=False), self.capacity)
 
     @property
     def capacity(self) -> Resources:

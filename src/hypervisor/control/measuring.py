@@ -18,14 +18,14 @@ from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import context_of, record_span
 from hypervisor.kernel.priority import priority_class
 from hypervisor.runtimes.protocol import LaunchFailed
-from hypervisor.scheduling.preemption.legality import Rule, rule_of
+from hypervisor.scheduling.preemption.legality import PreemptionRule, rule_of
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 
 
 def measure_from_zero(telemetry: Telemetry, engines: Engines) -> None:
     """Show the counters before they count: a rate sees no first step of what appears with it."""
-    for rule in Rule:
+    for rule in PreemptionRule:
         telemetry.metrics.evictions.labels(rule.value)
     for runtime in engines.runtimes:
         for kind in ("unavailable", "launch_failed"):

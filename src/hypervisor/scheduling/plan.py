@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hypervisor.scheduling.explanation.explain import explain_waiting
-from hypervisor.scheduling.passes.pass_state import Admission
-from hypervisor.scheduling.passes.reprieve import return_victims
+from hypervisor.scheduling.passes.pass_state import PassState
+from hypervisor.scheduling.passes.reprieve import reprieve_victims
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
@@ -31,10 +31,10 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None =
     told of the search for such an arrangement. Raises PackerMissing where the policy's packer is missing.
     """
     chosen = policy or Policy()
-    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
+    admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.work_through_queue()
-    return_victims(admission)
+    reprieve_victims(admission)
     improve(admission, watch or Unwatched())
     return Plan(
         placements=tuple(admission.placements),

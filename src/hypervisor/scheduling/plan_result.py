@@ -85,7 +85,7 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
-class Spared:
+class Reprieved:
     """A lower one on the chosen node that was not needed, and why; for the receipt."""
 
     deployment_id: int
@@ -113,4 +113,4 @@ class Plan:
     evictions: tuple[Eviction, ...] = ()
     nominations: tuple[Nomination, ...] = ()
     unplaced: Sequence[Unplaced] = ()
-    spared: Mapping[int, tuple[Spared, ...]] = field(default_factory=dict)
+    spared: Mapping[int, tuple[Reprieved, ...]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.scheduling.plan_result import ReasonCode
-from hypervisor.scheduling.queueing.quota_usage import Account, requested
+from hypervisor.scheduling.queueing.quota_usage import QuotaUsage, requested
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Quota
 from hypervisor.scheduling.snapshots.wording import described
 from hypervisor.simulation.jobs import Job
@@ -67,7 +67,7 @@ class Tenants:
         if not self.is_shared:
             return None
         number = self.number(job.organization)
-        account = Account(self.quotas[number], Resources(), Resources())
+        account = QuotaUsage(self.quotas[number], Resources(), Resources())
         over = account.over_limit(requested(job.shape, job.replicas))
         if over.is_zero:
             return None

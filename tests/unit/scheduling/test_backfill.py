@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
@@ -140,7 +140,7 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
         pending=replace(plain.pending, max_runtime=_column(longest, plain.pending.deployment_id)),
     )
     policy = Policy(preemption=preemption)
-    admission = Admission(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
+    admission = PassState(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
     admission.claim_nominations()
     admission.work_through_queue()
     hold = admission.hold

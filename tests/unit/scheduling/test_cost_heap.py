@@ -6,16 +6,16 @@ import random
 
 import numpy as np
 
-from hypervisor.scheduling.preemption.cost_heap import Entry, Frontier, bound
+from hypervisor.scheduling.preemption.cost_heap import CostHeap, Entry, lower_bound
 
 
 def test_the_first_is_always_the_least() -> None:
     for seed in range(50):
         rng = random.Random(seed)
         columns = [(rng.randrange(3), float(rng.randrange(5)), node) for node in range(rng.randrange(30))]
-        plain: list[Entry] = sorted((bound(level, lost), node) for level, lost, node in columns)
+        plain: list[Entry] = sorted((lower_bound(level, lost), node) for level, lost, node in columns)
         levels, lost, nodes = (np.array([row[i] for row in columns]) for i in range(3))
-        frontier = Frontier(levels, lost, nodes)
+        frontier = CostHeap(levels, lost, nodes)
         for _ in range(100):
             assert frontier.first() == (plain[0] if plain else None)
             if not plain:
@@ -24,13 +24,13 @@ def test_the_first_is_always_the_least() -> None:
             if rng.random() < 0.3:
                 frontier.drop_first()
                 continue
-            worse = (bound(first[0][0] + rng.randrange(2), first[0][1] + rng.randrange(3)), first[1])
+            worse = (lower_bound(first[0][0] + rng.randrange(2), first[0][1] + rng.randrange(3)), first[1])
             frontier.replace_first(worse)
             plain = sorted([*plain, worse])
 
 
 def test_what_was_put_aside_comes_back() -> None:
-    frontier = Frontier(np.array([1, 2]), np.array([0.0, 0.0]), np.array([7, 8]))
+    frontier = CostHeap(np.array([1, 2]), np.array([0.0, 0.0]), np.array([7, 8]))
     first = frontier.first()
     assert first is not None
     frontier.drop_first()

@@ -12,7 +12,7 @@ from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.gang import layout
+from hypervisor.scheduling.preemption.gang import assign_replicas
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
 
@@ -41,7 +41,7 @@ def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
 def test_layout(
     counts: list[int], losses: list[int], replicas: int, spread: bool, expected: list[int] | None
 ) -> None:
-    assert layout(np.array(counts), np.array(losses), replicas, spread) == expected
+    assert assign_replicas(np.array(counts), np.array(losses), replicas, spread) == expected
 
 
 @pytest.mark.parametrize("policy", ["fgd", "bestfit", "spread"])

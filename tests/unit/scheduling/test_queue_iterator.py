@@ -7,7 +7,7 @@ import pytest
 
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.queueing.queue_iterator import Turns
+from hypervisor.scheduling.queueing.queue_iterator import QueueIterator
 from tests.support.scheduling import Pending, World, cpu
 
 NOBODY = np.zeros(0, np.int64)
@@ -22,7 +22,7 @@ def queue_of(*cores: int) -> Queue:
 
 def test_everyone_has_a_turn_in_order() -> None:
     queue = queue_of(*[1 + number % 7 for number in range(20_000)])
-    turns = list(Turns(queue).walk(NOBODY))
+    turns = list(QueueIterator(queue).walk(NOBODY))
     assert [rank for rank, _ in turns] == list(range(20_000))
     assert [row for _, row in turns] == queue.order.tolist()
 
@@ -30,7 +30,7 @@ def test_everyone_has_a_turn_in_order() -> None:
 @pytest.mark.parametrize("length", [10, 63, 64, 65, 200, 20_000])
 def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
     queue = queue_of(*[1 + number % 2 for number in range(length)])
-    turns, taken = Turns(queue), []
+    turns, taken = QueueIterator(queue), []
     for rank, row in turns.walk(NOBODY):
         taken.append(rank)
         if rank == 4:
@@ -40,7 +40,7 @@ def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
 
 def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
     queue = queue_of(*[1] * 500)
-    turns, taken = Turns(queue), []
+    turns, taken = QueueIterator(queue), []
     for _, row in turns.walk(np.array([3, 400])):
         taken.append(row)
         turns.give_up(row)
@@ -49,7 +49,7 @@ def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
 
 def test_growth_brings_all_that_follow_back() -> None:
     queue = queue_of(*[1] * 300)
-    turns, taken = Turns(queue), []
+    turns, taken = QueueIterator(queue), []
     for rank, row in turns.walk(np.array([150])):
         taken.append(rank)
         turns.give_up(row)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.passes.reprieve import WHY
+from hypervisor.scheduling.passes.reprieve import REPRIEVED_LATE
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 from tests.support.properties import checked
@@ -55,7 +55,7 @@ def test_the_receipts_name_the_one_that_stays_as_spared():
     decided = plan(two_preemptors().snapshot())
     assert {
         preemptor: {one.deployment_id: one.why for one in all_} for preemptor, all_ in decided.spared.items()
-    } == {101: {SMALL: WHY}}
+    } == {101: {SMALL: REPRIEVED_LATE}}
 
 
 def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts():

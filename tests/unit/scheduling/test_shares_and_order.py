@@ -6,9 +6,9 @@ import pytest
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.legality import Rule, rule_for
+from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
 from hypervisor.scheduling.queueing.ordering import order_components, queue_order
-from hypervisor.scheduling.queueing.quota_usage import Account
+from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 
@@ -20,14 +20,14 @@ def gpus(count: float) -> Resources:
     return Resources(0, 0, round(count * 1000))
 
 
-def account(used: float, guaranteed: float, *, limit: float | None = None, weight: float = 1.0) -> Account:
+def account(used: float, guaranteed: float, *, limit: float | None = None, weight: float = 1.0) -> QuotaUsage:
     bound = None if limit is None else gpus(limit)
-    return Account(Quota(1, gpus(guaranteed), bound, weight), gpus(used), WHOLE)
+    return QuotaUsage(Quota(1, gpus(guaranteed), bound, weight), gpus(used), WHOLE)
 
 
 def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight():
     quota = Quota(1, Resources(2000, 0, 2000), weight=2.0)
-    used = Account(quota, Resources(3000, 5120, 2000), WHOLE)
+    used = QuotaUsage(quota, Resources(3000, 5120, 2000), WHOLE)
     assert used.share() == pytest.approx(0.25)
     assert used.share(plus=gpus(8)) == pytest.approx(0.4)
     assert used.share(minus=Resources(0, 5120, 0)) == pytest.approx(0.05)
@@ -42,7 +42,7 @@ def test_within_the_guarantee_there_is_no_share():
 def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for():
     assert account(3, 0, limit=4).over_limit(gpus(3)) == gpus(2)
     assert account(3, 0, limit=4).over_limit(gpus(1)).is_zero
-    full = Account(Quota(1, Resources(), Resources(2000, 0, 4000)), Resources(1000, 0, 5000), WHOLE)
+    full = QuotaUsage(Quota(1, Resources(), Resources(2000, 0, 4000)), Resources(1000, 0, 5000), WHOLE)
     assert full.over_limit(Resources(1000, 0, 0)).is_zero
     assert account(5, 0).over_limit(gpus(100)).is_zero
 
@@ -50,28 +50,36 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for():
 @pytest.mark.parametrize(
     ("mine", "priority", "theirs", "victim_priority", "rule"),
     [
-        pytest.param(account(0, 4), 100, account(6, 4), 900, Rule.RECLAIM, id="lender wants it back"),
-        pytest.param(account(0, 4), 100, account(6, 4), 100, Rule.RECLAIM, id="also of equal priority"),
+        pytest.param(
+            account(0, 4), 100, account(6, 4), 900, PreemptionRule.RECLAIM, id="lender wants it back"
+        ),
+        pytest.param(
+            account(0, 4), 100, account(6, 4), 100, PreemptionRule.RECLAIM, id="also of equal priority"
+        ),
         pytest.param(account(0, 4), 900, account(4, 4), 100, None, id="within its guarantee"),
         pytest.param(account(4, 4), 900, account(4, 4), 100, None, id="both at their guarantees"),
         pytest.param(account(4, 4), 100, account(6, 4), 100, None, id="borrower, equal priority"),
-        pytest.param(account(4, 4), 900, account(6, 4), 100, Rule.FAIR_SHARE, id="shares even then"),
+        pytest.param(
+            account(4, 4), 900, account(6, 4), 100, PreemptionRule.FAIR_SHARE, id="shares even then"
+        ),
         pytest.param(account(5, 4), 900, account(6, 4), 100, None, id="would borrow more than the victim"),
-        pytest.param(account(5, 4), 900, account(7, 4), 100, Rule.FAIR_SHARE, id="would borrow no more"),
+        pytest.param(
+            account(5, 4), 900, account(7, 4), 100, PreemptionRule.FAIR_SHARE, id="would borrow no more"
+        ),
         pytest.param(
             account(7, 4, weight=4),
             900,
             account(6, 4),
             100,
-            Rule.FAIR_SHARE,
+            PreemptionRule.FAIR_SHARE,
             id="a heavy one borrows more",
         ),
     ],
 )
 def test_across_organizations(
-    mine: Account, priority: int, theirs: Account, victim_priority: int, rule: Rule | None
+    mine: QuotaUsage, priority: int, theirs: QuotaUsage, victim_priority: int, rule: PreemptionRule | None
 ):
-    found = rule_for(
+    found = applicable_rule(
         same_organization=False,
         mine=mine,
         job=gpus(1),
@@ -83,10 +91,12 @@ def test_across_organizations(
     assert found is rule
 
 
-@pytest.mark.parametrize(("victim_priority", "rule"), [(99, Rule.PRIORITY), (100, None), (101, None)])
-def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, rule: Rule | None):
+@pytest.mark.parametrize(
+    ("victim_priority", "rule"), [(99, PreemptionRule.PRIORITY), (100, None), (101, None)]
+)
+def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, rule: PreemptionRule | None):
     one = account(6, 0)
-    found = rule_for(
+    found = applicable_rule(
         same_organization=True,
         mine=one,
         job=gpus(1),
@@ -100,9 +110,9 @@ def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, r
 
 def test_only_what_is_contested_counts_as_borrowed():
     """An organization above its guarantee of CPU does not lose its guaranteed GPUs for that."""
-    theirs = Account(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
-    mine = Account(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
-    rule = rule_for(
+    theirs = QuotaUsage(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
+    mine = QuotaUsage(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
+    rule = applicable_rule(
         same_organization=False,
         mine=mine,
         job=gpus(1),

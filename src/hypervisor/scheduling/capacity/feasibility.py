@@ -10,7 +10,7 @@ from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, NodeTable
 
 
-def fits_free(state: WorkingState, request: Request, nodes: Int64 | None = None) -> Bool:
+def fits_idle(state: WorkingState, request: Request, nodes: Int64 | None = None) -> Bool:
     """Which of the nodes (all of them without `nodes`) can start the request now."""
     chosen: Int64 | slice = slice(None) if nodes is None else nodes
     fits: Bool = state.free_cpu[chosen] >= request.cpu
@@ -24,7 +24,7 @@ def fits_free(state: WorkingState, request: Request, nodes: Int64 | None = None)
     return fits
 
 
-def fits_at(state: WorkingState, request: Request, node: int) -> bool:
+def fits_on_node(state: WorkingState, request: Request, node: int) -> bool:
     """Whether one node can start the request now."""
     return bool(
         state.free_cpu[node] >= request.cpu
@@ -34,7 +34,7 @@ def fits_at(state: WorkingState, request: Request, node: int) -> bool:
     )
 
 
-def fits_later(state: WorkingState, request: Request) -> Bool:
+def fits_after_release(state: WorkingState, request: Request) -> Bool:
     """Which nodes can start the request once everything that is releasing has gone."""
     fits: Bool = state.free_cpu + state.coming_cpu >= request.cpu
     fits &= state.free_ram + state.coming_ram >= request.ram
@@ -45,7 +45,7 @@ def fits_later(state: WorkingState, request: Request) -> Bool:
     return fits & request.eligible
 
 
-def fits_room(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
+def fits_in_rooms(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
     """The same for any amounts of room: `cpu` and `ram` per node, `gpu` per node and device."""
     fits: Bool = eligible & (cpu >= request.cpu) & (ram >= request.ram)
     if request.whole:
@@ -55,7 +55,7 @@ def fits_room(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int
     return fits
 
 
-def fits_empty(nodes: NodeTable, request: Request, eligible: Bool) -> Bool:
+def fits_empty_nodes(nodes: NodeTable, request: Request, eligible: Bool) -> Bool:
     """Which of the eligible nodes could take the request if nothing else ran there."""
     return (
         eligible
@@ -72,7 +72,7 @@ def usable_devices(request: Request, gpu: Sequence[int]) -> list[int]:
     return [index for index, free in enumerate(gpu) if free >= request.each]
 
 
-def fits_node(request: Request, cpu: int, ram: int, gpu: Sequence[int]) -> bool:
+def fits_in_room(request: Request, cpu: int, ram: int, gpu: Sequence[int]) -> bool:
     """Whether the request fits into this room on one node."""
     if cpu < request.cpu or ram < request.ram:
         return False

@@ -41,7 +41,7 @@ class WorkingState:
         self.nodes = nodes
         self.width = max(1, int(nodes.gpu_count.max(initial=0)))
         self.exists = np.arange(self.width) < nodes.gpu_count[:, None]
-        self.claims = device_claims(allocations, self.width)
+        self.claims = devices_in_use(allocations, self.width)
         used_cpu, used_ram, used_gpu = self.sums(allocations)
         self.free_cpu: Int64 = nodes.cpu_milli - used_cpu
         self.free_ram: Int64 = nodes.ram_mib - used_ram
@@ -156,7 +156,7 @@ class WorkingState:
         self.later_widest[node] = max(free)
 
 
-def device_claims(allocations: AllocationTable, width: int) -> tuple[Int64, Int64]:
+def devices_in_use(allocations: AllocationTable, width: int) -> tuple[Int64, Int64]:
     """Pairs (allocation row, device index) for every device in use, devices beyond `width` left out."""
     shifts = np.arange(width, dtype=np.uint64)
     bits = (allocations.gpu_mask[:, None] >> shifts) & np.uint64(1)

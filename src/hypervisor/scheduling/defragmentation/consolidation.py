@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hypervisor.scheduling.defragmentation.moves import Move
-from hypervisor.scheduling.passes.apply_plan import is_at_rest, mask_of, with_started
-from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.apply_plan import is_steady, mask_of, with_started
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
@@ -66,30 +66,30 @@ def consolidate(
     in_turn, exchanging = _in_order(ground)
     moves = _moves(admission, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(admission, ground), len(in_turn))
-    if not found.placements or not is_at_rest(_after(admission, ground, found), admission.policy):
+    if not found.placements or not is_steady(_after(admission, ground, found), admission.policy):
         return Consolidation()
     return found
 
 
-def _resting(snapshot: Snapshot, policy: Policy) -> Admission | None:
+def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
     """The state after a pass that changes nothing; None where it changes something."""
     if snapshot.quotas or not len(snapshot.pending):
         return None
     chosen = replace(policy, improvement_steps=0)
-    admission = Admission(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
+    admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.work_through_queue()
     return None if admission.placements or admission.evictions else admission
 
 
-def _ground(admission: Admission, limits: Mapping[int, Shape]) -> Ground | None:
+def _ground(admission: PassState, limits: Mapping[int, Shape]) -> Ground | None:
     rows = waiting_rows(admission)
     nodes = nearest_nodes(admission, rows, ()) if rows else []
     movable = _movable(admission, nodes, limits)
     return lay_out(admission, nodes, movable, rows) if movable else None
 
 
-def _movable(admission: Admission, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
+def _movable(admission: PassState, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
     table = admission.snapshot.allocations
     chosen = admission.candidates.evictable & np.isin(table.node, nodes)
     chosen[list(admission.candidates.gangs)] = False
@@ -107,7 +107,7 @@ def _movable(admission: Admission, nodes: Sequence[int], limits: Mapping[int, Sh
     ]
 
 
-def _request(admission: Admission, row: int, limits: Mapping[int, Shape]) -> Request:
+def _request(admission: PassState, row: int, limits: Mapping[int, Shape]) -> Request:
     table = admission.snapshot.allocations
     gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_each[row])
     plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), gpu)
@@ -118,7 +118,7 @@ def _devices(mask: int) -> tuple[int, ...]:
     return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)
 
 
-def _is_guarded(admission: Admission, row: int) -> bool:
+def _is_guarded(admission: PassState, row: int) -> bool:
     """Whether it may not take more of what the head gathers: that could not evict it, or not in time."""
     hold, table = admission.hold, admission.snapshot.allocations
     if hold is None or table.ends_at[row] <= hold.start < np.inf:
@@ -128,7 +128,7 @@ def _is_guarded(admission: Admission, row: int) -> bool:
     return not evictable and is_guarded_against(admission, priority)
 
 
-def _after(admission: Admission, ground: Ground, found: Consolidation) -> Snapshot:
+def _after(admission: PassState, ground: Ground, found: Consolidation) -> Snapshot:
     """The snapshot once all moves and placements are made."""
     snapshot, packing = admission.snapshot, ground.packing
     table = snapshot.allocations
@@ -141,7 +141,7 @@ def _after(admission: Admission, ground: Ground, found: Consolidation) -> Snapsh
     return with_started(moved, admission.queue, found.placements)
 
 
-def _placements(admission: Admission, ground: Ground) -> tuple[Placement, ...]:
+def _placements(admission: PassState, ground: Ground) -> tuple[Placement, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     return tuple(
         Placement(
@@ -167,7 +167,7 @@ def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
     return done, left
 
 
-def _moves(admission: Admission, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
+def _moves(admission: PassState, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     table, lost = admission.snapshot.allocations, admission.candidates.lost
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))

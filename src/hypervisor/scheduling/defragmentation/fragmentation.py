@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.capacity.feasibility import fits_free
+from hypervisor.scheduling.capacity.feasibility import fits_idle
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.target_workload import typical_requests
@@ -98,7 +98,7 @@ def _usable(state: WorkingState, request: Request) -> Int64:
         usable: Int64 = state.full * WHOLE_GPU
     else:
         usable = np.where(state.free_gpu >= request.each, state.free_gpu, 0).sum(axis=1)
-    return np.where(fits_free(state, request), usable, 0)
+    return np.where(fits_idle(state, request), usable, 0)
 
 
 def _count(state: WorkingState, request: Request) -> Int64:
@@ -113,4 +113,4 @@ def _count(state: WorkingState, request: Request) -> Int64:
     elif request.devices:
         counts.append((np.maximum(state.free_gpu, 0) // request.each).sum(axis=1))
     least: Int64 = np.minimum.reduce(counts)
-    return np.where(fits_free(state, request) & (least < np.iinfo(np.int64).max), least, 0)
+    return np.where(fits_idle(state, request) & (least < np.iinfo(np.int64).max), least, 0)

@@ -13,7 +13,12 @@ from itertools import combinations
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_free, fits_node, usable_devices
+from hypervisor.scheduling.capacity.feasibility import (
+    fits_empty_nodes,
+    fits_idle,
+    fits_in_room,
+    usable_devices,
+)
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.defragmentation.fragmentation import room_of
 from hypervisor.scheduling.passes.backfill import shortfall_distance
@@ -52,7 +57,7 @@ def find_opening(snapshot: Snapshot, shape: Shape, limits: Mapping[int, Shape]) 
     """
     search = _Search(snapshot, limits)
     request = search.eligibility.request(0, shape)
-    fitting = np.flatnonzero(fits_free(search.state, request))
+    fitting = np.flatnonzero(fits_idle(search.state, request))
     if len(fitting):
         return Opening(int(snapshot.nodes.id[fitting[0]]), ())
     found = [opening for node in search.nearest(request) if (opening := search.open_on(node, request))]
@@ -98,7 +103,7 @@ class _Search:
         nodes, state = self.snapshot.nodes, self.state
         gpu = state.full if request.whole else state.widest
         distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
-        possible = fits_empty(nodes, request, request.eligible)
+        possible = fits_empty_nodes(nodes, request, request.eligible)
         order = np.argsort(np.where(possible, distance, np.inf), kind="stable")
         chosen: list[int] = order[: min(_NODES, int(possible.sum()))].tolist()
         return chosen
@@ -126,7 +131,7 @@ class _Search:
             ram += int(table.ram_mib[row])
             mask, each = int(table.gpu_mask[row]), int(table.gpu_each[row])
             gpu = [free + each * (mask >> index & 1) for index, free in enumerate(gpu)]
-        return fits_node(request, cpu, ram, gpu)
+        return fits_in_room(request, cpu, ram, gpu)
 
     def _move_all(self, node: int, rows: Sequence[int]) -> tuple[Move, ...] | None:
         """Places elsewhere for all of them together, the largest first."""
@@ -144,12 +149,12 @@ class _Search:
     def move(self, row: int, targets: Sequence[int], taken: dict[int, _Room]) -> Move | None:
         """To the target with the least idle GPU and CPU on which it fits; `taken` rooms are brought along."""
         request = self._request(row)
-        fits = fits_free(self.state, request)
+        fits = fits_idle(self.state, request)
         idle = self.state.free_gpu.sum(axis=1)
         fitting = [node for node in targets if fits[node]]
         for node in sorted(fitting, key=lambda node: (idle[node], self.state.free_cpu[node], node)):
             cpu, ram, gpu = self._room(node, taken)
-            if not fits_node(request, cpu, ram, gpu):
+            if not fits_in_room(request, cpu, ram, gpu):
                 continue
             devices = usable_devices(request, gpu) if request.devices else []
             chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.devices]))

@@ -15,11 +15,11 @@ from hypervisor.scheduling.explanation.gang_reason import gang_reason
 from hypervisor.scheduling.explanation.infeasibility import refusal
 from hypervisor.scheduling.explanation.shared_reasons import limit_reason, of_head, owners_shown, start_shown
 from hypervisor.scheduling.passes.backfill import shortfall_distance
-from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
-from hypervisor.scheduling.preemption.candidates import PotentialRoom
-from hypervisor.scheduling.preemption.nominations import Reservation
-from hypervisor.scheduling.preemption.victims import Candidate, choose_victims
+from hypervisor.scheduling.preemption.candidates import PreemptibleRoom
+from hypervisor.scheduling.preemption.nominations import ActiveNomination
+from hypervisor.scheduling.preemption.victims import EvictionCandidate, choose_victims
 from hypervisor.scheduling.scoring.score_classes import score_classes
 from hypervisor.scheduling.snapshots.requests import Constraint, Request, constraint_of
 from hypervisor.scheduling.snapshots.snapshot import Bool
@@ -35,10 +35,10 @@ class _Shortage:
     node: int
     missing: Resources
     free: Resources
-    victims: tuple[Candidate, ...]
+    victims: tuple[EvictionCandidate, ...]
 
 
-def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
+def explain_waiting(admission: PassState) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
     queue = admission.queue
     rows = queue.order[~admission.placed[queue.order]]
@@ -48,7 +48,7 @@ def explain_waiting(admission: Admission) -> Sequence[Unplaced]:
 class Explainer:
     """Reasons at the end of a pass. Work that depends on the shape alone is done once a shape."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: PassState) -> None:
         self._admission = admission
         self._snapshot = admission.snapshot
         self._state = admission.state
@@ -56,7 +56,7 @@ class Explainer:
         self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
         self._totals: dict[Constraint, Resources] = {}
-        self._unreserved: PotentialRoom | None = None
+        self._unreserved: PreemptibleRoom | None = None
         self._leaving_on: dict[int, set[int]] | None = None
 
     def of_row(self, row: int) -> Reason:
@@ -101,7 +101,7 @@ class Explainer:
             return found
         return self._short(request, found, queue.priority(row))
 
-    def of_nominated(self, kept: Sequence[Reservation]) -> Reason:
+    def of_nominated(self, kept: Sequence[ActiveNomination]) -> Reason:
         """It has its place (a gang all of its places), and waits for those who leave it."""
         nodes = sorted({held.node for held in kept})
         names = [self._snapshot.nodes.name[node] for node in nodes]
@@ -175,7 +175,7 @@ class Explainer:
             remedy=f"wait until {shown} has started, or raise the priority above its{shorter}",
         )
 
-    def _without_reservations(self) -> PotentialRoom:
+    def _without_reservations(self) -> PreemptibleRoom:
         if self._unreserved is None:
             state = self._state
             cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
@@ -184,7 +184,7 @@ class Explainer:
                 ram_room[held.node] += held.claim.free_ram
                 gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)
             full = (gpu == WHOLE_GPU).sum(axis=1)
-            self._unreserved = PotentialRoom(cpu, ram_room, full, gpu.max(axis=1))
+            self._unreserved = PreemptibleRoom(cpu, ram_room, full, gpu.max(axis=1))
         return self._unreserved
 
     def _shortage(self, request: Request, organization: int) -> _Shortage:

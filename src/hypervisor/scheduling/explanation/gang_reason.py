@@ -16,10 +16,10 @@ from hypervisor.scheduling.snapshots.snapshot import Int64
 from hypervisor.scheduling.snapshots.wording import described, gaps, listed
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import Admission
+    from hypervisor.scheduling.passes.pass_state import PassState
 
 
-def gang_reason(admission: Admission, request: Request, replicas: int, organization: int = -1) -> Reason:
+def gang_reason(admission: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
     """The reason at the end of a pass for a gang that the empty cluster could take."""
     state = admission.state
     room = (state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy())
@@ -31,7 +31,7 @@ def gang_reason(admission: Admission, request: Request, replicas: int, organizat
     return _incomplete(admission, request, replicas, fitting, room)
 
 
-def _unreserved(admission: Admission, request: Request) -> int:
+def _unreserved(admission: PassState, request: Request) -> int:
     """How many would fit if nothing were kept for others."""
     state = admission.state
     cpu, ram, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
@@ -43,7 +43,7 @@ def _unreserved(admission: Admission, request: Request) -> int:
     return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
 
 
-def _kept_for_others(admission: Admission, organization: int) -> Reason:
+def _kept_for_others(admission: PassState, organization: int) -> Reason:
     rows = {held.deployment_id: held.row for held in admission.reservations.all()}
     if admission.hold is not None:
         rows[admission.hold.deployment_id] = admission.hold.row
@@ -68,7 +68,7 @@ def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -
 
 
 def _incomplete(
-    admission: Admission, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
+    admission: PassState, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
 ) -> Reason:
     cpu, ram, gpu = room
     devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole else gpu.max(axis=1)

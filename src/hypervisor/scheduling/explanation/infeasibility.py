@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, Resources
-from hypervisor.scheduling.capacity.feasibility import fits_empty
+from hypervisor.scheduling.capacity.feasibility import fits_empty_nodes
 from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.preemption.gang import replicas_when_empty
@@ -36,7 +36,7 @@ def refusal(nodes: NodeTable, eligibility: Eligibility, shape: Shape, replicas: 
     if not matching.any():
         return _nothing_matches(nodes, shape)
     request = eligibility.request(0, shape)
-    if fits_empty(nodes, request, matching).any():
+    if fits_empty_nodes(nodes, request, matching).any():
         possible = replicas_when_empty(nodes, request, matching) if replicas > 1 else replicas
         return _too_many(shape, replicas, possible) if possible < replicas else None
     gpu = nodes.gpu_count.astype(np.int64) * (1 if request.whole else MILLI)

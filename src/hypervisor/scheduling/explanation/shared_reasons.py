@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from math import isinf
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.passes.backfill import Hold
+from hypervisor.scheduling.passes.backfill import HeadReservation
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.preemption.tenancy import Tenancy
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
@@ -42,7 +42,7 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
     )
 
 
-def of_head(snapshot: Snapshot, hold: Hold, reason: Reason) -> Reason:
+def of_head(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
     """The reason of the head of the queue, with its reservation where it has one in time."""
     if isinf(hold.start):
         return reason
@@ -55,7 +55,7 @@ def of_head(snapshot: Snapshot, hold: Hold, reason: Reason) -> Reason:
     )
 
 
-def start_shown(hold: Hold | None) -> str | None:
+def start_shown(hold: HeadReservation | None) -> str | None:
     """When the head can start at the latest, where its reservation has a time."""
     return None if hold is None or isinf(hold.start) else _clock(hold.start)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
@@ -16,10 +16,10 @@ from hypervisor.scheduling.snapshots.columns import joined, rows_where
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
 
 
-def is_at_rest(snapshot: Snapshot, policy: Policy) -> bool:
+def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
     """Whether a pass would place nothing, evict nothing and keep the nominations."""
     plain = replace(policy, improvement_steps=0)
-    admission = Admission(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
+    admission = PassState(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
     admission.claim_nominations()
     admission.work_through_queue()
     same = set(admission.nominations()) == set(snapshot.nominations)

@@ -16,19 +16,19 @@ from math import inf
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.feasibility import fits_room
+from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.nominations import Reservations
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.nominations import ActiveNominations
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Float64, Int64
 
-Room = tuple[Int64, Int64, Int64]
+RoomArrays = tuple[Int64, Int64, Int64]
 """CPU and RAM per node, milli-GPU per node and device."""
 
 
 @dataclass(slots=True)
-class Hold:
+class HeadReservation:
     """The held node and the room on it that the head counts on.
 
     `start` is when the head can start there at the latest (seconds since the epoch), +inf where nobody knows.
@@ -47,9 +47,9 @@ class Hold:
     organization: int = -1
     borrows: bool = False
     start: float = inf
-    also: dict[int, Hold] = field(default_factory=dict)
+    also: dict[int, HeadReservation] = field(default_factory=dict)
 
-    def at(self, node: int) -> Hold | None:
+    def at(self, node: int) -> HeadReservation | None:
         """What is held on this node, if anything."""
         return self if node == self.node else self.also.get(node)
 
@@ -102,22 +102,20 @@ def gpu_shortfall(request: Request, gpu: list[int]) -> int:
     return max(0, request.each - max(gpu)) if request.devices else 0
 
 
-def hold_for(
+def reserve_for_head(
     head: tuple[int, int, int],
     request: Request,
     admissible: Bool,
     state: WorkingState,
-    candidates: Candidates,
-    reservations: Reservations,
+    candidates: EvictionCandidates,
+    reservations: ActiveNominations,
     *,
     now: float,
     preempts: bool,
-) -> Hold:
+) -> HeadReservation:
     """The hold of the head (deployment id, priority, rank); `admissible` marks nodes large enough for it."""
     deployment_id, priority, rank = head
-    (cpu, ram, gpu), staying = expected_room(
-        priority, rank, state, candidates, reservations, preempts=preempts
-    )
+    (cpu, ram, gpu), staying = head_room(priority, rank, state, candidates, reservations, preempts=preempts)
     starts = _earliest_starts(request, admissible, state, candidates.table, staying, (cpu, ram, gpu))
     node = int(starts.argmin())
     if starts[node] < inf:
@@ -128,18 +126,18 @@ def hold_for(
         distance = shortfall_distance(request, cpu, ram, _gpu_room(request, gpu))
         node = int(np.where(admissible, distance, inf).argmin())
     room = int(cpu[node]), int(ram[node]), gpu[node].tolist()
-    return Hold(deployment_id, priority, node, request, *room, start=max(now, float(starts[node])))
+    return HeadReservation(deployment_id, priority, node, request, *room, start=max(now, float(starts[node])))
 
 
-def expected_room(
+def head_room(
     priority: int,
     rank: int,
     state: WorkingState,
-    candidates: Candidates,
-    reservations: Reservations,
+    candidates: EvictionCandidates,
+    reservations: ActiveNominations,
     *,
     preempts: bool,
-) -> tuple[Room, Bool]:
+) -> tuple[RoomArrays, Bool]:
     """The room that a head counts on at once, everything gone that it may evict; and which rows stay."""
     cpu = state.free_cpu + state.coming_cpu
     ram = state.free_ram + state.coming_ram
@@ -163,7 +161,7 @@ def _earliest_starts(
     state: WorkingState,
     table: AllocationTable,
     staying: Bool,
-    room: Room,
+    room: RoomArrays,
 ) -> Float64:
     """Per node when the request fits into `room` and what the ends of `staying` work free; +inf for never.
 
@@ -175,7 +173,7 @@ def _earliest_starts(
     while (low < high).any():
         middle = np.minimum((low + high) // 2, len(ends) - 1)
         cpu, ram, gpu = state.sums(table, staying & (table.ends_at <= ends[middle][table.node]))
-        fits = fits_room(request, admissible, room[0] + cpu, room[1] + ram, room[2] + gpu)
+        fits = fits_in_rooms(request, admissible, room[0] + cpu, room[1] + ram, room[2] + gpu)
         open_ = low < high
         high = np.where(open_ & fits, middle, high)
         low = np.where(open_ & ~fits, middle + 1, low)

@@ -9,10 +9,10 @@ from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.scoring.node_ranking import NOWHERE
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import Admission
+    from hypervisor.scheduling.passes.pass_state import PassState
 
 
-class Filling:
+class FastPath:
     """Places one deployment after another where nothing complicates it.
 
     That is where nothing is nominated for it, nobody's hold is on the best node, and the cluster has neither
@@ -20,7 +20,7 @@ class Filling:
     holds for all of them.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: PassState) -> None:
         self._pass = admission
         self._alone = not admission.snapshot.quotas and not admission.queue.any_gangs
         self._shape = admission.snapshot.pending.shape

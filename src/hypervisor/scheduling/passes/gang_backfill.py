@@ -15,40 +15,40 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.passes.backfill import Hold, Room, expected_room, shortfall_distance
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.gang import layout, replicas_per_node
-from hypervisor.scheduling.preemption.nominations import Reservations
+from hypervisor.scheduling.passes.backfill import HeadReservation, RoomArrays, head_room, shortfall_distance
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.gang import assign_replicas, replicas_per_node
+from hypervisor.scheduling.preemption.nominations import ActiveNominations
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int64
 
 
-def gang_hold(
+def reserve_for_gang(
     head: tuple[int, int, int],
     request: Request,
     wanted: tuple[int, bool],
     admissible: Bool,
     state: WorkingState,
-    candidates: Candidates,
-    reservations: Reservations,
+    candidates: EvictionCandidates,
+    reservations: ActiveNominations,
     *,
     now: float,
     preempts: bool,
-) -> Hold:
+) -> HeadReservation:
     """The hold of a gang (deployment id, priority, rank) of `wanted` replicas that are to spread or not.
 
     `admissible` marks nodes large enough for one replica; the empty cluster could take all of them.
     """
     deployment_id, priority, rank = head
     replicas, spread = wanted
-    room, staying = expected_room(priority, rank, state, candidates, reservations, preempts=preempts)
+    room, staying = head_room(priority, rank, state, candidates, reservations, preempts=preempts)
     start, room = _earliest(request, replicas, admissible, state, candidates.table, staying, room)
     counts = replicas_per_node(request, admissible, *room)
-    nodes = layout(counts, np.zeros(len(counts), np.int64), replicas, spread)
+    nodes = assign_replicas(counts, np.zeros(len(counts), np.int64), replicas, spread)
     held = Counter(nodes) if nodes is not None else _gathering(request, admissible, counts, room)
     cpu, ram, gpu = room
     holds = [
-        Hold(
+        HeadReservation(
             deployment_id,
             priority,
             node,
@@ -72,8 +72,8 @@ def _earliest(
     state: WorkingState,
     table: AllocationTable,
     staying: Bool,
-    room: Room,
-) -> tuple[float, Room]:
+    room: RoomArrays,
+) -> tuple[float, RoomArrays]:
     """When all replicas fit at the earliest by the known ends, and the room at that time.
 
     +inf and the room as it is where the known ends do not suffice.
@@ -92,12 +92,14 @@ def _earliest(
     return float(ends[low]), _after(state, table, staying, room, float(ends[low]))
 
 
-def _after(state: WorkingState, table: AllocationTable, staying: Bool, room: Room, at: float) -> Room:
+def _after(
+    state: WorkingState, table: AllocationTable, staying: Bool, room: RoomArrays, at: float
+) -> RoomArrays:
     cpu, ram, gpu = state.sums(table, staying & (table.ends_at <= at))
     return room[0] + cpu, room[1] + ram, room[2] + gpu
 
 
-def _gathering(request: Request, admissible: Bool, counts: Int64, room: Room) -> Counter[int]:
+def _gathering(request: Request, admissible: Bool, counts: Int64, room: RoomArrays) -> Counter[int]:
     """Every replica that there is room for, and the nearest node without any for the next one."""
     held = Counter({node: int(counts[node]) for node in np.flatnonzero(counts).tolist()})
     empty = admissible & (counts == 0)

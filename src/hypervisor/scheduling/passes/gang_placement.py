@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_free, usable_devices
-from hypervisor.scheduling.plan_result import Spared
+from hypervisor.scheduling.capacity.feasibility import fits_idle, usable_devices
+from hypervisor.scheduling.plan_result import Reprieved
 from hypervisor.scheduling.preemption.gang import (
+    EvictionGroup,
     GangRoom,
-    Party,
-    choose_parties,
-    layout,
+    assign_replicas,
+    choose_victim_groups,
     replicas_per_node,
     replicas_when_empty,
 )
-from hypervisor.scheduling.preemption.legality import told
-from hypervisor.scheduling.preemption.nominations import Reservation
-from hypervisor.scheduling.preemption.reprieve_reasons import rule_of, spared_on
+from hypervisor.scheduling.preemption.legality import describe
+from hypervisor.scheduling.preemption.nominations import ActiveNomination
+from hypervisor.scheduling.preemption.reprieve_reasons import reprieved_on_node, rule_of
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import Admission
+    from hypervisor.scheduling.passes.pass_state import PassState
 
-_Victims = list[tuple[Party, str]]
+_Victims = list[tuple[EvictionGroup, str]]
 """Who yields, and by which rule in words (empty for a nomination)."""
 
 
-class Gangs:
+class GangPlacement:
     """What a pass does for gangs; it works on the pass's own state."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: PassState) -> None:
         self._pass = admission
 
     def admit(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
@@ -92,7 +92,7 @@ class Gangs:
         eligible[hold.nodes] = False
         return eligible
 
-    def _start_as_kept(self, kept: tuple[Reservation, ...]) -> bool:
+    def _start_as_kept(self, kept: tuple[ActiveNomination, ...]) -> bool:
         """Start each replica where it was nominated, if everything there has become free."""
         state, request = self._pass.state, kept[0].request
         if not self._pass.tenancy.may_start_now(kept[0].row):
@@ -117,7 +117,7 @@ class Gangs:
         counts = self.free_counts(request, eligible)
         if int(counts.sum()) < queue.replicas(row) or not self._pass.tenancy.may_start_now(row):
             return False
-        nodes = layout(counts, self._losses(request, counts), queue.replicas(row), queue.spread(row))
+        nodes = assign_replicas(counts, self._losses(request, counts), queue.replicas(row), queue.spread(row))
         self._place(row, request, nodes or [])
         return True
 
@@ -149,8 +149,8 @@ class Gangs:
             state.free_ram + state.coming_ram,
             state.free_gpu + state.coming_gpu,
         )
-        losses = (~fits_free(state, request)).astype(np.int64)
-        nodes = layout(counts, losses, queue.replicas(row), queue.spread(row))
+        losses = (~fits_idle(state, request)).astype(np.int64)
+        nodes = assign_replicas(counts, losses, queue.replicas(row), queue.spread(row))
         if nodes is None:
             return False
         for replica, node in enumerate(nodes):
@@ -182,17 +182,18 @@ class Gangs:
             return None
         priority = self._pass.queue.priority(row)
         return [
-            (one.party, told(one.rule, priority, one.party.priority) if one.rule else "") for one in chosen
+            (one.party, describe(one.rule, priority, one.party.priority) if one.rule else "")
+            for one in chosen
         ]
 
     def _lowest(self, row: int, rank: int, room: GangRoom, eligible: Bool) -> _Victims | None:
         queue = self._pass.queue
-        parties = choose_parties(room, queue.replicas(row), self._yielding(row, rank, eligible))
+        parties = choose_victim_groups(room, queue.replicas(row), self._yielding(row, rank, eligible))
         if parties is None:
             return None
         return [(party, rule_of(queue.priority(row), party.priority)) for party in parties]
 
-    def _yielding(self, row: int, rank: int, eligible: Bool) -> list[Party]:
+    def _yielding(self, row: int, rank: int, eligible: Bool) -> list[EvictionGroup]:
         """Whoever may be evicted for this gang, and lower-ranked nominations, which it may override."""
         found = []
         queue, candidates = self._pass.queue, self._pass.candidates
@@ -201,12 +202,12 @@ class Gangs:
             below = candidates.below(queue.priority(row)) & eligible[table.node]
             if below.any():
                 found = candidates.parties(below)
-        lower: dict[int, list[Reservation]] = defaultdict(list)
+        lower: dict[int, list[ActiveNomination]] = defaultdict(list)
         for held in self._pass.reservations.all():
             if held.rank > rank:
                 lower[held.deployment_id].append(held)
         found += [
-            Party(id_, tuple((held.node, held.as_candidate()) for held in all_held))
+            EvictionGroup(id_, tuple((held.node, held.as_candidate()) for held in all_held))
             for id_, all_held in lower.items()
         ]
         return found
@@ -227,18 +228,20 @@ class Gangs:
         if evicted or not self._place_in_free(row, request, eligible):
             self._reserve(row, rank, request, eligible)
 
-    def _spared(self, evicted: list[Party], priority: int) -> tuple[Spared, ...]:
+    def _spared(self, evicted: list[EvictionGroup], priority: int) -> tuple[Reprieved, ...]:
         """Lower ones that stay on the nodes of the victims, each once."""
         nodes = sorted({node for party in evicted for node, _ in party.parts})
         victims = [party.parts[0][1] for party in evicted]
-        told: dict[int, Spared] = {}
+        told: dict[int, Reprieved] = {}
         for node in nodes:
-            for spared in spared_on(self._pass.candidates, self._pass.snapshot.now, node, priority, victims):
-                told.setdefault(spared.deployment_id, spared)
-        return tuple(told.values())
+            for spared in reprieved_on_node(
+                self._pass.candidates, self._pass.snapshot.now, node, priority, victims
+            ):
+                describe.setdefault(spared.deployment_id, spared)
+        return tuple(describe.values())
 
 
-def _devices_suffice(request: Request, kept: tuple[Reservation, ...], free_gpu: Int64) -> bool:
+def _devices_suffice(request: Request, kept: tuple[ActiveNomination, ...], free_gpu: Int64) -> bool:
     """Whether several replicas on one device find enough of it."""
     wanted: dict[tuple[int, int], int] = defaultdict(int)
     for held in kept:

@@ -7,29 +7,34 @@ from math import isinf
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_empty, fits_later, fits_node, usable_devices
+from hypervisor.scheduling.capacity.feasibility import (
+    fits_after_release,
+    fits_empty_nodes,
+    fits_in_room,
+    usable_devices,
+)
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.passes.backfill import Hold, hold_for
-from hypervisor.scheduling.passes.fast_path import Filling
-from hypervisor.scheduling.passes.gang_backfill import gang_hold
-from hypervisor.scheduling.passes.gang_placement import Gangs
-from hypervisor.scheduling.plan_result import Eviction, Placement, Spared
+from hypervisor.scheduling.passes.backfill import HeadReservation, reserve_for_head
+from hypervisor.scheduling.passes.fast_path import FastPath
+from hypervisor.scheduling.passes.gang_backfill import reserve_for_gang
+from hypervisor.scheduling.passes.gang_placement import GangPlacement
+from hypervisor.scheduling.plan_result import Eviction, Placement, Reprieved
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.nominations import Reservation, Reservations
-from hypervisor.scheduling.preemption.reprieve_reasons import rule_of, spared_on
-from hypervisor.scheduling.preemption.single_node_search import Option
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.nominations import ActiveNomination, ActiveNominations
+from hypervisor.scheduling.preemption.reprieve_reasons import reprieved_on_node, rule_of
+from hypervisor.scheduling.preemption.single_node_search import PreemptionOption
 from hypervisor.scheduling.preemption.tenancy import Tenancy
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.queueing.queue_iterator import Turns
+from hypervisor.scheduling.queueing.queue_iterator import QueueIterator
 from hypervisor.scheduling.scoring.node_ranking import NOWHERE, NodeRanking
 from hypervisor.scheduling.scoring.registry import scorer_for
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
 
 
-class Admission:
+class PassState:
     """The state of one pass. `placements`, `evictions` and `spared` grow as the queue is worked through."""
 
     def __init__(self, snapshot: Snapshot, policy: Policy, queue: Queue) -> None:
@@ -38,20 +43,20 @@ class Admission:
         self.queue = queue
         self.state = WorkingState(snapshot)
         self.eligibility = Eligibility(snapshot.nodes)
-        self.candidates = Candidates(snapshot, self.state)
-        self.reservations = Reservations(self.state)
+        self.candidates = EvictionCandidates(snapshot, self.state)
+        self.reservations = ActiveNominations(self.state)
         self.tenancy = Tenancy(snapshot, policy, queue, self.state, self.candidates, self.reservations)
-        self.hold: Hold | None = None
+        self.hold: HeadReservation | None = None
         self.placements: list[Placement] = []
         self.evictions: list[Eviction] = []
-        self.spared: dict[int, tuple[Spared, ...]] = {}
+        self.spared: dict[int, tuple[Reprieved, ...]] = {}
         self.placed = np.zeros(len(queue.order), np.bool_)
-        self._gangs = Gangs(self)
+        self._gangs = GangPlacement(self)
         self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
         self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
         self.nothing_free: set[int] = set()
-        self._turns = Turns(queue)
+        self._turns = QueueIterator(queue)
 
     def request(self, shape: int) -> Request:
         found = self._requests[shape]
@@ -98,7 +103,7 @@ class Admission:
     def work_through_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
         nominated = sorted({held.row for held in self.reservations.all()})
-        filling = Filling(self)
+        filling = FastPath(self)
         for rank, row in self._turns.walk(np.array(nominated, np.int64)):
             if filling.is_hopeless(row):
                 self._turns.give_up(row)
@@ -129,7 +134,7 @@ class Admission:
         if self.hold is None:
             self._hold_for_head(row, rank, request)
 
-    def _settle(self, kept: Reservation) -> bool:
+    def _settle(self, kept: ActiveNomination) -> bool:
         """Start a nominated deployment on its node, else elsewhere; keep the nomination if neither goes.
 
         False if the nomination can no longer be met: it is dropped and the deployment decided anew.
@@ -139,7 +144,7 @@ class Admission:
         state = self.state
         free = state.free_gpu[node].tolist()
         starts = self.tenancy.may_start_now(row)
-        if starts and fits_node(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
+        if starts and fits_in_room(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
             usable = usable_devices(request, free) if request.devices else []
             same = set(kept.devices).issubset(usable)
             self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
@@ -216,13 +221,13 @@ class Admission:
         self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices, replica))
 
     def _nominate_in_coming(
-        self, row: int, rank: int, request: Request, restricted: bool, kept: Reservation | None
+        self, row: int, rank: int, request: Request, restricted: bool, kept: ActiveNomination | None
     ) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
         state = self.state
         if not state.anything_coming:
             return False
-        fitting = np.flatnonzero(fits_later(state, request)).tolist()
+        fitting = np.flatnonzero(fits_after_release(state, request)).tolist()
         if kept is not None and kept.node in fitting:
             fitting.insert(0, kept.node)
         for node in fitting:
@@ -263,7 +268,7 @@ class Admission:
             return NOWHERE
         return hold.node
 
-    def _devices_after(self, request: Request, option: Option) -> tuple[int, ...]:
+    def _devices_after(self, request: Request, option: PreemptionOption) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""
         if not request.devices:
             return ()
@@ -277,13 +282,13 @@ class Admission:
         usable.sort(key=lambda index: (room[index], -free[index], index))
         return tuple(sorted(usable[: request.devices]))
 
-    def _carry_out(self, row: int, rank: int, request: Request, option: Option) -> None:
+    def _carry_out(self, row: int, rank: int, request: Request, option: PreemptionOption) -> None:
         """Evict and override, then start at once if only nominations stood in the way, else nominate."""
         node, deployment_id = option.node, self.queue.deployment_id(row)
         priority = self.queue.priority(row)
         evicted = [victim for victim in option.victims if victim.row >= 0]
         if evicted:
-            self.spared[deployment_id] = spared_on(
+            self.spared[deployment_id] = reprieved_on_node(
                 self.candidates, self.snapshot.now, node, priority, evicted
             )
         for victim in evicted:
@@ -294,7 +299,7 @@ class Admission:
             self.drop(held.row)
         free = self.state.free_gpu[node].tolist()
         room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
-        if not evicted and self.tenancy.may_start_now(row) and fits_node(request, *room, free):
+        if not evicted and self.tenancy.may_start_now(row) and fits_in_room(request, *room, free):
             usable = usable_devices(request, free) if request.devices else []
             self.place(row, request, node, self.pick_devices(request, node, usable))
         else:
@@ -302,7 +307,7 @@ class Admission:
         if overridden:
             self.grew()
 
-    def evict(self, victim: Candidate, preemptor_id: int, rule: str) -> None:
+    def evict(self, victim: EvictionCandidate, preemptor_id: int, rule: str) -> None:
         """Evict all allocations of the victim, on other nodes as well where it is a gang."""
         table = self.snapshot.allocations
         for row in self.candidates.take(victim):
@@ -332,7 +337,7 @@ class Admission:
         self.tenancy.settle(row, request)
         self._tell_hold(row, request, node, devices)
         self.reservations.add(
-            Reservation(
+            ActiveNomination(
                 row=row,
                 rank=rank,
                 deployment_id=self.queue.deployment_id(row),
@@ -356,16 +361,18 @@ class Admission:
                 hold.give(held.request, held.devices)
 
     def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
-        admissible = fits_empty(self.snapshot.nodes, request, request.eligible)
+        admissible = fits_empty_nodes(self.snapshot.nodes, request, request.eligible)
         if admissible.any() and self._gangs.may_ever_fit(row, request):
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
             wanted = self.queue.replicas(row), self.queue.spread(row)
             now, preempts = self.snapshot.now, self.policy.preemption
             parts = (self.state, self.candidates, self.reservations)
             if self.queue.is_gang(row):
-                self.hold = gang_hold(head, request, wanted, admissible, *parts, now=now, preempts=preempts)
+                self.hold = reserve_for_gang(
+                    head, request, wanted, admissible, *parts, now=now, preempts=preempts
+                )
             else:
-                self.hold = hold_for(head, request, admissible, *parts, now=now, preempts=preempts)
+                self.hold = reserve_for_head(head, request, admissible, *parts, now=now, preempts=preempts)
             self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
             self.hold.borrows = not self.tenancy.is_guaranteed(row)
 

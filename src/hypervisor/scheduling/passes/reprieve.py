@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.plan_result import Spared
-from hypervisor.scheduling.preemption.gang import Party
-from hypervisor.scheduling.preemption.victims import Candidate
-from hypervisor.scheduling.queueing.quota_usage import Shares, allocated
+from hypervisor.scheduling.plan_result import Reprieved
+from hypervisor.scheduling.preemption.gang import EvictionGroup
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
+from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, allocated
 from hypervisor.scheduling.snapshots.snapshot import Bool
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import Admission
+    from hypervisor.scheduling.passes.pass_state import PassState
 
-WHY = "fits beside the preemptor now that others have to go"
+REPRIEVED_LATE = "fits beside the preemptor now that others have to go"
 
 
-def return_victims(admission: Admission) -> None:
+def reprieve_victims(admission: PassState) -> None:
     """Take back the evictions of this pass that nothing depends on."""
     if not admission.evictions:
         return
@@ -40,7 +40,7 @@ def return_victims(admission: Admission) -> None:
         _tell(admission, back.staying)
 
 
-def _promising(admission: Admission) -> Bool:
+def _promising(admission: PassState) -> Bool:
     """The evicted allocations that find CPU and RAM, each for itself: a quick look before the exact one."""
     table, state = admission.snapshot.allocations, admission.state
     chosen = np.isin(table.id, [eviction.allocation_id for eviction in admission.evictions])
@@ -52,12 +52,12 @@ def _promising(admission: Admission) -> Bool:
 class _Return:
     """Lets victims stay one by one; `staying` are the ids of their deployments."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: PassState) -> None:
         self._pass = admission
         self.staying: set[int] = set()
         self._owners = _Owners(admission, shares) if (shares := admission.tenancy.shares) else None
 
-    def consider(self, party: Party) -> None:
+    def consider(self, party: EvictionGroup) -> None:
         """Let the party stay if all that it holds still fits, and its organization's accounts allow it."""
         if not all(self._fits(node, part) for node, part in party.parts):
             return
@@ -67,7 +67,7 @@ class _Return:
         self._pass.candidates.give_back(victim)
         self.staying.add(party.deployment_id)
 
-    def _fits(self, node: int, part: Candidate) -> bool:
+    def _fits(self, node: int, part: EvictionCandidate) -> bool:
         state = self._pass.state
         if state.free_cpu[node] + state.coming_cpu[node] < part.cpu:
             return False
@@ -84,7 +84,7 @@ class _Owners:
     share. And with what stays, no organization may be above its limit.
     """
 
-    def __init__(self, admission: Admission, shares: Shares) -> None:
+    def __init__(self, admission: PassState, shares: QuotaLedger) -> None:
         self._shares = shares
         self._gangs = admission.candidates.gangs
         table, pending = admission.snapshot.allocations, admission.snapshot.pending
@@ -98,7 +98,7 @@ class _Owners:
             if asking[one.preemptor_id] != yielding[one.allocation_id]
         }
 
-    def admit(self, victim: Candidate) -> bool:
+    def admit(self, victim: EvictionCandidate) -> bool:
         """Whether the victim, a gang whole, may stay; it is counted as used again then."""
         organization = int(self._organization[victim.row])
         rows = list(self._gangs.get(victim.row, (victim.row,)))
@@ -110,16 +110,16 @@ class _Owners:
         return True
 
 
-def _tell(admission: Admission, staying: set[int]) -> None:
+def _tell(admission: PassState, staying: set[int]) -> None:
     """Take the evictions out of the plan, and name those who stay as spared."""
     preemptor = {one.deployment_id: one.preemptor_id for one in admission.evictions}
     admission.evictions = [one for one in admission.evictions if one.deployment_id not in staying]
     evicting = {one.preemptor_id for one in admission.evictions}
-    told: dict[int, tuple[Spared, ...]] = {}
+    told: dict[int, tuple[Reprieved, ...]] = {}
     for id_, spared in admission.spared.items():
         if id_ in evicting:
             named = [one for one in spared if one.deployment_id not in staying]
             also = {one.deployment_id for one in spared} & staying
             also |= {victim for victim in staying if preemptor[victim] == id_}
-            told[id_] = (*named, *(Spared(victim, WHY) for victim in sorted(also)))
+            told[id_] = (*named, *(Reprieved(victim, REPRIEVED_LATE) for victim in sorted(also)))
     admission.spared = told

@@ -11,8 +11,8 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.sorting import sorted_rows
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.preemption.cost import lost_work
-from hypervisor.scheduling.preemption.gang import Party, gang_rows, joined
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.preemption.gang import EvictionGroup, merge_candidates, rows_by_gang
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64, Snapshot
 
@@ -20,7 +20,7 @@ Amounts = tuple[Int64, Int64, Int64]
 
 
 @dataclass(frozen=True, slots=True)
-class PotentialRoom:
+class PreemptibleRoom:
     """Room per node once everything is gone that a priority may evict, and releasing work as well."""
 
     cpu: Int64
@@ -38,7 +38,7 @@ class PotentialRoom:
         return fits
 
 
-class Candidates:
+class EvictionCandidates:
     """The evictable allocations: preemptible, not releasing, past their minimum runtime, not yet taken."""
 
     def __init__(self, snapshot: Snapshot, state: WorkingState) -> None:
@@ -46,15 +46,15 @@ class Candidates:
         self.table = table
         self._state = state
         self.lost: Float64 = lost_work(table, snapshot.now)
-        self.gangs = gang_rows(table)
+        self.gangs = rows_by_gang(table)
         self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
         for rows in set(self.gangs.values()):
             self.evictable[list(rows)] = self.evictable[list(rows)].all()
         self.going: Bool = table.releasing.copy()
         self._below: dict[int, Bool] = {}
-        self._on_node: dict[int, list[Candidate]] = {}
+        self._on_node: dict[int, list[EvictionCandidate]] = {}
         self._sums: dict[int, Amounts] = {}
-        self._rooms: dict[int, PotentialRoom] = {}
+        self._rooms: dict[int, PreemptibleRoom] = {}
         self._rooms_at = 0
 
     def below(self, priority: int) -> Bool:
@@ -78,7 +78,7 @@ class Candidates:
             found = self._sums[priority] = self._state.sums(self.table, self.below(priority))
         return found
 
-    def room(self, priority: int) -> PotentialRoom:
+    def room(self, priority: int) -> PreemptibleRoom:
         """The potential room for a priority, kept until any node changes."""
         state = self._state
         if self._rooms_at != len(state.touched):
@@ -88,7 +88,7 @@ class Candidates:
         if found is None:
             cpu, ram, gpu = self.sums(priority)
             gpu = state.free_gpu + state.coming_gpu + gpu
-            found = self._rooms[priority] = PotentialRoom(
+            found = self._rooms[priority] = PreemptibleRoom(
                 state.free_cpu + state.coming_cpu + cpu,
                 state.free_ram + state.coming_ram + ram,
                 (gpu == WHOLE_GPU).sum(axis=1),
@@ -96,7 +96,7 @@ class Candidates:
             )
         return found
 
-    def on(self, node: int) -> list[Candidate]:
+    def on(self, node: int) -> list[EvictionCandidate]:
         """Everything that runs on the node and is not releasing, the most important first."""
         found = self._on_node.get(node)
         if found is None:
@@ -117,7 +117,7 @@ class Candidates:
         )
         return order, np.searchsorted(table.node[order], np.arange(len(self._state.nodes) + 1))
 
-    def take(self, victim: Candidate) -> list[int]:
+    def take(self, victim: EvictionCandidate) -> list[int]:
         """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
 
         Answers the rows of its allocations.
@@ -132,12 +132,12 @@ class Candidates:
         self._state.grew()
         return list(rows)
 
-    def give_back(self, victim: Candidate) -> None:
+    def give_back(self, victim: EvictionCandidate) -> None:
         """Undo `take`: the victim, a gang whole, stays after all."""
         for row in self.gangs.get(victim.row, (victim.row,)):
             self._move(self._candidate(row), int(self.table.node[row]), going=False)
 
-    def _move(self, victim: Candidate, node: int, *, going: bool) -> None:
+    def _move(self, victim: EvictionCandidate, node: int, *, going: bool) -> None:
         self.evictable[victim.row] = not going
         self.going[victim.row] = going
         self._below.clear()
@@ -150,7 +150,7 @@ class Candidates:
                 for device in victim.devices:
                     gpu[node, device] -= sign * victim.each
 
-    def parties(self, chosen: Bool) -> list[Party]:
+    def parties(self, chosen: Bool) -> list[EvictionGroup]:
         """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""
         found = []
         done: set[int] = set()
@@ -162,38 +162,38 @@ class Candidates:
             found.append(self._party(row))
         return found
 
-    def party(self, candidate: Candidate) -> Party:
+    def party(self, candidate: EvictionCandidate) -> EvictionGroup:
         """The candidate with everything that yields with it."""
         if candidate.row in self.gangs:
             return self._party(candidate.row)
         row = candidate.row
-        return Party(int(self.table.deployment_id[row]), ((int(self.table.node[row]), candidate),))
+        return EvictionGroup(int(self.table.deployment_id[row]), ((int(self.table.node[row]), candidate),))
 
-    def _party(self, row: int) -> Party:
+    def _party(self, row: int) -> EvictionGroup:
         deployment_id = int(self.table.deployment_id[row])
         nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
-        return Party(deployment_id, tuple((node, self._part(node, deployment_id)) for node in nodes))
+        return EvictionGroup(deployment_id, tuple((node, self._part(node, deployment_id)) for node in nodes))
 
-    def _part(self, node: int, deployment_id: int) -> Candidate:
+    def _part(self, node: int, deployment_id: int) -> EvictionCandidate:
         ids = self.table.deployment_id
         return next(item for item in self.on(node) if ids[item.row] == deployment_id)
 
-    def _joined(self, found: list[Candidate]) -> list[Candidate]:
+    def _joined(self, found: list[EvictionCandidate]) -> list[EvictionCandidate]:
         """The candidates of a node with those of one gang made one."""
         alone = [item for item in found if item.row not in self.gangs]
-        together: dict[tuple[int, ...], list[Candidate]] = {}
+        together: dict[tuple[int, ...], list[EvictionCandidate]] = {}
         for item in found:
             if item.row in self.gangs:
                 together.setdefault(self.gangs[item.row], []).append(item)
         for rows, parts in together.items():
             lost, started_at = float(self.lost[list(rows)].sum()), float(self.table.started_at[rows[0]])
-            alone.append(joined(parts, lost, started_at))
+            alone.append(merge_candidates(parts, lost, started_at))
         return sorted(alone, key=lambda item: item.importance)
 
-    def _candidate(self, row: int) -> Candidate:
+    def _candidate(self, row: int) -> EvictionCandidate:
         table = self.table
         mask = int(table.gpu_mask[row])
-        return Candidate(
+        return EvictionCandidate(
             row=row,
             id=int(table.id[row]),
             priority=int(table.priority[row]),

@@ -14,12 +14,12 @@ Entry = tuple[Cost, int]
 _LOWEST = -(1 << 40)
 
 
-def bound(priority: int, lost: float) -> Cost:
+def lower_bound(priority: int, lost: float) -> Cost:
     """The least cost with this highest victim priority and at least this much lost work."""
     return priority, lost, _LOWEST, 0, -inf
 
 
-class Frontier:
+class CostHeap:
     """(cost, node) entries: the bounds from the start as one sorted list, what was changed since in a heap.
 
     Most bounds are never looked at, so they are sorted as arrays and become entries one at a time.

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.preemption.legality import Rule, rule_for
-from hypervisor.scheduling.queueing.quota_usage import Account, Shares
+from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
+from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, QuotaUsage
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Preemptor:
     """Who wants a place: `job` is what all its replicas hold.
 
     `account` is its organization's as the search begins (None where nothing is shared). It stays that while
@@ -23,11 +23,11 @@ class Asker:
     priority: int
     rank: int
     job: Resources
-    account: Account | None
+    account: QuotaUsage | None
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class VictimUsage:
     """What is judged of a victim: whose it is, what goes with it (a gang whole), and its priority."""
 
     organization: int
@@ -35,29 +35,29 @@ class Stake:
     priority: int
 
 
-class Judge:
+class EvictionRules:
     """Judges each victim by what its organization has left without those let go before it.
 
     Whoever was let go may stay after all: with more left, the others may still go.
     """
 
     def __init__(
-        self, asker: Asker, shares: Shares | None, accounts: Mapping[int, Account] | None = None
+        self, asker: Preemptor, shares: QuotaLedger | None, accounts: Mapping[int, QuotaUsage] | None = None
     ) -> None:
         self.asker = asker
         self._shares = shares
         self._accounts = dict(accounts or {})
 
-    def copy(self) -> Judge:
+    def copy(self) -> EvictionRules:
         """One that may let others go without this one taking notice."""
-        return Judge(self.asker, self._shares, self._accounts)
+        return EvictionRules(self.asker, self._shares, self._accounts)
 
-    def rule(self, stake: Stake) -> Rule | None:
+    def rule(self, stake: VictimUsage) -> PreemptionRule | None:
         """The rule by which running work may be evicted, or None if it may not."""
         asker = self.asker
         if self._shares is None or asker.account is None:
-            return Rule.PRIORITY if stake.priority < asker.priority else None
-        return rule_for(
+            return PreemptionRule.PRIORITY if stake.priority < asker.priority else None
+        return applicable_rule(
             same_organization=stake.organization == asker.organization,
             mine=asker.account,
             job=asker.job,
@@ -67,18 +67,18 @@ class Judge:
             victim_priority=stake.priority,
         )
 
-    def may_override(self, stake: Stake) -> bool:
+    def may_override(self, stake: VictimUsage) -> bool:
         """Whether a nomination that ranks lower has to give way: any of its own organization, and of
         another one where an eviction were legal."""
         if self._shares is None or stake.organization == self.asker.organization:
             return True
         return self.rule(stake) is not None
 
-    def let_go(self, stake: Stake) -> None:
+    def let_go(self, stake: VictimUsage) -> None:
         """Judge the next ones without this."""
         if self._shares is not None:
             account = self._account(self._shares, stake.organization)
             self._accounts[stake.organization] = replace(account, usage=account.usage - stake.amount)
 
-    def _account(self, shares: Shares, organization: int) -> Account:
+    def _account(self, shares: QuotaLedger, organization: int) -> QuotaUsage:
         return self._accounts.get(organization) or shares.account(organization)

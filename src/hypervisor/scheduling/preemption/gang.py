@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int64, NodeTable
 
@@ -42,7 +42,7 @@ def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> i
     return int(replicas_per_node(request, eligible, nodes.cpu_milli, nodes.ram_mib, gpu).sum())
 
 
-def layout(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
+def assign_replicas(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
     """The node of each replica, or None if they do not all fit.
 
     Spread: round after round one replica a node, the best nodes first. Packed: as few nodes as possible,
@@ -80,14 +80,14 @@ def _packed(counts: Int64, losses: Int64, replicas: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class EvictionGroup:
     """Who yields together: every allocation of one deployment, or every nomination of one.
 
     `parts` are (node, candidate) pairs; a candidate holds all that its deployment has on that node.
     """
 
     deployment_id: int
-    parts: tuple[tuple[int, Candidate], ...]
+    parts: tuple[tuple[int, EvictionCandidate], ...]
 
     @property
     def priority(self) -> int:
@@ -95,7 +95,7 @@ class Party:
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
-        """Sorts the most important first, as `Candidate.importance` does for one."""
+        """Sorts the most important first, as `EvictionCandidate.importance` does for one."""
         return min(part.importance for _, part in self.parts)
 
 
@@ -115,15 +115,15 @@ class GangRoom:
             self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
         )
 
-    def give(self, party: Party) -> None:
+    def give(self, party: EvictionGroup) -> None:
         """The party has gone."""
         self._apply(party, 1)
 
-    def take(self, party: Party) -> None:
+    def take(self, party: EvictionGroup) -> None:
         """The party is back."""
         self._apply(party, -1)
 
-    def _apply(self, party: Party, sign: int) -> None:
+    def _apply(self, party: EvictionGroup, sign: int) -> None:
         for node, part in party.parts:
             self._cpu[node] += sign * part.cpu
             self._ram[node] += sign * part.ram
@@ -141,13 +141,15 @@ class GangRoom:
         return int(count[0])
 
 
-def choose_parties(room: GangRoom, replicas: int, parties: Sequence[Party]) -> list[Party] | None:
+def choose_victim_groups(
+    room: GangRoom, replicas: int, parties: Sequence[EvictionGroup]
+) -> list[EvictionGroup] | None:
     """A minimal set of parties whose going makes all replicas fit; `room` has all parties in place.
 
     As few priorities are touched as possible: the lowest ones go, up to the first at which it fits. Then
     whoever may return does, the most important first. None if it would not fit with all of them gone.
     """
-    going: list[Party] = []
+    going: list[EvictionGroup] = []
     waiting = sorted(parties, key=lambda party: party.importance, reverse=True)
     level: int | None = None
     for party in waiting:
@@ -167,7 +169,7 @@ def choose_parties(room: GangRoom, replicas: int, parties: Sequence[Party]) -> l
     return victims
 
 
-def gang_rows(table: AllocationTable) -> dict[int, tuple[int, ...]]:
+def rows_by_gang(table: AllocationTable) -> dict[int, tuple[int, ...]]:
     """For each row whose deployment holds several rows, all of them; empty where there are no gangs."""
     ids = table.deployment_id
     order = np.argsort(ids, kind="stable")
@@ -185,9 +187,9 @@ def gang_rows(table: AllocationTable) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def joined(parts: Sequence[Candidate], lost: float, started_at: float) -> Candidate:
+def merge_candidates(parts: Sequence[EvictionCandidate], lost: float, started_at: float) -> EvictionCandidate:
     """What a gang has on one node as a single candidate; `lost` and `started_at` are of the whole gang."""
-    return Candidate(
+    return EvictionCandidate(
         row=parts[0].row,
         id=min(part.id for part in parts),
         priority=parts[0].priority,

@@ -15,11 +15,11 @@ import numpy as np
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.eviction_rules import Judge, Stake
-from hypervisor.scheduling.preemption.gang import GangRoom, Party
-from hypervisor.scheduling.preemption.legality import Rule
-from hypervisor.scheduling.preemption.victims import Candidate, Cost, cost
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.eviction_rules import EvictionRules, VictimUsage
+from hypervisor.scheduling.preemption.gang import EvictionGroup, GangRoom
+from hypervisor.scheduling.preemption.legality import PreemptionRule
+from hypervisor.scheduling.preemption.victims import Cost, EvictionCandidate, cost
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 MOST_NODES = 128
@@ -27,37 +27,37 @@ MOST_NODES = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Yielder:
+class GroupCandidate:
     """A party that could go, and what is judged of it; `rule` is None for a nomination."""
 
-    party: Party
-    stake: Stake
+    party: EvictionGroup
+    stake: VictimUsage
     is_nomination: bool = False
-    rule: Rule | None = None
+    rule: PreemptionRule | None = None
 
     @property
-    def candidate(self) -> Candidate:
+    def candidate(self) -> EvictionCandidate:
         """One of its parts; what would be lost is that of all."""
         return self.party.parts[0][1]
 
 
-class Yielders:
+class GroupCandidates:
     """Who could go for one deployment: running work in `chosen`, and nominations that rank lower."""
 
     def __init__(
         self,
-        candidates: Candidates,
+        candidates: EvictionCandidates,
         chosen: Bool,
-        nominations: Sequence[Yielder],
-        stake_of: Callable[[Candidate], Stake],
+        nominations: Sequence[GroupCandidate],
+        stake_of: Callable[[EvictionCandidate], VictimUsage],
     ) -> None:
         self.chosen = chosen
         self.nominations = nominations
         self._candidates = candidates
         self._stake_of = stake_of
-        self._on: dict[int, list[Yielder]] = {}
+        self._on: dict[int, list[GroupCandidate]] = {}
 
-    def on(self, node: int) -> list[Yielder]:
+    def on(self, node: int) -> list[GroupCandidate]:
         """Those that hold something on the node, the least important first."""
         found = self._on.get(node)
         if found is None:
@@ -68,7 +68,7 @@ class Yielders:
             self._on[node] = found
         return found
 
-    def of(self, organization: int) -> list[Yielder]:
+    def of(self, organization: int) -> list[GroupCandidate]:
         """All of one organization, the least important first."""
         rows = self.chosen & (self._candidates.table.organization == organization)
         found = [self._running(party) for party in self._candidates.parties(rows)]
@@ -97,24 +97,24 @@ class Yielders:
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
         return ordered[:most]
 
-    def _running(self, party: Party) -> Yielder:
-        return Yielder(party, self._stake_of(party.parts[0][1]))
+    def _running(self, party: EvictionGroup) -> GroupCandidate:
+        return GroupCandidate(party, self._stake_of(party.parts[0][1]))
 
 
-class Gathering:
+class GangPreemption:
     """Lets parties go from `room` until all replicas fit and the limit is kept, exceeded by `over` so far."""
 
     def __init__(
-        self, room: GangRoom, replicas: int, over: Resources, judge: Judge, yielders: Yielders
+        self, room: GangRoom, replicas: int, over: Resources, judge: EvictionRules, yielders: GroupCandidates
     ) -> None:
         self._room = room
         self._replicas = replicas
         self._over = over
         self._judge = judge
         self._yielders = yielders
-        self._gone: dict[int, Yielder] = {}
+        self._gone: dict[int, GroupCandidate] = {}
 
-    def victims(self, nodes: Sequence[int]) -> list[Yielder] | None:
+    def victims(self, nodes: Sequence[int]) -> list[GroupCandidate] | None:
         """A minimal set, each with its rule; None if there is no room on these nodes, or below the limit."""
         if not self._limit_in_reach() or not self._make_room(nodes) or not self._go_below_limit():
             return None
@@ -149,7 +149,7 @@ class Gathering:
         victims = self._needed_on(node)
         return None if victims is None else _price_of(victims)
 
-    def _needed_on(self, node: int) -> list[Yielder] | None:
+    def _needed_on(self, node: int) -> list[GroupCandidate] | None:
         """A minimal set that makes room for one more replica there; everybody is in place afterwards."""
         room, judge = self._room, self._judge.copy()
         before, going = int(room.counts[node]), []
@@ -188,13 +188,13 @@ class Gathering:
                     self._over -= judged.stake.amount
         return _kept(self._over)
 
-    def _let_go(self, victims: Sequence[Yielder]) -> None:
+    def _let_go(self, victims: Sequence[GroupCandidate]) -> None:
         for one in victims:
             self._judge.let_go(one.stake)
             self._room.give(one.party)
             self._gone[one.party.deployment_id] = one
 
-    def _may_return(self, one: Yielder) -> bool:
+    def _may_return(self, one: GroupCandidate) -> bool:
         """Put it back if all replicas still fit and the limit is still kept."""
         own = one.stake.organization == self._judge.asker.organization
         over = self._over + one.stake.amount if own else self._over
@@ -206,7 +206,7 @@ class Gathering:
         return True
 
 
-def _judged(judge: Judge, one: Yielder) -> Yielder | None:
+def _judged(judge: EvictionRules, one: GroupCandidate) -> GroupCandidate | None:
     """It with its rule, let go; None if it may not go."""
     if one.is_nomination:
         if not judge.may_override(one.stake):
@@ -217,14 +217,14 @@ def _judged(judge: Judge, one: Yielder) -> Yielder | None:
     if rule is None:
         return None
     judge.let_go(one.stake)
-    return Yielder(one.party, one.stake, rule=rule)
+    return GroupCandidate(one.party, one.stake, rule=rule)
 
 
-def _importance(one: Yielder) -> tuple[int, float, float, int]:
+def _importance(one: GroupCandidate) -> tuple[int, float, float, int]:
     return one.party.importance
 
 
-def _price_of(victims: Sequence[Yielder]) -> Cost:
+def _price_of(victims: Sequence[GroupCandidate]) -> Cost:
     return cost([one.candidate for one in victims])
 
 

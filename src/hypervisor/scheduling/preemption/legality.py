@@ -5,13 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.queueing.quota_usage import Account
+from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 
 _RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
 _LARGER_SHARE = ", of an organization with a larger share"
 
 
-class Rule(StrEnum):
+class PreemptionRule(StrEnum):
     """Why an eviction was legal."""
 
     PRIORITY = "priority"
@@ -19,16 +19,16 @@ class Rule(StrEnum):
     FAIR_SHARE = "fair_share"
 
 
-def rule_for(
+def applicable_rule(
     *,
     same_organization: bool,
-    mine: Account,
+    mine: QuotaUsage,
     job: Resources,
     priority: int,
-    theirs: Account,
+    theirs: QuotaUsage,
     victim: Resources,
     victim_priority: int,
-) -> Rule | None:
+) -> PreemptionRule | None:
     """The rule by which `job` may evict `victim`, or None if it may not.
 
     Within one organization: only what has a strictly lower priority (PRIORITY).
@@ -49,7 +49,7 @@ def rule_for(
     it; FAIR_SHARE and PRIORITY replace work by work of a higher priority.
     """
     if same_organization:
-        return Rule.PRIORITY if victim_priority < priority else None
+        return PreemptionRule.PRIORITY if victim_priority < priority else None
     contested = Resources(
         min(job.cpu_milli, victim.cpu_milli),
         min(job.ram_mib, victim.ram_mib),
@@ -58,25 +58,25 @@ def rule_for(
     if not theirs.borrows(contested):
         return None
     if mine.is_guaranteed(job):
-        return Rule.RECLAIM
+        return PreemptionRule.RECLAIM
     if victim_priority < priority and mine.share(plus=job) <= theirs.share(minus=victim):
-        return Rule.FAIR_SHARE
+        return PreemptionRule.FAIR_SHARE
     return None
 
 
-def told(rule: Rule, priority: int, victim_priority: int) -> str:
+def describe(rule: PreemptionRule, priority: int, victim_priority: int) -> str:
     """The rule in words, for receipts; it names no organization."""
-    if rule is Rule.RECLAIM:
+    if rule is PreemptionRule.RECLAIM:
         return _RECLAIM
     over = f"priority {priority} over {victim_priority}"
-    return over if rule is Rule.PRIORITY else f"{over}{_LARGER_SHARE}"
+    return over if rule is PreemptionRule.PRIORITY else f"{over}{_LARGER_SHARE}"
 
 
-def rule_of(words: str) -> Rule:
-    """The rule that `told` put into these words."""
+def rule_of(words: str) -> PreemptionRule:
+    """The rule that `describe` put into these words."""
     if is_reclaim(words):
-        return Rule.RECLAIM
-    return Rule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else Rule.PRIORITY
+        return PreemptionRule.RECLAIM
+    return PreemptionRule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else PreemptionRule.PRIORITY
 
 
 def is_reclaim(words: str) -> bool:

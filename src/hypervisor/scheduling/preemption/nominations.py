@@ -8,12 +8,12 @@ from itertools import chain
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import Claim, WorkingState
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
+class ActiveNomination:
     """One nomination in force, of one replica. `rank` is its place in the queue order.
 
     `yields` says that it would be evictable once it runs (preemptible, without a minimum runtime).
@@ -30,9 +30,9 @@ class Reservation:
     claim: Claim
     replica: int = 0
 
-    def as_candidate(self) -> Candidate:
+    def as_candidate(self) -> EvictionCandidate:
         """How it looks to a higher-ranked deployment that may override it: no work is lost with it."""
-        return Candidate(
+        return EvictionCandidate(
             row=-1,
             id=self.deployment_id,
             priority=self.priority,
@@ -45,13 +45,13 @@ class Reservation:
         )
 
 
-class Reservations:
+class ActiveNominations:
     """All nominations in force, by pending row and by node."""
 
     def __init__(self, state: WorkingState) -> None:
         self._state = state
-        self._by_row: dict[int, tuple[Reservation, ...]] = {}
-        self._by_node: dict[int, dict[tuple[int, int], Reservation]] = {}
+        self._by_row: dict[int, tuple[ActiveNomination, ...]] = {}
+        self._by_node: dict[int, dict[tuple[int, int], ActiveNomination]] = {}
         self._unsettled: dict[tuple[int, int], int] = {}
 
     def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
@@ -69,7 +69,7 @@ class Reservations:
         need = WHOLE_GPU if request.whole else request.each
         return all(state.free_gpu[node, i] + state.coming_gpu[node, i] >= need for i in devices)
 
-    def add(self, made: Reservation, settled: bool) -> None:
+    def add(self, made: ActiveNomination, settled: bool) -> None:
         """Put a nomination in force; its claim is already made.
 
         `settled` says that the pass has come to its deployment; until then those ahead may override it.
@@ -79,7 +79,7 @@ class Reservations:
         self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
         self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
 
-    def drop(self, row: int) -> tuple[Reservation, ...]:
+    def drop(self, row: int) -> tuple[ActiveNomination, ...]:
         """Give back what is kept for all replicas of the deployment, if anything is; they are returned.
 
         The caller says whether capacity has `grown` by that.
@@ -95,15 +95,15 @@ class Reservations:
             self._state.release(held.claim)
         return dropped
 
-    def of(self, row: int) -> Reservation | None:
+    def of(self, row: int) -> ActiveNomination | None:
         """The nomination of its only (or first) replica."""
         return next(iter(self._by_row.get(row, ())), None)
 
-    def all_of(self, row: int) -> tuple[Reservation, ...]:
+    def all_of(self, row: int) -> tuple[ActiveNomination, ...]:
         """The nominations of all its replicas, in the order of the replicas."""
         return self._by_row.get(row, ())
 
-    def on(self, node: int) -> Iterable[Reservation]:
+    def on(self, node: int) -> Iterable[ActiveNomination]:
         return self._by_node.get(node, {}).values()
 
     def unsettled_nodes(self) -> list[int]:
@@ -113,5 +113,5 @@ class Reservations:
     def any(self) -> bool:
         return bool(self._by_row)
 
-    def all(self) -> Iterable[Reservation]:
+    def all(self) -> Iterable[ActiveNomination]:
         return chain.from_iterable(self._by_row.values())

@@ -12,17 +12,22 @@ from collections import defaultdict
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.capacity.feasibility import fits_room
+from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.eviction_rules import Asker, Judge, Stake
-from hypervisor.scheduling.preemption.gang import GangRoom, Party
-from hypervisor.scheduling.preemption.gang_search import MOST_NODES, Gathering, Yielder, Yielders
-from hypervisor.scheduling.preemption.legality import told
-from hypervisor.scheduling.preemption.nominations import Reservation, Reservations
-from hypervisor.scheduling.preemption.single_node_search import Option
-from hypervisor.scheduling.preemption.victims import Candidate, choose_victims, cost
-from hypervisor.scheduling.queueing.quota_usage import Shares, allocated, requested
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.eviction_rules import EvictionRules, Preemptor, VictimUsage
+from hypervisor.scheduling.preemption.gang import EvictionGroup, GangRoom
+from hypervisor.scheduling.preemption.gang_search import (
+    MOST_NODES,
+    GangPreemption,
+    GroupCandidate,
+    GroupCandidates,
+)
+from hypervisor.scheduling.preemption.legality import describe
+from hypervisor.scheduling.preemption.nominations import ActiveNomination, ActiveNominations
+from hypervisor.scheduling.preemption.single_node_search import PreemptionOption
+from hypervisor.scheduling.preemption.victims import EvictionCandidate, choose_victims, cost
+from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, allocated, requested
 from hypervisor.scheduling.scoring.node_ranking import NOWHERE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, Snapshot
@@ -30,16 +35,16 @@ from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, Snapshot
 MOST_OPTIONS = 64
 
 
-class CarefulSearch:
+class QuotaAwarePreemption:
     """Searches the best node for one deployment; `shares` is None where no quotas are."""
 
     def __init__(
         self,
         snapshot: Snapshot,
         state: WorkingState,
-        candidates: Candidates,
-        reservations: Reservations,
-        shares: Shares | None,
+        candidates: EvictionCandidates,
+        reservations: ActiveNominations,
+        shares: QuotaLedger | None,
         enabled: bool,
     ) -> None:
         self._snapshot = snapshot
@@ -57,9 +62,9 @@ class CarefulSearch:
         """Whether the plain search would not do for this one."""
         return self._shares is not None or deployment_id in self._frozen
 
-    def search(self, request: Request, asker: Asker, without: int = NOWHERE) -> Option | None:
+    def search(self, request: Request, asker: Preemptor, without: int = NOWHERE) -> PreemptionOption | None:
         """The best node with its victims and the rule for each, or None if no node would do."""
-        found: list[Option] = []
+        found: list[PreemptionOption] = []
         for node in self._promising(request, asker):
             if node == without:
                 continue
@@ -70,7 +75,7 @@ class CarefulSearch:
                     break
         return min(found, key=lambda option: (option.cost, option.node), default=None)
 
-    def _promising(self, request: Request, asker: Asker) -> list[int]:
+    def _promising(self, request: Request, asker: Preemptor) -> list[int]:
         """Nodes that might do, those whose least important candidate matters least first."""
         state, table = self._state, self._candidates.table
         chosen = self._may_be_evicted(asker)
@@ -82,13 +87,13 @@ class CarefulSearch:
                 cpu[node] += held.request.cpu
                 ram[node] += held.request.ram
                 gpu[node, list(held.devices)] += held.request.each
-        nodes = np.flatnonzero(fits_room(request, request.eligible, cpu, ram, gpu))
+        nodes = np.flatnonzero(fits_in_rooms(request, request.eligible, cpu, ram, gpu))
         least = np.full(len(state.nodes), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[chosen], table.priority[chosen])
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
         return ordered
 
-    def _may_be_evicted(self, asker: Asker) -> Bool:
+    def _may_be_evicted(self, asker: Preemptor) -> Bool:
         """A superset of the allocations that it may evict."""
         table = self._candidates.table
         if not self._enabled:
@@ -104,7 +109,7 @@ class CarefulSearch:
         guaranteed = self._shares.account(asker.organization).is_guaranteed(asker.job)
         return chosen & (lower | ~own) if guaranteed else chosen & lower
 
-    def _work_out(self, request: Request, asker: Asker, node: int) -> Option | None:
+    def _work_out(self, request: Request, asker: Preemptor, node: int) -> PreemptionOption | None:
         state = self._state
         rules: dict[int, str] = {}
         yielding = self._yielding(asker, node, rules)
@@ -117,25 +122,25 @@ class CarefulSearch:
         if victims is None:
             return None
         used = {victim.row: rules[victim.row] for victim in victims if victim.row >= 0}
-        return Option(node, tuple(victims), cost(victims), used)
+        return PreemptionOption(node, tuple(victims), cost(victims), used)
 
-    def _yielding(self, asker: Asker, node: int, rules: dict[int, str]) -> list[Candidate]:
+    def _yielding(self, asker: Preemptor, node: int, rules: dict[int, str]) -> list[EvictionCandidate]:
         """Everything there that may be evicted together, and nominations that may be overridden.
 
         Taken from the least important up, each judged by what its organization has left by then.
         """
-        judge = Judge(asker, self._shares)
+        judge = EvictionRules(asker, self._shares)
         found = [held.as_candidate() for held in self._overridden_on(node, asker)]
         for candidate in reversed(self._may_be_evicted_on(node, asker)):
             stake = self._stake_of(candidate)
             rule = judge.rule(stake)
             if rule is not None:
                 judge.let_go(stake)
-                rules[candidate.row] = told(rule, asker.priority, candidate.priority)
+                rules[candidate.row] = describe(rule, asker.priority, candidate.priority)
                 found.append(candidate)
         return sorted(found, key=lambda candidate: candidate.importance)
 
-    def _may_be_evicted_on(self, node: int, asker: Asker) -> list[Candidate]:
+    def _may_be_evicted_on(self, node: int, asker: Preemptor) -> list[EvictionCandidate]:
         if not self._enabled:
             return []
         table, frozen = self._candidates.table, self._frozen.get(asker.deployment_id, ())
@@ -146,25 +151,27 @@ class CarefulSearch:
             and int(table.deployment_id[candidate.row]) not in frozen
         ]
 
-    def _stake_of(self, candidate: Candidate) -> Stake:
+    def _stake_of(self, candidate: EvictionCandidate) -> VictimUsage:
         """Whose it is, and what goes with it: its allocation, or those of its whole gang."""
         rows = list(self._candidates.gangs.get(candidate.row, (candidate.row,)))
         total: Int64 = self._amounts[rows].sum(axis=0)
         organization = int(self._candidates.table.organization[candidate.row])
-        return Stake(organization, Resources(*total.tolist()), candidate.priority)
+        return VictimUsage(organization, Resources(*total.tolist()), candidate.priority)
 
-    def _overridden_on(self, node: int, asker: Asker) -> list[Reservation]:
+    def _overridden_on(self, node: int, asker: Preemptor) -> list[ActiveNomination]:
         """Nominations there that rank lower; of another organization only where an eviction were legal."""
         lower = [held for held in self._reservations.on(node) if held.rank > asker.rank]
         return [held for held in lower if self.may_override(held, asker)]
 
-    def may_override(self, held: Reservation, asker: Asker) -> bool:
+    def may_override(self, held: ActiveNomination, asker: Preemptor) -> bool:
         """Whether a nomination that ranks lower has to give way."""
         if held.deployment_id in self._frozen.get(asker.deployment_id, ()):
             return False
-        return Judge(asker, self._shares).may_override(self._stake_of_held(held))
+        return EvictionRules(asker, self._shares).may_override(self._stake_of_held(held))
 
-    def gather(self, asker: Asker, room: GangRoom, replicas: int, over: Resources) -> list[Yielder] | None:
+    def gather(
+        self, asker: Preemptor, room: GangRoom, replicas: int, over: Resources
+    ) -> list[GroupCandidate] | None:
         """Who must yield, on whatever node, so that all replicas fit into `room` and its organization does
         not use `over` more than its limit; None if that cannot be had."""
         yielders = self._yielders(asker)
@@ -172,25 +179,27 @@ class CarefulSearch:
         if int(possible.sum()) < replicas:
             return None
         nodes = yielders.promising(possible - room.counts, max(MOST_NODES, 2 * replicas))
-        return Gathering(room, replicas, over, Judge(asker, self._shares), yielders).victims(nodes)
+        return GangPreemption(room, replicas, over, EvictionRules(asker, self._shares), yielders).victims(
+            nodes
+        )
 
-    def _yielders(self, asker: Asker) -> Yielders:
-        lower: dict[int, list[Reservation]] = defaultdict(list)
+    def _yielders(self, asker: Preemptor) -> GroupCandidates:
+        lower: dict[int, list[ActiveNomination]] = defaultdict(list)
         for held in self._reservations.all():
             if held.rank > asker.rank and self.may_override(held, asker):
                 lower[held.deployment_id].append(held)
         nominations = [
-            Yielder(
-                Party(id_, tuple((held.node, held.as_candidate()) for held in all_held)),
+            GroupCandidate(
+                EvictionGroup(id_, tuple((held.node, held.as_candidate()) for held in all_held)),
                 self._stake_of_held(all_held[0]),
                 is_nomination=True,
             )
             for id_, all_held in lower.items()
         ]
-        return Yielders(self._candidates, self._may_be_evicted(asker), nominations, self._stake_of)
+        return GroupCandidates(self._candidates, self._may_be_evicted(asker), nominations, self._stake_of)
 
-    def _stake_of_held(self, held: Reservation) -> Stake:
+    def _stake_of_held(self, held: ActiveNomination) -> VictimUsage:
         """What its deployment asks for with all replicas, as they are nominated together."""
         pending = self._snapshot.pending
         amount = requested(held.request.shape, int(pending.replicas[held.row]))
-        return Stake(int(pending.organization[held.row]), amount, held.priority)
+        return VictimUsage(int(pending.organization[held.row]), amount, held.priority)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypervisor.scheduling.plan_result import Spared
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.victims import Candidate
+from hypervisor.scheduling.plan_result import Reprieved
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.victims import EvictionCandidate
 
 
 def rule_of(preemptor: int, victim: int) -> str:
     return f"priority {preemptor} over {victim}"
 
 
-def spared_on(
-    candidates: Candidates, now: float, node: int, priority: int, evicted: Sequence[Candidate]
-) -> tuple[Spared, ...]:
+def reprieved_on_node(
+    candidates: EvictionCandidates, now: float, node: int, priority: int, evicted: Sequence[EvictionCandidate]
+) -> tuple[Reprieved, ...]:
     """Every lower one on the node that stays, with the reason."""
     table = candidates.table
     gone = {int(table.deployment_id[victim.row]) for victim in evicted}
@@ -32,5 +32,5 @@ def spared_on(
             why = "already evicted for another deployment"
         else:
             why = "fits beside the preemptor"
-        spared.append(Spared(int(table.deployment_id[row]), why))
+        spared.append(Reprieved(int(table.deployment_id[row]), why))
     return tuple(spared)

@@ -17,30 +17,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.feasibility import fits_room
+from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.cost_heap import Entry, Frontier, bound
-from hypervisor.scheduling.preemption.nominations import Reservations
-from hypervisor.scheduling.preemption.victims import Candidate, Cost, choose_victims, cost
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.cost_heap import CostHeap, Entry, lower_bound
+from hypervisor.scheduling.preemption.nominations import ActiveNominations
+from hypervisor.scheduling.preemption.victims import Cost, EvictionCandidate, choose_victims, cost
 from hypervisor.scheduling.scoring.node_ranking import NOWHERE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64
 
 _NONE = np.iinfo(np.int64).max
 _ROUNDING = 1.0 - 1e-9
-_NOTHING = Frontier(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+_NOTHING = CostHeap(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class PreemptionOption:
     """A node with the victims that a request needs there.
 
     `rules` says, by allocation row, by which rule each may go; those left out go by their lower priority.
     """
 
     node: int
-    victims: tuple[Candidate, ...]
+    victims: tuple[EvictionCandidate, ...]
     cost: Cost
     rules: Mapping[int, str] = field(default_factory=dict)
 
@@ -52,16 +52,20 @@ class _Bounds:
     `known` holds what was worked out of a node, with the node's number of changes at that time.
     """
 
-    frontier: Frontier
-    known: dict[int, tuple[int, Option]]
+    frontier: CostHeap
+    known: dict[int, tuple[int, PreemptionOption]]
     generation: int
 
 
-class Preemption:
+class MinCostPreemption:
     """Searches victims; holds its bounds per (shape, priority) for the length of a pass."""
 
     def __init__(
-        self, state: WorkingState, candidates: Candidates, reservations: Reservations, enabled: bool
+        self,
+        state: WorkingState,
+        candidates: EvictionCandidates,
+        reservations: ActiveNominations,
+        enabled: bool,
     ) -> None:
         self._state = state
         self._candidates = candidates
@@ -70,7 +74,9 @@ class Preemption:
         self._bounds: dict[tuple[int, int], _Bounds] = {}
         self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
 
-    def search(self, request: Request, priority: int, rank: int, without: int = NOWHERE) -> Option | None:
+    def search(
+        self, request: Request, priority: int, rank: int, without: int = NOWHERE
+    ) -> PreemptionOption | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
 
         Nominations that rank lower may be overridden; they count as victims without lost work.
@@ -82,7 +88,7 @@ class Preemption:
                 options.append(evicting)
         return min(options, key=lambda option: (option.cost, option.node), default=None)
 
-    def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[Option]:
+    def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[PreemptionOption]:
         """Options on nodes with lower-ranked nominations, which change too often for bounds."""
         found = []
         for node in self._reservations.unsettled_nodes():
@@ -94,7 +100,7 @@ class Preemption:
                 found.append(option)
         return found
 
-    def _evicting(self, request: Request, priority: int, without: int) -> Option | None:
+    def _evicting(self, request: Request, priority: int, without: int) -> PreemptionOption | None:
         bounds = self._bounds_of(request, priority)
         frontier, aside, found = bounds.frontier, None, None
         while found is None:
@@ -112,12 +118,12 @@ class Preemption:
             frontier.add(aside)
         return found
 
-    def _known(self, bounds: _Bounds, node: int) -> Option | None:
+    def _known(self, bounds: _Bounds, node: int) -> PreemptionOption | None:
         """What was worked out of the node, if nothing has happened there since."""
         changes, option = bounds.known.get(node, (-1, None))
         return option if changes == self._state.changes[node] else None
 
-    def _raise_bound(self, frontier: Frontier, first: Entry, priority: int) -> bool:
+    def _raise_bound(self, frontier: CostHeap, first: Entry, priority: int) -> bool:
         """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
         known, node = first
         least = self._least_important(node, priority)
@@ -139,7 +145,7 @@ class Preemption:
             # The least important one comes last.
             for candidate in reversed(self._candidates.on(node)):
                 if candidate.priority < priority and evictable[candidate.row]:
-                    least = bound(candidate.priority, candidate.lost)
+                    least = lower_bound(candidate.priority, candidate.lost)
                     break
             self._least[node, priority] = changes, least
         return least
@@ -162,8 +168,8 @@ class Preemption:
         return found
 
     def _work_out(
-        self, request: Request, priority: int, node: int, lower_ranked: list[Candidate]
-    ) -> Option | None:
+        self, request: Request, priority: int, node: int, lower_ranked: list[EvictionCandidate]
+    ) -> PreemptionOption | None:
         state, evictable = self._state, self._candidates.evictable
         yielding = list(lower_ranked)
         if self._enabled:
@@ -181,9 +187,9 @@ class Preemption:
             (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
             yielding,
         )
-        return None if victims is None else Option(node, tuple(victims), cost(victims))
+        return None if victims is None else PreemptionOption(node, tuple(victims), cost(victims))
 
-    def _lower_bounds(self, request: Request, priority: int) -> Frontier:
+    def _lower_bounds(self, request: Request, priority: int) -> CostHeap:
         """A bound for every node on which evictions could make the request fit."""
         if not self._candidates.any_below(priority):
             return _NOTHING
@@ -191,7 +197,7 @@ class Preemption:
         nodes = np.flatnonzero(level != _NONE)
         if not len(nodes):
             return _NOTHING
-        return Frontier(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
+        return CostHeap(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
 
     def _lowest_levels(self, request: Request, priority: int) -> Int64:
         """Per node the lowest priority such that evicting everything up to it makes the request fit.
@@ -220,7 +226,7 @@ class Preemption:
     def _fits_with(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
         state = self._state
         cpu, ram, gpu = freed
-        return fits_room(
+        return fits_in_rooms(
             request,
             request.eligible,
             state.free_cpu + state.coming_cpu + cpu,
@@ -234,12 +240,12 @@ class Preemption:
         table, lost = self._candidates.table, self._candidates.lost
         below = self._candidates.below(priority)
         at_level = np.flatnonzero(below & (table.priority == level[table.node]))
-        bound = np.full(len(level), np.inf)
-        np.minimum.at(bound, table.node[at_level], lost[at_level])
-        bound[np.isinf(bound)] = 0.0
+        lower_bound = np.full(len(level), np.inf)
+        np.minimum.at(lower_bound, table.node[at_level], lost[at_level])
+        lower_bound[np.isinf(lower_bound)] = 0.0
         if request.whole:
-            bound = np.maximum(bound, self._clearing_devices(request, below, level))
-        return bound * _ROUNDING
+            lower_bound = np.maximum(lower_bound, self._clearing_devices(request, below, level))
+        return lower_bound * _ROUNDING
 
     def _clearing_devices(self, request: Request, below: Bool, level: Int64) -> Float64:
         state, table = self._state, self._candidates.table

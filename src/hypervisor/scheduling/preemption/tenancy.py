@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.candidates import Candidates
-from hypervisor.scheduling.preemption.eviction_rules import Asker
+from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.eviction_rules import Preemptor
 from hypervisor.scheduling.preemption.gang import GangRoom
-from hypervisor.scheduling.preemption.gang_search import Yielder
-from hypervisor.scheduling.preemption.nominations import Reservation, Reservations
-from hypervisor.scheduling.preemption.quota_search import CarefulSearch
-from hypervisor.scheduling.preemption.single_node_search import Option, Preemption
+from hypervisor.scheduling.preemption.gang_search import GroupCandidate
+from hypervisor.scheduling.preemption.nominations import ActiveNomination, ActiveNominations
+from hypervisor.scheduling.preemption.quota_search import QuotaAwarePreemption
+from hypervisor.scheduling.preemption.single_node_search import MinCostPreemption, PreemptionOption
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.queueing.quota_usage import Shares, allocated, requested
+from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, allocated, requested
 from hypervisor.scheduling.scoring.node_ranking import NOWHERE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
@@ -30,16 +30,16 @@ class Tenancy:
         policy: Policy,
         queue: Queue,
         state: WorkingState,
-        candidates: Candidates,
-        reservations: Reservations,
+        candidates: EvictionCandidates,
+        reservations: ActiveNominations,
     ) -> None:
-        self.shares = Shares(snapshot) if snapshot.quotas else None
+        self.shares = QuotaLedger(snapshot) if snapshot.quotas else None
         self._snapshot = snapshot
         self._queue = queue
-        self._plain = Preemption(state, candidates, reservations, policy.preemption)
-        self._careful: CarefulSearch | None = None
+        self._plain = MinCostPreemption(state, candidates, reservations, policy.preemption)
+        self._careful: QuotaAwarePreemption | None = None
         if snapshot.quotas or snapshot.frozen_pairs:
-            self._careful = CarefulSearch(
+            self._careful = QuotaAwarePreemption(
                 snapshot, state, candidates, reservations, self.shares, policy.preemption
             )
             self._amounts = allocated(snapshot)
@@ -71,7 +71,9 @@ class Tenancy:
         account = self.shares.account_now(self.organization(row))
         return account.over_limit(self.job(row)).is_zero
 
-    def search(self, row: int, rank: int, request: Request, without: int = NOWHERE) -> Option | None:
+    def search(
+        self, row: int, rank: int, request: Request, without: int = NOWHERE
+    ) -> PreemptionOption | None:
         """The best node with the victims that the deployment needs there, or None."""
         if self._careful is None or not self.chooses_by_owner(row):
             return self._plain.search(request, self._queue.priority(row), rank, without)
@@ -81,7 +83,7 @@ class Tenancy:
         """Whether it matters for this deployment whose work a victim is."""
         return self._careful is not None and self._careful.concerns(self._queue.deployment_id(row))
 
-    def gather(self, row: int, rank: int, room: GangRoom) -> list[Yielder] | None:
+    def gather(self, row: int, rank: int, room: GangRoom) -> list[GroupCandidate] | None:
         """Who must yield, on whatever node, so that all its replicas fit into the room and its organization
         keeps its limit; None if that cannot be had."""
         if self._careful is None:
@@ -90,9 +92,9 @@ class Tenancy:
             self.asker(row, rank), room, self._queue.replicas(row), self.over_limit(row)
         )
 
-    def asker(self, row: int, rank: int) -> Asker:
+    def asker(self, row: int, rank: int) -> Preemptor:
         organization = self.organization(row)
-        return Asker(
+        return Preemptor(
             deployment_id=self._queue.deployment_id(row),
             organization=organization,
             priority=self._queue.priority(row),
@@ -101,7 +103,7 @@ class Tenancy:
             account=None if self.shares is None else self.shares.account(organization),
         )
 
-    def may_override(self, held: Reservation, row: int, rank: int) -> bool:
+    def may_override(self, held: ActiveNomination, row: int, rank: int) -> bool:
         """Whether a nomination that ranks lower has to give way to this deployment."""
         return self._careful is None or self._careful.may_override(held, self.asker(row, rank))
 

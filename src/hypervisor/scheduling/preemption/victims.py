@@ -20,7 +20,7 @@ _FREE: Cost = (-1, 0.0, 0, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class EvictionCandidate:
     """What could yield: an allocation (`row` of its table), or a lower-ranked nomination (`row` is -1).
 
     For a gang it is all that the gang holds on the node (`row` is one of its rows there, a device that
@@ -43,7 +43,7 @@ class Candidate:
         return (-self.priority, -self.lost, self.started_at, self.id)
 
 
-class Room:
+class VictimRoom:
     """The room on one node for one request, with every candidate taken away at first."""
 
     __slots__ = ("_pinned", "_request", "cpu", "gpu", "ram")
@@ -70,13 +70,13 @@ class Room:
             return self.gpu.count(WHOLE_GPU) >= request.devices
         return max(self.gpu) >= request.each
 
-    def take(self, candidate: Candidate) -> None:
+    def take(self, candidate: EvictionCandidate) -> None:
         self.cpu -= candidate.cpu
         self.ram -= candidate.ram
         for device in candidate.devices:
             self.gpu[device] -= candidate.each
 
-    def give(self, candidate: Candidate) -> None:
+    def give(self, candidate: EvictionCandidate) -> None:
         self.cpu += candidate.cpu
         self.ram += candidate.ram
         for device in candidate.devices:
@@ -84,33 +84,33 @@ class Room:
 
 
 def choose_victims(
-    request: Request, cpu: int, ram: int, gpu: Sequence[int], candidates: Sequence[Candidate]
-) -> list[Candidate] | None:
+    request: Request, cpu: int, ram: int, gpu: Sequence[int], candidates: Sequence[EvictionCandidate]
+) -> list[EvictionCandidate] | None:
     """A minimal set of candidates whose going makes the request fit into the room that is there now.
 
     `cpu`, `ram`, `gpu` are the room with all candidates in place; candidates come sorted by importance.
     None if it would not fit even with all of them gone; an empty list if it fits as it is.
     """
-    room = Room(request, cpu, ram, gpu)
+    room = VictimRoom(request, cpu, ram, gpu)
     for candidate in candidates:
         room.give(candidate)
     if not room.fits():
         return None
     # One victim alone cannot be bettered: putting back from the top has left the least important that does.
-    best = put_back(Room(request, room.cpu, room.ram, room.gpu), candidates)
+    best = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu), candidates)
     if len(best) <= 1 or not request.devices:
         return best
     pinned = _cheapest_devices(request, gpu, room.gpu, candidates)
     if pinned:
-        first = put_back(Room(request, room.cpu, room.ram, room.gpu, pinned), candidates)
-        kept = Room(request, cpu, ram, gpu)
+        first = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu, pinned), candidates)
+        kept = VictimRoom(request, cpu, ram, gpu)
         for candidate in first:
             kept.give(candidate)
-        best = min(best, put_back(kept, first), key=cost)
+        best = min(best, reprieve(kept, first), key=cost)
     return best
 
 
-def put_back(room: Room, candidates: Iterable[Candidate]) -> list[Candidate]:
+def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
     """Return what may return, the first first; those that cannot are the victims."""
     victims = []
     for candidate in candidates:
@@ -121,7 +121,7 @@ def put_back(room: Room, candidates: Iterable[Candidate]) -> list[Candidate]:
     return victims
 
 
-def cost(victims: Sequence[Candidate]) -> Cost:
+def cost(victims: Sequence[EvictionCandidate]) -> Cost:
     """How bad it is to lose these; the lesser is to be preferred.
 
     Highest priority among them, then lost work, then the sum of priorities, then their number, then the
@@ -140,7 +140,7 @@ def cost(victims: Sequence[Candidate]) -> Cost:
 
 
 def _cheapest_devices(
-    request: Request, gpu: Sequence[int], cleared: Sequence[int], candidates: Sequence[Candidate]
+    request: Request, gpu: Sequence[int], cleared: Sequence[int], candidates: Sequence[EvictionCandidate]
 ) -> list[int]:
     """Devices that are cheapest to clear, picked one by one; those who leave for one leave for all."""
     possible = set(usable_devices(request, cleared))
@@ -163,8 +163,8 @@ def _cheapest_devices(
 
 
 def _clear(
-    request: Request, free: int, device: int, candidates: Sequence[Candidate], leaving: set[int]
-) -> list[Candidate]:
+    request: Request, free: int, device: int, candidates: Sequence[EvictionCandidate], leaving: set[int]
+) -> list[EvictionCandidate]:
     """The least important of those on the device whose going makes it usable."""
     left = []
     need = WHOLE_GPU if request.whole else request.each

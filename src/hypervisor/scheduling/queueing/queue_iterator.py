@@ -13,7 +13,7 @@ _FIRST = 64
 _MOST = 8_192
 
 
-class Turns:
+class QueueIterator:
     """Whose turn it is. A kind that was found hopeless is passed over until `grew`.
 
     Looking ahead a stretch at a time, what is passed over costs nothing in Python: a pass over a deep queue

@@ -15,12 +15,12 @@ import numpy as np
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int32, Int64, Quota, Shape, Snapshot
 
-NOBODY = Quota(0, Resources())
+UNLIMITED_QUOTA = Quota(0, Resources())
 """For deployments of no organization on a shared cluster: no guarantee, no limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class QuotaUsage:
     """One organization on one cluster: its quota and what it uses; `lendable` is the whole cluster."""
 
     quota: Quota
@@ -54,7 +54,7 @@ class Account:
         return Resources(*(part if asked else 0 for part, asked in columns))
 
 
-class Shares:
+class QuotaLedger:
     """The accounts of a pass, by organization (an index into the quotas; -1 is nobody).
 
     Two usages are kept. What is `held` counts everything that holds capacity, so that no limit is ever
@@ -63,7 +63,7 @@ class Shares:
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._quotas = (*snapshot.quotas, NOBODY)
+        self._quotas = (*snapshot.quotas, UNLIMITED_QUOTA)
         self._lendable = lendable(snapshot)
         table = snapshot.allocations
         used = allocated(snapshot)
@@ -74,13 +74,13 @@ class Shares:
         self._held = [Resources(*row) for row in held.tolist()]
         self._settled = [Resources(*row) for row in settled.tolist()]
 
-    def account(self, organization: int) -> Account:
+    def account(self, organization: int) -> QuotaUsage:
         """As it will be once the plan so far has come true."""
-        return Account(self._quotas[organization], self._settled[organization], self._lendable)
+        return QuotaUsage(self._quotas[organization], self._settled[organization], self._lendable)
 
-    def account_now(self, organization: int) -> Account:
+    def account_now(self, organization: int) -> QuotaUsage:
         """With everything that holds capacity at this moment."""
-        return Account(self._quotas[organization], self._held[organization], self._lendable)
+        return QuotaUsage(self._quotas[organization], self._held[organization], self._lendable)
 
     def start(self, organization: int, amount: Resources) -> None:
         """A placement: it holds capacity from now on."""
@@ -119,9 +119,9 @@ def requested(shape: Shape, replicas: int = 1) -> Resources:
 def dominant_shares(
     quotas: tuple[Quota, ...], usage: Int64, organization: Int64, whole: Resources
 ) -> Float64:
-    """`Account.share` for many usages (rows) of these organizations at once."""
-    guaranteed = np.array([_amounts(quota.guaranteed) for quota in (*quotas, NOBODY)], np.float64)
-    weight = np.array([quota.weight for quota in (*quotas, NOBODY)], np.float64)
+    """`QuotaUsage.share` for many usages (rows) of these organizations at once."""
+    guaranteed = np.array([_amounts(quota.guaranteed) for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
+    weight = np.array([quota.weight for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
     above = np.maximum(usage - guaranteed[organization], 0.0)
     shares: Float64 = (above / np.maximum(1, np.array(_amounts(whole)))).max(axis=1) / weight[organization]
     return shares

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.backfill import Hold, gpu_shortfall
+from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
 from hypervisor.scheduling.snapshots.requests import Request
 
 NOWHERE = -1
@@ -34,7 +34,7 @@ class Guard:
     They may come and go there as long as the head does not miss more than it did at first.
     """
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: HeadReservation) -> None:
         self.request = hold.request
         self.cpu, self.ram, self.gpu = hold.cpu, hold.ram, list(hold.gpu)
         """What the head counts on, without what guarded items take of it now."""

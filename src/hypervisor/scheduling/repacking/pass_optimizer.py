@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hypervisor.scheduling.passes.apply_plan import is_at_rest, with_started
-from hypervisor.scheduling.passes.pass_state import Admission
+from hypervisor.scheduling.passes.apply_plan import is_steady, with_started
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.repacking.budget import Steps, Watch
 from hypervisor.scheduling.repacking.packing import NOWHERE
@@ -33,7 +33,7 @@ _STEPS_A_PAIR = 1_000
 """Of a small problem the whole budget would only see the same again."""
 
 
-def improve(admission: Admission, watch: Watch) -> None:
+def improve(admission: PassState, watch: Watch) -> None:
     """Change the placements of a pass so that more is placed, if a bounded search finds how.
 
     Raises PackerMissing.
@@ -53,16 +53,16 @@ def improve(admission: Admission, watch: Watch) -> None:
     at = ground.packing.at
     if any(at[index] != NOWHERE for index in ground.order):
         decided = _placements(admission, ground)
-        if is_at_rest(_after(admission, decided), admission.policy):
+        if is_steady(_after(admission, decided), admission.policy):
             _apply(admission, ground, decided)
 
 
-def seed_of(admission: Admission, ground: Ground) -> list[int]:
+def seed_of(admission: PassState, ground: Ground) -> list[int]:
     """The same for the same snapshot: the ids of those that wait."""
     return [admission.queue.deployment_id(row) for row in ground.waiting]
 
 
-def _ground(admission: Admission) -> Ground | None:
+def _ground(admission: PassState) -> Ground | None:
     rows = waiting_rows(admission)
     if not rows:
         return None
@@ -71,14 +71,14 @@ def _ground(admission: Admission) -> Ground | None:
     return lay_out(admission, nodes, movable, rows) if movable else None
 
 
-def _closed(admission: Admission) -> set[int]:
+def _closed(admission: PassState) -> set[int]:
     """Nodes on which somebody gives way in this pass, or for which somebody is nominated."""
     row_of = {int(id_): row for row, id_ in enumerate(admission.snapshot.nodes.id)}
     closed = {row_of[one.node_id] for one in admission.evictions}
     return closed | {held.node for held in admission.reservations.all()}
 
 
-def _movable(admission: Admission, nodes: Sequence[int]) -> list[Movable]:
+def _movable(admission: PassState, nodes: Sequence[int]) -> list[Movable]:
     ids = admission.snapshot.nodes.id
     row_of = {int(ids[node]): node for node in nodes}
     nominated = {one.deployment_id for one in admission.snapshot.nominations}
@@ -101,7 +101,7 @@ def _movable(admission: Admission, nodes: Sequence[int]) -> list[Movable]:
     ]
 
 
-def _placements(admission: Admission, ground: Ground) -> list[Placement]:
+def _placements(admission: PassState, ground: Ground) -> list[Placement]:
     """All placements of the pass as they are now, in queue order."""
     packing, ids, queue = ground.packing, admission.snapshot.nodes.id, admission.queue
     deployment_ids = [one.deployment_id for one in ground.movable]
@@ -119,7 +119,7 @@ def _placements(admission: Admission, ground: Ground) -> list[Placement]:
     return sorted(decided, key=lambda one: (int(rank[rows[one.deployment_id]]), one.replica))
 
 
-def _after(admission: Admission, decided: Sequence[Placement]) -> Snapshot:
+def _after(admission: PassState, decided: Sequence[Placement]) -> Snapshot:
     """The snapshot once everything of this pass has come true."""
     table = admission.snapshot.allocations
     evicted = np.isin(table.id, [one.allocation_id for one in admission.evictions])
@@ -131,7 +131,7 @@ def _after(admission: Admission, decided: Sequence[Placement]) -> Snapshot:
     return with_started(going, admission.queue, decided)
 
 
-def _apply(admission: Admission, ground: Ground, decided: list[Placement]) -> None:
+def _apply(admission: PassState, ground: Ground, decided: list[Placement]) -> None:
     """Make the placements those of the pass, and let the head hold what is left to hold."""
     state, packing = admission.state, ground.packing
     for one in ground.movable:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_empty
+from hypervisor.scheduling.capacity.feasibility import fits_empty_nodes
 from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 
 if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import Admission
+    from hypervisor.scheduling.passes.pass_state import PassState
 
 _MOST_WAITING = 64
 _LOOKED_AT = 1_024
@@ -55,7 +55,7 @@ class Ground:
         return range(len(self.movable), len(self.movable) + len(self.waiting))
 
 
-def waiting_rows(admission: Admission) -> list[int]:
+def waiting_rows(admission: PassState) -> list[int]:
     """The first pending rows, in queue order, that the pass has left without a place, gangs left out.
 
     They end at the second one that must not be overtaken: room is guarded for one only.
@@ -82,7 +82,7 @@ def waiting_rows(admission: Admission) -> list[int]:
     return found
 
 
-def is_guarded_against(admission: Admission, priority: int) -> bool:
+def is_guarded_against(admission: PassState, priority: int) -> bool:
     """Whether work of this priority that the head of the queue could not evict must not overtake it.
 
     Its equals may, until it has waited long or has a reservation in time.
@@ -91,7 +91,7 @@ def is_guarded_against(admission: Admission, priority: int) -> bool:
     return hold is not None and (priority < hold.priority or _is_aged(admission, hold.row))
 
 
-def _guards(admission: Admission, nodes: Sequence[int]) -> dict[int, Guard]:
+def _guards(admission: PassState, nodes: Sequence[int]) -> dict[int, Guard]:
     """By bin what the head of the queue gathers there."""
     hold = admission.hold
     if hold is None:
@@ -100,7 +100,7 @@ def _guards(admission: Admission, nodes: Sequence[int]) -> dict[int, Guard]:
     return {bin_: Guard(part) for bin_, part in held.items() if part is not None}
 
 
-def nearest_nodes(admission: Admission, rows: Sequence[int], closed: Collection[int]) -> list[int]:
+def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[int]) -> list[int]:
     """Rows of the nodes where those that wait miss least, at most 64 of them and none that is closed."""
     snapshot, state = admission.snapshot, admission.state
     nodes = snapshot.nodes
@@ -115,14 +115,14 @@ def nearest_nodes(admission: Admission, rows: Sequence[int], closed: Collection[
         request = admission.request(shape)
         gpu = state.full if request.whole else state.widest
         distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
-        possible = fits_empty(nodes, request, request.eligible & usable)
+        possible = fits_empty_nodes(nodes, request, request.eligible & usable)
         near = np.argsort(np.where(possible, distance, np.inf), kind="stable")
         chosen.update(near[: min(int(possible.sum()), _MOST_NODES // len(shapes))].tolist())
     return sorted(chosen)
 
 
 def lay_out(
-    admission: Admission, nodes: Sequence[int], movable: Sequence[Movable], rows: Sequence[int]
+    admission: PassState, nodes: Sequence[int], movable: Sequence[Movable], rows: Sequence[int]
 ) -> Ground | None:
     """The ground for these; None where none of those that wait could be placed by any moves there."""
     bin_of = {node: bin_ for bin_, node in enumerate(nodes)}
@@ -146,7 +146,7 @@ def lay_out(
     return Ground(nodes, movable, rows, packing)
 
 
-def _waiting_item(admission: Admission, row: int, nodes: Sequence[int]) -> Item:
+def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
     request = admission.request(admission.queue.shape(row))
     priority = admission.queue.priority(row)
     head = admission.hold is not None and admission.hold.row == row
@@ -160,7 +160,7 @@ def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:
     return frozenset(bin_ for bin_, node in enumerate(nodes) if request.eligible[node])
 
 
-def _is_aged(admission: Admission, row: int) -> bool:
+def _is_aged(admission: PassState, row: int) -> bool:
     """Whether nobody may be let past it: it has waited long, or has a reservation in time."""
     hold, since = admission.hold, admission.queue.pending.eligible_since[row]
     if hold is not None and hold.row == row and not isinf(hold.start):
@@ -168,5 +168,5 @@ def _is_aged(admission: Admission, row: int) -> bool:
     return float(admission.snapshot.now - since) >= admission.policy.patience
 
 
-def _may_ever_start(admission: Admission, request: Request) -> bool:
-    return bool(fits_empty(admission.snapshot.nodes, request, request.eligible).any())
+def _may_ever_start(admission: PassState, request: Request) -> bool:
+    return bool(fits_empty_nodes(admission.snapshot.nodes, request, request.eligible).any())

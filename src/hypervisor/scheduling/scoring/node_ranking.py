@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_at, fits_free
+from hypervisor.scheduling.capacity.feasibility import fits_idle, fits_on_node
 from hypervisor.scheduling.capacity.node_groups import NodeGroups
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.score_classes import score_classes
@@ -52,9 +52,9 @@ class NodeRanking:
             if row[node] >= NEVER:
                 return NOWHERE
             # A class stands for no less than its members, so its best node is theirs, if they fit there.
-            if self._exact or fits_at(self._state, request, node):
+            if self._exact or fits_on_node(self._state, request, node):
                 return node
-        row = row.copy() if self._exact else np.where(fits_free(self._state, request), row, NEVER)
+        row = row.copy() if self._exact else np.where(fits_idle(self._state, request), row, NEVER)
         if without != NOWHERE:
             row[without] = NEVER
         node = int(row.argmin())
@@ -120,7 +120,7 @@ class NodeRanking:
     def _fill(self, number: int) -> None:
         """Make the row of a class: once a group for the nodes that are as they were, else node by node."""
         request, row = self._requests[number], self._losses[number]
-        fits = fits_free(self._state, request)
+        fits = fits_idle(self._state, request)
         row[:] = NEVER
         if not fits.any():
             return
@@ -138,5 +138,5 @@ class NodeRanking:
 
     def _losses_on(self, request: Request, nodes: Int64) -> Int64:
         losses = self._scorer.losses(request, nodes)
-        losses[~fits_free(self._state, request, nodes)] = NEVER
+        losses[~fits_idle(self._state, request, nodes)] = NEVER
         return losses
