@@ -32,7 +32,7 @@ from typing import Any, get_args
 
 from benchmarks.support.instances import Instance, Result, make_instance, play
 from benchmarks.support.report import print_report
-from hypervisor.scheduling.policy import PackerName, PlacementScore, Policy
+from hypervisor.scheduling.policy import PlacementScore, Policy, SolverName
 
 try:
     from benchmarks.support.optimum import Model, Optimum
@@ -202,7 +202,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", choices=get_args(PlacementScore), default="fgd")
     parser.add_argument("--improve", type=int, default=200_000, help="steps of a search for a better packing")
-    parser.add_argument("--packer", choices=get_args(PackerName), default="search")
+    parser.add_argument("--packer", choices=get_args(SolverName), default="search")
     parser.add_argument("--together", action="store_true", help="everything arrives at once")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for the solver per level")
     parser.add_argument("--workers", type=int, default=2, help="threads of the solver")

@@ -9,7 +9,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
-from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
+from hypervisor.scheduling.repacking.packing import NO_BIN, HeadGuard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
@@ -28,7 +28,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
     waiting = sorted(
         (_item(bins, rng) for _ in range(rng.randint(1, 6))), key=lambda item: item.priority, reverse=True
     )
-    guards = {number: Guard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
+    guards = {number: HeadGuard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
     packing = Packing(
         [room.cpu for room in bins],
         [room.ram for room in bins],
@@ -42,7 +42,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
 def placed_by_priority(packing: Packing) -> list[int]:
     """How many have a place, the highest priority first."""
     placed = Counter(
-        item.priority for item, at in zip(packing.items, packing.at, strict=True) if at != NOWHERE
+        item.priority for item, at in zip(packing.items, packing.at, strict=True) if at != NO_BIN
     )
     return [placed[priority] for priority in sorted({item.priority for item in packing.items}, reverse=True)]
 
@@ -52,7 +52,7 @@ def check_sound(before: Packing, after: Packing) -> None:
     cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
     for sign, packing in ((1, before), (-1, after)):
         for index, bin_ in enumerate(packing.at):
-            if bin_ == NOWHERE:
+            if bin_ == NO_BIN:
                 continue
             one = packing.items[index].request
             cpu[bin_] += sign * one.cpu
@@ -63,9 +63,9 @@ def check_sound(before: Packing, after: Packing) -> None:
     assert min(*cpu, *ram, *(free for one in gpu for free in one), 0) == 0
     for index, item in enumerate(after.items):
         bin_, devices = after.at[index], after.devices[index]
-        assert bin_ != NOWHERE or item.home == NOWHERE
-        assert bin_ == NOWHERE or item.bins is None or bin_ in item.bins
-        assert len(set(devices)) == (item.request.devices if bin_ != NOWHERE else 0)
+        assert bin_ != NO_BIN or item.home == NO_BIN
+        assert bin_ == NO_BIN or item.bins is None or bin_ in item.bins
+        assert len(set(devices)) == (item.request.devices if bin_ != NO_BIN else 0)
     for guard in after.guards.values():
         assert guard.cpu >= guard.least_cpu
         assert guard.ram >= guard.least_ram

@@ -10,8 +10,8 @@ from hypervisor.scheduling.scoring.expected_fill_tables import (
     COLUMNS,
     ROWS,
     STRIDE,
-    FillTables,
-    fill_tables,
+    ExpectedFillTables,
+    expected_fill_tables,
     weighted,
 )
 from hypervisor.scheduling.scoring.expected_fill_tables import SCALE as FILL_SCALE
@@ -113,7 +113,7 @@ def fill_loss(state: WorkingState, admitted: Typical, typical: Typical, room: Ro
         for item, weight in weighted(typical)
         if item in allowed
     )
-    tables = fill_tables(asked, *most, width)
+    tables = expected_fill_tables(asked, *most, width)
     now = _value(tables, room, _fillable(tables, room[2]), most, width)
     after = max((_fillable(tables, left), left) for _, _, left in _placed(shape, room))
     left = _value(tables, (room[0] - shape.cpu_milli, room[1] - shape.ram_mib, []), after[0], most, width)
@@ -121,11 +121,11 @@ def fill_loss(state: WorkingState, admitted: Typical, typical: Typical, room: Ro
     return steps * 1024 + sum(room[2]) * 1023 // (width * 1000)
 
 
-def _fillable(tables: FillTables, gpu: list[int]) -> int:
+def _fillable(tables: ExpectedFillTables, gpu: list[int]) -> int:
     return sum(int(tables.device[free]) for free in gpu if free < 1000) + int(tables.full[gpu.count(1000)])
 
 
-def _value(tables: FillTables, room: Room, fillable: int, most: tuple[int, int], width: int) -> int:
+def _value(tables: ExpectedFillTables, room: Room, fillable: int, most: tuple[int, int], width: int) -> int:
     column = _cell(fillable, COLUMNS, width * 1000 * FILL_SCALE)
     values = [_corners(tables.cpu, _cell(room[0], ROWS, most[0]), column)]
     if tables.ram is not None:

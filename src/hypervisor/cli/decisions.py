@@ -15,7 +15,7 @@ from hypervisor.cli.output import table
 from hypervisor.cli.session import Session
 from hypervisor.client.insights import Decision
 from hypervisor.scheduling.decision_codec.encoding import UnreadableSnapshot
-from hypervisor.scheduling.repacking.solvers import PackerMissing
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled
 from hypervisor.scheduling.replay import Replay
 from hypervisor.scheduling.replay import replay as decide_again
 
@@ -57,7 +57,7 @@ def replay(
         again = decide_again(blob, stored["snapshot_hash"], stored["plan_hash"])
     except UnreadableSnapshot as error:
         raise CommandFailed(f"the snapshot of decision {decision} cannot be read: {error}") from None
-    except PackerMissing as error:
+    except SolverNotInstalled as error:
         raise CommandFailed(f"decision {decision} cannot be replayed here: {error}") from None
     session.show(_summary(stored, again), *_lines(stored, again))
     if not (again.intact and again.equal):

@@ -18,7 +18,7 @@ from hypervisor.cli.simulate_flags import Format, PackerChoice, Placement
 from hypervisor.cli.simulate_history import Past, load_history
 from hypervisor.cli.simulate_summary import progress_of, summary
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.repacking.solvers import PackerMissing, packers_of
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
@@ -87,7 +87,7 @@ def simulate(
         end = inf if until is None else until * 3600
         rules = Rules(way, grace, end, quotas=terms, protection=safe)
         figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
-    except (WorkloadError, PackerMissing) as error:
+    except (WorkloadError, SolverNotInstalled) as error:
         raise CommandFailed(str(error)) from None
     _answer(session, figures, json_file, html)
 
@@ -172,7 +172,7 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
 def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Figures:
     """Raises PackerMissing before anything runs."""
     for scenario in scenarios:
-        packers_of(scenario.rules.policy.packer)
+        load_solvers(scenario.rules.policy.packer)
     outcomes: list[Outcome] = []
     visible = is_interactive(session.errors)
     with progress_of(session.errors, visible=visible) as tasks:

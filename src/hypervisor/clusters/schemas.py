@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hypervisor.api.schema import MAX_ID, Name
 from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, RamGb, Seconds, StrictRequest
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.policy import PackerName
+from hypervisor.scheduling.policy import SolverName
 
 MAX_NODES_AT_ONCE = 10_000
 MAX_IMPROVEMENT_STEPS = 1_000_000
@@ -40,7 +40,7 @@ ImprovementSteps = Annotated[
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
 PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
 Packer = Annotated[
-    PackerName,
+    SolverName,
     Field(
         description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
         "on small clusters; the server needs the extra `optimal` for it."

@@ -16,8 +16,8 @@ from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.runtimes.registry import Resolved
-from hypervisor.scheduling.policy import PackerName
-from hypervisor.scheduling.repacking.solvers import PackerMissing, is_installed
+from hypervisor.scheduling.policy import SolverName
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import are_many, forget_attempts
 from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
@@ -197,9 +197,9 @@ async def _check_name(session: AsyncSession, organization_id: int, name: str) ->
         raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
 
 
-def _check_packer(name: PackerName | None) -> None:
+def _check_packer(name: SolverName | None) -> None:
     if name is not None and not is_installed(name):
-        raise Invalid("packer_not_installed", str(PackerMissing(name)))
+        raise Invalid("packer_not_installed", str(SolverNotInstalled(name)))
 
 
 async def _resize_only_node(

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from hypervisor.api.schema import ResponseModel
-from hypervisor.scheduling.forecasting.forecast import Verdict
+from hypervisor.scheduling.forecasting.forecast import ForecastOutcome
 
 
 class NamedDeployment(ResponseModel):
@@ -55,7 +55,7 @@ class ForecastAnswer(ResponseModel):
     `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
     """
 
-    verdict: Verdict
+    verdict: ForecastOutcome
     sentence: str
     cluster_id: int
     cluster_name: str

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from hypervisor.deployments.dependents import chunks
-from hypervisor.scheduling.forecasting.start_estimate import Background
+from hypervisor.scheduling.forecasting.start_estimate import ForecastInputs
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import IS_QUEUED, Attempt, Deployment
 
@@ -32,7 +32,7 @@ class Named:
 
 async def load_background(
     session: ReadSession, cluster_id: int, organization_id: int, now: datetime
-) -> Background:
+) -> ForecastInputs:
     """The background of one cluster, with the runs of one organization's jobs there."""
     services, stops = await _live(session, cluster_id, now)
     waiting = select(Deployment.id).where(
@@ -42,7 +42,7 @@ async def load_background(
     )
     services |= set(await session.scalars(waiting))
     runs = await _past_runs(session, cluster_id, organization_id)
-    return Background(runs, frozenset(services), stops)
+    return ForecastInputs(runs, frozenset(services), stops)
 
 
 async def load_named(session: ReadSession, ids: Collection[int]) -> dict[int, Named]:

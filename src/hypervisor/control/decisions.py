@@ -13,8 +13,8 @@ from hypervisor.scheduling.decision_codec.encoding import Encoded, encode, plan_
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.repacking.budget import Watch
-from hypervisor.scheduling.repacking.solvers import PackerMissing, packers_of
+from hypervisor.scheduling.repacking.budget import SearchObserver
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision
@@ -42,7 +42,7 @@ class Decided:
     plan_hash: str = ""
 
 
-def decide(view: ClusterView, retention: Retention, watch: Watch | None = None) -> Decided:
+def decide(view: ClusterView, retention: Retention, watch: SearchObserver | None = None) -> Decided:
     """Plan, and encode what was seen in the same thread."""
     policy = _workable(view.policy)
     made = plan(view.snapshot, policy, watch)
@@ -54,8 +54,8 @@ def decide(view: ClusterView, retention: Retention, watch: Watch | None = None) 
 def _workable(policy: Policy) -> Policy:
     """With the search instead of a packer that is installed but cannot be loaded: passes must go on."""
     try:
-        packers_of(policy.packer)
-    except PackerMissing as error:
+        load_solvers(policy.packer)
+    except SolverNotInstalled as error:
         log.warning("scheduler.packer_broken", instead="search", error=str(error.__cause__))
         return replace(policy, packer="search")
     return policy

@@ -24,16 +24,16 @@ from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.forecasting.forecast import (
-    Outlook,
-    Seat,
-    Verdict,
-    Wish,
-    outlook,
+    Assignment,
+    ForecastOutcome,
+    WhatIfRequest,
+    WhatIfResult,
     unused_id,
-    with_wish,
+    what_if,
+    with_request,
 )
-from hypervisor.scheduling.forecasting.start_estimate import Background, StartRange, estimate_start
-from hypervisor.scheduling.forecasting.suggestions import Remedy, find_remedies
+from hypervisor.scheduling.forecasting.start_estimate import ForecastInputs, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.suggestions import Suggestion, find_suggestions
 from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.store.database import Database
 
@@ -45,9 +45,9 @@ _UNBOUNDED = float("inf")
 class Forecast:
     """Everything that was reckoned about one wish."""
 
-    seen: Outlook
+    seen: WhatIfResult
     start: StartRange
-    remedies: Sequence[Remedy]
+    remedies: Sequence[Suggestion]
     node_names: Mapping[int, str]
 
 
@@ -68,10 +68,10 @@ async def forecast(
     return _answer(found, place, _Names(named, principal))
 
 
-def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> Wish:
+def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> WhatIfRequest:
     """The request as the scheduler would see it, youngest of its queue."""
     limits = placement_limits(request.all_gpu_models, request.node_selector or {})
-    return Wish(
+    return WhatIfRequest(
         deployment_id=unused_id(view.snapshot),
         shape=shape_of(request.resources, limits),
         priority=request.priority,
@@ -85,13 +85,13 @@ def wish_of(request: DeploymentCreate, place: Place, view: ClusterView) -> Wish:
     )
 
 
-def reckon(view: ClusterView, wish: Wish, background: Background) -> Forecast:
+def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -> Forecast:
     """The pure part, for a thread of its own."""
-    snapshot = with_wish(view.snapshot, wish)
-    seen = outlook(snapshot, view.policy, wish.deployment_id)
+    snapshot = with_request(view.snapshot, wish)
+    seen = what_if(snapshot, view.policy, wish.deployment_id)
     start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
-    waits = seen.verdict is Verdict.WAITS and not seen.seats
-    remedies = find_remedies(view.snapshot, view.policy, wish) if waits else ()
+    waits = seen.verdict is ForecastOutcome.WAITS and not seen.seats
+    remedies = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
     nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
     return Forecast(seen, start, remedies, nodes)
 
@@ -134,18 +134,20 @@ def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
         victims=_victims(seen, names),
         queue_position=seen.position,
         estimated_start=_start(found.start, names),
-        reason=seen.reason.as_data() if seen.reason and seen.verdict is not Verdict.PREEMPTS else None,
+        reason=seen.reason.as_data()
+        if seen.reason and seen.verdict is not ForecastOutcome.PREEMPTS
+        else None,
         remedy=remedies[0] if remedies else None,
         other_remedies=remedies[1:],
         blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
     )
 
 
-def _seat(seat: Seat, node_names: Mapping[int, str]) -> SeatAnswer:
+def _seat(seat: Assignment, node_names: Mapping[int, str]) -> SeatAnswer:
     return SeatAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
 
 
-def _victims(seen: Outlook, names: _Names) -> list[VictimAnswer]:
+def _victims(seen: WhatIfResult, names: _Names) -> list[VictimAnswer]:
     """One entry a deployment, whatever the number of its replicas."""
     lost: dict[int, float] = {}
     for victim in seen.victims:
@@ -175,7 +177,7 @@ def _moment(seconds: float | None) -> datetime | None:
 
 def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
     seen = found.seen
-    if seen.verdict in (Verdict.FITS_NOW, Verdict.PREEMPTS):
+    if seen.verdict in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
         RemedyAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
@@ -192,12 +194,12 @@ def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
 def _sentence(found: Forecast, seats: Sequence[SeatAnswer], names: _Names) -> str:
     seen = found.seen
     where = listed(list(dict.fromkeys(seat.node for seat in seats)))
-    if seen.verdict is Verdict.FITS_NOW:
+    if seen.verdict is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"
-    if seen.verdict is Verdict.PREEMPTS:
+    if seen.verdict is ForecastOutcome.PREEMPTS:
         ids = list(dict.fromkeys(victim.deployment_id for victim in seen.victims))
         return f"it would start on {where} in place of {names.told(ids)}"
     why = seen.reason.sentence if seen.reason else ""
-    if seen.verdict is Verdict.NEVER:
+    if seen.verdict is ForecastOutcome.NEVER:
         return f"it could never run here: {why}"
     return f"it would wait at place {seen.position}: {why}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.clock import Clock
-from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.solvers import stages_of
+from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.repacking.solvers import solver_stages
 
 FIRST_PACE = 1 / 50_000
 """Seconds a step where nothing was measured yet: several times what they take on most machines."""
@@ -28,13 +28,13 @@ class Pacing:
         """`seconds` a pass may search; 0: no limit in time."""
         self._clock = clock
         self._seconds = seconds
-        self._pace: dict[tuple[int, PackerName], float] = {}
+        self._pace: dict[tuple[int, SolverName], float] = {}
 
     def granted(self, cluster_id: int, policy: Policy) -> Policy:
         """The policy with as many of its steps as should be done in time."""
         if not policy.improvement_steps or not self._seconds:
             return policy
-        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in stages_of(policy.packer)]
+        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in solver_stages(policy.packer)]
         most = round(self._seconds / sum(paces))
         return replace(policy, improvement_steps=min(policy.improvement_steps, max(most, FEWEST_STEPS)))
 
@@ -42,7 +42,7 @@ class Pacing:
         """What is to be told of the search of one pass."""
         return Stopwatch(self, self._clock, cluster_id)
 
-    def learn(self, cluster_id: int, stage: PackerName, steps: int, seconds: float) -> None:
+    def learn(self, cluster_id: int, stage: SolverName, steps: int, seconds: float) -> None:
         """So many steps took so long; few steps say little."""
         if steps < FEWEST_STEPS:
             return
@@ -63,5 +63,5 @@ class Stopwatch:
     def begin(self) -> None:
         self.began = self.clock.monotonic()
 
-    def end(self, stage: PackerName, steps: int) -> None:
+    def end(self, stage: SolverName, steps: int) -> None:
         self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)

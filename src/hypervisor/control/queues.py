@@ -17,7 +17,7 @@ from hypervisor.control.tenants import load_quotas
 from hypervisor.deployments.explain import SHOWN_AHEAD, Standing
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
-from hypervisor.scheduling.forecasting.forecast import Verdict, outlook
+from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
 from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
 from hypervisor.store.database import Database, ReadSession
@@ -86,10 +86,10 @@ async def _is_long(session: ReadSession, cluster_id: int) -> bool:
 
 
 def _look(view: ClusterView, deployment_id: int) -> Fresh:
-    seen = outlook(view.snapshot, view.policy, deployment_id)
+    seen = what_if(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
     standing = _standing(view, parts, deployment_id)
-    if seen.verdict is Verdict.FITS_NOW:
+    if seen.verdict is ForecastOutcome.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
         where = nodes[seen.seats[0].node_id]
         told = f"fits on {where} and starts with the next pass"

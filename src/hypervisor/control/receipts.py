@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
-from hypervisor.scheduling.explanation.shared_reasons import ANOTHERS
+from hypervisor.scheduling.explanation.shared_reasons import OTHER_ORGANIZATIONS_DEPLOYMENT
 from hypervisor.scheduling.plan_result import Eviction
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -77,7 +77,7 @@ def record_frozen(session: WriteSession, one: Deployment, other: Deployment, *, 
 def shown_to(viewer: Deployment, other: Deployment) -> str:
     """The other deployment in words that the viewer's organization may read."""
     same = viewer.organization_id == other.organization_id
-    return f"{other.name} ({other.id})" if same else ANOTHERS
+    return f"{other.name} ({other.id})" if same else OTHER_ORGANIZATIONS_DEPLOYMENT
 
 
 def _receipt(
@@ -109,7 +109,7 @@ def _entry(viewer: Deployment, other: Deployment) -> dict[str, object]:
     same = viewer.organization_id == other.organization_id
     return {
         "id": other.id if same else None,
-        "name": other.name if same else ANOTHERS,
+        "name": other.name if same else OTHER_ORGANIZATIONS_DEPLOYMENT,
         "priority": other.priority,
     }
 

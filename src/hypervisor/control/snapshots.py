@@ -16,8 +16,8 @@ from hypervisor.control.tenants import frozen_pairs, load_quotas, resting
 from hypervisor.deployments.inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
-from hypervisor.scheduling.policy import PackerName, Policy
-from hypervisor.scheduling.repacking.solvers import PackerMissing, is_installed
+from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
@@ -116,9 +116,9 @@ def policy_of(cluster: Cluster) -> Policy:
     )
 
 
-def _packer_of(cluster: Cluster) -> PackerName:
+def _packer_of(cluster: Cluster) -> SolverName:
     """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
-    name: PackerName = "exact" if cluster.packer == "exact" else "search"
+    name: SolverName = "exact" if cluster.packer == "exact" else "search"
     if is_installed(name):
         return name
     _tell_of_missing(cluster.id, name)
@@ -126,9 +126,9 @@ def _packer_of(cluster: Cluster) -> PackerName:
 
 
 @cache
-def _tell_of_missing(cluster_id: int, name: PackerName) -> None:
+def _tell_of_missing(cluster_id: int, name: SolverName) -> None:
     log.warning(
-        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(PackerMissing(name))
+        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypervisor.clusters.repository import Capacity
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.explanation.infeasibility import refusal
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
@@ -35,7 +35,7 @@ class ClusterLimits:
         """
         key = (shape, replicas)
         if key not in self._known:
-            self._known[key] = refusal(self._nodes, self._eligibility, shape, replicas)
+            self._known[key] = infeasibility(self._nodes, self._eligibility, shape, replicas)
         reason = self._known[key]
         if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
             return

@@ -9,12 +9,12 @@ from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.budget import Unwatched, Watch
-from hypervisor.scheduling.repacking.pass_optimizer import improve
+from hypervisor.scheduling.repacking.budget import NullObserver, SearchObserver
+from hypervisor.scheduling.repacking.pass_optimizer import optimize_placements
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 
-def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None = None) -> Plan:
+def plan(snapshot: Snapshot, policy: Policy | None = None, watch: SearchObserver | None = None) -> Plan:
     """Decide what starts now, what must yield for whom, and why the rest waits.
 
     1. Nominations of earlier passes claim their capacity.
@@ -35,7 +35,7 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, watch: Watch | None =
     admission.claim_nominations()
     admission.work_through_queue()
     reprieve_victims(admission)
-    improve(admission, watch or Unwatched())
+    optimize_placements(admission, watch or NullObserver())
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),

@@ -9,7 +9,7 @@ from typing import Literal
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
-PackerName = Literal["search", "exact"]
+SolverName = Literal["search", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +32,4 @@ class Policy:
     age_weight: float = 0.5
     improvement_steps: int = 0
     patience: float = 300.0
-    packer: PackerName = "search"
+    packer: SolverName = "search"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.explanation.infeasibility import refusal
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Int32, NodeTable, Shape
@@ -35,7 +35,7 @@ class Admittance:
         return self._of_kind(job.shape, job.replicas, job.divisible)
 
     def _judge(self, shape: Shape, replicas: int, divisible: bool) -> Rejection | Split | None:
-        reason = refusal(self._nodes, self._eligibility, shape, replicas)
+        reason = infeasibility(self._nodes, self._eligibility, shape, replicas)
         if reason is None:
             return None
         if (
@@ -54,7 +54,7 @@ class Admittance:
         for each in sorted(divisors, key=lambda each: (each in sizes, each), reverse=True):
             how = Split(shape.gpu_devices, shape.gpu_devices // each, each, each in sizes)
             part = how.of_shape(shape)
-            fits = refusal(self._nodes, self._eligibility, part, how.replicas) is None
+            fits = infeasibility(self._nodes, self._eligibility, part, how.replicas) is None
             if fits and how.replicas <= MOST_REPLICAS:
                 yield how
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.policy import PackerName, Policy
+from hypervisor.scheduling.policy import Policy, SolverName
 from hypervisor.scheduling.repacking.solvers import is_installed
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
@@ -49,7 +49,7 @@ def rested(seed: int) -> World:
 
 rested_worlds = st.builds(rested, st.integers(0, 10**9))
 policies = st.sampled_from(
-    [replace(POLICY, packer=name) for name in get_args(PackerName) if is_installed(name)]
+    [replace(POLICY, packer=name) for name in get_args(SolverName) if is_installed(name)]
 )
 
 

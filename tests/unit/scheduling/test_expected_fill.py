@@ -16,7 +16,7 @@ from hypervisor.scheduling.scoring.expected_fill_tables import (
     ROWS,
     SCALE,
     STRIDE,
-    fill_tables,
+    expected_fill_tables,
     weighted,
 )
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
@@ -50,7 +50,7 @@ def test_a_partly_used_device_is_filled_as_by_random_requests(free: int) -> None
             left -= gpu if gpu <= left else 0
         return free - left
 
-    expected = fill_tables(ASKED, CPU, RAM, WIDTH).device[free] / SCALE
+    expected = expected_fill_tables(ASKED, CPU, RAM, WIDTH).device[free] / SCALE
     assert mean_of(fill) == pytest.approx(expected, abs=8)
 
 
@@ -68,7 +68,7 @@ def test_free_devices_are_filled_as_by_random_requests() -> None:
                     filled += tables.device[WHOLE_GPU - gpu] / SCALE
         return filled
 
-    tables = fill_tables(ASKED, CPU, RAM, WIDTH)
+    tables = expected_fill_tables(ASKED, CPU, RAM, WIDTH)
     assert mean_of(fill) == pytest.approx(tables.full[1] / SCALE, abs=8)
 
 
@@ -81,7 +81,7 @@ def test_cpu_lets_be_filled_what_random_requests_fill_until_none_fits(row: int, 
             cpu, gpu, filled = cpu - taken[0], gpu - taken[2], filled + taken[2]
         return filled
 
-    surface = fill_tables(ASKED, CPU, RAM, WIDTH).cpu
+    surface = expected_fill_tables(ASKED, CPU, RAM, WIDTH).cpu
     assert mean_of(fill) == pytest.approx(surface[row * STRIDE + column] / SCALE, rel=0.03, abs=20)
 
 

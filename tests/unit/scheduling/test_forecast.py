@@ -10,9 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.forecasting import rollout
-from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict, Wish, outlook, unused_id, with_wish
-from hypervisor.scheduling.forecasting.start_estimate import Background, StartRange, estimate_start
-from hypervisor.scheduling.forecasting.suggestions import RemedyKind, find_remedies
+from hypervisor.scheduling.forecasting.forecast import (
+    ForecastOutcome,
+    WhatIfRequest,
+    WhatIfResult,
+    unused_id,
+    what_if,
+    with_request,
+)
+from hypervisor.scheduling.forecasting.start_estimate import ForecastInputs, StartRange, estimate_start
+from hypervisor.scheduling.forecasting.suggestions import SuggestionKind, find_suggestions
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots import columns
@@ -24,8 +31,8 @@ from tests.support.scheduling import NOW, Pending, World, worlds
 CORE = Shape(1000, 1024)
 
 
-def wish_of(item: Pending, snapshot: Snapshot) -> Wish:
-    return Wish(
+def wish_of(item: Pending, snapshot: Snapshot) -> WhatIfRequest:
+    return WhatIfRequest(
         item.id,
         item.shape,
         item.priority,
@@ -51,8 +58,8 @@ def one_core_node(
     )
 
 
-def start_of(snapshot: Snapshot, deployment_id: int, background: Background) -> StartRange:
-    seen = outlook(snapshot, Policy(), deployment_id)
+def start_of(snapshot: Snapshot, deployment_id: int, background: ForecastInputs) -> StartRange:
+    seen = what_if(snapshot, Policy(), deployment_id)
     return estimate_start(snapshot, Policy(), deployment_id, seen, background)
 
 
@@ -63,14 +70,14 @@ def test_a_verdict_is_what_the_plan_does_once_it_is_submitted(world: World, data
         return
     item = data.draw(st.sampled_from(world.pending))
     without = replace(world, pending=tuple(one for one in world.pending if one.id != item.id)).snapshot()
-    seen = outlook(with_wish(without, wish_of(item, without)), Policy(), item.id)
+    seen = what_if(with_request(without, wish_of(item, without)), Policy(), item.id)
 
     decided = plan(world.snapshot())
 
     placed = [one for one in decided.placements if one.deployment_id == item.id]
     victims = {one.deployment_id for one in decided.evictions if one.preemptor_id == item.id}
-    assert (seen.verdict is Verdict.FITS_NOW) == bool(placed)
-    assert (seen.verdict is Verdict.PREEMPTS) == bool(victims)
+    assert (seen.verdict is ForecastOutcome.FITS_NOW) == bool(placed)
+    assert (seen.verdict is ForecastOutcome.PREEMPTS) == bool(victims)
     assert {victim.deployment_id for victim in seen.victims} == victims
     if placed:
         assert [(seat.node_id, seat.gpu_indices) for seat in seen.seats] == [
@@ -86,7 +93,7 @@ def test_a_start_lies_ahead_and_in_order(world: World, data: st.DataObject) -> N
     snapshot = world.snapshot()
     item = data.draw(st.sampled_from(world.pending))
     runs = tuple(sorted(data.draw(st.lists(st.floats(1, 5000), max_size=5))))
-    found = start_of(snapshot, item.id, Background(runs=runs))
+    found = start_of(snapshot, item.id, ForecastInputs(runs=runs))
     assert found.how
     if found.earliest is not None:
         assert found.earliest >= NOW
@@ -103,17 +110,20 @@ def test_every_remedy_makes_it_start(world: World, data: st.DataObject) -> None:
     item = data.draw(st.sampled_from(world.pending))
     snapshot = replace(world, pending=tuple(p for p in world.pending if p.id != item.id)).snapshot()
     wish = wish_of(item, snapshot)
-    if outlook(with_wish(snapshot, wish), Policy(), wish.deployment_id).verdict is not Verdict.WAITS:
+    if (
+        what_if(with_request(snapshot, wish), Policy(), wish.deployment_id).verdict
+        is not ForecastOutcome.WAITS
+    ):
         return
-    for remedy in find_remedies(snapshot, Policy(), wish):
-        assert remedy.then.verdict in (Verdict.FITS_NOW, Verdict.PREEMPTS)
+    for remedy in find_suggestions(snapshot, Policy(), wish):
+        assert remedy.then.verdict in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
         assert remedy.changes
         assert all(value > 0 for value in remedy.changes.values())
 
 
 def test_a_limit_bounds_the_latest_start() -> None:
     snapshot = one_core_node(ends_at=NOW + 90).add_pending(7, CORE, priority=500).build()
-    found = start_of(snapshot, 7, Background())
+    found = start_of(snapshot, 7, ForecastInputs())
     assert (found.earliest, found.latest) == (NOW, NOW + 90)
     assert found.after == (1,)
     assert "max_runtime_seconds" in found.how
@@ -121,7 +131,7 @@ def test_a_limit_bounds_the_latest_start() -> None:
 
 def test_past_runs_of_that_length_say_how_long_it_goes_on() -> None:
     snapshot = one_core_node(started_at=NOW - 100).add_pending(7, CORE, priority=500).build()
-    found = start_of(snapshot, 7, Background(runs=(10.0, 20.0, 150.0, 200.0, 300.0)))
+    found = start_of(snapshot, 7, ForecastInputs(runs=(10.0, 20.0, 150.0, 200.0, 300.0)))
     assert (found.earliest, found.latest) == (NOW + 100, NOW + 200)
     assert "5 finished runs" in found.how
 
@@ -129,40 +139,40 @@ def test_past_runs_of_that_length_say_how_long_it_goes_on() -> None:
 def test_those_ahead_in_the_queue_run_first() -> None:
     builder = one_core_node(ends_at=NOW + 50).add_pending(7, CORE, priority=500, max_runtime=100)
     snapshot = builder.add_pending(8, CORE, priority=500, created_at=1.0).build()
-    found = start_of(snapshot, 8, Background())
+    found = start_of(snapshot, 8, ForecastInputs())
     assert found.latest == NOW + 150
     assert found.after == (7,)
 
 
 def test_a_service_without_an_end_makes_the_start_unknowable() -> None:
     snapshot = one_core_node().add_pending(7, CORE, priority=500).build()
-    found = start_of(snapshot, 7, Background(runs=(10.0, 20.0), services=frozenset({1})))
+    found = start_of(snapshot, 7, ForecastInputs(runs=(10.0, 20.0), services=frozenset({1})))
     assert (found.earliest, found.latest) == (None, None)
     assert "until stopped" in found.how
 
 
 def test_victims_leave_within_their_grace() -> None:
     snapshot = one_core_node(priority=100).add_pending(7, CORE, priority=500).build()
-    found = start_of(snapshot, 7, Background(stops_within={1: 30.0}))
+    found = start_of(snapshot, 7, ForecastInputs(stops_within={1: 30.0}))
     assert (found.earliest, found.latest) == (NOW, NOW + 30)
 
 
 def test_what_no_node_could_take_never_starts() -> None:
     snapshot = one_core_node().add_pending(7, Shape(8000, 1024), priority=500).build()
-    seen: Outlook = outlook(snapshot, Policy(), 7)
-    assert seen.verdict is Verdict.NEVER
-    assert start_of(snapshot, 7, Background()).earliest is None
+    seen: WhatIfResult = what_if(snapshot, Policy(), 7)
+    assert seen.verdict is ForecastOutcome.NEVER
+    assert start_of(snapshot, 7, ForecastInputs()).earliest is None
 
 
 def test_the_smallest_change_is_named() -> None:
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=4000, ram_mib=4096)
     builder.add_allocation(1, deployment_id=1, node_id=1, cpu_milli=1000, ram_mib=512, priority=600)
     snapshot = builder.build()
-    wish = Wish(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
-    lower, higher = find_remedies(snapshot, Policy(), wish)
-    assert (lower.kind, dict(lower.changes)) == (RemedyKind.LOWER_REQUEST, {"required_cpu_cores": 3.0})
+    wish = WhatIfRequest(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
+    lower, higher = find_suggestions(snapshot, Policy(), wish)
+    assert (lower.kind, dict(lower.changes)) == (SuggestionKind.LOWER_REQUEST, {"required_cpu_cores": 3.0})
     assert lower.sentence == "ask for 3 CPU cores instead of 4 CPU cores"
-    assert (higher.kind, dict(higher.changes)) == (RemedyKind.RAISE_PRIORITY, {"priority": 601})
+    assert (higher.kind, dict(higher.changes)) == (SuggestionKind.RAISE_PRIORITY, {"priority": 601})
 
 
 def test_the_evicted_come_back_before_their_equals() -> None:
@@ -170,7 +180,7 @@ def test_the_evicted_come_back_before_their_equals() -> None:
         7, CORE, priority=700, max_runtime=100
     )
     snapshot = builder.add_pending(8, CORE, priority=500).build()
-    found = start_of(snapshot, 8, Background())
+    found = start_of(snapshot, 8, ForecastInputs())
     assert found.latest == NOW + 100 + 60
     assert found.after == (1,)
 
@@ -179,7 +189,7 @@ def test_what_lies_too_far_ahead_is_not_guessed() -> None:
     builder = one_core_node(ends_at=NOW + 1)
     for number in range(300):
         builder.add_pending(100 + number, CORE, priority=500, created_at=-1.0, max_runtime=10)
-    found = start_of(builder.add_pending(7, CORE, priority=500).build(), 7, Background(runs=(10.0,)))
+    found = start_of(builder.add_pending(7, CORE, priority=500).build(), 7, ForecastInputs(runs=(10.0,)))
     assert (found.earliest, found.latest) == (None, None)
     assert "too much" in found.how
 
@@ -196,7 +206,7 @@ def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest
         return columns.joined(first, second)
 
     monkeypatch.setattr(rollout, "joined", counting)
-    assert start_of(builder.build(), 30, Background()).latest == NOW + 60
+    assert start_of(builder.build(), 30, ForecastInputs()).latest == NOW + 60
     # The 20 that fit at once, as both courses are played.
     assert grown == [20, 20]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.decision_codec.encoding import encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.policy import PackerName, Policy
+from hypervisor.scheduling.policy import Policy, SolverName
 from hypervisor.scheduling.repacking.solvers import is_installed
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.snapshot import Shape
@@ -23,7 +23,7 @@ from tests.support.scheduling import NOW, Node, Pending, Running, World, admits,
 
 PLAIN = Policy()
 IMPROVING = Policy(improvement_steps=3_000)
-BY_ANY_PACKER = [replace(IMPROVING, packer=name) for name in get_args(PackerName) if is_installed(name)]
+BY_ANY_PACKER = [replace(IMPROVING, packer=name) for name in get_args(SolverName) if is_installed(name)]
 improving = st.sampled_from(BY_ANY_PACKER)
 by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.packer)
 

@@ -14,9 +14,9 @@ import pytest
 from hypervisor.scheduling.capacity.feasibility import usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
 from hypervisor.scheduling.scoring.registry import scorer_for
-from hypervisor.scheduling.scoring.target_workload import typical_requests
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
@@ -57,7 +57,7 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
 def reference_loss(
     placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
 ) -> Callable[[int], object]:
-    typical = typical_requests(snapshot, Policy())
+    typical = target_workload(snapshot, Policy())
     if placement == "bestfit":
         return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
     if placement == "spread":
@@ -90,13 +90,13 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore
         requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
         for step in range(60):
             request = rng.choice(requests)
-            node = ranking.best(request) if step % burst == 0 else NOWHERE
+            node = ranking.best(request) if step % burst == 0 else NO_NODE
             if step % burst == 0:
                 loss = reference_loss(placement, snapshot, state, request.shape)
                 expected = best_node(state, request.shape, request.eligible.tolist(), loss)
-                assert node == (NOWHERE if expected is None else expected), (seed, step)
+                assert node == (NO_NODE if expected is None else expected), (seed, step)
             fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]
-            chosen = node if node != NOWHERE else fitting[0]
+            chosen = node if node != NO_NODE else fitting[0]
             if chosen is not None:
                 place(rng, state, request, chosen)
 
@@ -112,8 +112,8 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
             request = eligibility.request(*item)
             node = ranking.best(request)
             anywhere = best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)
-            assert (node == NOWHERE) == (anywhere is None)
-            if node != NOWHERE:
+            assert (node == NO_NODE) == (anywhere is None)
+            if node != NO_NODE:
                 place(rng, state, request, node)
         assert (state.free_cpu >= 0).all()
         assert (state.free_ram >= 0).all()
@@ -137,6 +137,6 @@ def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
         )
         node = tracking.best(request)
         assert node == fresh.best(request)
-        if node != NOWHERE:
+        if node != NO_NODE:
             assert tracking.best(request, without=node) == fresh.best(request, without=node)
             place(rng, state, request, node)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.scheduling.policy import PackerName
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.packing import NOWHERE, Item, Packing
-from hypervisor.scheduling.repacking.solvers import packers_of
+from hypervisor.scheduling.policy import SolverName
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN, Item, Packing
+from hypervisor.scheduling.repacking.solvers import load_solvers
 from tests.support.packings import check_sound, drawn_packing, placed_by_priority, request
 from tests.support.properties import checked
 
@@ -24,13 +24,11 @@ pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `opt
 STEPS = 4_000
 SEED = (1, 2)
 seeds = st.integers(0, 10**9)
-each_packer = pytest.mark.parametrize("name", get_args(PackerName))
+each_packer = pytest.mark.parametrize("name", get_args(SolverName))
 
 
 def away(packing: Packing) -> int:
-    return sum(
-        item.home != NOWHERE and not packing.is_home(index) for index, item in enumerate(packing.items)
-    )
+    return sum(item.home != NO_BIN and not packing.is_home(index) for index, item in enumerate(packing.items))
 
 
 def packing_of(cpu: list[int], *items: tuple[int, int, int]) -> Packing:
@@ -40,14 +38,14 @@ def packing_of(cpu: list[int], *items: tuple[int, int, int]) -> Packing:
 
 
 def repack(
-    name: PackerName, packing: Packing, waiting: Sequence[int], *, fewest: bool = False, steps: int = STEPS
+    name: SolverName, packing: Packing, waiting: Sequence[int], *, fewest: bool = False, steps: int = STEPS
 ) -> None:
-    for _, packer in packers_of(name):
+    for _, packer in load_solvers(name):
         chosen = packer.repack_with_few_moves if fewest else packer.repack
-        chosen(packing, waiting, Steps(steps), SEED)
+        chosen(packing, waiting, StepBudget(steps), SEED)
 
 
-def run(name: PackerName, seed: int, fewest: bool) -> tuple[Packing, Packing]:
+def run(name: SolverName, seed: int, fewest: bool) -> tuple[Packing, Packing]:
     """A drawn packing before and after."""
     packing, waiting = drawn_packing(seed)
     before = copy.deepcopy(packing)
@@ -58,7 +56,7 @@ def run(name: PackerName, seed: int, fewest: bool) -> tuple[Packing, Packing]:
 @each_packer
 @given(seeds, st.booleans())
 @checked(60)
-def test_everything_has_room_where_it_may_be(name: PackerName, seed: int, fewest: bool) -> None:
+def test_everything_has_room_where_it_may_be(name: SolverName, seed: int, fewest: bool) -> None:
     before, after = run(name, seed, fewest)
     check_sound(before, after)
     assert placed_by_priority(before) <= placed_by_priority(after)
@@ -67,7 +65,7 @@ def test_everything_has_room_where_it_may_be(name: PackerName, seed: int, fewest
 @each_packer
 @given(seeds, st.booleans())
 @checked(20)
-def test_the_same_packing_gives_the_same_result(name: PackerName, seed: int, fewest: bool) -> None:
+def test_the_same_packing_gives_the_same_result(name: SolverName, seed: int, fewest: bool) -> None:
     first, second = (run(name, seed, fewest)[1] for _ in range(2))
     assert (first.at, first.devices) == (second.at, second.devices)
 
@@ -94,16 +92,16 @@ def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> N
 
 
 @each_packer
-def test_whoever_is_earlier_in_the_queue_gets_the_place(name: PackerName) -> None:
-    packing = packing_of([1_000], (900, 500, NOWHERE), (900, 500, NOWHERE), (900, 500, NOWHERE))
+def test_whoever_is_earlier_in_the_queue_gets_the_place(name: SolverName) -> None:
+    packing = packing_of([1_000], (900, 500, NO_BIN), (900, 500, NO_BIN), (900, 500, NO_BIN))
     repack(name, packing, [2, 0, 1])
-    assert packing.at == [NOWHERE, NOWHERE, 0]
+    assert packing.at == [NO_BIN, NO_BIN, 0]
 
 
 @each_packer
-def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: PackerName) -> None:
+def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: SolverName) -> None:
     """The node's labels were changed since it started; there is no other node for it."""
-    packing = packing_of([100, 0], (900, 500, 0), (50, 500, NOWHERE))
+    packing = packing_of([100, 0], (900, 500, 0), (50, 500, NO_BIN))
     stays = Item(request(900), 500, frozenset({1}), 0)
     packing = Packing(packing.cpu, packing.ram, packing.gpu, [stays, *packing.items[1:]])
     repack(name, packing, [1], fewest=True)
@@ -122,9 +120,9 @@ def test_the_solver_finds_what_the_search_does_not() -> None:
 def test_the_solver_finds_the_fewest_moves() -> None:
     """700 fit beside one of 300 once the 400 and the other one have gone to where they just fit."""
     homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
-    packing = packing_of([0, 300, 500], *homes, (700, 500, NOWHERE))
+    packing = packing_of([0, 300, 500], *homes, (700, 500, NO_BIN))
     repack("exact", packing, [5], fewest=True)
-    assert packing.at[5] != NOWHERE
+    assert packing.at[5] != NO_BIN
     assert away(packing) == 2
 
 
@@ -132,8 +130,8 @@ def test_a_large_packing_is_left_to_the_search() -> None:
     """150 kinds on 64 nodes: even writing down the program would take long."""
     sizes = range(100, 250)
     found = {}
-    for name in get_args(PackerName):
-        packing = packing_of([200] * 64, *((size, 500, NOWHERE) for size in sizes))
+    for name in get_args(SolverName):
+        packing = packing_of([200] * 64, *((size, 500, NO_BIN) for size in sizes))
         repack(name, packing, range(len(sizes)))
         found[name] = packing.at
     assert found["search"] == found["exact"]

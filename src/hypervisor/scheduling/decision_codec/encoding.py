@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.decision_codec.lazy_unplaced import Waiting
+from hypervisor.scheduling.decision_codec.lazy_unplaced import LazyUnplaced
 from hypervisor.scheduling.plan_result import Plan, Reason
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots import snapshot as tables
@@ -91,7 +91,7 @@ def plan_digest(plan: Plan) -> str:
     """
     waiting = plan.unplaced
     reasons: list[Reason] = []
-    if isinstance(waiting, Waiting) and len(waiting) > _REASONS_UP_TO:
+    if isinstance(waiting, LazyUnplaced) and len(waiting) > _REASONS_UP_TO:
         ids, numbers = waiting.deployment_ids, np.zeros(0, np.int64)
     else:
         told = list(waiting)

@@ -9,7 +9,7 @@ from hypervisor.scheduling.plan_result import Reason, Unplaced
 from hypervisor.scheduling.snapshots.snapshot import Int64
 
 
-class Waiting(Sequence[Unplaced]):
+class LazyUnplaced(Sequence[Unplaced]):
     """Deployments by id and pending row, as `Unplaced` items made when they are looked at.
 
     `deployment_ids` has all of them in queue order. `reason` tells a row's reason. It is asked only then too,
@@ -33,5 +33,5 @@ class Waiting(Sequence[Unplaced]):
     def __getitem__(self, index: slice) -> Sequence[Unplaced]: ...
     def __getitem__(self, index: int | slice) -> Unplaced | Sequence[Unplaced]:
         if isinstance(index, slice):
-            return Waiting(self.deployment_ids[index], self._rows[index], self._reason)
+            return LazyUnplaced(self.deployment_ids[index], self._rows[index], self._reason)
         return Unplaced(int(self.deployment_ids[index]), self._reason(int(self._rows[index])))

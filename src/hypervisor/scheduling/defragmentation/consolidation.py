@@ -20,14 +20,14 @@ from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.solvers import packers_of
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN
+from hypervisor.scheduling.repacking.solvers import load_solvers
 from hypervisor.scheduling.repacking.subproblem import (
-    Ground,
     Movable,
+    Subproblem,
+    build_subproblem,
     is_guarded_against,
-    lay_out,
     nearest_nodes,
     waiting_rows,
 )
@@ -61,8 +61,8 @@ def consolidate(
     if admission is None or ground is None:
         return Consolidation()
     seed = [admission.queue.deployment_id(row) for row in ground.waiting]
-    for _, packer in packers_of(policy.packer):
-        packer.repack_with_few_moves(ground.packing, ground.order, Steps(steps), seed)
+    for _, packer in load_solvers(policy.packer):
+        packer.repack_with_few_moves(ground.packing, ground.order, StepBudget(steps), seed)
     in_turn, exchanging = _in_order(ground)
     moves = _moves(admission, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(admission, ground), len(in_turn))
@@ -82,11 +82,11 @@ def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
     return None if admission.placements or admission.evictions else admission
 
 
-def _ground(admission: PassState, limits: Mapping[int, Shape]) -> Ground | None:
+def _ground(admission: PassState, limits: Mapping[int, Shape]) -> Subproblem | None:
     rows = waiting_rows(admission)
     nodes = nearest_nodes(admission, rows, ()) if rows else []
     movable = _movable(admission, nodes, limits)
-    return lay_out(admission, nodes, movable, rows) if movable else None
+    return build_subproblem(admission, nodes, movable, rows) if movable else None
 
 
 def _movable(admission: PassState, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
@@ -128,7 +128,7 @@ def _is_guarded(admission: PassState, row: int) -> bool:
     return not evictable and is_guarded_against(admission, priority)
 
 
-def _after(admission: PassState, ground: Ground, found: Consolidation) -> Snapshot:
+def _after(admission: PassState, ground: Subproblem, found: Consolidation) -> Snapshot:
     """The snapshot once all moves and placements are made."""
     snapshot, packing = admission.snapshot, ground.packing
     table = snapshot.allocations
@@ -141,7 +141,7 @@ def _after(admission: PassState, ground: Ground, found: Consolidation) -> Snapsh
     return with_started(moved, admission.queue, found.placements)
 
 
-def _placements(admission: PassState, ground: Ground) -> tuple[Placement, ...]:
+def _placements(admission: PassState, ground: Subproblem) -> tuple[Placement, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     return tuple(
         Placement(
@@ -150,11 +150,11 @@ def _placements(admission: PassState, ground: Ground) -> tuple[Placement, ...]:
             packing.devices[index],
         )
         for index, row in zip(ground.order, ground.waiting, strict=True)
-        if packing.at[index] != NOWHERE
+        if packing.at[index] != NO_BIN
     )
 
 
-def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
+def _in_order(ground: Subproblem) -> tuple[list[int], list[int]]:
     """The moved items: those that can go one by one, in that order, and the rest."""
     packing = ground.packing
     left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
@@ -167,7 +167,7 @@ def _in_order(ground: Ground) -> tuple[list[int], list[int]]:
     return done, left
 
 
-def _moves(admission: PassState, ground: Ground, moved: Sequence[int]) -> tuple[Move, ...]:
+def _moves(admission: PassState, ground: Subproblem, moved: Sequence[int]) -> tuple[Move, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
     table, lost = admission.snapshot.allocations, admission.candidates.lost
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))

@@ -10,13 +10,13 @@ from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
 from hypervisor.scheduling.capacity.feasibility import fits_idle
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.scoring.target_workload import typical_requests
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeRoom:
+class ShapeFragmentation:
     """What the free room is worth to one typical request.
 
     `weight` is its share of all requests. `fits_now` is how many of it would fit at once, all alone.
@@ -30,7 +30,7 @@ class ShapeRoom:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRoom:
+class NodeFragmentation:
     """One node: what is free on it, its whole free devices as `free.gpu_milli`, and F as in the FGD paper.
 
     `expected_unusable` is the idle milli-GPU that a typical request could not use there, on average.
@@ -46,23 +46,25 @@ class NodeRoom:
 class Fragmentation:
     """The whole cluster; shapes by their weight, nodes by id."""
 
-    shapes: tuple[ShapeRoom, ...]
-    nodes: tuple[NodeRoom, ...]
+    shapes: tuple[ShapeFragmentation, ...]
+    nodes: tuple[NodeFragmentation, ...]
 
 
 def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
     """Judge the free room. What is kept for nominated deployments is not free."""
-    state, eligibility = room_of(snapshot)
+    state, eligibility = idle_capacity(snapshot)
     idle: Int64 = np.maximum(state.free_gpu, 0).sum(axis=1)
     expected: Float64 = np.zeros(len(idle))
     shapes = []
-    for index, (shape, weight) in enumerate(typical_requests(snapshot, policy)):
+    for index, (shape, weight) in enumerate(target_workload(snapshot, policy)):
         request = eligibility.request(index, shape)
         unusable = idle - _usable(state, request)
         expected += weight * unusable
-        shapes.append(ShapeRoom(shape, weight, int(_count(state, request).sum()), int(unusable.sum())))
+        shapes.append(
+            ShapeFragmentation(shape, weight, int(_count(state, request).sum()), int(unusable.sum()))
+        )
     nodes = tuple(
-        NodeRoom(
+        NodeFragmentation(
             int(id_),
             Resources(max(0, int(cpu)), max(0, int(ram)), int(full) * MILLI),
             int(left),
@@ -75,7 +77,7 @@ def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
     return Fragmentation(tuple(shapes), nodes)
 
 
-def room_of(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
+def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
     """What is free, less what nominations keep."""
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
     rows = {int(id_): row for row, id_ in enumerate(snapshot.nodes.id)}

@@ -20,7 +20,7 @@ from hypervisor.scheduling.capacity.feasibility import (
     usable_devices,
 )
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.defragmentation.fragmentation import room_of
+from hypervisor.scheduling.defragmentation.fragmentation import idle_capacity
 from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
@@ -90,7 +90,7 @@ class _Search:
         self.snapshot = snapshot
         self.state: WorkingState
         self.eligibility: Eligibility
-        self.state, self.eligibility = room_of(snapshot)
+        self.state, self.eligibility = idle_capacity(snapshot)
         self._limits = limits
         table = snapshot.allocations
         self._lost = lost_work(table, snapshot.now)

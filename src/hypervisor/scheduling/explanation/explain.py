@@ -10,10 +10,15 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.decision_codec.lazy_unplaced import Waiting
+from hypervisor.scheduling.decision_codec.lazy_unplaced import LazyUnplaced
 from hypervisor.scheduling.explanation.gang_reason import gang_reason
-from hypervisor.scheduling.explanation.infeasibility import refusal
-from hypervisor.scheduling.explanation.shared_reasons import limit_reason, of_head, owners_shown, start_shown
+from hypervisor.scheduling.explanation.infeasibility import infeasibility
+from hypervisor.scheduling.explanation.shared_reasons import (
+    head_reason,
+    head_start_text,
+    limit_reason,
+    visible_owners,
+)
 from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
@@ -42,7 +47,7 @@ def explain_waiting(admission: PassState) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
     queue = admission.queue
     rows = queue.order[~admission.placed[queue.order]]
-    return Waiting(queue.pending.deployment_id[rows], rows, Explainer(admission).of_row)
+    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(admission).of_row)
 
 
 class Explainer:
@@ -66,7 +71,7 @@ class Explainer:
             return self.of_nominated(kept)
         hold = self._admission.hold
         if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
-            return of_head(self._snapshot, hold, self.of_kind(row))
+            return head_reason(self._snapshot, hold, self.of_kind(row))
         queue = self._admission.queue
         kind = int(queue.kind[row])
         found = self._kinds.get(kind)
@@ -133,7 +138,7 @@ class Explainer:
 
     def _never(self, request: Request, replicas: int = 1) -> Reason | None:
         """What no end of other work can cure."""
-        never = refusal(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
+        never = infeasibility(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
         if never is not None:
             return never
         if not request.eligible.any():
@@ -164,8 +169,8 @@ class Explainer:
         hold = admission.hold if admission.hold is not None and admission.hold.at(node) else None
         if hold is not None:
             rows[hold.deployment_id] = hold.row
-        shown = owners_shown(admission.tenancy, rows, organization)
-        start = start_shown(hold)
+        shown = visible_owners(admission.tenancy, rows, organization)
+        start = head_start_text(hold)
         shorter = f", or give it a max_runtime_seconds that ends it before {start}" if start else ""
         until = f" (from {start} on)" if start else ""
         return Reason(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
-from hypervisor.scheduling.explanation.shared_reasons import owners_shown
+from hypervisor.scheduling.explanation.shared_reasons import visible_owners
 from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.preemption.gang import replicas_per_node
@@ -47,7 +47,7 @@ def _kept_for_others(admission: PassState, organization: int) -> Reason:
     rows = {held.deployment_id: held.row for held in admission.reservations.all()}
     if admission.hold is not None:
         rows[admission.hold.deployment_id] = admission.hold.row
-    shown = owners_shown(admission.tenancy, rows, organization)
+    shown = visible_owners(admission.tenancy, rows, organization)
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,
         f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",

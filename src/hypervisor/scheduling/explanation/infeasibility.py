@@ -20,10 +20,12 @@ def explain_request(snapshot: Snapshot, shape: Shape, replicas: int = 1) -> Reas
     For refusing at submit. Cordoned nodes count as nodes, since they may come back; a cluster without nodes
     gives CLUSTER_HAS_NO_NODES, which a caller may accept as something to wait for.
     """
-    return refusal(snapshot.nodes, Eligibility(snapshot.nodes), shape, replicas)
+    return infeasibility(snapshot.nodes, Eligibility(snapshot.nodes), shape, replicas)
 
 
-def refusal(nodes: NodeTable, eligibility: Eligibility, shape: Shape, replicas: int = 1) -> Reason | None:
+def infeasibility(
+    nodes: NodeTable, eligibility: Eligibility, shape: Shape, replicas: int = 1
+) -> Reason | None:
     """`explain_request` on prepared eligibility, for one shape after another."""
     if not len(nodes):
         return Reason(

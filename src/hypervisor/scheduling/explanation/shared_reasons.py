@@ -15,7 +15,7 @@ from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed
 
 MOST_NAMED = 3
-ANOTHERS = "a deployment of another organization"
+OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 
 
 def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
@@ -42,7 +42,7 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
     )
 
 
-def of_head(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
+def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
     """The reason of the head of the queue, with its reservation where it has one in time."""
     if isinf(hold.start):
         return reason
@@ -55,16 +55,16 @@ def of_head(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason
     )
 
 
-def start_shown(hold: HeadReservation | None) -> str | None:
+def head_start_text(hold: HeadReservation | None) -> str | None:
     """When the head can start at the latest, where its reservation has a time."""
     return None if hold is None or isinf(hold.start) else _clock(hold.start)
 
 
-def owners_shown(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
+def visible_owners(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
     """Deployments (id: pending row) as far as somebody of this organization may know them."""
     own = sorted(id_ for id_, row in rows.items() if tenancy.organization(row) == organization)
     if not own:
-        return ANOTHERS
+        return OTHER_ORGANIZATIONS_DEPLOYMENT
     return f"deployment {listed([str(id_) for id_ in own[:MOST_NAMED]])}"
 
 

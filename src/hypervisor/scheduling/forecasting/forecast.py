@@ -26,7 +26,7 @@ NEVER_CODES = frozenset(
 """Reasons that no waiting cures: the cluster or the request has to change."""
 
 
-class Verdict(StrEnum):
+class ForecastOutcome(StrEnum):
     """What would happen at the next pass."""
 
     FITS_NOW = "fits_now"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class WhatIfRequest:
     """A deployment that is not in the queue (yet). `max_runtime` is in seconds, +inf where there is none."""
 
     deployment_id: int
@@ -52,7 +52,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Assignment:
     """Where one replica would run."""
 
     node_id: int
@@ -60,22 +60,22 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class WhatIfResult:
     """The verdict on one deployment, read off a plan.
 
     `seats` are the places it starts on, or that are kept for it. `victims` are those evicted for it.
     `position` is its place, from 1, among those that still wait after the pass; None when it starts.
     """
 
-    verdict: Verdict
-    seats: tuple[Seat, ...]
+    verdict: ForecastOutcome
+    seats: tuple[Assignment, ...]
     victims: tuple[Eviction, ...]
     position: int | None
     reason: Reason | None
     plan: Plan
 
 
-def with_wish(snapshot: Snapshot, wish: Wish) -> Snapshot:
+def with_request(snapshot: Snapshot, wish: WhatIfRequest) -> Snapshot:
     """The snapshot with the wish at its place in the queue."""
     snapshot, shape = with_shape(snapshot, wish.shape)
     snapshot, organization = with_organization(snapshot, wish.organization_id)
@@ -104,25 +104,25 @@ def unused_id(snapshot: Snapshot) -> int:
     return 1 + max((int(ids.max()) for ids in known if len(ids)), default=0)
 
 
-def outlook(snapshot: Snapshot, policy: Policy, deployment_id: int) -> Outlook:
+def what_if(snapshot: Snapshot, policy: Policy, deployment_id: int) -> WhatIfResult:
     """What the next pass does with a pending deployment of the snapshot. Raises KeyError for another."""
-    return read_outlook(plan(snapshot, policy), deployment_id)
+    return result_of_plan(plan(snapshot, policy), deployment_id)
 
 
-def read_outlook(decided: Plan, deployment_id: int) -> Outlook:
+def result_of_plan(decided: Plan, deployment_id: int) -> WhatIfResult:
     """The part of a plan that is about one of its deployments."""
     placed = [one for one in decided.placements if one.deployment_id == deployment_id]
     if placed:
-        seats = tuple(Seat(one.node_id, one.gpu_indices) for one in placed)
-        return Outlook(Verdict.FITS_NOW, seats, (), None, None, decided)
+        seats = tuple(Assignment(one.node_id, one.gpu_indices) for one in placed)
+        return WhatIfResult(ForecastOutcome.FITS_NOW, seats, (), None, None, decided)
     position, reason = _place_of(decided, deployment_id)
     victims = tuple(one for one in decided.evictions if one.preemptor_id == deployment_id)
     kept = [one for one in decided.nominations if one.deployment_id == deployment_id]
-    seats = tuple(Seat(one.node_id, one.gpu_indices) for one in kept)
-    verdict = Verdict.PREEMPTS if victims else Verdict.WAITS
+    seats = tuple(Assignment(one.node_id, one.gpu_indices) for one in kept)
+    verdict = ForecastOutcome.PREEMPTS if victims else ForecastOutcome.WAITS
     if not seats and reason.code in NEVER_CODES:
-        verdict = Verdict.NEVER
-    return Outlook(verdict, seats, victims, position, reason, decided)
+        verdict = ForecastOutcome.NEVER
+    return WhatIfResult(verdict, seats, victims, position, reason, decided)
 
 
 def _place_of(decided: Plan, deployment_id: int) -> tuple[int, Reason]:

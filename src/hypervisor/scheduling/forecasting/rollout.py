@@ -21,28 +21,28 @@ _FEWEST_PASSES = 6
 _WORK = 500_000
 """Rows that all passes together may look at: a large cluster is played in fewer, coarser steps."""
 
-Remaining = Callable[[int, float, float], float]
+RemainingTime = Callable[[int, float, float], float]
 """(deployment id, seconds that it has run, seconds left by its limit) -> seconds that it goes on."""
-Stopping = Callable[[int], float]
+StopTime = Callable[[int], float]
 """Deployment id -> seconds that its stop takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class PredictedStart:
     """When the deployment started, and whose ends came right before; +inf: later than was played."""
 
     at: float
     after: tuple[int, ...]
 
 
-def play(
+def simulate_forward(
     snapshot: Snapshot,
     policy: Policy,
     deployment_id: int,
     decided: Plan,
-    remaining: Remaining,
-    stopping: Stopping,
-) -> Start | None:
+    remaining: RemainingTime,
+    stopping: StopTime,
+) -> PredictedStart | None:
     """The start of a deployment that `decided`, the plan for the snapshot, leaves waiting.
 
     None when no end that is expected lets it start. The number of passes is bounded, and they do without the
@@ -59,16 +59,16 @@ def play(
             return None
         decided = plan(course.snapshot, policy)
         if any(one.deployment_id == deployment_id for one in decided.placements):
-            return Start(course.snapshot.now, course.ended)
+            return PredictedStart(course.snapshot.now, course.ended)
         course.apply(decided)
-    return Start(math.inf, ())
+    return PredictedStart(math.inf, ())
 
 
 class _Course:
     """The state at one moment. `ended` are the deployments whose ends brought it there."""
 
     def __init__(
-        self, snapshot: Snapshot, deployment_id: int, remaining: Remaining, stopping: Stopping
+        self, snapshot: Snapshot, deployment_id: int, remaining: RemainingTime, stopping: StopTime
     ) -> None:
         self.snapshot = snapshot
         self.ended: tuple[int, ...] = ()

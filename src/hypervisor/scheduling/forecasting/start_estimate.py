@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict
-from hypervisor.scheduling.forecasting.rollout import Start, play
+from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, WhatIfResult
+from hypervisor.scheduling.forecasting.rollout import PredictedStart, simulate_forward
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import listed, span
@@ -23,7 +23,7 @@ _MEDIAN, _LONG = 0.5, 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
+class ForecastInputs:
     """What is known beside the snapshot.
 
     `runs` are the lengths of finished runs in seconds, ascending. `services` run until they are stopped.
@@ -49,13 +49,13 @@ class StartRange:
 
 
 def estimate_start(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: Outlook, background: Background
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, background: ForecastInputs
 ) -> StartRange:
     """The start of a pending deployment of the snapshot, whose outlook is `seen`."""
     now = snapshot.now
-    if seen.verdict is Verdict.FITS_NOW:
+    if seen.verdict is ForecastOutcome.FITS_NOW:
         return StartRange(now, now, "it fits into what is free, so the next pass starts it")
-    if seen.verdict is Verdict.NEVER:
+    if seen.verdict is ForecastOutcome.NEVER:
         return StartRange(None, None, "no waiting helps: the cluster as it is can never run it")
     if seen.victims:
         ids = tuple(sorted({one.deployment_id for one in seen.victims}))
@@ -65,12 +65,14 @@ def estimate_start(
 
 
 def _played(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: Outlook, background: Background
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, background: ForecastInputs
 ) -> StartRange:
     lengths = _Lengths(background)
-    early = play(snapshot, policy, deployment_id, seen.plan, lengths.likely, lambda _: 0.0)
+    early = simulate_forward(snapshot, policy, deployment_id, seen.plan, lengths.likely, lambda _: 0.0)
     stops = background.stops_within
-    late = play(snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0))
+    late = simulate_forward(
+        snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0)
+    )
     if early is None:
         return StartRange(None, None, _unknown_sentence(background))
     if math.isinf(early.at):
@@ -84,7 +86,7 @@ def _played(
 class _Lengths:
     """How much longer a run goes on, in seconds; remembers what it was told by."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: ForecastInputs) -> None:
         self._background = background
         self.by_history = False
         self.by_limit = False
@@ -122,7 +124,7 @@ def _stopping_sentence(longest: float) -> str:
     return f"it starts when those that give way have stopped, within their grace of {span(longest)}"
 
 
-def _sentence(background: Background, lengths: _Lengths, late: Start | None) -> str:
+def _sentence(background: ForecastInputs, lengths: _Lengths, late: PredictedStart | None) -> str:
     runs = background.runs
     parts = []
     if lengths.by_history and runs:
@@ -141,7 +143,7 @@ def _sentence(background: Background, lengths: _Lengths, late: Start | None) -> 
     return told
 
 
-def _unknown_sentence(background: Background) -> str:
+def _unknown_sentence(background: ForecastInputs) -> str:
     if background.services:
         return "unknown: what it waits for are services without max_runtime_seconds, which run until stopped"
     return "unknown: nothing that is expected to end makes room for it"

@@ -10,33 +10,39 @@ import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.forecasting.forecast import Outlook, Verdict, Wish, outlook, with_wish
+from hypervisor.scheduling.forecasting.forecast import (
+    ForecastOutcome,
+    WhatIfRequest,
+    WhatIfResult,
+    what_if,
+    with_request,
+)
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snapshot
 from hypervisor.scheduling.snapshots.wording import described
 
 _HIGHEST = 1000
-_STARTS = (Verdict.FITS_NOW, Verdict.PREEMPTS)
+_STARTS = (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
 _TRIES = 4
 
 
-class RemedyKind(StrEnum):
+class SuggestionKind(StrEnum):
     LOWER_REQUEST = "lower_request"
     RAISE_PRIORITY = "raise_priority"
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
+class Suggestion:
     """A change of the request, in the API's field names, with what the plan then says of it."""
 
-    kind: RemedyKind
+    kind: SuggestionKind
     sentence: str
     changes: Mapping[str, float]
-    then: Outlook
+    then: WhatIfResult
 
 
-def find_remedies(snapshot: Snapshot, policy: Policy, wish: Wish) -> list[Remedy]:
+def find_suggestions(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> list[Suggestion]:
     """Changes that make the wish start at the next pass, the smaller first.
 
     A request lowered by at most half is a smaller change than a higher priority, which costs others.
@@ -49,32 +55,32 @@ def find_remedies(snapshot: Snapshot, policy: Policy, wish: Wish) -> list[Remedy
     return found
 
 
-def _lower_request(snapshot: Snapshot, policy: Policy, wish: Wish) -> Remedy | None:
+def _lower_request(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> Suggestion | None:
     """The largest part of the request that starts without evicting anybody."""
     for shape in _smaller_shapes(snapshot, wish.shape):
         then = _with(snapshot, policy, replace(wish, shape=shape))
-        if then.verdict is Verdict.FITS_NOW:
+        if then.verdict is ForecastOutcome.FITS_NOW:
             asked = wish.shape.resources
             changed = _differing(asked, shape.resources)
             sentence = f"ask for {described(changed)} instead of {described(_same_kinds(asked, changed))}"
-            return Remedy(RemedyKind.LOWER_REQUEST, sentence, _fields(changed), then)
+            return Suggestion(SuggestionKind.LOWER_REQUEST, sentence, _fields(changed), then)
     return None
 
 
-def _raise_priority(snapshot: Snapshot, policy: Policy, wish: Wish) -> Remedy | None:
+def _raise_priority(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> Suggestion | None:
     """The lowest priority that starts it, by a binary search over the levels of what runs and waits."""
     there = np.concatenate([snapshot.allocations.priority, snapshot.pending.priority])
     levels = [
         int(level) + 1 for level in np.unique(there) if wish.priority <= level < _HIGHEST and level >= 0
     ]
-    best: Remedy | None = None
+    best: Suggestion | None = None
     while levels:
         middle = (len(levels) - 1) // 2 if best is not None else len(levels) - 1
         priority = levels[middle]
         then = _with(snapshot, policy, replace(wish, priority=priority))
         if then.verdict in _STARTS:
-            best = Remedy(
-                RemedyKind.RAISE_PRIORITY,
+            best = Suggestion(
+                SuggestionKind.RAISE_PRIORITY,
                 f"raise the priority to {priority}{_cost(then)}",
                 {"priority": priority},
                 then,
@@ -87,11 +93,11 @@ def _raise_priority(snapshot: Snapshot, policy: Policy, wish: Wish) -> Remedy | 
     return best
 
 
-def _with(snapshot: Snapshot, policy: Policy, wish: Wish) -> Outlook:
-    return outlook(with_wish(snapshot, wish), policy, wish.deployment_id)
+def _with(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> WhatIfResult:
+    return what_if(with_request(snapshot, wish), policy, wish.deployment_id)
 
 
-def _cost(then: Outlook) -> str:
+def _cost(then: WhatIfResult) -> str:
     count = len({victim.deployment_id for victim in then.victims})
     if not count:
         return ""
@@ -124,7 +130,7 @@ def _share(asked: int, left: Int64) -> Float64:
     return left / asked if asked else np.zeros(len(left))
 
 
-def _kept_share(shape: Shape, lowered: Remedy) -> float:
+def _kept_share(shape: Shape, lowered: Suggestion) -> float:
     asked = _fields(shape.resources)
     return min(value / asked[name] for name, value in lowered.changes.items())
 

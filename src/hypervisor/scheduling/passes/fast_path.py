@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.scheduling.capacity.feasibility import usable_devices
 from hypervisor.scheduling.plan_result import Placement
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE
 
 if TYPE_CHECKING:
     from hypervisor.scheduling.passes.pass_state import PassState
@@ -53,7 +53,7 @@ class FastPath:
         if request.index in admission.nothing_free:
             return False
         node = admission.ranking.best(request)
-        if node == NOWHERE or (admission.hold is not None and admission.hold.at(node) is not None):
+        if node == NO_NODE or (admission.hold is not None and admission.hold.at(node) is not None):
             return False
         devices: tuple[int, ...] = ()
         if request.devices:

@@ -28,7 +28,7 @@ from hypervisor.scheduling.preemption.tenancy import Tenancy
 from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.queueing.queue_iterator import QueueIterator
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE, NodeRanking
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
 from hypervisor.scheduling.scoring.registry import scorer_for
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
@@ -178,12 +178,12 @@ class PassState:
         if request.index in self.nothing_free or not self.tenancy.may_start_now(row):
             return False
         node = self.ranking.best(request)
-        if node == NOWHERE:
+        if node == NO_NODE:
             self.nothing_free.add(request.index)
             return False
         # A gang at the head may hold several nodes; what takes from it on one may be harmless on the next.
         passed: list[int] = []
-        while node != NOWHERE:
+        while node != NO_NODE:
             devices = self._free_devices(request, node, restricted)
             if devices is not None:
                 self.place(row, request, node, devices)
@@ -265,7 +265,7 @@ class PassState:
         cheapest ones are changes as time goes by, and by that alone nobody may be let in."""
         hold = self.hold
         if hold is None or not restricted or hold.allows_anywhere(request):
-            return NOWHERE
+            return NO_NODE
         return hold.node
 
     def _devices_after(self, request: Request, option: PreemptionOption) -> tuple[int, ...]:

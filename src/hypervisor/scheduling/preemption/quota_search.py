@@ -28,7 +28,7 @@ from hypervisor.scheduling.preemption.nominations import ActiveNomination, Activ
 from hypervisor.scheduling.preemption.single_node_search import PreemptionOption
 from hypervisor.scheduling.preemption.victims import EvictionCandidate, choose_victims, cost
 from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, allocated, requested
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, Snapshot
 
@@ -62,7 +62,7 @@ class QuotaAwarePreemption:
         """Whether the plain search would not do for this one."""
         return self._shares is not None or deployment_id in self._frozen
 
-    def search(self, request: Request, asker: Preemptor, without: int = NOWHERE) -> PreemptionOption | None:
+    def search(self, request: Request, asker: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
         """The best node with its victims and the rule for each, or None if no node would do."""
         found: list[PreemptionOption] = []
         for node in self._promising(request, asker):

@@ -23,7 +23,7 @@ from hypervisor.scheduling.preemption.candidates import EvictionCandidates
 from hypervisor.scheduling.preemption.cost_heap import CostHeap, Entry, lower_bound
 from hypervisor.scheduling.preemption.nominations import ActiveNominations
 from hypervisor.scheduling.preemption.victims import Cost, EvictionCandidate, choose_victims, cost
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64
 
@@ -75,7 +75,7 @@ class MinCostPreemption:
         self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
 
     def search(
-        self, request: Request, priority: int, rank: int, without: int = NOWHERE
+        self, request: Request, priority: int, rank: int, without: int = NO_NODE
     ) -> PreemptionOption | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
 

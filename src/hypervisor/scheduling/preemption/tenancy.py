@@ -14,7 +14,7 @@ from hypervisor.scheduling.preemption.quota_search import QuotaAwarePreemption
 from hypervisor.scheduling.preemption.single_node_search import MinCostPreemption, PreemptionOption
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, allocated, requested
-from hypervisor.scheduling.scoring.node_ranking import NOWHERE
+from hypervisor.scheduling.scoring.node_ranking import NO_NODE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
@@ -72,7 +72,7 @@ class Tenancy:
         return account.over_limit(self.job(row)).is_zero
 
     def search(
-        self, row: int, rank: int, request: Request, without: int = NOWHERE
+        self, row: int, rank: int, request: Request, without: int = NO_NODE
     ) -> PreemptionOption | None:
         """The best node with the victims that the deployment needs there, or None."""
         if self._careful is None or not self.chooses_by_owner(row):

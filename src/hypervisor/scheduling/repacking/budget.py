@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hypervisor.scheduling.policy import PackerName
+from hypervisor.scheduling.policy import SolverName
 
 
-class Watch(Protocol):
+class SearchObserver(Protocol):
     """Is told when each stage of a search begins and ends, and cannot change what it finds."""
 
     def begin(self) -> None: ...
 
-    def end(self, stage: PackerName, steps: int) -> None:
+    def end(self, stage: SolverName, steps: int) -> None:
         """This stage took so many steps."""
 
 
-class Unwatched:
+class NullObserver:
     """Nobody wants to know."""
 
     def begin(self) -> None:
         """Nothing happens."""
 
-    def end(self, stage: PackerName, steps: int) -> None:
+    def end(self, stage: SolverName, steps: int) -> None:
         """Nothing happens."""
 
 
-class Steps:
+class StepBudget:
     """One step looks at one item in one bin."""
 
     __slots__ = ("left",)
@@ -39,11 +39,11 @@ class Steps:
         self.left -= count
         return self.left >= 0
 
-    def part(self, share: float) -> Steps:
+    def part(self, share: float) -> StepBudget:
         """A budget of its own, taken from this one; `take_back` returns what it left."""
-        given = Steps(int(max(0, self.left) * share))
+        given = StepBudget(int(max(0, self.left) * share))
         self.left -= given.left
         return given
 
-    def take_back(self, part: Steps) -> None:
+    def take_back(self, part: StepBudget) -> None:
         self.left += max(0, part.left)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
+from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 
 Spot = tuple[int, tuple[int, ...]]
@@ -14,7 +14,7 @@ Spot = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ItemClass:
     """Items of the same size and priority with the same choice of bins.
 
     `items` are indexes into a packing: first those that have a home, then those that wait, as they queue.
@@ -28,7 +28,7 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Layout:
+class CpLayout:
     """How many of each kind are where, kinds by their number: `counts` by (kind, bin), `shares` of devices by
     (kind, bin, device), `whole` devices that are taken by (bin, device, guarded); and who stays at home.
     """
@@ -39,7 +39,7 @@ class Layout:
     stays: set[int] = field(default_factory=set)
 
 
-def kinds_of(packing: Packing, waiting: Sequence[int]) -> list[Kind]:
+def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
     """The items by kind; `waiting` are those without a home in the order of the queue.
 
     Left out is what is where it may not be put any more, as the labels of a node were changed.
@@ -49,21 +49,21 @@ def kinds_of(packing: Packing, waiting: Sequence[int]) -> list[Kind]:
     alike: dict[tuple[object, ...], list[int]] = {}
     for index in (*homes, *waiting):
         item, bin_ = packing.items[index], packing.at[index]
-        if bin_ != NOWHERE and item.bins is not None and bin_ not in item.bins:
+        if bin_ != NO_BIN and item.bins is not None and bin_ not in item.bins:
             continue
         size = item.request.cpu, item.request.ram, item.request.devices, item.request.each
         alike.setdefault((*size, item.priority, item.bins, item.guarded), []).append(index)
     return [_kind(packing, indexes) for indexes in alike.values()]
 
 
-def spots_for(packing: Packing, kinds: Sequence[Kind]) -> int:
+def spots_for(packing: Packing, kinds: Sequence[ItemClass]) -> int:
     """In how many bins, and for parts of devices on how many devices, each kind could be; all added up."""
     devices = sum(map(len, packing.gpu))
     shared = sum(bool(kind.request.devices) and not kind.request.whole for kind in kinds)
     return len(kinds) * len(packing) + shared * devices
 
 
-def at_home(packing: Packing, kinds: Sequence[Kind], layout: Layout) -> set[int]:
+def at_home(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> set[int]:
     """As many as can be where they were to begin with, if so many of each kind are where the layout says."""
     stays: set[int] = set()
     counts, shares = layout.counts.copy(), layout.shares.copy()
@@ -81,13 +81,13 @@ def at_home(packing: Packing, kinds: Sequence[Kind], layout: Layout) -> set[int]
     return stays
 
 
-def layout_of(packing: Packing, kinds: Sequence[Kind]) -> Layout:
+def layout_of(packing: Packing, kinds: Sequence[ItemClass]) -> CpLayout:
     """Where the items of the packing are now."""
-    found = Layout()
+    found = CpLayout()
     for number, kind in enumerate(kinds):
         for index in kind.items:
             bin_, devices = packing.at[index], packing.devices[index]
-            if bin_ == NOWHERE:
+            if bin_ == NO_BIN:
                 continue
             found.counts[number, bin_] += 1
             if kind.request.whole:
@@ -99,7 +99,7 @@ def layout_of(packing: Packing, kinds: Sequence[Kind]) -> Layout:
     return found
 
 
-def spots_of(packing: Packing, kinds: Sequence[Kind], layout: Layout) -> Iterator[tuple[int, Spot]]:
+def spots_of(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> Iterator[tuple[int, Spot]]:
     """A spot for each item that the layout places: who stays first, then who has a home, then the queue."""
     free = set(layout.whole)
     for index in sorted(layout.stays):
@@ -112,7 +112,7 @@ def spots_of(packing: Packing, kinds: Sequence[Kind], layout: Layout) -> Iterato
 
 
 def _spots_left(
-    packing: Packing, kind: Kind, number: int, layout: Layout, free: set[tuple[int, int, bool]]
+    packing: Packing, kind: ItemClass, number: int, layout: CpLayout, free: set[tuple[int, int, bool]]
 ) -> Iterator[Spot]:
     """Spots of this kind that nobody has who stays; `free` are the whole devices left, and shrink."""
     stays = [packing.items[index] for index in kind.items if index in layout.stays]
@@ -130,6 +130,6 @@ def _spots_left(
         yield bin_, tuple(device for _, device, _ in taken)
 
 
-def _kind(packing: Packing, indexes: Sequence[int]) -> Kind:
+def _kind(packing: Packing, indexes: Sequence[int]) -> ItemClass:
     one = packing.items[indexes[0]]
-    return Kind(one.request, one.priority, one.bins, one.guarded, tuple(indexes))
+    return ItemClass(one.request, one.priority, one.bins, one.guarded, tuple(indexes))

@@ -14,17 +14,17 @@ from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.repacking.cp_layout import Kind, Layout, at_home
-from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Packing
+from hypervisor.scheduling.repacking.cp_layout import CpLayout, ItemClass, at_home
+from hypervisor.scheduling.repacking.packing import NO_BIN, HeadGuard, Packing
 
 _SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
 _Terms = list[tuple[IntVar, int]]
 
 
-class Program:
+class CpModel:
     """For an **emptied** packing: all its items are out. Whoever has a home must come back somewhere."""
 
-    def __init__(self, packing: Packing, kinds: Sequence[Kind]) -> None:
+    def __init__(self, packing: Packing, kinds: Sequence[ItemClass]) -> None:
         self._packing = packing
         self._kinds = kinds
         self._model = cp_model.CpModel()
@@ -37,7 +37,7 @@ class Program:
         for bin_ in range(len(packing)):
             self._add_bin(bin_)
         for number, kind in enumerate(kinds):
-            homes = sum(packing.items[index].home != NOWHERE for index in kind.items)
+            homes = sum(packing.items[index].home != NO_BIN for index in kind.items)
             everywhere: _Terms = [(one, 1) for (other, _), one in self._count.items() if other == number]
             self._bound(everywhere, homes, len(kind.items))
 
@@ -49,12 +49,12 @@ class Program:
         """From now on at least so many of this priority are placed."""
         self._bound(self._placed(priority), least, len(self._packing.items))
 
-    def place_most(self, priority: int, hint: Layout, limit: float) -> Layout | None:
+    def place_most(self, priority: int, hint: CpLayout, limit: float) -> CpLayout | None:
         """The most of this priority, as far as a search of `limit` finds; None if it finds nothing."""
         self._model.maximize(_weighted(self._placed(priority)))
         return self._solve(hint, limit, interleaved=True)
 
-    def move_fewest(self, hint: Layout, limit: float) -> Layout | None:
+    def move_fewest(self, hint: CpLayout, limit: float) -> CpLayout | None:
         """The most at home, in the same way."""
         for number in range(len(self._kinds)):
             self._add_stays(number)
@@ -111,8 +111,8 @@ class Program:
             taken: _Terms = [(self._whole[spot], 1) for spot in spots if spot in self._whole]
             self._bound([*wanted, *taken], 0, 0)
 
-    def _add_guard(self, guard: Guard, here: Mapping[int, IntVar], loads: Mapping[int, _Terms]) -> None:
-        """What guarded items leave to the head of the queue, as `Guard.allows` has it."""
+    def _add_guard(self, guard: HeadGuard, here: Mapping[int, IntVar], loads: Mapping[int, _Terms]) -> None:
+        """What guarded items leave to the head of the queue, as `HeadGuard.allows` has it."""
         requests = [
             (one, self._kinds[number].request) for number, one in here.items() if self._kinds[number].guarded
         ]
@@ -141,7 +141,7 @@ class Program:
         homes: defaultdict[tuple[int, tuple[int, ...]], _Terms] = defaultdict(list)
         for index in kind.items:
             item = packing.items[index]
-            if item.home == NOWHERE or (number, item.home) not in self._count:
+            if item.home == NO_BIN or (number, item.home) not in self._count:
                 continue
             stay = self._stay[index] = self._model.new_bool_var("")
             homes[item.home, item.home_devices if _shares(kind) else ()].append((stay, -1))
@@ -156,7 +156,7 @@ class Program:
         if terms:
             self._model.add_linear_constraint(_weighted(terms), least, most)
 
-    def _solve(self, hint: Layout, limit: float, *, interleaved: bool) -> Layout | None:
+    def _solve(self, hint: CpLayout, limit: float, *, interleaved: bool) -> CpLayout | None:
         """`interleaved` takes turns between many ways to search: good at finding more, not at few moves."""
         solver = cp_model.CpSolver()
         parameters = solver.parameters
@@ -170,7 +170,7 @@ class Program:
         self.spent += solver.deterministic_time
         return self._layout(solver) if status in _SOLVED else None
 
-    def _hint(self, hint: Layout) -> None:
+    def _hint(self, hint: CpLayout) -> None:
         self._model.clear_hints()  # type: ignore[no-untyped-call]
         for counted, number in self._count.items():
             self._model.add_hint(number, hint.counts[counted])
@@ -181,8 +181,8 @@ class Program:
         for index, number in self._stay.items():
             self._model.add_hint(number, int(index in hint.stays))
 
-    def _layout(self, solver: cp_model.CpSolver) -> Layout:
-        found = Layout(
+    def _layout(self, solver: cp_model.CpSolver) -> CpLayout:
+        found = CpLayout(
             Counter({key: solver.value(one) for key, one in self._count.items()}),
             Counter({key: solver.value(one) for key, one in self._share.items()}),
             {key for key, one in self._whole.items() if solver.value(one)},
@@ -191,7 +191,7 @@ class Program:
         return found
 
 
-def _most(packing: Packing, kind: Kind, bin_: int) -> int:
+def _most(packing: Packing, kind: ItemClass, bin_: int) -> int:
     """How many of the kind the empty bin takes at most."""
     if kind.bins is not None and bin_ not in kind.bins:
         return 0
@@ -205,7 +205,7 @@ def _most(packing: Packing, kind: Kind, bin_: int) -> int:
     return most
 
 
-def _shares(kind: Kind) -> bool:
+def _shares(kind: ItemClass) -> bool:
     """Whether it takes part of one device."""
     return bool(kind.request.devices) and not kind.request.whole
 

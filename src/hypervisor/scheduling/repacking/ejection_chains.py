@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing, total
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN, Packing, total
 
 _BINS = 16
 _CANDIDATES = 12
 
 
-class Chains:
+class EjectionChains:
     """Places waiting items one at a time; what was just placed is not pushed out again."""
 
-    def __init__(self, packing: Packing, steps: Steps) -> None:
+    def __init__(self, packing: Packing, steps: StepBudget) -> None:
         self._packing = packing
         self._steps = steps
         self._settled: set[int] = set()
@@ -26,7 +26,7 @@ class Chains:
     def place(self, index: int, depth: int, most: int) -> bool:
         """Place a waiting item, up to `most` leaving a bin at each of `depth` levels; else change nothing."""
         self._settled = set()
-        return self._place(index, depth, most, NOWHERE)
+        return self._place(index, depth, most, NO_BIN)
 
     def _place(self, index: int, depth: int, most: int, not_in: int) -> bool:
         packing = self._packing

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
-from hypervisor.scheduling.repacking.rng import Draws
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
+from hypervisor.scheduling.repacking.rng import SeededRandom
 
 _MANY_BINS = 8
 _ANYWAY = 0.02
@@ -19,10 +19,12 @@ _SHARES = (0.4, 0.7, 1.0)
 _WAITING_AT_ONCE = 32
 
 
-class Neighbourhoods:
+class LargeNeighbourhoodSearch:
     """Improves a packing. `waiting` are items without a home, in the order of the queue."""
 
-    def __init__(self, packing: Packing, waiting: Sequence[int], draws: Draws, steps: Steps) -> None:
+    def __init__(
+        self, packing: Packing, waiting: Sequence[int], draws: SeededRandom, steps: StepBudget
+    ) -> None:
         self._packing = packing
         self._waiting = waiting
         self._draws = draws
@@ -32,7 +34,7 @@ class Neighbourhoods:
     def search(self) -> None:
         """Repack until all that waits is placed or the steps are used up."""
         at = self._packing.at
-        while self._steps.left > 0 and any(at[index] == NOWHERE for index in self._waiting):
+        while self._steps.left > 0 and any(at[index] == NO_BIN for index in self._waiting):
             self._repack(self._choose())
 
     def _choose(self) -> list[int]:
@@ -46,7 +48,7 @@ class Neighbourhoods:
         packing = self._packing
         packing.settle()
         inside = self._some_of(sorted(index for bin_ in bins for index in packing.inside[bin_]))
-        waiting = [index for index in self._waiting if packing.at[index] == NOWHERE]
+        waiting = [index for index in self._waiting if packing.at[index] == NO_BIN]
         before = self._scatter(bins)
         for index in inside:
             packing.lift(index)
@@ -71,7 +73,7 @@ class Neighbourhoods:
             size = sizes[index]
             key = -(cpu * size[0] + ram * size[1] + gpu * size[2]) * (1.0 + noise * (2.0 * draws.one() - 1.0))
             item = items[index]
-            rank = -item.priority if style == 0 else item.home == NOWHERE if style == 1 else 0
+            rank = -item.priority if style == 0 else item.home == NO_BIN if style == 1 else 0
             keyed.append((rank, key, index))
         keyed.sort()
         return [index for _, _, index in keyed]
@@ -80,13 +82,13 @@ class Neighbourhoods:
         packing, style = self._packing, self._draws.below(3)
         self._steps.spend(len(order) * len(bins))
         for index in order:
-            best, least = NOWHERE, 0.0
+            best, least = NO_BIN, 0.0
             for bin_ in bins:
                 if packing.fits(index, bin_):
                     badness = _badness(packing, index, bin_, style)
-                    if best == NOWHERE or badness < least:
+                    if best == NO_BIN or badness < least:
                         best, least = bin_, badness
-            if best != NOWHERE:
+            if best != NO_BIN:
                 packing.put(index, best)
 
     def _gain(self, inside: Sequence[int], waiting: Sequence[int]) -> int:
@@ -97,12 +99,12 @@ class Neighbourhoods:
         items, at = self._packing.items, self._packing.at
         change: dict[int, int] = {}
         for index in inside:
-            if at[index] == NOWHERE:
-                if items[index].home != NOWHERE:
+            if at[index] == NO_BIN:
+                if items[index].home != NO_BIN:
                     return -1
                 change[items[index].priority] = change.get(items[index].priority, 0) - 1
         for index in waiting:
-            if at[index] != NOWHERE:
+            if at[index] != NO_BIN:
                 change[items[index].priority] = change.get(items[index].priority, 0) + 1
         for priority in sorted(change, reverse=True):
             if change[priority]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.ejection_chains import Chains
-from hypervisor.scheduling.repacking.large_neighbourhood_search import Neighbourhoods
-from hypervisor.scheduling.repacking.move_minimisation import FewerMoves
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing
-from hypervisor.scheduling.repacking.rng import Draws
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.ejection_chains import EjectionChains
+from hypervisor.scheduling.repacking.large_neighbourhood_search import LargeNeighbourhoodSearch
+from hypervisor.scheduling.repacking.move_minimisation import MoveMinimisation
+from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
+from hypervisor.scheduling.repacking.rng import SeededRandom
 
 _CHAINS = ((0, 0), (1, 1), (1, 2), (2, 1), (2, 2))
 """(depth, most at once) of the chains that are tried, from simple to involved."""
@@ -17,32 +17,32 @@ _CHAIN_SHARE = 0.3
 _MOVES_SHARE = 0.3
 
 
-def repack(packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]) -> None:
+def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]) -> None:
     """Place as much as possible of what waits; `waiting` is in the order of the queue."""
     part = steps.part(_CHAIN_SHARE)
     _chain(packing, waiting, part)
     steps.take_back(part)
-    Neighbourhoods(packing, waiting, Draws(seed), steps).search()
+    LargeNeighbourhoodSearch(packing, waiting, SeededRandom(seed), steps).search()
     prefer_earlier(packing, waiting)
 
 
 def repack_with_few_moves(
-    packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]
+    packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
 ) -> None:
     """The same, with part of the steps kept for getting there with as few moves as can be found."""
     part = steps.part(1.0 - _MOVES_SHARE)
     repack(packing, waiting, part, seed)
     steps.take_back(part)
-    FewerMoves(packing, Draws(seed), steps).search()
+    MoveMinimisation(packing, SeededRandom(seed), steps).search()
 
 
 def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
     """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
     for place, index in enumerate(waiting):
         for later in waiting[place + 1 :]:
-            if packing.at[index] != NOWHERE:
+            if packing.at[index] != NO_BIN:
                 break
-            if packing.at[later] != NOWHERE:
+            if packing.at[later] != NO_BIN:
                 _take_over(packing, index, later)
 
 
@@ -56,10 +56,10 @@ def _take_over(packing: Packing, index: int, later: int) -> None:
         packing.undo(0)
 
 
-def _chain(packing: Packing, waiting: Sequence[int], steps: Steps) -> None:
-    chains = Chains(packing, steps)
+def _chain(packing: Packing, waiting: Sequence[int], steps: StepBudget) -> None:
+    chains = EjectionChains(packing, steps)
     for depth, most in _CHAINS:
         for index in waiting:
-            if packing.at[index] == NOWHERE:
+            if packing.at[index] == NO_BIN:
                 chains.place(index, depth, most)
                 packing.settle()

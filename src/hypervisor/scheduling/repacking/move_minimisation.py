@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from hypervisor.scheduling.repacking.budget import Steps
-from hypervisor.scheduling.repacking.packing import NOWHERE, Packing, total
-from hypervisor.scheduling.repacking.rng import Draws
+from hypervisor.scheduling.repacking.budget import StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN, Packing, total
+from hypervisor.scheduling.repacking.rng import SeededRandom
 
 _STAYS = 0.85
 
 
-class FewerMoves:
+class MoveMinimisation:
     """Brings items home without anything falling out that is in a bin."""
 
-    def __init__(self, packing: Packing, draws: Draws, steps: Steps) -> None:
+    def __init__(self, packing: Packing, draws: SeededRandom, steps: StepBudget) -> None:
         self._packing = packing
         self._draws = draws
         self._steps = steps
@@ -40,7 +40,7 @@ class FewerMoves:
         while helped and self._steps.left > 0:
             helped = False
             for index, item in enumerate(self._packing.items):
-                if item.home != NOWHERE and self._packing.at[index] not in (NOWHERE, item.home):
+                if item.home != NO_BIN and self._packing.at[index] not in (NO_BIN, item.home):
                     helped = self._bring_home(index) or helped
             helped = helped or self._exchange_any()
 
@@ -132,7 +132,7 @@ class FewerMoves:
         """How many of those in these bins are not at home."""
         packing = self._packing
         return sum(
-            packing.items[index].home != NOWHERE and not packing.is_home(index)
+            packing.items[index].home != NO_BIN and not packing.is_home(index)
             for bin_ in bins
             for index in packing.inside[bin_]
         )

@@ -9,7 +9,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
 from hypervisor.scheduling.snapshots.requests import Request
 
-NOWHERE = -1
+NO_BIN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class Item:
     request: Request
     priority: int
     bins: frozenset[int] | None
-    home: int = NOWHERE
+    home: int = NO_BIN
     home_devices: tuple[int, ...] = ()
     guarded: bool = False
 
 
-class Guard:
+class HeadGuard:
     """What guarded items leave to the head of the queue in a bin in which it gathers room.
 
     They may come and go there as long as the head does not miss more than it did at first.
@@ -76,7 +76,7 @@ class Packing:
         ram: Sequence[int],
         gpu: Sequence[Sequence[int]],
         items: Sequence[Item],
-        guards: Mapping[int, Guard] | None = None,
+        guards: Mapping[int, HeadGuard] | None = None,
     ) -> None:
         self.cpu, self.ram = list(cpu), list(ram)
         self.gpu = [list(free) for free in gpu]
@@ -88,7 +88,7 @@ class Packing:
         """What was where before each change since the last `settle`, for `undo`."""
         self.inside: list[set[int]] = [set() for _ in self.cpu]
         for index, item in enumerate(items):
-            if item.home != NOWHERE:
+            if item.home != NO_BIN:
                 self.inside[item.home].add(index)
         self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
         self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
@@ -119,7 +119,7 @@ class Packing:
 
     def put(self, index: int, bin_: int) -> None:
         """Put the item into a bin that it fits; onto the devices that it had at home, if they are free."""
-        self.journal.append((index, NOWHERE, ()))
+        self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, self._pick(self.items[index], bin_))
 
     def put_on(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
@@ -131,7 +131,7 @@ class Packing:
             return False
         if item.guarded and bin_ in self.guards and not self.guards[bin_].allows(item.request, devices):
             return False
-        self.journal.append((index, NOWHERE, ()))
+        self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, devices)
         return True
 
@@ -145,9 +145,9 @@ class Packing:
         journal = self.journal
         while len(journal) > position:
             index, bin_, devices = journal.pop()
-            if self.at[index] != NOWHERE:
+            if self.at[index] != NO_BIN:
                 self._lift(index)
-            if bin_ != NOWHERE:
+            if bin_ != NO_BIN:
                 self._take(index, bin_, devices)
 
     def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
@@ -165,7 +165,7 @@ class Packing:
         cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
         for sign, places in ((1, zip(self.at, self.devices, strict=True)), (-1, self._homes())):
             for item, (bin_, devices) in zip(self.items, places, strict=True):
-                if bin_ != NOWHERE:
+                if bin_ != NO_BIN:
                     cpu[bin_] += sign * item.request.cpu
                     ram[bin_] += sign * item.request.ram
                     for device in devices:
@@ -230,7 +230,7 @@ class Packing:
             gpu[device] += request.each
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, 1)
-        self.at[index], self.devices[index] = NOWHERE, ()
+        self.at[index], self.devices[index] = NO_BIN, ()
         self.inside[bin_].discard(index)
 
     def _take(self, index: int, bin_: int, devices: tuple[int, ...]) -> None:

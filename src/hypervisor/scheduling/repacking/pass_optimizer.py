@@ -16,14 +16,14 @@ import numpy as np
 from hypervisor.scheduling.passes.apply_plan import is_steady, with_started
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
-from hypervisor.scheduling.repacking.budget import Steps, Watch
-from hypervisor.scheduling.repacking.packing import NOWHERE
-from hypervisor.scheduling.repacking.solvers import packers_of
+from hypervisor.scheduling.repacking.budget import SearchObserver, StepBudget
+from hypervisor.scheduling.repacking.packing import NO_BIN
+from hypervisor.scheduling.repacking.solvers import load_solvers
 from hypervisor.scheduling.repacking.subproblem import (
-    Ground,
     Movable,
+    Subproblem,
+    build_subproblem,
     is_guarded_against,
-    lay_out,
     nearest_nodes,
     waiting_rows,
 )
@@ -33,7 +33,7 @@ _STEPS_A_PAIR = 1_000
 """Of a small problem the whole budget would only see the same again."""
 
 
-def improve(admission: PassState, watch: Watch) -> None:
+def optimize_placements(admission: PassState, watch: SearchObserver) -> None:
     """Change the placements of a pass so that more is placed, if a bounded search finds how.
 
     Raises PackerMissing.
@@ -45,30 +45,30 @@ def improve(admission: PassState, watch: Watch) -> None:
     if ground is None:
         return
     most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
-    for stage, packer in packers_of(admission.policy.packer):
-        budget = Steps(most)
+    for stage, packer in load_solvers(admission.policy.packer):
+        budget = StepBudget(most)
         watch.begin()
         packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
         watch.end(stage, most - budget.left)
     at = ground.packing.at
-    if any(at[index] != NOWHERE for index in ground.order):
+    if any(at[index] != NO_BIN for index in ground.order):
         decided = _placements(admission, ground)
         if is_steady(_after(admission, decided), admission.policy):
             _apply(admission, ground, decided)
 
 
-def seed_of(admission: PassState, ground: Ground) -> list[int]:
+def seed_of(admission: PassState, ground: Subproblem) -> list[int]:
     """The same for the same snapshot: the ids of those that wait."""
     return [admission.queue.deployment_id(row) for row in ground.waiting]
 
 
-def _ground(admission: PassState) -> Ground | None:
+def _ground(admission: PassState) -> Subproblem | None:
     rows = waiting_rows(admission)
     if not rows:
         return None
     nodes = nearest_nodes(admission, rows, _closed(admission))
     movable = _movable(admission, nodes)
-    return lay_out(admission, nodes, movable, rows) if movable else None
+    return build_subproblem(admission, nodes, movable, rows) if movable else None
 
 
 def _closed(admission: PassState) -> set[int]:
@@ -101,7 +101,7 @@ def _movable(admission: PassState, nodes: Sequence[int]) -> list[Movable]:
     ]
 
 
-def _placements(admission: PassState, ground: Ground) -> list[Placement]:
+def _placements(admission: PassState, ground: Subproblem) -> list[Placement]:
     """All placements of the pass as they are now, in queue order."""
     packing, ids, queue = ground.packing, admission.snapshot.nodes.id, admission.queue
     deployment_ids = [one.deployment_id for one in ground.movable]
@@ -109,7 +109,7 @@ def _placements(admission: PassState, ground: Ground) -> list[Placement]:
     changed = {
         deployment_id: Placement(deployment_id, int(ids[ground.nodes[bin_]]), packing.devices[index])
         for index, deployment_id in enumerate(deployment_ids)
-        if (bin_ := packing.at[index]) != NOWHERE
+        if (bin_ := packing.at[index]) != NO_BIN
     }
     kept = [one for one in admission.placements if one.deployment_id not in changed]
     decided = [*kept, *changed.values()]
@@ -131,16 +131,16 @@ def _after(admission: PassState, decided: Sequence[Placement]) -> Snapshot:
     return with_started(going, admission.queue, decided)
 
 
-def _apply(admission: PassState, ground: Ground, decided: list[Placement]) -> None:
+def _apply(admission: PassState, ground: Subproblem, decided: list[Placement]) -> None:
     """Make the placements those of the pass, and let the head hold what is left to hold."""
     state, packing = admission.state, ground.packing
     for one in ground.movable:
         state.take_back(one.node, one.request, one.devices)
     for index, item in enumerate(packing.items):
-        if packing.at[index] != NOWHERE:
+        if packing.at[index] != NO_BIN:
             state.place(ground.nodes[packing.at[index]], item.request, packing.devices[index])
     for index, row in zip(ground.order, ground.waiting, strict=True):
-        admission.placed[row] = packing.at[index] != NOWHERE
+        admission.placed[row] = packing.at[index] != NO_BIN
     admission.placements[:] = decided
     admission.grew()
     admission.hold_again()

@@ -11,7 +11,7 @@ _BLOCK = 4096
 _T = TypeVar("_T")
 
 
-class Draws:
+class SeededRandom:
     """Uniform numbers from the raw stream of PCG64, the part of NumPy's randomness that never changes."""
 
     def __init__(self, seed: Sequence[int]) -> None:

@@ -7,11 +7,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
 
-from hypervisor.scheduling.policy import PackerName
-from hypervisor.scheduling.repacking.budget import Steps
+from hypervisor.scheduling.policy import SolverName
+from hypervisor.scheduling.repacking.budget import StepBudget
 from hypervisor.scheduling.repacking.packing import Packing
 
-_STAGES: Mapping[PackerName, Sequence[PackerName]] = {"search": ("search",), "exact": ("search", "exact")}
+_STAGES: Mapping[SolverName, Sequence[SolverName]] = {"search": ("search",), "exact": ("search", "exact")}
 _MODULES = {
     "search": "hypervisor.scheduling.repacking.local_search",
     "exact": "hypervisor.scheduling.repacking.exact_solver",
@@ -19,49 +19,51 @@ _MODULES = {
 _NEEDS = {"exact": "ortools"}
 
 
-class PackerMissing(Exception):
+class SolverNotInstalled(Exception):
     """What the packer needs is not installed; the message is one line that says what to do."""
 
-    def __init__(self, name: PackerName) -> None:
+    def __init__(self, name: SolverName) -> None:
         super().__init__(
             f"packer {name!r} needs OR-tools, which is not installed here: "
             "pip install 'mlops-hypervisor[optimal]'"
         )
 
 
-class Packer(Protocol):
+class Solver(Protocol):
     """A module that repacks. `waiting` are items without a home, in the order of the queue; nothing is random
     but by `seed`, and whoever has a home keeps a place.
     """
 
-    def repack(self, packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]) -> None:
+    def repack(
+        self, packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
+    ) -> None:
         """Place as much as possible of what waits."""
 
     def repack_with_few_moves(
-        self, packing: Packing, waiting: Sequence[int], steps: Steps, seed: Sequence[int]
+        self, packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
     ) -> None:
         """The same, with as few as can be found away from home in the end."""
 
 
-def stages_of(name: PackerName) -> Sequence[PackerName]:
+def solver_stages(name: SolverName) -> Sequence[SolverName]:
     """Who goes on where the one before has ended, each with as many steps."""
     return _STAGES[name]
 
 
-def is_installed(name: PackerName) -> bool:
+def is_installed(name: SolverName) -> bool:
     """Whether the packer can be had here; costs next to nothing."""
     return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
 
 
-def packers_of(name: PackerName) -> list[tuple[PackerName, Packer]]:
+def load_solvers(name: SolverName) -> list[tuple[SolverName, Solver]]:
     """The stages, each by its name, loaded when they are first asked for. Raises PackerMissing."""
-    return [(stage, _load(stage)) for stage in stages_of(name)]
+    return [(stage, _load(stage)) for stage in solver_stages(name)]
 
 
-def _load(name: PackerName) -> Packer:
+def _load(name: SolverName) -> Solver:
     if not is_installed(name):
-        raise PackerMissing(name)
+        raise SolverNotInstalled(name)
     try:
-        return cast(Packer, import_module(_MODULES[name]))
+        return cast(Solver, import_module(_MODULES[name]))
     except ImportError as error:
-        raise PackerMissing(name) from error
+        raise SolverNotInstalled(name) from error

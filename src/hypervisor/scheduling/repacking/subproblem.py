@@ -14,7 +14,7 @@ import numpy as np
 
 from hypervisor.scheduling.capacity.feasibility import fits_empty_nodes
 from hypervisor.scheduling.passes.backfill import shortfall_distance
-from hypervisor.scheduling.repacking.packing import NOWHERE, Guard, Item, Packing
+from hypervisor.scheduling.repacking.packing import NO_BIN, HeadGuard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Movable:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Subproblem:
     """A packing whose bins are `nodes`; its items are first the movable ones, then those that wait.
 
     `nodes` and `waiting` are rows of the snapshot's tables; `order` are the waiting items.
@@ -91,13 +91,13 @@ def is_guarded_against(admission: PassState, priority: int) -> bool:
     return hold is not None and (priority < hold.priority or _is_aged(admission, hold.row))
 
 
-def _guards(admission: PassState, nodes: Sequence[int]) -> dict[int, Guard]:
+def _guards(admission: PassState, nodes: Sequence[int]) -> dict[int, HeadGuard]:
     """By bin what the head of the queue gathers there."""
     hold = admission.hold
     if hold is None:
         return {}
     held = {bin_: hold.at(node) for bin_, node in enumerate(nodes)}
-    return {bin_: Guard(part) for bin_, part in held.items() if part is not None}
+    return {bin_: HeadGuard(part) for bin_, part in held.items() if part is not None}
 
 
 def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[int]) -> list[int]:
@@ -121,9 +121,9 @@ def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[
     return sorted(chosen)
 
 
-def lay_out(
+def build_subproblem(
     admission: PassState, nodes: Sequence[int], movable: Sequence[Movable], rows: Sequence[int]
-) -> Ground | None:
+) -> Subproblem | None:
     """The ground for these; None where none of those that wait could be placed by any moves there."""
     bin_of = {node: bin_ for bin_, node in enumerate(nodes)}
     items = [
@@ -143,7 +143,7 @@ def lay_out(
     hopeful = [packing.may_fit(len(items) + place) for place in range(len(rows))]
     if not any(hopeful):
         return None
-    return Ground(nodes, movable, rows, packing)
+    return Subproblem(nodes, movable, rows, packing)
 
 
 def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
@@ -151,7 +151,7 @@ def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
     priority = admission.queue.priority(row)
     head = admission.hold is not None and admission.hold.row == row
     guarded = not head and admission.restricted(row) and is_guarded_against(admission, priority)
-    return Item(request, priority, _bins(request, nodes), NOWHERE, (), guarded)
+    return Item(request, priority, _bins(request, nodes), NO_BIN, (), guarded)
 
 
 def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.scoring.scorer import NEVER, Column
+from hypervisor.scheduling.scoring.scorer import INFEASIBLE, ScoreColumn
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
@@ -37,7 +37,7 @@ class _Leftover:
         left += (free_gpu - request.shape.gpu_milli) * _SCALE // self.gpu[nodes]
         return self.sign * left
 
-    def column(self, requests: Sequence[Request]) -> Column:
+    def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
         return _LeftoverColumn(self, requests)
 
@@ -66,7 +66,7 @@ class _LeftoverColumn:
         left += gpu * _SCALE // scorer.gpu[node]
         left *= scorer.sign
         fits = (cpu >= 0) & (ram >= 0) & (self._full <= state.full[node]) & (self._each <= state.widest[node])
-        return np.where(fits, left, NEVER).astype(np.int32)
+        return np.where(fits, left, INFEASIBLE).astype(np.int32)
 
 
 class BestFitScorer(_Leftover):

@@ -7,7 +7,7 @@ next request could use; this asks what all the next ones would, so it sees that 
 two small ones, or that CPU which is left over will run out before the GPU does. The idea is that of value
 functions in stochastic knapsack problems (Kleywegt and Papastavrou, 1998), taken for each node by itself.
 
-V is put together from tables (`scoring/fill_tables.py`): each device by itself, and the free devices
+V is put together from tables (`scoring/expected_fill_tables.py`): each device by itself, and the free devices
 together, tell how much GPU the requests of a horizon would fill if CPU and RAM did not matter; a surface over
 (CPU, that GPU) tells how much of it the CPU lets be filled, another one the same of RAM, and the less of them
 is V.
@@ -21,14 +21,14 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.scoring.expected_fill_column import FillColumn
-from hypervisor.scheduling.scoring.expected_fill_value import FillValue
-from hypervisor.scheduling.scoring.scorer import Column
+from hypervisor.scheduling.scoring.expected_fill_column import ExpectedFillColumn
+from hypervisor.scheduling.scoring.expected_fill_value import ExpectedFillValue
+from hypervisor.scheduling.scoring.scorer import ScoreColumn
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
 
-class FillScorer:
+class ExpectedFillScorer:
     """The least loss of expected fill first; among equals the node with the least idle GPU.
 
     The tables are looked up when the first node is scored: a pass in which nothing fits needs none.
@@ -46,8 +46,8 @@ class FillScorer:
         self._seen = 0
 
     @cached_property
-    def _value(self) -> FillValue:
-        return FillValue(self._typical(), self._eligibility, self._state)
+    def _value(self) -> ExpectedFillValue:
+        return ExpectedFillValue(self._typical(), self._eligibility, self._state)
 
     @cached_property
     def _known(self) -> tuple[Int64, Int64, Int64]:
@@ -68,9 +68,9 @@ class FillScorer:
         fall = now - value.at(kind, cpu, ram, fillable)
         return value.encoded(fall, request.shape.gpu_milli, idle)
 
-    def column(self, requests: Sequence[Request]) -> Column:
+    def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
-        return FillColumn(self._state, self._value, requests)
+        return ExpectedFillColumn(self._state, self._value, requests)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """The devices of the node by what could be filled afterwards, the most first."""

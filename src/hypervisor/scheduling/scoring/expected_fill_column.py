@@ -12,18 +12,18 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.scoring.expected_fill_value import IMPOSSIBLE, FillValue
-from hypervisor.scheduling.scoring.scorer import NEVER
+from hypervisor.scheduling.scoring.expected_fill_value import IMPOSSIBLE, ExpectedFillValue
+from hypervisor.scheduling.scoring.scorer import INFEASIBLE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 _MOST_REMEMBERED = 4096
 
 
-class FillColumn:
+class ExpectedFillColumn:
     """`of(node)` gives one loss per request. Behind the requests stands one for nothing: the value now."""
 
-    def __init__(self, state: WorkingState, value: FillValue, requests: Sequence[Request]) -> None:
+    def __init__(self, state: WorkingState, value: ExpectedFillValue, requests: Sequence[Request]) -> None:
         self._state = state
         self._value = value
         self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
@@ -48,7 +48,7 @@ class FillColumn:
         values = value.at(kind, cpu, ram, fillable)
         idle = np.array(sum(free))
         losses = value.encoded(values[-1] - values, self._gpu, idle)
-        losses[(cpu < 0) | (ram < 0) | (fillable < 0)] = NEVER
+        losses[(cpu < 0) | (ram < 0) | (fillable < 0)] = INFEASIBLE
         return losses[:-1].astype(np.int32)
 
     def _fillable_after(self, kind: int, free: tuple[int, ...]) -> Int64:

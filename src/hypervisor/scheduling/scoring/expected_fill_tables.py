@@ -33,7 +33,7 @@ Asked = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FillTables:
+class ExpectedFillTables:
     """What a random stream of requests still fills.
 
     `device[free]` of a partly used device, `full[count]` of devices that are wholly free. The surfaces lead
@@ -63,14 +63,16 @@ def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int],
 
 
 @lru_cache(maxsize=32)
-def fill_tables(asked: tuple[Asked, ...], most_cpu: int, most_ram: int, width: int) -> FillTables:
+def expected_fill_tables(
+    asked: tuple[Asked, ...], most_cpu: int, most_ram: int, width: int
+) -> ExpectedFillTables:
     """The tables for nodes of at most so much CPU and RAM, and `width` devices."""
     amounts: dict[int, int] = {}
     for _, _, milli, weight in asked:
         amounts[milli] = amounts.get(milli, 0) + weight
     device = _device_table(amounts)
     cpu, ram, gpu, weights = np.array(asked, np.int64).reshape(-1, 4).T
-    tables = FillTables(
+    tables = ExpectedFillTables(
         device=device,
         full=_full_table(amounts, device, width),
         cpu=_surface(cpu, gpu, weights, most_cpu, width),

@@ -16,7 +16,7 @@ from hypervisor.scheduling.scoring.expected_fill_tables import (
     SCALE,
     STRIDE,
     Asked,
-    fill_tables,
+    expected_fill_tables,
     weighted,
 )
 from hypervisor.scheduling.scoring.fgd_tables import node_kinds
@@ -31,7 +31,7 @@ _MOST_KINDS = 8
 _RATIO_BITS = 20
 
 
-class FillValue:
+class ExpectedFillValue:
     """Values of nodes and of what would be left of them, in milli-GPU x SCALE.
 
     Nodes are told apart by which typical requests their model and labels admit, the eight commonest kinds of
@@ -48,7 +48,7 @@ class FillValue:
         self._most_ram = max(1, int(nodes.ram_mib.max(initial=1)))
         self.kind, asked = _kinds(weighted(typical), eligibility, len(nodes))
         self.kinds = len(asked)
-        tables = [fill_tables(each, self._most_cpu, self._most_ram, self.width) for each in asked]
+        tables = [expected_fill_tables(each, self._most_cpu, self._most_ram, self.width) for each in asked]
         self._device = np.concatenate([each.device for each in tables])
         self._full = np.concatenate([each.full for each in tables])
         self._cpu = np.concatenate([each.cpu for each in tables])

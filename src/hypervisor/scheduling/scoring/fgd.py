@@ -26,7 +26,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
 from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
-from hypervisor.scheduling.scoring.scorer import Column
+from hypervisor.scheduling.scoring.scorer import ScoreColumn
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 
@@ -64,7 +64,7 @@ class FgdScorer:
         losses: Int64 = missing * BEYOND_IDLE + self._state.free_gpu[nodes].sum(axis=1)
         return losses
 
-    def column(self, requests: Sequence[Request]) -> Column:
+    def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
         return FgdColumn(self._state, self._tables, requests, _THRESHOLDS)
 

@@ -16,7 +16,7 @@ import numpy as np
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.fgd_pairs import FgdPairs
 from hypervisor.scheduling.scoring.fgd_tables import FgdTables
-from hypervisor.scheduling.scoring.scorer import NEVER
+from hypervisor.scheduling.scoring.scorer import INFEASIBLE
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
@@ -58,13 +58,13 @@ class FgdColumn:
         self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
         self._one_kind = tables.kinds == 1
         self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
-        self._losses[-1] = NEVER
+        self._losses[-1] = INFEASIBLE
 
     def of(self, node: int) -> Int32:
         state = self._state
         cpu, ram = int(state.free_cpu[node]), int(state.free_ram[node])
         if cpu < 0 or ram < 0:
-            return np.full(len(self._cpu) - 1, NEVER, np.int32)
+            return np.full(len(self._cpu) - 1, INFEASIBLE, np.int32)
         free = tuple(sorted(state.free_gpu[node].tolist()))
         pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
         key = int(pairs[-1]), free

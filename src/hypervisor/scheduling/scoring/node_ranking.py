@@ -11,11 +11,11 @@ from hypervisor.scheduling.capacity.feasibility import fits_idle, fits_on_node
 from hypervisor.scheduling.capacity.node_groups import NodeGroups
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.scoring.score_classes import score_classes
-from hypervisor.scheduling.scoring.scorer import NEVER, Column, Scorer
+from hypervisor.scheduling.scoring.scorer import INFEASIBLE, ScoreColumn, Scorer
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int32, Int64, Shape
 
-NOWHERE = -1
+NO_NODE = -1
 _MANY = 16
 _WORTH_GROUPS = 8
 _MakeRequest = Callable[[int, Shape], Request]
@@ -42,23 +42,23 @@ class NodeRanking:
         self._seen = 0
         self._most: tuple[int, ...] | None = None
 
-    def best(self, request: Request, without: int | list[int] = NOWHERE) -> int:
+    def best(self, request: Request, without: int | list[int] = NO_NODE) -> int:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
         if not len(self._state.nodes) or self._beyond_all(request):
-            return NOWHERE
+            return NO_NODE
         row = self._row(self._class_of[request.index])
-        if without == NOWHERE:
+        if without == NO_NODE:
             node = int(row.argmin())
-            if row[node] >= NEVER:
-                return NOWHERE
+            if row[node] >= INFEASIBLE:
+                return NO_NODE
             # A class stands for no less than its members, so its best node is theirs, if they fit there.
             if self._exact or fits_on_node(self._state, request, node):
                 return node
-        row = row.copy() if self._exact else np.where(fits_idle(self._state, request), row, NEVER)
-        if without != NOWHERE:
-            row[without] = NEVER
+        row = row.copy() if self._exact else np.where(fits_idle(self._state, request), row, INFEASIBLE)
+        if without != NO_NODE:
+            row[without] = INFEASIBLE
         node = int(row.argmin())
-        return node if row[node] < NEVER else NOWHERE
+        return node if row[node] < INFEASIBLE else NO_NODE
 
     def _beyond_all(self, request: Request) -> bool:
         """Whether one resource is nowhere free in that amount; only asked until something changes."""
@@ -95,11 +95,11 @@ class NodeRanking:
         for node in nodes:
             column = self._column.of(node)
             if self._eligible is not None:
-                column[~self._eligible[:, node]] = NEVER
+                column[~self._eligible[:, node]] = INFEASIBLE
             self._losses[:, node] = column
 
     @cached_property
-    def _column(self) -> Column:
+    def _column(self) -> ScoreColumn:
         return self._scorer.column(self._requests)
 
     @cached_property
@@ -121,7 +121,7 @@ class NodeRanking:
         """Make the row of a class: once a group for the nodes that are as they were, else node by node."""
         request, row = self._requests[number], self._losses[number]
         fits = fits_idle(self._state, request)
-        row[:] = NEVER
+        row[:] = INFEASIBLE
         if not fits.any():
             return
         if self._groups is None:
@@ -130,7 +130,7 @@ class NodeRanking:
             return
         changed = np.array(list(dict.fromkeys(self._state.touched)), np.int64)
         groups, nodes = self._groups.unchanged(changed)
-        losses = np.full(self._groups.count, NEVER)
+        losses = np.full(self._groups.count, INFEASIBLE)
         losses[groups] = self._losses_on(request, nodes)
         row[:] = losses[self._groups.group]
         if len(changed):
@@ -138,5 +138,5 @@ class NodeRanking:
 
     def _losses_on(self, request: Request, nodes: Int64) -> Int64:
         losses = self._scorer.losses(request, nodes)
-        losses[~fits_idle(self._state, request, nodes)] = NEVER
+        losses[~fits_idle(self._state, request, nodes)] = INFEASIBLE
         return losses

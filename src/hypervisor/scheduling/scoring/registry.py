@@ -7,10 +7,10 @@ from functools import partial
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.bestfit_spread import BestFitScorer, SpreadScorer
-from hypervisor.scheduling.scoring.expected_fill import FillScorer
+from hypervisor.scheduling.scoring.expected_fill import ExpectedFillScorer
 from hypervisor.scheduling.scoring.fgd import FgdScorer
 from hypervisor.scheduling.scoring.scorer import Scorer
-from hypervisor.scheduling.scoring.target_workload import typical_requests
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
@@ -22,5 +22,5 @@ def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibil
     if policy.placement == "spread":
         return SpreadScorer(state)
     if policy.placement == "fill":
-        return FillScorer(state, partial(typical_requests, snapshot, policy), eligibility)
-    return FgdScorer(state, partial(typical_requests, snapshot, policy), eligibility)
+        return ExpectedFillScorer(state, partial(target_workload, snapshot, policy), eligibility)
+    return FgdScorer(state, partial(target_workload, snapshot, policy), eligibility)

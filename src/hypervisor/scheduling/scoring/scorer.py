@@ -8,11 +8,11 @@ from typing import Protocol
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
-NEVER = 1 << 30
+INFEASIBLE = 1 << 30
 """Losses from here on say that the request does not fit."""
 
 
-class Column(Protocol):
+class ScoreColumn(Protocol):
     """The losses of a fixed sequence of requests on one node at a time."""
 
     def of(self, node: int) -> Int32:
@@ -31,7 +31,7 @@ class Scorer(Protocol):
         """
         ...
 
-    def column(self, requests: Sequence[Request]) -> Column:
+    def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """The same by node instead of by request."""
         ...
 

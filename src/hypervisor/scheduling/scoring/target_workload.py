@@ -18,7 +18,7 @@ _COARSE_FROM = 512
 Weighted = tuple[Shape, float]
 
 
-def typical_requests(snapshot: Snapshot, policy: Policy) -> list[Weighted]:
+def target_workload(snapshot: Snapshot, policy: Policy) -> list[Weighted]:
     """The policy's typical requests, or those of the snapshot; weights sum to 1.
 
     As in the FGD paper: the most popular shapes until 95 % of all requests are covered. At most 64 are
