@@ -47,5 +47,5 @@ def comparable(decided: Plan) -> tuple:
         decided.evictions,
         decided.nominations,
         list(decided.unplaced),
-        decided.spared,
+        decided.reprieved,
     )

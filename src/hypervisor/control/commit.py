@@ -309,7 +309,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
 
 async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, str, str]]:
     """Those of its own organization that were spared: who else is there is not its business."""
-    spared = work.plan.spared.get(preemptor.id, ())
+    spared = work.plan.reprieved.get(preemptor.id, ())
     if not spared:
         return []
     why = {item.deployment_id: item.why for item in spared}

@@ -39,7 +39,7 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, watch: SearchObserver
     return Plan(
         placements=tuple(admission.placements),
         evictions=tuple(admission.evictions),
-        nominations=admission.nominations(),
+        nominations=admission.nominations_for_plan(),
         unplaced=explain_waiting(admission),
-        spared=admission.spared,
+        reprieved=admission.reprieved,
     )

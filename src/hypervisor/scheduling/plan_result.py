@@ -113,4 +113,4 @@ class Plan:
     evictions: tuple[Eviction, ...] = ()
     nominations: tuple[Nomination, ...] = ()
     unplaced: Sequence[Unplaced] = ()
-    spared: Mapping[int, tuple[Reprieved, ...]] = field(default_factory=dict)
+    reprieved: Mapping[int, tuple[Reprieved, ...]] = field(default_factory=dict)

@@ -101,10 +101,10 @@ def test_improving_only_adds_placements(world: World, policy: Policy, patience: 
     before = {one.deployment_id for one in plain.placements}
     assert before <= {one.deployment_id for one in better.placements}
     assert placed_by_priority(world, plain) <= placed_by_priority(world, better)
-    assert (plain.evictions, plain.nominations, plain.spared) == (
+    assert (plain.evictions, plain.nominations, plain.reprieved) == (
         better.evictions,
         better.nominations,
-        better.spared,
+        better.reprieved,
     )
 
 

@@ -135,7 +135,7 @@ def test_the_receipt_names_those_spared_and_why() -> None:
     )
     decided = plan(World((gpu_node(1),), running, (HIGH,)).snapshot())
     assert victims(decided) == [1]
-    assert {spared.deployment_id: spared.why for spared in decided.spared[100]} == {
+    assert {spared.deployment_id: spared.why for spared in decided.reprieved[100]} == {
         2: "fits beside the preemptor",
         3: "not preemptible",
         4: "still within its minimum runtime",

@@ -54,7 +54,8 @@ def test_one_evicted_first_stays_when_a_later_eviction_makes_room_for_both():
 def test_the_receipts_name_the_one_that_stays_as_spared():
     decided = plan(two_preemptors().snapshot())
     assert {
-        preemptor: {one.deployment_id: one.why for one in all_} for preemptor, all_ in decided.spared.items()
+        preemptor: {one.deployment_id: one.why for one in all_}
+        for preemptor, all_ in decided.reprieved.items()
     } == {101: {SMALL: REPRIEVED_LATE}}
 
 

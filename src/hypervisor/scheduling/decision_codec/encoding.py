@@ -98,7 +98,7 @@ def plan_digest(plan: Plan) -> str:
         ids = np.array([one.deployment_id for one in told], np.int64)
         numbers, reasons = _numbered([one.reason for one in told])
     said = [_rows(plan.placements), _rows(plan.evictions), _rows(plan.nominations)]
-    words = _pack([dict(plan.spared), reasons], [])
+    words = _pack([dict(plan.reprieved), reasons], [])
     state = sha256(json.dumps([said, words], separators=(",", ":")).encode())
     state.update(ids.tobytes())
     state.update(numbers.tobytes())

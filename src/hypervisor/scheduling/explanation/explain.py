@@ -89,7 +89,7 @@ class Explainer:
     def of_kind(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
         queue = self._admission.queue
-        request = self._admission.request(queue.shape(row))
+        request = self._admission.request_for(queue.shape(row))
         limited = limit_reason(self._admission.tenancy, row)
         if limited is not None:
             return self._never(request, queue.replicas(row)) or limited
@@ -211,7 +211,7 @@ class Explainer:
         """The eligible node with the least missing; shapes that share a score class share their first's."""
         first = self._stands_for[request.index]
         if first not in self._nearest:
-            self._nearest[first] = self._least_distant(self._admission.request(first))
+            self._nearest[first] = self._least_distant(self._admission.request_for(first))
         return self._nearest[first]
 
     def _least_distant(self, request: Request) -> int:

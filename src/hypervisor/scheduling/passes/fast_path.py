@@ -49,7 +49,7 @@ class FastPath:
         admission = self._pass
         if not self._alone or admission.reservations.all_of(row):
             return False
-        request = admission.request(int(self._shape[row]))
+        request = admission.request_for(int(self._shape[row]))
         if request.index in admission.nothing_free:
             return False
         node = admission.ranking.best(request)

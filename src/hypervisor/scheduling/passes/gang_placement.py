@@ -218,7 +218,7 @@ class GangPlacement:
         evicted = [(party, rule) for party, rule in victims if party.parts[0][1].row >= 0]
         overridden = {party.deployment_id for party, _ in victims if party.parts[0][1].row < 0}
         if evicted:
-            self._pass.spared[deployment_id] = self._spared([party for party, _ in evicted], priority)
+            self._pass.reprieved[deployment_id] = self._spared([party for party, _ in evicted], priority)
         for party, rule in evicted:
             self._pass.evict(party.parts[0][1], deployment_id, rule)
         for held in [one for one in self._pass.reservations.all() if one.deployment_id in overridden]:

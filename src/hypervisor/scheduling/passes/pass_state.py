@@ -49,7 +49,7 @@ class PassState:
         self.hold: HeadReservation | None = None
         self.placements: list[Placement] = []
         self.evictions: list[Eviction] = []
-        self.spared: dict[int, tuple[Reprieved, ...]] = {}
+        self.reprieved: dict[int, tuple[Reprieved, ...]] = {}
         self.placed = np.zeros(len(queue.order), np.bool_)
         self._gangs = GangPlacement(self)
         self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
@@ -58,13 +58,13 @@ class PassState:
         self.nothing_free: set[int] = set()
         self._turns = QueueIterator(queue)
 
-    def request(self, shape: int) -> Request:
+    def request_for(self, shape: int) -> Request:
         found = self._requests[shape]
         if found is None:
             found = self._requests[shape] = self.eligibility.request(shape, self.snapshot.shapes[shape])
         return found
 
-    def nominations(self) -> tuple[Nomination, ...]:
+    def nominations_for_plan(self) -> tuple[Nomination, ...]:
         """Those in force, in queue order."""
         ids = self.snapshot.nodes.id
         ranked = sorted(self.reservations.all(), key=lambda held: (held.rank, held.replica))
@@ -92,7 +92,7 @@ class PassState:
         self, row: int, rank: int, nominations: list[Nomination], node_rows: Mapping[int, int]
     ) -> None:
         """Put the nominations of one deployment in force, all of its replicas or none."""
-        request = self.request(self.queue.shape(row))
+        request = self.request_for(self.queue.shape(row))
         for nomination in sorted(nominations, key=lambda one: one.replica):
             node = node_rows.get(nomination.node_id)
             if node is None or not self.reservations.can_keep(request, node, nomination.gpu_indices):
@@ -111,7 +111,7 @@ class PassState:
                 self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
-        request = self.request(self.queue.shape(row))
+        request = self.request_for(self.queue.shape(row))
         kept = self.reservations.of(row)
         if kept is not None and (self._gangs.settle(row) if self.queue.is_gang(row) else self._settle(kept)):
             return
@@ -288,7 +288,7 @@ class PassState:
         priority = self.queue.priority(row)
         evicted = [victim for victim in option.victims if victim.row >= 0]
         if evicted:
-            self.spared[deployment_id] = reprieved_on_node(
+            self.reprieved[deployment_id] = reprieved_on_node(
                 self.candidates, self.snapshot.now, node, priority, evicted
             )
         for victim in evicted:
@@ -387,7 +387,7 @@ class PassState:
             if kind in tried or self.reservations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
                 continue
             tried.add(kind)
-            self._hold_for_head(row, rank, self.request(self.queue.shape(row)))
+            self._hold_for_head(row, rank, self.request_for(self.queue.shape(row)))
             if self.hold is not None:
                 return
 

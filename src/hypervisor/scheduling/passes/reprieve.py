@@ -116,10 +116,10 @@ def _tell(admission: PassState, staying: set[int]) -> None:
     admission.evictions = [one for one in admission.evictions if one.deployment_id not in staying]
     evicting = {one.preemptor_id for one in admission.evictions}
     told: dict[int, tuple[Reprieved, ...]] = {}
-    for id_, spared in admission.spared.items():
+    for id_, spared in admission.reprieved.items():
         if id_ in evicting:
             named = [one for one in spared if one.deployment_id not in staying]
             also = {one.deployment_id for one in spared} & staying
             also |= {victim for victim in staying if preemptor[victim] == id_}
             told[id_] = (*named, *(Reprieved(victim, REPRIEVED_LATE) for victim in sorted(also)))
-    admission.spared = told
+    admission.reprieved = told

@@ -90,7 +90,7 @@ def _movable(admission: PassState, nodes: Sequence[int]) -> list[Movable]:
     return [
         Movable(
             one.deployment_id,
-            admission.request(queue.shape(row)),
+            admission.request_for(queue.shape(row)),
             queue.priority(row),
             row_of[one.node_id],
             one.gpu_indices,
@@ -126,7 +126,7 @@ def _after(admission: PassState, decided: Sequence[Placement]) -> Snapshot:
     going = replace(
         admission.snapshot,
         allocations=replace(table, releasing=table.releasing | evicted),
-        nominations=admission.nominations(),
+        nominations=admission.nominations_for_plan(),
     )
     return with_started(going, admission.queue, decided)
 

@@ -70,7 +70,7 @@ def waiting_rows(admission: PassState) -> list[int]:
             break
         shape = queue.shape(row)
         if shape not in possible:
-            possible[shape] = _may_ever_start(admission, admission.request(shape))
+            possible[shape] = _may_ever_start(admission, admission.request_for(shape))
         if admission.reservations.all_of(row) or not possible[shape]:
             continue
         if not queue.is_gang(row):
@@ -112,7 +112,7 @@ def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[
     shapes = list(dict.fromkeys(admission.queue.shape(row) for row in rows))[:_MOST_SHAPES]
     chosen: set[int] = set()
     for shape in shapes:
-        request = admission.request(shape)
+        request = admission.request_for(shape)
         gpu = state.full if request.whole else state.widest
         distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
         possible = fits_empty_nodes(nodes, request, request.eligible & usable)
@@ -147,7 +147,7 @@ def build_subproblem(
 
 
 def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
-    request = admission.request(admission.queue.shape(row))
+    request = admission.request_for(admission.queue.shape(row))
     priority = admission.queue.priority(row)
     head = admission.hold is not None and admission.hold.row == row
     guarded = not head and admission.restricted(row) and is_guarded_against(admission, priority)
