@@ -33,7 +33,7 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, watch: SearchObserver
     chosen = policy or Policy()
     admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
-    admission.work_through_queue()
+    admission.admit_queue()
     reprieve_victims(admission)
     optimize_placements(admission, watch or NullObserver())
     return Plan(

@@ -142,9 +142,9 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
     policy = Policy(preemption=preemption)
     admission = PassState(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
     admission.claim_nominations()
-    admission.work_through_queue()
-    hold = admission.hold
-    if hold is None or math.isinf(hold.start):
+    admission.admit_queue()
+    hold = admission.head_reservation
+    if hold is None or math.isinf(hold.latest_start):
         return
     decided = plan(snapshot, policy)
     after = commit(world, decided)
@@ -155,7 +155,7 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
         evictable = (
             preemption and run.priority < hold.priority and run.preemptible and run.protected_until <= NOW
         )
-        if run.releasing or known <= hold.start or evictable:
+        if run.releasing or known <= hold.latest_start or evictable:
             gone.add(run.id)
     room = free_on(after, node, gone)
     assert fits(replace(hold.request.shape, gpu_models=(), node_selector=()), room)

@@ -78,7 +78,7 @@ def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
     chosen = replace(policy, improvement_steps=0)
     admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
-    admission.work_through_queue()
+    admission.admit_queue()
     return None if admission.placements or admission.evictions else admission
 
 
@@ -120,8 +120,8 @@ def _devices(mask: int) -> tuple[int, ...]:
 
 def _is_guarded(admission: PassState, row: int) -> bool:
     """Whether it may not take more of what the head gathers: that could not evict it, or not in time."""
-    hold, table = admission.hold, admission.snapshot.allocations
-    if hold is None or table.ends_at[row] <= hold.start < np.inf:
+    hold, table = admission.head_reservation, admission.snapshot.allocations
+    if hold is None or table.ends_at[row] <= hold.latest_start < np.inf:
         return False
     priority = int(table.priority[row])
     evictable = admission.policy.preemption and priority < hold.priority

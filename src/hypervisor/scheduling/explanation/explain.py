@@ -56,7 +56,7 @@ class Explainer:
     def __init__(self, admission: PassState) -> None:
         self._admission = admission
         self._snapshot = admission.snapshot
-        self._state = admission.state
+        self._state = admission.capacity
         self._shapes: dict[tuple[int, int], Reason | _Shortage] = {}
         self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
@@ -66,10 +66,10 @@ class Explainer:
 
     def of_row(self, row: int) -> Reason:
         """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
-        kept = self._admission.reservations.all_of(row)
+        kept = self._admission.nominations.all_of(row)
         if kept:
             return self.of_nominated(kept)
-        hold = self._admission.hold
+        hold = self._admission.head_reservation
         if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
             return head_reason(self._snapshot, hold, self.of_kind(row))
         queue = self._admission.queue
@@ -165,8 +165,12 @@ class Explainer:
         node = int(nodes[0])
         name = self._snapshot.nodes.name[node]
         admission = self._admission
-        rows = {held.deployment_id: held.row for held in admission.reservations.on(node)}
-        hold = admission.hold if admission.hold is not None and admission.hold.at(node) else None
+        rows = {held.deployment_id: held.row for held in admission.nominations.on(node)}
+        hold = (
+            admission.head_reservation
+            if admission.head_reservation is not None and admission.head_reservation.on_node(node)
+            else None
+        )
         if hold is not None:
             rows[hold.deployment_id] = hold.row
         shown = visible_owners(admission.tenancy, rows, organization)
@@ -184,7 +188,7 @@ class Explainer:
         if self._unreserved is None:
             state = self._state
             cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
-            for held in self._admission.reservations.all():
+            for held in self._admission.nominations.all():
                 cpu[held.node] += held.claim.free_cpu
                 ram_room[held.node] += held.claim.free_ram
                 gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def gang_reason(admission: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
     """The reason at the end of a pass for a gang that the empty cluster could take."""
-    state = admission.state
+    state = admission.capacity
     room = (state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy())
     counts = replicas_per_node(request, request.eligible, *room)
     fitting = int(counts.sum())
@@ -33,9 +33,9 @@ def gang_reason(admission: PassState, request: Request, replicas: int, organizat
 
 def _unreserved(admission: PassState, request: Request) -> int:
     """How many would fit if nothing were kept for others."""
-    state = admission.state
+    state = admission.capacity
     cpu, ram, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
-    for held in admission.reservations.all():
+    for held in admission.nominations.all():
         cpu[held.node] += held.claim.free_cpu
         ram[held.node] += held.claim.free_ram
         for device, amount in zip(held.devices, held.claim.free_gpu, strict=True):
@@ -44,9 +44,9 @@ def _unreserved(admission: PassState, request: Request) -> int:
 
 
 def _kept_for_others(admission: PassState, organization: int) -> Reason:
-    rows = {held.deployment_id: held.row for held in admission.reservations.all()}
-    if admission.hold is not None:
-        rows[admission.hold.deployment_id] = admission.hold.row
+    rows = {held.deployment_id: held.row for held in admission.nominations.all()}
+    if admission.head_reservation is not None:
+        rows[admission.head_reservation.deployment_id] = admission.head_reservation.row
     shown = visible_owners(admission.tenancy, rows, organization)
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,

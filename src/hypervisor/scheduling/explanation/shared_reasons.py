@@ -44,10 +44,10 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
 
 def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
     """The reason of the head of the queue, with its reservation where it has one in time."""
-    if isinf(hold.start):
+    if isinf(hold.latest_start):
         return reason
-    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.start)
-    verb = "are" if hold.also else "is"
+    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.latest_start)
+    verb = "are" if hold.other_nodes else "is"
     return replace(
         reason,
         sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
@@ -57,7 +57,7 @@ def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Re
 
 def head_start_text(hold: HeadReservation | None) -> str | None:
     """When the head can start at the latest, where its reservation has a time."""
-    return None if hold is None or isinf(hold.start) else _clock(hold.start)
+    return None if hold is None or isinf(hold.latest_start) else _clock(hold.latest_start)
 
 
 def visible_owners(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:

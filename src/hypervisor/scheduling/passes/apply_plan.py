@@ -21,7 +21,7 @@ def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
     plain = replace(policy, improvement_steps=0)
     admission = PassState(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
     admission.claim_nominations()
-    admission.work_through_queue()
+    admission.admit_queue()
     same = set(admission.nominations_for_plan()) == set(snapshot.nominations)
     return same and not admission.placements and not admission.evictions
 

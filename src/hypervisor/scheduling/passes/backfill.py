@@ -45,17 +45,17 @@ class HeadReservation:
     gpu: list[int]
     row: int = -1
     organization: int = -1
-    borrows: bool = False
-    start: float = inf
-    also: dict[int, HeadReservation] = field(default_factory=dict)
+    is_borrower: bool = False
+    latest_start: float = inf
+    other_nodes: dict[int, HeadReservation] = field(default_factory=dict)
 
-    def at(self, node: int) -> HeadReservation | None:
+    def on_node(self, node: int) -> HeadReservation | None:
         """What is held on this node, if anything."""
-        return self if node == self.node else self.also.get(node)
+        return self if node == self.node else self.other_nodes.get(node)
 
     @property
     def nodes(self) -> list[int]:
-        return sorted({self.node, *self.also})
+        return sorted({self.node, *self.other_nodes})
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
         """Whether the head's shortfall stays the same if this request takes these devices of the node."""
@@ -68,21 +68,21 @@ class HeadReservation:
             after[device] -= request.each
         return gpu_shortfall(self.request, after) <= gpu_shortfall(self.request, self.gpu)
 
-    def allows_anywhere(self, request: Request) -> bool:
+    def allows_any_devices(self, request: Request) -> bool:
         """Whether it makes no difference to the head's devices which ones of the node this request takes."""
         if not request.devices or not self.request.devices:
             return True
         whole = self.gpu.count(WHOLE_GPU)
         return self.request.whole and (not whole or whole - request.devices >= self.request.devices)
 
-    def take(self, request: Request, devices: tuple[int, ...]) -> None:
+    def consume(self, request: Request, devices: tuple[int, ...]) -> None:
         """Someone that the head could not evict has started on the node, or has it reserved."""
         self.cpu -= request.cpu
         self.ram -= request.ram
         for device in devices:
             self.gpu[device] -= request.each
 
-    def give(self, request: Request, devices: tuple[int, ...]) -> None:
+    def refund(self, request: Request, devices: tuple[int, ...]) -> None:
         """Such a reservation has been given up."""
         self.cpu += request.cpu
         self.ram += request.ram
@@ -126,7 +126,9 @@ def reserve_for_head(
         distance = shortfall_distance(request, cpu, ram, _gpu_room(request, gpu))
         node = int(np.where(admissible, distance, inf).argmin())
     room = int(cpu[node]), int(ram[node]), gpu[node].tolist()
-    return HeadReservation(deployment_id, priority, node, request, *room, start=max(now, float(starts[node])))
+    return HeadReservation(
+        deployment_id, priority, node, request, *room, latest_start=max(now, float(starts[node]))
+    )
 
 
 def head_room(

@@ -28,7 +28,7 @@ class FastPath:
         self._id = admission.snapshot.pending.deployment_id
         self._node_id = admission.snapshot.nodes.id
 
-    def is_hopeless(self, row: int) -> bool:
+    def is_inadmissible(self, row: int) -> bool:
         """Whether nothing could help the pending row; False if only the long way can tell.
 
         So it is when nothing free will do, nothing is coming, nothing may be evicted or overridden for it,
@@ -37,29 +37,31 @@ class FastPath:
         admission = self._pass
         return (
             self._alone
-            and admission.hold is not None
-            and int(self._shape[row]) in admission.nothing_free
-            and not admission.state.anything_coming
-            and not admission.reservations.any()
+            and admission.head_reservation is not None
+            and int(self._shape[row]) in admission.unplaceable_shapes
+            and not admission.capacity.anything_coming
+            and not admission.nominations.any()
             and not admission.candidates.any_below(int(self._priority[row]))
         )
 
-    def start(self, row: int) -> bool:
+    def try_place(self, row: int) -> bool:
         """Place the pending row; False if the long way has to decide on it, nothing being changed."""
         admission = self._pass
-        if not self._alone or admission.reservations.all_of(row):
+        if not self._alone or admission.nominations.all_of(row):
             return False
         request = admission.request_for(int(self._shape[row]))
-        if request.index in admission.nothing_free:
+        if request.index in admission.unplaceable_shapes:
             return False
         node = admission.ranking.best(request)
-        if node == NO_NODE or (admission.hold is not None and admission.hold.at(node) is not None):
+        if node == NO_NODE or (
+            admission.head_reservation is not None and admission.head_reservation.on_node(node) is not None
+        ):
             return False
         devices: tuple[int, ...] = ()
         if request.devices:
-            usable = usable_devices(request, admission.state.free_gpu[node].tolist())
+            usable = usable_devices(request, admission.capacity.free_gpu[node].tolist())
             devices = admission.pick_devices(request, node, usable)
-        admission.state.place(node, request, devices)
+        admission.capacity.place(node, request, devices)
         admission.placed[row] = True
         admission.placements.append(Placement(int(self._id[row]), int(self._node_id[node]), devices))
         return True

@@ -56,12 +56,12 @@ def reserve_for_gang(
             int(cpu[node]),
             int(ram[node]),
             gpu[node].tolist(),
-            start=max(now, start),
+            latest_start=max(now, start),
         )
         for node, count in sorted(held.items())
     ]
     first, *others = holds
-    first.also = {hold.node: hold for hold in others}
+    first.other_nodes = {hold.node: hold for hold in others}
     return first
 
 

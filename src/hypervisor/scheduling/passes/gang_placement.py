@@ -54,21 +54,21 @@ class GangPlacement:
 
         False if they can no longer be met: they are dropped and the gang is decided anew.
         """
-        kept = self._pass.reservations.all_of(row)
+        kept = self._pass.nominations.all_of(row)
         request, rank = kept[0].request, kept[0].rank
-        self._pass.drop(row)
+        self._pass.drop_nominations(row)
         if self._start_as_kept(kept):
             return True
-        eligible = self._eligible(request, self._pass.restricted(row))
+        eligible = self._eligible(request, self._pass.must_respect_head(row))
         if self._place_in_free(row, request, eligible):
-            self._pass.grew()
+            self._pass.on_capacity_freed()
             return True
         for held in kept:
-            if not self._pass.reservations.can_keep(request, held.node, held.devices):
-                self._pass.drop(row)
-                self._pass.grew()
+            if not self._pass.nominations.can_keep(request, held.node, held.devices):
+                self._pass.drop_nominations(row)
+                self._pass.on_capacity_freed()
                 return False
-            self._pass.reserve(row, rank, request, held.node, held.devices, held.replica)
+            self._pass.nominate(row, rank, request, held.node, held.devices, held.replica)
         return True
 
     def may_ever_fit(self, row: int, request: Request) -> bool:
@@ -80,12 +80,12 @@ class GangPlacement:
 
     def free_counts(self, request: Request, eligible: Bool) -> Int64:
         """How many replicas each node could start now."""
-        state = self._pass.state
+        state = self._pass.capacity
         return replicas_per_node(request, eligible, state.free_cpu, state.free_ram, state.free_gpu)
 
     def _eligible(self, request: Request, restricted: bool) -> Bool:
         """The nodes that it may use; what the head of the queue holds is left alone."""
-        hold = self._pass.hold
+        hold = self._pass.head_reservation
         if hold is None or not restricted:
             return request.eligible
         eligible = request.eligible.copy()
@@ -94,7 +94,7 @@ class GangPlacement:
 
     def _start_as_kept(self, kept: tuple[ActiveNomination, ...]) -> bool:
         """Start each replica where it was nominated, if everything there has become free."""
-        state, request = self._pass.state, kept[0].request
+        state, request = self._pass.capacity, kept[0].request
         if not self._pass.tenancy.may_start_now(kept[0].row):
             return False
         needed: dict[int, int] = defaultdict(int)
@@ -130,18 +130,18 @@ class GangPlacement:
 
     def _place(self, row: int, request: Request, nodes: list[int]) -> None:
         for replica, node in enumerate(nodes):
-            free = self._pass.state.free_gpu[node].tolist()
+            free = self._pass.capacity.free_gpu[node].tolist()
             usable = usable_devices(request, free) if request.devices else []
             devices = self._pass.pick_devices(request, node, usable)
             self._pass.place(row, request, node, devices, replica)
 
     def _nominate_in_coming(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
-        return self._pass.state.anything_coming and self._reserve(row, rank, request, eligible)
+        return self._pass.capacity.anything_coming and self._reserve(row, rank, request, eligible)
 
     def _reserve(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
         """Keep what is free and coming for all replicas, if it suffices; nodes that are free now first."""
-        queue, state = self._pass.queue, self._pass.state
+        queue, state = self._pass.queue, self._pass.capacity
         counts = replicas_per_node(
             request,
             eligible,
@@ -154,12 +154,12 @@ class GangPlacement:
         if nodes is None:
             return False
         for replica, node in enumerate(nodes):
-            devices = self._pass.coming_devices(request, node)
-            self._pass.reserve(row, rank, request, node, devices, replica)
+            devices = self._pass.devices_after_release(request, node)
+            self._pass.nominate(row, rank, request, node, devices, replica)
         return True
 
     def _preempt(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
-        state = self._pass.state
+        state = self._pass.capacity
         room = GangRoom(
             request,
             eligible,
@@ -203,7 +203,7 @@ class GangPlacement:
             if below.any():
                 found = candidates.parties(below)
         lower: dict[int, list[ActiveNomination]] = defaultdict(list)
-        for held in self._pass.reservations.all():
+        for held in self._pass.nominations.all():
             if held.rank > rank:
                 lower[held.deployment_id].append(held)
         found += [
@@ -221,10 +221,10 @@ class GangPlacement:
             self._pass.reprieved[deployment_id] = self._spared([party for party, _ in evicted], priority)
         for party, rule in evicted:
             self._pass.evict(party.parts[0][1], deployment_id, rule)
-        for held in [one for one in self._pass.reservations.all() if one.deployment_id in overridden]:
-            self._pass.drop(held.row)
+        for held in [one for one in self._pass.nominations.all() if one.deployment_id in overridden]:
+            self._pass.drop_nominations(held.row)
         if overridden:
-            self._pass.grew()
+            self._pass.on_capacity_freed()
         if evicted or not self._place_in_free(row, request, eligible):
             self._reserve(row, rank, request, eligible)
 

@@ -41,21 +41,21 @@ class PassState:
         self.snapshot = snapshot
         self.policy = policy
         self.queue = queue
-        self.state = WorkingState(snapshot)
+        self.capacity = WorkingState(snapshot)
         self.eligibility = Eligibility(snapshot.nodes)
-        self.candidates = EvictionCandidates(snapshot, self.state)
-        self.reservations = ActiveNominations(self.state)
-        self.tenancy = Tenancy(snapshot, policy, queue, self.state, self.candidates, self.reservations)
-        self.hold: HeadReservation | None = None
+        self.candidates = EvictionCandidates(snapshot, self.capacity)
+        self.nominations = ActiveNominations(self.capacity)
+        self.tenancy = Tenancy(snapshot, policy, queue, self.capacity, self.candidates, self.nominations)
+        self.head_reservation: HeadReservation | None = None
         self.placements: list[Placement] = []
         self.evictions: list[Eviction] = []
         self.reprieved: dict[int, tuple[Reprieved, ...]] = {}
         self.placed = np.zeros(len(queue.order), np.bool_)
         self._gangs = GangPlacement(self)
-        self.scorer = scorer_for(snapshot, policy, self.state, self.eligibility)
-        self.ranking = NodeRanking(self.state, self.scorer, snapshot.shapes, self.eligibility.request)
+        self.scorer = scorer_for(snapshot, policy, self.capacity, self.eligibility)
+        self.ranking = NodeRanking(self.capacity, self.scorer, snapshot.shapes, self.eligibility.request)
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
-        self.nothing_free: set[int] = set()
+        self.unplaceable_shapes: set[int] = set()
         self._turns = QueueIterator(queue)
 
     def request_for(self, shape: int) -> Request:
@@ -67,7 +67,7 @@ class PassState:
     def nominations_for_plan(self) -> tuple[Nomination, ...]:
         """Those in force, in queue order."""
         ids = self.snapshot.nodes.id
-        ranked = sorted(self.reservations.all(), key=lambda held: (held.rank, held.replica))
+        ranked = sorted(self.nominations.all(), key=lambda held: (held.rank, held.replica))
         return tuple(
             Nomination(held.deployment_id, int(ids[held.node]), held.devices, held.replica) for held in ranked
         )
@@ -95,27 +95,29 @@ class PassState:
         request = self.request_for(self.queue.shape(row))
         for nomination in sorted(nominations, key=lambda one: one.replica):
             node = node_rows.get(nomination.node_id)
-            if node is None or not self.reservations.can_keep(request, node, nomination.gpu_indices):
-                self.drop(row)
+            if node is None or not self.nominations.can_keep(request, node, nomination.gpu_indices):
+                self.drop_nominations(row)
                 return
-            self.reserve(row, rank, request, node, nomination.gpu_indices, nomination.replica, settled=False)
+            self.nominate(row, rank, request, node, nomination.gpu_indices, nomination.replica, settled=False)
 
-    def work_through_queue(self) -> None:
+    def admit_queue(self) -> None:
         """Decide on every pending deployment in turn; kinds that turned out hopeless are passed over."""
-        nominated = sorted({held.row for held in self.reservations.all()})
+        nominated = sorted({held.row for held in self.nominations.all()})
         filling = FastPath(self)
         for rank, row in self._turns.walk(np.array(nominated, np.int64)):
-            if filling.is_hopeless(row):
+            if filling.is_inadmissible(row):
                 self._turns.give_up(row)
-            elif not filling.start(row):
+            elif not filling.try_place(row):
                 self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
         request = self.request_for(self.queue.shape(row))
-        kept = self.reservations.of(row)
-        if kept is not None and (self._gangs.settle(row) if self.queue.is_gang(row) else self._settle(kept)):
+        kept = self.nominations.of(row)
+        if kept is not None and (
+            self._gangs.settle(row) if self.queue.is_gang(row) else self._settle_nomination(kept)
+        ):
             return
-        restricted = self.restricted(row)
+        restricted = self.must_respect_head(row)
         if not self.tenancy.over_limit(row).is_zero:
             # Its organization's own lower work may give way to it; it is never the head that others wait for.
             if not self._gangs.admit_within_limit(row, rank, request, restricted):
@@ -126,22 +128,22 @@ class PassState:
                 return
         elif (
             self._place_in_free(row, request, restricted)
-            or self._nominate_in_coming(row, rank, request, restricted, kept)
+            or self._nominate_on_releasing(row, rank, request, restricted, kept)
             or self._preempt(row, rank, request, restricted)
         ):
             return
         self._turns.give_up(row)
-        if self.hold is None:
-            self._hold_for_head(row, rank, request)
+        if self.head_reservation is None:
+            self._reserve_for_head(row, rank, request)
 
-    def _settle(self, kept: ActiveNomination) -> bool:
+    def _settle_nomination(self, kept: ActiveNomination) -> bool:
         """Start a nominated deployment on its node, else elsewhere; keep the nomination if neither goes.
 
         False if the nomination can no longer be met: it is dropped and the deployment decided anew.
         """
         row, node, request = kept.row, kept.node, kept.request
-        self.drop(row)
-        state = self.state
+        self.drop_nominations(row)
+        state = self.capacity
         free = state.free_gpu[node].tolist()
         starts = self.tenancy.may_start_now(row)
         if starts and fits_in_room(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
@@ -149,37 +151,40 @@ class PassState:
             same = set(kept.devices).issubset(usable)
             self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
             if not same:
-                self.grew()
+                self.on_capacity_freed()
             return True
-        if self._place_in_free(row, request, self.restricted(row)):
-            self.grew()
+        if self._place_in_free(row, request, self.must_respect_head(row)):
+            self.on_capacity_freed()
             return True
-        if self.reservations.can_keep(request, node, kept.devices):
-            self.reserve(row, kept.rank, request, node, kept.devices)
+        if self.nominations.can_keep(request, node, kept.devices):
+            self.nominate(row, kept.rank, request, node, kept.devices)
             return True
-        self.grew()
+        self.on_capacity_freed()
         return False
 
-    def restricted(self, row: int) -> bool:
+    def must_respect_head(self, row: int) -> bool:
         """Whether the head's hold binds this one: the head could not evict it at once if it started, and it
         is not sure to have ended when the head can start."""
-        hold = self.hold
+        hold = self.head_reservation
         if hold is None:
             return False
-        if not isinf(hold.start) and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.start:
+        if (
+            not isinf(hold.latest_start)
+            and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.latest_start
+        ):
             return False
         evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
         if self.tenancy.organization(row) != hold.organization:
             # Who waits to borrow does not hold up the lender.
-            return not (hold.borrows and self.tenancy.is_guaranteed(row))
+            return not (hold.is_borrower and self.tenancy.is_guaranteed(row))
         return not (evictable and self.policy.preemption)
 
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
-        if request.index in self.nothing_free or not self.tenancy.may_start_now(row):
+        if request.index in self.unplaceable_shapes or not self.tenancy.may_start_now(row):
             return False
         node = self.ranking.best(request)
         if node == NO_NODE:
-            self.nothing_free.add(request.index)
+            self.unplaceable_shapes.add(request.index)
             return False
         # A gang at the head may hold several nodes; what takes from it on one may be harmless on the next.
         passed: list[int] = []
@@ -194,8 +199,10 @@ class PassState:
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
         """Devices of the node to start on; None if every choice would take from the head."""
-        usable = usable_devices(request, self.state.free_gpu[node].tolist()) if request.devices else []
-        hold = self.hold.at(node) if self.hold is not None and restricted else None
+        usable = usable_devices(request, self.capacity.free_gpu[node].tolist()) if request.devices else []
+        hold = (
+            self.head_reservation.on_node(node) if self.head_reservation is not None and restricted else None
+        )
         if hold is None:
             return self.pick_devices(request, node, usable)
         if request.devices == 1 and not request.whole:
@@ -213,68 +220,70 @@ class PassState:
         self, row: int, request: Request, node: int, devices: tuple[int, ...], replica: int = 0
     ) -> None:
         """Start a replica now."""
-        self.state.place(node, request, devices)
+        self.capacity.place(node, request, devices)
         self.tenancy.start(row, request)
-        self._tell_hold(row, request, node, devices)
+        self._charge_head(row, request, node, devices)
         self.placed[row] = True
         node_id = int(self.snapshot.nodes.id[node])
         self.placements.append(Placement(self.queue.deployment_id(row), node_id, devices, replica))
 
-    def _nominate_in_coming(
+    def _nominate_on_releasing(
         self, row: int, rank: int, request: Request, restricted: bool, kept: ActiveNomination | None
     ) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
-        state = self.state
+        state = self.capacity
         if not state.anything_coming:
             return False
         fitting = np.flatnonzero(fits_after_release(state, request)).tolist()
         if kept is not None and kept.node in fitting:
             fitting.insert(0, kept.node)
         for node in fitting:
-            devices = self.coming_devices(request, node)
-            if self._hold_allows(request, node, devices, restricted):
-                self.reserve(row, rank, request, node, devices)
+            devices = self.devices_after_release(request, node)
+            if self._head_allows(request, node, devices, restricted):
+                self.nominate(row, rank, request, node, devices)
                 return True
         return False
 
-    def coming_devices(self, request: Request, node: int) -> tuple[int, ...]:
+    def devices_after_release(self, request: Request, node: int) -> tuple[int, ...]:
         """Devices that are or will be free: for whole ones those free by now first, for a fraction the
         tightest."""
         if not request.devices:
             return ()
-        free = self.state.free_gpu[node].tolist()
-        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
+        free = self.capacity.free_gpu[node].tolist()
+        room = (self.capacity.free_gpu[node] + self.capacity.coming_gpu[node]).tolist()
         usable = usable_devices(request, room)
         usable.sort(key=lambda index: (room[index], -free[index], index))
         return tuple(sorted(usable[: request.devices]))
 
     def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
-        without = self._closed_to(request, restricted)
+        without = self._closed_node(request, restricted)
         for _ in range(2):
             option = self.tenancy.search(row, rank, request, without)
             if option is None:
                 return False
-            if self._hold_allows(request, option.node, self._devices_after(request, option), restricted):
-                self._carry_out(row, rank, request, option)
+            if self._head_allows(
+                request, option.node, self._devices_after_eviction(request, option), restricted
+            ):
+                self._apply_preemption(row, rank, request, option)
                 return True
             without = option.node
         return False
 
-    def _closed_to(self, request: Request, restricted: bool) -> int:
+    def _closed_node(self, request: Request, restricted: bool) -> int:
         """The held node, where it depends on the victims whether the hold allows the request there: who the
         cheapest ones are changes as time goes by, and by that alone nobody may be let in."""
-        hold = self.hold
-        if hold is None or not restricted or hold.allows_anywhere(request):
+        hold = self.head_reservation
+        if hold is None or not restricted or hold.allows_any_devices(request):
             return NO_NODE
         return hold.node
 
-    def _devices_after(self, request: Request, option: PreemptionOption) -> tuple[int, ...]:
+    def _devices_after_eviction(self, request: Request, option: PreemptionOption) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""
         if not request.devices:
             return ()
         node = option.node
-        room = (self.state.free_gpu[node] + self.state.coming_gpu[node]).tolist()
-        free = self.state.free_gpu[node].tolist()
+        room = (self.capacity.free_gpu[node] + self.capacity.coming_gpu[node]).tolist()
+        free = self.capacity.free_gpu[node].tolist()
         for victim in option.victims:
             for device in victim.devices:
                 room[device] += victim.each
@@ -282,7 +291,7 @@ class PassState:
         usable.sort(key=lambda index: (room[index], -free[index], index))
         return tuple(sorted(usable[: request.devices]))
 
-    def _carry_out(self, row: int, rank: int, request: Request, option: PreemptionOption) -> None:
+    def _apply_preemption(self, row: int, rank: int, request: Request, option: PreemptionOption) -> None:
         """Evict and override, then start at once if only nominations stood in the way, else nominate."""
         node, deployment_id = option.node, self.queue.deployment_id(row)
         priority = self.queue.priority(row)
@@ -295,17 +304,17 @@ class PassState:
             rule = option.rules.get(victim.row) or rule_of(priority, victim.priority)
             self.evict(victim, deployment_id, rule)
         overridden = {victim.id for victim in option.victims if victim.row < 0}
-        for held in [held for held in self.reservations.on(node) if held.deployment_id in overridden]:
-            self.drop(held.row)
-        free = self.state.free_gpu[node].tolist()
-        room = int(self.state.free_cpu[node]), int(self.state.free_ram[node])
+        for held in [held for held in self.nominations.on(node) if held.deployment_id in overridden]:
+            self.drop_nominations(held.row)
+        free = self.capacity.free_gpu[node].tolist()
+        room = int(self.capacity.free_cpu[node]), int(self.capacity.free_ram[node])
         if not evicted and self.tenancy.may_start_now(row) and fits_in_room(request, *room, free):
             usable = usable_devices(request, free) if request.devices else []
             self.place(row, request, node, self.pick_devices(request, node, usable))
         else:
-            self.reserve(row, rank, request, node, self.coming_devices(request, node))
+            self.nominate(row, rank, request, node, self.devices_after_release(request, node))
         if overridden:
-            self.grew()
+            self.on_capacity_freed()
 
     def evict(self, victim: EvictionCandidate, preemptor_id: int, rule: str) -> None:
         """Evict all allocations of the victim, on other nodes as well where it is a gang."""
@@ -323,7 +332,7 @@ class PassState:
                 )
             )
 
-    def reserve(
+    def nominate(
         self,
         row: int,
         rank: int,
@@ -335,8 +344,8 @@ class PassState:
     ) -> None:
         """Keep capacity of a node, free or coming, for a replica."""
         self.tenancy.settle(row, request)
-        self._tell_hold(row, request, node, devices)
-        self.reservations.add(
+        self._charge_head(row, request, node, devices)
+        self.nominations.add(
             ActiveNomination(
                 row=row,
                 rank=rank,
@@ -346,62 +355,69 @@ class PassState:
                 request=request,
                 node=node,
                 devices=devices,
-                claim=self.state.reserve(node, request, devices),
+                claim=self.capacity.reserve(node, request, devices),
                 replica=replica,
             ),
             settled,
         )
 
-    def drop(self, row: int) -> None:
+    def drop_nominations(self, row: int) -> None:
         """Let go of what is kept for the deployment, for all of its replicas."""
-        for held in self.reservations.drop(row):
+        for held in self.nominations.drop(row):
             self.tenancy.unsettle(row, held.request)
-            hold = self.hold.at(held.node) if self.hold is not None else None
-            if hold is not None and self.restricted(row):
-                hold.give(held.request, held.devices)
+            hold = self.head_reservation.on_node(held.node) if self.head_reservation is not None else None
+            if hold is not None and self.must_respect_head(row):
+                hold.refund(held.request, held.devices)
 
-    def _hold_for_head(self, row: int, rank: int, request: Request) -> None:
+    def _reserve_for_head(self, row: int, rank: int, request: Request) -> None:
         admissible = fits_empty_nodes(self.snapshot.nodes, request, request.eligible)
         if admissible.any() and self._gangs.may_ever_fit(row, request):
             head = self.queue.deployment_id(row), self.queue.priority(row), rank
             wanted = self.queue.replicas(row), self.queue.spread(row)
             now, preempts = self.snapshot.now, self.policy.preemption
-            parts = (self.state, self.candidates, self.reservations)
+            parts = (self.capacity, self.candidates, self.nominations)
             if self.queue.is_gang(row):
-                self.hold = reserve_for_gang(
+                self.head_reservation = reserve_for_gang(
                     head, request, wanted, admissible, *parts, now=now, preempts=preempts
                 )
             else:
-                self.hold = reserve_for_head(head, request, admissible, *parts, now=now, preempts=preempts)
-            self.hold.row, self.hold.organization = row, self.tenancy.organization(row)
-            self.hold.borrows = not self.tenancy.is_guaranteed(row)
+                self.head_reservation = reserve_for_head(
+                    head, request, admissible, *parts, now=now, preempts=preempts
+                )
+            self.head_reservation.row, self.head_reservation.organization = (
+                row,
+                self.tenancy.organization(row),
+            )
+            self.head_reservation.is_borrower = not self.tenancy.is_guaranteed(row)
 
-    def hold_again(self) -> None:
+    def renew_head_reservation(self) -> None:
         """Let the head of what still waits hold its place anew, the placements being others now."""
-        self.hold = None
+        self.head_reservation = None
         tried: set[int] = set()
         order = self.queue.order
         for rank in np.flatnonzero(~self.placed[order]).tolist():
             row = int(order[rank])
             kind = int(self.queue.kind[row])
-            if kind in tried or self.reservations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
+            if kind in tried or self.nominations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
                 continue
             tried.add(kind)
-            self._hold_for_head(row, rank, self.request_for(self.queue.shape(row)))
-            if self.hold is not None:
+            self._reserve_for_head(row, rank, self.request_for(self.queue.shape(row)))
+            if self.head_reservation is not None:
                 return
 
-    def _hold_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
-        hold = self.hold.at(node) if self.hold is not None and restricted else None
+    def _head_allows(self, request: Request, node: int, devices: tuple[int, ...], restricted: bool) -> bool:
+        hold = (
+            self.head_reservation.on_node(node) if self.head_reservation is not None and restricted else None
+        )
         return hold is None or hold.allows(request, devices)
 
-    def _tell_hold(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
-        hold = self.hold.at(node) if self.hold is not None else None
-        if hold is not None and self.restricted(row):
-            hold.take(request, devices)
+    def _charge_head(self, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
+        hold = self.head_reservation.on_node(node) if self.head_reservation is not None else None
+        if hold is not None and self.must_respect_head(row):
+            hold.consume(request, devices)
 
-    def grew(self) -> None:
+    def on_capacity_freed(self) -> None:
         """Forget what was found impossible, as capacity has come back."""
-        self.state.grew()
-        self.nothing_free.clear()
+        self.capacity.grew()
+        self.unplaceable_shapes.clear()
         self._turns.grew()

@@ -42,7 +42,7 @@ def reprieve_victims(admission: PassState) -> None:
 
 def _promising(admission: PassState) -> Bool:
     """The evicted allocations that find CPU and RAM, each for itself: a quick look before the exact one."""
-    table, state = admission.snapshot.allocations, admission.state
+    table, state = admission.snapshot.allocations, admission.capacity
     chosen = np.isin(table.id, [eviction.allocation_id for eviction in admission.evictions])
     chosen &= (state.free_cpu + state.coming_cpu)[table.node] >= table.cpu_milli
     chosen &= (state.free_ram + state.coming_ram)[table.node] >= table.ram_mib
@@ -68,7 +68,7 @@ class _Return:
         self.staying.add(party.deployment_id)
 
     def _fits(self, node: int, part: EvictionCandidate) -> bool:
-        state = self._pass.state
+        state = self._pass.capacity
         if state.free_cpu[node] + state.coming_cpu[node] < part.cpu:
             return False
         if state.free_ram[node] + state.coming_ram[node] < part.ram:

@@ -75,7 +75,7 @@ def _closed(admission: PassState) -> set[int]:
     """Nodes on which somebody gives way in this pass, or for which somebody is nominated."""
     row_of = {int(id_): row for row, id_ in enumerate(admission.snapshot.nodes.id)}
     closed = {row_of[one.node_id] for one in admission.evictions}
-    return closed | {held.node for held in admission.reservations.all()}
+    return closed | {held.node for held in admission.nominations.all()}
 
 
 def _movable(admission: PassState, nodes: Sequence[int]) -> list[Movable]:
@@ -94,7 +94,7 @@ def _movable(admission: PassState, nodes: Sequence[int]) -> list[Movable]:
             queue.priority(row),
             row_of[one.node_id],
             one.gpu_indices,
-            admission.restricted(row) and is_guarded_against(admission, queue.priority(row)),
+            admission.must_respect_head(row) and is_guarded_against(admission, queue.priority(row)),
         )
         for one in here
         if not queue.is_gang(row := rows[one.deployment_id])
@@ -133,7 +133,7 @@ def _after(admission: PassState, decided: Sequence[Placement]) -> Snapshot:
 
 def _apply(admission: PassState, ground: Subproblem, decided: list[Placement]) -> None:
     """Make the placements those of the pass, and let the head hold what is left to hold."""
-    state, packing = admission.state, ground.packing
+    state, packing = admission.capacity, ground.packing
     for one in ground.movable:
         state.take_back(one.node, one.request, one.devices)
     for index, item in enumerate(packing.items):
@@ -142,5 +142,5 @@ def _apply(admission: PassState, ground: Subproblem, decided: list[Placement]) -
     for index, row in zip(ground.order, ground.waiting, strict=True):
         admission.placed[row] = packing.at[index] != NO_BIN
     admission.placements[:] = decided
-    admission.grew()
-    admission.hold_again()
+    admission.on_capacity_freed()
+    admission.renew_head_reservation()

@@ -71,13 +71,13 @@ def waiting_rows(admission: PassState) -> list[int]:
         shape = queue.shape(row)
         if shape not in possible:
             possible[shape] = _may_ever_start(admission, admission.request_for(shape))
-        if admission.reservations.all_of(row) or not possible[shape]:
+        if admission.nominations.all_of(row) or not possible[shape]:
             continue
         if not queue.is_gang(row):
             found.append(row)
         if _is_aged(admission, row):
             aged += 1
-            if aged > 1 or admission.hold is None or admission.hold.row != row:
+            if aged > 1 or admission.head_reservation is None or admission.head_reservation.row != row:
                 break
     return found
 
@@ -87,22 +87,22 @@ def is_guarded_against(admission: PassState, priority: int) -> bool:
 
     Its equals may, until it has waited long or has a reservation in time.
     """
-    hold = admission.hold
+    hold = admission.head_reservation
     return hold is not None and (priority < hold.priority or _is_aged(admission, hold.row))
 
 
 def _guards(admission: PassState, nodes: Sequence[int]) -> dict[int, HeadGuard]:
     """By bin what the head of the queue gathers there."""
-    hold = admission.hold
+    hold = admission.head_reservation
     if hold is None:
         return {}
-    held = {bin_: hold.at(node) for bin_, node in enumerate(nodes)}
+    held = {bin_: hold.on_node(node) for bin_, node in enumerate(nodes)}
     return {bin_: HeadGuard(part) for bin_, part in held.items() if part is not None}
 
 
 def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[int]) -> list[int]:
     """Rows of the nodes where those that wait miss least, at most 64 of them and none that is closed."""
-    snapshot, state = admission.snapshot, admission.state
+    snapshot, state = admission.snapshot, admission.capacity
     nodes = snapshot.nodes
     usable = nodes.schedulable.copy()
     usable[sorted(closed)] = False
@@ -131,7 +131,7 @@ def build_subproblem(
         for one in movable
     ]
     waiting = [_waiting_item(admission, row, nodes) for row in rows]
-    state = admission.state
+    state = admission.capacity
     gpu = [state.free_gpu[node, : state.nodes.gpu_count[node]].tolist() for node in nodes]
     packing = Packing(
         [int(state.free_cpu[node]) for node in nodes],
@@ -149,8 +149,8 @@ def build_subproblem(
 def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
     request = admission.request_for(admission.queue.shape(row))
     priority = admission.queue.priority(row)
-    head = admission.hold is not None and admission.hold.row == row
-    guarded = not head and admission.restricted(row) and is_guarded_against(admission, priority)
+    head = admission.head_reservation is not None and admission.head_reservation.row == row
+    guarded = not head and admission.must_respect_head(row) and is_guarded_against(admission, priority)
     return Item(request, priority, _bins(request, nodes), NO_BIN, (), guarded)
 
 
@@ -162,8 +162,8 @@ def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:
 
 def _is_aged(admission: PassState, row: int) -> bool:
     """Whether nobody may be let past it: it has waited long, or has a reservation in time."""
-    hold, since = admission.hold, admission.queue.pending.eligible_since[row]
-    if hold is not None and hold.row == row and not isinf(hold.start):
+    hold, since = admission.head_reservation, admission.queue.pending.eligible_since[row]
+    if hold is not None and hold.row == row and not isinf(hold.latest_start):
         return True
     return float(admission.snapshot.now - since) >= admission.policy.patience
 
