@@ -24,7 +24,7 @@ Typical = Sequence[tuple[Shape, float]]
 
 
 def room_on(state: WorkingState, node: int) -> Room:
-    return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()
+    return int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist()
 
 
 def fits(shape: Shape, room: Room) -> bool:

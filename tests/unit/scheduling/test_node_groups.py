@@ -28,22 +28,22 @@ def test_alike_are_nodes_of_the_same_size_state_model_and_labels() -> None:
     )
     found = groups_of(one, *others)
     assert found.count == 7
-    assert found.group[0] == found.group[1]
+    assert found.group_of[0] == found.group_of[1]
 
 
 def test_what_runs_on_a_node_sets_it_apart() -> None:
     running = (Running(1, 2, gpu(1), (0,), 500), Running(2, 3, gpu(1), (1,), 500))
     found = groups_of(gpu_node(1), gpu_node(2), gpu_node(3), gpu_node(4), running=running)
     assert found.count == 3
-    assert found.group[0] == found.group[3]
+    assert found.group_of[0] == found.group_of[3]
 
 
 def test_a_group_is_represented_by_its_first_node_that_has_not_changed() -> None:
     found = groups_of(gpu_node(1), gpu_node(2), gpu_node(3), gpu_node(4, gpus=1))
     groups, nodes = found.unchanged(np.array([0]))
     assert dict(zip(groups.tolist(), nodes.tolist(), strict=True)) == {
-        int(found.group[0]): 1,
-        int(found.group[3]): 3,
+        int(found.group_of[0]): 1,
+        int(found.group_of[3]): 3,
     }
     groups, nodes = found.unchanged(np.array([0, 1, 2]))
     assert nodes.tolist() == [3]

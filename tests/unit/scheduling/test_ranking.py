@@ -73,7 +73,7 @@ def reference_loss(
 
 
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
-    usable = usable_devices(request, state.free_gpu[node].tolist()) if request.devices else []
+    usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.devices else []
     state.place(node, request, tuple(rng.sample(usable, request.devices)))
 
 
@@ -115,9 +115,9 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
             assert (node == NO_NODE) == (anywhere is None)
             if node != NO_NODE:
                 place(rng, state, request, node)
-        assert (state.free_cpu >= 0).all()
-        assert (state.free_ram >= 0).all()
-        assert (state.free_gpu >= 0).all()
+        assert (state.idle_cpu >= 0).all()
+        assert (state.idle_ram >= 0).all()
+        assert (state.idle_gpu >= 0).all()
 
 
 @pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])

@@ -13,12 +13,12 @@ from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, NodeTable
 def fits_idle(state: WorkingState, request: Request, nodes: Int64 | None = None) -> Bool:
     """Which of the nodes (all of them without `nodes`) can start the request now."""
     chosen: Int64 | slice = slice(None) if nodes is None else nodes
-    fits: Bool = state.free_cpu[chosen] >= request.cpu
-    fits &= state.free_ram[chosen] >= request.ram
+    fits: Bool = state.idle_cpu[chosen] >= request.cpu
+    fits &= state.idle_ram[chosen] >= request.ram
     if request.whole:
-        fits &= state.full[chosen] >= request.devices
+        fits &= state.whole_gpus[chosen] >= request.devices
     elif request.devices:
-        fits &= state.widest[chosen] >= request.each
+        fits &= state.largest_fraction[chosen] >= request.each
     if not request.everywhere:
         fits &= request.eligible[chosen]
     return fits
@@ -27,21 +27,25 @@ def fits_idle(state: WorkingState, request: Request, nodes: Int64 | None = None)
 def fits_on_node(state: WorkingState, request: Request, node: int) -> bool:
     """Whether one node can start the request now."""
     return bool(
-        state.free_cpu[node] >= request.cpu
-        and state.free_ram[node] >= request.ram
-        and (state.full[node] >= request.devices if request.whole else state.widest[node] >= request.each)
+        state.idle_cpu[node] >= request.cpu
+        and state.idle_ram[node] >= request.ram
+        and (
+            state.whole_gpus[node] >= request.devices
+            if request.whole
+            else state.largest_fraction[node] >= request.each
+        )
         and request.eligible[node]
     )
 
 
 def fits_after_release(state: WorkingState, request: Request) -> Bool:
     """Which nodes can start the request once everything that is releasing has gone."""
-    fits: Bool = state.free_cpu + state.coming_cpu >= request.cpu
-    fits &= state.free_ram + state.coming_ram >= request.ram
+    fits: Bool = state.idle_cpu + state.releasing_cpu >= request.cpu
+    fits &= state.idle_ram + state.releasing_ram >= request.ram
     if request.whole:
-        fits &= state.later_full >= request.devices
+        fits &= state.later_whole_gpus >= request.devices
     elif request.devices:
-        fits &= state.later_widest >= request.each
+        fits &= state.later_largest_fraction >= request.each
     return fits & request.eligible
 
 

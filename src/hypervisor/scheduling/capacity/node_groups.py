@@ -20,19 +20,19 @@ class NodeGroups:
     def __init__(self, state: WorkingState) -> None:
         rows = _states(state)
         _, first, group = np.unique(_hashes(rows), return_index=True, return_inverse=True)
-        self.group: Int64 = group.reshape(-1)
+        self.group_of: Int64 = group.reshape(-1)
         self.count = len(first)
-        if (rows != rows[first][self.group]).any():
+        if (rows != rows[first][self.group_of]).any():
             # Two states have the same hash: everyone is a group of its own then.
-            self.group, self.count = np.arange(len(rows)), len(rows)
+            self.group_of, self.count = np.arange(len(rows)), len(rows)
 
     def unchanged(self, changed: Int64) -> tuple[Int64, Int64]:
         """Groups that still have an unchanged node, and the first such node of each."""
-        still = np.ones(len(self.group), np.bool_)
+        still = np.ones(len(self.group_of), np.bool_)
         still[changed] = False
         nodes = np.flatnonzero(still)[::-1]
         first = np.full(self.count, -1)
-        first[self.group[nodes]] = nodes
+        first[self.group_of[nodes]] = nodes
         groups = np.flatnonzero(first >= 0)
         return groups, first[groups]
 
@@ -46,9 +46,9 @@ def _states(state: WorkingState) -> Int64:
         nodes.gpu_count,
         nodes.schedulable,
         _descriptions(nodes),
-        state.free_cpu,
-        state.free_ram,
-        *state.free_gpu.T,
+        state.idle_cpu,
+        state.idle_ram,
+        *state.idle_gpu.T,
     ]
     return np.stack(columns, axis=1).astype(np.int64)
 

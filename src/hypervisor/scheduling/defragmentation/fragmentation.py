@@ -53,7 +53,7 @@ class Fragmentation:
 def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
     """Judge the free room. What is kept for nominated deployments is not free."""
     state, eligibility = idle_capacity(snapshot)
-    idle: Int64 = np.maximum(state.free_gpu, 0).sum(axis=1)
+    idle: Int64 = np.maximum(state.idle_gpu, 0).sum(axis=1)
     expected: Float64 = np.zeros(len(idle))
     shapes = []
     for index, (shape, weight) in enumerate(target_workload(snapshot, policy)):
@@ -71,7 +71,7 @@ def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
             round(float(lost), 3),
         )
         for id_, cpu, ram, full, left, lost in zip(
-            snapshot.nodes.id, state.free_cpu, state.free_ram, state.full, idle, expected, strict=True
+            snapshot.nodes.id, state.idle_cpu, state.idle_ram, state.whole_gpus, idle, expected, strict=True
         )
     )
     return Fragmentation(tuple(shapes), nodes)
@@ -88,7 +88,7 @@ def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
         index, node = shape_of.get(kept.deployment_id), rows.get(kept.node_id)
         if index is not None and node is not None:
             request = eligibility.request(index, snapshot.shapes[index])
-            state.reserve(node, request, kept.gpu_indices)
+            state.claim(node, request, kept.gpu_indices)
     return state, eligibility
 
 
@@ -97,9 +97,9 @@ def _usable(state: WorkingState, request: Request) -> Int64:
     if not request.devices:
         return np.zeros(len(state.nodes), np.int64)
     if request.whole:
-        usable: Int64 = state.full * WHOLE_GPU
+        usable: Int64 = state.whole_gpus * WHOLE_GPU
     else:
-        usable = np.where(state.free_gpu >= request.each, state.free_gpu, 0).sum(axis=1)
+        usable = np.where(state.idle_gpu >= request.each, state.idle_gpu, 0).sum(axis=1)
     return np.where(fits_idle(state, request), usable, 0)
 
 
@@ -107,12 +107,12 @@ def _count(state: WorkingState, request: Request) -> Int64:
     """How many of the request each node could take at once."""
     counts = [np.full(len(state.nodes), np.iinfo(np.int64).max)]
     if request.cpu:
-        counts.append(state.free_cpu // request.cpu)
+        counts.append(state.idle_cpu // request.cpu)
     if request.ram:
-        counts.append(state.free_ram // request.ram)
+        counts.append(state.idle_ram // request.ram)
     if request.whole:
-        counts.append(state.full // request.devices)
+        counts.append(state.whole_gpus // request.devices)
     elif request.devices:
-        counts.append((np.maximum(state.free_gpu, 0) // request.each).sum(axis=1))
+        counts.append((np.maximum(state.idle_gpu, 0) // request.each).sum(axis=1))
     least: Int64 = np.minimum.reduce(counts)
     return np.where(fits_idle(state, request) & (least < np.iinfo(np.int64).max), least, 0)

@@ -101,8 +101,8 @@ class _Search:
     def nearest(self, request: Request) -> Sequence[int]:
         """Nodes that are large enough, those with the least missing first."""
         nodes, state = self.snapshot.nodes, self.state
-        gpu = state.full if request.whole else state.widest
-        distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
+        gpu = state.whole_gpus if request.whole else state.largest_fraction
+        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
         possible = fits_empty_nodes(nodes, request, request.eligible)
         order = np.argsort(np.where(possible, distance, np.inf), kind="stable")
         chosen: list[int] = order[: min(_NODES, int(possible.sum()))].tolist()
@@ -150,9 +150,9 @@ class _Search:
         """To the target with the least idle GPU and CPU on which it fits; `taken` rooms are brought along."""
         request = self._request(row)
         fits = fits_idle(self.state, request)
-        idle = self.state.free_gpu.sum(axis=1)
+        idle = self.state.idle_gpu.sum(axis=1)
         fitting = [node for node in targets if fits[node]]
-        for node in sorted(fitting, key=lambda node: (idle[node], self.state.free_cpu[node], node)):
+        for node in sorted(fitting, key=lambda node: (idle[node], self.state.idle_cpu[node], node)):
             cpu, ram, gpu = self._room(node, taken)
             if not fits_in_room(request, cpu, ram, gpu):
                 continue
@@ -183,4 +183,4 @@ class _Search:
         state = self.state
         if node in taken:
             return taken[node]
-        return int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist()
+        return int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist()

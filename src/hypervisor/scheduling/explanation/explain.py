@@ -115,7 +115,7 @@ class Explainer:
         coming = Resources()
         for held in kept:
             claim = held.claim
-            coming += Resources(claim.coming_cpu, claim.coming_ram, sum(claim.coming_gpu))
+            coming += Resources(claim.releasing_cpu, claim.releasing_ram, sum(claim.releasing_gpu))
         place = "place" if len(kept) == 1 else f"{len(kept)} places"
         return Reason(
             ReasonCode.WAITING_FOR_VICTIMS,
@@ -187,20 +187,24 @@ class Explainer:
     def _without_reservations(self) -> PreemptibleRoom:
         if self._unreserved is None:
             state = self._state
-            cpu, ram_room, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
+            cpu, ram_room, gpu = state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy()
             for held in self._admission.nominations.all():
-                cpu[held.node] += held.claim.free_cpu
-                ram_room[held.node] += held.claim.free_ram
-                gpu[held.node, list(held.devices)] += np.array(held.claim.free_gpu, np.int64)
+                cpu[held.node] += held.claim.idle_cpu
+                ram_room[held.node] += held.claim.idle_ram
+                gpu[held.node, list(held.devices)] += np.array(held.claim.idle_gpu, np.int64)
             full = (gpu == WHOLE_GPU).sum(axis=1)
             self._unreserved = PreemptibleRoom(cpu, ram_room, full, gpu.max(axis=1))
         return self._unreserved
 
     def _shortage(self, request: Request, organization: int) -> _Shortage:
         state, node = self._state, self._nearest_node(request)
-        free_gpu = int(state.full[node]) * MILLI if request.whole else max(0, int(state.widest[node]))
-        free = Resources(max(0, int(state.free_cpu[node])), max(0, int(state.free_ram[node])), free_gpu)
-        room = (int(state.free_cpu[node]), int(state.free_ram[node]), state.free_gpu[node].tolist())
+        free_gpu = (
+            int(state.whole_gpus[node]) * MILLI
+            if request.whole
+            else max(0, int(state.largest_fraction[node]))
+        )
+        free = Resources(max(0, int(state.idle_cpu[node])), max(0, int(state.idle_ram[node])), free_gpu)
+        room = (int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist())
         evictable = self._admission.candidates.evictable
         owner = self._snapshot.allocations.organization
         running = [
@@ -220,8 +224,8 @@ class Explainer:
 
     def _least_distant(self, request: Request) -> int:
         state = self._state
-        room = state.full if request.whole else state.widest
-        distance = shortfall_distance(request, state.free_cpu, state.free_ram, room)
+        room = state.whole_gpus if request.whole else state.largest_fraction
+        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, room)
         return int(np.where(request.eligible, distance, np.inf).argmin())
 
     def _short(self, request: Request, shortage: _Shortage, priority: int) -> Reason:
@@ -255,9 +259,9 @@ class Explainer:
     def _free_total(self, eligible: Bool) -> Resources:
         state = self._state
         return Resources(
-            int(np.maximum(state.free_cpu, 0)[eligible].sum()),
-            int(np.maximum(state.free_ram, 0)[eligible].sum()),
-            int(np.maximum(state.free_gpu, 0)[eligible].sum()),
+            int(np.maximum(state.idle_cpu, 0)[eligible].sum()),
+            int(np.maximum(state.idle_ram, 0)[eligible].sum()),
+            int(np.maximum(state.idle_gpu, 0)[eligible].sum()),
         )
 
     def _not_lower(self, node: int, priority: int) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def gang_reason(admission: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
     """The reason at the end of a pass for a gang that the empty cluster could take."""
     state = admission.capacity
-    room = (state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy())
+    room = (state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy())
     counts = replicas_per_node(request, request.eligible, *room)
     fitting = int(counts.sum())
     if fitting >= replicas or _unreserved(admission, request) >= replicas:
@@ -34,11 +34,11 @@ def gang_reason(admission: PassState, request: Request, replicas: int, organizat
 def _unreserved(admission: PassState, request: Request) -> int:
     """How many would fit if nothing were kept for others."""
     state = admission.capacity
-    cpu, ram, gpu = state.free_cpu.copy(), state.free_ram.copy(), state.free_gpu.copy()
+    cpu, ram, gpu = state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy()
     for held in admission.nominations.all():
-        cpu[held.node] += held.claim.free_cpu
-        ram[held.node] += held.claim.free_ram
-        for device, amount in zip(held.devices, held.claim.free_gpu, strict=True):
+        cpu[held.node] += held.claim.idle_cpu
+        ram[held.node] += held.claim.idle_ram
+        for device, amount in zip(held.devices, held.claim.idle_gpu, strict=True):
             gpu[held.node, device] += amount
     return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
 

@@ -109,9 +109,9 @@ def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
     state = WorkingState(snapshot)
     eligible = Eligibility(snapshot.nodes).schedulable(shape)
     whole = shape.gpu_milli >= WHOLE_GPU
-    free_gpu: Int64 = state.full * WHOLE_GPU if whole else state.widest
-    cpu = np.minimum(state.free_cpu, shape.cpu_milli)
-    ram = np.minimum(state.free_ram, shape.ram_mib)
+    free_gpu: Int64 = state.whole_gpus * WHOLE_GPU if whole else state.largest_fraction
+    cpu = np.minimum(state.idle_cpu, shape.cpu_milli)
+    ram = np.minimum(state.idle_ram, shape.ram_mib)
     gpu = np.minimum(free_gpu, shape.gpu_milli)
     possible = eligible.copy()
     for asked, left in ((shape.cpu_milli, cpu), (shape.ram_mib, ram), (shape.gpu_milli, gpu)):

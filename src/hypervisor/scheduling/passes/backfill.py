@@ -120,7 +120,7 @@ def reserve_for_head(
     node = int(starts.argmin())
     if starts[node] < inf:
         ended = staying & (candidates.table.ends_at <= starts[node])
-        more_cpu, more_ram, more_gpu = state.sums(candidates.table, ended)
+        more_cpu, more_ram, more_gpu = state.usage_of(candidates.table, ended)
         cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
     else:
         distance = shortfall_distance(request, cpu, ram, _gpu_room(request, gpu))
@@ -141,9 +141,9 @@ def head_room(
     preempts: bool,
 ) -> tuple[RoomArrays, Bool]:
     """The room that a head counts on at once, everything gone that it may evict; and which rows stay."""
-    cpu = state.free_cpu + state.coming_cpu
-    ram = state.free_ram + state.coming_ram
-    gpu = state.free_gpu + state.coming_gpu
+    cpu = state.idle_cpu + state.releasing_cpu
+    ram = state.idle_ram + state.releasing_ram
+    gpu = state.idle_gpu + state.releasing_gpu
     staying = ~candidates.going
     if preempts:
         more_cpu, more_ram, more_gpu = candidates.sums(priority)
@@ -174,7 +174,7 @@ def _earliest_starts(
     high = np.full(len(admissible), len(ends))
     while (low < high).any():
         middle = np.minimum((low + high) // 2, len(ends) - 1)
-        cpu, ram, gpu = state.sums(table, staying & (table.ends_at <= ends[middle][table.node]))
+        cpu, ram, gpu = state.usage_of(table, staying & (table.ends_at <= ends[middle][table.node]))
         fits = fits_in_rooms(request, admissible, room[0] + cpu, room[1] + ram, room[2] + gpu)
         open_ = low < high
         high = np.where(open_ & fits, middle, high)

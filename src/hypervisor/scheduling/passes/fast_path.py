@@ -39,7 +39,7 @@ class FastPath:
             self._alone
             and admission.head_reservation is not None
             and int(self._shape[row]) in admission.unplaceable_shapes
-            and not admission.capacity.anything_coming
+            and not admission.capacity.has_releasing
             and not admission.nominations.any()
             and not admission.candidates.any_below(int(self._priority[row]))
         )
@@ -59,7 +59,7 @@ class FastPath:
             return False
         devices: tuple[int, ...] = ()
         if request.devices:
-            usable = usable_devices(request, admission.capacity.free_gpu[node].tolist())
+            usable = usable_devices(request, admission.capacity.idle_gpu[node].tolist())
             devices = admission.pick_devices(request, node, usable)
         admission.capacity.place(node, request, devices)
         admission.placed[row] = True

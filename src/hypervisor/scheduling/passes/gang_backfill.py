@@ -95,7 +95,7 @@ def _earliest(
 def _after(
     state: WorkingState, table: AllocationTable, staying: Bool, room: RoomArrays, at: float
 ) -> RoomArrays:
-    cpu, ram, gpu = state.sums(table, staying & (table.ends_at <= at))
+    cpu, ram, gpu = state.usage_of(table, staying & (table.ends_at <= at))
     return room[0] + cpu, room[1] + ram, room[2] + gpu
 
 

@@ -81,7 +81,7 @@ class GangPlacement:
     def free_counts(self, request: Request, eligible: Bool) -> Int64:
         """How many replicas each node could start now."""
         state = self._pass.capacity
-        return replicas_per_node(request, eligible, state.free_cpu, state.free_ram, state.free_gpu)
+        return replicas_per_node(request, eligible, state.idle_cpu, state.idle_ram, state.idle_gpu)
 
     def _eligible(self, request: Request, restricted: bool) -> Bool:
         """The nodes that it may use; what the head of the queue holds is left alone."""
@@ -100,13 +100,13 @@ class GangPlacement:
         needed: dict[int, int] = defaultdict(int)
         for held in kept:
             needed[held.node] += 1
-            usable = usable_devices(request, state.free_gpu[held.node].tolist()) if request.devices else []
+            usable = usable_devices(request, state.idle_gpu[held.node].tolist()) if request.devices else []
             if not set(held.devices).issubset(usable):
                 return False
         counts = self.free_counts(request, request.eligible)
         if any(counts[node] < wanted for node, wanted in needed.items()):
             return False
-        if not _devices_suffice(request, kept, state.free_gpu):
+        if not _devices_suffice(request, kept, state.idle_gpu):
             return False
         for held in kept:
             self._pass.place(held.row, request, held.node, held.devices, held.replica)
@@ -130,14 +130,14 @@ class GangPlacement:
 
     def _place(self, row: int, request: Request, nodes: list[int]) -> None:
         for replica, node in enumerate(nodes):
-            free = self._pass.capacity.free_gpu[node].tolist()
+            free = self._pass.capacity.idle_gpu[node].tolist()
             usable = usable_devices(request, free) if request.devices else []
             devices = self._pass.pick_devices(request, node, usable)
             self._pass.place(row, request, node, devices, replica)
 
     def _nominate_in_coming(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
-        return self._pass.capacity.anything_coming and self._reserve(row, rank, request, eligible)
+        return self._pass.capacity.has_releasing and self._reserve(row, rank, request, eligible)
 
     def _reserve(self, row: int, rank: int, request: Request, eligible: Bool) -> bool:
         """Keep what is free and coming for all replicas, if it suffices; nodes that are free now first."""
@@ -145,9 +145,9 @@ class GangPlacement:
         counts = replicas_per_node(
             request,
             eligible,
-            state.free_cpu + state.coming_cpu,
-            state.free_ram + state.coming_ram,
-            state.free_gpu + state.coming_gpu,
+            state.idle_cpu + state.releasing_cpu,
+            state.idle_ram + state.releasing_ram,
+            state.idle_gpu + state.releasing_gpu,
         )
         losses = (~fits_idle(state, request)).astype(np.int64)
         nodes = assign_replicas(counts, losses, queue.replicas(row), queue.spread(row))
@@ -163,9 +163,9 @@ class GangPlacement:
         room = GangRoom(
             request,
             eligible,
-            state.free_cpu + state.coming_cpu,
-            state.free_ram + state.coming_ram,
-            state.free_gpu + state.coming_gpu,
+            state.idle_cpu + state.releasing_cpu,
+            state.idle_ram + state.releasing_ram,
+            state.idle_gpu + state.releasing_gpu,
         )
         if self._pass.tenancy.chooses_by_owner(row):
             victims = self._gathered(row, rank, room)

@@ -144,9 +144,9 @@ class PassState:
         row, node, request = kept.row, kept.node, kept.request
         self.drop_nominations(row)
         state = self.capacity
-        free = state.free_gpu[node].tolist()
+        free = state.idle_gpu[node].tolist()
         starts = self.tenancy.may_start_now(row)
-        if starts and fits_in_room(request, int(state.free_cpu[node]), int(state.free_ram[node]), free):
+        if starts and fits_in_room(request, int(state.idle_cpu[node]), int(state.idle_ram[node]), free):
             usable = usable_devices(request, free) if request.devices else []
             same = set(kept.devices).issubset(usable)
             self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
@@ -199,7 +199,7 @@ class PassState:
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
         """Devices of the node to start on; None if every choice would take from the head."""
-        usable = usable_devices(request, self.capacity.free_gpu[node].tolist()) if request.devices else []
+        usable = usable_devices(request, self.capacity.idle_gpu[node].tolist()) if request.devices else []
         hold = (
             self.head_reservation.on_node(node) if self.head_reservation is not None and restricted else None
         )
@@ -232,7 +232,7 @@ class PassState:
     ) -> bool:
         """Nominate where what is free and what is coming suffice; nobody is evicted for that."""
         state = self.capacity
-        if not state.anything_coming:
+        if not state.has_releasing:
             return False
         fitting = np.flatnonzero(fits_after_release(state, request)).tolist()
         if kept is not None and kept.node in fitting:
@@ -249,8 +249,8 @@ class PassState:
         tightest."""
         if not request.devices:
             return ()
-        free = self.capacity.free_gpu[node].tolist()
-        room = (self.capacity.free_gpu[node] + self.capacity.coming_gpu[node]).tolist()
+        free = self.capacity.idle_gpu[node].tolist()
+        room = (self.capacity.idle_gpu[node] + self.capacity.releasing_gpu[node]).tolist()
         usable = usable_devices(request, room)
         usable.sort(key=lambda index: (room[index], -free[index], index))
         return tuple(sorted(usable[: request.devices]))
@@ -282,8 +282,8 @@ class PassState:
         if not request.devices:
             return ()
         node = option.node
-        room = (self.capacity.free_gpu[node] + self.capacity.coming_gpu[node]).tolist()
-        free = self.capacity.free_gpu[node].tolist()
+        room = (self.capacity.idle_gpu[node] + self.capacity.releasing_gpu[node]).tolist()
+        free = self.capacity.idle_gpu[node].tolist()
         for victim in option.victims:
             for device in victim.devices:
                 room[device] += victim.each
@@ -306,8 +306,8 @@ class PassState:
         overridden = {victim.id for victim in option.victims if victim.row < 0}
         for held in [held for held in self.nominations.on(node) if held.deployment_id in overridden]:
             self.drop_nominations(held.row)
-        free = self.capacity.free_gpu[node].tolist()
-        room = int(self.capacity.free_cpu[node]), int(self.capacity.free_ram[node])
+        free = self.capacity.idle_gpu[node].tolist()
+        room = int(self.capacity.idle_cpu[node]), int(self.capacity.idle_ram[node])
         if not evicted and self.tenancy.may_start_now(row) and fits_in_room(request, *room, free):
             usable = usable_devices(request, free) if request.devices else []
             self.place(row, request, node, self.pick_devices(request, node, usable))
@@ -355,7 +355,7 @@ class PassState:
                 request=request,
                 node=node,
                 devices=devices,
-                claim=self.capacity.reserve(node, request, devices),
+                claim=self.capacity.claim(node, request, devices),
                 replica=replica,
             ),
             settled,
@@ -418,6 +418,6 @@ class PassState:
 
     def on_capacity_freed(self) -> None:
         """Forget what was found impossible, as capacity has come back."""
-        self.capacity.grew()
+        self.capacity.invalidate()
         self.unplaceable_shapes.clear()
         self._turns.grew()

@@ -44,8 +44,8 @@ def _promising(admission: PassState) -> Bool:
     """The evicted allocations that find CPU and RAM, each for itself: a quick look before the exact one."""
     table, state = admission.snapshot.allocations, admission.capacity
     chosen = np.isin(table.id, [eviction.allocation_id for eviction in admission.evictions])
-    chosen &= (state.free_cpu + state.coming_cpu)[table.node] >= table.cpu_milli
-    chosen &= (state.free_ram + state.coming_ram)[table.node] >= table.ram_mib
+    chosen &= (state.idle_cpu + state.releasing_cpu)[table.node] >= table.cpu_milli
+    chosen &= (state.idle_ram + state.releasing_ram)[table.node] >= table.ram_mib
     return chosen
 
 
@@ -69,11 +69,11 @@ class _Return:
 
     def _fits(self, node: int, part: EvictionCandidate) -> bool:
         state = self._pass.capacity
-        if state.free_cpu[node] + state.coming_cpu[node] < part.cpu:
+        if state.idle_cpu[node] + state.releasing_cpu[node] < part.cpu:
             return False
-        if state.free_ram[node] + state.coming_ram[node] < part.ram:
+        if state.idle_ram[node] + state.releasing_ram[node] < part.ram:
             return False
-        room = state.free_gpu[node] + state.coming_gpu[node]
+        room = state.idle_gpu[node] + state.releasing_gpu[node]
         return all(room[device] >= count * part.each for device, count in Counter(part.devices).items())
 
 

@@ -25,16 +25,16 @@ class PreemptibleRoom:
 
     cpu: Int64
     ram: Int64
-    full: Int64
-    widest: Int64
+    whole_gpus: Int64
+    largest_fraction: Int64
 
     def fits(self, request: Request) -> Bool:
         """Nodes on which the request would fit then."""
         fits: Bool = request.eligible & (self.cpu >= request.cpu) & (self.ram >= request.ram)
         if request.whole:
-            fits &= self.full >= request.devices
+            fits &= self.whole_gpus >= request.devices
         elif request.devices:
-            fits &= self.widest >= request.each
+            fits &= self.largest_fraction >= request.each
         return fits
 
 
@@ -75,22 +75,22 @@ class EvictionCandidates:
         """CPU and RAM per node, milli-GPU per node and device, that such evictions would free."""
         found = self._sums.get(priority)
         if found is None:
-            found = self._sums[priority] = self._state.sums(self.table, self.below(priority))
+            found = self._sums[priority] = self._state.usage_of(self.table, self.below(priority))
         return found
 
     def room(self, priority: int) -> PreemptibleRoom:
         """The potential room for a priority, kept until any node changes."""
         state = self._state
-        if self._rooms_at != len(state.touched):
+        if self._rooms_at != len(state.dirty_log):
             self._rooms.clear()
-            self._rooms_at = len(state.touched)
+            self._rooms_at = len(state.dirty_log)
         found = self._rooms.get(priority)
         if found is None:
             cpu, ram, gpu = self.sums(priority)
-            gpu = state.free_gpu + state.coming_gpu + gpu
+            gpu = state.idle_gpu + state.releasing_gpu + gpu
             found = self._rooms[priority] = PreemptibleRoom(
-                state.free_cpu + state.coming_cpu + cpu,
-                state.free_ram + state.coming_ram + ram,
+                state.idle_cpu + state.releasing_cpu + cpu,
+                state.idle_ram + state.releasing_ram + ram,
                 (gpu == WHOLE_GPU).sum(axis=1),
                 gpu.max(axis=1),
             )
@@ -129,7 +129,7 @@ class EvictionCandidates:
         for row in rows:
             self._move(self._candidate(row), int(self.table.node[row]), going=True)
         # Its other nodes have come nearer to what waits.
-        self._state.grew()
+        self._state.invalidate()
         return list(rows)
 
     def give_back(self, victim: EvictionCandidate) -> None:
@@ -142,7 +142,9 @@ class EvictionCandidates:
         self.going[victim.row] = going
         self._below.clear()
         sign = 1 if going else -1
-        self._state.evict(node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.each)
+        self._state.mark_releasing(
+            node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.each
+        )
         for priority, (cpu, ram, gpu) in self._sums.items():
             if victim.priority < priority:
                 cpu[node] -= sign * victim.cpu

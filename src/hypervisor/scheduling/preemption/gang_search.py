@@ -77,7 +77,7 @@ class GroupCandidates:
 
     def hold(self, state: WorkingState) -> tuple[Int64, Int64, Int64]:
         """What all of them hold: CPU and RAM per node, milli-GPU per node and device."""
-        cpu, ram, gpu = state.sums(self._candidates.table, self.chosen)
+        cpu, ram, gpu = state.usage_of(self._candidates.table, self.chosen)
         for one in self.nominations:
             for node, part in one.party.parts:
                 cpu[node] += part.cpu

@@ -62,12 +62,12 @@ class ActiveNominations:
         if devices and not 0 <= min(devices) <= max(devices) < int(state.nodes.gpu_count[node]):
             return False
         if (
-            state.free_cpu[node] + state.coming_cpu[node] < request.cpu
-            or state.free_ram[node] + state.coming_ram[node] < request.ram
+            state.idle_cpu[node] + state.releasing_cpu[node] < request.cpu
+            or state.idle_ram[node] + state.releasing_ram[node] < request.ram
         ):
             return False
         need = WHOLE_GPU if request.whole else request.each
-        return all(state.free_gpu[node, i] + state.coming_gpu[node, i] >= need for i in devices)
+        return all(state.idle_gpu[node, i] + state.releasing_gpu[node, i] >= need for i in devices)
 
     def add(self, made: ActiveNomination, settled: bool) -> None:
         """Put a nomination in force; its claim is already made.
@@ -92,7 +92,7 @@ class ActiveNominations:
             del on_node[key]
             if not on_node:
                 del self._by_node[held.node]
-            self._state.release(held.claim)
+            self._state.release_claim(held.claim)
         return dropped
 
     def of(self, row: int) -> ActiveNomination | None:

@@ -79,9 +79,9 @@ class QuotaAwarePreemption:
         """Nodes that might do, those whose least important candidate matters least first."""
         state, table = self._state, self._candidates.table
         chosen = self._may_be_evicted(asker)
-        cpu, ram, gpu = state.sums(table, chosen)
-        cpu, ram = cpu + state.free_cpu + state.coming_cpu, ram + state.free_ram + state.coming_ram
-        gpu = gpu + state.free_gpu + state.coming_gpu
+        cpu, ram, gpu = state.usage_of(table, chosen)
+        cpu, ram = cpu + state.idle_cpu + state.releasing_cpu, ram + state.idle_ram + state.releasing_ram
+        gpu = gpu + state.idle_gpu + state.releasing_gpu
         for node in self._reservations.unsettled_nodes():
             for held in self._overridden_on(node, asker):
                 cpu[node] += held.request.cpu
@@ -114,9 +114,9 @@ class QuotaAwarePreemption:
         rules: dict[int, str] = {}
         yielding = self._yielding(asker, node, rules)
         room = (
-            int(state.free_cpu[node] + state.coming_cpu[node]),
-            int(state.free_ram[node] + state.coming_ram[node]),
-            (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
+            int(state.idle_cpu[node] + state.releasing_cpu[node]),
+            int(state.idle_ram[node] + state.releasing_ram[node]),
+            (state.idle_gpu[node] + state.releasing_gpu[node]).tolist(),
         )
         victims = choose_victims(request, *room, yielding)
         if victims is None:

@@ -121,7 +121,7 @@ class MinCostPreemption:
     def _known(self, bounds: _Bounds, node: int) -> PreemptionOption | None:
         """What was worked out of the node, if nothing has happened there since."""
         changes, option = bounds.known.get(node, (-1, None))
-        return option if changes == self._state.changes[node] else None
+        return option if changes == self._state.change_counts[node] else None
 
     def _raise_bound(self, frontier: CostHeap, first: Entry, priority: int) -> bool:
         """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
@@ -137,7 +137,7 @@ class MinCostPreemption:
 
     def _least_important(self, node: int, priority: int) -> Cost | None:
         """The bound that the least important one on the node sets; None if nobody there may be evicted."""
-        changes = self._state.changes[node]
+        changes = self._state.change_counts[node]
         seen, least = self._least.get((node, priority), (-1, None))
         if seen != changes:
             evictable = self._candidates.evictable
@@ -156,7 +156,7 @@ class MinCostPreemption:
         if option is None:
             bounds.frontier.drop_first()
         else:
-            bounds.known[node] = (self._state.changes[node], option)
+            bounds.known[node] = (self._state.change_counts[node], option)
             bounds.frontier.replace_first((option.cost, node))
 
     def _bounds_of(self, request: Request, priority: int) -> _Bounds:
@@ -182,9 +182,9 @@ class MinCostPreemption:
             yielding.sort(key=lambda candidate: candidate.importance)
         victims = choose_victims(
             request,
-            int(state.free_cpu[node] + state.coming_cpu[node]),
-            int(state.free_ram[node] + state.coming_ram[node]),
-            (state.free_gpu[node] + state.coming_gpu[node]).tolist(),
+            int(state.idle_cpu[node] + state.releasing_cpu[node]),
+            int(state.idle_ram[node] + state.releasing_ram[node]),
+            (state.idle_gpu[node] + state.releasing_gpu[node]).tolist(),
             yielding,
         )
         return None if victims is None else PreemptionOption(node, tuple(victims), cost(victims))
@@ -218,7 +218,7 @@ class MinCostPreemption:
         while (low < high).any():
             middle = (low + high) // 2
             chosen = below & (table.priority <= priorities[middle][table.node])
-            fits = self._fits_with(request, self._state.sums(table, chosen))
+            fits = self._fits_with(request, self._state.usage_of(table, chosen))
             high = np.where(fits, middle, high)
             low = np.where(fits, low, np.minimum(middle + 1, high))
         return np.where(possible, priorities[high], _NONE)
@@ -229,9 +229,9 @@ class MinCostPreemption:
         return fits_in_rooms(
             request,
             request.eligible,
-            state.free_cpu + state.coming_cpu + cpu,
-            state.free_ram + state.coming_ram + ram,
-            state.free_gpu + state.coming_gpu + gpu,
+            state.idle_cpu + state.releasing_cpu + cpu,
+            state.idle_ram + state.releasing_ram + ram,
+            state.idle_gpu + state.releasing_gpu + gpu,
         )
 
     def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
@@ -250,15 +250,15 @@ class MinCostPreemption:
     def _clearing_devices(self, request: Request, below: Bool, level: Int64) -> Float64:
         state, table = self._state, self._candidates.table
         chosen = below & (table.priority <= level[table.node])
-        row, device = state.claims
+        row, device = state.devices_in_use
         picked = chosen[row]
         row, device = row[picked], device[picked]
         share = self._candidates.lost[row] / np.bitwise_count(table.gpu_mask[row])
         flat = table.node[row].astype(np.int64) * state.width + device
         price = np.bincount(flat, share, level.size * state.width).astype(np.float64)
         price = price.reshape(level.size, state.width)
-        _, _, freed = state.sums(table, chosen)
-        room = state.free_gpu + state.coming_gpu
+        _, _, freed = state.usage_of(table, chosen)
+        room = state.idle_gpu + state.releasing_gpu
         price[room + freed != WHOLE_GPU] = np.inf
         price[room == WHOLE_GPU] = 0.0
         price.sort(axis=1)

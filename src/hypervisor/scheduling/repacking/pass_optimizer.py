@@ -135,7 +135,7 @@ def _apply(admission: PassState, ground: Subproblem, decided: list[Placement]) -
     """Make the placements those of the pass, and let the head hold what is left to hold."""
     state, packing = admission.capacity, ground.packing
     for one in ground.movable:
-        state.take_back(one.node, one.request, one.devices)
+        state.unplace(one.node, one.request, one.devices)
     for index, item in enumerate(packing.items):
         if packing.at[index] != NO_BIN:
             state.place(ground.nodes[packing.at[index]], item.request, packing.devices[index])

@@ -113,8 +113,8 @@ def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[
     chosen: set[int] = set()
     for shape in shapes:
         request = admission.request_for(shape)
-        gpu = state.full if request.whole else state.widest
-        distance = shortfall_distance(request, state.free_cpu, state.free_ram, gpu)
+        gpu = state.whole_gpus if request.whole else state.largest_fraction
+        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
         possible = fits_empty_nodes(nodes, request, request.eligible & usable)
         near = np.argsort(np.where(possible, distance, np.inf), kind="stable")
         chosen.update(near[: min(int(possible.sum()), _MOST_NODES // len(shapes))].tolist())
@@ -132,10 +132,10 @@ def build_subproblem(
     ]
     waiting = [_waiting_item(admission, row, nodes) for row in rows]
     state = admission.capacity
-    gpu = [state.free_gpu[node, : state.nodes.gpu_count[node]].tolist() for node in nodes]
+    gpu = [state.idle_gpu[node, : state.nodes.gpu_count[node]].tolist() for node in nodes]
     packing = Packing(
-        [int(state.free_cpu[node]) for node in nodes],
-        [int(state.free_ram[node]) for node in nodes],
+        [int(state.idle_cpu[node]) for node in nodes],
+        [int(state.idle_ram[node]) for node in nodes],
         gpu,
         [*items, *waiting],
         _guards(admission, nodes),

@@ -31,9 +31,9 @@ class _Leftover:
     def losses(self, request: Request, nodes: Int64) -> Int64:
         """See `Scorer`."""
         state = self.state
-        left = (state.free_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
-        left += (state.free_ram[nodes] - request.ram) * _SCALE // self.ram[nodes]
-        free_gpu = state.free_gpu[nodes].sum(axis=1)
+        left = (state.idle_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
+        left += (state.idle_ram[nodes] - request.ram) * _SCALE // self.ram[nodes]
+        free_gpu = state.idle_gpu[nodes].sum(axis=1)
         left += (free_gpu - request.shape.gpu_milli) * _SCALE // self.gpu[nodes]
         return self.sign * left
 
@@ -43,7 +43,7 @@ class _Leftover:
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """By the room on the device: the least first, or the most where the sign is negative."""
-        free = self.state.free_gpu[node].tolist()
+        free = self.state.idle_gpu[node].tolist()
         return sorted(devices, key=lambda index: (self.sign * free[index], index))
 
 
@@ -58,14 +58,19 @@ class _LeftoverColumn:
 
     def of(self, node: int) -> Int32:
         scorer, state = self._scorer, self._scorer.state
-        cpu = state.free_cpu[node] - self._cpu
-        ram = state.free_ram[node] - self._ram
-        gpu = state.free_gpu[node].sum() - self._gpu
+        cpu = state.idle_cpu[node] - self._cpu
+        ram = state.idle_ram[node] - self._ram
+        gpu = state.idle_gpu[node].sum() - self._gpu
         left = cpu * _SCALE // scorer.cpu[node]
         left += ram * _SCALE // scorer.ram[node]
         left += gpu * _SCALE // scorer.gpu[node]
         left *= scorer.sign
-        fits = (cpu >= 0) & (ram >= 0) & (self._full <= state.full[node]) & (self._each <= state.widest[node])
+        fits = (
+            (cpu >= 0)
+            & (ram >= 0)
+            & (self._full <= state.whole_gpus[node])
+            & (self._each <= state.largest_fraction[node])
+        )
         return np.where(fits, left, INFEASIBLE).astype(np.int32)
 
 

@@ -52,7 +52,7 @@ class ExpectedFillScorer:
     @cached_property
     def _known(self) -> tuple[Int64, Int64, Int64]:
         """Per node what its devices would let be filled, its value, and its idle GPU; see `_catch_up`."""
-        self._seen = len(self._state.touched)
+        self._seen = len(self._state.dirty_log)
         return self._now(np.arange(len(self._state.nodes)))
 
     def losses(self, request: Request, nodes: Int64) -> Int64:
@@ -60,11 +60,11 @@ class ExpectedFillScorer:
         value, state, kind = self._value, self._state, self._value.kind[nodes]
         fillable, now, idle = (column[nodes] for column in self._catch_up())
         if request.whole:
-            fillable += value.full_change(kind, state.full[nodes], request.devices)
+            fillable += value.full_change(kind, state.whole_gpus[nodes], request.devices)
         elif request.devices:
-            change = value.device_change(kind, state.free_gpu[nodes], state.full[nodes], request.each)
+            change = value.device_change(kind, state.idle_gpu[nodes], state.whole_gpus[nodes], request.each)
             fillable += change.max(axis=1)
-        cpu, ram = state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram
+        cpu, ram = state.idle_cpu[nodes] - request.cpu, state.idle_ram[nodes] - request.ram
         fall = now - value.at(kind, cpu, ram, fillable)
         return value.encoded(fall, request.shape.gpu_milli, idle)
 
@@ -75,13 +75,13 @@ class ExpectedFillScorer:
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """The devices of the node by what could be filled afterwards, the most first."""
         state, value = self._state, self._value
-        kind, full = int(value.kind[node]), state.full[node]
-        changes = value.device_change(kind, state.free_gpu[node], full, request.each).tolist()
+        kind, full = int(value.kind[node]), state.whole_gpus[node]
+        changes = value.device_change(kind, state.idle_gpu[node], full, request.each).tolist()
         return sorted(devices, key=lambda index: (-changes[index], index))
 
     def _catch_up(self) -> tuple[Int64, Int64, Int64]:
         """What is known of every node, where it changed worked out anew."""
-        known, touched = self._known, self._state.touched
+        known, touched = self._known, self._state.dirty_log
         if self._seen < len(touched):
             nodes = np.array(sorted(set(touched[self._seen :])))
             self._seen = len(touched)
@@ -91,7 +91,7 @@ class ExpectedFillScorer:
 
     def _now(self, nodes: Int64) -> tuple[Int64, Int64, Int64]:
         state, value, kind = self._state, self._value, self._value.kind[nodes]
-        free = state.free_gpu[nodes]
-        fillable = value.fillable(kind, free, state.full[nodes])
-        values = value.at(kind, state.free_cpu[nodes], state.free_ram[nodes], fillable)
+        free = state.idle_gpu[nodes]
+        fillable = value.fillable(kind, free, state.whole_gpus[nodes])
+        values = value.at(kind, state.idle_cpu[nodes], state.idle_ram[nodes], fillable)
         return fillable, values, free.sum(axis=1)

@@ -37,14 +37,14 @@ class ExpectedFillColumn:
     def of(self, node: int) -> Int32:
         state, value = self._state, self._value
         kind = int(value.kind[node])
-        free = tuple(sorted(state.free_gpu[node].tolist()))
+        free = tuple(sorted(state.idle_gpu[node].tolist()))
         known = self._known.get((kind, free))
         if known is None:
             known = self._fillable_after(kind, free)
             if len(self._known) < _MOST_REMEMBERED:
                 self._known[kind, free] = known
         fillable = known[self._amount]
-        cpu, ram = state.free_cpu[node] - self._cpu, state.free_ram[node] - self._ram
+        cpu, ram = state.idle_cpu[node] - self._cpu, state.idle_ram[node] - self._ram
         values = value.at(kind, cpu, ram, fillable)
         idle = np.array(sum(free))
         losses = value.encoded(values[-1] - values, self._gpu, idle)

@@ -61,7 +61,7 @@ class FgdScorer:
         """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * SCALE - self._lost_usable(request, nodes)
         missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")
-        losses: Int64 = missing * BEYOND_IDLE + self._state.free_gpu[nodes].sum(axis=1)
+        losses: Int64 = missing * BEYOND_IDLE + self._state.idle_gpu[nodes].sum(axis=1)
         return losses
 
     def column(self, requests: Sequence[Request]) -> ScoreColumn:
@@ -71,11 +71,11 @@ class FgdScorer:
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """The devices of the node by the usable GPU that is left, the most first."""
         state, tables = self._state, self._tables
-        cpu, ram = int(state.free_cpu[node]) - request.cpu, int(state.free_ram[node]) - request.ram
+        cpu, ram = int(state.idle_cpu[node]) - request.cpu, int(state.idle_ram[node]) - request.ram
         number = tables.set_at(cpu, ram, node)
-        free = state.free_gpu[node].tolist()
+        free = state.idle_gpu[node].tolist()
         table, several = tables.device, tables.several[number]
-        start, full = number * STRIDE, int(state.full[node])
+        start, full = number * STRIDE, int(state.whole_gpus[node])
         change = {room: int(table[start + room - request.each] - table[start + room]) for room in set(free)}
         if tables.has_several and full:
             change[WHOLE_GPU] += int(several[full - 1] - several[full])
@@ -84,12 +84,12 @@ class FgdScorer:
     def _lost_usable(self, request: Request, nodes: Int64) -> Int64:
         """How much usable idle GPU is lost, in scaled milli-GPU."""
         state, tables = self._state, self._tables
-        sets = tables.set_of(state.free_cpu[nodes] - request.cpu, state.free_ram[nodes] - request.ram, nodes)
-        gpu = state.free_gpu[nodes]
+        sets = tables.set_of(state.idle_cpu[nodes] - request.cpu, state.idle_ram[nodes] - request.ram, nodes)
+        gpu = state.idle_gpu[nodes]
         flat = (sets * STRIDE)[:, None] + gpu
         now = tables.device.take(flat, mode="clip")
         usable = np.add.reduce(now, axis=1)
-        full = state.full[nodes]
+        full = state.whole_gpus[nodes]
         if request.whole:
             usable -= request.devices * tables.device[sets * STRIDE + WHOLE_GPU]
             full = full - request.devices
@@ -115,8 +115,8 @@ class FgdScorer:
 
     def _usable_now(self, nodes: Int64) -> Int64:
         state, tables = self._state, self._tables
-        sets = tables.set_of(state.free_cpu[nodes], state.free_ram[nodes], nodes)
-        flat = (sets * STRIDE)[:, None] + state.free_gpu[nodes]
+        sets = tables.set_of(state.idle_cpu[nodes], state.idle_ram[nodes], nodes)
+        flat = (sets * STRIDE)[:, None] + state.idle_gpu[nodes]
         usable: Int64 = tables.device.take(flat, mode="clip").sum(axis=1)
-        usable += tables.several[sets, state.full[nodes]]
+        usable += tables.several[sets, state.whole_gpus[nodes]]
         return usable

@@ -62,10 +62,10 @@ class FgdColumn:
 
     def of(self, node: int) -> Int32:
         state = self._state
-        cpu, ram = int(state.free_cpu[node]), int(state.free_ram[node])
+        cpu, ram = int(state.idle_cpu[node]), int(state.idle_ram[node])
         if cpu < 0 or ram < 0:
             return np.full(len(self._cpu) - 1, INFEASIBLE, np.int32)
-        free = tuple(sorted(state.free_gpu[node].tolist()))
+        free = tuple(sorted(state.idle_gpu[node].tolist()))
         pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
         key = int(pairs[-1]), free
         known = self._known.get(key)

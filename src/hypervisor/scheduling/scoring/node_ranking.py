@@ -63,10 +63,10 @@ class NodeRanking:
     def _beyond_all(self, request: Request) -> bool:
         """Whether one resource is nowhere free in that amount; only asked until something changes."""
         state = self._state
-        if state.touched:
+        if state.dirty_log:
             return False
         if self._most is None:
-            everything = (state.free_cpu, state.free_ram, state.full, state.widest)
+            everything = (state.idle_cpu, state.idle_ram, state.whole_gpus, state.largest_fraction)
             self._most = tuple(int(amounts.max()) for amounts in everything)
         cpu, ram, full, widest = self._most
         enough = full >= request.devices if request.whole else widest >= request.each
@@ -77,14 +77,14 @@ class NodeRanking:
             self._fill(number)
             self._is_made[number] = 1
             self._made.append(number)
-        elif self._seen < len(self._state.touched):
+        elif self._seen < len(self._state.dirty_log):
             self._catch_up()
         row: Int32 = self._losses[number]
         return row
 
     def _catch_up(self) -> None:
         """Score anew the nodes that changed: column by column, or row by row when they are many."""
-        touched = self._state.touched
+        touched = self._state.dirty_log
         nodes = list(dict.fromkeys(touched[self._seen :]))
         self._seen = len(touched)
         if len(nodes) > _MANY * len(self._made):
@@ -128,11 +128,11 @@ class NodeRanking:
             fitting = np.flatnonzero(fits)
             row[fitting] = self._scorer.losses(request, fitting)
             return
-        changed = np.array(list(dict.fromkeys(self._state.touched)), np.int64)
+        changed = np.array(list(dict.fromkeys(self._state.dirty_log)), np.int64)
         groups, nodes = self._groups.unchanged(changed)
         losses = np.full(self._groups.count, INFEASIBLE)
         losses[groups] = self._losses_on(request, nodes)
-        row[:] = losses[self._groups.group]
+        row[:] = losses[self._groups.group_of]
         if len(changed):
             row[changed] = self._losses_on(request, changed)
 
