@@ -109,7 +109,7 @@ def placement_lines(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
             "name": arrival.pod.name,
             "node": outcome.nodes[arrival.spot.node_id - 1].name if arrival.spot else None,
             "gpus": list(arrival.spot.devices) if arrival.spot else [],
-            "milli": arrival.pod.shape.gpu_each,
+            "milli": arrival.pod.shape.gpu_milli_per_device,
             "evictions": arrival.evictions,
         }
         for number, arrival in enumerate(outcome.arrivals)

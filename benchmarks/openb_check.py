@@ -114,12 +114,12 @@ def _arrival_faults(trace: Trace, pods: Mapping[str, TracePod], lines: Sequence[
 
 def _device_faults(pod: TracePod, node: TraceNode, line: Line) -> Iterator[str]:
     where, gpus = f"arrival {line['arrival']} on {node.name}", line["gpus"]
-    if len(set(gpus)) != len(gpus) or len(gpus) != pod.shape.gpu_devices:
-        yield f"{where}: devices {gpus} for a request of {pod.shape.gpu_devices}"
+    if len(set(gpus)) != len(gpus) or len(gpus) != pod.shape.gpu_device_count:
+        yield f"{where}: devices {gpus} for a request of {pod.shape.gpu_device_count}"
     if any(not 0 <= index < node.gpu_count for index in gpus):
         yield f"{where}: devices {gpus} of {node.gpu_count}"
-    if int(line["milli"]) != pod.shape.gpu_each:
-        yield f"{where}: {line['milli']} milli-GPU a device instead of {pod.shape.gpu_each}"
+    if int(line["milli"]) != pod.shape.gpu_milli_per_device:
+        yield f"{where}: {line['milli']} milli-GPU a device instead of {pod.shape.gpu_milli_per_device}"
     if pod.shape.gpu_models and node.gpu_model not in pod.shape.gpu_models:
         yield f"{where}: model {node.gpu_model} is not one of {', '.join(pod.shape.gpu_models)}"
 

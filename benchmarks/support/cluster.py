@@ -57,7 +57,7 @@ class Cluster:
         """Let the item run there; nobody checks whether it fits."""
         shape = item.shape
         mask = sum(1 << device for device in spot.devices)
-        amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_each if mask else 0, mask)
+        amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_milli_per_device if mask else 0, mask)
         row: tuple[Any, ...] = (item.id, item.id, spot.node_id - 1, *amounts, item.priority)
         self._columns.add((*row, True, False, now, now, _NEVER, -1, math.inf))
         self.running[item.id] = item, spot

@@ -68,8 +68,8 @@ class RandomPlayer:
         if not fitting:
             return Plan()
         node = self._rng.choice(fitting)
-        usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.devices else []
-        devices = tuple(sorted(self._rng.sample(usable, request.devices)))
+        usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
+        devices = tuple(sorted(self._rng.sample(usable, request.device_count)))
         deployment_id = int(snapshot.pending.deployment_id[0])
         return Plan(placements=(Placement(deployment_id, int(snapshot.nodes.id[node]), devices),))
 

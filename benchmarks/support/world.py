@@ -162,7 +162,7 @@ def free_on(
         cpu -= shape.cpu_milli
         ram -= shape.ram_mib
         for device in devices:
-            gpu[device] -= shape.gpu_each
+            gpu[device] -= shape.gpu_milli_per_device
     return cpu, ram, gpu
 
 
@@ -171,7 +171,7 @@ def fits(shape: Shape, node: Node, room: tuple[int, int, list[int]]) -> bool:
     if shape.gpu_models and shape.gpu_milli and node.model not in shape.gpu_models:
         return False
     cpu, ram, gpu = room
-    enough = sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    enough = sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
     return enough and cpu >= shape.cpu_milli and ram >= shape.ram_mib
 
 
@@ -198,7 +198,7 @@ def _add_allocation(builder: SnapshotBuilder, run: Running) -> None:
         cpu_milli=shape.cpu_milli,
         ram_mib=shape.ram_mib,
         gpu_indices=run.devices,
-        gpu_each=shape.gpu_each,
+        gpu_each=shape.gpu_milli_per_device,
         priority=run.job.priority,
         preemptible=run.job.preemptible,
         releasing=run.releasing,

@@ -17,7 +17,17 @@ from hypervisor.scheduling.snapshots.snapshot import Shape
 def request(cpu: int = 0, ram: int = 0, gpu: int = 0) -> Request:
     shape = Shape(cpu, ram, gpu)
     whole = gpu > 0 and gpu % WHOLE_GPU == 0
-    return Request(0, shape, cpu, ram, shape.gpu_devices, shape.gpu_each, whole, np.ones(1, np.bool_), True)
+    return Request(
+        0,
+        shape,
+        cpu,
+        ram,
+        shape.gpu_device_count,
+        shape.gpu_milli_per_device,
+        whole,
+        np.ones(1, np.bool_),
+        True,
+    )
 
 
 def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
@@ -58,14 +68,14 @@ def check_sound(before: Packing, after: Packing) -> None:
             cpu[bin_] += sign * one.cpu
             ram[bin_] += sign * one.ram
             for device in packing.devices[index]:
-                gpu[bin_][device] += sign * one.each
+                gpu[bin_][device] += sign * one.milli_per_device
     assert (cpu, ram, gpu) == (after.cpu, after.ram, after.gpu)
     assert min(*cpu, *ram, *(free for one in gpu for free in one), 0) == 0
     for index, item in enumerate(after.items):
         bin_, devices = after.at[index], after.devices[index]
         assert bin_ != NO_BIN or item.home == NO_BIN
         assert bin_ == NO_BIN or item.bins is None or bin_ in item.bins
-        assert len(set(devices)) == (item.request.devices if bin_ != NO_BIN else 0)
+        assert len(set(devices)) == (item.request.device_count if bin_ != NO_BIN else 0)
     for guard in after.guards.values():
         assert guard.cpu >= guard.least_cpu
         assert guard.ram >= guard.least_ram
@@ -83,15 +93,15 @@ class _Room:
 
     def take(self, one: Request, guarded: bool) -> tuple[int, ...] | None:
         """The devices that the request has taken; None where it does not fit."""
-        need = WHOLE_GPU if one.whole else one.each
-        devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.devices]
-        if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.devices:
+        need = WHOLE_GPU if one.whole_devices else one.milli_per_device
+        devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.device_count]
+        if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.device_count:
             return None
         self.cpu -= one.cpu
         self.ram -= one.ram
         for device in devices:
-            self.gpu[device] -= one.each
-            self.evictable[device] += one.each * (not guarded)
+            self.gpu[device] -= one.milli_per_device
+            self.evictable[device] += one.milli_per_device * (not guarded)
         return tuple(devices)
 
 

@@ -95,7 +95,7 @@ class World:
                 cpu_milli=run.shape.cpu_milli,
                 ram_mib=run.shape.ram_mib,
                 gpu_indices=run.devices,
-                gpu_each=run.shape.gpu_each,
+                gpu_each=run.shape.gpu_milli_per_device,
                 priority=run.priority,
                 preemptible=run.preemptible,
                 releasing=run.releasing,
@@ -186,7 +186,7 @@ def free_on(world: World, node: Node, without: Iterable[int] = ()) -> tuple[int,
             cpu -= run.shape.cpu_milli
             ram -= run.shape.ram_mib
             for device in run.devices:
-                gpu[device] -= run.shape.gpu_each
+                gpu[device] -= run.shape.gpu_milli_per_device
     return cpu, ram, gpu
 
 
@@ -200,7 +200,7 @@ def fits(shape: Shape, room: tuple[int, int, list[int]]) -> bool:
     cpu, ram, gpu = room
     if cpu < shape.cpu_milli or ram < shape.ram_mib:
         return False
-    return sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    return sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
 
 
 def take(
@@ -209,7 +209,7 @@ def take(
     cpu, ram, gpu = room
     left = list(gpu)
     for device in devices:
-        left[device] -= shape.gpu_each
+        left[device] -= shape.gpu_milli_per_device
     return cpu - shape.cpu_milli, ram - shape.ram_mib, left
 
 
@@ -218,9 +218,9 @@ def count_on(shape: Shape, room: tuple[int, int, list[int]], most: int) -> int:
     for count in range(most):
         if not fits(shape, room):
             return count
-        usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_each]
+        usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_milli_per_device]
         usable.sort(key=lambda index: room[2][index])
-        room = take(room, shape, usable[: shape.gpu_devices])
+        room = take(room, shape, usable[: shape.gpu_device_count])
     return most
 
 
@@ -294,11 +294,11 @@ def gang_worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 6) ->
     heads: dict[int, Running] = {}
     running = []
     for run in world.running:
-        head = heads.get(run.shape.gpu_each)
+        head = heads.get(run.shape.gpu_milli_per_device)
         if head is not None and draw(st.booleans()):
             run = replace(head, id=run.id, node_id=run.node_id, devices=run.devices, shape=run.shape)
         elif draw(st.booleans()):
-            run = heads[run.shape.gpu_each] = replace(run, gang=run.id)
+            run = heads[run.shape.gpu_milli_per_device] = replace(run, gang=run.id)
         running.append(run)
     pending = tuple(
         replace(item, replicas=draw(st.sampled_from([1, 2, 2, 3, 4, 6])), spread=draw(st.booleans()))
@@ -333,8 +333,8 @@ def _with_running(draw: st.DrawFn, world: World, number: int, crowded: bool) -> 
     room = free_on(world, node)
     if not fits(shape, room):
         return world
-    usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_each]
-    devices = draw(st.permutations(usable))[: shape.gpu_devices] if shape.gpu_devices else []
+    usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_milli_per_device]
+    devices = draw(st.permutations(usable))[: shape.gpu_device_count] if shape.gpu_device_count else []
     run = Running(
         id=number + 1,
         node_id=node.id,

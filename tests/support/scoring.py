@@ -29,7 +29,7 @@ def room_on(state: WorkingState, node: int) -> Room:
 
 def fits(shape: Shape, room: Room) -> bool:
     cpu, ram, gpu = room
-    enough = sum(free >= shape.gpu_each for free in gpu) >= shape.gpu_devices
+    enough = sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
     return cpu >= shape.cpu_milli and ram >= shape.ram_mib and (enough or not shape.gpu_milli)
 
 
@@ -82,7 +82,7 @@ def _placed(shape: Shape, room: Room) -> list[Room]:
             (cpu, ram, [free - shape.gpu_milli * (i == device) for i, free in enumerate(gpu)])
             for device in usable
         ]
-    left, missing = list(gpu), shape.gpu_devices
+    left, missing = list(gpu), shape.gpu_device_count
     for device, free in enumerate(gpu):
         if free == 1000 and missing:
             left[device], missing = 0, missing - 1
@@ -95,7 +95,7 @@ def _unusable(typical: Typical, room: Room) -> int:
     for shape, weight in typical:
         usable = 0
         if shape.gpu_milli and fits(shape, room):
-            usable = sum(free for free in room[2] if free >= shape.gpu_each)
+            usable = sum(free for free in room[2] if free >= shape.gpu_milli_per_device)
         total += round(weight * _SCALE) * (sum(room[2]) - usable)
     return total + (_SCALE - sum(round(weight * _SCALE) for _, weight in typical)) * sum(room[2])
 

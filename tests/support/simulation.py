@@ -121,7 +121,7 @@ class Witness:
         assert sum(shape.cpu_milli for shape, _ in here) <= node.cpu_milli
         assert sum(shape.ram_mib for shape, _ in here) <= node.ram_mib
         for device in range(64):
-            taken = sum(shape.gpu_each for shape, place in here if device in place.devices)
+            taken = sum(shape.gpu_milli_per_device for shape, place in here if device in place.devices)
             assert taken <= (1000 if device < node.gpu_count else 0)
 
 

@@ -50,9 +50,9 @@ class Admittance:
     def _splits(self, shape: Shape) -> Iterator[Split]:
         """Those that the empty cluster could take, the preferred one first."""
         sizes = {int(count) for count in self._counts(shape)}
-        divisors = [each for each in range(1, max(sizes) + 1) if shape.gpu_devices % each == 0]
+        divisors = [each for each in range(1, max(sizes) + 1) if shape.gpu_device_count % each == 0]
         for each in sorted(divisors, key=lambda each: (each in sizes, each), reverse=True):
-            how = Split(shape.gpu_devices, shape.gpu_devices // each, each, each in sizes)
+            how = Split(shape.gpu_device_count, shape.gpu_device_count // each, each, each in sizes)
             part = how.of_shape(shape)
             fits = infeasibility(self._nodes, self._eligibility, part, how.replicas) is None
             if fits and how.replicas <= MOST_REPLICAS:
@@ -60,8 +60,8 @@ class Admittance:
 
     def _several_nodes_would_do(self, shape: Shape) -> bool:
         counts = self._counts(shape)
-        too_many = shape.gpu_milli >= WHOLE_GPU and shape.gpu_devices > int(counts.max(initial=0))
-        return bool(too_many and shape.gpu_devices <= int(counts.sum()))
+        too_many = shape.gpu_milli >= WHOLE_GPU and shape.gpu_device_count > int(counts.max(initial=0))
+        return bool(too_many and shape.gpu_device_count <= int(counts.sum()))
 
     def _counts(self, shape: Shape) -> Int32:
         """GPUs of each node that it may use."""
@@ -70,7 +70,7 @@ class Admittance:
 
     @staticmethod
     def _needs_gangs(shape: Shape, divisible: bool) -> Rejection:
-        asks = f"asks for {shape.gpu_devices} GPUs, more than one node has"
+        asks = f"asks for {shape.gpu_device_count} GPUs, more than one node has"
         if divisible:
             return Rejection(
                 NEEDS_GANGS, f"{asks}; there is no way to split it into 2 to {MOST_REPLICAS} equal replicas"

@@ -49,7 +49,7 @@ class Cluster:
         job, shape = attempt.ticket.job, attempt.ticket.job.shape
         self._take(self.free, attempt, -1)
         for place in attempt.places:
-            if len(set(place.devices)) != shape.gpu_devices or self._is_over(place.node):
+            if len(set(place.devices)) != shape.gpu_device_count or self._is_over(place.node):
                 raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[place.node]}")
         self.attempts[job.id] = attempt
         for allocation_id, place in enumerate(attempt.places, start=attempt.id):
@@ -107,7 +107,7 @@ class Cluster:
                 continue
             fits = (cpu >= shape.cpu_milli) & (ram >= shape.ram_mib) & self._eligibility.schedulable(shape)
             if shape.gpu_milli >= WHOLE_GPU:
-                fits &= full >= shape.gpu_devices
+                fits &= full >= shape.gpu_device_count
             elif shape.gpu_milli:
                 fits &= widest >= shape.gpu_milli
             if fits.any():
@@ -133,7 +133,7 @@ class Cluster:
             room.cpu_milli[node] += sign * shape.cpu_milli
             room.ram_mib[node] += sign * shape.ram_mib
             for device in place.devices:
-                room.gpu_milli[node, device] += sign * shape.gpu_each
+                room.gpu_milli[node, device] += sign * shape.gpu_milli_per_device
 
     def _is_over(self, node: int) -> bool:
         free = self.free
@@ -153,7 +153,7 @@ def _row(attempt: Attempt, allocation_id: int, place: Place) -> tuple[object, ..
         place.node,
         shape.cpu_milli,
         shape.ram_mib,
-        shape.gpu_each if place.devices else 0,
+        shape.gpu_milli_per_device if place.devices else 0,
         sum(1 << device for device in place.devices),
         job.priority,
         job.preemptible,

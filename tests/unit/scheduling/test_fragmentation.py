@@ -129,7 +129,7 @@ def _over_nothing(running: Iterable[Running]) -> None:
     used: dict[tuple[int, int], int] = {}
     for one in running:
         for device in one.devices:
-            used[one.node_id, device] = used.get((one.node_id, device), 0) + one.shape.gpu_each
+            used[one.node_id, device] = used.get((one.node_id, device), 0) + one.shape.gpu_milli_per_device
     assert all(milli <= 1000 for milli in used.values())
 
 

@@ -63,7 +63,7 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
     for chosen in (*decided.placements, *decided.nominations):
         shape = pending[chosen.deployment_id].shape
         assert admits(nodes[chosen.node_id], shape)
-        assert len(set(chosen.gpu_indices)) == shape.gpu_devices
+        assert len(set(chosen.gpu_indices)) == shape.gpu_device_count
     after = commit(world, decided)
     gone = victims_gone(after, requeue=False)
     for node in world.nodes:

@@ -71,12 +71,12 @@ def _with_running(world: World, number: int, rng: random.Random) -> World:
     room = free_on(world, node)
     if not fits(shape, room):
         return world
-    usable = [device for device, free in enumerate(room[2]) if free >= shape.gpu_each]
+    usable = [device for device, free in enumerate(room[2]) if free >= shape.gpu_milli_per_device]
     run = Running(
         number + 1,
         node.id,
         shape,
-        tuple(usable[: shape.gpu_devices]),
+        tuple(usable[: shape.gpu_device_count]),
         rng.choice([100, 500]),
         releasing=rng.random() < 0.2,
     )
@@ -118,7 +118,7 @@ def test_what_is_placed_fits_where_it_may_be(world: World, policy: Policy) -> No
     for one in decided.placements:
         shape = pending[one.deployment_id].shape
         assert admits(nodes[one.node_id], shape)
-        assert len(set(one.gpu_indices)) == shape.gpu_devices
+        assert len(set(one.gpu_indices)) == shape.gpu_device_count
     for node in after.nodes:
         free_cpu, free_ram, free_gpu = free_on(after, node)
         assert min(free_cpu, free_ram, *free_gpu, 0) == 0

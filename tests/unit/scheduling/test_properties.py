@@ -55,7 +55,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
     for chosen in (*decided.placements, *decided.nominations):
         item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
         assert admits(node, item.shape)
-        assert len(set(chosen.gpu_indices)) == item.shape.gpu_devices
+        assert len(set(chosen.gpu_indices)) == item.shape.gpu_device_count
         assert all(0 <= index < node.gpus for index in chosen.gpu_indices)
 
 

@@ -73,8 +73,8 @@ def reference_loss(
 
 
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
-    usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.devices else []
-    state.place(node, request, tuple(rng.sample(usable, request.devices)))
+    usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
+    state.place(node, request, tuple(rng.sample(usable, request.device_count)))
 
 
 @pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])

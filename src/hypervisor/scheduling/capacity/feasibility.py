@@ -15,11 +15,11 @@ def fits_idle(state: WorkingState, request: Request, nodes: Int64 | None = None)
     chosen: Int64 | slice = slice(None) if nodes is None else nodes
     fits: Bool = state.idle_cpu[chosen] >= request.cpu
     fits &= state.idle_ram[chosen] >= request.ram
-    if request.whole:
-        fits &= state.whole_gpus[chosen] >= request.devices
-    elif request.devices:
-        fits &= state.largest_fraction[chosen] >= request.each
-    if not request.everywhere:
+    if request.whole_devices:
+        fits &= state.whole_gpus[chosen] >= request.device_count
+    elif request.device_count:
+        fits &= state.largest_fraction[chosen] >= request.milli_per_device
+    if not request.eligible_everywhere:
         fits &= request.eligible[chosen]
     return fits
 
@@ -30,9 +30,9 @@ def fits_on_node(state: WorkingState, request: Request, node: int) -> bool:
         state.idle_cpu[node] >= request.cpu
         and state.idle_ram[node] >= request.ram
         and (
-            state.whole_gpus[node] >= request.devices
-            if request.whole
-            else state.largest_fraction[node] >= request.each
+            state.whole_gpus[node] >= request.device_count
+            if request.whole_devices
+            else state.largest_fraction[node] >= request.milli_per_device
         )
         and request.eligible[node]
     )
@@ -42,20 +42,20 @@ def fits_after_release(state: WorkingState, request: Request) -> Bool:
     """Which nodes can start the request once everything that is releasing has gone."""
     fits: Bool = state.idle_cpu + state.releasing_cpu >= request.cpu
     fits &= state.idle_ram + state.releasing_ram >= request.ram
-    if request.whole:
-        fits &= state.later_whole_gpus >= request.devices
-    elif request.devices:
-        fits &= state.later_largest_fraction >= request.each
+    if request.whole_devices:
+        fits &= state.later_whole_gpus >= request.device_count
+    elif request.device_count:
+        fits &= state.later_largest_fraction >= request.milli_per_device
     return fits & request.eligible
 
 
 def fits_in_rooms(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
     """The same for any amounts of room: `cpu` and `ram` per node, `gpu` per node and device."""
     fits: Bool = eligible & (cpu >= request.cpu) & (ram >= request.ram)
-    if request.whole:
-        fits &= (gpu == WHOLE_GPU).sum(axis=1) >= request.devices
-    elif request.devices:
-        fits &= gpu.max(axis=1) >= request.each
+    if request.whole_devices:
+        fits &= (gpu == WHOLE_GPU).sum(axis=1) >= request.device_count
+    elif request.device_count:
+        fits &= gpu.max(axis=1) >= request.milli_per_device
     return fits
 
 
@@ -65,19 +65,19 @@ def fits_empty_nodes(nodes: NodeTable, request: Request, eligible: Bool) -> Bool
         eligible
         & (nodes.cpu_milli >= request.cpu)
         & (nodes.ram_mib >= request.ram)
-        & (nodes.gpu_count >= request.devices)
+        & (nodes.gpu_count >= request.device_count)
     )
 
 
 def usable_devices(request: Request, gpu: Sequence[int]) -> list[int]:
     """Indices of the devices of one node that the request could use, given the milli-GPU free on each."""
-    if request.whole:
+    if request.whole_devices:
         return [index for index, free in enumerate(gpu) if free == WHOLE_GPU]
-    return [index for index, free in enumerate(gpu) if free >= request.each]
+    return [index for index, free in enumerate(gpu) if free >= request.milli_per_device]
 
 
 def fits_in_room(request: Request, cpu: int, ram: int, gpu: Sequence[int]) -> bool:
     """Whether the request fits into this room on one node."""
     if cpu < request.cpu or ram < request.ram:
         return False
-    return not request.devices or len(usable_devices(request, gpu)) >= request.devices
+    return not request.device_count or len(usable_devices(request, gpu)) >= request.device_count

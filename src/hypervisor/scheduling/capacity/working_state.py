@@ -80,7 +80,7 @@ class WorkingState:
         cpu = np.bincount(rows, allocations.cpu_milli[chosen], count).astype(np.int64)
         ram = np.bincount(rows, allocations.ram_mib[chosen], count).astype(np.int64)
         flat = allocations.node[row].astype(np.int64) * self.width + device
-        held = np.bincount(flat, allocations.gpu_each[row], count * self.width).astype(np.int64)
+        held = np.bincount(flat, allocations.gpu_milli_per_device[row], count * self.width).astype(np.int64)
         return cpu, ram, np.where(self.device_exists, held.reshape(count, self.width), 0)
 
     def place(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
@@ -89,7 +89,7 @@ class WorkingState:
         self.idle_ram[node] -= request.ram
         if devices:
             for device in devices:
-                self.idle_gpu[node, device] -= request.each
+                self.idle_gpu[node, device] -= request.milli_per_device
             self._recount(node)
         self._touch(node)
 
@@ -98,7 +98,7 @@ class WorkingState:
         self.idle_cpu[node] += request.cpu
         self.idle_ram[node] += request.ram
         for device in devices:
-            self.idle_gpu[node, device] += request.each
+            self.idle_gpu[node, device] += request.milli_per_device
         self._recount(node)
         self._touch(node)
 
@@ -106,7 +106,7 @@ class WorkingState:
         """Keep capacity for a nomination: what is free first, the rest of what is coming."""
         free_cpu = min(max(int(self.idle_cpu[node]), 0), request.cpu)
         free_ram = min(max(int(self.idle_ram[node]), 0), request.ram)
-        free_gpu = tuple(min(max(int(self.idle_gpu[node, i]), 0), request.each) for i in devices)
+        free_gpu = tuple(min(max(int(self.idle_gpu[node, i]), 0), request.milli_per_device) for i in devices)
         claim = Claim(
             node=node,
             idle_cpu=free_cpu,
@@ -115,7 +115,7 @@ class WorkingState:
             releasing_ram=request.ram - free_ram,
             devices=devices,
             idle_gpu=free_gpu,
-            releasing_gpu=tuple(request.each - taken for taken in free_gpu),
+            releasing_gpu=tuple(request.milli_per_device - taken for taken in free_gpu),
         )
         self._apply(claim, -1)
         return claim

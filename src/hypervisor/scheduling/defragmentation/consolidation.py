@@ -109,7 +109,7 @@ def _movable(admission: PassState, nodes: Sequence[int], limits: Mapping[int, Sh
 
 def _request(admission: PassState, row: int, limits: Mapping[int, Shape]) -> Request:
     table = admission.snapshot.allocations
-    gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_each[row])
+    gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_milli_per_device[row])
     plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), gpu)
     return admission.eligibility.request(0, limits.get(int(table.deployment_id[row]), plain))
 
@@ -169,7 +169,7 @@ def _in_order(ground: Subproblem) -> tuple[list[int], list[int]]:
 
 def _moves(admission: PassState, ground: Subproblem, moved: Sequence[int]) -> tuple[Move, ...]:
     packing, ids = ground.packing, admission.snapshot.nodes.id
-    table, lost = admission.snapshot.allocations, admission.candidates.lost
+    table, lost = admission.snapshot.allocations, admission.candidates.lost_work
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))
     return tuple(
         Move(

@@ -94,12 +94,12 @@ def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
 
 def _usable(state: WorkingState, request: Request) -> Int64:
     """Idle milli-GPU per node that such requests could use; one without GPUs uses none."""
-    if not request.devices:
+    if not request.device_count:
         return np.zeros(len(state.nodes), np.int64)
-    if request.whole:
+    if request.whole_devices:
         usable: Int64 = state.whole_gpus * WHOLE_GPU
     else:
-        usable = np.where(state.idle_gpu >= request.each, state.idle_gpu, 0).sum(axis=1)
+        usable = np.where(state.idle_gpu >= request.milli_per_device, state.idle_gpu, 0).sum(axis=1)
     return np.where(fits_idle(state, request), usable, 0)
 
 
@@ -110,9 +110,9 @@ def _count(state: WorkingState, request: Request) -> Int64:
         counts.append(state.idle_cpu // request.cpu)
     if request.ram:
         counts.append(state.idle_ram // request.ram)
-    if request.whole:
-        counts.append(state.whole_gpus // request.devices)
-    elif request.devices:
-        counts.append((np.maximum(state.idle_gpu, 0) // request.each).sum(axis=1))
+    if request.whole_devices:
+        counts.append(state.whole_gpus // request.device_count)
+    elif request.device_count:
+        counts.append((np.maximum(state.idle_gpu, 0) // request.milli_per_device).sum(axis=1))
     least: Int64 = np.minimum.reduce(counts)
     return np.where(fits_idle(state, request) & (least < np.iinfo(np.int64).max), least, 0)

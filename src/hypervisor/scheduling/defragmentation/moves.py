@@ -101,7 +101,7 @@ class _Search:
     def nearest(self, request: Request) -> Sequence[int]:
         """Nodes that are large enough, those with the least missing first."""
         nodes, state = self.snapshot.nodes, self.state
-        gpu = state.whole_gpus if request.whole else state.largest_fraction
+        gpu = state.whole_gpus if request.whole_devices else state.largest_fraction
         distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
         possible = fits_empty_nodes(nodes, request, request.eligible)
         order = np.argsort(np.where(possible, distance, np.inf), kind="stable")
@@ -129,7 +129,7 @@ class _Search:
         for row in rows:
             cpu += int(table.cpu_milli[row])
             ram += int(table.ram_mib[row])
-            mask, each = int(table.gpu_mask[row]), int(table.gpu_each[row])
+            mask, each = int(table.gpu_mask[row]), int(table.gpu_milli_per_device[row])
             gpu = [free + each * (mask >> index & 1) for index, free in enumerate(gpu)]
         return fits_in_room(request, cpu, ram, gpu)
 
@@ -156,9 +156,9 @@ class _Search:
             cpu, ram, gpu = self._room(node, taken)
             if not fits_in_room(request, cpu, ram, gpu):
                 continue
-            devices = usable_devices(request, gpu) if request.devices else []
-            chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.devices]))
-            left = [free - request.each * (index in chosen) for index, free in enumerate(gpu)]
+            devices = usable_devices(request, gpu) if request.device_count else []
+            chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.device_count]))
+            left = [free - request.milli_per_device * (index in chosen) for index, free in enumerate(gpu)]
             taken[node] = (cpu - request.cpu, ram - request.ram, left)
             return self._made(row, node, chosen)
         return None
@@ -176,7 +176,9 @@ class _Search:
     def _request(self, row: int) -> Request:
         table = self.snapshot.allocations
         devices = int(table.gpu_mask[row]).bit_count()
-        plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), devices * int(table.gpu_each[row]))
+        plain = Shape(
+            int(table.cpu_milli[row]), int(table.ram_mib[row]), devices * int(table.gpu_milli_per_device[row])
+        )
         return self.eligibility.request(0, self._limits.get(int(table.deployment_id[row]), plain))
 
     def _room(self, node: int, taken: Mapping[int, _Room]) -> _Room:

@@ -200,7 +200,7 @@ class Explainer:
         state, node = self._state, self._nearest_node(request)
         free_gpu = (
             int(state.whole_gpus[node]) * MILLI
-            if request.whole
+            if request.whole_devices
             else max(0, int(state.largest_fraction[node]))
         )
         free = Resources(max(0, int(state.idle_cpu[node])), max(0, int(state.idle_ram[node])), free_gpu)
@@ -209,7 +209,7 @@ class Explainer:
         owner = self._snapshot.allocations.organization
         running = [
             item
-            for item in self._admission.candidates.on(node)
+            for item in self._admission.candidates.on_node(node)
             if evictable[item.row] and int(owner[item.row]) == organization
         ]
         victims = choose_victims(request, *room, running) if self._admission.policy.preemption else None
@@ -224,7 +224,7 @@ class Explainer:
 
     def _least_distant(self, request: Request) -> int:
         state = self._state
-        room = state.whole_gpus if request.whole else state.largest_fraction
+        room = state.whole_gpus if request.whole_devices else state.largest_fraction
         distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, room)
         return int(np.where(request.eligible, distance, np.inf).argmin())
 
@@ -265,7 +265,7 @@ class Explainer:
         )
 
     def _not_lower(self, node: int, priority: int) -> int:
-        return sum(item.priority >= priority for item in self._admission.candidates.on(node))
+        return sum(item.priority >= priority for item in self._admission.candidates.on_node(node))
 
     def _remedy(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
         options = [f"free {described(shortage.missing)} on {name}"]

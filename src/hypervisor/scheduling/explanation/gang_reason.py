@@ -62,20 +62,22 @@ def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -
         cpu[node] -= count * request.cpu
         ram[node] -= count * request.ram
         for _ in range(count):
-            usable = np.flatnonzero(gpu[node] >= (WHOLE_GPU if request.whole else request.each))
+            usable = np.flatnonzero(
+                gpu[node] >= (WHOLE_GPU if request.whole_devices else request.milli_per_device)
+            )
             tightest = usable[np.argsort(gpu[node][usable], kind="stable")]
-            gpu[node, tightest[: request.devices]] -= request.each
+            gpu[node, tightest[: request.device_count]] -= request.milli_per_device
 
 
 def _incomplete(
     admission: PassState, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
 ) -> Reason:
     cpu, ram, gpu = room
-    devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole else gpu.max(axis=1)
+    devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
     distance = shortfall_distance(request, cpu, ram, devices)
     node = int(np.where(request.eligible, distance, np.inf).argmin())
     name = admission.snapshot.nodes.name[node]
-    each = MILLI if request.whole else 1
+    each = MILLI if request.whole_devices else 1
     free = Resources(max(0, int(cpu[node])), max(0, int(ram[node])), max(0, int(devices[node])) * each)
     missing = request.shape.resources.shortfall(free)
     remedy = f"free {described(missing)} on {name}" + (

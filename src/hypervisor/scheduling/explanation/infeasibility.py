@@ -41,7 +41,7 @@ def infeasibility(
     if fits_empty_nodes(nodes, request, matching).any():
         possible = replicas_when_empty(nodes, request, matching) if replicas > 1 else replicas
         return _too_many(shape, replicas, possible) if possible < replicas else None
-    gpu = nodes.gpu_count.astype(np.int64) * (1 if request.whole else MILLI)
+    gpu = nodes.gpu_count.astype(np.int64) * (1 if request.whole_devices else MILLI)
     distance = shortfall_distance(request, nodes.cpu_milli, nodes.ram_mib, gpu)
     nearest = int(np.where(matching, distance, np.inf).argmin())
     return _larger_than(nodes, shape, nearest)

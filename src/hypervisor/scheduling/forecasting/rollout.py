@@ -179,7 +179,7 @@ class _Course:
                 cpu_milli=shape.cpu_milli,
                 ram_mib=shape.ram_mib,
                 gpu_indices=one.gpu_indices,
-                gpu_each=shape.gpu_each,
+                gpu_each=shape.gpu_milli_per_device,
                 priority=int(pending.priority[row]),
                 preemptible=bool(pending.preemptible[row]),
                 started_at=snapshot.now,
@@ -201,7 +201,9 @@ class _Course:
         table, first = self.snapshot.allocations, rows[0]
         devices = int(np.bitwise_count(table.gpu_mask[first]))
         shape = Shape(
-            int(table.cpu_milli[first]), int(table.ram_mib[first]), devices * int(table.gpu_each[first])
+            int(table.cpu_milli[first]),
+            int(table.ram_mib[first]),
+            devices * int(table.gpu_milli_per_device[first]),
         )
         snapshot, index = with_shape(self.snapshot, shape)
         builder = SnapshotBuilder(snapshot.now).add_pending(

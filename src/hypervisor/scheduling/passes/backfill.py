@@ -65,29 +65,31 @@ class HeadReservation:
             return False
         after = list(self.gpu)
         for device in devices:
-            after[device] -= request.each
+            after[device] -= request.milli_per_device
         return gpu_shortfall(self.request, after) <= gpu_shortfall(self.request, self.gpu)
 
     def allows_any_devices(self, request: Request) -> bool:
         """Whether it makes no difference to the head's devices which ones of the node this request takes."""
-        if not request.devices or not self.request.devices:
+        if not request.device_count or not self.request.device_count:
             return True
         whole = self.gpu.count(WHOLE_GPU)
-        return self.request.whole and (not whole or whole - request.devices >= self.request.devices)
+        return self.request.whole_devices and (
+            not whole or whole - request.device_count >= self.request.device_count
+        )
 
     def consume(self, request: Request, devices: tuple[int, ...]) -> None:
         """Someone that the head could not evict has started on the node, or has it reserved."""
         self.cpu -= request.cpu
         self.ram -= request.ram
         for device in devices:
-            self.gpu[device] -= request.each
+            self.gpu[device] -= request.milli_per_device
 
     def refund(self, request: Request, devices: tuple[int, ...]) -> None:
         """Such a reservation has been given up."""
         self.cpu += request.cpu
         self.ram += request.ram
         for device in devices:
-            self.gpu[device] += request.each
+            self.gpu[device] += request.milli_per_device
 
 
 def gpu_shortfall(request: Request, gpu: list[int]) -> int:
@@ -95,11 +97,11 @@ def gpu_shortfall(request: Request, gpu: list[int]) -> int:
 
     Several fractions, those of the replicas of a gang, are counted in fractions that are missing.
     """
-    if request.whole:
-        return max(0, request.devices - gpu.count(WHOLE_GPU))
-    if request.devices > 1:
-        return max(0, request.devices - sum(max(0, free) // request.each for free in gpu))
-    return max(0, request.each - max(gpu)) if request.devices else 0
+    if request.whole_devices:
+        return max(0, request.device_count - gpu.count(WHOLE_GPU))
+    if request.device_count > 1:
+        return max(0, request.device_count - sum(max(0, free) // request.milli_per_device for free in gpu))
+    return max(0, request.milli_per_device - max(gpu)) if request.device_count else 0
 
 
 def reserve_for_head(
@@ -144,16 +146,16 @@ def head_room(
     cpu = state.idle_cpu + state.releasing_cpu
     ram = state.idle_ram + state.releasing_ram
     gpu = state.idle_gpu + state.releasing_gpu
-    staying = ~candidates.going
+    staying = ~candidates.evicting
     if preempts:
-        more_cpu, more_ram, more_gpu = candidates.sums(priority)
+        more_cpu, more_ram, more_gpu = candidates.freed_by(priority)
         cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
-        staying &= ~candidates.below(priority)
+        staying &= ~candidates.lower_than(priority)
         for held in reservations.all():
             if held.rank > rank and held.yields and held.priority < priority:
                 cpu[held.node] += held.request.cpu
                 ram[held.node] += held.request.ram
-                gpu[held.node, list(held.devices)] += held.request.each
+                gpu[held.node, list(held.devices)] += held.request.milli_per_device
     return (cpu, ram, gpu), staying
 
 
@@ -189,7 +191,7 @@ def shortfall_distance(request: Request, cpu: Int64, ram: Int64, gpu: Int64) -> 
     `gpu` is in the request's own terms: free whole devices, or the milli-GPU of the best device.
     """
     distance = np.zeros(len(cpu))
-    needs = request.devices if request.whole else request.each
+    needs = request.device_count if request.whole_devices else request.milli_per_device
     for need, room in ((request.cpu, cpu), (request.ram, ram), (needs, gpu)):
         if need:
             distance += np.maximum(need - room, 0) / need
@@ -197,5 +199,5 @@ def shortfall_distance(request: Request, cpu: Int64, ram: Int64, gpu: Int64) -> 
 
 
 def _gpu_room(request: Request, gpu: Int64) -> Int64:
-    room: Int64 = (gpu == WHOLE_GPU).sum(axis=1) if request.whole else gpu.max(axis=1)
+    room: Int64 = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
     return room

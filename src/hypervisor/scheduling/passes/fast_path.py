@@ -41,7 +41,7 @@ class FastPath:
             and int(self._shape[row]) in admission.unplaceable_shapes
             and not admission.capacity.has_releasing
             and not admission.nominations.any()
-            and not admission.candidates.any_below(int(self._priority[row]))
+            and not admission.candidates.any_lower_than(int(self._priority[row]))
         )
 
     def try_place(self, row: int) -> bool:
@@ -58,7 +58,7 @@ class FastPath:
         ):
             return False
         devices: tuple[int, ...] = ()
-        if request.devices:
+        if request.device_count:
             usable = usable_devices(request, admission.capacity.idle_gpu[node].tolist())
             devices = admission.pick_devices(request, node, usable)
         admission.capacity.place(node, request, devices)

@@ -105,7 +105,7 @@ def _gathering(request: Request, admissible: Bool, counts: Int64, room: RoomArra
     empty = admissible & (counts == 0)
     if empty.any():
         cpu, ram, gpu = room
-        devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole else gpu.max(axis=1)
+        devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
         distance = shortfall_distance(request, cpu, ram, devices)
         held[int(np.where(empty, distance, inf).argmin())] = 1
     return held
@@ -113,4 +113,6 @@ def _gathering(request: Request, admissible: Bool, counts: Int64, room: RoomArra
 
 def _together(request: Request, count: int) -> Request:
     """What so many replicas need of one node."""
-    return replace(request, cpu=request.cpu * count, ram=request.ram * count, devices=request.devices * count)
+    return replace(
+        request, cpu=request.cpu * count, ram=request.ram * count, device_count=request.device_count * count
+    )

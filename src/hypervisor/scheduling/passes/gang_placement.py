@@ -100,7 +100,9 @@ class GangPlacement:
         needed: dict[int, int] = defaultdict(int)
         for held in kept:
             needed[held.node] += 1
-            usable = usable_devices(request, state.idle_gpu[held.node].tolist()) if request.devices else []
+            usable = (
+                usable_devices(request, state.idle_gpu[held.node].tolist()) if request.device_count else []
+            )
             if not set(held.devices).issubset(usable):
                 return False
         counts = self.free_counts(request, request.eligible)
@@ -131,7 +133,7 @@ class GangPlacement:
     def _place(self, row: int, request: Request, nodes: list[int]) -> None:
         for replica, node in enumerate(nodes):
             free = self._pass.capacity.idle_gpu[node].tolist()
-            usable = usable_devices(request, free) if request.devices else []
+            usable = usable_devices(request, free) if request.device_count else []
             devices = self._pass.pick_devices(request, node, usable)
             self._pass.place(row, request, node, devices, replica)
 
@@ -199,9 +201,9 @@ class GangPlacement:
         queue, candidates = self._pass.queue, self._pass.candidates
         if self._pass.policy.preemption:
             table = candidates.table
-            below = candidates.below(queue.priority(row)) & eligible[table.node]
+            below = candidates.lower_than(queue.priority(row)) & eligible[table.node]
             if below.any():
-                found = candidates.parties(below)
+                found = candidates.groups(below)
         lower: dict[int, list[ActiveNomination]] = defaultdict(list)
         for held in self._pass.nominations.all():
             if held.rank > rank:
@@ -246,5 +248,5 @@ def _devices_suffice(request: Request, kept: tuple[ActiveNomination, ...], free_
     wanted: dict[tuple[int, int], int] = defaultdict(int)
     for held in kept:
         for device in held.devices:
-            wanted[held.node, device] += request.each
+            wanted[held.node, device] += request.milli_per_device
     return all(free_gpu[place] >= amount for place, amount in wanted.items())

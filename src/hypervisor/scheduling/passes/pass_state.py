@@ -147,7 +147,7 @@ class PassState:
         free = state.idle_gpu[node].tolist()
         starts = self.tenancy.may_start_now(row)
         if starts and fits_in_room(request, int(state.idle_cpu[node]), int(state.idle_ram[node]), free):
-            usable = usable_devices(request, free) if request.devices else []
+            usable = usable_devices(request, free) if request.device_count else []
             same = set(kept.devices).issubset(usable)
             self.place(row, request, node, kept.devices if same else self.pick_devices(request, node, usable))
             if not same:
@@ -199,21 +199,23 @@ class PassState:
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:
         """Devices of the node to start on; None if every choice would take from the head."""
-        usable = usable_devices(request, self.capacity.idle_gpu[node].tolist()) if request.devices else []
+        usable = (
+            usable_devices(request, self.capacity.idle_gpu[node].tolist()) if request.device_count else []
+        )
         hold = (
             self.head_reservation.on_node(node) if self.head_reservation is not None and restricted else None
         )
         if hold is None:
             return self.pick_devices(request, node, usable)
-        if request.devices == 1 and not request.whole:
+        if request.device_count == 1 and not request.whole_devices:
             ranked = self.scorer.rank_devices(request, node, usable)
             return next(((device,) for device in ranked if hold.allows(request, (device,))), None)
-        devices = tuple(usable[: request.devices])
+        devices = tuple(usable[: request.device_count])
         return devices if hold.allows(request, devices) else None
 
     def pick_devices(self, request: Request, node: int, usable: list[int]) -> tuple[int, ...]:
-        if request.whole or len(usable) < 2:
-            return tuple(usable[: request.devices])
+        if request.whole_devices or len(usable) < 2:
+            return tuple(usable[: request.device_count])
         return (self.scorer.rank_devices(request, node, usable)[0],)
 
     def place(
@@ -247,13 +249,13 @@ class PassState:
     def devices_after_release(self, request: Request, node: int) -> tuple[int, ...]:
         """Devices that are or will be free: for whole ones those free by now first, for a fraction the
         tightest."""
-        if not request.devices:
+        if not request.device_count:
             return ()
         free = self.capacity.idle_gpu[node].tolist()
         room = (self.capacity.idle_gpu[node] + self.capacity.releasing_gpu[node]).tolist()
         usable = usable_devices(request, room)
         usable.sort(key=lambda index: (room[index], -free[index], index))
-        return tuple(sorted(usable[: request.devices]))
+        return tuple(sorted(usable[: request.device_count]))
 
     def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
         without = self._closed_node(request, restricted)
@@ -279,17 +281,17 @@ class PassState:
 
     def _devices_after_eviction(self, request: Request, option: PreemptionOption) -> tuple[int, ...]:
         """The devices that the request gets once the victims are gone."""
-        if not request.devices:
+        if not request.device_count:
             return ()
         node = option.node
         room = (self.capacity.idle_gpu[node] + self.capacity.releasing_gpu[node]).tolist()
         free = self.capacity.idle_gpu[node].tolist()
         for victim in option.victims:
             for device in victim.devices:
-                room[device] += victim.each
+                room[device] += victim.milli_per_device
         usable = usable_devices(request, room)
         usable.sort(key=lambda index: (room[index], -free[index], index))
-        return tuple(sorted(usable[: request.devices]))
+        return tuple(sorted(usable[: request.device_count]))
 
     def _apply_preemption(self, row: int, rank: int, request: Request, option: PreemptionOption) -> None:
         """Evict and override, then start at once if only nominations stood in the way, else nominate."""
@@ -309,7 +311,7 @@ class PassState:
         free = self.capacity.idle_gpu[node].tolist()
         room = int(self.capacity.idle_cpu[node]), int(self.capacity.idle_ram[node])
         if not evicted and self.tenancy.may_start_now(row) and fits_in_room(request, *room, free):
-            usable = usable_devices(request, free) if request.devices else []
+            usable = usable_devices(request, free) if request.device_count else []
             self.place(row, request, node, self.pick_devices(request, node, usable))
         else:
             self.nominate(row, rank, request, node, self.devices_after_release(request, node))
@@ -319,7 +321,7 @@ class PassState:
     def evict(self, victim: EvictionCandidate, preemptor_id: int, rule: str) -> None:
         """Evict all allocations of the victim, on other nodes as well where it is a gang."""
         table = self.snapshot.allocations
-        for row in self.candidates.take(victim):
+        for row in self.candidates.evict(victim):
             self.tenancy.evict(row)
             self.evictions.append(
                 Eviction(
@@ -327,7 +329,7 @@ class PassState:
                     deployment_id=int(table.deployment_id[row]),
                     node_id=int(self.snapshot.nodes.id[table.node[row]]),
                     preemptor_id=preemptor_id,
-                    lost_work=float(self.candidates.lost[row]),
+                    lost_work=float(self.candidates.lost_work[row]),
                     rule=rule,
                 )
             )

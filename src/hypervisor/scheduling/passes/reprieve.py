@@ -34,7 +34,7 @@ def reprieve_victims(admission: PassState) -> None:
     if not chosen.any():
         return
     back = _Return(admission)
-    for party in sorted(admission.candidates.parties(chosen), key=lambda party: party.importance):
+    for party in sorted(admission.candidates.groups(chosen), key=lambda party: party.importance):
         back.consider(party)
     if back.staying:
         _tell(admission, back.staying)
@@ -64,7 +64,7 @@ class _Return:
         victim = party.parts[0][1]
         if self._owners is not None and not self._owners.admit(victim):
             return
-        self._pass.candidates.give_back(victim)
+        self._pass.candidates.restore(victim)
         self.staying.add(party.deployment_id)
 
     def _fits(self, node: int, part: EvictionCandidate) -> bool:
@@ -74,7 +74,9 @@ class _Return:
         if state.idle_ram[node] + state.releasing_ram[node] < part.ram:
             return False
         room = state.idle_gpu[node] + state.releasing_gpu[node]
-        return all(room[device] >= count * part.each for device, count in Counter(part.devices).items())
+        return all(
+            room[device] >= count * part.milli_per_device for device, count in Counter(part.devices).items()
+        )
 
 
 class _Owners:

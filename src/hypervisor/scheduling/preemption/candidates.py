@@ -31,10 +31,10 @@ class PreemptibleRoom:
     def fits(self, request: Request) -> Bool:
         """Nodes on which the request would fit then."""
         fits: Bool = request.eligible & (self.cpu >= request.cpu) & (self.ram >= request.ram)
-        if request.whole:
-            fits &= self.whole_gpus >= request.devices
-        elif request.devices:
-            fits &= self.largest_fraction >= request.each
+        if request.whole_devices:
+            fits &= self.whole_gpus >= request.device_count
+        elif request.device_count:
+            fits &= self.largest_fraction >= request.milli_per_device
         return fits
 
 
@@ -45,23 +45,23 @@ class EvictionCandidates:
         table = snapshot.allocations
         self.table = table
         self._state = state
-        self.lost: Float64 = lost_work(table, snapshot.now)
+        self.lost_work: Float64 = lost_work(table, snapshot.now)
         self.gangs = rows_by_gang(table)
         self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
         for rows in set(self.gangs.values()):
             self.evictable[list(rows)] = self.evictable[list(rows)].all()
-        self.going: Bool = table.releasing.copy()
+        self.evicting: Bool = table.releasing.copy()
         self._below: dict[int, Bool] = {}
         self._on_node: dict[int, list[EvictionCandidate]] = {}
         self._sums: dict[int, Amounts] = {}
         self._rooms: dict[int, PreemptibleRoom] = {}
         self._rooms_at = 0
 
-    def below(self, priority: int) -> Bool:
+    def lower_than(self, priority: int) -> Bool:
         """Mask of the rows that may be evicted for this priority; the caller's own to change."""
         return self._known_below(priority).copy()
 
-    def any_below(self, priority: int) -> bool:
+    def any_lower_than(self, priority: int) -> bool:
         """Whether anything at all may be evicted for this priority."""
         return bool(self._known_below(priority).any())
 
@@ -71,11 +71,11 @@ class EvictionCandidates:
             found = self._below[priority] = self.evictable & (self.table.priority < priority)
         return found
 
-    def sums(self, priority: int) -> Amounts:
+    def freed_by(self, priority: int) -> Amounts:
         """CPU and RAM per node, milli-GPU per node and device, that such evictions would free."""
         found = self._sums.get(priority)
         if found is None:
-            found = self._sums[priority] = self._state.usage_of(self.table, self.below(priority))
+            found = self._sums[priority] = self._state.usage_of(self.table, self.lower_than(priority))
         return found
 
     def room(self, priority: int) -> PreemptibleRoom:
@@ -86,7 +86,7 @@ class EvictionCandidates:
             self._rooms_at = len(state.dirty_log)
         found = self._rooms.get(priority)
         if found is None:
-            cpu, ram, gpu = self.sums(priority)
+            cpu, ram, gpu = self.freed_by(priority)
             gpu = state.idle_gpu + state.releasing_gpu + gpu
             found = self._rooms[priority] = PreemptibleRoom(
                 state.idle_cpu + state.releasing_cpu + cpu,
@@ -96,7 +96,7 @@ class EvictionCandidates:
             )
         return found
 
-    def on(self, node: int) -> list[EvictionCandidate]:
+    def on_node(self, node: int) -> list[EvictionCandidate]:
         """Everything that runs on the node and is not releasing, the most important first."""
         found = self._on_node.get(node)
         if found is None:
@@ -113,11 +113,11 @@ class EvictionCandidates:
         """The rows node by node, the most important first, and where each node's begin."""
         table = self.table
         order = sorted_rows(
-            table.node, -table.priority.astype(np.int64), -self.lost, table.started_at, table.id
+            table.node, -table.priority.astype(np.int64), -self.lost_work, table.started_at, table.id
         )
         return order, np.searchsorted(table.node[order], np.arange(len(self._state.nodes) + 1))
 
-    def take(self, victim: EvictionCandidate) -> list[int]:
+    def evict(self, victim: EvictionCandidate) -> list[int]:
         """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
 
         Answers the rows of its allocations.
@@ -132,27 +132,27 @@ class EvictionCandidates:
         self._state.invalidate()
         return list(rows)
 
-    def give_back(self, victim: EvictionCandidate) -> None:
+    def restore(self, victim: EvictionCandidate) -> None:
         """Undo `take`: the victim, a gang whole, stays after all."""
         for row in self.gangs.get(victim.row, (victim.row,)):
             self._move(self._candidate(row), int(self.table.node[row]), going=False)
 
     def _move(self, victim: EvictionCandidate, node: int, *, going: bool) -> None:
         self.evictable[victim.row] = not going
-        self.going[victim.row] = going
+        self.evicting[victim.row] = going
         self._below.clear()
         sign = 1 if going else -1
         self._state.mark_releasing(
-            node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.each
+            node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.milli_per_device
         )
         for priority, (cpu, ram, gpu) in self._sums.items():
             if victim.priority < priority:
                 cpu[node] -= sign * victim.cpu
                 ram[node] -= sign * victim.ram
                 for device in victim.devices:
-                    gpu[node, device] -= sign * victim.each
+                    gpu[node, device] -= sign * victim.milli_per_device
 
-    def parties(self, chosen: Bool) -> list[EvictionGroup]:
+    def groups(self, chosen: Bool) -> list[EvictionGroup]:
         """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""
         found = []
         done: set[int] = set()
@@ -164,7 +164,7 @@ class EvictionCandidates:
             found.append(self._party(row))
         return found
 
-    def party(self, candidate: EvictionCandidate) -> EvictionGroup:
+    def group_of(self, candidate: EvictionCandidate) -> EvictionGroup:
         """The candidate with everything that yields with it."""
         if candidate.row in self.gangs:
             return self._party(candidate.row)
@@ -178,7 +178,7 @@ class EvictionCandidates:
 
     def _part(self, node: int, deployment_id: int) -> EvictionCandidate:
         ids = self.table.deployment_id
-        return next(item for item in self.on(node) if ids[item.row] == deployment_id)
+        return next(item for item in self.on_node(node) if ids[item.row] == deployment_id)
 
     def _joined(self, found: list[EvictionCandidate]) -> list[EvictionCandidate]:
         """The candidates of a node with those of one gang made one."""
@@ -188,7 +188,7 @@ class EvictionCandidates:
             if item.row in self.gangs:
                 together.setdefault(self.gangs[item.row], []).append(item)
         for rows, parts in together.items():
-            lost, started_at = float(self.lost[list(rows)].sum()), float(self.table.started_at[rows[0]])
+            lost, started_at = float(self.lost_work[list(rows)].sum()), float(self.table.started_at[rows[0]])
             alone.append(merge_candidates(parts, lost, started_at))
         return sorted(alone, key=lambda item: item.importance)
 
@@ -199,10 +199,10 @@ class EvictionCandidates:
             row=row,
             id=int(table.id[row]),
             priority=int(table.priority[row]),
-            lost=float(self.lost[row]),
+            lost_work=float(self.lost_work[row]),
             started_at=float(table.started_at[row]),
             cpu=int(table.cpu_milli[row]),
             ram=int(table.ram_mib[row]),
             devices=tuple(i for i in range(self._state.width) if mask >> i & 1),
-            each=int(table.gpu_each[row]),
+            milli_per_device=int(table.gpu_milli_per_device[row]),
         )

@@ -28,10 +28,10 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
         count = np.minimum(count, ram // request.ram)
     # A request for nothing of a resource still does not go where that resource is overdrawn.
     count = np.where((cpu < 0) | (ram < 0), 0, count)
-    if request.whole:
-        count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.devices)
-    elif request.devices:
-        count = np.minimum(count, (np.maximum(gpu, 0) // request.each).sum(axis=-1))
+    if request.whole_devices:
+        count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.device_count)
+    elif request.device_count:
+        count = np.minimum(count, (np.maximum(gpu, 0) // request.milli_per_device).sum(axis=-1))
     return np.maximum(count, 0).astype(np.int64)
 
 
@@ -115,11 +115,11 @@ class GangRoom:
             self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
         )
 
-    def give(self, party: EvictionGroup) -> None:
+    def evict(self, party: EvictionGroup) -> None:
         """The party has gone."""
         self._apply(party, 1)
 
-    def take(self, party: EvictionGroup) -> None:
+    def restore(self, party: EvictionGroup) -> None:
         """The party is back."""
         self._apply(party, -1)
 
@@ -128,7 +128,7 @@ class GangRoom:
             self._cpu[node] += sign * part.cpu
             self._ram[node] += sign * part.ram
             for device in part.devices:
-                self._gpu[node, device] += sign * part.each
+                self._gpu[node, device] += sign * part.milli_per_device
             after = self._count(node)
             self.total += after - int(self.counts[node])
             self.counts[node] = after
@@ -156,15 +156,15 @@ def choose_victim_groups(
         if room.total >= replicas and party.priority != level:
             break
         level = party.priority
-        room.give(party)
+        room.evict(party)
         going.append(party)
     if room.total < replicas:
         return None
     victims = []
     for party in sorted(going, key=lambda party: party.importance):
-        room.take(party)
+        room.restore(party)
         if room.total < replicas:
-            room.give(party)
+            room.evict(party)
             victims.append(party)
     return victims
 
@@ -193,10 +193,10 @@ def merge_candidates(parts: Sequence[EvictionCandidate], lost: float, started_at
         row=parts[0].row,
         id=min(part.id for part in parts),
         priority=parts[0].priority,
-        lost=lost,
+        lost_work=lost,
         started_at=started_at,
         cpu=sum(part.cpu for part in parts),
         ram=sum(part.ram for part in parts),
         devices=tuple(device for part in parts for device in part.devices),
-        each=parts[0].each,
+        milli_per_device=parts[0].milli_per_device,
     )

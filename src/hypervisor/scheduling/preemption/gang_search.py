@@ -61,8 +61,8 @@ class GroupCandidates:
         """Those that hold something on the node, the least important first."""
         found = self._on.get(node)
         if found is None:
-            running = [item for item in self._candidates.on(node) if self.chosen[item.row]]
-            found = [self._running(self._candidates.party(item)) for item in running]
+            running = [item for item in self._candidates.on_node(node) if self.chosen[item.row]]
+            found = [self._running(self._candidates.group_of(item)) for item in running]
             found += [one for one in self.nominations if any(at == node for at, _ in one.party.parts)]
             found.sort(key=_importance, reverse=True)
             self._on[node] = found
@@ -71,7 +71,7 @@ class GroupCandidates:
     def of(self, organization: int) -> list[GroupCandidate]:
         """All of one organization, the least important first."""
         rows = self.chosen & (self._candidates.table.organization == organization)
-        found = [self._running(party) for party in self._candidates.parties(rows)]
+        found = [self._running(party) for party in self._candidates.groups(rows)]
         found += [one for one in self.nominations if one.stake.organization == organization]
         return sorted(found, key=_importance, reverse=True)
 
@@ -82,7 +82,7 @@ class GroupCandidates:
             for node, part in one.party.parts:
                 cpu[node] += part.cpu
                 ram[node] += part.ram
-                gpu[node, list(part.devices)] += part.each
+                gpu[node, list(part.devices)] += part.milli_per_device
         return cpu, ram, gpu
 
     def promising(self, more: Int64, most: int) -> list[int]:
@@ -157,19 +157,19 @@ class GangPreemption:
             judged = None if one.party.deployment_id in self._gone else _judged(judge, one)
             if judged is None:
                 continue
-            room.give(judged.party)
+            room.evict(judged.party)
             going.append(judged)
             if room.counts[node] > before:
                 break
         enough = room.counts[node] > before
         victims = []
         for one in reversed(going):
-            room.take(one.party)
+            room.restore(one.party)
             if enough and room.counts[node] <= before:
-                room.give(one.party)
+                room.evict(one.party)
                 victims.append(one)
         for one in victims:
-            room.take(one.party)
+            room.restore(one.party)
         return victims if enough else None
 
     def _go_below_limit(self) -> bool:
@@ -191,16 +191,16 @@ class GangPreemption:
     def _let_go(self, victims: Sequence[GroupCandidate]) -> None:
         for one in victims:
             self._judge.let_go(one.stake)
-            self._room.give(one.party)
+            self._room.evict(one.party)
             self._gone[one.party.deployment_id] = one
 
     def _may_return(self, one: GroupCandidate) -> bool:
         """Put it back if all replicas still fit and the limit is still kept."""
         own = one.stake.organization == self._judge.asker.organization
         over = self._over + one.stake.amount if own else self._over
-        self._room.take(one.party)
+        self._room.restore(one.party)
         if self._room.total < self._replicas or not _kept(over):
-            self._room.give(one.party)
+            self._room.evict(one.party)
             return False
         self._over = over
         return True

@@ -36,12 +36,12 @@ class ActiveNomination:
             row=-1,
             id=self.deployment_id,
             priority=self.priority,
-            lost=0.0,
+            lost_work=0.0,
             started_at=float("inf"),
             cpu=self.request.cpu,
             ram=self.request.ram,
             devices=self.devices,
-            each=self.request.each,
+            milli_per_device=self.request.milli_per_device,
         )
 
 
@@ -57,7 +57,7 @@ class ActiveNominations:
     def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
         """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
         state = self._state
-        if not request.eligible[node] or len(set(devices)) != request.devices:
+        if not request.eligible[node] or len(set(devices)) != request.device_count:
             return False
         if devices and not 0 <= min(devices) <= max(devices) < int(state.nodes.gpu_count[node]):
             return False
@@ -66,7 +66,7 @@ class ActiveNominations:
             or state.idle_ram[node] + state.releasing_ram[node] < request.ram
         ):
             return False
-        need = WHOLE_GPU if request.whole else request.each
+        need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         return all(state.idle_gpu[node, i] + state.releasing_gpu[node, i] >= need for i in devices)
 
     def add(self, made: ActiveNomination, settled: bool) -> None:

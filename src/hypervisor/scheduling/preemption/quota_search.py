@@ -86,7 +86,7 @@ class QuotaAwarePreemption:
             for held in self._overridden_on(node, asker):
                 cpu[node] += held.request.cpu
                 ram[node] += held.request.ram
-                gpu[node, list(held.devices)] += held.request.each
+                gpu[node, list(held.devices)] += held.request.milli_per_device
         nodes = np.flatnonzero(fits_in_rooms(request, request.eligible, cpu, ram, gpu))
         least = np.full(len(state.nodes), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[chosen], table.priority[chosen])
@@ -146,7 +146,7 @@ class QuotaAwarePreemption:
         table, frozen = self._candidates.table, self._frozen.get(asker.deployment_id, ())
         return [
             candidate
-            for candidate in self._candidates.on(node)
+            for candidate in self._candidates.on_node(node)
             if self._candidates.evictable[candidate.row]
             and int(table.deployment_id[candidate.row]) not in frozen
         ]

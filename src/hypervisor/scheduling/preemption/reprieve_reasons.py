@@ -20,7 +20,7 @@ def reprieved_on_node(
     table = candidates.table
     gone = {int(table.deployment_id[victim.row]) for victim in evicted}
     spared = []
-    for candidate in candidates.on(node):
+    for candidate in candidates.on_node(node):
         row = candidate.row
         if candidate.priority >= priority or int(table.deployment_id[row]) in gone:
             continue

@@ -143,9 +143,9 @@ class MinCostPreemption:
             evictable = self._candidates.evictable
             least = None
             # The least important one comes last.
-            for candidate in reversed(self._candidates.on(node)):
+            for candidate in reversed(self._candidates.on_node(node)):
                 if candidate.priority < priority and evictable[candidate.row]:
-                    least = lower_bound(candidate.priority, candidate.lost)
+                    least = lower_bound(candidate.priority, candidate.lost_work)
                     break
             self._least[node, priority] = changes, least
         return least
@@ -175,7 +175,7 @@ class MinCostPreemption:
         if self._enabled:
             yielding += [
                 candidate
-                for candidate in self._candidates.on(node)
+                for candidate in self._candidates.on_node(node)
                 if candidate.priority < priority and evictable[candidate.row]
             ]
         if lower_ranked:
@@ -191,7 +191,7 @@ class MinCostPreemption:
 
     def _lower_bounds(self, request: Request, priority: int) -> CostHeap:
         """A bound for every node on which evictions could make the request fit."""
-        if not self._candidates.any_below(priority):
+        if not self._candidates.any_lower_than(priority):
             return _NOTHING
         level = self._lowest_levels(request, priority)
         nodes = np.flatnonzero(level != _NONE)
@@ -205,7 +205,7 @@ class MinCostPreemption:
         A binary search over the priorities that occur, for all nodes at once.
         """
         table = self._candidates.table
-        below = self._candidates.below(priority)
+        below = self._candidates.lower_than(priority)
         if not below.any():
             return np.full(len(self._state.nodes), _NONE)
         possible = self._candidates.room(priority).fits(request)
@@ -237,13 +237,13 @@ class MinCostPreemption:
     def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
         """A lower bound of the work lost per node: someone at the highest level must go, and enough devices
         must be cleared, each of which costs at least its share of those who use it."""
-        table, lost = self._candidates.table, self._candidates.lost
-        below = self._candidates.below(priority)
+        table, lost = self._candidates.table, self._candidates.lost_work
+        below = self._candidates.lower_than(priority)
         at_level = np.flatnonzero(below & (table.priority == level[table.node]))
         lower_bound = np.full(len(level), np.inf)
         np.minimum.at(lower_bound, table.node[at_level], lost[at_level])
         lower_bound[np.isinf(lower_bound)] = 0.0
-        if request.whole:
+        if request.whole_devices:
             lower_bound = np.maximum(lower_bound, self._clearing_devices(request, below, level))
         return lower_bound * _ROUNDING
 
@@ -253,7 +253,7 @@ class MinCostPreemption:
         row, device = state.devices_in_use
         picked = chosen[row]
         row, device = row[picked], device[picked]
-        share = self._candidates.lost[row] / np.bitwise_count(table.gpu_mask[row])
+        share = self._candidates.lost_work[row] / np.bitwise_count(table.gpu_mask[row])
         flat = table.node[row].astype(np.int64) * state.width + device
         price = np.bincount(flat, share, level.size * state.width).astype(np.float64)
         price = price.reshape(level.size, state.width)
@@ -262,5 +262,5 @@ class MinCostPreemption:
         price[room + freed != WHOLE_GPU] = np.inf
         price[room == WHOLE_GPU] = 0.0
         price.sort(axis=1)
-        total = price[:, : request.devices].sum(axis=1)
+        total = price[:, : request.device_count].sum(axis=1)
         return np.where(np.isfinite(total), total, 0.0)

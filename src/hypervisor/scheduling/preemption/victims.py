@@ -30,17 +30,17 @@ class EvictionCandidate:
     row: int
     id: int
     priority: int
-    lost: float
+    lost_work: float
     started_at: float
     cpu: int
     ram: int
     devices: tuple[int, ...]
-    each: int
+    milli_per_device: int
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
         """Sorts the most important first: priority, then lost work, then the earlier start, then the id."""
-        return (-self.priority, -self.lost, self.started_at, self.id)
+        return (-self.priority, -self.lost_work, self.started_at, self.id)
 
 
 class VictimRoom:
@@ -62,25 +62,25 @@ class VictimRoom:
         request = self._request
         if self.cpu < request.cpu or self.ram < request.ram:
             return False
-        if not request.devices:
+        if not request.device_count:
             return True
         if self._pinned:
-            return all(self.gpu[device] >= request.each for device in self._pinned)
-        if request.whole:
-            return self.gpu.count(WHOLE_GPU) >= request.devices
-        return max(self.gpu) >= request.each
+            return all(self.gpu[device] >= request.milli_per_device for device in self._pinned)
+        if request.whole_devices:
+            return self.gpu.count(WHOLE_GPU) >= request.device_count
+        return max(self.gpu) >= request.milli_per_device
 
-    def take(self, candidate: EvictionCandidate) -> None:
+    def restore(self, candidate: EvictionCandidate) -> None:
         self.cpu -= candidate.cpu
         self.ram -= candidate.ram
         for device in candidate.devices:
-            self.gpu[device] -= candidate.each
+            self.gpu[device] -= candidate.milli_per_device
 
-    def give(self, candidate: EvictionCandidate) -> None:
+    def evict(self, candidate: EvictionCandidate) -> None:
         self.cpu += candidate.cpu
         self.ram += candidate.ram
         for device in candidate.devices:
-            self.gpu[device] += candidate.each
+            self.gpu[device] += candidate.milli_per_device
 
 
 def choose_victims(
@@ -93,19 +93,19 @@ def choose_victims(
     """
     room = VictimRoom(request, cpu, ram, gpu)
     for candidate in candidates:
-        room.give(candidate)
+        room.evict(candidate)
     if not room.fits():
         return None
     # One victim alone cannot be bettered: putting back from the top has left the least important that does.
     best = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu), candidates)
-    if len(best) <= 1 or not request.devices:
+    if len(best) <= 1 or not request.device_count:
         return best
     pinned = _cheapest_devices(request, gpu, room.gpu, candidates)
     if pinned:
         first = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu, pinned), candidates)
         kept = VictimRoom(request, cpu, ram, gpu)
         for candidate in first:
-            kept.give(candidate)
+            kept.evict(candidate)
         best = min(best, reprieve(kept, first), key=cost)
     return best
 
@@ -114,9 +114,9 @@ def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[
     """Return what may return, the first first; those that cannot are the victims."""
     victims = []
     for candidate in candidates:
-        room.take(candidate)
+        room.restore(candidate)
         if not room.fits():
-            room.give(candidate)
+            room.evict(candidate)
             victims.append(candidate)
     return victims
 
@@ -130,10 +130,10 @@ def cost(victims: Sequence[EvictionCandidate]) -> Cost:
     if not victims:
         return _FREE
     first = victims[0]
-    highest, lost, total, start = first.priority, first.lost, first.priority, first.started_at
+    highest, lost, total, start = first.priority, first.lost_work, first.priority, first.started_at
     for victim in victims[1:]:
         highest = max(highest, victim.priority)
-        lost += victim.lost
+        lost += victim.lost_work
         total += victim.priority
         start = min(start, victim.started_at)
     return highest, lost, total, len(victims), -start
@@ -147,7 +147,7 @@ def _cheapest_devices(
     now = list(gpu)
     leaving: set[int] = set()
     pinned: list[int] = []
-    while len(pinned) < request.devices:
+    while len(pinned) < request.device_count:
         options = [
             (cost(left), device, left)
             for device in sorted(possible.difference(pinned))
@@ -158,7 +158,7 @@ def _cheapest_devices(
         for candidate in left:
             leaving.add(id(candidate))
             for index in candidate.devices:
-                now[index] += candidate.each
+                now[index] += candidate.milli_per_device
     return pinned
 
 
@@ -167,11 +167,11 @@ def _clear(
 ) -> list[EvictionCandidate]:
     """The least important of those on the device whose going makes it usable."""
     left = []
-    need = WHOLE_GPU if request.whole else request.each
+    need = WHOLE_GPU if request.whole_devices else request.milli_per_device
     for candidate in reversed(candidates):
         if free >= need:
             break
         if device in candidate.devices and id(candidate) not in leaving:
-            free += candidate.each * candidate.devices.count(device)
+            free += candidate.milli_per_device * candidate.devices.count(device)
             left.append(candidate)
     return left

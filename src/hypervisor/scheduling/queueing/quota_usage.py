@@ -107,7 +107,7 @@ def lendable(snapshot: Snapshot) -> Resources:
 def allocated(snapshot: Snapshot) -> Int64:
     """What each allocation holds: one row each with milli-CPU, MiB and milli-GPU."""
     table = snapshot.allocations
-    gpu = np.bitwise_count(table.gpu_mask).astype(np.int64) * table.gpu_each
+    gpu = np.bitwise_count(table.gpu_mask).astype(np.int64) * table.gpu_milli_per_device
     return np.stack((table.cpu_milli, table.ram_mib, gpu), axis=1).astype(np.int64)
 
 

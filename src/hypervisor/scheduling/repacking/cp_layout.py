@@ -51,7 +51,7 @@ def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
         item, bin_ = packing.items[index], packing.at[index]
         if bin_ != NO_BIN and item.bins is not None and bin_ not in item.bins:
             continue
-        size = item.request.cpu, item.request.ram, item.request.devices, item.request.each
+        size = item.request.cpu, item.request.ram, item.request.device_count, item.request.milli_per_device
         alike.setdefault((*size, item.priority, item.bins, item.guarded), []).append(index)
     return [_kind(packing, indexes) for indexes in alike.values()]
 
@@ -59,7 +59,7 @@ def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
 def spots_for(packing: Packing, kinds: Sequence[ItemClass]) -> int:
     """In how many bins, and for parts of devices on how many devices, each kind could be; all added up."""
     devices = sum(map(len, packing.gpu))
-    shared = sum(bool(kind.request.devices) and not kind.request.whole for kind in kinds)
+    shared = sum(bool(kind.request.device_count) and not kind.request.whole_devices for kind in kinds)
     return len(kinds) * len(packing) + shared * devices
 
 
@@ -70,7 +70,7 @@ def at_home(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> s
     for number, kind in enumerate(kinds):
         for index in kind.items:
             home, devices = packing.items[index].home, packing.items[index].home_devices
-            if kind.request.whole:
+            if kind.request.whole_devices:
                 free = all((home, device, kind.guarded) in layout.whole for device in devices)
             else:
                 free = all(shares[number, home, device] > 0 for device in devices)
@@ -90,7 +90,7 @@ def layout_of(packing: Packing, kinds: Sequence[ItemClass]) -> CpLayout:
             if bin_ == NO_BIN:
                 continue
             found.counts[number, bin_] += 1
-            if kind.request.whole:
+            if kind.request.whole_devices:
                 found.whole.update((bin_, device, kind.guarded) for device in devices)
             elif devices:
                 found.shares[number, bin_, devices[0]] += 1
@@ -116,7 +116,7 @@ def _spots_left(
 ) -> Iterator[Spot]:
     """Spots of this kind that nobody has who stays; `free` are the whole devices left, and shrink."""
     stays = [packing.items[index] for index in kind.items if index in layout.stays]
-    if kind.request.devices and not kind.request.whole:
+    if kind.request.device_count and not kind.request.whole_devices:
         shares = Counter({key[1:]: count for key, count in layout.shares.items() if key[0] == number})
         shares.subtract((item.home, item.home_devices[0]) for item in stays)
         yield from ((bin_, (device,)) for bin_, device in sorted(shares.elements()))
@@ -125,7 +125,7 @@ def _spots_left(
     counts.subtract(item.home for item in stays)
     for bin_ in sorted(counts.elements()):
         usable = sorted(one for one in free if one[0] == bin_ and one[2] == kind.guarded)
-        taken = usable[: kind.request.devices]
+        taken = usable[: kind.request.device_count]
         free -= set(taken)
         yield bin_, tuple(device for _, device, _ in taken)
 

@@ -82,12 +82,12 @@ class CpModel:
     def _add_devices(self, bin_: int, here: Mapping[int, IntVar]) -> dict[int, _Terms]:
         """Who takes how much of which device; what guarded ones take of each is returned."""
         sharing = {number: one for number, one in here.items() if _shares(self._kinds[number])}
-        users = {number: one for number, one in here.items() if self._kinds[number].request.whole}
+        users = {number: one for number, one in here.items() if self._kinds[number].request.whole_devices}
         guarded: dict[int, _Terms] = {}
         for device, room in enumerate(self._packing.gpu[bin_]):
             guarded[device], terms = [], []
             for number in sharing:
-                each = self._kinds[number].request.each
+                each = self._kinds[number].request.milli_per_device
                 part = self._share[number, bin_, device] = self._model.new_int_var(0, room // each, "")
                 terms.append((part, each))
                 guarded[device] += [(part, each)] * self._kinds[number].guarded
@@ -106,7 +106,9 @@ class CpModel:
             self._bound([(count, -1), *((self._share[number, bin_, one], 1) for one in devices)], 0, 0)
         for is_guarded in (False, True) if users else ():
             mine = {number: one for number, one in users.items() if self._kinds[number].guarded == is_guarded}
-            wanted: _Terms = [(one, -self._kinds[number].request.devices) for number, one in mine.items()]
+            wanted: _Terms = [
+                (one, -self._kinds[number].request.device_count) for number, one in mine.items()
+            ]
             spots = [(bin_, device, is_guarded) for device in devices]
             taken: _Terms = [(self._whole[spot], 1) for spot in spots if spot in self._whole]
             self._bound([*wanted, *taken], 0, 0)
@@ -119,17 +121,17 @@ class CpModel:
         self._bound([(one, request.cpu) for one, request in requests], 0, guard.cpu - guard.least_cpu)
         self._bound([(one, request.ram) for one, request in requests], 0, guard.ram - guard.least_ram)
         head = guard.request
-        if not head.devices or not any(loads.values()):
+        if not head.device_count or not any(loads.values()):
             return
-        if head.whole or head.devices > 1:
-            each, needed = head.each, head.devices - guard.shortfall
+        if head.whole_devices or head.device_count > 1:
+            each, needed = head.milli_per_device, head.device_count - guard.shortfall
         else:
-            each, needed = head.each - guard.shortfall, 1
+            each, needed = head.milli_per_device - guard.shortfall, 1
         if min(each, needed) <= 0:
             return
         left: _Terms = []
         for device, room in enumerate(guard.gpu):
-            most = int(room == WHOLE_GPU) if head.whole else min(room // each, needed)
+            most = int(room == WHOLE_GPU) if head.whole_devices else min(room // each, needed)
             if most > 0:
                 left.append((self._model.new_int_var(0, most, ""), 1))
                 self._bound([(left[-1][0], each), *loads[device]], 0, room)
@@ -145,7 +147,7 @@ class CpModel:
                 continue
             stay = self._stay[index] = self._model.new_bool_var("")
             homes[item.home, item.home_devices if _shares(kind) else ()].append((stay, -1))
-            for device in item.home_devices if kind.request.whole else ():
+            for device in item.home_devices if kind.request.whole_devices else ():
                 taken = self._whole.get((item.home, device, kind.guarded))
                 self._bound([(stay, -1), *([(taken, 1)] if taken is not None else [])], 0, 1)
         for (bin_, devices), stays in homes.items():
@@ -198,16 +200,16 @@ def _most(packing: Packing, kind: ItemClass, bin_: int) -> int:
     request, free, most = kind.request, packing.gpu[bin_], len(kind.items)
     for need, room in ((request.cpu, packing.cpu[bin_]), (request.ram, packing.ram[bin_])):
         most = min(most, max(0, room) // need) if need else most
-    if request.whole:
-        return min(most, free.count(WHOLE_GPU) // request.devices)
-    if request.devices:
-        return min(most, sum(left // request.each for left in free))
+    if request.whole_devices:
+        return min(most, free.count(WHOLE_GPU) // request.device_count)
+    if request.device_count:
+        return min(most, sum(left // request.milli_per_device for left in free))
     return most
 
 
 def _shares(kind: ItemClass) -> bool:
     """Whether it takes part of one device."""
-    return bool(kind.request.devices) and not kind.request.whole
+    return bool(kind.request.device_count) and not kind.request.whole_devices
 
 
 def _weighted(terms: _Terms) -> LinearExpr:

@@ -51,7 +51,7 @@ class HeadGuard:
             return False
         after = list(self.gpu)
         for device in devices:
-            after[device] -= request.each
+            after[device] -= request.milli_per_device
         return not devices or gpu_shortfall(self.request, after) <= self.shortfall
 
     def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
@@ -59,7 +59,7 @@ class HeadGuard:
         self.cpu += sign * request.cpu
         self.ram += sign * request.ram
         for device in devices:
-            self.gpu[device] += sign * request.each
+            self.gpu[device] += sign * request.milli_per_device
 
 
 def total(parts: tuple[float, float, float]) -> float:
@@ -107,11 +107,11 @@ class Packing:
             return False
         if item.bins is not None and bin_ not in item.bins:
             return False
-        if request.devices:
+        if request.device_count:
             gpu = self.gpu[bin_]
-            if request.whole and gpu.count(WHOLE_GPU) < request.devices:
+            if request.whole_devices and gpu.count(WHOLE_GPU) < request.device_count:
                 return False
-            if max(gpu, default=0) < request.each:
+            if max(gpu, default=0) < request.milli_per_device:
                 return False
         if item.guarded and bin_ in self.guards:
             return self.guards[bin_].allows(request, self._pick(item, bin_))
@@ -127,7 +127,7 @@ class Packing:
         item = self.items[index]
         if item.bins is not None and bin_ not in item.bins:
             return False
-        if len(devices) != item.request.devices or not self._has_room(item.request, bin_, devices):
+        if len(devices) != item.request.device_count or not self._has_room(item.request, bin_, devices):
             return False
         if item.guarded and bin_ in self.guards and not self.guards[bin_].allows(item.request, devices):
             return False
@@ -169,7 +169,7 @@ class Packing:
                     cpu[bin_] += sign * item.request.cpu
                     ram[bin_] += sign * item.request.ram
                     for device in devices:
-                        gpu[bin_][device] += sign * item.request.each
+                        gpu[bin_][device] += sign * item.request.milli_per_device
         return Packing(cpu, ram, gpu, self.items)
 
     def _homes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -183,7 +183,7 @@ class Packing:
         """Whether it could be in the bin if all other items were elsewhere; GPUs only by their sum."""
         item, (cpu, ram, gpu) = self.items[index], self._rooms[bin_]
         request = item.request
-        if cpu < request.cpu or ram < request.ram or gpu < request.devices * request.each:
+        if cpu < request.cpu or ram < request.ram or gpu < request.device_count * request.milli_per_device:
             return False
         return item.bins is None or bin_ in item.bins
 
@@ -196,12 +196,14 @@ class Packing:
         if sum(max(0, self.ram[bin_]) for bin_ in bins) < request.ram:
             return False
         gpu = sum(sum(self.gpu[bin_]) for bin_ in bins)
-        return gpu >= request.devices * request.each and any(self.admits(index, bin_) for bin_ in bins)
+        return gpu >= request.device_count * request.milli_per_device and any(
+            self.admits(index, bin_) for bin_ in bins
+        )
 
     def missing(self, index: int, bin_: int) -> float:
         """How far the item is from fitting into the bin: the sum of what is missing, in average bins."""
         request = self.items[index].request
-        gpu = request.devices * request.each - sum(self.gpu[bin_])
+        gpu = request.device_count * request.milli_per_device - sum(self.gpu[bin_])
         scale = self._scale
         short = max(0, request.cpu - self.cpu[bin_]) / scale[0] + max(0, gpu) / scale[2]
         return short + max(0, request.ram - self.ram[bin_]) / scale[1]
@@ -217,7 +219,7 @@ class Packing:
         return self.at[index] == item.home and self.devices[index] == item.home_devices
 
     def _has_room(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
-        need = WHOLE_GPU if request.whole else request.each
+        need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
         return free and all(self.gpu[bin_][device] >= need for device in devices)
 
@@ -227,7 +229,7 @@ class Packing:
         self.cpu[bin_] += request.cpu
         self.ram[bin_] += request.ram
         for device in devices:
-            gpu[device] += request.each
+            gpu[device] += request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, 1)
         self.at[index], self.devices[index] = NO_BIN, ()
@@ -239,7 +241,7 @@ class Packing:
         self.cpu[bin_] -= request.cpu
         self.ram[bin_] -= request.ram
         for device in devices:
-            gpu[device] -= request.each
+            gpu[device] -= request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, -1)
         self.at[index], self.devices[index] = bin_, devices
@@ -251,22 +253,24 @@ class Packing:
         return (
             self.cpu[bin_] + sum(request.cpu for request in inside),
             self.ram[bin_] + sum(request.ram for request in inside),
-            sum(self.gpu[bin_]) + sum(request.devices * request.each for request in inside),
+            sum(self.gpu[bin_]) + sum(request.device_count * request.milli_per_device for request in inside),
         )
 
     def _share(self, request: Request) -> tuple[float, float, float]:
         cpu, ram, gpu = self._scale
-        return request.cpu / cpu, request.ram / ram, request.devices * request.each / gpu
+        return request.cpu / cpu, request.ram / ram, request.device_count * request.milli_per_device / gpu
 
     def _pick(self, item: Item, bin_: int) -> tuple[int, ...]:
         """Whole devices by their number; for a part of one the tightest."""
         request, gpu = item.request, self.gpu[bin_]
-        if not request.devices:
+        if not request.device_count:
             return ()
-        need = WHOLE_GPU if request.whole else request.each
+        need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         if bin_ == item.home and all(gpu[device] >= need for device in item.home_devices):
             return item.home_devices
-        if request.whole:
+        if request.whole_devices:
             free = [device for device, left in enumerate(gpu) if left == WHOLE_GPU]
-            return tuple(free[: request.devices])
-        return (min((left, device) for device, left in enumerate(gpu) if left >= request.each)[1],)
+            return tuple(free[: request.device_count])
+        return (
+            min((left, device) for device, left in enumerate(gpu) if left >= request.milli_per_device)[1],
+        )

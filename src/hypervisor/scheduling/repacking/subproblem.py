@@ -113,7 +113,7 @@ def nearest_nodes(admission: PassState, rows: Sequence[int], closed: Collection[
     chosen: set[int] = set()
     for shape in shapes:
         request = admission.request_for(shape)
-        gpu = state.whole_gpus if request.whole else state.largest_fraction
+        gpu = state.whole_gpus if request.whole_devices else state.largest_fraction
         distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
         possible = fits_empty_nodes(nodes, request, request.eligible & usable)
         near = np.argsort(np.where(possible, distance, np.inf), kind="stable")
@@ -155,7 +155,7 @@ def _waiting_item(admission: PassState, row: int, nodes: Sequence[int]) -> Item:
 
 
 def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:
-    if request.everywhere:
+    if request.eligible_everywhere:
         return None
     return frozenset(bin_ for bin_, node in enumerate(nodes) if request.eligible[node])
 

@@ -59,10 +59,12 @@ class ExpectedFillScorer:
         """The loss in parts of a milli-GPU, and among equals the idle GPU of the node; see `Scorer`."""
         value, state, kind = self._value, self._state, self._value.kind[nodes]
         fillable, now, idle = (column[nodes] for column in self._catch_up())
-        if request.whole:
-            fillable += value.full_change(kind, state.whole_gpus[nodes], request.devices)
-        elif request.devices:
-            change = value.device_change(kind, state.idle_gpu[nodes], state.whole_gpus[nodes], request.each)
+        if request.whole_devices:
+            fillable += value.full_change(kind, state.whole_gpus[nodes], request.device_count)
+        elif request.device_count:
+            change = value.device_change(
+                kind, state.idle_gpu[nodes], state.whole_gpus[nodes], request.milli_per_device
+            )
             fillable += change.max(axis=1)
         cpu, ram = state.idle_cpu[nodes] - request.cpu, state.idle_ram[nodes] - request.ram
         fall = now - value.at(kind, cpu, ram, fillable)
@@ -76,7 +78,7 @@ class ExpectedFillScorer:
         """The devices of the node by what could be filled afterwards, the most first."""
         state, value = self._state, self._value
         kind, full = int(value.kind[node]), state.whole_gpus[node]
-        changes = value.device_change(kind, state.idle_gpu[node], full, request.each).tolist()
+        changes = value.device_change(kind, state.idle_gpu[node], full, request.milli_per_device).tolist()
         return sorted(devices, key=lambda index: (-changes[index], index))
 
     def _catch_up(self) -> tuple[Int64, Int64, Int64]:

@@ -76,7 +76,10 @@ class FgdScorer:
         free = state.idle_gpu[node].tolist()
         table, several = tables.device, tables.several[number]
         start, full = number * STRIDE, int(state.whole_gpus[node])
-        change = {room: int(table[start + room - request.each] - table[start + room]) for room in set(free)}
+        change = {
+            room: int(table[start + room - request.milli_per_device] - table[start + room])
+            for room in set(free)
+        }
         if tables.has_several and full:
             change[WHOLE_GPU] += int(several[full - 1] - several[full])
         return sorted(devices, key=lambda index: (-change[free[index]], index))
@@ -90,10 +93,10 @@ class FgdScorer:
         now = tables.device.take(flat, mode="clip")
         usable = np.add.reduce(now, axis=1)
         full = state.whole_gpus[nodes]
-        if request.whole:
-            usable -= request.devices * tables.device[sets * STRIDE + WHOLE_GPU]
-            full = full - request.devices
-        elif request.devices:
+        if request.whole_devices:
+            usable -= request.device_count * tables.device[sets * STRIDE + WHOLE_GPU]
+            full = full - request.device_count
+        elif request.device_count:
             usable += self._best_change(request, sets, gpu, flat, now, full)
         if tables.has_several:
             usable += tables.several[sets, np.maximum(full, 0)]
@@ -105,11 +108,11 @@ class FgdScorer:
     ) -> Int64:
         """Per node: how usable GPU changes when a fraction goes to the device where that is best."""
         tables = self._tables
-        change = tables.device.take(flat - request.each, mode="clip") - now
+        change = tables.device.take(flat - request.milli_per_device, mode="clip") - now
         if tables.has_several:
             opened = tables.several[sets, np.maximum(full - 1, 0)] - tables.several[sets, full]
             change += np.where(gpu == WHOLE_GPU, opened[:, None], 0)
-        change[gpu < request.each] = IMPOSSIBLE
+        change[gpu < request.milli_per_device] = IMPOSSIBLE
         best: Int64 = np.maximum.reduce(change, axis=1)
         return best
 

@@ -113,8 +113,8 @@ def _device_table(shapes: Sequence[Shape], weights: Int64, fits: Bool) -> Int64:
     free = np.arange(STRIDE, dtype=np.int64)
     table = np.zeros((len(fits), STRIDE), np.int64)
     for column, shape in enumerate(shapes):
-        if shape.gpu_devices == 1:
-            table += np.outer(fits[:, column] * weights[column], free * (free >= shape.gpu_each))
+        if shape.gpu_device_count == 1:
+            table += np.outer(fits[:, column] * weights[column], free * (free >= shape.gpu_milli_per_device))
     return table.reshape(-1)
 
 
@@ -123,8 +123,8 @@ def _several_table(shapes: Sequence[Shape], weights: Int64, fits: Bool, width: i
     free = np.arange(width + 1, dtype=np.int64)
     table = np.zeros((len(fits), width + 1), np.int64)
     for column, shape in enumerate(shapes):
-        if shape.gpu_devices > 1:
+        if shape.gpu_device_count > 1:
             table += np.outer(
-                fits[:, column] * weights[column], free * WHOLE_GPU * (free >= shape.gpu_devices)
+                fits[:, column] * weights[column], free * WHOLE_GPU * (free >= shape.gpu_device_count)
             )
     return table

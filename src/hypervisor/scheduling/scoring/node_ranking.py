@@ -69,7 +69,7 @@ class NodeRanking:
             everything = (state.idle_cpu, state.idle_ram, state.whole_gpus, state.largest_fraction)
             self._most = tuple(int(amounts.max()) for amounts in everything)
         cpu, ram, full, widest = self._most
-        enough = full >= request.devices if request.whole else widest >= request.each
+        enough = full >= request.device_count if request.whole_devices else widest >= request.milli_per_device
         return cpu < request.cpu or ram < request.ram or not enough
 
     def _row(self, number: int) -> Int32:
@@ -105,7 +105,7 @@ class NodeRanking:
     @cached_property
     def _eligible(self) -> Bool | None:
         """By class and node, or None where every class may go everywhere."""
-        if all(request.everywhere for request in self._requests):
+        if all(request.eligible_everywhere for request in self._requests):
             return None
         return np.stack([request.eligible for request in self._requests])
 

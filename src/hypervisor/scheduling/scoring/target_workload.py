@@ -42,7 +42,7 @@ def _population(snapshot: Snapshot) -> Counter[Shape]:
     for shape, count in zip(snapshot.shapes, waiting, strict=True):
         counts[shape] += count
     table = snapshot.allocations
-    columns = (table.cpu_milli.tolist(), table.ram_mib.tolist(), table.gpu_each.tolist())
+    columns = (table.cpu_milli.tolist(), table.ram_mib.tolist(), table.gpu_milli_per_device.tolist())
     for (cpu, ram, each, mask), count in Counter(zip(*columns, table.gpu_mask.tolist(), strict=True)).items():
         counts[Shape(cpu, ram, each * mask.bit_count())] += count
     return counts

@@ -212,7 +212,7 @@ def _allocation_table(rows: list[_AllocationRow], row_of: Mapping[int, int]) -> 
         node=np.array([row_of[node] for node in columns[2]], np.int32),
         cpu_milli=np.array(columns[3], np.int64),
         ram_mib=np.array(columns[4], np.int64),
-        gpu_each=np.array(columns[5], np.int32),
+        gpu_milli_per_device=np.array(columns[5], np.int32),
         gpu_mask=np.array(columns[6], np.uint64),
         priority=np.array(columns[7], np.int32),
         preemptible=np.array(columns[8], np.bool_),

@@ -25,11 +25,11 @@ class Request:
     shape: Shape
     cpu: int
     ram: int
-    devices: int
-    each: int
-    whole: bool
+    device_count: int
+    milli_per_device: int
+    whole_devices: bool
     eligible: Bool
-    everywhere: bool
+    eligible_everywhere: bool
 
 
 class Eligibility:
@@ -63,11 +63,11 @@ class Eligibility:
             shape=shape,
             cpu=shape.cpu_milli,
             ram=shape.ram_mib,
-            devices=shape.gpu_devices,
-            each=shape.gpu_each,
-            whole=shape.gpu_milli > 0 and shape.gpu_milli % WHOLE_GPU == 0,
+            device_count=shape.gpu_device_count,
+            milli_per_device=shape.gpu_milli_per_device,
+            whole_devices=shape.gpu_milli > 0 and shape.gpu_milli % WHOLE_GPU == 0,
             eligible=eligible,
-            everywhere=bool(eligible.all()),
+            eligible_everywhere=bool(eligible.all()),
         )
 
 

@@ -39,12 +39,12 @@ class Shape:
     node_selector: tuple[tuple[str, str], ...] = ()
 
     @property
-    def gpu_devices(self) -> int:
+    def gpu_device_count(self) -> int:
         """How many distinct devices it needs (a fraction needs one)."""
         return -(-self.gpu_milli // 1000)
 
     @property
-    def gpu_each(self) -> int:
+    def gpu_milli_per_device(self) -> int:
         """Milli-GPU taken of each of those devices."""
         return min(self.gpu_milli, 1000)
 
@@ -92,7 +92,7 @@ class AllocationTable:
     node: Int32
     cpu_milli: Int64
     ram_mib: Int64
-    gpu_each: Int32
+    gpu_milli_per_device: Int32
     gpu_mask: GpuMask
     priority: Int32
     preemptible: Bool

@@ -50,7 +50,7 @@ class Fragmentation:
         """Idle milli-GPU that such requests could use."""
         fits: Bool = self._eligibility.schedulable(shape) & (room.cpu_milli >= shape.cpu_milli)
         fits &= room.ram_mib >= shape.ram_mib
-        if shape.gpu_devices > 1:
-            return int(full[fits & (full >= shape.gpu_devices)].sum()) * WHOLE_GPU
+        if shape.gpu_device_count > 1:
+            return int(full[fits & (full >= shape.gpu_device_count)].sum()) * WHOLE_GPU
         gpu = room.gpu_milli[fits]
         return int(np.where(gpu >= shape.gpu_milli, gpu, 0).sum())
