@@ -17,22 +17,22 @@ def test_the_first_is_always_the_least() -> None:
         levels, lost, nodes = (np.array([row[i] for row in columns]) for i in range(3))
         frontier = CostHeap(levels, lost, nodes)
         for _ in range(100):
-            assert frontier.first() == (plain[0] if plain else None)
+            assert frontier.peek() == (plain[0] if plain else None)
             if not plain:
                 break
             first = plain.pop(0)
             if rng.random() < 0.3:
-                frontier.drop_first()
+                frontier.pop()
                 continue
             worse = (lower_bound(first[0][0] + rng.randrange(2), first[0][1] + rng.randrange(3)), first[1])
-            frontier.replace_first(worse)
+            frontier.replace(worse)
             plain = sorted([*plain, worse])
 
 
 def test_what_was_put_aside_comes_back() -> None:
     frontier = CostHeap(np.array([1, 2]), np.array([0.0, 0.0]), np.array([7, 8]))
-    first = frontier.first()
+    first = frontier.peek()
     assert first is not None
-    frontier.drop_first()
-    frontier.add(first)
-    assert frontier.first() == first
+    frontier.pop()
+    frontier.push(first)
+    assert frontier.peek() == first

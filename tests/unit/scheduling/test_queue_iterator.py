@@ -34,7 +34,7 @@ def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
     for rank, row in turns.walk(NOBODY):
         taken.append(rank)
         if rank == 4:
-            turns.give_up(row)
+            turns.mark_inadmissible(row)
     assert taken == [0, 1, 2, 3, 4, *range(5, length, 2)]
 
 
@@ -43,7 +43,7 @@ def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
     turns, taken = QueueIterator(queue), []
     for _, row in turns.walk(np.array([3, 400])):
         taken.append(row)
-        turns.give_up(row)
+        turns.mark_inadmissible(row)
     assert taken == [0, 3, 400]
 
 
@@ -52,7 +52,7 @@ def test_growth_brings_all_that_follow_back() -> None:
     turns, taken = QueueIterator(queue), []
     for rank, row in turns.walk(np.array([150])):
         taken.append(rank)
-        turns.give_up(row)
+        turns.mark_inadmissible(row)
         if rank == 150:
-            turns.grew()
+            turns.on_capacity_freed()
     assert taken == [0, *range(150, 152)]

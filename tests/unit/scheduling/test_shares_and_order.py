@@ -28,13 +28,13 @@ def account(used: float, guaranteed: float, *, limit: float | None = None, weigh
 def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight():
     quota = Quota(1, Resources(2000, 0, 2000), weight=2.0)
     used = QuotaUsage(quota, Resources(3000, 5120, 2000), WHOLE)
-    assert used.share() == pytest.approx(0.25)
-    assert used.share(plus=gpus(8)) == pytest.approx(0.4)
-    assert used.share(minus=Resources(0, 5120, 0)) == pytest.approx(0.05)
+    assert used.dominant_share() == pytest.approx(0.25)
+    assert used.dominant_share(plus=gpus(8)) == pytest.approx(0.4)
+    assert used.dominant_share(minus=Resources(0, 5120, 0)) == pytest.approx(0.05)
 
 
 def test_within_the_guarantee_there_is_no_share():
-    assert account(2, 4).share(plus=gpus(2)) == 0
+    assert account(2, 4).dominant_share(plus=gpus(2)) == 0
     assert account(2, 4).is_guaranteed(gpus(2))
     assert not account(2, 4).is_guaranteed(gpus(3))
 

@@ -66,17 +66,17 @@ class Explainer:
 
     def of_row(self, row: int) -> Reason:
         """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
-        kept = self._admission.nominations.all_of(row)
+        kept = self._admission.nominations.of_row(row)
         if kept:
             return self.of_nominated(kept)
         hold = self._admission.head_reservation
         if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
             return head_reason(self._snapshot, hold, self.of_kind(row))
         queue = self._admission.queue
-        kind = int(queue.kind[row])
+        kind = int(queue.equivalence_class[row])
         found = self._kinds.get(kind)
         if found is None:
-            found = self._kinds[kind] = self.of_kind(int(queue.sample[kind]))
+            found = self._kinds[kind] = self.of_kind(int(queue.representative[kind]))
         return found
 
     @cached_property
@@ -165,7 +165,7 @@ class Explainer:
         node = int(nodes[0])
         name = self._snapshot.nodes.name[node]
         admission = self._admission
-        rows = {held.deployment_id: held.row for held in admission.nominations.on(node)}
+        rows = {held.deployment_id: held.row for held in admission.nominations.on_node(node)}
         hold = (
             admission.head_reservation
             if admission.head_reservation is not None and admission.head_reservation.on_node(node)

@@ -21,9 +21,9 @@ OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
     """That the limit of its organization on this cluster stands in the way, or None."""
     over = tenancy.over_limit(row)
-    if over.is_zero or tenancy.shares is None:
+    if over.is_zero or tenancy.ledger is None:
         return None
-    account, job = tenancy.shares.account(tenancy.organization(row)), tenancy.job(row)
+    account, job = tenancy.ledger.projected(tenancy.organization(row)), tenancy.demand(row)
     limit = account.quota.limit or Resources()
     asked = Resources(
         limit.cpu_milli if over.cpu_milli else 0,

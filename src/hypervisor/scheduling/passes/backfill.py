@@ -152,7 +152,7 @@ def head_room(
         cpu, ram, gpu = cpu + more_cpu, ram + more_ram, gpu + more_gpu
         staying &= ~candidates.lower_than(priority)
         for held in reservations.all():
-            if held.rank > rank and held.yields and held.priority < priority:
+            if held.rank > rank and held.evictable_on_start and held.priority < priority:
                 cpu[held.node] += held.request.cpu
                 ram[held.node] += held.request.ram
                 gpu[held.node, list(held.devices)] += held.request.milli_per_device

@@ -47,7 +47,7 @@ class FastPath:
     def try_place(self, row: int) -> bool:
         """Place the pending row; False if the long way has to decide on it, nothing being changed."""
         admission = self._pass
-        if not self._alone or admission.nominations.all_of(row):
+        if not self._alone or admission.nominations.of_row(row):
             return False
         request = admission.request_for(int(self._shape[row]))
         if request.index in admission.unplaceable_shapes:

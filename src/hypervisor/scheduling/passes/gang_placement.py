@@ -54,7 +54,7 @@ class GangPlacement:
 
         False if they can no longer be met: they are dropped and the gang is decided anew.
         """
-        kept = self._pass.nominations.all_of(row)
+        kept = self._pass.nominations.of_row(row)
         request, rank = kept[0].request, kept[0].rank
         self._pass.drop_nominations(row)
         if self._start_as_kept(kept):
@@ -64,7 +64,7 @@ class GangPlacement:
             self._pass.on_capacity_freed()
             return True
         for held in kept:
-            if not self._pass.nominations.can_keep(request, held.node, held.devices):
+            if not self._pass.nominations.is_feasible(request, held.node, held.devices):
                 self._pass.drop_nominations(row)
                 self._pass.on_capacity_freed()
                 return False
@@ -169,7 +169,7 @@ class GangPlacement:
             state.idle_ram + state.releasing_ram,
             state.idle_gpu + state.releasing_gpu,
         )
-        if self._pass.tenancy.chooses_by_owner(row):
+        if self._pass.tenancy.depends_on_owner(row):
             victims = self._gathered(row, rank, room)
         else:
             victims = self._lowest(row, rank, room, eligible)
@@ -179,12 +179,12 @@ class GangPlacement:
         return True
 
     def _gathered(self, row: int, rank: int, room: GangRoom) -> _Victims | None:
-        chosen = self._pass.tenancy.gather(row, rank, room)
+        chosen = self._pass.tenancy.find_victim_groups(row, rank, room)
         if chosen is None:
             return None
         priority = self._pass.queue.priority(row)
         return [
-            (one.party, describe(one.rule, priority, one.party.priority) if one.rule else "")
+            (one.group, describe(one.rule, priority, one.group.priority) if one.rule else "")
             for one in chosen
         ]
 

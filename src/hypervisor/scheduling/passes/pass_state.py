@@ -95,7 +95,7 @@ class PassState:
         request = self.request_for(self.queue.shape(row))
         for nomination in sorted(nominations, key=lambda one: one.replica):
             node = node_rows.get(nomination.node_id)
-            if node is None or not self.nominations.can_keep(request, node, nomination.gpu_indices):
+            if node is None or not self.nominations.is_feasible(request, node, nomination.gpu_indices):
                 self.drop_nominations(row)
                 return
             self.nominate(row, rank, request, node, nomination.gpu_indices, nomination.replica, settled=False)
@@ -106,13 +106,13 @@ class PassState:
         filling = FastPath(self)
         for rank, row in self._turns.walk(np.array(nominated, np.int64)):
             if filling.is_inadmissible(row):
-                self._turns.give_up(row)
+                self._turns.mark_inadmissible(row)
             elif not filling.try_place(row):
                 self._decide(row, rank)
 
     def _decide(self, row: int, rank: int) -> None:
         request = self.request_for(self.queue.shape(row))
-        kept = self.nominations.of(row)
+        kept = self.nominations.first_of(row)
         if kept is not None and (
             self._gangs.settle(row) if self.queue.is_gang(row) else self._settle_nomination(kept)
         ):
@@ -121,7 +121,7 @@ class PassState:
         if not self.tenancy.over_limit(row).is_zero:
             # Its organization's own lower work may give way to it; it is never the head that others wait for.
             if not self._gangs.admit_within_limit(row, rank, request, restricted):
-                self._turns.give_up(row)
+                self._turns.mark_inadmissible(row)
             return
         if self.queue.is_gang(row):
             if self._gangs.admit(row, rank, request, restricted):
@@ -132,7 +132,7 @@ class PassState:
             or self._preempt(row, rank, request, restricted)
         ):
             return
-        self._turns.give_up(row)
+        self._turns.mark_inadmissible(row)
         if self.head_reservation is None:
             self._reserve_for_head(row, rank, request)
 
@@ -156,7 +156,7 @@ class PassState:
         if self._place_in_free(row, request, self.must_respect_head(row)):
             self.on_capacity_freed()
             return True
-        if self.nominations.can_keep(request, node, kept.devices):
+        if self.nominations.is_feasible(request, node, kept.devices):
             self.nominate(row, kept.rank, request, node, kept.devices)
             return True
         self.on_capacity_freed()
@@ -173,7 +173,7 @@ class PassState:
             and self.snapshot.now + self.queue.pending.max_runtime[row] <= hold.latest_start
         ):
             return False
-        evictable = self.queue.yields(row) and self.queue.priority(row) < hold.priority
+        evictable = self.queue.evictable_on_start(row) and self.queue.priority(row) < hold.priority
         if self.tenancy.organization(row) != hold.organization:
             # Who waits to borrow does not hold up the lender.
             return not (hold.is_borrower and self.tenancy.is_guaranteed(row))
@@ -223,7 +223,7 @@ class PassState:
     ) -> None:
         """Start a replica now."""
         self.capacity.place(node, request, devices)
-        self.tenancy.start(row, request)
+        self.tenancy.record_start(row, request)
         self._charge_head(row, request, node, devices)
         self.placed[row] = True
         node_id = int(self.snapshot.nodes.id[node])
@@ -260,7 +260,7 @@ class PassState:
     def _preempt(self, row: int, rank: int, request: Request, restricted: bool) -> bool:
         without = self._closed_node(request, restricted)
         for _ in range(2):
-            option = self.tenancy.search(row, rank, request, without)
+            option = self.tenancy.find_victims(row, rank, request, without)
             if option is None:
                 return False
             if self._head_allows(
@@ -306,7 +306,7 @@ class PassState:
             rule = option.rules.get(victim.row) or rule_of(priority, victim.priority)
             self.evict(victim, deployment_id, rule)
         overridden = {victim.id for victim in option.victims if victim.row < 0}
-        for held in [held for held in self.nominations.on(node) if held.deployment_id in overridden]:
+        for held in [held for held in self.nominations.on_node(node) if held.deployment_id in overridden]:
             self.drop_nominations(held.row)
         free = self.capacity.idle_gpu[node].tolist()
         room = int(self.capacity.idle_cpu[node]), int(self.capacity.idle_ram[node])
@@ -322,7 +322,7 @@ class PassState:
         """Evict all allocations of the victim, on other nodes as well where it is a gang."""
         table = self.snapshot.allocations
         for row in self.candidates.evict(victim):
-            self.tenancy.evict(row)
+            self.tenancy.record_eviction(row)
             self.evictions.append(
                 Eviction(
                     allocation_id=int(table.id[row]),
@@ -345,7 +345,7 @@ class PassState:
         settled: bool = True,
     ) -> None:
         """Keep capacity of a node, free or coming, for a replica."""
-        self.tenancy.settle(row, request)
+        self.tenancy.record_nomination(row, request)
         self._charge_head(row, request, node, devices)
         self.nominations.add(
             ActiveNomination(
@@ -353,7 +353,7 @@ class PassState:
                 rank=rank,
                 deployment_id=self.queue.deployment_id(row),
                 priority=self.queue.priority(row),
-                yields=self.queue.yields(row),
+                evictable_on_start=self.queue.evictable_on_start(row),
                 request=request,
                 node=node,
                 devices=devices,
@@ -366,7 +366,7 @@ class PassState:
     def drop_nominations(self, row: int) -> None:
         """Let go of what is kept for the deployment, for all of its replicas."""
         for held in self.nominations.drop(row):
-            self.tenancy.unsettle(row, held.request)
+            self.tenancy.record_withdrawal(row, held.request)
             hold = self.head_reservation.on_node(held.node) if self.head_reservation is not None else None
             if hold is not None and self.must_respect_head(row):
                 hold.refund(held.request, held.devices)
@@ -399,8 +399,8 @@ class PassState:
         order = self.queue.order
         for rank in np.flatnonzero(~self.placed[order]).tolist():
             row = int(order[rank])
-            kind = int(self.queue.kind[row])
-            if kind in tried or self.nominations.all_of(row) or not self.tenancy.over_limit(row).is_zero:
+            kind = int(self.queue.equivalence_class[row])
+            if kind in tried or self.nominations.of_row(row) or not self.tenancy.over_limit(row).is_zero:
                 continue
             tried.add(kind)
             self._reserve_for_head(row, rank, self.request_for(self.queue.shape(row)))
@@ -422,4 +422,4 @@ class PassState:
         """Forget what was found impossible, as capacity has come back."""
         self.capacity.invalidate()
         self.unplaceable_shapes.clear()
-        self._turns.grew()
+        self._turns.on_capacity_freed()

@@ -55,7 +55,7 @@ class _Return:
     def __init__(self, admission: PassState) -> None:
         self._pass = admission
         self.staying: set[int] = set()
-        self._owners = _Owners(admission, shares) if (shares := admission.tenancy.shares) else None
+        self._owners = _Owners(admission, shares) if (shares := admission.tenancy.ledger) else None
 
     def consider(self, party: EvictionGroup) -> None:
         """Let the party stay if all that it holds still fits, and its organization's accounts allow it."""
@@ -105,10 +105,10 @@ class _Owners:
         organization = int(self._organization[victim.row])
         rows = list(self._gangs.get(victim.row, (victim.row,)))
         amount = Resources(*self._amounts[rows].sum(axis=0).tolist())
-        account = self._shares.account(organization)
+        account = self._shares.projected(organization)
         if organization in self._takers or not account.over_limit(amount).is_zero:
             return False
-        self._shares.settle(organization, amount)
+        self._shares.record_nomination(organization, amount)
         return True
 
 

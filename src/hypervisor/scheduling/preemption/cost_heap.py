@@ -35,17 +35,17 @@ class CostHeap:
         self._next: Entry | None = None
         self._advance()
 
-    def first(self) -> Entry | None:
+    def peek(self) -> Entry | None:
         """The least entry; None if there is none left."""
         return self._heap[0] if self._is_changed() else self._next
 
-    def drop_first(self) -> None:
+    def pop(self) -> None:
         if self._is_changed():
             heappop(self._heap)
         else:
             self._advance()
 
-    def replace_first(self, entry: Entry) -> None:
+    def replace(self, entry: Entry) -> None:
         """Put another entry in the place of the least one."""
         if self._is_changed():
             heapreplace(self._heap, entry)
@@ -53,7 +53,7 @@ class CostHeap:
             heappush(self._heap, entry)
             self._advance()
 
-    def add(self, entry: Entry) -> None:
+    def push(self, entry: Entry) -> None:
         heappush(self._heap, entry)
 
     def _is_changed(self) -> bool:

@@ -22,8 +22,8 @@ class Preemptor:
     organization: int
     priority: int
     rank: int
-    job: Resources
-    account: QuotaUsage | None
+    demand: Resources
+    quota_usage: QuotaUsage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,23 @@ class EvictionRules:
     def __init__(
         self, asker: Preemptor, shares: QuotaLedger | None, accounts: Mapping[int, QuotaUsage] | None = None
     ) -> None:
-        self.asker = asker
+        self.preemptor = asker
         self._shares = shares
         self._accounts = dict(accounts or {})
 
     def copy(self) -> EvictionRules:
         """One that may let others go without this one taking notice."""
-        return EvictionRules(self.asker, self._shares, self._accounts)
+        return EvictionRules(self.preemptor, self._shares, self._accounts)
 
-    def rule(self, stake: VictimUsage) -> PreemptionRule | None:
+    def rule_for(self, stake: VictimUsage) -> PreemptionRule | None:
         """The rule by which running work may be evicted, or None if it may not."""
-        asker = self.asker
-        if self._shares is None or asker.account is None:
+        asker = self.preemptor
+        if self._shares is None or asker.quota_usage is None:
             return PreemptionRule.PRIORITY if stake.priority < asker.priority else None
         return applicable_rule(
             same_organization=stake.organization == asker.organization,
-            mine=asker.account,
-            job=asker.job,
+            mine=asker.quota_usage,
+            job=asker.demand,
             priority=asker.priority,
             theirs=self._account(self._shares, stake.organization),
             victim=stake.amount,
@@ -70,15 +70,15 @@ class EvictionRules:
     def may_override(self, stake: VictimUsage) -> bool:
         """Whether a nomination that ranks lower has to give way: any of its own organization, and of
         another one where an eviction were legal."""
-        if self._shares is None or stake.organization == self.asker.organization:
+        if self._shares is None or stake.organization == self.preemptor.organization:
             return True
-        return self.rule(stake) is not None
+        return self.rule_for(stake) is not None
 
-    def let_go(self, stake: VictimUsage) -> None:
+    def remove(self, stake: VictimUsage) -> None:
         """Judge the next ones without this."""
         if self._shares is not None:
             account = self._account(self._shares, stake.organization)
             self._accounts[stake.organization] = replace(account, usage=account.usage - stake.amount)
 
     def _account(self, shares: QuotaLedger, organization: int) -> QuotaUsage:
-        return self._accounts.get(organization) or shares.account(organization)
+        return self._accounts.get(organization) or shares.projected(organization)

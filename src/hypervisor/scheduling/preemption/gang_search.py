@@ -30,15 +30,15 @@ MOST_NODES = 128
 class GroupCandidate:
     """A party that could go, and what is judged of it; `rule` is None for a nomination."""
 
-    party: EvictionGroup
-    stake: VictimUsage
+    group: EvictionGroup
+    usage: VictimUsage
     is_nomination: bool = False
     rule: PreemptionRule | None = None
 
     @property
     def candidate(self) -> EvictionCandidate:
         """One of its parts; what would be lost is that of all."""
-        return self.party.parts[0][1]
+        return self.group.parts[0][1]
 
 
 class GroupCandidates:
@@ -57,41 +57,41 @@ class GroupCandidates:
         self._stake_of = stake_of
         self._on: dict[int, list[GroupCandidate]] = {}
 
-    def on(self, node: int) -> list[GroupCandidate]:
+    def on_node(self, node: int) -> list[GroupCandidate]:
         """Those that hold something on the node, the least important first."""
         found = self._on.get(node)
         if found is None:
             running = [item for item in self._candidates.on_node(node) if self.chosen[item.row]]
             found = [self._running(self._candidates.group_of(item)) for item in running]
-            found += [one for one in self.nominations if any(at == node for at, _ in one.party.parts)]
+            found += [one for one in self.nominations if any(at == node for at, _ in one.group.parts)]
             found.sort(key=_importance, reverse=True)
             self._on[node] = found
         return found
 
-    def of(self, organization: int) -> list[GroupCandidate]:
+    def of_organization(self, organization: int) -> list[GroupCandidate]:
         """All of one organization, the least important first."""
         rows = self.chosen & (self._candidates.table.organization == organization)
         found = [self._running(party) for party in self._candidates.groups(rows)]
-        found += [one for one in self.nominations if one.stake.organization == organization]
+        found += [one for one in self.nominations if one.usage.organization == organization]
         return sorted(found, key=_importance, reverse=True)
 
-    def hold(self, state: WorkingState) -> tuple[Int64, Int64, Int64]:
+    def held_resources(self, state: WorkingState) -> tuple[Int64, Int64, Int64]:
         """What all of them hold: CPU and RAM per node, milli-GPU per node and device."""
         cpu, ram, gpu = state.usage_of(self._candidates.table, self.chosen)
         for one in self.nominations:
-            for node, part in one.party.parts:
+            for node, part in one.group.parts:
                 cpu[node] += part.cpu
                 ram[node] += part.ram
                 gpu[node, list(part.devices)] += part.milli_per_device
         return cpu, ram, gpu
 
-    def promising(self, more: Int64, most: int) -> list[int]:
+    def promising_nodes(self, more: Int64, most: int) -> list[int]:
         """Nodes on which `more` replicas (per node) would fit, those with the least important work first."""
         table = self._candidates.table
         least = np.full(len(more), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[self.chosen], table.priority[self.chosen])
         for one in self.nominations:
-            for node, part in one.party.parts:
+            for node, part in one.group.parts:
                 least[node] = min(int(least[node]), part.priority)
         nodes = np.flatnonzero(more > 0)
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
@@ -114,7 +114,7 @@ class GangPreemption:
         self._yielders = yielders
         self._gone: dict[int, GroupCandidate] = {}
 
-    def victims(self, nodes: Sequence[int]) -> list[GroupCandidate] | None:
+    def find_victims(self, nodes: Sequence[int]) -> list[GroupCandidate] | None:
         """A minimal set, each with its rule; None if there is no room on these nodes, or below the limit."""
         if not self._limit_in_reach() or not self._make_room(nodes) or not self._go_below_limit():
             return None
@@ -125,7 +125,7 @@ class GangPreemption:
         """Whether the limit were kept if all of its own that could go went."""
         if self._over.is_zero:
             return True
-        own = (one.stake.amount for one in self._yielders.of(self._judge.asker.organization))
+        own = (one.usage.amount for one in self._yielders.of_organization(self._judge.preemptor.organization))
         return _kept(self._over - sum(own, Resources()))
 
     def _make_room(self, nodes: Sequence[int]) -> bool:
@@ -153,54 +153,54 @@ class GangPreemption:
         """A minimal set that makes room for one more replica there; everybody is in place afterwards."""
         room, judge = self._room, self._judge.copy()
         before, going = int(room.counts[node]), []
-        for one in self._yielders.on(node):
-            judged = None if one.party.deployment_id in self._gone else _judged(judge, one)
+        for one in self._yielders.on_node(node):
+            judged = None if one.group.deployment_id in self._gone else _judged(judge, one)
             if judged is None:
                 continue
-            room.evict(judged.party)
+            room.evict(judged.group)
             going.append(judged)
             if room.counts[node] > before:
                 break
         enough = room.counts[node] > before
         victims = []
         for one in reversed(going):
-            room.restore(one.party)
+            room.restore(one.group)
             if enough and room.counts[node] <= before:
-                room.evict(one.party)
+                room.evict(one.group)
                 victims.append(one)
         for one in victims:
-            room.restore(one.party)
+            room.restore(one.group)
         return victims if enough else None
 
     def _go_below_limit(self) -> bool:
         """Let own lower work go, wherever it runs, until the limit is kept."""
-        own = self._judge.asker.organization
+        own = self._judge.preemptor.organization
         for one in self._gone.values():
-            if one.stake.organization == own:
-                self._over -= one.stake.amount
-        for one in self._yielders.of(own):
+            if one.usage.organization == own:
+                self._over -= one.usage.amount
+        for one in self._yielders.of_organization(own):
             if _kept(self._over):
                 break
-            if one.party.deployment_id not in self._gone and _lessens(self._over, one.stake.amount):
+            if one.group.deployment_id not in self._gone and _lessens(self._over, one.usage.amount):
                 judged = _judged(self._judge.copy(), one)
                 if judged is not None:
                     self._let_go([judged])
-                    self._over -= judged.stake.amount
+                    self._over -= judged.usage.amount
         return _kept(self._over)
 
     def _let_go(self, victims: Sequence[GroupCandidate]) -> None:
         for one in victims:
-            self._judge.let_go(one.stake)
-            self._room.evict(one.party)
-            self._gone[one.party.deployment_id] = one
+            self._judge.remove(one.usage)
+            self._room.evict(one.group)
+            self._gone[one.group.deployment_id] = one
 
     def _may_return(self, one: GroupCandidate) -> bool:
         """Put it back if all replicas still fit and the limit is still kept."""
-        own = one.stake.organization == self._judge.asker.organization
-        over = self._over + one.stake.amount if own else self._over
-        self._room.restore(one.party)
+        own = one.usage.organization == self._judge.preemptor.organization
+        over = self._over + one.usage.amount if own else self._over
+        self._room.restore(one.group)
         if self._room.total < self._replicas or not _kept(over):
-            self._room.evict(one.party)
+            self._room.evict(one.group)
             return False
         self._over = over
         return True
@@ -209,19 +209,19 @@ class GangPreemption:
 def _judged(judge: EvictionRules, one: GroupCandidate) -> GroupCandidate | None:
     """It with its rule, let go; None if it may not go."""
     if one.is_nomination:
-        if not judge.may_override(one.stake):
+        if not judge.may_override(one.usage):
             return None
-        judge.let_go(one.stake)
+        judge.remove(one.usage)
         return one
-    rule = judge.rule(one.stake)
+    rule = judge.rule_for(one.usage)
     if rule is None:
         return None
-    judge.let_go(one.stake)
-    return GroupCandidate(one.party, one.stake, rule=rule)
+    judge.remove(one.usage)
+    return GroupCandidate(one.group, one.usage, rule=rule)
 
 
 def _importance(one: GroupCandidate) -> tuple[int, float, float, int]:
-    return one.party.importance
+    return one.group.importance
 
 
 def _price_of(victims: Sequence[GroupCandidate]) -> Cost:

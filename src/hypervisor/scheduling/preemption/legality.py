@@ -59,7 +59,7 @@ def applicable_rule(
         return None
     if mine.is_guaranteed(job):
         return PreemptionRule.RECLAIM
-    if victim_priority < priority and mine.share(plus=job) <= theirs.share(minus=victim):
+    if victim_priority < priority and mine.dominant_share(plus=job) <= theirs.dominant_share(minus=victim):
         return PreemptionRule.FAIR_SHARE
     return None
 

@@ -23,7 +23,7 @@ class ActiveNomination:
     rank: int
     deployment_id: int
     priority: int
-    yields: bool
+    evictable_on_start: bool
     request: Request
     node: int
     devices: tuple[int, ...]
@@ -54,7 +54,7 @@ class ActiveNominations:
         self._by_node: dict[int, dict[tuple[int, int], ActiveNomination]] = {}
         self._unsettled: dict[tuple[int, int], int] = {}
 
-    def can_keep(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
+    def is_feasible(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
         """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
         state = self._state
         if not request.eligible[node] or len(set(devices)) != request.device_count:
@@ -95,18 +95,18 @@ class ActiveNominations:
             self._state.release_claim(held.claim)
         return dropped
 
-    def of(self, row: int) -> ActiveNomination | None:
+    def first_of(self, row: int) -> ActiveNomination | None:
         """The nomination of its only (or first) replica."""
         return next(iter(self._by_row.get(row, ())), None)
 
-    def all_of(self, row: int) -> tuple[ActiveNomination, ...]:
+    def of_row(self, row: int) -> tuple[ActiveNomination, ...]:
         """The nominations of all its replicas, in the order of the replicas."""
         return self._by_row.get(row, ())
 
-    def on(self, node: int) -> Iterable[ActiveNomination]:
+    def on_node(self, node: int) -> Iterable[ActiveNomination]:
         return self._by_node.get(node, {}).values()
 
-    def unsettled_nodes(self) -> list[int]:
+    def unconfirmed_nodes(self) -> list[int]:
         """Nodes with nominations whose turn has not come yet."""
         return sorted(set(self._unsettled.values()))
 

@@ -58,11 +58,11 @@ class QuotaAwarePreemption:
         for preemptor, victim in snapshot.frozen_pairs:
             self._frozen[preemptor].add(victim)
 
-    def concerns(self, deployment_id: int) -> bool:
+    def applies_to(self, deployment_id: int) -> bool:
         """Whether the plain search would not do for this one."""
         return self._shares is not None or deployment_id in self._frozen
 
-    def search(self, request: Request, asker: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
+    def find(self, request: Request, asker: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
         """The best node with its victims and the rule for each, or None if no node would do."""
         found: list[PreemptionOption] = []
         for node in self._promising(request, asker):
@@ -82,7 +82,7 @@ class QuotaAwarePreemption:
         cpu, ram, gpu = state.usage_of(table, chosen)
         cpu, ram = cpu + state.idle_cpu + state.releasing_cpu, ram + state.idle_ram + state.releasing_ram
         gpu = gpu + state.idle_gpu + state.releasing_gpu
-        for node in self._reservations.unsettled_nodes():
+        for node in self._reservations.unconfirmed_nodes():
             for held in self._overridden_on(node, asker):
                 cpu[node] += held.request.cpu
                 ram[node] += held.request.ram
@@ -106,7 +106,7 @@ class QuotaAwarePreemption:
         if self._shares is None:
             return chosen & lower
         own: Bool = table.organization == asker.organization
-        guaranteed = self._shares.account(asker.organization).is_guaranteed(asker.job)
+        guaranteed = self._shares.projected(asker.organization).is_guaranteed(asker.demand)
         return chosen & (lower | ~own) if guaranteed else chosen & lower
 
     def _work_out(self, request: Request, asker: Preemptor, node: int) -> PreemptionOption | None:
@@ -133,9 +133,9 @@ class QuotaAwarePreemption:
         found = [held.as_candidate() for held in self._overridden_on(node, asker)]
         for candidate in reversed(self._may_be_evicted_on(node, asker)):
             stake = self._stake_of(candidate)
-            rule = judge.rule(stake)
+            rule = judge.rule_for(stake)
             if rule is not None:
-                judge.let_go(stake)
+                judge.remove(stake)
                 rules[candidate.row] = describe(rule, asker.priority, candidate.priority)
                 found.append(candidate)
         return sorted(found, key=lambda candidate: candidate.importance)
@@ -160,7 +160,7 @@ class QuotaAwarePreemption:
 
     def _overridden_on(self, node: int, asker: Preemptor) -> list[ActiveNomination]:
         """Nominations there that rank lower; of another organization only where an eviction were legal."""
-        lower = [held for held in self._reservations.on(node) if held.rank > asker.rank]
+        lower = [held for held in self._reservations.on_node(node) if held.rank > asker.rank]
         return [held for held in lower if self.may_override(held, asker)]
 
     def may_override(self, held: ActiveNomination, asker: Preemptor) -> bool:
@@ -169,19 +169,19 @@ class QuotaAwarePreemption:
             return False
         return EvictionRules(asker, self._shares).may_override(self._stake_of_held(held))
 
-    def gather(
+    def find_groups(
         self, asker: Preemptor, room: GangRoom, replicas: int, over: Resources
     ) -> list[GroupCandidate] | None:
         """Who must yield, on whatever node, so that all replicas fit into `room` and its organization does
         not use `over` more than its limit; None if that cannot be had."""
         yielders = self._yielders(asker)
-        possible = room.counts_with(*yielders.hold(self._state))
+        possible = room.counts_with(*yielders.held_resources(self._state))
         if int(possible.sum()) < replicas:
             return None
-        nodes = yielders.promising(possible - room.counts, max(MOST_NODES, 2 * replicas))
-        return GangPreemption(room, replicas, over, EvictionRules(asker, self._shares), yielders).victims(
-            nodes
-        )
+        nodes = yielders.promising_nodes(possible - room.counts, max(MOST_NODES, 2 * replicas))
+        return GangPreemption(
+            room, replicas, over, EvictionRules(asker, self._shares), yielders
+        ).find_victims(nodes)
 
     def _yielders(self, asker: Preemptor) -> GroupCandidates:
         lower: dict[int, list[ActiveNomination]] = defaultdict(list)

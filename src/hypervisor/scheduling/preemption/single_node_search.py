@@ -74,7 +74,7 @@ class MinCostPreemption:
         self._bounds: dict[tuple[int, int], _Bounds] = {}
         self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
 
-    def search(
+    def find(
         self, request: Request, priority: int, rank: int, without: int = NO_NODE
     ) -> PreemptionOption | None:
         """The best node for a deployment of this priority and rank, or None if no node would do.
@@ -91,10 +91,10 @@ class MinCostPreemption:
     def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[PreemptionOption]:
         """Options on nodes with lower-ranked nominations, which change too often for bounds."""
         found = []
-        for node in self._reservations.unsettled_nodes():
+        for node in self._reservations.unconfirmed_nodes():
             if node == without or not request.eligible[node]:
                 continue
-            lower = [held.as_candidate() for held in self._reservations.on(node) if held.rank > rank]
+            lower = [held.as_candidate() for held in self._reservations.on_node(node) if held.rank > rank]
             option = self._work_out(request, priority, node, lower) if lower else None
             if option is not None:
                 found.append(option)
@@ -104,18 +104,18 @@ class MinCostPreemption:
         bounds = self._bounds_of(request, priority)
         frontier, aside, found = bounds.frontier, None, None
         while found is None:
-            first = frontier.first()
+            first = frontier.peek()
             if first is None:
                 break
             if first[1] == without:
                 aside = first
-                frontier.drop_first()
+                frontier.pop()
                 continue
             found = self._known(bounds, first[1])
             if found is None and not self._raise_bound(frontier, first, priority):
                 self._work_out_first(bounds, request, priority, first[1])
         if aside is not None:
-            frontier.add(aside)
+            frontier.push(aside)
         return found
 
     def _known(self, bounds: _Bounds, node: int) -> PreemptionOption | None:
@@ -128,11 +128,11 @@ class MinCostPreemption:
         known, node = first
         least = self._least_important(node, priority)
         if least is None:
-            frontier.drop_first()
+            frontier.pop()
         elif least <= known:
             return False
         else:
-            frontier.replace_first((least, node))
+            frontier.replace((least, node))
         return True
 
     def _least_important(self, node: int, priority: int) -> Cost | None:
@@ -154,10 +154,10 @@ class MinCostPreemption:
         """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
         option = self._work_out(request, priority, node, [])
         if option is None:
-            bounds.frontier.drop_first()
+            bounds.frontier.pop()
         else:
             bounds.known[node] = (self._state.change_counts[node], option)
-            bounds.frontier.replace_first((option.cost, node))
+            bounds.frontier.replace((option.cost, node))
 
     def _bounds_of(self, request: Request, priority: int) -> _Bounds:
         key = (request.index, priority)

@@ -33,97 +33,97 @@ class Tenancy:
         candidates: EvictionCandidates,
         reservations: ActiveNominations,
     ) -> None:
-        self.shares = QuotaLedger(snapshot) if snapshot.quotas else None
+        self.ledger = QuotaLedger(snapshot) if snapshot.quotas else None
         self._snapshot = snapshot
         self._queue = queue
         self._plain = MinCostPreemption(state, candidates, reservations, policy.preemption)
         self._careful: QuotaAwarePreemption | None = None
         if snapshot.quotas or snapshot.frozen_pairs:
             self._careful = QuotaAwarePreemption(
-                snapshot, state, candidates, reservations, self.shares, policy.preemption
+                snapshot, state, candidates, reservations, self.ledger, policy.preemption
             )
             self._amounts = allocated(snapshot)
 
     def organization(self, row: int) -> int:
         return int(self._snapshot.pending.organization[row])
 
-    def job(self, row: int) -> Resources:
+    def demand(self, row: int) -> Resources:
         """What all replicas of the deployment hold together."""
         shape = self._snapshot.shapes[self._queue.shape(row)]
         return requested(shape, self._queue.replicas(row))
 
     def over_limit(self, row: int) -> Resources:
         """By how much it would lift its organization above its limit once the plan so far has come true."""
-        if self.shares is None:
+        if self.ledger is None:
             return _NOTHING
-        return self.shares.account(self.organization(row)).over_limit(self.job(row))
+        return self.ledger.projected(self.organization(row)).over_limit(self.demand(row))
 
     def is_guaranteed(self, row: int) -> bool:
         """Whether its organization's guarantee covers it; of nobody's where nothing is shared."""
-        if self.shares is None:
+        if self.ledger is None:
             return False
-        return self.shares.account(self.organization(row)).is_guaranteed(self.job(row))
+        return self.ledger.projected(self.organization(row)).is_guaranteed(self.demand(row))
 
     def may_start_now(self, row: int) -> bool:
         """Whether its organization stays within its limit with everything that holds capacity now."""
-        if self.shares is None:
+        if self.ledger is None:
             return True
-        account = self.shares.account_now(self.organization(row))
-        return account.over_limit(self.job(row)).is_zero
+        account = self.ledger.current(self.organization(row))
+        return account.over_limit(self.demand(row)).is_zero
 
-    def search(
+    def find_victims(
         self, row: int, rank: int, request: Request, without: int = NO_NODE
     ) -> PreemptionOption | None:
         """The best node with the victims that the deployment needs there, or None."""
-        if self._careful is None or not self.chooses_by_owner(row):
-            return self._plain.search(request, self._queue.priority(row), rank, without)
-        return self._careful.search(request, self.asker(row, rank), without)
+        if self._careful is None or not self.depends_on_owner(row):
+            return self._plain.find(request, self._queue.priority(row), rank, without)
+        return self._careful.find(request, self.preemptor(row, rank), without)
 
-    def chooses_by_owner(self, row: int) -> bool:
+    def depends_on_owner(self, row: int) -> bool:
         """Whether it matters for this deployment whose work a victim is."""
-        return self._careful is not None and self._careful.concerns(self._queue.deployment_id(row))
+        return self._careful is not None and self._careful.applies_to(self._queue.deployment_id(row))
 
-    def gather(self, row: int, rank: int, room: GangRoom) -> list[GroupCandidate] | None:
+    def find_victim_groups(self, row: int, rank: int, room: GangRoom) -> list[GroupCandidate] | None:
         """Who must yield, on whatever node, so that all its replicas fit into the room and its organization
         keeps its limit; None if that cannot be had."""
         if self._careful is None:
             return None
-        return self._careful.gather(
-            self.asker(row, rank), room, self._queue.replicas(row), self.over_limit(row)
+        return self._careful.find_groups(
+            self.preemptor(row, rank), room, self._queue.replicas(row), self.over_limit(row)
         )
 
-    def asker(self, row: int, rank: int) -> Preemptor:
+    def preemptor(self, row: int, rank: int) -> Preemptor:
         organization = self.organization(row)
         return Preemptor(
             deployment_id=self._queue.deployment_id(row),
             organization=organization,
             priority=self._queue.priority(row),
             rank=rank,
-            job=self.job(row),
-            account=None if self.shares is None else self.shares.account(organization),
+            demand=self.demand(row),
+            quota_usage=None if self.ledger is None else self.ledger.projected(organization),
         )
 
     def may_override(self, held: ActiveNomination, row: int, rank: int) -> bool:
         """Whether a nomination that ranks lower has to give way to this deployment."""
-        return self._careful is None or self._careful.may_override(held, self.asker(row, rank))
+        return self._careful is None or self._careful.may_override(held, self.preemptor(row, rank))
 
-    def start(self, row: int, request: Request) -> None:
+    def record_start(self, row: int, request: Request) -> None:
         """A replica was placed."""
-        if self.shares is not None:
-            self.shares.start(self.organization(row), requested(request.shape))
+        if self.ledger is not None:
+            self.ledger.record_start(self.organization(row), requested(request.shape))
 
-    def settle(self, row: int, request: Request) -> None:
+    def record_nomination(self, row: int, request: Request) -> None:
         """A replica was nominated."""
-        if self.shares is not None:
-            self.shares.settle(self.organization(row), requested(request.shape))
+        if self.ledger is not None:
+            self.ledger.record_nomination(self.organization(row), requested(request.shape))
 
-    def unsettle(self, row: int, request: Request) -> None:
+    def record_withdrawal(self, row: int, request: Request) -> None:
         """The nomination of a replica was given up."""
-        if self.shares is not None:
-            self.shares.unsettle(self.organization(row), requested(request.shape))
+        if self.ledger is not None:
+            self.ledger.record_withdrawal(self.organization(row), requested(request.shape))
 
-    def evict(self, allocation_row: int) -> None:
+    def record_eviction(self, allocation_row: int) -> None:
         """An allocation was asked to go."""
-        if self.shares is not None:
+        if self.ledger is not None:
             organization = int(self._snapshot.allocations.organization[allocation_row])
-            self.shares.unsettle(organization, Resources(*self._amounts[allocation_row].tolist()))
+            self.ledger.record_withdrawal(organization, Resources(*self._amounts[allocation_row].tolist()))

@@ -36,10 +36,10 @@ class Queue:
             keys = keys * (int(lengths.max()) + 1) + lengths
         if snapshot.quotas:
             keys = keys * (len(snapshot.quotas) + 1) + pending.organization + 1
-        self.kind: Int64 = _numbered(keys)
-        self.kinds = int(self.kind.max(initial=-1)) + 1
-        self.sample: Int64 = np.zeros(self.kinds, np.int64)
-        self.sample[self.kind] = np.arange(len(keys))
+        self.equivalence_class: Int64 = _numbered(keys)
+        self.class_count = int(self.equivalence_class.max(initial=-1)) + 1
+        self.representative: Int64 = np.zeros(self.class_count, np.int64)
+        self.representative[self.equivalence_class] = np.arange(len(keys))
 
     def deployment_id(self, row: int) -> int:
         return int(self.pending.deployment_id[row])
@@ -59,7 +59,7 @@ class Queue:
     def is_gang(self, row: int) -> bool:
         return self.any_gangs and int(self.pending.replicas[row]) > 1
 
-    def yields(self, row: int) -> bool:
+    def evictable_on_start(self, row: int) -> bool:
         return bool(self._yields[row])
 
     def rows_of(self, deployment_ids: set[int]) -> dict[int, int]:

@@ -22,14 +22,14 @@ class QueueIterator:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._hopeless: Bool = np.zeros(queue.kinds, np.bool_)
+        self._hopeless: Bool = np.zeros(queue.class_count, np.bool_)
         self._growths = 0
 
-    def give_up(self, row: int) -> None:
+    def mark_inadmissible(self, row: int) -> None:
         """Nobody of this row's kind can be admitted any more."""
-        self._hopeless[self._queue.kind[row]] = True
+        self._hopeless[self._queue.equivalence_class[row]] = True
 
-    def grew(self) -> None:
+    def on_capacity_freed(self) -> None:
         """Capacity has come back: nothing is hopeless any more."""
         self._hopeless[:] = False
         self._growths += 1
@@ -37,7 +37,7 @@ class QueueIterator:
     def walk(self, always: Int64) -> Iterator[tuple[int, int]]:
         """(rank, row) of everyone in turn; the rows in `always` get theirs whatever their kind."""
         order, hopeless = self._queue.order, self._hopeless
-        kind, kept = self._queue.kind[order], np.zeros(len(order), np.bool_)
+        kind, kept = self._queue.equivalence_class[order], np.zeros(len(order), np.bool_)
         if len(always):
             kept = np.isin(order, always)
         start, length = 0, _FIRST

@@ -27,7 +27,7 @@ class QuotaUsage:
     usage: Resources
     lendable: Resources
 
-    def share(self, *, plus: Resources | None = None, minus: Resources | None = None) -> float:
+    def dominant_share(self, *, plus: Resources | None = None, minus: Resources | None = None) -> float:
         """The dominant share, with `plus` used as well and `minus` no longer; 0 within the guarantee."""
         usage = self.usage + (plus or Resources()) - (minus or Resources())
         above = usage.shortfall(self.quota.guaranteed)
@@ -74,24 +74,24 @@ class QuotaLedger:
         self._held = [Resources(*row) for row in held.tolist()]
         self._settled = [Resources(*row) for row in settled.tolist()]
 
-    def account(self, organization: int) -> QuotaUsage:
+    def projected(self, organization: int) -> QuotaUsage:
         """As it will be once the plan so far has come true."""
         return QuotaUsage(self._quotas[organization], self._settled[organization], self._lendable)
 
-    def account_now(self, organization: int) -> QuotaUsage:
+    def current(self, organization: int) -> QuotaUsage:
         """With everything that holds capacity at this moment."""
         return QuotaUsage(self._quotas[organization], self._held[organization], self._lendable)
 
-    def start(self, organization: int, amount: Resources) -> None:
+    def record_start(self, organization: int, amount: Resources) -> None:
         """A placement: it holds capacity from now on."""
         self._held[organization] += amount
         self._settled[organization] += amount
 
-    def settle(self, organization: int, amount: Resources) -> None:
+    def record_nomination(self, organization: int, amount: Resources) -> None:
         """A nomination; give it back with `unsettle`."""
         self._settled[organization] += amount
 
-    def unsettle(self, organization: int, amount: Resources) -> None:
+    def record_withdrawal(self, organization: int, amount: Resources) -> None:
         """A nomination was given up, or something is asked to stop."""
         self._settled[organization] -= amount
 

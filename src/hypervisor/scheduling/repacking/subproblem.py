@@ -71,7 +71,7 @@ def waiting_rows(admission: PassState) -> list[int]:
         shape = queue.shape(row)
         if shape not in possible:
             possible[shape] = _may_ever_start(admission, admission.request_for(shape))
-        if admission.nominations.all_of(row) or not possible[shape]:
+        if admission.nominations.of_row(row) or not possible[shape]:
             continue
         if not queue.is_gang(row):
             found.append(row)
