@@ -76,7 +76,7 @@ def run(trace: Trace, seed: int, policy: str, priority: bool, gap: float = 1.0) 
     else:
         placement: PlacementScore = next(name for name in get_args(PlacementScore) if name == policy)
         typical = typical_requests(trace.pods)
-        player = PlanPlayer(Policy(placement=placement, preemption=priority, typical=typical))
+        player = PlanPlayer(Policy(placement=placement, preemption=priority, target_workload=typical))
     return Replay(nodes, pods, player, gap).run(priority)
 
 

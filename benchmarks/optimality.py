@@ -108,7 +108,7 @@ def main() -> None:
 def work_out(instance: Instance, arguments: argparse.Namespace) -> Case:
     """Play both sides, then prove the optimum."""
     policy, together = Policy(placement=arguments.policy), arguments.together
-    arranging = replace(policy, improvement_steps=arguments.improve, packer=arguments.packer)
+    arranging = replace(policy, optimizer_steps=arguments.improve, solver=arguments.packer)
     greedy, arranged = play(instance, policy, together), play(instance, arranging, together)
     ours = play(instance, arranging, together, arguments.improve)
     default = play(instance, _LIKE_KUBE, together)

@@ -52,7 +52,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
 def placed_by_priority(packing: Packing) -> list[int]:
     """How many have a place, the highest priority first."""
     placed = Counter(
-        item.priority for item, at in zip(packing.items, packing.at, strict=True) if at != NO_BIN
+        item.priority for item, at in zip(packing.items, packing.bin_of, strict=True) if at != NO_BIN
     )
     return [placed[priority] for priority in sorted({item.priority for item in packing.items}, reverse=True)]
 
@@ -61,7 +61,7 @@ def check_sound(before: Packing, after: Packing) -> None:
     """Nothing is taken twice, nobody is where he may not be or has lost his place, the head loses nothing."""
     cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
     for sign, packing in ((1, before), (-1, after)):
-        for index, bin_ in enumerate(packing.at):
+        for index, bin_ in enumerate(packing.bin_of):
             if bin_ == NO_BIN:
                 continue
             one = packing.items[index].request
@@ -72,7 +72,7 @@ def check_sound(before: Packing, after: Packing) -> None:
     assert (cpu, ram, gpu) == (after.cpu, after.ram, after.gpu)
     assert min(*cpu, *ram, *(free for one in gpu for free in one), 0) == 0
     for index, item in enumerate(after.items):
-        bin_, devices = after.at[index], after.devices[index]
+        bin_, devices = after.bin_of[index], after.devices[index]
         assert bin_ != NO_BIN or item.home == NO_BIN
         assert bin_ == NO_BIN or item.bins is None or bin_ in item.bins
         assert len(set(devices)) == (item.request.device_count if bin_ != NO_BIN else 0)

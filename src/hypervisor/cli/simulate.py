@@ -101,8 +101,8 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
 def _searching(policy: Policy, steps: int | None, packer: PackerChoice | None) -> Policy:
     """Who is to search for how long; a packer that is named searches."""
     if packer is not None:
-        policy = replace(policy, packer=packer.value, improvement_steps=policy.improvement_steps or _STEPS)
-    return policy if steps is None else replace(policy, improvement_steps=steps)
+        policy = replace(policy, solver=packer.value, optimizer_steps=policy.optimizer_steps or _STEPS)
+    return policy if steps is None else replace(policy, optimizer_steps=steps)
 
 
 def _protection(own: Protection, min_runtime: float | None, budget: int | None) -> Protection:
@@ -140,12 +140,12 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
         if word in tuple(Placement):
             policy = replace(policy, placement=Placement(word).value)
         elif word == _IMPROVE:
-            policy = replace(policy, improvement_steps=policy.improvement_steps or _STEPS)
+            policy = replace(policy, optimizer_steps=policy.optimizer_steps or _STEPS)
         elif word == _EXACT:
-            steps = policy.improvement_steps or _STEPS
-            policy = replace(policy, improvement_steps=steps, packer="exact")
+            steps = policy.optimizer_steps or _STEPS
+            policy = replace(policy, optimizer_steps=steps, solver="exact")
         elif word == _NO_IMPROVE:
-            policy = replace(policy, improvement_steps=0)
+            policy = replace(policy, optimizer_steps=0)
         elif word == _NO_PREEMPTION:
             policy = replace(policy, preemption=False)
         elif word == _NO_QUOTAS:
@@ -158,8 +158,8 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
 
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     parts = [str(scenario.rules.policy.placement)]
-    if scenario.rules.policy.improvement_steps:
-        parts.append("improved by a solver" if scenario.rules.policy.packer == "exact" else "improved")
+    if scenario.rules.policy.optimizer_steps:
+        parts.append("improved by a solver" if scenario.rules.policy.solver == "exact" else "improved")
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
     if scenario.rules.quotas:
@@ -172,7 +172,7 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
 def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Figures:
     """Raises PackerMissing before anything runs."""
     for scenario in scenarios:
-        load_solvers(scenario.rules.policy.packer)
+        load_solvers(scenario.rules.policy.solver)
     outcomes: list[Outcome] = []
     visible = is_interactive(session.errors)
     with progress_of(session.errors, visible=visible) as tasks:

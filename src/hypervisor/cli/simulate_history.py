@@ -73,8 +73,8 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
     policy = Policy(
         cluster["placement"],  # type: ignore[arg-type]
         cluster["preemption"],
-        improvement_steps=cluster.get("improvement_steps", 0),
-        packer="exact" if cluster.get("packer") == "exact" else "search",
+        optimizer_steps=cluster.get("improvement_steps", 0),
+        solver="exact" if cluster.get("packer") == "exact" else "search",
     )
     protection = Protection(
         min_runtime=cluster["min_runtime_seconds"],

@@ -32,11 +32,11 @@ class Pacing:
 
     def granted(self, cluster_id: int, policy: Policy) -> Policy:
         """The policy with as many of its steps as should be done in time."""
-        if not policy.improvement_steps or not self._seconds:
+        if not policy.optimizer_steps or not self._seconds:
             return policy
-        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in solver_stages(policy.packer)]
+        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in solver_stages(policy.solver)]
         most = round(self._seconds / sum(paces))
-        return replace(policy, improvement_steps=min(policy.improvement_steps, max(most, FEWEST_STEPS)))
+        return replace(policy, optimizer_steps=min(policy.optimizer_steps, max(most, FEWEST_STEPS)))
 
     def stopwatch(self, cluster_id: int) -> Stopwatch:
         """What is to be told of the search of one pass."""
@@ -60,8 +60,8 @@ class Stopwatch:
     cluster_id: int
     began: float = 0.0
 
-    def begin(self) -> None:
+    def stage_started(self) -> None:
         self.began = self.clock.monotonic()
 
-    def end(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: SolverName, steps: int) -> None:
         self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)

@@ -111,8 +111,8 @@ def policy_of(cluster: Cluster) -> Policy:
     return Policy(
         placement=cluster.placement,  # type: ignore[arg-type]
         preemption=cluster.preemption,
-        improvement_steps=cluster.improvement_steps,
-        packer=_packer_of(cluster),
+        optimizer_steps=cluster.improvement_steps,
+        solver=_packer_of(cluster),
     )
 
 

@@ -27,9 +27,9 @@ class Policy:
 
     placement: PlacementScore = "fgd"
     preemption: bool = True
-    typical: Sequence[tuple[Shape, float]] | None = None
+    target_workload: Sequence[tuple[Shape, float]] | None = None
     age_horizon: float = 86_400.0
     age_weight: float = 0.5
-    improvement_steps: int = 0
-    patience: float = 300.0
-    packer: SolverName = "search"
+    optimizer_steps: int = 0
+    overtake_limit_seconds: float = 300.0
+    solver: SolverName = "search"

@@ -82,7 +82,7 @@ async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) 
     made = decide(view, Retention(), pacing.stopwatch(cluster))
     assert made.stored is not None
     _, policy = decode(made.stored.blob)
-    assert policy.improvement_steps == round(0.5 / FIRST_PACE)
+    assert policy.optimizer_steps == round(0.5 / FIRST_PACE)
     again = replay(made.stored.blob, made.stored.digest, made.plan_hash)
     assert (again.equal, len(again.plan.placements)) == (True, 5)
 
@@ -95,7 +95,7 @@ async def test_a_scheduler_without_the_solver_goes_on_with_the_search(
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
-    assert view.policy.packer == "search"
+    assert view.policy.solver == "search"
 
 
 async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
@@ -107,7 +107,7 @@ async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
-    assert view.policy.packer == "exact"
+    assert view.policy.solver == "exact"
     for module in ("exact_solver", "cp_model"):
         monkeypatch.delitem(sys.modules, f"hypervisor.scheduling.repacking.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
@@ -115,7 +115,7 @@ async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
     assert len(made.plan.placements) == 1
     assert made.stored is not None
     _, policy = decode(made.stored.blob)
-    assert policy.packer == "search"
+    assert policy.solver == "search"
 
 
 async def test_nothing_is_kept_without_retention(world: World) -> None:

@@ -18,7 +18,7 @@ from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
 
-POLICY = Policy(improvement_steps=3_000, packer="exact")
+POLICY = Policy(optimizer_steps=3_000, solver="exact")
 
 
 @pytest.fixture

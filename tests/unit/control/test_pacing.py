@@ -13,20 +13,20 @@ from tests.support.clock import FakeClock
 from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
 CLUSTER = 7
-POLICY = Policy(improvement_steps=1_000_000)
+POLICY = Policy(optimizer_steps=1_000_000)
 
 
 def searched(
     pacing: Pacing, clock: FakeClock, steps: int, seconds: float, stage: SolverName = "search"
 ) -> None:
     watch = pacing.stopwatch(CLUSTER)
-    watch.begin()
+    watch.stage_started()
     clock.advance(seconds)
-    watch.end(stage, steps)
+    watch.stage_ended(stage, steps)
 
 
 def steps_of(pacing: Pacing, policy: Policy = POLICY) -> int:
-    return pacing.granted(CLUSTER, policy).improvement_steps
+    return pacing.granted(CLUSTER, policy).optimizer_steps
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def test_a_cluster_of_which_nothing_is_known_gets_few_steps(clock: FakeClock) ->
 
 
 def test_the_clusters_own_limit_stays_the_most(clock: FakeClock) -> None:
-    small = Policy(improvement_steps=20_000)
+    small = Policy(optimizer_steps=20_000)
     assert Pacing(clock, 1.0).granted(CLUSTER, small) == small
-    off = Policy(improvement_steps=0)
+    off = Policy(optimizer_steps=0)
     assert Pacing(clock, 1.0).granted(CLUSTER, off) == off
 
 
@@ -78,12 +78,12 @@ def test_a_handful_of_steps_says_nothing(clock: FakeClock) -> None:
 def test_clusters_are_measured_apart(clock: FakeClock) -> None:
     pacing = Pacing(clock, 1.0)
     searched(pacing, clock, 10_000, 10.0)
-    assert pacing.granted(CLUSTER + 1, POLICY).improvement_steps == round(1 / FIRST_PACE)
+    assert pacing.granted(CLUSTER + 1, POLICY).optimizer_steps == round(1 / FIRST_PACE)
 
 
 def test_search_and_solver_together_keep_within_the_time(clock: FakeClock) -> None:
     """A step of the solver takes nine times as long as one of the search: both make 100,000 in a second."""
-    pacing, exact = Pacing(clock, 1.0), Policy(improvement_steps=1_000_000, packer="exact")
+    pacing, exact = Pacing(clock, 1.0), Policy(optimizer_steps=1_000_000, solver="exact")
     assert steps_of(pacing, exact) == round(0.5 / FIRST_PACE)
     for _ in range(30):
         searched(pacing, clock, 100_000, 0.1)
@@ -97,10 +97,10 @@ def test_the_search_of_a_pass_is_measured_from_its_begin_to_its_end(clock: FakeC
     told: list[int] = []
 
     class Told:
-        def begin(self) -> None:
+        def stage_started(self) -> None:
             told.append(0)
 
-        def end(self, _stage: SolverName, steps: int) -> None:
+        def stage_ended(self, _stage: SolverName, steps: int) -> None:
             told.append(steps)
 
     nodes = (Node(1, cpu=10_000, ram=65_536, gpus=0), Node(2, cpu=10_000, ram=65_536, gpus=0))
@@ -110,6 +110,6 @@ def test_the_search_of_a_pass_is_measured_from_its_begin_to_its_end(clock: FakeC
     decided = plan(World(nodes, pending=pending).snapshot(), policy, Told())
     assert len(decided.placements) == 5
     begun, steps = told
-    assert 0 == begun < steps <= policy.improvement_steps
+    assert 0 == begun < steps <= policy.optimizer_steps
     plan(World(nodes, pending=pending[:2]).snapshot(), policy, Told())
     assert len(told) == 2

@@ -49,7 +49,7 @@ def rested(seed: int) -> World:
 
 rested_worlds = st.builds(rested, st.integers(0, 10**9))
 policies = st.sampled_from(
-    [replace(POLICY, packer=name) for name in get_args(SolverName) if is_installed(name)]
+    [replace(POLICY, solver=name) for name in get_args(SolverName) if is_installed(name)]
 )
 
 
@@ -164,8 +164,13 @@ def test_whoever_has_waited_long_is_not_overtaken() -> None:
     """The head gathers room on a node, which any move for the 5 cores behind it would take."""
     world = _divided()
     world = replace(world, pending=(Pending(8, cpu(9), 500, created_at=0.0), *world.pending))
-    assert len(consolidate(world.snapshot(), replace(POLICY, patience=2 * NOW), STEPS).moves) == 1
-    assert consolidate(world.snapshot(), replace(POLICY, patience=NOW / 2), STEPS) == Consolidation()
+    assert (
+        len(consolidate(world.snapshot(), replace(POLICY, overtake_limit_seconds=2 * NOW), STEPS).moves) == 1
+    )
+    assert (
+        consolidate(world.snapshot(), replace(POLICY, overtake_limit_seconds=NOW / 2), STEPS)
+        == Consolidation()
+    )
 
 
 def _divided() -> World:

@@ -20,7 +20,7 @@ from hypervisor.scheduling.snapshots.snapshot import Quota, Shape
 from tests.support.scheduling import World, commit, worlds
 
 POLICIES = st.sampled_from(
-    [Policy(), Policy("bestfit", preemption=False), Policy(typical=((Shape(1000, 1024, 500), 0.3),))]
+    [Policy(), Policy("bestfit", preemption=False), Policy(target_workload=((Shape(1000, 1024, 500), 0.3),))]
 )
 
 

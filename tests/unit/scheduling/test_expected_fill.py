@@ -117,7 +117,7 @@ def snapshot_of(*free: tuple[int, int, tuple[int, ...]], shape: Shape, models: s
 
 
 def chosen(builder: SnapshotBuilder, *typical: Shape) -> tuple[int, tuple[int, ...]]:
-    policy = Policy(placement="fill", typical=[(shape, 1.0) for shape in typical])
+    policy = Policy(placement="fill", target_workload=[(shape, 1.0) for shape in typical])
     (placement,) = plan(builder.build(), policy).placements
     return placement.node_id, placement.gpu_indices
 

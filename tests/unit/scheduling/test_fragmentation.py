@@ -26,7 +26,7 @@ from tests.support.scheduling import (
 )
 
 WHOLE, HALF, FOUR = gpu(1), gpu(0.5), gpu(4)
-TYPICAL = Policy(typical=((WHOLE, 3.0), (HALF, 1.0)))
+TYPICAL = Policy(target_workload=((WHOLE, 3.0), (HALF, 1.0)))
 
 
 def run(id_: int, node_id: int, shape: Shape, *devices: int, started_at: float = 0.0) -> Running:

@@ -59,7 +59,7 @@ def test_fgd_keeps_whole_devices_for_those_who_need_them() -> None:
     """The half goes to the device that is already broken into, on the node that has one."""
     running = (Running(1, 2, gpu(0.5), devices=(1,), priority=500),)
     world = World((gpu_node(1, gpus=2), gpu_node(2, gpus=2)), running, (Pending(2, gpu(0.5), priority=500),))
-    typical = Policy(typical=[(gpu(1), 1.0)])
+    typical = Policy(target_workload=[(gpu(1), 1.0)])
     assert placed(world, typical) == {2: (2, (1,))}
 
 
@@ -67,7 +67,7 @@ def test_fgd_does_not_strand_gpus_without_cpu() -> None:
     """A CPU request leaves the GPU node alone where its cores are what GPU work needs."""
     nodes = (Node(1, cpu=4000, ram=8192, gpus=4), Node(2, cpu=4000, ram=8192, gpus=0))
     world = World(nodes, pending=(Pending(1, cpu(4), priority=500),))
-    assert placed(world, Policy(typical=[(gpu(1), 1.0)])) == {1: (2, ())}
+    assert placed(world, Policy(target_workload=[(gpu(1), 1.0)])) == {1: (2, ())}
 
 
 @pytest.mark.parametrize(("score", "node"), [("bestfit", 2), ("spread", 1)])

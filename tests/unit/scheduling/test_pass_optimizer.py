@@ -22,8 +22,8 @@ from tests.support.properties import checked, comparable, shuffled
 from tests.support.scheduling import NOW, Node, Pending, Running, World, admits, commit, cpu, fits, free_on
 
 PLAIN = Policy()
-IMPROVING = Policy(improvement_steps=3_000)
-BY_ANY_PACKER = [replace(IMPROVING, packer=name) for name in get_args(SolverName) if is_installed(name)]
+IMPROVING = Policy(optimizer_steps=3_000)
+BY_ANY_PACKER = [replace(IMPROVING, solver=name) for name in get_args(SolverName) if is_installed(name)]
 improving = st.sampled_from(BY_ANY_PACKER)
 by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.packer)
 
@@ -97,7 +97,7 @@ tight_worlds = st.builds(tight_world, st.integers(0, 10**9))
 @checked(60)
 def test_improving_only_adds_placements(world: World, policy: Policy, patience: float) -> None:
     plain = plan(world.snapshot(), PLAIN)
-    better = plan(world.snapshot(), replace(policy, patience=patience))
+    better = plan(world.snapshot(), replace(policy, overtake_limit_seconds=patience))
     before = {one.deployment_id for one in plain.placements}
     assert before <= {one.deployment_id for one in better.placements}
     assert placed_by_priority(world, plain) <= placed_by_priority(world, better)

@@ -90,7 +90,7 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore
         requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
         for step in range(60):
             request = rng.choice(requests)
-            node = ranking.best(request) if step % burst == 0 else NO_NODE
+            node = ranking.best_node(request) if step % burst == 0 else NO_NODE
             if step % burst == 0:
                 loss = reference_loss(placement, snapshot, state, request.shape)
                 expected = best_node(state, request.shape, request.eligible.tolist(), loss)
@@ -110,7 +110,7 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
         ranking = NodeRanking(state, scorer, snapshot.shapes, eligibility.request)
         for item in enumerate(snapshot.shapes):
             request = eligibility.request(*item)
-            node = ranking.best(request)
+            node = ranking.best_node(request)
             anywhere = best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)
             assert (node == NO_NODE) == (anywhere is None)
             if node != NO_NODE:
@@ -135,8 +135,8 @@ def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
         fresh = NodeRanking(
             state, scorer_for(snapshot, policy, state, eligibility), snapshot.shapes, eligibility.request
         )
-        node = tracking.best(request)
-        assert node == fresh.best(request)
+        node = tracking.best_node(request)
+        assert node == fresh.best_node(request)
         if node != NO_NODE:
-            assert tracking.best(request, without=node) == fresh.best(request, without=node)
+            assert tracking.best_node(request, without=node) == fresh.best_node(request, without=node)
             place(rng, state, request, node)

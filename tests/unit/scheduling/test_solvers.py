@@ -67,7 +67,7 @@ def test_everything_has_room_where_it_may_be(name: SolverName, seed: int, fewest
 @checked(20)
 def test_the_same_packing_gives_the_same_result(name: SolverName, seed: int, fewest: bool) -> None:
     first, second = (run(name, seed, fewest)[1] for _ in range(2))
-    assert (first.at, first.devices) == (second.at, second.devices)
+    assert (first.bin_of, first.devices) == (second.bin_of, second.devices)
 
 
 def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
@@ -95,7 +95,7 @@ def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> N
 def test_whoever_is_earlier_in_the_queue_gets_the_place(name: SolverName) -> None:
     packing = packing_of([1_000], (900, 500, NO_BIN), (900, 500, NO_BIN), (900, 500, NO_BIN))
     repack(name, packing, [2, 0, 1])
-    assert packing.at == [NO_BIN, NO_BIN, 0]
+    assert packing.bin_of == [NO_BIN, NO_BIN, 0]
 
 
 @each_packer
@@ -105,7 +105,7 @@ def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: SolverName
     stays = Item(request(900), 500, frozenset({1}), 0)
     packing = Packing(packing.cpu, packing.ram, packing.gpu, [stays, *packing.items[1:]])
     repack(name, packing, [1], fewest=True)
-    assert packing.at == [0, 0]
+    assert packing.bin_of == [0, 0]
 
 
 def test_the_solver_finds_what_the_search_does_not() -> None:
@@ -122,7 +122,7 @@ def test_the_solver_finds_the_fewest_moves() -> None:
     homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
     packing = packing_of([0, 300, 500], *homes, (700, 500, NO_BIN))
     repack("exact", packing, [5], fewest=True)
-    assert packing.at[5] != NO_BIN
+    assert packing.bin_of[5] != NO_BIN
     assert away(packing) == 2
 
 
@@ -133,5 +133,5 @@ def test_a_large_packing_is_left_to_the_search() -> None:
     for name in get_args(SolverName):
         packing = packing_of([200] * 64, *((size, 500, NO_BIN) for size in sizes))
         repack(name, packing, range(len(sizes)))
-        found[name] = packing.at
+        found[name] = packing.bin_of
     assert found["search"] == found["exact"]

@@ -60,9 +60,9 @@ def consolidate(
     ground = None if admission is None else _ground(admission, limits or {})
     if admission is None or ground is None:
         return Consolidation()
-    seed = [admission.queue.deployment_id(row) for row in ground.waiting]
-    for _, packer in load_solvers(policy.packer):
-        packer.repack_with_few_moves(ground.packing, ground.order, StepBudget(steps), seed)
+    seed = [admission.queue.deployment_id(row) for row in ground.pending_rows]
+    for _, packer in load_solvers(policy.solver):
+        packer.repack_with_few_moves(ground.packing, ground.waiting_items, StepBudget(steps), seed)
     in_turn, exchanging = _in_order(ground)
     moves = _moves(admission, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(admission, ground), len(in_turn))
@@ -75,7 +75,7 @@ def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
     """The state after a pass that changes nothing; None where it changes something."""
     if snapshot.quotas or not len(snapshot.pending):
         return None
-    chosen = replace(policy, improvement_steps=0)
+    chosen = replace(policy, optimizer_steps=0)
     admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
     admission.claim_nominations()
     admission.admit_queue()
@@ -135,7 +135,7 @@ def _after(admission: PassState, ground: Subproblem, found: Consolidation) -> Sn
     node, mask = table.node.copy(), table.gpu_mask.copy()
     row_of = {int(id_): row for row, id_ in enumerate(table.deployment_id)}
     for index, one in enumerate(ground.movable):
-        node[row_of[one.deployment_id]] = ground.nodes[packing.at[index]]
+        node[row_of[one.deployment_id]] = ground.nodes[packing.bin_of[index]]
         mask[row_of[one.deployment_id]] = mask_of(packing.devices[index])
     moved = replace(snapshot, allocations=replace(table, node=node, gpu_mask=mask))
     return with_started(moved, admission.queue, found.placements)
@@ -146,11 +146,11 @@ def _placements(admission: PassState, ground: Subproblem) -> tuple[Placement, ..
     return tuple(
         Placement(
             admission.queue.deployment_id(row),
-            int(ids[ground.nodes[packing.at[index]]]),
+            int(ids[ground.nodes[packing.bin_of[index]]]),
             packing.devices[index],
         )
-        for index, row in zip(ground.order, ground.waiting, strict=True)
-        if packing.at[index] != NO_BIN
+        for index, row in zip(ground.waiting_items, ground.pending_rows, strict=True)
+        if packing.bin_of[index] != NO_BIN
     )
 
 
@@ -158,7 +158,7 @@ def _in_order(ground: Subproblem) -> tuple[list[int], list[int]]:
     """The moved items: those that can go one by one, in that order, and the rest."""
     packing = ground.packing
     left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
-    target = {index: (packing.at[index], packing.devices[index]) for index in left}
+    target = {index: (packing.bin_of[index], packing.devices[index]) for index in left}
     course = packing.at_home()
     done: list[int] = []
     while free := [index for index in left if course.relocate(index, *target[index])]:
@@ -175,7 +175,7 @@ def _moves(admission: PassState, ground: Subproblem, moved: Sequence[int]) -> tu
         Move(
             one.deployment_id,
             int(ids[one.node]),
-            int(ids[ground.nodes[packing.at[index]]]),
+            int(ids[ground.nodes[packing.bin_of[index]]]),
             packing.devices[index],
             work[one.deployment_id],
         )

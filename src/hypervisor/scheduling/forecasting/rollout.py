@@ -51,7 +51,7 @@ def simulate_forward(
     course = _Course(snapshot, deployment_id, remaining, stopping)
     course.apply(decided)
     course.forget_behind(decided)
-    policy = replace(policy, improvement_steps=0)
+    policy = replace(policy, optimizer_steps=0)
     passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // course.rows))
     course.coarsen(passes // 2)
     for _ in range(passes):

@@ -18,7 +18,7 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
 
 def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
     """Whether a pass would place nothing, evict nothing and keep the nominations."""
-    plain = replace(policy, improvement_steps=0)
+    plain = replace(policy, optimizer_steps=0)
     admission = PassState(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
     admission.claim_nominations()
     admission.admit_queue()

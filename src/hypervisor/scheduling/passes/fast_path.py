@@ -52,7 +52,7 @@ class FastPath:
         request = admission.request_for(int(self._shape[row]))
         if request.index in admission.unplaceable_shapes:
             return False
-        node = admission.ranking.best(request)
+        node = admission.ranking.best_node(request)
         if node == NO_NODE or (
             admission.head_reservation is not None and admission.head_reservation.on_node(node) is not None
         ):

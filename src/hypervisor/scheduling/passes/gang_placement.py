@@ -127,7 +127,7 @@ class GangPlacement:
         """The loss of each node that could take a replica."""
         losses = np.zeros(len(counts), np.int64)
         nodes = np.flatnonzero(counts)
-        losses[nodes] = self._pass.scorer.losses(request, nodes)
+        losses[nodes] = self._pass.scorer.score(request, nodes)
         return losses
 
     def _place(self, row: int, request: Request, nodes: list[int]) -> None:

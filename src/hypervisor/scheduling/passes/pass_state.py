@@ -182,7 +182,7 @@ class PassState:
     def _place_in_free(self, row: int, request: Request, restricted: bool) -> bool:
         if request.index in self.unplaceable_shapes or not self.tenancy.may_start_now(row):
             return False
-        node = self.ranking.best(request)
+        node = self.ranking.best_node(request)
         if node == NO_NODE:
             self.unplaceable_shapes.add(request.index)
             return False
@@ -194,7 +194,7 @@ class PassState:
                 self.place(row, request, node, devices)
                 return True
             passed.append(node)
-            node = self.ranking.best(request, without=passed)
+            node = self.ranking.best_node(request, without=passed)
         return False
 
     def _free_devices(self, request: Request, node: int, restricted: bool) -> tuple[int, ...] | None:

@@ -10,40 +10,40 @@ from hypervisor.scheduling.policy import SolverName
 class SearchObserver(Protocol):
     """Is told when each stage of a search begins and ends, and cannot change what it finds."""
 
-    def begin(self) -> None: ...
+    def stage_started(self) -> None: ...
 
-    def end(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: SolverName, steps: int) -> None:
         """This stage took so many steps."""
 
 
 class NullObserver:
     """Nobody wants to know."""
 
-    def begin(self) -> None:
+    def stage_started(self) -> None:
         """Nothing happens."""
 
-    def end(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: SolverName, steps: int) -> None:
         """Nothing happens."""
 
 
 class StepBudget:
     """One step looks at one item in one bin."""
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self, most: int) -> None:
-        self.left = most
+        self.remaining = most
 
     def spend(self, count: int = 1) -> bool:
         """Take that many; False if there were not so many left."""
-        self.left -= count
-        return self.left >= 0
+        self.remaining -= count
+        return self.remaining >= 0
 
-    def part(self, share: float) -> StepBudget:
+    def split(self, share: float) -> StepBudget:
         """A budget of its own, taken from this one; `take_back` returns what it left."""
-        given = StepBudget(int(max(0, self.left) * share))
-        self.left -= given.left
+        given = StepBudget(int(max(0, self.remaining) * share))
+        self.remaining -= given.remaining
         return given
 
-    def take_back(self, part: StepBudget) -> None:
-        self.left += max(0, part.left)
+    def return_unused(self, part: StepBudget) -> None:
+        self.remaining += max(0, part.remaining)

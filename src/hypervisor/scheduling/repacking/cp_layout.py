@@ -48,7 +48,7 @@ def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
     homes = (index for index in range(len(packing.items)) if index not in waits)
     alike: dict[tuple[object, ...], list[int]] = {}
     for index in (*homes, *waiting):
-        item, bin_ = packing.items[index], packing.at[index]
+        item, bin_ = packing.items[index], packing.bin_of[index]
         if bin_ != NO_BIN and item.bins is not None and bin_ not in item.bins:
             continue
         size = item.request.cpu, item.request.ram, item.request.device_count, item.request.milli_per_device
@@ -86,7 +86,7 @@ def layout_of(packing: Packing, kinds: Sequence[ItemClass]) -> CpLayout:
     found = CpLayout()
     for number, kind in enumerate(kinds):
         for index in kind.items:
-            bin_, devices = packing.at[index], packing.devices[index]
+            bin_, devices = packing.bin_of[index], packing.devices[index]
             if bin_ == NO_BIN:
                 continue
             found.counts[number, bin_] += 1

@@ -50,7 +50,7 @@ class EjectionChains:
         before = len(packing.journal)
         for leaving in self._sets(index, bin_, most):
             for other in leaving:
-                packing.lift(other)
+                packing.remove(other)
             packing.put(index, bin_)
             if all(self._place(other, depth - 1, most, bin_) for other in reversed(leaving)):
                 return True
@@ -60,20 +60,20 @@ class EjectionChains:
     def _nearest(self, index: int, bins: Sequence[int]) -> list[int]:
         """Bins in which it could be if others left, those with the least missing first."""
         packing = self._packing
-        possible = [bin_ for bin_ in bins if packing.admits(index, bin_) and packing.inside[bin_]]
+        possible = [bin_ for bin_ in bins if packing.admits(index, bin_) and packing.items_in[bin_]]
         return sorted(possible, key=lambda bin_: (packing.missing(index, bin_), bin_))[:_BINS]
 
     def _sets(self, index: int, bin_: int, most: int) -> Iterator[tuple[int, ...]]:
         """Few items whose going makes room for this one: the fewest first, of those the smallest."""
         packing = self._packing
-        inside = sorted(packing.inside[bin_] - self._settled, key=lambda one: (packing.bulk[one], one))
+        inside = sorted(packing.items_in[bin_] - self._settled, key=lambda one: (packing.bulk[one], one))
         for count in range(1, most + 1):
             for leaving in combinations(inside[:_CANDIDATES], count):
                 if not self._steps.spend():
                     return
                 before = len(packing.journal)
                 for other in leaving:
-                    packing.lift(other)
+                    packing.remove(other)
                 opens = packing.fits(index, bin_)
                 packing.undo(before)
                 if opens:

@@ -30,7 +30,7 @@ _MOVES_SHARE = 0.3
 
 def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, _seed: Sequence[int]) -> None:
     """Place the most of what waits, after the search has placed what it could."""
-    if any(packing.at[index] == NO_BIN for index in waiting):
+    if any(packing.bin_of[index] == NO_BIN for index in waiting):
         _improve(packing, waiting, steps, fewest=False)
 
 
@@ -46,19 +46,19 @@ def _improve(packing: Packing, waiting: Sequence[int], steps: StepBudget, *, few
     kinds = classes_of(packing, waiting)
     if spots_for(packing, kinds) > _MOST_SPOTS:
         return
-    packing.settle()
+    packing.commit()
     before = _worth(packing, fewest)
     hint = layout_of(packing, kinds)
     for index in (index for kind in kinds for index in kind.items):
-        if packing.at[index] != NO_BIN:
-            packing.lift(index)
+        if packing.bin_of[index] != NO_BIN:
+            packing.remove(index)
     program = CpModel(packing, kinds)
     steps.spend(len(program))
-    found = _solved(program, kinds, hint, max(0, steps.left) / _STEPS_A_UNIT, fewest=fewest)
+    found = _solved(program, kinds, hint, max(0, steps.remaining) / _STEPS_A_UNIT, fewest=fewest)
     steps.spend(round(program.spent * _STEPS_A_UNIT))
     if found is None or not _take_over(packing, kinds, found) or _worth(packing, fewest) <= before:
         packing.undo(0)
-    packing.settle()
+    packing.commit()
     prefer_earlier(packing, waiting)
 
 
@@ -91,14 +91,15 @@ def _take_over(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -
     spots = spots_of(packing, kinds, layout)
     done = all(packing.put_on(index, bin_, devices) for index, (bin_, devices) in spots)
     return done and all(
-        bin_ != NO_BIN or item.home == NO_BIN for item, bin_ in zip(packing.items, packing.at, strict=True)
+        bin_ != NO_BIN or item.home == NO_BIN
+        for item, bin_ in zip(packing.items, packing.bin_of, strict=True)
     )
 
 
 def _worth(packing: Packing, fewest: bool) -> list[int]:
     """How many have a place, by priority, the highest first; last, if that counts, how many are at home."""
     placed = dict.fromkeys(sorted({item.priority for item in packing.items}, reverse=True), 0)
-    for item, bin_ in zip(packing.items, packing.at, strict=True):
+    for item, bin_ in zip(packing.items, packing.bin_of, strict=True):
         placed[item.priority] += bin_ != NO_BIN
     home = sum(map(packing.is_home, range(len(packing.items)))) if fewest else 0
     return [*placed.values(), home]

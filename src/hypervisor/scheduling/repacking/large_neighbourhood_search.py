@@ -33,8 +33,8 @@ class LargeNeighbourhoodSearch:
 
     def search(self) -> None:
         """Repack until all that waits is placed or the steps are used up."""
-        at = self._packing.at
-        while self._steps.left > 0 and any(at[index] == NO_BIN for index in self._waiting):
+        at = self._packing.bin_of
+        while self._steps.remaining > 0 and any(at[index] == NO_BIN for index in self._waiting):
             self._repack(self._choose())
 
     def _choose(self) -> list[int]:
@@ -42,36 +42,38 @@ class LargeNeighbourhoodSearch:
         draws, count = self._draws, 2 + self._draws.below(2)
         if len(self._bins) >= _MANY_BINS and draws.below(3) == 0:
             count = 4
-        return draws.some(self._bins, min(count, len(self._bins)))
+        return draws.sample(self._bins, min(count, len(self._bins)))
 
     def _repack(self, bins: Sequence[int]) -> None:
         packing = self._packing
-        packing.settle()
-        inside = self._some_of(sorted(index for bin_ in bins for index in packing.inside[bin_]))
-        waiting = [index for index in self._waiting if packing.at[index] == NO_BIN]
+        packing.commit()
+        inside = self._some_of(sorted(index for bin_ in bins for index in packing.items_in[bin_]))
+        waiting = [index for index in self._waiting if packing.bin_of[index] == NO_BIN]
         before = self._scatter(bins)
         for index in inside:
-            packing.lift(index)
+            packing.remove(index)
         self._fill(self._order([*inside, *waiting[:_WAITING_AT_ONCE]]), bins)
         gain = self._gain(inside, waiting)
-        if gain > 0 or (gain == 0 and (self._scatter(bins) >= before or self._draws.one() < _ANYWAY)):
+        if gain > 0 or (gain == 0 and (self._scatter(bins) >= before or self._draws.uniform() < _ANYWAY)):
             return
         packing.undo(0)
 
     def _some_of(self, inside: Sequence[int]) -> list[int]:
         """Those that leave their bins: all of them, or a part drawn by lot."""
         share = _SHARES[self._draws.below(len(_SHARES))]
-        return [index for index in inside if self._draws.one() < share]
+        return [index for index in inside if self._draws.uniform() < share]
 
     def _order(self, pool: list[int]) -> list[int]:
         """Large ones first, more or less; sometimes the more important before."""
         draws, sizes, items = self._draws, self._packing.sizes, self._packing.items
-        cpu, ram, gpu = draws.one() + 0.25, draws.one() + 0.25, draws.one() + 0.25
-        noise, style = 0.6 * draws.one(), draws.below(3)
+        cpu, ram, gpu = draws.uniform() + 0.25, draws.uniform() + 0.25, draws.uniform() + 0.25
+        noise, style = 0.6 * draws.uniform(), draws.below(3)
         keyed = []
         for index in pool:
             size = sizes[index]
-            key = -(cpu * size[0] + ram * size[1] + gpu * size[2]) * (1.0 + noise * (2.0 * draws.one() - 1.0))
+            key = -(cpu * size[0] + ram * size[1] + gpu * size[2]) * (
+                1.0 + noise * (2.0 * draws.uniform() - 1.0)
+            )
             item = items[index]
             rank = -item.priority if style == 0 else item.home == NO_BIN if style == 1 else 0
             keyed.append((rank, key, index))
@@ -96,7 +98,7 @@ class LargeNeighbourhoodSearch:
 
         Less it is also if anything with a home is out.
         """
-        items, at = self._packing.items, self._packing.at
+        items, at = self._packing.items, self._packing.bin_of
         change: dict[int, int] = {}
         for index in inside:
             if at[index] == NO_BIN:

@@ -19,9 +19,9 @@ _MOVES_SHARE = 0.3
 
 def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]) -> None:
     """Place as much as possible of what waits; `waiting` is in the order of the queue."""
-    part = steps.part(_CHAIN_SHARE)
+    part = steps.split(_CHAIN_SHARE)
     _chain(packing, waiting, part)
-    steps.take_back(part)
+    steps.return_unused(part)
     LargeNeighbourhoodSearch(packing, waiting, SeededRandom(seed), steps).search()
     prefer_earlier(packing, waiting)
 
@@ -30,9 +30,9 @@ def repack_with_few_moves(
     packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
 ) -> None:
     """The same, with part of the steps kept for getting there with as few moves as can be found."""
-    part = steps.part(1.0 - _MOVES_SHARE)
+    part = steps.split(1.0 - _MOVES_SHARE)
     repack(packing, waiting, part, seed)
-    steps.take_back(part)
+    steps.return_unused(part)
     MoveMinimisation(packing, SeededRandom(seed), steps).search()
 
 
@@ -40,16 +40,16 @@ def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
     """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
     for place, index in enumerate(waiting):
         for later in waiting[place + 1 :]:
-            if packing.at[index] != NO_BIN:
+            if packing.bin_of[index] != NO_BIN:
                 break
-            if packing.at[later] != NO_BIN:
+            if packing.bin_of[later] != NO_BIN:
                 _take_over(packing, index, later)
 
 
 def _take_over(packing: Packing, index: int, later: int) -> None:
-    packing.settle()
-    bin_ = packing.at[later]
-    packing.lift(later)
+    packing.commit()
+    bin_ = packing.bin_of[later]
+    packing.remove(later)
     if packing.fits(index, bin_):
         packing.put(index, bin_)
     else:
@@ -60,6 +60,6 @@ def _chain(packing: Packing, waiting: Sequence[int], steps: StepBudget) -> None:
     chains = EjectionChains(packing, steps)
     for depth, most in _CHAINS:
         for index in waiting:
-            if packing.at[index] == NO_BIN:
+            if packing.bin_of[index] == NO_BIN:
                 chains.place(index, depth, most)
-                packing.settle()
+                packing.commit()

@@ -28,8 +28,8 @@ class MoveMinimisation:
     def search(self) -> None:
         """Until nothing is away from home or the steps are used up."""
         self._simple()
-        while self._steps.left > 0 and self._away(self._bins):
-            chosen = self._draws.some(self._bins, min(2 + self._draws.below(3), len(self._bins)))
+        while self._steps.remaining > 0 and self._away(self._bins):
+            chosen = self._draws.sample(self._bins, min(2 + self._draws.below(3), len(self._bins)))
             before = self._away(chosen)
             if before and self._try(partial(self._refill, chosen), chosen) and self._away(chosen) < before:
                 self._simple()
@@ -37,20 +37,20 @@ class MoveMinimisation:
     def _simple(self) -> None:
         """Single steps as long as one helps."""
         helped = True
-        while helped and self._steps.left > 0:
+        while helped and self._steps.remaining > 0:
             helped = False
             for index, item in enumerate(self._packing.items):
-                if item.home != NO_BIN and self._packing.at[index] not in (NO_BIN, item.home):
+                if item.home != NO_BIN and self._packing.bin_of[index] not in (NO_BIN, item.home):
                     helped = self._bring_home(index) or helped
             helped = helped or self._exchange_any()
 
     def _bring_home(self, index: int) -> bool:
         """Home, alone or in exchange for one that is there and has its home elsewhere."""
         packing = self._packing
-        home, away = packing.items[index].home, packing.at[index]
+        home, away = packing.items[index].home, packing.bin_of[index]
         if self._try(partial(self._move, index, home), (home, away), fewer=1):
             return True
-        foreign = sorted(other for other in packing.inside[home] if packing.items[other].home != home)
+        foreign = sorted(other for other in packing.items_in[home] if packing.items[other].home != home)
         return any(self._try(partial(self._swap, index, other), (home, away), fewer=1) for other in foreign)
 
     def _exchange_any(self) -> bool:
@@ -65,7 +65,7 @@ class MoveMinimisation:
     def _try(self, change: Callable[[], bool], bins: Sequence[int], fewer: int = 0) -> bool:
         """Make a change to these bins if it works out and so many `fewer` are away from home then."""
         packing = self._packing
-        packing.settle()
+        packing.commit()
         before = self._away(bins)
         if change() and self._away(bins) <= before - fewer:
             return True
@@ -74,23 +74,23 @@ class MoveMinimisation:
 
     def _move(self, index: int, bin_: int) -> bool:
         self._steps.spend()
-        self._packing.lift(index)
+        self._packing.remove(index)
         return self._put(index, bin_)
 
     def _swap(self, index: int, other: int) -> bool:
         packing = self._packing
         self._steps.spend(2)
-        home, away = packing.at[other], packing.at[index]
-        packing.lift(index)
-        packing.lift(other)
+        home, away = packing.bin_of[other], packing.bin_of[index]
+        packing.remove(index)
+        packing.remove(other)
         return self._put(index, home) and self._put(other, away)
 
     def _exchange(self, one: int, other: int) -> bool:
         packing = self._packing
-        ours, theirs = sorted(packing.inside[one]), sorted(packing.inside[other])
+        ours, theirs = sorted(packing.items_in[one]), sorted(packing.items_in[other])
         self._steps.spend(len(ours) + len(theirs))
         for index in (*ours, *theirs):
-            packing.lift(index)
+            packing.remove(index)
         return all(self._put(index, other) for index in ours) and all(
             self._put(index, one) for index in theirs
         )
@@ -98,15 +98,15 @@ class MoveMinimisation:
     def _refill(self, bins: Sequence[int]) -> bool:
         """Empty the bins; those at home there go back, most of them, then the others where they fit best."""
         packing, draws = self._packing, self._draws
-        inside = sorted(index for bin_ in bins for index in packing.inside[bin_])
+        inside = sorted(index for bin_ in bins for index in packing.items_in[bin_])
         self._steps.spend(len(inside) * len(bins))
         for index in inside:
-            packing.lift(index)
-        here, noise = set(bins), draws.one()
+            packing.remove(index)
+        here, noise = set(bins), draws.uniform()
         keyed = []
         for index in inside:
-            stays = packing.items[index].home in here and draws.one() < _STAYS
-            size = packing.bulk[index] * (1.0 + noise * (draws.one() - 0.5))
+            stays = packing.items[index].home in here and draws.uniform() < _STAYS
+            size = packing.bulk[index] * (1.0 + noise * (draws.uniform() - 0.5))
             keyed.append((not stays, -size, index))
         keyed.sort()
         return all(self._place(index, bins, not away) for away, _, index in keyed)
@@ -134,5 +134,5 @@ class MoveMinimisation:
         return sum(
             packing.items[index].home != NO_BIN and not packing.is_home(index)
             for bin_ in bins
-            for index in packing.inside[bin_]
+            for index in packing.items_in[bin_]
         )

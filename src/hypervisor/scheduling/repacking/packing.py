@@ -82,14 +82,14 @@ class Packing:
         self.gpu = [list(free) for free in gpu]
         self.items = items
         self.guards = guards or {}
-        self.at = [item.home for item in items]
+        self.bin_of = [item.home for item in items]
         self.devices = [item.home_devices for item in items]
         self.journal: list[tuple[int, int, tuple[int, ...]]] = []
         """What was where before each change since the last `settle`, for `undo`."""
-        self.inside: list[set[int]] = [set() for _ in self.cpu]
+        self.items_in: list[set[int]] = [set() for _ in self.cpu]
         for index, item in enumerate(items):
             if item.home != NO_BIN:
-                self.inside[item.home].add(index)
+                self.items_in[item.home].add(index)
         self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
         self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
         self.sizes = [self._share(item.request) for item in items]
@@ -135,9 +135,9 @@ class Packing:
         self._take(index, bin_, devices)
         return True
 
-    def lift(self, index: int) -> None:
+    def remove(self, index: int) -> None:
         """Take the item out of its bin."""
-        self.journal.append((index, self.at[index], self.devices[index]))
+        self.journal.append((index, self.bin_of[index], self.devices[index]))
         self._lift(index)
 
     def undo(self, position: int) -> None:
@@ -145,7 +145,7 @@ class Packing:
         journal = self.journal
         while len(journal) > position:
             index, bin_, devices = journal.pop()
-            if self.at[index] != NO_BIN:
+            if self.bin_of[index] != NO_BIN:
                 self._lift(index)
             if bin_ != NO_BIN:
                 self._take(index, bin_, devices)
@@ -153,7 +153,7 @@ class Packing:
     def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
         """Move an item onto these very devices of a bin if they, and the rest that it needs, are free."""
         before = len(self.journal)
-        self.lift(index)
+        self.remove(index)
         if self._has_room(self.items[index].request, bin_, devices):
             self._take(index, bin_, devices)
             return True
@@ -163,7 +163,7 @@ class Packing:
     def at_home(self) -> Packing:
         """Another packing of the same items, all of them at home and what waits outside; without guards."""
         cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
-        for sign, places in ((1, zip(self.at, self.devices, strict=True)), (-1, self._homes())):
+        for sign, places in ((1, zip(self.bin_of, self.devices, strict=True)), (-1, self._homes())):
             for item, (bin_, devices) in zip(self.items, places, strict=True):
                 if bin_ != NO_BIN:
                     cpu[bin_] += sign * item.request.cpu
@@ -175,7 +175,7 @@ class Packing:
     def _homes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         return ((item.home, item.home_devices) for item in self.items)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Nothing so far is to be undone any more."""
         self.journal.clear()
 
@@ -216,7 +216,7 @@ class Packing:
     def is_home(self, index: int) -> bool:
         """Whether the item is where it was to begin with, on the same devices."""
         item = self.items[index]
-        return self.at[index] == item.home and self.devices[index] == item.home_devices
+        return self.bin_of[index] == item.home and self.devices[index] == item.home_devices
 
     def _has_room(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
         need = WHOLE_GPU if request.whole_devices else request.milli_per_device
@@ -224,7 +224,7 @@ class Packing:
         return free and all(self.gpu[bin_][device] >= need for device in devices)
 
     def _lift(self, index: int) -> None:
-        item, bin_, devices = self.items[index], self.at[index], self.devices[index]
+        item, bin_, devices = self.items[index], self.bin_of[index], self.devices[index]
         request, gpu = item.request, self.gpu[bin_]
         self.cpu[bin_] += request.cpu
         self.ram[bin_] += request.ram
@@ -232,8 +232,8 @@ class Packing:
             gpu[device] += request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, 1)
-        self.at[index], self.devices[index] = NO_BIN, ()
-        self.inside[bin_].discard(index)
+        self.bin_of[index], self.devices[index] = NO_BIN, ()
+        self.items_in[bin_].discard(index)
 
     def _take(self, index: int, bin_: int, devices: tuple[int, ...]) -> None:
         item = self.items[index]
@@ -244,12 +244,12 @@ class Packing:
             gpu[device] -= request.milli_per_device
         if item.guarded and bin_ in self.guards:
             self.guards[bin_].count(request, devices, -1)
-        self.at[index], self.devices[index] = bin_, devices
-        self.inside[bin_].add(index)
+        self.bin_of[index], self.devices[index] = bin_, devices
+        self.items_in[bin_].add(index)
 
     def _room(self, bin_: int) -> tuple[int, int, int]:
         """What would be free in the bin without any item."""
-        inside = [self.items[index].request for index in self.inside[bin_]]
+        inside = [self.items[index].request for index in self.items_in[bin_]]
         return (
             self.cpu[bin_] + sum(request.cpu for request in inside),
             self.ram[bin_] + sum(request.ram for request in inside),

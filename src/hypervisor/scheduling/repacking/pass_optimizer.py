@@ -38,20 +38,20 @@ def optimize_placements(admission: PassState, watch: SearchObserver) -> None:
 
     Raises PackerMissing.
     """
-    steps = admission.policy.improvement_steps
+    steps = admission.policy.optimizer_steps
     if not steps or not admission.placements or admission.snapshot.quotas:
         return
     ground = _ground(admission)
     if ground is None:
         return
     most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
-    for stage, packer in load_solvers(admission.policy.packer):
+    for stage, packer in load_solvers(admission.policy.solver):
         budget = StepBudget(most)
-        watch.begin()
-        packer.repack(ground.packing, ground.order, budget, seed_of(admission, ground))
-        watch.end(stage, most - budget.left)
-    at = ground.packing.at
-    if any(at[index] != NO_BIN for index in ground.order):
+        watch.stage_started()
+        packer.repack(ground.packing, ground.waiting_items, budget, seed_of(admission, ground))
+        watch.stage_ended(stage, most - budget.remaining)
+    at = ground.packing.bin_of
+    if any(at[index] != NO_BIN for index in ground.waiting_items):
         decided = _placements(admission, ground)
         if is_steady(_after(admission, decided), admission.policy):
             _apply(admission, ground, decided)
@@ -59,7 +59,7 @@ def optimize_placements(admission: PassState, watch: SearchObserver) -> None:
 
 def seed_of(admission: PassState, ground: Subproblem) -> list[int]:
     """The same for the same snapshot: the ids of those that wait."""
-    return [admission.queue.deployment_id(row) for row in ground.waiting]
+    return [admission.queue.deployment_id(row) for row in ground.pending_rows]
 
 
 def _ground(admission: PassState) -> Subproblem | None:
@@ -105,11 +105,11 @@ def _placements(admission: PassState, ground: Subproblem) -> list[Placement]:
     """All placements of the pass as they are now, in queue order."""
     packing, ids, queue = ground.packing, admission.snapshot.nodes.id, admission.queue
     deployment_ids = [one.deployment_id for one in ground.movable]
-    deployment_ids += [queue.deployment_id(row) for row in ground.waiting]
+    deployment_ids += [queue.deployment_id(row) for row in ground.pending_rows]
     changed = {
         deployment_id: Placement(deployment_id, int(ids[ground.nodes[bin_]]), packing.devices[index])
         for index, deployment_id in enumerate(deployment_ids)
-        if (bin_ := packing.at[index]) != NO_BIN
+        if (bin_ := packing.bin_of[index]) != NO_BIN
     }
     kept = [one for one in admission.placements if one.deployment_id not in changed]
     decided = [*kept, *changed.values()]
@@ -137,10 +137,10 @@ def _apply(admission: PassState, ground: Subproblem, decided: list[Placement]) -
     for one in ground.movable:
         state.unplace(one.node, one.request, one.devices)
     for index, item in enumerate(packing.items):
-        if packing.at[index] != NO_BIN:
-            state.place(ground.nodes[packing.at[index]], item.request, packing.devices[index])
-    for index, row in zip(ground.order, ground.waiting, strict=True):
-        admission.placed[row] = packing.at[index] != NO_BIN
+        if packing.bin_of[index] != NO_BIN:
+            state.place(ground.nodes[packing.bin_of[index]], item.request, packing.devices[index])
+    for index, row in zip(ground.waiting_items, ground.pending_rows, strict=True):
+        admission.placed[row] = packing.bin_of[index] != NO_BIN
     admission.placements[:] = decided
     admission.on_capacity_freed()
     admission.renew_head_reservation()

@@ -18,7 +18,7 @@ class SeededRandom:
         self._source = np.random.PCG64(list(seed))
         self._left: list[float] = []
 
-    def one(self) -> float:
+    def uniform(self) -> float:
         """A number in [0, 1)."""
         if not self._left:
             raw = np.asarray(self._source.random_raw(_BLOCK), np.uint64)
@@ -27,9 +27,9 @@ class SeededRandom:
 
     def below(self, count: int) -> int:
         """One of 0 .. count - 1."""
-        return int(self.one() * count)
+        return int(self.uniform() * count)
 
-    def some(self, items: MutableSequence[_T], count: int) -> list[_T]:
+    def sample(self, items: MutableSequence[_T], count: int) -> list[_T]:
         """So many different ones of the items, whose order changes."""
         for index in range(count):
             other = index + self.below(len(items) - index)

@@ -47,12 +47,12 @@ class Subproblem:
 
     nodes: Sequence[int]
     movable: Sequence[Movable]
-    waiting: Sequence[int]
+    pending_rows: Sequence[int]
     packing: Packing
 
     @property
-    def order(self) -> Sequence[int]:
-        return range(len(self.movable), len(self.movable) + len(self.waiting))
+    def waiting_items(self) -> Sequence[int]:
+        return range(len(self.movable), len(self.movable) + len(self.pending_rows))
 
 
 def waiting_rows(admission: PassState) -> list[int]:
@@ -165,7 +165,7 @@ def _is_aged(admission: PassState, row: int) -> bool:
     hold, since = admission.head_reservation, admission.queue.pending.eligible_since[row]
     if hold is not None and hold.row == row and not isinf(hold.latest_start):
         return True
-    return float(admission.snapshot.now - since) >= admission.policy.patience
+    return float(admission.snapshot.now - since) >= admission.policy.overtake_limit_seconds
 
 
 def _may_ever_start(admission: PassState, request: Request) -> bool:

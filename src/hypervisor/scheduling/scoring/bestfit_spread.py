@@ -28,7 +28,7 @@ class _Leftover:
         self.cpu, self.ram, self.gpu = capacity
         self.sign = sign
 
-    def losses(self, request: Request, nodes: Int64) -> Int64:
+    def score(self, request: Request, nodes: Int64) -> Int64:
         """See `Scorer`."""
         state = self.state
         left = (state.idle_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
@@ -56,7 +56,7 @@ class _LeftoverColumn:
         self._full = self._gpu // WHOLE_GPU
         self._each = self._gpu % WHOLE_GPU
 
-    def of(self, node: int) -> Int32:
+    def at(self, node: int) -> Int32:
         scorer, state = self._scorer, self._scorer.state
         cpu = state.idle_cpu[node] - self._cpu
         ram = state.idle_ram[node] - self._ram

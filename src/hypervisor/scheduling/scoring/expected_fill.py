@@ -55,7 +55,7 @@ class ExpectedFillScorer:
         self._seen = len(self._state.dirty_log)
         return self._now(np.arange(len(self._state.nodes)))
 
-    def losses(self, request: Request, nodes: Int64) -> Int64:
+    def score(self, request: Request, nodes: Int64) -> Int64:
         """The loss in parts of a milli-GPU, and among equals the idle GPU of the node; see `Scorer`."""
         value, state, kind = self._value, self._state, self._value.kind[nodes]
         fillable, now, idle = (column[nodes] for column in self._catch_up())

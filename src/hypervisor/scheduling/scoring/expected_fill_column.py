@@ -34,7 +34,7 @@ class ExpectedFillColumn:
         self._amounts = amounts.tolist()
         self._known: dict[tuple[int, tuple[int, ...]], Int64] = {}
 
-    def of(self, node: int) -> Int32:
+    def at(self, node: int) -> Int32:
         state, value = self._state, self._value
         kind = int(value.kind[node])
         free = tuple(sorted(state.idle_gpu[node].tolist()))

@@ -57,7 +57,7 @@ class FgdScorer:
         state = self._state
         return FgdTables(self._typical(), self._eligibility, len(state.nodes), state.width)
 
-    def losses(self, request: Request, nodes: Int64) -> Int64:
+    def score(self, request: Request, nodes: Int64) -> Int64:
         """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * SCALE - self._lost_usable(request, nodes)
         missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")

@@ -60,7 +60,7 @@ class FgdColumn:
         self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
         self._losses[-1] = INFEASIBLE
 
-    def of(self, node: int) -> Int32:
+    def at(self, node: int) -> Int32:
         state = self._state
         cpu, ram = int(state.idle_cpu[node]), int(state.idle_ram[node])
         if cpu < 0 or ram < 0:

@@ -42,7 +42,7 @@ class NodeRanking:
         self._seen = 0
         self._most: tuple[int, ...] | None = None
 
-    def best(self, request: Request, without: int | list[int] = NO_NODE) -> int:
+    def best_node(self, request: Request, without: int | list[int] = NO_NODE) -> int:
         """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
         if not len(self._state.nodes) or self._beyond_all(request):
             return NO_NODE
@@ -93,7 +93,7 @@ class NodeRanking:
                 self._losses[number, rows] = self._losses_on(self._requests[number], rows)
             return
         for node in nodes:
-            column = self._column.of(node)
+            column = self._column.at(node)
             if self._eligible is not None:
                 column[~self._eligible[:, node]] = INFEASIBLE
             self._losses[:, node] = column
@@ -126,7 +126,7 @@ class NodeRanking:
             return
         if self._groups is None:
             fitting = np.flatnonzero(fits)
-            row[fitting] = self._scorer.losses(request, fitting)
+            row[fitting] = self._scorer.score(request, fitting)
             return
         changed = np.array(list(dict.fromkeys(self._state.dirty_log)), np.int64)
         groups, nodes = self._groups.unchanged(changed)
@@ -137,6 +137,6 @@ class NodeRanking:
             row[changed] = self._losses_on(request, changed)
 
     def _losses_on(self, request: Request, nodes: Int64) -> Int64:
-        losses = self._scorer.losses(request, nodes)
+        losses = self._scorer.score(request, nodes)
         losses[~fits_idle(self._state, request, nodes)] = INFEASIBLE
         return losses

@@ -15,7 +15,7 @@ INFEASIBLE = 1 << 30
 class ScoreColumn(Protocol):
     """The losses of a fixed sequence of requests on one node at a time."""
 
-    def of(self, node: int) -> Int32:
+    def at(self, node: int) -> Int32:
         """One loss per request as the node is now, the same as `Scorer.losses`; at least NEVER where the
         request does not fit. Models, labels and the node's state are left to the caller."""
         ...
@@ -24,7 +24,7 @@ class ScoreColumn(Protocol):
 class Scorer(Protocol):
     """A score over nodes, in integers so that no rounding depends on the order of a sum."""
 
-    def losses(self, request: Request, nodes: Int64) -> Int64:
+    def score(self, request: Request, nodes: Int64) -> Int64:
         """The loss of placing the request on each of these nodes, lower is better, its amount below NEVER.
 
         What it says of nodes on which the request does not fit means nothing; the caller masks them.

@@ -25,8 +25,8 @@ def target_workload(snapshot: Snapshot, policy: Policy) -> list[Weighted]:
     kept; a population of more distinct shapes is first rounded to a coarse grid, as each of its members
     alone would say nothing.
     """
-    if policy.typical is not None:
-        return _normalised(list(policy.typical))
+    if policy.target_workload is not None:
+        return _normalised(list(policy.target_workload))
     counts = _population(snapshot)
     if len(counts) > _COARSE_FROM:
         coarse: Counter[Shape] = Counter()
