@@ -90,7 +90,7 @@ def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -
     snapshot = with_request(view.snapshot, wish)
     seen = what_if(snapshot, view.policy, wish.deployment_id)
     start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
-    waits = seen.verdict is ForecastOutcome.WAITS and not seen.seats
+    waits = seen.outcome is ForecastOutcome.WAITS and not seen.assignments
     remedies = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
     nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
     return Forecast(seen, start, remedies, nodes)
@@ -121,10 +121,10 @@ class _Names:
 
 def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
     seen, cluster = found.seen, place.cluster
-    seats = [_seat(seat, found.node_names) for seat in seen.seats]
+    seats = [_seat(seat, found.node_names) for seat in seen.assignments]
     remedies = _remedies(found, names)
     return ForecastAnswer(
-        verdict=seen.verdict,
+        verdict=seen.outcome,
         sentence=_sentence(found, seats, names),
         cluster_id=cluster.id,
         cluster_name=cluster.name,
@@ -135,7 +135,7 @@ def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
         queue_position=seen.position,
         estimated_start=_start(found.start, names),
         reason=seen.reason.as_data()
-        if seen.reason and seen.verdict is not ForecastOutcome.PREEMPTS
+        if seen.reason and seen.outcome is not ForecastOutcome.PREEMPTS
         else None,
         remedy=remedies[0] if remedies else None,
         other_remedies=remedies[1:],
@@ -177,7 +177,7 @@ def _moment(seconds: float | None) -> datetime | None:
 
 def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
     seen = found.seen
-    if seen.verdict in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
+    if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
         RemedyAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
@@ -186,20 +186,20 @@ def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
     if found.start.earliest is not None and found.start.after:
         ends = f"wait for the end of {names.told(found.start.after)}"
         answers.append(RemedyAnswer(kind="wait", sentence=ends))
-    if not answers and seen.reason is not None and seen.reason.remedy:
-        answers.append(RemedyAnswer(kind="change", sentence=seen.reason.remedy))
+    if not answers and seen.reason is not None and seen.reason.suggestion:
+        answers.append(RemedyAnswer(kind="change", sentence=seen.reason.suggestion))
     return answers
 
 
 def _sentence(found: Forecast, seats: Sequence[SeatAnswer], names: _Names) -> str:
     seen = found.seen
     where = listed(list(dict.fromkeys(seat.node for seat in seats)))
-    if seen.verdict is ForecastOutcome.FITS_NOW:
+    if seen.outcome is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"
-    if seen.verdict is ForecastOutcome.PREEMPTS:
+    if seen.outcome is ForecastOutcome.PREEMPTS:
         ids = list(dict.fromkeys(victim.deployment_id for victim in seen.victims))
         return f"it would start on {where} in place of {names.told(ids)}"
     why = seen.reason.sentence if seen.reason else ""
-    if seen.verdict is ForecastOutcome.NEVER:
+    if seen.outcome is ForecastOutcome.NEVER:
         return f"it could never run here: {why}"
     return f"it would wait at place {seen.position}: {why}"

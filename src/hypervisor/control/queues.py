@@ -89,9 +89,9 @@ def _look(view: ClusterView, deployment_id: int) -> Fresh:
     seen = what_if(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
     standing = _standing(view, parts, deployment_id)
-    if seen.verdict is ForecastOutcome.FITS_NOW:
+    if seen.outcome is ForecastOutcome.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
-        where = nodes[seen.seats[0].node_id]
+        where = nodes[seen.assignments[0].node_id]
         told = f"fits on {where} and starts with the next pass"
         return Fresh({"code": "about_to_start", "sentence": told}, standing)
     return Fresh(seen.reason.as_data() if seen.reason else None, standing)

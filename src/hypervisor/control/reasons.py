@@ -53,5 +53,5 @@ def _told(reason: Reason, obstacle: str | None) -> Reason:
         ReasonCode.NO_ROOM_ON_DISK,
         obstacle,
         reason.shortfall,
-        remedy="free room on that disk; starts go on by themselves",
+        suggestion="free room on that disk; starts go on by themselves",
     )

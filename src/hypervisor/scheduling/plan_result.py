@@ -42,7 +42,7 @@ class Reason:
     sentence: str
     shortfall: Resources = field(default_factory=Resources)
     nearest_node: str | None = None
-    remedy: str = ""
+    suggestion: str = ""
 
     def as_data(self) -> dict[str, object]:
         """The same as JSON-ready data, in API units."""
@@ -55,7 +55,7 @@ class Reason:
                 "gpu_count": self.shortfall.gpu_count,
             },
             "nearest_node": self.nearest_node,
-            "remedy": self.remedy,
+            "remedy": self.suggestion,
         }
 
 

@@ -36,7 +36,7 @@ def test_the_exact_shortfall_on_the_nearest_node() -> None:
 
 def test_the_remedies_that_would_start_it() -> None:
     world = World((gpu_node(1),), busy_node(900, 800), (Pending(1, gpu(3), priority=500),))
-    assert reason_of(world, 1).remedy == (
+    assert reason_of(world, 1).suggestion == (
         "free 1 GPU on node-1, or lower the request to 2 GPUs, "
         "or raise the priority above 800: evicting deployment 51 would be enough"
     )

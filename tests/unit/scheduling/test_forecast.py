@@ -76,11 +76,11 @@ def test_a_verdict_is_what_the_plan_does_once_it_is_submitted(world: World, data
 
     placed = [one for one in decided.placements if one.deployment_id == item.id]
     victims = {one.deployment_id for one in decided.evictions if one.preemptor_id == item.id}
-    assert (seen.verdict is ForecastOutcome.FITS_NOW) == bool(placed)
-    assert (seen.verdict is ForecastOutcome.PREEMPTS) == bool(victims)
+    assert (seen.outcome is ForecastOutcome.FITS_NOW) == bool(placed)
+    assert (seen.outcome is ForecastOutcome.PREEMPTS) == bool(victims)
     assert {victim.deployment_id for victim in seen.victims} == victims
     if placed:
-        assert [(seat.node_id, seat.gpu_indices) for seat in seen.seats] == [
+        assert [(seat.node_id, seat.gpu_indices) for seat in seen.assignments] == [
             (one.node_id, one.gpu_indices) for one in placed
         ]
 
@@ -111,12 +111,12 @@ def test_every_remedy_makes_it_start(world: World, data: st.DataObject) -> None:
     snapshot = replace(world, pending=tuple(p for p in world.pending if p.id != item.id)).snapshot()
     wish = wish_of(item, snapshot)
     if (
-        what_if(with_request(snapshot, wish), Policy(), wish.deployment_id).verdict
+        what_if(with_request(snapshot, wish), Policy(), wish.deployment_id).outcome
         is not ForecastOutcome.WAITS
     ):
         return
     for remedy in find_suggestions(snapshot, Policy(), wish):
-        assert remedy.then.verdict in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
+        assert remedy.then.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
         assert remedy.changes
         assert all(value > 0 for value in remedy.changes.values())
 
@@ -160,7 +160,7 @@ def test_victims_leave_within_their_grace() -> None:
 def test_what_no_node_could_take_never_starts() -> None:
     snapshot = one_core_node().add_pending(7, Shape(8000, 1024), priority=500).build()
     seen: WhatIfResult = what_if(snapshot, Policy(), 7)
-    assert seen.verdict is ForecastOutcome.NEVER
+    assert seen.outcome is ForecastOutcome.NEVER
     assert start_of(snapshot, 7, ForecastInputs()).earliest is None
 
 

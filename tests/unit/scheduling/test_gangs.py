@@ -23,7 +23,7 @@ def nodes_of(decided: Plan) -> list[int]:
 def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
     unplaced = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
     reason = unplaced[deployment_id]
-    return reason.code, reason.sentence, reason.remedy
+    return reason.code, reason.sentence, reason.suggestion
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_whatever_still_waits_has_a_reason(world: World, policy: Policy) -> None
     placed = {one.deployment_id for one in decided.placements}
     reasons = {one.deployment_id: one.reason for one in decided.unplaced}
     assert set(reasons) == {item.id for item in world.pending} - placed
-    assert all(reason.sentence and reason.remedy for reason in reasons.values())
+    assert all(reason.sentence and reason.suggestion for reason in reasons.values())
 
 
 @given(tight_worlds, improving)

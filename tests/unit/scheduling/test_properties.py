@@ -192,7 +192,7 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
     assert len(reasons) == len(decided.unplaced)
     for deployment_id, reason in reasons.items():
         assert reason.sentence
-        assert reason.remedy
+        assert reason.suggestion
         assert (reason.code is ReasonCode.WAITING_FOR_VICTIMS) == (deployment_id in nominated)
 
 

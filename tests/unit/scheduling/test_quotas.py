@@ -121,7 +121,7 @@ def test_no_reason_names_work_of_another_organization():
     shared = shared.pending(THEIRS, 1, priority=100)
     decided = plan(shared.snapshot())
     own = [item.reason for item in decided.unplaced if shared.owners[item.deployment_id] == MINE]
-    told = " ".join(f"{reason.sentence} {reason.remedy}" for reason in own)
+    told = " ".join(f"{reason.sentence} {reason.suggestion}" for reason in own)
     assert own
     assert not any(str(run.id) in told for run in shared.world.running)
     assert "1002" not in told
@@ -193,7 +193,7 @@ def test_every_unplaced_one_has_a_reason(shared: Shared) -> None:
     placed = {placement.deployment_id for placement in decided.placements}
     reasons = {unplaced.deployment_id: unplaced.reason for unplaced in decided.unplaced}
     assert set(reasons) == {item.id for item in shared.world.pending} - placed
-    assert all(reason.sentence and reason.remedy for reason in reasons.values())
+    assert all(reason.sentence and reason.suggestion for reason in reasons.values())
 
 
 @given(shared_clusters(worlds()))

@@ -47,7 +47,7 @@ def explain_waiting(admission: PassState) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
     queue = admission.queue
     rows = queue.order[~admission.placed[queue.order]]
-    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(admission).of_row)
+    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(admission).reason_for_row)
 
 
 class Explainer:
@@ -64,19 +64,19 @@ class Explainer:
         self._unreserved: PreemptibleRoom | None = None
         self._leaving_on: dict[int, set[int]] | None = None
 
-    def of_row(self, row: int) -> Reason:
+    def reason_for_row(self, row: int) -> Reason:
         """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
         kept = self._admission.nominations.of_row(row)
         if kept:
-            return self.of_nominated(kept)
+            return self.reason_for_nominated(kept)
         hold = self._admission.head_reservation
         if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
-            return head_reason(self._snapshot, hold, self.of_kind(row))
+            return head_reason(self._snapshot, hold, self.reason_for_class(row))
         queue = self._admission.queue
         kind = int(queue.equivalence_class[row])
         found = self._kinds.get(kind)
         if found is None:
-            found = self._kinds[kind] = self.of_kind(int(queue.representative[kind]))
+            found = self._kinds[kind] = self.reason_for_class(int(queue.representative[kind]))
         return found
 
     @cached_property
@@ -86,7 +86,7 @@ class Explainer:
         class_of, _ = score_classes(self._snapshot.shapes)
         return [firsts.setdefault(number, index) for index, number in enumerate(class_of)]
 
-    def of_kind(self, row: int) -> Reason:
+    def reason_for_class(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
         queue = self._admission.queue
         request = self._admission.request_for(queue.shape(row))
@@ -106,7 +106,7 @@ class Explainer:
             return found
         return self._short(request, found, queue.priority(row))
 
-    def of_nominated(self, kept: Sequence[ActiveNomination]) -> Reason:
+    def reason_for_nominated(self, kept: Sequence[ActiveNomination]) -> Reason:
         """It has its place (a gang all of its places), and waits for those who leave it."""
         nodes = sorted({held.node for held in kept})
         names = [self._snapshot.nodes.name[node] for node in nodes]
@@ -122,7 +122,7 @@ class Explainer:
             f"has its {place} on {listed(names)} and starts as soon as {count} there stopped",
             shortfall=coming,
             nearest_node=names[0],
-            remedy="nothing to do: it starts by itself",
+            suggestion="nothing to do: it starts by itself",
         )
 
     def _leaving(self, node: int) -> set[int]:
@@ -146,7 +146,7 @@ class Explainer:
                 ReasonCode.NO_SCHEDULABLE_NODE,
                 "every node that it may use is cordoned, draining or unreachable",
                 request.shape.resources,
-                remedy="make a node schedulable again",
+                suggestion="make a node schedulable again",
             )
         return None
 
@@ -181,7 +181,7 @@ class Explainer:
             ReasonCode.RESERVED_FOR_ANOTHER,
             f"{name} has room for it, but keeps it for {shown}{until}, which ranks higher",
             nearest_node=name,
-            remedy=f"wait until {shown} has started, or raise the priority above its{shorter}",
+            suggestion=f"wait until {shown} has started, or raise the priority above its{shorter}",
         )
 
     def _without_reservations(self) -> PreemptibleRoom:

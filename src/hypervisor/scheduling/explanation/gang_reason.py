@@ -51,7 +51,7 @@ def _kept_for_others(admission: PassState, organization: int) -> Reason:
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,
         f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",
-        remedy=f"wait until {shown} has started, or raise the priority above its",
+        suggestion=f"wait until {shown} has started, or raise the priority above its",
     )
 
 

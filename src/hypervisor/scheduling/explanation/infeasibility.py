@@ -32,7 +32,7 @@ def infeasibility(
             ReasonCode.CLUSTER_HAS_NO_NODES,
             "the cluster has no nodes",
             shape.resources,
-            remedy=f"add a node with at least {described(shape.resources)}",
+            suggestion=f"add a node with at least {described(shape.resources)}",
         )
     matching = eligibility.matching(shape)
     if not matching.any():
@@ -53,14 +53,14 @@ def _nothing_matches(nodes: NodeTable, shape: Shape) -> Reason:
         return Reason(
             ReasonCode.NODE_SELECTOR_MATCHES_NOTHING,
             f"no node carries {wanted}",
-            remedy=f"label a node with {wanted}, or change the node selector",
+            suggestion=f"label a node with {wanted}, or change the node selector",
         )
     models = listed(shape.gpu_models, "or")
     there = sorted({model for model in nodes.gpu_model if model})
     return Reason(
         ReasonCode.GPU_MODEL_MATCHES_NOTHING,
         f"no node that it may use has a GPU of model {models}; the cluster has {listed(there) or 'no GPUs'}",
-        remedy=f"add a node with {models}, or allow another GPU model",
+        suggestion=f"add a node with {models}, or allow another GPU model",
     )
 
 
@@ -71,7 +71,7 @@ def _too_many(shape: Shape, replicas: int, possible: int) -> Reason:
         f"needs {replicas} replicas of {described(shape.resources)} each at the same time, but the nodes "
         f"that it may use could take only {possible} of them even if nothing else ran",
         shortfall=shape.resources,
-        remedy=f"ask for at most {fewer}, or add nodes with room for {replicas - possible} more",
+        suggestion=f"ask for at most {fewer}, or add nodes with room for {replicas - possible} more",
     )
 
 
@@ -86,6 +86,6 @@ def _larger_than(nodes: NodeTable, shape: Shape, nearest: int) -> Reason:
         f"the nearest, {name}, is {described(missing)} too small",
         shortfall=missing,
         nearest_node=name,
-        remedy=f"lower the request by {described(missing)}, or add a node with at least "
+        suggestion=f"lower the request by {described(missing)}, or add a node with at least "
         f"{described(shape.resources)}",
     )

@@ -38,7 +38,7 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
         f"the organization may use {described(asked) if not asked.is_zero else 'nothing'} of this cluster; "
         f"with this deployment it would use {described(over)} more than that",
         shortfall=over,
-        remedy=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
+        suggestion=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
     )
 
 
@@ -51,7 +51,7 @@ def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Re
     return replace(
         reason,
         sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
-        remedy=f"wait until {start}, or {reason.remedy}",
+        suggestion=f"wait until {start}, or {reason.suggestion}",
     )
 
 

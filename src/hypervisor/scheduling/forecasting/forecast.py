@@ -67,8 +67,8 @@ class WhatIfResult:
     `position` is its place, from 1, among those that still wait after the pass; None when it starts.
     """
 
-    verdict: ForecastOutcome
-    seats: tuple[Assignment, ...]
+    outcome: ForecastOutcome
+    assignments: tuple[Assignment, ...]
     victims: tuple[Eviction, ...]
     position: int | None
     reason: Reason | None

@@ -53,9 +53,9 @@ def estimate_start(
 ) -> StartRange:
     """The start of a pending deployment of the snapshot, whose outlook is `seen`."""
     now = snapshot.now
-    if seen.verdict is ForecastOutcome.FITS_NOW:
+    if seen.outcome is ForecastOutcome.FITS_NOW:
         return StartRange(now, now, "it fits into what is free, so the next pass starts it")
-    if seen.verdict is ForecastOutcome.NEVER:
+    if seen.outcome is ForecastOutcome.NEVER:
         return StartRange(None, None, "no waiting helps: the cluster as it is can never run it")
     if seen.victims:
         ids = tuple(sorted({one.deployment_id for one in seen.victims}))

@@ -59,7 +59,7 @@ def _lower_request(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> S
     """The largest part of the request that starts without evicting anybody."""
     for shape in _smaller_shapes(snapshot, wish.shape):
         then = _with(snapshot, policy, replace(wish, shape=shape))
-        if then.verdict is ForecastOutcome.FITS_NOW:
+        if then.outcome is ForecastOutcome.FITS_NOW:
             asked = wish.shape.resources
             changed = _differing(asked, shape.resources)
             sentence = f"ask for {described(changed)} instead of {described(_same_kinds(asked, changed))}"
@@ -78,7 +78,7 @@ def _raise_priority(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> 
         middle = (len(levels) - 1) // 2 if best is not None else len(levels) - 1
         priority = levels[middle]
         then = _with(snapshot, policy, replace(wish, priority=priority))
-        if then.verdict in _STARTS:
+        if then.outcome in _STARTS:
             best = Suggestion(
                 SuggestionKind.RAISE_PRIORITY,
                 f"raise the priority to {priority}{_cost(then)}",
