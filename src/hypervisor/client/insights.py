@@ -12,7 +12,7 @@ class NamedDeployment(TypedDict):
     name: str | None
 
 
-class Seat(TypedDict):
+class Assignment(TypedDict):
     node: str
     gpu_indices: list[int]
 
@@ -31,7 +31,7 @@ class Start(TypedDict):
     after: list[NamedDeployment]
 
 
-class Remedy(TypedDict):
+class Suggestion(TypedDict):
     kind: str
     sentence: str
     changes: dict[str, float]
@@ -40,19 +40,19 @@ class Remedy(TypedDict):
 class Forecast(TypedDict):
     """What would become of a deployment: `verdict` is fits_now, preempts, waits or never."""
 
-    verdict: str
+    outcome: str
     sentence: str
     cluster_id: int
     cluster_name: str
     node: str | None
     gpu_indices: list[int]
-    seats: list[Seat]
+    assignments: list[Assignment]
     victims: list[Victim]
     queue_position: int | None
     estimated_start: Start
     reason: dict[str, Any] | None
-    remedy: Remedy | None
-    other_remedies: list[Remedy]
+    suggestion: Suggestion | None
+    other_suggestions: list[Suggestion]
     blocked_by: str | None
 
 
@@ -69,7 +69,7 @@ class Queued(NamedDeployment):
     waited_seconds: float
     reason_code: str | None
     reason: str | None
-    nomination: Seat | None
+    nomination: Assignment | None
 
 
 class Decision(TypedDict):

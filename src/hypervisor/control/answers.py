@@ -18,7 +18,7 @@ class NamedDeployment(ResponseModel):
     name: str | None
 
 
-class SeatAnswer(ResponseModel):
+class AssignmentAnswer(ResponseModel):
     node: str
     gpu_indices: list[int]
 
@@ -39,7 +39,7 @@ class StartAnswer(ResponseModel):
     after: list[NamedDeployment]
 
 
-class RemedyAnswer(ResponseModel):
+class SuggestionAnswer(ResponseModel):
     """A change that would let it start now, in the fields of the request; it was tried with the plan."""
 
     kind: str
@@ -55,19 +55,19 @@ class ForecastAnswer(ResponseModel):
     `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
     """
 
-    verdict: ForecastOutcome
+    outcome: ForecastOutcome
     sentence: str
     cluster_id: int
     cluster_name: str
     node: str | None
     gpu_indices: list[int]
-    seats: list[SeatAnswer]
+    assignments: list[AssignmentAnswer]
     victims: list[VictimAnswer]
     queue_position: int | None
     estimated_start: StartAnswer
     reason: dict[str, Any] | None
-    remedy: RemedyAnswer | None
-    other_remedies: list[RemedyAnswer]
+    suggestion: SuggestionAnswer | None
+    other_suggestions: list[SuggestionAnswer]
     blocked_by: str | None
 
 
@@ -89,7 +89,7 @@ class QueuedAnswer(NamedDeployment):
     waited_seconds: float
     reason_code: str | None
     reason: str | None
-    nomination: SeatAnswer | None
+    nomination: AssignmentAnswer | None
 
 
 class DecisionAnswer(ResponseModel):

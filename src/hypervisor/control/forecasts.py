@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hypervisor.control.answers import (
+    AssignmentAnswer,
     ForecastAnswer,
     NamedDeployment,
-    RemedyAnswer,
-    SeatAnswer,
     StartAnswer,
+    SuggestionAnswer,
     VictimAnswer,
 )
 from hypervisor.control.background import Named, load_background, load_named
@@ -47,7 +47,7 @@ class Forecast:
 
     seen: WhatIfResult
     start: StartRange
-    remedies: Sequence[Suggestion]
+    suggestions: Sequence[Suggestion]
     node_names: Mapping[int, str]
 
 
@@ -143,8 +143,8 @@ def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
     )
 
 
-def _seat(seat: Assignment, node_names: Mapping[int, str]) -> SeatAnswer:
-    return SeatAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
+def _seat(seat: Assignment, node_names: Mapping[int, str]) -> AssignmentAnswer:
+    return AssignmentAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
 
 
 def _victims(seen: WhatIfResult, names: _Names) -> list[VictimAnswer]:
@@ -175,23 +175,23 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _remedies(found: Forecast, names: _Names) -> list[RemedyAnswer]:
+def _remedies(found: Forecast, names: _Names) -> list[SuggestionAnswer]:
     seen = found.seen
     if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
-        RemedyAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
-        for one in found.remedies
+        SuggestionAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
+        for one in found.suggestions
     ]
     if found.start.earliest is not None and found.start.after:
         ends = f"wait for the end of {names.told(found.start.after)}"
-        answers.append(RemedyAnswer(kind="wait", sentence=ends))
+        answers.append(SuggestionAnswer(kind="wait", sentence=ends))
     if not answers and seen.reason is not None and seen.reason.suggestion:
-        answers.append(RemedyAnswer(kind="change", sentence=seen.reason.suggestion))
+        answers.append(SuggestionAnswer(kind="change", sentence=seen.reason.suggestion))
     return answers
 
 
-def _sentence(found: Forecast, seats: Sequence[SeatAnswer], names: _Names) -> str:
+def _sentence(found: Forecast, seats: Sequence[AssignmentAnswer], names: _Names) -> str:
     seen = found.seen
     where = listed(list(dict.fromkeys(seat.node for seat in seats)))
     if seen.outcome is ForecastOutcome.FITS_NOW:

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from hypervisor.api.pages import Page, decode_cursor, encode_cursor
-from hypervisor.control.answers import QueuedAnswer, SeatAnswer
+from hypervisor.control.answers import AssignmentAnswer, QueuedAnswer
 from hypervisor.control.queue_rows import Key, Queued, read_page
 from hypervisor.control.snapshots import ClusterView, load_cluster, policy_of
 from hypervisor.control.tenants import load_quotas
@@ -187,7 +187,7 @@ async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deploym
     return {row.id: row for row in rows}
 
 
-async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, SeatAnswer]:
+async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, AssignmentAnswer]:
     """What is kept for each, of several replicas for the first."""
     rows = await session.execute(
         select(NominationRow.deployment_id, Node.name, NominationRow.gpu_indices)
@@ -195,13 +195,13 @@ async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, Se
         .where(NominationRow.deployment_id.in_(ids))
         .order_by(NominationRow.replica.desc())
     )
-    return {id_: SeatAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
+    return {id_: AssignmentAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
 
 
 def _answer(
     stand: _Stand,
     stored: Deployment | None,
-    nominations: Mapping[int, SeatAnswer],
+    nominations: Mapping[int, AssignmentAnswer],
     principal: Principal,
     now: datetime,
 ) -> QueuedAnswer:
