@@ -50,8 +50,8 @@ class SuggestionAnswer(ResponseModel):
 class ForecastAnswer(ResponseModel):
     """What would become of a deployment if it was submitted now.
 
-    `verdict` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
-    `seats`, one a replica. `queue_position` counts those that would still wait after the next pass.
+    `outcome` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
+    `assignments`, one a replica. `queue_position` counts those that would still wait after the next pass.
     `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
     """
 

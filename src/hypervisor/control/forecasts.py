@@ -91,9 +91,9 @@ def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -
     seen = what_if(snapshot, view.policy, wish.deployment_id)
     start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
     waits = seen.outcome is ForecastOutcome.WAITS and not seen.assignments
-    remedies = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
+    suggestions = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
     nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
-    return Forecast(seen, start, remedies, nodes)
+    return Forecast(seen, start, suggestions, nodes)
 
 
 class _Names:
@@ -121,30 +121,30 @@ class _Names:
 
 def _answer(found: Forecast, place: Place, names: _Names) -> ForecastAnswer:
     seen, cluster = found.seen, place.cluster
-    seats = [_seat(seat, found.node_names) for seat in seen.assignments]
-    remedies = _remedies(found, names)
+    assignments = [_assignment(assignment, found.node_names) for assignment in seen.assignments]
+    suggestions = _suggestions(found, names)
     return ForecastAnswer(
-        verdict=seen.outcome,
-        sentence=_sentence(found, seats, names),
+        outcome=seen.outcome,
+        sentence=_sentence(found, assignments, names),
         cluster_id=cluster.id,
         cluster_name=cluster.name,
-        node=seats[0].node if seats else None,
-        gpu_indices=seats[0].gpu_indices if seats else [],
-        seats=seats,
+        node=assignments[0].node if assignments else None,
+        gpu_indices=assignments[0].gpu_indices if assignments else [],
+        assignments=assignments,
         victims=_victims(seen, names),
         queue_position=seen.position,
         estimated_start=_start(found.start, names),
         reason=seen.reason.as_data()
         if seen.reason and seen.outcome is not ForecastOutcome.PREEMPTS
         else None,
-        remedy=remedies[0] if remedies else None,
-        other_remedies=remedies[1:],
+        suggestion=suggestions[0] if suggestions else None,
+        other_suggestions=suggestions[1:],
         blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
     )
 
 
-def _seat(seat: Assignment, node_names: Mapping[int, str]) -> AssignmentAnswer:
-    return AssignmentAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
+def _assignment(assignment: Assignment, node_names: Mapping[int, str]) -> AssignmentAnswer:
+    return AssignmentAnswer(node=node_names[assignment.node_id], gpu_indices=list(assignment.gpu_indices))
 
 
 def _victims(seen: WhatIfResult, names: _Names) -> list[VictimAnswer]:
@@ -175,7 +175,7 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _remedies(found: Forecast, names: _Names) -> list[SuggestionAnswer]:
+def _suggestions(found: Forecast, names: _Names) -> list[SuggestionAnswer]:
     seen = found.seen
     if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
@@ -191,9 +191,9 @@ def _remedies(found: Forecast, names: _Names) -> list[SuggestionAnswer]:
     return answers
 
 
-def _sentence(found: Forecast, seats: Sequence[AssignmentAnswer], names: _Names) -> str:
+def _sentence(found: Forecast, assignments: Sequence[AssignmentAnswer], names: _Names) -> str:
     seen = found.seen
-    where = listed(list(dict.fromkeys(seat.node for seat in seats)))
+    where = listed(list(dict.fromkeys(assignment.node for assignment in assignments)))
     if seen.outcome is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"
     if seen.outcome is ForecastOutcome.PREEMPTS:

@@ -63,7 +63,7 @@ def test_a_long_one_and_one_without_a_limit_wait():
     decided = plan(builder.build(), quiet)
     assert placed(decided) == []
     assert reason(decided, 102).code is ReasonCode.RESERVED_FOR_ANOTHER
-    assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).remedy
+    assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).suggestion
 
 
 def test_a_short_one_behind_a_long_one_of_its_shape_still_starts():

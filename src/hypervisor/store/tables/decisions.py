@@ -13,7 +13,7 @@ from hypervisor.store.base import Base, BigId
 class Decision(Base):
     """One pass that changed something; kept for a settable time.
 
-    `snapshot` holds the snapshot and the policy, as `hypervisor.scheduling.decision_codec.encoding` packs them.
+    `snapshot` holds the snapshot and the policy, packed by `hypervisor.scheduling.decision_codec.encoding`.
     The hashes are SHA-256 in hex: of the uncompressed snapshot, and of the plan that was made from it.
     """
 
