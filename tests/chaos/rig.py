@@ -148,7 +148,7 @@ class Rig:
         async def look(connection: Any) -> Any:
             return await connection.fetchrow(
                 "SELECT m.host, e.epoch FROM leases l JOIN lease_epochs e USING (name) "
-                "JOIN members m ON m.name = l.holder WHERE l.name = $1 AND l.expires_at > now()",
+                "JOIN servers m ON m.name = l.holder WHERE l.name = $1 AND l.expires_at > now()",
                 f"cluster:{self.cluster}",
             )
 
@@ -257,7 +257,7 @@ def cancelling(deployment_id: int) -> Callable[[Client], object]:
 
 async def _expire_leases(connection: Any) -> None:
     await connection.execute("UPDATE leases SET expires_at = now()")
-    await connection.execute("DELETE FROM members")
+    await connection.execute("DELETE FROM servers")
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_a_start_falls_into_the_range_that_was_told(grace: Person) -> None:
     wish = ("deploy", "wish", "--job", "--cpu", "2")
     told = grace.ask(*wish, "--plan", "--", "true")
     grace.do(*wish, "--", "true")
-    assert (told["verdict"], told["queue_position"]) == ("waits", 1)
+    assert (told["outcome"], told["queue_position"]) == ("waits", 1)
     assert [one["name"] for one in told["estimated_start"]["after"]] == ["busy"]
     start = told["estimated_start"]
     earliest, latest = datetime.fromisoformat(start["earliest"]), datetime.fromisoformat(start["latest"])
@@ -67,7 +67,7 @@ def test_who_would_give_way_does_and_the_decision_is_replayed(grace: Person) -> 
     grace.do("deploy", "low", "--cpu", "2", "-p", "LOW", "--", "sleep", "300")
     runs(grace, "low")
     told = grace.ask("deploy", "urgent", "--job", "--cpu", "1", "-p", "HIGH", "--plan", "--", "true")
-    assert told["verdict"] == "preempts"
+    assert told["outcome"] == "preempts"
     assert [victim["name"] for victim in told["victims"]] == ["low"]
     assert "low" in grace.do("deploy", "urgent", "--job", "-p", "HIGH", "--plan", "--", "true").stdout
 
@@ -92,8 +92,8 @@ def test_what_never_fits_and_what_fits_are_told_apart(grace: Person, tmp_path: P
         "cluster: small\nkind: job\ndeployments:\n"
         "- {name: one, command: 'true', cpu: 1}\n- {name: two, command: 'true', cpu: 32}\n"
     )
-    verdicts = [one["verdict"] for one in grace.ask("deploy", "-f", str(work), "--plan")]
-    assert verdicts == ["fits_now", "never"]
+    outcomes = [one["outcome"] for one in grace.ask("deploy", "-f", str(work), "--plan")]
+    assert outcomes == ["fits_now", "never"]
 
 
 def test_the_room_is_judged_and_work_is_moved(grace: Person) -> None:

@@ -6,23 +6,17 @@ from importlib import resources
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from hypervisor.store.migrations.runner import on_connection
 
-RELEASED: dict[str, str] = {}
+RELEASED = {"0.1.0": "0001"}
 """The schema (Alembic revision) of each release, oldest first."""
 
 
 def previous_revision() -> str:
-    """The schema of the last release; while there is none, the one before the newest migration."""
-    if RELEASED:
-        return list(RELEASED.values())[-1]
-    scripts = ScriptDirectory.from_config(_config())
-    head = scripts.get_revision("head")
-    assert isinstance(head.down_revision, str)
-    return head.down_revision
+    """The schema of the last release."""
+    return list(RELEASED.values())[-1]
 
 
 async def move_to(database_url: str, revision: str, *, down: bool = False) -> None:

@@ -73,7 +73,7 @@ async def _holding_process(url: str, lease: str) -> int | None:
     connection = await asyncpg.connect(url, timeout=30)
     try:
         host = await connection.fetchval(
-            "SELECT members.host FROM leases JOIN members ON members.name = leases.holder "
+            "SELECT servers.host FROM leases JOIN servers ON servers.name = leases.holder "
             "WHERE leases.name = $1 AND leases.expires_at > clock_timestamp()",
             lease,
         )

@@ -20,7 +20,7 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class CheckAnswer(BaseModel):
+class CheckResponse(BaseModel):
     """What was looked at and found; `detail` also says what to do when it is not ok."""
 
     name: str
@@ -29,7 +29,7 @@ class CheckAnswer(BaseModel):
 
 
 class Ready(Health):
-    checks: list[CheckAnswer]
+    checks: list[CheckResponse]
 
 
 class Landing(BaseModel):
@@ -60,7 +60,7 @@ async def readyz(services: ServicesDep) -> Ready:
     loops of this process take their turns. Else the answer is 503, with the same `checks`.
     """
     found = await services.readiness.check()
-    checks = [CheckAnswer(name=each.name, ok=each.ok, detail=each.detail) for each in found]
+    checks = [CheckResponse(name=each.name, ok=each.ok, detail=each.detail) for each in found]
     for each in found:
         if not each.ok:
             shown = [check.model_dump() for check in checks]

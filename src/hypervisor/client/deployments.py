@@ -101,7 +101,7 @@ class Deployments:
         return list(self._transport.pages(f"/deployments/{deployment_id}/attempts"))
 
     def explain(self, deployment_id: int) -> Explanation:
-        """Why it is where it is: reason, shortfall, remedy, who is ahead, preemption receipts."""
+        """Why it is where it is: reason, shortfall, suggestion, who is ahead, preemption receipts."""
         explanation: Explanation = self._transport.get(f"/deployments/{deployment_id}/explain")
         return explanation
 

@@ -38,7 +38,7 @@ class Suggestion(TypedDict):
 
 
 class Forecast(TypedDict):
-    """What would become of a deployment: `verdict` is fits_now, preempts, waits or never."""
+    """What would become of a deployment: `outcome` is fits_now, preempts, waits or never."""
 
     outcome: str
     sentence: str

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.clusters import repository
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
-from hypervisor.clusters.responses import NodeAnswer, node_answer
+from hypervisor.clusters.responses import NodeResponse, node_answer
 from hypervisor.clusters.schemas import NodeCreate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
@@ -44,23 +44,23 @@ async def lock_node(session: WriteSession, access: ClusterAccess, node_id: int) 
 
 async def list_answers(
     session: AsyncSession, access: ClusterAccess, *, after: int, limit: int
-) -> list[NodeAnswer]:
+) -> list[NodeResponse]:
     found = await repository.list_nodes(session, access.cluster_id, after=after, limit=limit)
     return await describe_all(session, found)
 
 
-async def get(session: AsyncSession, access: ClusterAccess, node_id: int) -> NodeAnswer:
+async def get(session: AsyncSession, access: ClusterAccess, node_id: int) -> NodeResponse:
     node = await repository.find_node(session, access.cluster_id, node_id)
     if node is None:
         raise not_found("node", node_id)
     return await describe(session, node)
 
 
-async def describe(session: AsyncSession, node: Node) -> NodeAnswer:
+async def describe(session: AsyncSession, node: Node) -> NodeResponse:
     return (await describe_all(session, [node]))[0]
 
 
-async def describe_all(session: AsyncSession, rows: Sequence[Node]) -> list[NodeAnswer]:
+async def describe_all(session: AsyncSession, rows: Sequence[Node]) -> list[NodeResponse]:
     """The nodes with their devices; one query."""
     await session.flush()
     gpus = await repository.gpus_of_nodes(session, [node.id for node in rows])
@@ -97,7 +97,7 @@ async def insert_nodes(
 
 async def cordon(
     session: WriteSession, access: ClusterAccess, node_id: int, *, cordoned: bool, now: datetime
-) -> NodeAnswer:
+) -> NodeResponse:
     """Close the node for new work, or open it again (which also ends a drain)."""
     cluster = await lock_cluster(session, access)
     node = await lock_node(session, access, node_id)
@@ -112,7 +112,7 @@ async def cordon(
 
 async def drain(
     session: WriteSession, access: ClusterAccess, node_id: int, occupants: Occupants, *, now: datetime
-) -> NodeAnswer:
+) -> NodeResponse:
     """Close the node and ask what runs on it to end; it goes back to the queue at its old place."""
     cluster = await lock_cluster(session, access)
     await occupants.lock_on_node(session, access.cluster_id, node_id)

@@ -9,7 +9,7 @@ from hypervisor.clusters import nodes, repository
 from hypervisor.clusters.nodes import record_node
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
-from hypervisor.clusters.responses import NodeAnswer
+from hypervisor.clusters.responses import NodeResponse
 from hypervisor.clusters.schemas import NodeUpdate
 from hypervisor.errors import Conflict
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
@@ -61,7 +61,7 @@ async def update(
     *,
     force: bool,
     now: datetime,
-) -> NodeAnswer:
+) -> NodeResponse:
     """`update_node` for a node that is found by its id. Raises NotFound, Conflict."""
     cluster = await nodes.lock_cluster(session, access)
     if force:

@@ -29,14 +29,14 @@ class Amounts(ResponseModel):
         return cls(cpu_cores=resources.cpu_cores, ram_gb=resources.ram_gb, gpu_count=resources.gpu_count)
 
 
-class GpuAnswer(ResponseModel):
+class GpuResponse(ResponseModel):
     """One device; `used` is the share that is taken, from 0 to 1."""
 
     index: int
     used: float
 
 
-class NodeAnswer(ResponseModel):
+class NodeResponse(ResponseModel):
     """`available` is capacity minus what is allocated, whether or not the node takes new work."""
 
     id: int
@@ -55,11 +55,11 @@ class NodeAnswer(ResponseModel):
     allocated: Amounts
     available: Amounts
     shrinking_to: Amounts | None
-    gpus: list[GpuAnswer]
+    gpus: list[GpuResponse]
     created_at: datetime
 
 
-class ClusterAnswer(ResponseModel):
+class ClusterResponse(ResponseModel):
     """`runtime` is what was asked for, `resolved_runtime` what it turned out to be. `shared`: it belongs to
     another organization, which shares it with the caller's.
     """
@@ -88,7 +88,7 @@ class ClusterAnswer(ResponseModel):
     allocated: Amounts
     available: Amounts
     node_count: int
-    nodes: list[NodeAnswer] | None
+    nodes: list[NodeResponse] | None
 
 
 def runtime_note(asked: str, resolved: str) -> str:
@@ -107,9 +107,9 @@ def allocated_on(node: Node, gpus: Sequence[NodeGpu]) -> Resources:
     return Resources(node.used_cpu_milli, node.used_ram_mib, sum(gpu.used_milli for gpu in gpus))
 
 
-def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeAnswer:
+def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeResponse:
     capacity, allocated = capacity_of(node), allocated_on(node, gpus)
-    return NodeAnswer(
+    return NodeResponse(
         id=node.id,
         cluster_id=node.cluster_id,
         name=node.name,
@@ -126,7 +126,7 @@ def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeAnswer:
         allocated=Amounts.of(allocated),
         available=Amounts.of(capacity - allocated),
         shrinking_to=_shrinking_to(node),
-        gpus=[GpuAnswer(index=gpu.gpu_index, used=gpu.used_milli / WHOLE_GPU) for gpu in gpus],
+        gpus=[GpuResponse(index=gpu.gpu_index, used=gpu.used_milli / WHOLE_GPU) for gpu in gpus],
         created_at=node.created_at,
     )
 
@@ -137,11 +137,11 @@ def cluster_answer(
     gpus: Mapping[int, Sequence[NodeGpu]],
     *,
     with_nodes: bool = True,
-) -> ClusterAnswer:
+) -> ClusterResponse:
     """The cluster with sums over its nodes; `gpus` are the devices by node id."""
     capacity = sum((capacity_of(node) for node in nodes), Resources())
     allocated = sum((allocated_on(node, gpus.get(node.id, ())) for node in nodes), Resources())
-    return ClusterAnswer(
+    return ClusterResponse(
         id=cluster.id,
         organization_id=cluster.organization_id,
         name=cluster.name,
@@ -169,13 +169,13 @@ def cluster_answer(
     )
 
 
-def as_guest(answer: ClusterAnswer) -> ClusterAnswer:
+def as_guest(answer: ClusterResponse) -> ClusterResponse:
     """As somebody sees it with whom it is shared: without the owner's engines."""
     nodes = None if answer.nodes is None else [node_as_guest(node) for node in answer.nodes]
     return answer.model_copy(update={"shared": True, "nodes": nodes})
 
 
-def node_as_guest(node: NodeAnswer) -> NodeAnswer:
+def node_as_guest(node: NodeResponse) -> NodeResponse:
     return node.model_copy(update={"engine_endpoint": None})
 
 

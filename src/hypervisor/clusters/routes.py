@@ -21,7 +21,7 @@ from hypervisor.clusters.policy import (
     NodeId,
     visible_organizations,
 )
-from hypervisor.clusters.responses import ClusterAnswer, NodeAnswer, node_as_guest
+from hypervisor.clusters.responses import ClusterResponse, NodeResponse, node_as_guest
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate, NodeCreate, NodeUpdate
 from hypervisor.errors import Invalid
 from hypervisor.kernel.roles import Role
@@ -37,7 +37,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 403, 404, 409, 422, 429))
-async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: ServicesDep) -> ClusterAnswer:
+async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: ServicesDep) -> ClusterResponse:
     """Add a cluster: totals make one node of that size, `nodes` says each machine."""
     async with services.database.read() as session:
         access = await resolve_organization(session, user, body.organization_id, Role.ADMIN)
@@ -45,7 +45,7 @@ async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: Se
     _check_runtime(services, runtime)
     resolved = await services.runtimes.resolve(runtime)
 
-    async def work(session: WriteSession) -> ClusterAnswer:
+    async def work(session: WriteSession) -> ClusterResponse:
         return await service.create(
             session,
             access.organization_id,
@@ -67,7 +67,7 @@ async def list_clusters(
     brief: Annotated[bool, Query(description="Leave out the nodes.")] = False,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-) -> Page[ClusterAnswer]:
+) -> Page[ClusterResponse]:
     """The clusters of the caller's organizations (or of one), by id; a superuser sees all."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = visible_organizations(user, organization_id)
@@ -77,7 +77,7 @@ async def list_clusters(
 
 
 @router.get("/{cluster_id}", responses=documented(401, 404, 422, 429))
-async def get_cluster(access: ClusterReader, services: ServicesDep) -> ClusterAnswer:
+async def get_cluster(access: ClusterReader, services: ServicesDep) -> ClusterResponse:
     """One cluster with its nodes: capacity, what is allocated, what is available."""
     async with services.database.read() as session:
         return await service.get(session, access)
@@ -90,10 +90,10 @@ async def update_cluster(
     services: ServicesDep,
     occupants: OccupantsDep,
     force: Force = False,
-) -> ClusterAnswer:
+) -> ClusterResponse:
     """Change what is given. Totals resize the only node; `force` also below what is allocated."""
 
-    async def work(session: WriteSession) -> ClusterAnswer:
+    async def work(session: WriteSession) -> ClusterResponse:
         return await service.update(session, access, body, occupants, force=force, now=services.clock.now())
 
     answer = await services.database.transact(work)
@@ -131,7 +131,7 @@ async def delete_cluster(
 @router.get("/{cluster_id}/nodes", responses=documented(401, 404, 422, 429))
 async def list_nodes(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[NodeAnswer]:
+) -> Page[NodeResponse]:
     """The nodes of the cluster, by id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
@@ -148,10 +148,10 @@ async def list_nodes(
 )
 async def add_node(
     body: NodeCreate, access: ClusterChanger, services: ServicesDep
-) -> NodeAnswer | Page[NodeAnswer]:
+) -> NodeResponse | Page[NodeResponse]:
     """Add a node; with a `count` above 1 several equal ones, answered as a list."""
 
-    async def work(session: WriteSession) -> list[NodeAnswer]:
+    async def work(session: WriteSession) -> list[NodeResponse]:
         made = await nodes.add(session, access, body, now=services.clock.now())
         return await nodes.describe_all(session, made)
 
@@ -161,7 +161,7 @@ async def add_node(
 
 
 @router.get("/{cluster_id}/nodes/{node_id}", responses=documented(401, 404, 422, 429))
-async def get_node(node_id: NodeId, access: ClusterReader, services: ServicesDep) -> NodeAnswer:
+async def get_node(node_id: NodeId, access: ClusterReader, services: ServicesDep) -> NodeResponse:
     """One node with its devices."""
     async with services.database.read() as session:
         answer = await nodes.get(session, access, node_id)
@@ -176,10 +176,10 @@ async def update_node(
     services: ServicesDep,
     occupants: OccupantsDep,
     force: Force = False,
-) -> NodeAnswer:
+) -> NodeResponse:
     """Change what is given. Growing is free; below what is allocated only with `force`."""
 
-    async def work(session: WriteSession) -> NodeAnswer:
+    async def work(session: WriteSession) -> NodeResponse:
         return await resizing.update(
             session, access, node_id, body, occupants, force=force, now=services.clock.now()
         )
@@ -222,13 +222,13 @@ async def remove_node(
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/cordon", responses=documented(401, 403, 404, 409, 422, 429))
-async def cordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeAnswer:
+async def cordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeResponse:
     """Nothing new starts on the node; what runs there goes on."""
     return await _cordon(services, access, node_id, cordoned=True)
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/uncordon", responses=documented(401, 403, 404, 409, 422, 429))
-async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeAnswer:
+async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeResponse:
     """The node takes new work again; a drain ends."""
     return await _cordon(services, access, node_id, cordoned=False)
 
@@ -236,10 +236,10 @@ async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: Servi
 @router.post("/{cluster_id}/nodes/{node_id}/drain", responses=documented(401, 403, 404, 409, 422, 429))
 async def drain_node(
     node_id: NodeId, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
-) -> NodeAnswer:
+) -> NodeResponse:
     """Nothing new starts on the node; what runs there ends and queues again at its old place."""
 
-    async def work(session: WriteSession) -> NodeAnswer:
+    async def work(session: WriteSession) -> NodeResponse:
         return await nodes.drain(session, access, node_id, occupants, now=services.clock.now())
 
     answer = await services.database.transact(work)
@@ -249,8 +249,8 @@ async def drain_node(
 
 async def _cordon(
     services: AppServices, access: ClusterChanger, node_id: int, *, cordoned: bool
-) -> NodeAnswer:
-    async def work(session: WriteSession) -> NodeAnswer:
+) -> NodeResponse:
+    async def work(session: WriteSession) -> NodeResponse:
         return await nodes.cordon(session, access, node_id, cordoned=cordoned, now=services.clock.now())
 
     answer = await services.database.transact(work)

@@ -11,7 +11,7 @@ from hypervisor.clusters import nodes, repository, resizing
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
-from hypervisor.clusters.responses import ClusterAnswer, as_guest, cluster_answer
+from hypervisor.clusters.responses import ClusterResponse, as_guest, cluster_answer
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
@@ -45,7 +45,7 @@ async def create(
     resolved: Resolved,
     now: datetime,
     actor: str,
-) -> ClusterAnswer:
+) -> ClusterResponse:
     """Add a cluster with its nodes.
 
     Raises Conflict for a name that the organization uses already, Invalid for a packer that is not installed.
@@ -86,7 +86,7 @@ async def list_answers(
     after: int,
     limit: int,
     brief: bool = False,
-) -> list[ClusterAnswer]:
+) -> list[ClusterResponse]:
     """Clusters of these organizations (None: of all) with ids above `after`; three queries in all."""
     clusters = await repository.list_clusters(session, organization_ids, after=after, limit=limit)
     answers = await _describe_all(session, clusters, with_nodes=not brief)
@@ -95,13 +95,13 @@ async def list_answers(
     return [one if one.organization_id in organization_ids else as_guest(one) for one in answers]
 
 
-async def describe(session: AsyncSession, cluster: Cluster) -> ClusterAnswer:
+async def describe(session: AsyncSession, cluster: Cluster) -> ClusterResponse:
     """The cluster as the session sees it now."""
     await session.flush()
     return (await _describe_all(session, [cluster], with_nodes=True))[0]
 
 
-async def get(session: AsyncSession, access: ClusterAccess) -> ClusterAnswer:
+async def get(session: AsyncSession, access: ClusterAccess) -> ClusterResponse:
     cluster = await repository.find_cluster(session, access.cluster_id)
     if cluster is None:
         raise access.hidden
@@ -117,7 +117,7 @@ async def update(
     *,
     force: bool,
     now: datetime,
-) -> ClusterAnswer:
+) -> ClusterResponse:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
     _check_packer(request.packer)
     if request.name is not None:
@@ -182,7 +182,7 @@ async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetim
 
 async def _describe_all(
     session: AsyncSession, clusters: Sequence[Cluster], *, with_nodes: bool
-) -> list[ClusterAnswer]:
+) -> list[ClusterResponse]:
     ids = [cluster.id for cluster in clusters]
     by_cluster = await repository.nodes_of(session, ids)
     gpus = await repository.gpus_of_clusters(session, ids)

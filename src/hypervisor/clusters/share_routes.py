@@ -13,7 +13,7 @@ from hypervisor.api.schema import OrganizationId
 from hypervisor.api.services import AppServices, ServicesDep
 from hypervisor.clusters import shares
 from hypervisor.clusters.policy import ClusterChanger, ClusterId, ClusterLister, ClusterReader
-from hypervisor.clusters.share_schemas import ShareAnswer, ShareOffer, ShareUpdate
+from hypervisor.clusters.share_schemas import ShareOffer, ShareResponse, ShareUpdate
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import access_organization, check_role, not_found
@@ -41,7 +41,7 @@ Answerer = Annotated[Principal, Depends(answers_offers)]
 @router.get("/cluster-shares", responses=documented(401, 422, 429))
 async def list_shares(
     user: ClusterLister, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[ShareAnswer]:
+) -> Page[ShareResponse]:
     """What the caller's organizations share with others, and what is offered to them."""
     after = decode_cursor(cursor, int, int) if cursor else (0, 0)
     async with services.database.read() as session:
@@ -52,7 +52,7 @@ async def list_shares(
 @router.get("/clusters/{cluster_id}/shares", responses=documented(401, 404, 422, 429))
 async def list_cluster_shares(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[ShareAnswer]:
+) -> Page[ShareResponse]:
     """Who may use the cluster and what each uses; another organization sees its own share only."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = None if not access.is_guest else access.principal.memberships
@@ -62,10 +62,10 @@ async def list_cluster_shares(
 
 
 @router.post("/clusters/{cluster_id}/shares", status_code=status.HTTP_201_CREATED, responses=CHANGES)
-async def offer_share(body: ShareOffer, access: ClusterChanger, services: ServicesDep) -> ShareAnswer:
+async def offer_share(body: ShareOffer, access: ClusterChanger, services: ServicesDep) -> ShareResponse:
     """Offer a part of the cluster to another organization; one of its admins accepts or declines."""
 
-    async def work(session: WriteSession) -> ShareAnswer:
+    async def work(session: WriteSession) -> ShareResponse:
         return await shares.offer(session, access, body, now=services.clock.now())
 
     return await _changed(services, await services.database.transact(work))
@@ -74,10 +74,10 @@ async def offer_share(body: ShareOffer, access: ClusterChanger, services: Servic
 @router.patch("/clusters/{cluster_id}/shares/{organization_id}", responses=CHANGES)
 async def update_share(
     organization_id: OrganizationId, body: ShareUpdate, access: ClusterChanger, services: ServicesDep
-) -> ShareAnswer:
+) -> ShareResponse:
     """Change the terms; work above them yields by the preemption rules."""
 
-    async def work(session: WriteSession) -> ShareAnswer:
+    async def work(session: WriteSession) -> ShareResponse:
         return await shares.update(session, access, organization_id, body, now=services.clock.now())
 
     return await _changed(services, await services.database.transact(work))
@@ -104,7 +104,7 @@ async def withdraw_share(
 @router.post("/clusters/{cluster_id}/shares/{organization_id}/accept", responses=CHANGES)
 async def accept_share(
     cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
-) -> ShareAnswer:
+) -> ShareResponse:
     """Accept the offer: developers of the organization may deploy to the cluster from now on."""
     return await _answer(services, user, cluster_id, organization_id, accepts=True)
 
@@ -112,21 +112,21 @@ async def accept_share(
 @router.post("/clusters/{cluster_id}/shares/{organization_id}/decline", responses=CHANGES)
 async def decline_share(
     cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
-) -> ShareAnswer:
+) -> ShareResponse:
     """Decline the offer, or give an accepted share back."""
     return await _answer(services, user, cluster_id, organization_id, accepts=False)
 
 
 async def _answer(
     services: AppServices, user: Principal, cluster_id: int, organization_id: int, *, accepts: bool
-) -> ShareAnswer:
-    async def work(session: WriteSession) -> ShareAnswer:
+) -> ShareResponse:
+    async def work(session: WriteSession) -> ShareResponse:
         now = services.clock.now()
         return await shares.answer(session, user, cluster_id, organization_id, accepts=accepts, now=now)
 
     return await _changed(services, await services.database.transact(work))
 
 
-async def _changed(services: AppServices, answer: ShareAnswer) -> ShareAnswer:
+async def _changed(services: AppServices, answer: ShareResponse) -> ShareResponse:
     services.wakeup.notify("scheduler")
     return answer

@@ -77,7 +77,7 @@ class LimitAmounts(ResponseModel):
     gpu_count: float | None
 
 
-class ShareAnswer(ResponseModel):
+class ShareResponse(ResponseModel):
     """`used` is what the organization holds now, `waiting` how many of its deployments wait."""
 
     cluster_id: int

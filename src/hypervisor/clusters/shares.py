@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.clusters import nodes, repository
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.responses import Amounts, capacity_of
-from hypervisor.clusters.share_schemas import Bounds, LimitAmounts, ShareAnswer, ShareOffer, ShareUpdate
+from hypervisor.clusters.share_schemas import Bounds, LimitAmounts, ShareOffer, ShareResponse, ShareUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
@@ -27,7 +27,7 @@ OPEN = ("offered", "accepted")
 
 async def offer(
     session: WriteSession, access: ClusterAccess, request: ShareOffer, *, now: datetime
-) -> ShareAnswer:
+) -> ShareResponse:
     """Offer a part of the cluster. Raises NotFound (no such organization), Conflict, Invalid."""
     cluster = await nodes.lock_cluster(session, access)
     organization_id = request.organization_id
@@ -54,7 +54,7 @@ async def offer(
 
 async def update(
     session: WriteSession, access: ClusterAccess, organization_id: int, request: ShareUpdate, *, now: datetime
-) -> ShareAnswer:
+) -> ShareResponse:
     """Change the terms; they hold from the scheduler's next pass on. Raises NotFound, Invalid."""
     cluster, share = await _lock_share(session, access, organization_id)
     capacity = await _capacity(session, cluster.id)
@@ -95,7 +95,7 @@ async def answer(
     *,
     accepts: bool,
     now: datetime,
-) -> ShareAnswer:
+) -> ShareResponse:
     """Accept or decline an offer (an accepted share may be given back). Raises NotFound, Conflict."""
     hidden = not_found("offer of cluster", cluster_id)
     cluster = await repository.lock_cluster(session, cluster_id)
@@ -126,7 +126,7 @@ async def list_of_cluster(
     *,
     after: int,
     limit: int,
-) -> list[ShareAnswer]:
+) -> list[ShareResponse]:
     """The shares of one cluster by organization; only those of `organization_ids` where that is given."""
     query = select(ClusterShare).where(
         ClusterShare.cluster_id == cluster_id, ClusterShare.organization_id > after
@@ -139,7 +139,7 @@ async def list_of_cluster(
 
 async def list_of_organizations(
     session: AsyncSession, organization_ids: Collection[int], *, after: tuple[int, int], limit: int
-) -> list[ShareAnswer]:
+) -> list[ShareResponse]:
     """What these organizations share with others and what is offered to them, by cluster."""
     ids = sorted(organization_ids)
     rows = await session.scalars(
@@ -158,7 +158,7 @@ async def list_of_organizations(
     return [await describe(session, row) for row in rows.all()]
 
 
-async def describe(session: AsyncSession, share: ClusterShare) -> ShareAnswer:
+async def describe(session: AsyncSession, share: ClusterShare) -> ShareResponse:
     """The terms with what is used of them."""
     await session.flush()
     cluster = await session.get_one(Cluster, share.cluster_id)
@@ -171,7 +171,7 @@ async def describe(session: AsyncSession, share: ClusterShare) -> ShareAnswer:
     cpu, ram, gpu = (await session.execute(held.where(*mine))).one()
     waiting = select(func.count()).where(*mine, IS_QUEUED)
     guaranteed = Resources(share.guaranteed_cpu_milli, share.guaranteed_ram_mib, share.guaranteed_gpu_milli)
-    return ShareAnswer(
+    return ShareResponse(
         cluster_id=share.cluster_id,
         cluster_name=cluster.name,
         organization_id=share.organization_id,

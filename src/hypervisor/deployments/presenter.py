@@ -11,10 +11,10 @@ from sqlalchemy.orm.attributes import instance_dict
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.responses import (
-    DependencyAnswer,
-    DeploymentAnswer,
+    DependencyResponse,
+    DeploymentResponse,
     Endpoint,
-    ReplicaAnswer,
+    ReplicaResponse,
 )
 from hypervisor.deployments.spec.environment import shown_environment
 from hypervisor.deployments.spec.submit import Created
@@ -63,14 +63,14 @@ _AS_STORED = (
 
 async def describe(
     session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
-) -> DeploymentAnswer:
+) -> DeploymentResponse:
     """One deployment as the session sees it now, as `describe_all` does."""
     return (await describe_all(session, [deployment], index))[0]
 
 
 async def describe_all(
     session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
-) -> list[DeploymentAnswer]:
+) -> list[DeploymentResponse]:
     """These deployments, in their order.
 
     Where the index is ready, places in the queue are left out: `positions.fill_positions` adds them when the
@@ -93,7 +93,7 @@ async def describe_all(
     ]
 
 
-def describe_new(made: Sequence[Created]) -> list[DeploymentAnswer]:
+def describe_new(made: Sequence[Created]) -> list[DeploymentResponse]:
     """Deployments that were just made, by what was written; `positions.fill_positions` adds their places."""
     return [
         _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)
@@ -101,9 +101,9 @@ def describe_new(made: Sequence[Created]) -> list[DeploymentAnswer]:
     ]
 
 
-def dependency_answers(parents: Sequence[Parent]) -> list[DependencyAnswer]:
+def dependency_answers(parents: Sequence[Parent]) -> list[DependencyResponse]:
     return [
-        DependencyAnswer(deployment_id=one.id, name=one.name, condition=one.condition, status=one.status)
+        DependencyResponse(deployment_id=one.id, name=one.name, condition=one.condition, status=one.status)
         for one in parents
     ]
 
@@ -115,12 +115,12 @@ def _answer(
     parents: Sequence[Parent],
     run: Sequence[Attempt],
     position: int | None,
-) -> DeploymentAnswer:
+) -> DeploymentResponse:
     state = State(one.state)
     live = run[0] if run else None
     required = Resources(one.cpu_milli, one.ram_mib, one.gpu_milli)
     limits = one.placement_limits or {}
-    return DeploymentAnswer(
+    return DeploymentResponse(
         **_as_stored(one),
         cluster_name=cluster_name,
         env=shown_environment(one.env),
@@ -158,14 +158,14 @@ def _ports(attempt: Attempt) -> Sequence[dict[str, Any]]:
     return (attempt.ports or ()) if attempt.finished_at is None else ()
 
 
-def _replica(attempt: Attempt) -> ReplicaAnswer:
+def _replica(attempt: Attempt) -> ReplicaResponse:
     replica = Replica(
         started=attempt.started_at is not None,
         stopping=attempt.stop_requested_at is not None,
         ended=attempt.finished_at is not None,
         succeeded=attempt.outcome == "succeeded",
     )
-    return ReplicaAnswer(
+    return ReplicaResponse(
         replica=attempt.replica,
         node_name=attempt.node_name,
         gpu_indices=attempt.gpu_indices,

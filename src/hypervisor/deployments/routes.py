@@ -31,7 +31,7 @@ from hypervisor.deployments.schemas.requests import (
     DeploymentCreate,
     DeploymentUpdate,
 )
-from hypervisor.deployments.schemas.responses import DeploymentAnswer
+from hypervisor.deployments.schemas.responses import DeploymentResponse
 from hypervisor.deployments.spec import submit, update
 from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
@@ -64,7 +64,7 @@ async def create_deployment(
     services: ServicesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> DeploymentAnswer:
+) -> DeploymentResponse:
     """Submit a deployment. It waits for its turn, or for what it depends on, and `reason` says for what."""
     keyed = _keyed(services, user.user_id, idempotency_key, "single", body)
     try:
@@ -82,7 +82,7 @@ async def create_deployments(
     services: ServicesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> Page[DeploymentAnswer]:
+) -> Page[DeploymentResponse]:
     """Submit up to 1,000 deployments: all or none. `depends_on` may name other members of the batch."""
     keyed = _keyed(services, user.user_id, idempotency_key, "batch", body)
     try:
@@ -103,7 +103,7 @@ async def list_deployments(
     name: Annotated[SafeStr | None, Query(max_length=100)] = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-) -> Page[DeploymentAnswer]:
+) -> Page[DeploymentResponse]:
     """Deployments of the caller's organizations, newest first. Several `state`s are alternatives.
 
     Where few match, a page may hold fewer than `limit`, even none: the list ends where `next_cursor` is null.
@@ -125,7 +125,7 @@ async def list_deployments(
 
 
 @router.get("/{deployment_id}", responses=READS)
-async def get_deployment(access: DeploymentReader, services: ServicesDep) -> DeploymentAnswer:
+async def get_deployment(access: DeploymentReader, services: ServicesDep) -> DeploymentResponse:
     """One deployment with its reason and its place in the queue."""
     return await _describe(services, access)
 
@@ -133,10 +133,10 @@ async def get_deployment(access: DeploymentReader, services: ServicesDep) -> Dep
 @router.patch("/{deployment_id}", responses=CHANGES)
 async def update_deployment(
     body: DeploymentUpdate, access: DeploymentChanger, services: ServicesDep
-) -> DeploymentAnswer:
+) -> DeploymentResponse:
     """Change what is given. While it lives: only priority, labels, name and max_retries."""
 
-    async def work(session: WriteSession) -> DeploymentAnswer:
+    async def work(session: WriteSession) -> DeploymentResponse:
         now = services.clock.now()
         changed = await update.update(session, access, body, encryptor=services.encryptor, now=now)
         return await presenter.describe(session, changed, services.sharing.queue)
@@ -174,7 +174,7 @@ async def delete_deployment(
 
 
 @router.post("/{deployment_id}/start", responses=CHANGES)
-async def start_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentAnswer:
+async def start_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
     """Queue a deployment again that has ended."""
     return await _obey(services, access, Command.START)
 
@@ -186,13 +186,13 @@ async def stop_deployment(
     grace_period_seconds: Annotated[
         int | None, Query(ge=0, le=MAX_GRACE, description="Between SIGTERM and SIGKILL; default: its own.")
     ] = None,
-) -> DeploymentAnswer:
+) -> DeploymentResponse:
     """Stop a live deployment; it can be started again."""
     return await _obey(services, access, Command.STOP, grace_period_seconds)
 
 
 @router.post("/{deployment_id}/cancel", responses=CHANGES)
-async def cancel_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentAnswer:
+async def cancel_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
     """Take a deployment out of the queue, or end a live one for good."""
     return await _obey(services, access, Command.CANCEL)
 
@@ -203,7 +203,7 @@ async def _submit(
     requests: Sequence[DeploymentCreate],
     keyed: KeyedRequest | None,
     response: Response,
-) -> list[DeploymentAnswer]:
+) -> list[DeploymentResponse]:
     wanted = Submission(
         user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
@@ -218,7 +218,7 @@ async def _submit(
     return answers
 
 
-async def _made_before(services: AppServices, ids: Sequence[int]) -> list[DeploymentAnswer]:
+async def _made_before(services: AppServices, ids: Sequence[int]) -> list[DeploymentResponse]:
     async with services.database.read() as session:
         found = await repository.find_all(session, ids)
         if len(found) < len(ids):
@@ -241,15 +241,15 @@ def _of_member(refused: BatchItemError, name: str) -> HypervisorError:
     return type(error)(error.code, detail, extra={**error.extra, "index": refused.index})
 
 
-async def _refused_alone(services: AppServices, work: Any) -> DeploymentAnswer:
+async def _refused_alone(services: AppServices, work: Any) -> DeploymentResponse:
     try:
-        answer: DeploymentAnswer = await services.database.transact(work)
+        answer: DeploymentResponse = await services.database.transact(work)
     except BatchItemError as refused:
         raise refused.error from None
     return answer
 
 
-async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentAnswer:
+async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentResponse:
     async with services.database.read() as session:
         deployment = await repository.find(session, access.deployment_id)
         if deployment is None:
@@ -261,8 +261,8 @@ async def _describe(services: AppServices, access: DeploymentAccess) -> Deployme
 
 async def _obey(
     services: AppServices, access: DeploymentAccess, command: Command, grace_seconds: int | None = None
-) -> DeploymentAnswer:
-    async def work(session: WriteSession) -> DeploymentAnswer:
+) -> DeploymentResponse:
+    async def work(session: WriteSession) -> DeploymentResponse:
         now = services.clock.now()
         deployment = await commands.apply_command(
             session, access, command, now=now, grace_seconds=grace_seconds
@@ -275,7 +275,7 @@ async def _obey(
     return answer
 
 
-async def _place(services: AppServices, answers: Sequence[DeploymentAnswer], *, new: bool = False) -> None:
+async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
     await positions.fill_positions(services.database, services.sharing.queue, answers, new=new)
 
 

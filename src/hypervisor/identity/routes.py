@@ -15,12 +15,12 @@ from hypervisor.identity.schemas import (
     ChangePasswordRequest,
     LoginForm,
     LogoutRequest,
-    MeAnswer,
-    OrganizationRoleAnswer,
+    MeResponse,
+    OrganizationRoleResponse,
     RefreshRequest,
     RegisterRequest,
-    TokenAnswer,
-    UserAnswer,
+    TokenResponse,
+    UserResponse,
 )
 from hypervisor.store.tables import User
 
@@ -33,20 +33,20 @@ router = APIRouter(prefix="/auth", tags=["Accounts"])
     dependencies=[PUBLIC],
     responses=documented(409, 422, 429),
 )
-async def register(body: RegisterRequest, services: ServicesDep) -> UserAnswer:
+async def register(body: RegisterRequest, services: ServicesDep) -> UserResponse:
     """Make an account. It has no rights until its owner creates or joins an organization."""
-    return UserAnswer.model_validate(await service.register(services, body))
+    return UserResponse.model_validate(await service.register(services, body))
 
 
 @router.post("/login", dependencies=[PUBLIC], responses=documented(401, 422, 429))
-async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenAnswer:
+async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenResponse:
     """Log in with a username or e-mail address (OAuth2 password form)."""
     address = request.client.host if request.client else None
     return await sessions.login(services, form.username, form.password, address)
 
 
 @router.post("/refresh", dependencies=[PUBLIC], responses=documented(401, 422, 429))
-async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenAnswer:
+async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenResponse:
     """Exchange a refresh token for a new pair. Each works once: a second use ends the whole login."""
     return await sessions.refresh(services, body.refresh_token)
 
@@ -59,12 +59,12 @@ async def logout(user: CurrentUser, services: ServicesDep, _body: LogoutRequest 
 
 
 @router.get("/me", responses=documented(401, 429))
-async def me(user: CurrentUser, services: ServicesDep) -> MeAnswer:
+async def me(user: CurrentUser, services: ServicesDep) -> MeResponse:
     """Who is logged in, and the roles in their organizations."""
     async with services.database.read() as session:
         row = await session.get_one(User, user.user_id)
-    roles = [OrganizationRoleAnswer.model_validate(one) for one in user.memberships.values()]
-    return MeAnswer(**UserAnswer.model_validate(row).model_dump(), organizations=roles)
+    roles = [OrganizationRoleResponse.model_validate(one) for one in user.memberships.values()]
+    return MeResponse(**UserResponse.model_validate(row).model_dump(), organizations=roles)
 
 
 @router.post(

@@ -100,14 +100,14 @@ class LogoutRequest(RequestModel):
     )
 
 
-class TokenAnswer(BaseModel):
+class TokenResponse(BaseModel):
     access_token: str
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105
     expires_in: int = Field(description="Seconds until the access token is over.")
 
 
-class UserAnswer(ResponseModel):
+class UserResponse(ResponseModel):
     id: int
     username: str
     email: str
@@ -117,14 +117,14 @@ class UserAnswer(ResponseModel):
     created_at: datetime
 
 
-class OrganizationRoleAnswer(ResponseModel):
+class OrganizationRoleResponse(ResponseModel):
     organization_id: int
     name: str
     role: Role
 
 
-class MeAnswer(UserAnswer):
-    organizations: list[OrganizationRoleAnswer]
+class MeResponse(UserResponse):
+    organizations: list[OrganizationRoleResponse]
 
 
 def _strong(password: str, *names: str) -> str:

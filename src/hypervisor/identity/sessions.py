@@ -11,7 +11,7 @@ from sqlalchemy import update
 from hypervisor.api.services import AppServices
 from hypervisor.errors import TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
-from hypervisor.identity.schemas import TokenAnswer
+from hypervisor.identity.schemas import TokenResponse
 from hypervisor.infra.ratelimit import address_key, too_many_requests
 from hypervisor.infra.security.tokens import AccessClaims, hash_secret, new_secret
 from hypervisor.kernel.failpoints import reached
@@ -21,7 +21,7 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 
 
-async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenAnswer:
+async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenResponse:
     """Start a session for a username or e-mail address.
 
     Raises Unauthenticated in the same words for unknown, inactive and wrong; TooManyRequests.
@@ -49,7 +49,7 @@ async def login(services: AppServices, name: str, password: str, address: str | 
     return _answer(services, user.id, login_session.id, refresh_token, now)
 
 
-async def refresh(services: AppServices, refresh_token: str) -> TokenAnswer:
+async def refresh(services: AppServices, refresh_token: str) -> TokenResponse:
     """Exchange a refresh token for a new pair; a second use of one ends its whole session.
 
     Raises Unauthenticated.
@@ -138,8 +138,8 @@ def _add_refresh_token(session: WriteSession, login_session: LoginSession, now: 
 
 def _answer(
     services: AppServices, user_id: int, session_id: str, refresh_token: str, now: datetime
-) -> TokenAnswer:
-    return TokenAnswer(
+) -> TokenResponse:
+    return TokenResponse(
         access_token=services.tokens.issue(AccessClaims(user_id, session_id), now),
         refresh_token=refresh_token,
         expires_in=int(services.tokens.lifetime.total_seconds()),

@@ -17,7 +17,7 @@ from hypervisor.kernel.roles import Role
 from hypervisor.organizations import repository
 from hypervisor.organizations.access import OrganizationAccess
 from hypervisor.organizations.policy import check_grant
-from hypervisor.organizations.schemas import InviteAnswer, InviteOptions
+from hypervisor.organizations.schemas import InviteOptions, InviteResponse
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Invite, Membership
 
@@ -27,7 +27,7 @@ CODE_LENGTH = 27
 PURPOSE = "invite"
 
 
-async def current(session: AsyncSession, encryptor: Encryptor, access: OrganizationAccess) -> InviteAnswer:
+async def current(session: AsyncSession, encryptor: Encryptor, access: OrganizationAccess) -> InviteResponse:
     """The organization's code. Raises NotFound when there is none."""
     invite = await repository.live_invite(session, access.organization_id)
     if invite is None:
@@ -41,7 +41,7 @@ async def replace(
     access: OrganizationAccess,
     options: InviteOptions,
     now: datetime,
-) -> InviteAnswer:
+) -> InviteResponse:
     """Make a new code; the old one stops working. Raises Forbidden for a role above the inviter's."""
     check_grant(access.role, options.role)
     # The lock makes two simultaneous replacements leave one code, not two.
@@ -128,8 +128,8 @@ def _not_valid() -> NotFound:
     )
 
 
-def _answer(invite: Invite, code: str) -> InviteAnswer:
-    return InviteAnswer(
+def _answer(invite: Invite, code: str) -> InviteResponse:
+    return InviteResponse(
         invite_code=code,
         role=Role(invite.role),
         created_at=invite.created_at,

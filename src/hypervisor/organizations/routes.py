@@ -16,14 +16,14 @@ from hypervisor.organizations import invites, repository, service
 from hypervisor.organizations.access import AdminAccess, ViewerAccess
 from hypervisor.organizations.policy import check_removal
 from hypervisor.organizations.schemas import (
-    InviteAnswer,
     InviteCode,
     InviteOptions,
+    InviteResponse,
     JoinRequest,
-    MemberAnswer,
+    MemberResponse,
     MemberUpdate,
-    OrganizationAnswer,
     OrganizationCreate,
+    OrganizationResponse,
     OrganizationUpdate,
 )
 from hypervisor.store.tables import Organization
@@ -36,7 +36,7 @@ UserId = Annotated[int, Path(ge=1, le=MAX_ID, description="The member's user id.
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 409, 422, 429))
 async def create_organization(
     body: OrganizationCreate, user: CurrentUser, services: ServicesDep
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     """Create an organization; the caller becomes its admin."""
     async with services.database.write() as session:
         organization = await service.create(
@@ -48,7 +48,7 @@ async def create_organization(
 @router.get("", responses=documented(401, 422, 429))
 async def list_organizations(
     user: CurrentUser, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[OrganizationAnswer]:
+) -> Page[OrganizationResponse]:
     """The caller's organizations by id; a superuser sees all."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     member = None if user.is_superuser else user.user_id
@@ -61,7 +61,7 @@ async def list_organizations(
 @router.post("/join", responses=documented(401, 404, 409, 422, 429))
 async def join_organization(
     body: JoinRequest, user: CurrentUser, services: ServicesDep
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     """Join the organization of an invite code."""
     return await _join(services, user, body.invite_code)
 
@@ -69,13 +69,13 @@ async def join_organization(
 @router.post("/join/{invite_code}", include_in_schema=False)
 async def join_organization_by_path(
     invite_code: InviteCode, user: CurrentUser, services: ServicesDep
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     """As /join, with the code in the path."""
     return await _join(services, user, invite_code)
 
 
 @router.get("/{organization_id}", responses=documented(401, 404, 422, 429))
-async def get_organization(access: ViewerAccess, services: ServicesDep) -> OrganizationAnswer:
+async def get_organization(access: ViewerAccess, services: ServicesDep) -> OrganizationResponse:
     """One organization that the caller belongs to."""
     async with services.database.read() as session:
         organization = await session.get_one(Organization, access.organization_id)
@@ -85,7 +85,7 @@ async def get_organization(access: ViewerAccess, services: ServicesDep) -> Organ
 @router.patch("/{organization_id}", responses=documented(401, 403, 404, 409, 422, 429))
 async def update_organization(
     body: OrganizationUpdate, access: AdminAccess, services: ServicesDep
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     """Rename the organization."""
     async with services.database.write() as session:
         organization = await service.rename(session, access, body.name, services.clock.now())
@@ -122,7 +122,7 @@ async def delete_organization(
 
 
 @router.get("/{organization_id}/invite-code", responses=documented(401, 403, 404, 422, 429))
-async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteAnswer:
+async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteResponse:
     """The current invite code with its role, expiry, limit and uses."""
     async with services.database.read() as session:
         return await invites.current(session, services.encryptor, access)
@@ -131,7 +131,7 @@ async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteA
 @router.post("/{organization_id}/regenerate-invite", responses=documented(401, 403, 404, 409, 422, 429))
 async def regenerate_invite(
     access: AdminAccess, services: ServicesDep, body: InviteOptions | None = None
-) -> InviteAnswer:
+) -> InviteResponse:
     """Make a new invite code; the old one stops working."""
     async with services.database.write() as session:
         return await invites.replace(
@@ -142,7 +142,7 @@ async def regenerate_invite(
 @router.post("/{organization_id}/join", include_in_schema=False)
 async def join_named_organization(
     organization_id: OrganizationId, body: JoinRequest, user: CurrentUser, services: ServicesDep
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     """As /join, for a code of this organization only."""
     return await _join(services, user, body.invite_code, organization_id)
 
@@ -150,23 +150,23 @@ async def join_named_organization(
 @router.get("/{organization_id}/members", responses=documented(401, 404, 422, 429))
 async def list_members(
     access: ViewerAccess, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[MemberAnswer]:
+) -> Page[MemberResponse]:
     """The members with their roles, by user id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await repository.members(session, access.organization_id, after=after, limit=limit + 1)
-    answers = [MemberAnswer.model_validate(row) for row in rows]
+    answers = [MemberResponse.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.user_id))
 
 
 @router.patch("/{organization_id}/members/{user_id}", responses=documented(401, 403, 404, 409, 422, 429))
 async def change_member_role(
     user_id: UserId, body: MemberUpdate, access: AdminAccess, services: ServicesDep
-) -> MemberAnswer:
+) -> MemberResponse:
     """Give a member another role. The last admin cannot be demoted."""
     async with services.database.write() as session:
         row = await service.change_role(session, access, user_id, body.role, services.clock.now())
-    return MemberAnswer.model_validate(row)
+    return MemberResponse.model_validate(row)
 
 
 @router.delete(
@@ -183,7 +183,7 @@ async def remove_member(user_id: UserId, access: ViewerAccess, services: Service
 
 async def _join(
     services: AppServices, user: Principal, code: str, organization_id: int | None = None
-) -> OrganizationAnswer:
+) -> OrganizationResponse:
     async with services.database.write() as session:
         access = await invites.join(
             session, user, code, services.clock.now(), organization_id=organization_id
@@ -192,8 +192,8 @@ async def _join(
     return _answer(organization, access.role)
 
 
-def _answer(organization: Organization, role: Role) -> OrganizationAnswer:
-    return OrganizationAnswer(
+def _answer(organization: Organization, role: Role) -> OrganizationResponse:
+    return OrganizationResponse(
         id=organization.id,
         name=organization.name,
         role=role,

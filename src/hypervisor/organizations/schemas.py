@@ -35,7 +35,7 @@ class OrganizationUpdate(RequestModel):
     name: OrganizationName | None = None
 
 
-class OrganizationAnswer(ResponseModel):
+class OrganizationResponse(ResponseModel):
     id: int
     name: str
     role: Role = Field(description="The caller's own role; `admin` for superusers.")
@@ -59,7 +59,7 @@ class InviteOptions(RequestModel):
     )
 
 
-class InviteAnswer(BaseModel):
+class InviteResponse(BaseModel):
     invite_code: str
     role: Role
     created_at: datetime
@@ -76,7 +76,7 @@ class MemberUpdate(RequestModel):
     role: GivenRole
 
 
-class MemberAnswer(ResponseModel):
+class MemberResponse(ResponseModel):
     user_id: int
     username: str
     email: str

@@ -19,7 +19,7 @@ from hypervisor.errors import Forbidden
 from hypervisor.identity.principal import CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import check_role, not_found
-from hypervisor.planning.responses import DecisionAnswer
+from hypervisor.planning.responses import DecisionResponse
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Cluster, ClusterShare, Decision
 
@@ -59,7 +59,7 @@ DecisionReader = Annotated[DecisionAccess, Depends(reads_decision)]
 @router.get("/clusters/{cluster_id}/decisions", responses=READS)
 async def list_decisions(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[DecisionAnswer]:
+) -> Page[DecisionResponse]:
     """The stored passes of the scheduler over this cluster that changed something, newest first."""
     if access.is_guest:
         raise access.hidden
@@ -80,7 +80,7 @@ async def get_decision(
     access: DecisionReader,
     services: ServicesDep,
     snapshot: Annotated[bool, Query(description="With the stored snapshot, in base64.")] = False,
-) -> DecisionAnswer:
+) -> DecisionResponse:
     """One decision; `hypervisor replay` makes it again from its snapshot and compares."""
     async with services.database.read() as session:
         row = await session.get(Decision, access.decision_id)
@@ -108,9 +108,9 @@ async def _check_undivided(session: ReadSession, access: DecisionAccess) -> None
         )
 
 
-def _answer(row: Decision) -> DecisionAnswer:
+def _answer(row: Decision) -> DecisionResponse:
     """Without the snapshot, which a list does not even load."""
-    return DecisionAnswer(
+    return DecisionResponse(
         id=row.id,
         cluster_id=row.cluster_id,
         at=row.at,

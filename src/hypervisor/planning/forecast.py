@@ -16,12 +16,12 @@ from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
 from hypervisor.planning.forecast_inputs import NamedRow, load_background, load_named
 from hypervisor.planning.responses import (
-    AssignmentAnswer,
-    ForecastAnswer,
+    AssignmentResponse,
+    ForecastResponse,
     NamedDeployment,
-    StartAnswer,
-    SuggestionAnswer,
-    VictimAnswer,
+    StartResponse,
+    SuggestionResponse,
+    VictimResponse,
 )
 from hypervisor.scheduling.forecasting.forecast import (
     Assignment,
@@ -53,7 +53,7 @@ class Forecast:
 
 async def forecast(
     database: Database, principal: Principal, request: DeploymentCreate, place: Target, now: datetime
-) -> ForecastAnswer:
+) -> ForecastResponse:
     """What would become of the request at its place. Raises NotFound when the cluster has just gone."""
     async with database.read() as session:
         view = await load_cluster(session, place.cluster.id, now)
@@ -91,9 +91,9 @@ def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -
     seen = what_if(snapshot, view.policy, wish.deployment_id)
     start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
     waits = seen.outcome is ForecastOutcome.WAITS and not seen.assignments
-    remedies = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
+    suggestions = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
     nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
-    return Forecast(seen, start, remedies, nodes)
+    return Forecast(seen, start, suggestions, nodes)
 
 
 class _Names:
@@ -119,41 +119,41 @@ class _Names:
         return listed([*shown, f"{more} more"] if more else shown)
 
 
-def _answer(found: Forecast, place: Target, names: _Names) -> ForecastAnswer:
+def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
     seen, cluster = found.seen, place.cluster
-    seats = [_seat(seat, found.node_names) for seat in seen.assignments]
-    remedies = _remedies(found, names)
-    return ForecastAnswer(
-        verdict=seen.outcome,
-        sentence=_sentence(found, seats, names),
+    assignments = [_assignment(assignment, found.node_names) for assignment in seen.assignments]
+    suggestions = _suggestions(found, names)
+    return ForecastResponse(
+        outcome=seen.outcome,
+        sentence=_sentence(found, assignments, names),
         cluster_id=cluster.id,
         cluster_name=cluster.name,
-        node=seats[0].node if seats else None,
-        gpu_indices=seats[0].gpu_indices if seats else [],
-        seats=seats,
+        node=assignments[0].node if assignments else None,
+        gpu_indices=assignments[0].gpu_indices if assignments else [],
+        assignments=assignments,
         victims=_victims(seen, names),
         queue_position=seen.position,
         estimated_start=_start(found.start, names),
         reason=seen.reason.as_data()
         if seen.reason and seen.outcome is not ForecastOutcome.PREEMPTS
         else None,
-        remedy=remedies[0] if remedies else None,
-        other_remedies=remedies[1:],
+        suggestion=suggestions[0] if suggestions else None,
+        other_suggestions=suggestions[1:],
         blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
     )
 
 
-def _seat(seat: Assignment, node_names: Mapping[int, str]) -> AssignmentAnswer:
-    return AssignmentAnswer(node=node_names[seat.node_id], gpu_indices=list(seat.gpu_indices))
+def _assignment(assignment: Assignment, node_names: Mapping[int, str]) -> AssignmentResponse:
+    return AssignmentResponse(node=node_names[assignment.node_id], gpu_indices=list(assignment.gpu_indices))
 
 
-def _victims(seen: WhatIfResult, names: _Names) -> list[VictimAnswer]:
+def _victims(seen: WhatIfResult, names: _Names) -> list[VictimResponse]:
     """One entry a deployment, whatever the number of its replicas."""
     lost: dict[int, float] = {}
     for victim in seen.victims:
         lost[victim.deployment_id] = lost.get(victim.deployment_id, 0.0) + victim.lost_work
     return [
-        VictimAnswer(
+        VictimResponse(
             **names.of(id_).model_dump(),
             priority=names.priority(id_),
             lost_work_seconds=round(amount, 3),
@@ -162,8 +162,8 @@ def _victims(seen: WhatIfResult, names: _Names) -> list[VictimAnswer]:
     ]
 
 
-def _start(start: StartRange, names: _Names) -> StartAnswer:
-    return StartAnswer(
+def _start(start: StartRange, names: _Names) -> StartResponse:
+    return StartResponse(
         earliest=_moment(start.earliest),
         latest=_moment(start.latest),
         how=start.how,
@@ -175,25 +175,25 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _remedies(found: Forecast, names: _Names) -> list[SuggestionAnswer]:
+def _suggestions(found: Forecast, names: _Names) -> list[SuggestionResponse]:
     seen = found.seen
     if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
-        SuggestionAnswer(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
+        SuggestionResponse(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
         for one in found.suggestions
     ]
     if found.start.earliest is not None and found.start.after:
         ends = f"wait for the end of {names.told(found.start.after)}"
-        answers.append(SuggestionAnswer(kind="wait", sentence=ends))
+        answers.append(SuggestionResponse(kind="wait", sentence=ends))
     if not answers and seen.reason is not None and seen.reason.suggestion:
-        answers.append(SuggestionAnswer(kind="change", sentence=seen.reason.suggestion))
+        answers.append(SuggestionResponse(kind="change", sentence=seen.reason.suggestion))
     return answers
 
 
-def _sentence(found: Forecast, seats: Sequence[AssignmentAnswer], names: _Names) -> str:
+def _sentence(found: Forecast, assignments: Sequence[AssignmentResponse], names: _Names) -> str:
     seen = found.seen
-    where = listed(list(dict.fromkeys(seat.node for seat in seats)))
+    where = listed(list(dict.fromkeys(assignment.node for assignment in assignments)))
     if seen.outcome is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"
     if seen.outcome is ForecastOutcome.PREEMPTS:

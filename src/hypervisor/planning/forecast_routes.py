@@ -18,7 +18,7 @@ from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.lifecycle.states import State
 from hypervisor.planning.forecast import forecast
 from hypervisor.planning.queue_view import plan_now, queue_page
-from hypervisor.planning.responses import ForecastAnswer, QueuedAnswer
+from hypervisor.planning.responses import ForecastResponse, QueuedResponse
 
 router = APIRouter()
 
@@ -28,7 +28,7 @@ READS = documented(401, 404, 422, 429)
 @router.post("/deployments/plan", tags=["Deployments"], responses=documented(401, 403, 404, 409, 422, 429))
 async def plan_deployment(
     body: DeploymentCreate, user: DeploymentSubmitter, services: ServicesDep
-) -> ForecastAnswer:
+) -> ForecastResponse:
     """What would become of this deployment now; nothing is written. The body is that of a submit."""
     try:
         place = await services.database.transact(lambda session: submit.find_target(session, user, body))
@@ -56,7 +56,7 @@ async def explain_deployment(access: DeploymentReader, services: ServicesDep) ->
 @router.get("/clusters/{cluster_id}/queue", tags=["Clusters"], responses=READS)
 async def get_queue(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[QueuedAnswer]:
+) -> Page[QueuedResponse]:
     """Who waits for the cluster, in the scheduler's order, with every component of each place."""
     found = await queue_page(
         services.database,

@@ -20,14 +20,14 @@ from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.planning.forecast_inputs import NamedRow, load_named
 from hypervisor.planning.responses import (
-    ConsolidationAnswer,
-    FragmentationAnswer,
-    MoveAnswer,
+    ConsolidationResponse,
+    FragmentationResponse,
+    MoveResponse,
     NamedDeployment,
-    NodeRoomAnswer,
-    OpeningAnswer,
-    PlaceAnswer,
-    ShapeAnswer,
+    NodeRoomResponse,
+    OpeningResponse,
+    PlaceResponse,
+    ShapeResponse,
 )
 from hypervisor.scheduling.defragmentation.consolidation import consolidate
 from hypervisor.scheduling.defragmentation.fragmentation import Fragmentation, fragmentation
@@ -39,7 +39,7 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, NominationR
 
 async def report(
     database: Database, access: ClusterAccess, wanted: Shape | None, now: datetime
-) -> FragmentationAnswer:
+) -> FragmentationResponse:
     """How the free room serves what is typical, and what would open a place for `wanted`."""
     async with database.read() as session:
         view = await _load(session, access, now)
@@ -47,7 +47,7 @@ async def report(
     found, opening = await asyncio.to_thread(_reckon, view, wanted, limits)
     async with database.read() as session:
         named = await load_named(session, [one.deployment_id for one in opening.moves] if opening else ())
-    return FragmentationAnswer(
+    return FragmentationResponse(
         shapes=_shapes(found),
         nodes=_nodes(found, _names(view)),
         opening=None if opening is None else _opening(opening, _names(view), named, access.principal),
@@ -56,7 +56,7 @@ async def report(
 
 async def propose_moves(
     database: Database, access: ClusterAccess, steps: int, now: datetime
-) -> ConsolidationAnswer:
+) -> ConsolidationResponse:
     """Few moves that would place most of what waits, as far as a search of so many steps finds them."""
     async with database.read() as session:
         view = await _load(session, access, now)
@@ -66,11 +66,11 @@ async def propose_moves(
     async with database.read() as session:
         named = await load_named(session, ids)
     names = _names(view)
-    return ConsolidationAnswer(
+    return ConsolidationResponse(
         moves=[_move(one, names, named, access.principal) for one in found.moves],
         in_turn=found.in_turn,
         starts=[
-            PlaceAnswer(
+            PlaceResponse(
                 deployment=_shown(one.deployment_id, named, access.principal), node=names[one.node_id]
             )
             for one in found.placements
@@ -85,7 +85,7 @@ async def execute_move(
     deployment_id: int,
     node_id: int,
     now: datetime,
-) -> MoveAnswer:
+) -> MoveResponse:
     """Drain one deployment and nominate it on the node. Raises Conflict where it may not go there."""
     async with database.read() as session:
         view = await _load(session, access, now)
@@ -189,9 +189,9 @@ def _names(view: ClusterView) -> dict[int, str]:
     return dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
 
 
-def _shapes(found: Fragmentation) -> list[ShapeAnswer]:
+def _shapes(found: Fragmentation) -> list[ShapeResponse]:
     return [
-        ShapeAnswer(
+        ShapeResponse(
             required_cpu_cores=one.shape.cpu_milli / MILLI,
             required_ram_gb=one.shape.ram_mib / MIB_PER_GIB,
             required_gpu_count=one.shape.gpu_milli / WHOLE_GPU,
@@ -205,9 +205,9 @@ def _shapes(found: Fragmentation) -> list[ShapeAnswer]:
     ]
 
 
-def _nodes(found: Fragmentation, names: Mapping[int, str]) -> list[NodeRoomAnswer]:
+def _nodes(found: Fragmentation, names: Mapping[int, str]) -> list[NodeRoomResponse]:
     return [
-        NodeRoomAnswer(
+        NodeRoomResponse(
             node=names[one.node_id],
             free_cpu_cores=one.free.cpu_milli / MILLI,
             free_ram_gb=one.free.ram_mib / MIB_PER_GIB,
@@ -221,15 +221,15 @@ def _nodes(found: Fragmentation, names: Mapping[int, str]) -> list[NodeRoomAnswe
 
 def _opening(
     opening: Opening, names: Mapping[int, str], named: Mapping[int, NamedRow], principal: Principal
-) -> OpeningAnswer:
+) -> OpeningResponse:
     moves = [_move(one, names, named, principal) for one in opening.moves]
-    return OpeningAnswer(node=names[opening.node_id], moves=moves)
+    return OpeningResponse(node=names[opening.node_id], moves=moves)
 
 
 def _move(
     move: Move, names: Mapping[int, str], named: Mapping[int, NamedRow], principal: Principal
-) -> MoveAnswer:
-    return MoveAnswer(
+) -> MoveResponse:
+    return MoveResponse(
         deployment=_shown(move.deployment_id, named, principal),
         from_node=names[move.from_node],
         to_node=names[move.to_node],

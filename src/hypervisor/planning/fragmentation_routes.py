@@ -16,7 +16,7 @@ from hypervisor.clusters.policy import ClusterChanger, ClusterReader
 from hypervisor.deployments.schemas.field_types import GpuRequest
 from hypervisor.kernel.resources import Resources
 from hypervisor.planning.fragmentation import execute_move, propose_moves, report
-from hypervisor.planning.responses import ConsolidationAnswer, FragmentationAnswer, MoveAnswer
+from hypervisor.planning.responses import ConsolidationResponse, FragmentationResponse, MoveResponse
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 _MOST_STEPS = 500_000
@@ -38,7 +38,7 @@ async def get_fragmentation(
     gpu_count: Annotated[GpuRequest | None, Query(description="Of the request to find a place for.")] = None,
     cpu: Annotated[CpuCores | None, Query(description="Its cores.")] = None,
     ram: Annotated[RamGb | None, Query(description="Its GiB of memory.")] = None,
-) -> FragmentationAnswer:
+) -> FragmentationResponse:
     """What the free room is worth to typical requests, and which moves would open a place for one."""
     wanted = None
     if gpu_count is not None or cpu is not None or ram is not None:
@@ -54,7 +54,7 @@ async def get_consolidation(
     steps: Annotated[
         int, Query(ge=1, le=_MOST_STEPS, description="How long to search: some hundred thousand a second.")
     ] = 100_000,
-) -> ConsolidationAnswer:
+) -> ConsolidationResponse:
     """Few moves of running work that would let more of what waits start. Nothing is moved by asking."""
     return await propose_moves(services.database, access, steps, services.clock.now())
 
@@ -62,7 +62,7 @@ async def get_consolidation(
 @router.post("/{cluster_id}/moves", responses=documented(401, 403, 404, 409, 422, 429))
 async def move_deployment(
     body: MoveRequest, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
-) -> MoveAnswer:
+) -> MoveResponse:
     """Stop a deployment within its grace and let it go on at another node, which is noted as its next place.
 
     The place is kept from the moment that it is queued again; until then others may take it, and it then

@@ -16,7 +16,7 @@ from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.planning.queue_page import Key, Queued, read_page
-from hypervisor.planning.responses import AssignmentAnswer, QueuedAnswer
+from hypervisor.planning.responses import AssignmentResponse, QueuedResponse
 from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
 from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.queueing.ordering import OrderComponents, order_components
@@ -35,7 +35,7 @@ async def queue_page(
     *,
     limit: int,
     cursor: str | None,
-) -> Page[QueuedAnswer] | None:
+) -> Page[QueuedResponse] | None:
     """One page of the queue, None when the cluster has gone. Those in a back-off are not in the queue.
 
     A page goes on behind the last one of the page before. On a shared cluster the order moves with time, and
@@ -187,7 +187,7 @@ async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deploym
     return {row.id: row for row in rows}
 
 
-async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, AssignmentAnswer]:
+async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, AssignmentResponse]:
     """What is kept for each, of several replicas for the first."""
     rows = await session.execute(
         select(NominationRow.deployment_id, Node.name, NominationRow.gpu_indices)
@@ -195,20 +195,20 @@ async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, As
         .where(NominationRow.deployment_id.in_(ids))
         .order_by(NominationRow.replica.desc())
     )
-    return {id_: AssignmentAnswer(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
+    return {id_: AssignmentResponse(node=node, gpu_indices=list(gpus)) for id_, node, gpus in rows}
 
 
 def _answer(
     stand: _Stand,
     stored: Deployment | None,
-    nominations: Mapping[int, AssignmentAnswer],
+    nominations: Mapping[int, AssignmentResponse],
     principal: Principal,
     now: datetime,
-) -> QueuedAnswer:
+) -> QueuedResponse:
     known = stored is not None and principal.role_in(stored.organization_id) is not None
     mine = stored if known else None
     priority = -stand.key.descent
-    return QueuedAnswer(
+    return QueuedResponse(
         id=mine.id if mine else None,
         name=mine.name if mine else None,
         organization_id=mine.organization_id if mine else None,

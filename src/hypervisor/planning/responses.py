@@ -18,19 +18,19 @@ class NamedDeployment(ResponseModel):
     name: str | None
 
 
-class AssignmentAnswer(ResponseModel):
+class AssignmentResponse(ResponseModel):
     node: str
     gpu_indices: list[int]
 
 
-class VictimAnswer(NamedDeployment):
+class VictimResponse(NamedDeployment):
     """What would be lost is in GPU-seconds, for work without GPUs in CPU-seconds."""
 
     priority: int
     lost_work_seconds: float
 
 
-class StartAnswer(ResponseModel):
+class StartResponse(ResponseModel):
     """A range; null where nobody can know. `how` says how it was reckoned, `after` whose ends bring it."""
 
     earliest: datetime | None
@@ -39,7 +39,7 @@ class StartAnswer(ResponseModel):
     after: list[NamedDeployment]
 
 
-class SuggestionAnswer(ResponseModel):
+class SuggestionResponse(ResponseModel):
     """A change that would let it start now, in the fields of the request; it was tried with the plan."""
 
     kind: str
@@ -47,11 +47,11 @@ class SuggestionAnswer(ResponseModel):
     changes: dict[str, float] = Field(default_factory=dict)
 
 
-class ForecastAnswer(ResponseModel):
+class ForecastResponse(ResponseModel):
     """What would become of a deployment if it was submitted now.
 
-    `verdict` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
-    `seats`, one a replica. `queue_position` counts those that would still wait after the next pass.
+    `outcome` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
+    `assignments`, one a replica. `queue_position` counts those that would still wait after the next pass.
     `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
     """
 
@@ -61,17 +61,17 @@ class ForecastAnswer(ResponseModel):
     cluster_name: str
     node: str | None
     gpu_indices: list[int]
-    assignments: list[AssignmentAnswer]
-    victims: list[VictimAnswer]
+    assignments: list[AssignmentResponse]
+    victims: list[VictimResponse]
     queue_position: int | None
-    estimated_start: StartAnswer
+    estimated_start: StartResponse
     reason: dict[str, Any] | None
-    suggestion: SuggestionAnswer | None
-    other_suggestions: list[SuggestionAnswer]
+    suggestion: SuggestionResponse | None
+    other_suggestions: list[SuggestionResponse]
     blocked_by: str | None
 
 
-class QueuedAnswer(NamedDeployment):
+class QueuedResponse(NamedDeployment):
     """One that waits, with every component of its place.
 
     The order is by priority; on a cluster with quotas then by `share` less what age is worth (`age_factor`
@@ -89,10 +89,10 @@ class QueuedAnswer(NamedDeployment):
     waited_seconds: float
     reason_code: str | None
     reason: str | None
-    nomination: AssignmentAnswer | None
+    nomination: AssignmentResponse | None
 
 
-class DecisionAnswer(ResponseModel):
+class DecisionResponse(ResponseModel):
     """One pass of the scheduler that changed something, with what it saw and did.
 
     The hashes are SHA-256: of the snapshot and of the plan. `snapshot` is in base64, null unless asked for.
@@ -112,7 +112,7 @@ class DecisionAnswer(ResponseModel):
     snapshot: str | None = None
 
 
-class ShapeAnswer(ResponseModel):
+class ShapeResponse(ResponseModel):
     """A typical request, and what the free room is worth to it.
 
     `weight` is its share of all requests, `fits_now` how many of it alone would fit at once.
@@ -129,7 +129,7 @@ class ShapeAnswer(ResponseModel):
     unusable_gpu: float
 
 
-class NodeRoomAnswer(ResponseModel):
+class NodeRoomResponse(ResponseModel):
     """`free_gpus` are whole free devices. `expected_unusable_gpu` is the idle GPU that a typical request
     could not use, on average over what is typical (F of the FGD paper, in devices)."""
 
@@ -141,7 +141,7 @@ class NodeRoomAnswer(ResponseModel):
     expected_unusable_gpu: float
 
 
-class MoveAnswer(ResponseModel):
+class MoveResponse(ResponseModel):
     """Running a deployment on another node; done by `POST /clusters/{id}/moves`, never by itself."""
 
     deployment: NamedDeployment
@@ -152,33 +152,33 @@ class MoveAnswer(ResponseModel):
     lost_work_seconds: float
 
 
-class OpeningAnswer(ResponseModel):
+class OpeningResponse(ResponseModel):
     """The node where the wanted request fits once the moves are done; no moves where it fits already."""
 
     node: str
-    moves: list[MoveAnswer]
+    moves: list[MoveResponse]
 
 
-class PlaceAnswer(ResponseModel):
+class PlaceResponse(ResponseModel):
     """Who of those that wait would start where."""
 
     deployment: NamedDeployment
     node: str
 
 
-class ConsolidationAnswer(ResponseModel):
+class ConsolidationResponse(ResponseModel):
     """`starts` follow when all `moves` are done. The first `in_turn` moves go into room that is free when
     their turn comes; the others change places with each other, so that one of them has to be stopped first.
     """
 
-    moves: list[MoveAnswer]
+    moves: list[MoveResponse]
     in_turn: int
-    starts: list[PlaceAnswer]
+    starts: list[PlaceResponse]
 
 
-class FragmentationAnswer(ResponseModel):
+class FragmentationResponse(ResponseModel):
     """`opening` is for the request in the query: null where none was asked for or three moves do not do."""
 
-    shapes: list[ShapeAnswer]
-    nodes: list[NodeRoomAnswer]
-    opening: OpeningAnswer | None
+    shapes: list[ShapeResponse]
+    nodes: list[NodeRoomResponse]
+    opening: OpeningResponse | None

@@ -35,7 +35,7 @@ class Reason:
     """Why a deployment was not placed.
 
     `sentence` is for people. `shortfall` is the exact amount missing on the nearest node, the one with the
-    least missing; `nearest_node` is its name. `remedy` is the smallest change that would let it start.
+    least missing; `nearest_node` is its name. `suggestion` is the smallest change that would let it start.
     """
 
     code: ReasonCode
@@ -55,7 +55,7 @@ class Reason:
                 "gpu_count": self.shortfall.gpu_count,
             },
             "nearest_node": self.nearest_node,
-            "remedy": self.suggestion,
+            "suggestion": self.suggestion,
         }
 
 

@@ -65,7 +65,7 @@ def allocation_columns() -> Columns:
         node=np.int32,
         cpu_milli=np.int64,
         ram_mib=np.int64,
-        gpu_each=np.int32,
+        gpu_milli_per_device=np.int32,
         gpu_mask=np.uint64,
         priority=np.int32,
         preemptible=np.bool_,

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from hypervisor.api.readiness import Readiness
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.store.database import Database
-from hypervisor.store.migrations.runner import head_revision
+from hypervisor.store.migrations import runner
 from tests.support.api import Api, ok, refused
 from tests.support.clock import FakeClock
 
@@ -46,7 +46,10 @@ async def test_without_its_database_it_lives_but_is_not_ready(sqlite_api: Api) -
 
 
 @pytest.mark.parametrize(("revision", "ready"), [("0001", False), ("9999", True)])
-async def test_a_schema_may_be_ahead_but_not_behind(api: Api, revision: str, ready: bool) -> None:
+async def test_a_schema_may_be_ahead_but_not_behind(
+    api: Api, revision: str, ready: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_migrations", lambda: (("0001", None), ("0002", "0001")))
     async with api.services.database.write() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
     answer = await api.http.get("/readyz")
@@ -54,7 +57,6 @@ async def test_a_schema_may_be_ahead_but_not_behind(api: Api, revision: str, rea
         assert "newer than this program" in str(ok(answer))
     else:
         assert "hypervisor migrate" in refused(answer, 503, "schema_outdated")["detail"]
-    assert head_revision() != revision
 
 
 async def test_a_loop_that_takes_no_turns_is_named(sqlite_url: str) -> None:

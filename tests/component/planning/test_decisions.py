@@ -108,7 +108,7 @@ async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
     assert view.policy.solver == "exact"
-    for module in ("exact", "program"):
+    for module in ("exact_solver", "cp_model"):
         monkeypatch.delitem(sys.modules, f"hypervisor.scheduling.repacking.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
     made = decide(view, Retention())

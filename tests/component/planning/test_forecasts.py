@@ -35,7 +35,7 @@ def moment(text: str) -> datetime:
 async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: Team) -> None:
     cluster = await team.cluster()
     seen = await planned(team, required_gpu_count=1)
-    assert (seen["verdict"], seen["node"], seen["queue_position"]) == ("fits_now", "node-1", None)
+    assert (seen["outcome"], seen["node"], seen["queue_position"]) == ("fits_now", "node-1", None)
     now = team.api.clock.now()
     assert moment(seen["estimated_start"]["earliest"]) == moment(seen["estimated_start"]["latest"]) == now
     async with team.api.services.database.read() as session:
@@ -53,7 +53,7 @@ async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> N
         closed = {"runtime": "simulated", "endpoint": None, "cordoned_since": now}
         session.add(EngineState(name="engine simulated", **closed))
     seen = await planned(team, required_gpu_count=1)
-    assert seen["verdict"] != "fits_now"
+    assert seen["outcome"] != "fits_now"
     assert seen["reason"]["code"] == "no_schedulable_node"
     waiting = await team.submit("waiting", cluster_id=cluster["id"])
     why = ok(await team.viewer.get(f"/api/v1/deployments/{waiting['id']}/explain"))
@@ -65,7 +65,7 @@ async def test_victims_are_named_with_what_they_would_lose(team: Team) -> None:
     low = await team.running(cluster, "low", priority="LOW", required_gpu_count=1, grace_period_seconds=20)
     team.api.clock.advance(300)
     seen = await planned(team, required_gpu_count=1, priority="HIGH")
-    assert seen["verdict"] == "preempts"
+    assert seen["outcome"] == "preempts"
     (victim,) = seen["victims"]
     assert (victim["id"], victim["name"], victim["priority"]) == (low["id"], "low", 100)
     assert victim["lost_work_seconds"] == 300
@@ -87,13 +87,13 @@ async def test_past_runs_and_queue_say_when_it_would_start(team: Team) -> None:
     await team.running(cluster, "busy", kind="job", required_cpu_cores=4)
     await team.submit("ahead", kind="job", required_cpu_cores=4)
     seen = await planned(team, kind="job", required_cpu_cores=4)
-    assert (seen["verdict"], seen["queue_position"]) == ("waits", 2)
+    assert (seen["outcome"], seen["queue_position"]) == ("waits", 2)
     now, start = team.api.clock.now(), seen["estimated_start"]
     assert moment(start["earliest"]) == now + timedelta(seconds=400)
     assert moment(start["latest"]) == now + timedelta(seconds=600)
     assert "3 finished runs" in start["how"]
     assert [each["name"] for each in start["after"]] == ["ahead"]
-    assert seen["remedy"]["kind"] == "raise_priority"
+    assert seen["suggestion"]["kind"] == "raise_priority"
     assert seen["reason"]["code"] == "insufficient_cpu"
 
 
@@ -101,21 +101,21 @@ async def test_a_smaller_request_that_is_proposed_does_start(team: Team) -> None
     cluster = await team.cluster()
     await team.running(cluster, "busy", required_cpu_cores=1, priority="CRITICAL")
     seen = await planned(team, required_cpu_cores=4, kind="job")
-    assert seen["remedy"] == {
+    assert seen["suggestion"] == {
         "kind": "lower_request",
         "sentence": "ask for 3 CPU cores instead of 4 CPU cores",
         "changes": {"required_cpu_cores": 3.0},
     }
     assert seen["estimated_start"]["earliest"] is None
     assert "until stopped" in seen["estimated_start"]["how"]
-    assert (await planned(team, kind="job", **seen["remedy"]["changes"]))["verdict"] == "fits_now"
+    assert (await planned(team, kind="job", **seen["suggestion"]["changes"]))["outcome"] == "fits_now"
 
 
 async def test_what_can_never_run_is_told_and_not_refused(team: Team) -> None:
     await team.cluster()
     seen = await planned(team, required_cpu_cores=64)
-    assert (seen["verdict"], seen["estimated_start"]["earliest"]) == ("never", None)
-    assert seen["remedy"]["kind"] == "change"
+    assert (seen["outcome"], seen["estimated_start"]["earliest"]) == ("never", None)
+    assert seen["suggestion"]["kind"] == "change"
     assert "node-1" in seen["sentence"]
 
 
@@ -123,7 +123,7 @@ async def test_dependencies_are_told_beside_the_verdict(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "parent", kind="job")
     seen = await planned(team, depends_on=["parent"])
-    assert seen["verdict"] == "fits_now"
+    assert seen["outcome"] == "fits_now"
     assert "parent" in seen["blocked_by"]
     refused(
         await team.developer.post(PLAN, {"name": "x", "depends_on": ["nobody"]}), 404, "deployment_not_found"

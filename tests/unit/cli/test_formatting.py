@@ -31,7 +31,7 @@ def test_bars_stay_inside_their_width(share: float, full: int) -> None:
     assert (text.count("█"), len(text)) == (full, 12)
 
 
-def test_an_explanation_names_shortfall_remedy_line_and_receipt() -> None:
+def test_an_explanation_names_shortfall_suggestion_line_and_receipt() -> None:
     explanation: Explanation = {
         "deployment_id": 7,
         "status": "QUEUED",
@@ -39,7 +39,7 @@ def test_an_explanation_names_shortfall_remedy_line_and_receipt() -> None:
         "reason": {
             "shortfall": {"cpu_cores": 0, "ram_gb": 0, "gpu_count": 1},
             "nearest_node": "node-1",
-            "remedy": "free 1 GPU on node-1",
+            "suggestion": "free 1 GPU on node-1",
         },
         "queue_position": 2,
         "ahead": [{"deployment_id": 5, "name": "first", "priority": 750}],

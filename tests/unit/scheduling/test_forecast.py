@@ -1,4 +1,4 @@
-"""Forecasts: the verdict is what plan() then does, the start is what the expected ends bring."""
+"""Forecasts: the outcome is what plan() then does, the start is what the expected ends bring."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_verdict_is_what_the_plan_does_once_it_is_submitted(world: World, data
     assert (seen.outcome is ForecastOutcome.PREEMPTS) == bool(victims)
     assert {victim.deployment_id for victim in seen.victims} == victims
     if placed:
-        assert [(seat.node_id, seat.gpu_indices) for seat in seen.assignments] == [
+        assert [(assignment.node_id, assignment.gpu_indices) for assignment in seen.assignments] == [
             (one.node_id, one.gpu_indices) for one in placed
         ]
 
@@ -104,7 +104,7 @@ def test_a_start_lies_ahead_and_in_order(world: World, data: st.DataObject) -> N
 
 @given(worlds(), st.data())
 @settings(max_examples=40, deadline=None)
-def test_every_remedy_makes_it_start(world: World, data: st.DataObject) -> None:
+def test_every_suggestion_makes_it_start(world: World, data: st.DataObject) -> None:
     if not world.pending:
         return
     item = data.draw(st.sampled_from(world.pending))
@@ -115,10 +115,10 @@ def test_every_remedy_makes_it_start(world: World, data: st.DataObject) -> None:
         is not ForecastOutcome.WAITS
     ):
         return
-    for remedy in find_suggestions(snapshot, Policy(), wish):
-        assert remedy.then.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
-        assert remedy.changes
-        assert all(value > 0 for value in remedy.changes.values())
+    for suggestion in find_suggestions(snapshot, Policy(), wish):
+        assert suggestion.then.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
+        assert suggestion.changes
+        assert all(value > 0 for value in suggestion.changes.values())
 
 
 def test_a_limit_bounds_the_latest_start() -> None:

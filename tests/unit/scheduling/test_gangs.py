@@ -152,11 +152,11 @@ def test_the_reason_says_how_many_fit_and_what_the_next_one_lacks() -> None:
         (Running(1, 1, gpu(2), (0, 1), 900),),
         (Pending(10, gpu(1), 500, replicas=4),),
     )
-    code, sentence, remedy = reason_of(world, 10)
+    code, sentence, suggestion = reason_of(world, 10)
     assert code is ReasonCode.GANG_INCOMPLETE
     assert sentence.startswith("fits 2 of 4 replicas; the next one needs 1 GPU, 1 GB RAM and 1 CPU core")
     assert sentence.endswith("the nearest node node-1 has 0 GPU free (1 short)")
-    assert remedy.endswith("or ask for at most 2 replicas")
+    assert suggestion.endswith("or ask for at most 2 replicas")
 
 
 def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:

@@ -25,7 +25,7 @@ PLAIN = Policy()
 IMPROVING = Policy(optimizer_steps=3_000)
 BY_ANY_PACKER = [replace(IMPROVING, solver=name) for name in get_args(SolverName) if is_installed(name)]
 improving = st.sampled_from(BY_ANY_PACKER)
-by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.packer)
+by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.solver)
 
 
 def tight_world(seed: int) -> World:

@@ -74,9 +74,9 @@ def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
     """It takes a second, and a hundred megabytes."""
     code = (
         "import sys; import hypervisor.scheduling.plan\n"
-        "from hypervisor.scheduling.repacking.solvers import is_installed, packers_of\n"
-        "packers_of('search'); is_installed('exact'); assert 'ortools' not in sys.modules\n"
-        "packers_of('exact'); assert 'ortools' in sys.modules"
+        "from hypervisor.scheduling.repacking.solvers import is_installed, load_solvers\n"
+        "load_solvers('search'); is_installed('exact'); assert 'ortools' not in sys.modules\n"
+        "load_solvers('exact'); assert 'ortools' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -15,17 +15,17 @@ from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.insights import Forecast, NamedDeployment, Start
 
-VERDICT_STYLES = {"fits_now": "bold green", "preempts": "cyan", "waits": "yellow", "never": "bold red"}
+OUTCOME_STYLES = {"fits_now": "bold green", "preempts": "cyan", "waits": "yellow", "never": "bold red"}
 _STRANGER = "(another organization's)"
 
 
 def forecast_lines(name: str, forecast: Forecast) -> list[Text]:
-    """The verdict first; what there is nothing to say about is left out."""
-    verdict = forecast["verdict"]
+    """The outcome first; what there is nothing to say about is left out."""
+    outcome = forecast["outcome"]
     heading = Text.assemble(
         (name, "bold"),
         f" on {forecast['cluster_name']}: ",
-        (verdict.replace("_", " "), VERDICT_STYLES.get(verdict, "")),
+        (outcome.replace("_", " "), OUTCOME_STYLES.get(outcome, "")),
         f": {forecast['sentence']}",
     )
     return [heading, *_details(forecast)]
@@ -34,9 +34,9 @@ def forecast_lines(name: str, forecast: Forecast) -> list[Text]:
 def _details(forecast: Forecast) -> Iterator[Text]:
     if forecast.get("blocked_by"):
         yield Text(f"  first      {forecast['blocked_by']}")
-    for seat in forecast["seats"]:
-        devices = ",".join(str(index) for index in seat["gpu_indices"])
-        yield Text(f"  place      {seat['node']}" + (f" gpu {devices}" if devices else ""))
+    for assignment in forecast["assignments"]:
+        devices = ",".join(str(index) for index in assignment["gpu_indices"])
+        yield Text(f"  place      {assignment['node']}" + (f" gpu {devices}" if devices else ""))
     for victim in forecast["victims"]:
         lost = number(round(victim["lost_work_seconds"], 1))
         yield Text(
@@ -44,13 +44,13 @@ def _details(forecast: Forecast) -> Iterator[Text]:
             f"{lost} GPU- or CPU-seconds lost)",
             style="yellow",
         )
-    if forecast["verdict"] == "waits":
+    if forecast["outcome"] == "waits":
         yield Text(f"  queue      place {forecast['queue_position']}")
     yield from _start(forecast["estimated_start"])
-    remedy = forecast.get("remedy")
-    if remedy:
-        yield Text(f"  remedy     {remedy['sentence']}")
-    for other in forecast["other_remedies"]:
+    suggestion = forecast.get("suggestion")
+    if suggestion:
+        yield Text(f"  suggestion {suggestion['sentence']}")
+    for other in forecast["other_suggestions"]:
         yield Text(f"  or         {other['sentence']}")
 
 

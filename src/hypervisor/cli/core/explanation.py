@@ -1,4 +1,4 @@
-"""An explanation as lines for people: the reason, the shortfall, the remedy, the receipts."""
+"""An explanation as lines for people: the reason, the shortfall, the suggestion, the receipts."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def _reason(explanation: Explanation) -> Iterator[Text]:
     if any(missing.values()):
         where = f" on {reason['nearest_node']}, the nearest node" if reason.get("nearest_node") else ""
         yield Text(f"  missing    {amounts(missing)}{where}")
-    if reason.get("remedy"):
-        yield Text(f"  remedy     {reason['remedy']}")
+    if reason.get("suggestion"):
+        yield Text(f"  suggestion {reason['suggestion']}")
 
 
 def _ahead(explanation: Explanation) -> Iterator[Text]:

@@ -16,7 +16,7 @@ from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader
 from hypervisor.deployments.history import logs
 from hypervisor.deployments.schemas.field_types import MAX_REPLICAS
-from hypervisor.deployments.schemas.responses import AttemptAnswer, EventAnswer
+from hypervisor.deployments.schemas.responses import AttemptResponse, EventResponse
 from hypervisor.events.relay import history
 
 router = APIRouter(prefix="/deployments", tags=["Deployments"])
@@ -56,19 +56,19 @@ async def get_logs(
 @router.get("/{deployment_id}/events", responses=READS)
 async def list_deployment_events(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[EventAnswer]:
+) -> Page[EventResponse]:
     """Its history, oldest first."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
-    answers = [EventAnswer.model_validate(row) for row in rows]
+    answers = [EventResponse.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
 
 
 @router.get("/{deployment_id}/attempts", responses=READS)
 async def list_attempts(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-) -> Page[AttemptAnswer]:
+) -> Page[AttemptResponse]:
     """Each run on a node, oldest first; one entry a replica."""
     number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
     after = (number, replica)
@@ -76,7 +76,7 @@ async def list_attempts(
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
         preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
         known = await repository.own_of(session, access.organization_id, preemptors)
-    answers = [AttemptAnswer.model_validate(row) for row in rows]
+    answers = [AttemptResponse.model_validate(row) for row in rows]
     for answer in answers:
         if answer.preempted_by not in known:
             answer.preempted_by = None

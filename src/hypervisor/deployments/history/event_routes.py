@@ -14,7 +14,7 @@ from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.api.services import ServicesDep
 from hypervisor.api.streams import EventStream, until_stopping, with_pings
-from hypervisor.deployments.schemas.responses import EventAnswer
+from hypervisor.deployments.schemas.responses import EventResponse
 from hypervisor.events.relay import follow, history
 from hypervisor.organizations.access import ViewerAccess, still_member
 from hypervisor.store.tables import Event
@@ -33,12 +33,12 @@ async def list_organization_events(
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-) -> Page[EventAnswer]:
+) -> Page[EventResponse]:
     """What happened in the organization, oldest first. Events of what was deleted stay."""
     start: int = decode_cursor(cursor, int)[0] if cursor else after or 0
     async with services.database.read() as session:
         rows = await history(session, organization_ids=[access.organization_id], after=start, limit=limit + 1)
-    answers = [EventAnswer.model_validate(row) for row in rows]
+    answers = [EventResponse.model_validate(row) for row in rows]
     return page_of(answers, limit, lambda last: encode_cursor(last.id))
 
 
@@ -69,5 +69,5 @@ async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGene
 
 
 def _format(row: Event) -> bytes:
-    answer = EventAnswer.model_validate(row)
+    answer = EventResponse.model_validate(row)
     return format_sse_event(data_str=answer.model_dump_json(), event=row.type, id=str(row.id))

@@ -13,7 +13,7 @@ from hypervisor.lifecycle.gang import ReplicaState
 from hypervisor.lifecycle.states import State
 
 
-class DependencyAnswer(ResponseModel):
+class DependencyResponse(ResponseModel):
     deployment_id: int
     name: str
     condition: Condition
@@ -29,7 +29,7 @@ class Endpoint(ResponseModel):
     url: str
 
 
-class ReplicaAnswer(ResponseModel):
+class ReplicaResponse(ResponseModel):
     """One replica of the present run: where it is, and whether it is starting, running, stopping or ended."""
 
     replica: int
@@ -39,7 +39,7 @@ class ReplicaAnswer(ResponseModel):
     exit_code: int | None
 
 
-class DeploymentAnswer(ResponseModel):
+class DeploymentResponse(ResponseModel):
     """`status` and `state` are the same. Secret values of `env` are shown as "***"."""
 
     id: int
@@ -58,7 +58,7 @@ class DeploymentAnswer(ResponseModel):
     required_gpu_count: float
     priority: int
     priority_label: str
-    depends_on: list[DependencyAnswer]
+    depends_on: list[DependencyResponse]
     on_failure: str
     preemptible: bool
     min_runtime_seconds: int
@@ -73,7 +73,7 @@ class DeploymentAnswer(ResponseModel):
     replicas: int
     placement: str
     gang_timeout_seconds: int
-    placements: list[ReplicaAnswer]
+    placements: list[ReplicaResponse]
     read_only_root: bool
     status: State
     state: State
@@ -101,7 +101,7 @@ class DeploymentAnswer(ResponseModel):
     delete_requested_at: datetime | None
 
 
-class CheckpointAnswer(ResponseModel):
+class CheckpointResponse(ResponseModel):
     """What was kept. `token` replaces the workload's own where that one is past half of its life."""
 
     deployment_id: int
@@ -111,7 +111,7 @@ class CheckpointAnswer(ResponseModel):
     token: str | None = None
 
 
-class AttemptAnswer(ResponseModel):
+class AttemptResponse(ResponseModel):
     number: int
     replica: int
     node_name: str
@@ -132,7 +132,7 @@ class AttemptAnswer(ResponseModel):
     checkpoint: dict[str, Any] | None
 
 
-class EventAnswer(ResponseModel):
+class EventResponse(ResponseModel):
     id: int
     organization_id: int
     cluster_id: int | None
@@ -172,5 +172,5 @@ class Explanation(ResponseModel):
     inherits_from: QueuedAhead | None
     queue_position: int | None
     ahead: list[QueuedAhead]
-    dependencies: list[DependencyAnswer]
+    dependencies: list[DependencyResponse]
     receipts: list[dict[str, Any]]

@@ -39,10 +39,10 @@ class ClusterLimits:
         reason = self._known[key]
         if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
             return
-        remedy = f" To run it here, {reason.suggestion}." if reason.suggestion else ""
+        suggestion = f" To run it here, {reason.suggestion}." if reason.suggestion else ""
         raise Invalid(
             reason.code.value,
-            f"The cluster {self._cluster.name!r} can never run this: {reason.sentence}.{remedy}",
+            f"The cluster {self._cluster.name!r} can never run this: {reason.sentence}.{suggestion}",
             extra={"reason": reason.as_data()},
         )
 

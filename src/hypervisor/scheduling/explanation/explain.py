@@ -240,7 +240,9 @@ class Explainer:
             sentence += (
                 f"; {ahead} of the same or a higher priority run" + ("s" if ahead == 1 else "") + " there"
             )
-        return Reason(code, sentence, shortage.missing, name, self._remedy(request, shortage, priority, name))
+        return Reason(
+            code, sentence, shortage.missing, name, self._suggestion(request, shortage, priority, name)
+        )
 
     def _code(self, request: Request) -> ReasonCode:
         """The scarcest resource whose free total does not suffice, else fragmentation."""
@@ -267,7 +269,7 @@ class Explainer:
     def _not_lower(self, node: int, priority: int) -> int:
         return sum(item.priority >= priority for item in self._admission.candidates.on_node(node))
 
-    def _remedy(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
+    def _suggestion(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
         options = [f"free {described(shortage.missing)} on {name}"]
         if _fits_when_lowered(shortage):
             options.append(f"lower the request to {_lowered(request, shortage)}")

@@ -80,16 +80,16 @@ def _incomplete(
     each = MILLI if request.whole_devices else 1
     free = Resources(max(0, int(cpu[node])), max(0, int(ram[node])), max(0, int(devices[node])) * each)
     missing = request.shape.resources.shortfall(free)
-    remedy = f"free {described(missing)} on {name}" + (
+    suggestion = f"free {described(missing)} on {name}" + (
         f" and room for {replicas - fitting - 1} more" if replicas - fitting > 1 else ""
     )
     if fitting:
-        remedy += f", or ask for at most {fitting} replica" + ("s" if fitting > 1 else "")
+        suggestion += f", or ask for at most {fitting} replica" + ("s" if fitting > 1 else "")
     return Reason(
         ReasonCode.GANG_INCOMPLETE,
         f"fits {fitting} of {replicas} replicas; the next one needs {described(request.shape.resources)}, "
         f"and the nearest node {name} has {listed(gaps(free, missing))}",
         missing,
         name,
-        remedy,
+        suggestion,
     )

@@ -61,9 +61,9 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfResult:
-    """The verdict on one deployment, read off a plan.
+    """What a plan says about one deployment, read off a plan.
 
-    `seats` are the places it starts on, or that are kept for it. `victims` are those evicted for it.
+    `assignments` are the places it starts on, or that are kept for it. `victims` are those evicted for it.
     `position` is its place, from 1, among those that still wait after the pass; None when it starts.
     """
 
@@ -113,16 +113,16 @@ def result_of_plan(decided: Plan, deployment_id: int) -> WhatIfResult:
     """The part of a plan that is about one of its deployments."""
     placed = [one for one in decided.placements if one.deployment_id == deployment_id]
     if placed:
-        seats = tuple(Assignment(one.node_id, one.gpu_indices) for one in placed)
-        return WhatIfResult(ForecastOutcome.FITS_NOW, seats, (), None, None, decided)
+        assignments = tuple(Assignment(one.node_id, one.gpu_indices) for one in placed)
+        return WhatIfResult(ForecastOutcome.FITS_NOW, assignments, (), None, None, decided)
     position, reason = _place_of(decided, deployment_id)
     victims = tuple(one for one in decided.evictions if one.preemptor_id == deployment_id)
     kept = [one for one in decided.nominations if one.deployment_id == deployment_id]
-    seats = tuple(Assignment(one.node_id, one.gpu_indices) for one in kept)
-    verdict = ForecastOutcome.PREEMPTS if victims else ForecastOutcome.WAITS
-    if not seats and reason.code in NEVER_CODES:
-        verdict = ForecastOutcome.NEVER
-    return WhatIfResult(verdict, seats, victims, position, reason, decided)
+    assignments = tuple(Assignment(one.node_id, one.gpu_indices) for one in kept)
+    outcome = ForecastOutcome.PREEMPTS if victims else ForecastOutcome.WAITS
+    if not assignments and reason.code in NEVER_CODES:
+        outcome = ForecastOutcome.NEVER
+    return WhatIfResult(outcome, assignments, victims, position, reason, decided)
 
 
 def _place_of(decided: Plan, deployment_id: int) -> tuple[int, Reason]:

@@ -158,20 +158,20 @@ class _Course:
         for node_id in {one.node_id for each in placements.values() for one in each}:
             builder.add_node(node_id, cpu_milli=0, ram_mib=0)
         for row in rows:
-            seats = placements[int(pending.deployment_id[row])]
-            self._add(builder, row, seats)
-            organizations += [int(pending.organization[row])] * len(seats)
+            assignments = placements[int(pending.deployment_id[row])]
+            self._add(builder, row, assignments)
+            organizations += [int(pending.organization[row])] * len(assignments)
         built, snapshot = builder.build(), self.snapshot
         node = np.searchsorted(snapshot.nodes.id, built.nodes.id[built.allocations.node]).astype(np.int32)
         added = replace(built.allocations, node=node, organization=np.array(organizations, np.int32))
         self.snapshot = replace(snapshot, allocations=joined(snapshot.allocations, added))
 
-    def _add(self, builder: SnapshotBuilder, row: int, seats: list[Placement]) -> None:
+    def _add(self, builder: SnapshotBuilder, row: int, assignments: list[Placement]) -> None:
         snapshot, pending = self.snapshot, self.snapshot.pending
         shape = snapshot.shapes[int(pending.shape[row])]
         id_, limit = int(pending.deployment_id[row]), float(pending.max_runtime[row])
         end = snapshot.now + self._remaining(id_, 0.0, limit)
-        for one in seats:
+        for one in assignments:
             builder.add_allocation(
                 self._next_id,
                 deployment_id=id_,

@@ -49,7 +49,7 @@ def find_suggestions(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) ->
     """
     lowered = _lower_request(snapshot, policy, wish)
     raised = _raise_priority(snapshot, policy, wish)
-    found = [remedy for remedy in (lowered, raised) if remedy is not None]
+    found = [suggestion for suggestion in (lowered, raised) if suggestion is not None]
     if lowered is not None and raised is not None and _kept_share(wish.shape, lowered) < 0.5:
         found.reverse()
     return found

@@ -51,7 +51,7 @@ def _started(snapshot: Snapshot, placements: Sequence[Placement], rows: Mapping[
         node=np.searchsorted(snapshot.nodes.id, node_ids).astype(np.int32),
         cpu_milli=np.array([shape.cpu_milli for shape in shapes], np.int64),
         ram_mib=np.array([shape.ram_mib for shape in shapes], np.int64),
-        gpu_milli_per_device=np.array([shape.gpu_each for shape in shapes], np.int32),
+        gpu_milli_per_device=np.array([shape.gpu_milli_per_device for shape in shapes], np.int32),
         gpu_mask=np.array([mask_of(one.gpu_indices) for one in placements], np.uint64),
         priority=pending.priority[chosen],
         preemptible=pending.preemptible[chosen],

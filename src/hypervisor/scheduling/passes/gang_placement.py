@@ -234,13 +234,13 @@ class GangPlacement:
         """Lower ones that stay on the nodes of the victims, each once."""
         nodes = sorted({node for party in evicted for node, _ in party.parts})
         victims = [party.parts[0][1] for party in evicted]
-        told: dict[int, Reprieved] = {}
+        found: dict[int, Reprieved] = {}
         for node in nodes:
             for spared in reprieved_on_node(
                 self._pass.candidates, self._pass.snapshot.now, node, priority, victims
             ):
-                describe.setdefault(spared.deployment_id, spared)
-        return tuple(describe.values())
+                found.setdefault(spared.deployment_id, spared)
+        return tuple(found.values())
 
 
 def _devices_suffice(request: Request, kept: tuple[ActiveNomination, ...], free_gpu: Int64) -> bool:

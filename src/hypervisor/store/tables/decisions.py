@@ -13,8 +13,8 @@ from hypervisor.store.base import Base, BigId
 class Decision(Base):
     """One pass that changed something; kept for a settable time.
 
-    `snapshot` is what `hypervisor.scheduling.decision_codec.encoding` makes of the snapshot and the policy. The
-    hashes are SHA-256 in hex: of the uncompressed snapshot, and of the plan that was made from it.
+    `snapshot` holds the snapshot and the policy, packed by `hypervisor.scheduling.decision_codec.encoding`.
+    The hashes are SHA-256 in hex: of the uncompressed snapshot, and of the plan that was made from it.
     """
 
     __tablename__ = "decisions"

@@ -77,7 +77,7 @@ class Member:
     async def dies(self) -> None:
         """No word from it for so long that the database holds it for dead."""
         async with self.world.database.write() as session:
-            for table, column in (("leases", "holder"), ("members", "name")):
+            for table, column in (("leases", "holder"), ("servers", "name")):
                 await session.execute(
                     text(
                         f"UPDATE {table} SET expires_at = clock_timestamp() - interval '1 s' "

@@ -50,7 +50,7 @@ async def test_new_work_waits_with_a_reason_and_starts_when_there_is_room(world:
             return (seen.state, seen.reason_code, seen.reason) == ("QUEUED", "no_room_on_disk", FULL)
 
         await eventually(told, within=30)
-        assert ((await world.get(after)).reason_data or {})["remedy"].startswith("free room")
+        assert ((await world.get(after)).reason_data or {})["suggestion"].startswith("free room")
         assert await world.state(before) == State.RUNNING
         disk.full = False
         await world.reaches(after, State.RUNNING, within=30)
