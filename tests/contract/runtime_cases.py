@@ -24,10 +24,10 @@ import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.docker import DockerRuntime
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support import docker
 from tests.support.wait import eventually
 

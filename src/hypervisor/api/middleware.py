@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hypervisor.api.aliases import API_PREFIX, canonical_path
+from hypervisor.api.path_aliases import API_PREFIX, canonical_path
 from hypervisor.api.problems import render_refusal, render_unexpected
 from hypervisor.errors import Unavailable
 

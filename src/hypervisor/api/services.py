@@ -46,7 +46,7 @@ class AppServices:
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
-    sharing: Coordination
+    coordination: Coordination
     relay: EventRelay
     runtimes: RuntimeRegistry
     telemetry: Telemetry

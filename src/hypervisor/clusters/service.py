@@ -15,7 +15,7 @@ from hypervisor.clusters.responses import ClusterResponse, as_guest, cluster_ans
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
-from hypervisor.runtimes.registry import Resolved
+from hypervisor.runtimes.registry import ResolvedRuntime
 from hypervisor.scheduling.policy import SolverName
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
@@ -42,7 +42,7 @@ async def create(
     request: ClusterCreate,
     *,
     runtime: str,
-    resolved: Resolved,
+    resolved: ResolvedRuntime,
     now: datetime,
     actor: str,
 ) -> ClusterResponse:

@@ -31,5 +31,5 @@ async def get_system_info(_user: CurrentUser, services: ServicesDep) -> SystemIn
         database="sqlite" if services.database.is_sqlite else "postgresql",
         install_id=services.install_id,
         default_runtime=services.settings.default_runtime,
-        runtimes=await services.runtimes.found(),
+        runtimes=await services.runtimes.describe_all(),
     )

@@ -63,10 +63,10 @@ async def access_organization(
     hidden = not_found("organization", organization_id)
     check_role(principal, organization_id, minimum, hidden=hidden)
     organization = await session.get(Organization, organization_id)
-    return judge_access(principal, organization_id, organization, minimum)
+    return access_from_row(principal, organization_id, organization, minimum)
 
 
-def judge_access(
+def access_from_row(
     principal: Principal, organization_id: int, organization: Organization | None, minimum: Role
 ) -> OrganizationAccess:
     """`access_organization` by the organization's row; None: there is none."""

@@ -50,9 +50,11 @@ async def test_auto_without_an_engine_says_plainly_that_nothing_really_runs(
     registry = type(team.api.services.runtimes)
 
     async def no_engine(self: Any, choice: str) -> Any:
-        from hypervisor.runtimes.registry import Resolved
+        from hypervisor.runtimes.registry import ResolvedRuntime
 
-        return Resolved("simulated", "no engine") if choice == "auto" else Resolved(choice, choice)
+        return (
+            ResolvedRuntime("simulated", "no engine") if choice == "auto" else ResolvedRuntime(choice, choice)
+        )
 
     monkeypatch.setattr(registry, "resolve", no_engine)
     made = await team.cluster(runtime="auto")

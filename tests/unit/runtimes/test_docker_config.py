@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import (
     check_image,
     container_config,
@@ -16,10 +17,9 @@ from hypervisor.runtimes.docker.config import (
     network_config,
     network_name,
 )
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.docker.images import pull_failure
 from hypervisor.runtimes.docker.logs import LineSplitter
-from hypervisor.runtimes.docker.observe import observation, state_of
+from hypervisor.runtimes.docker.observe import observation, observed_state
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState, PortBinding
 
 SPEC = LaunchSpec("hv-inst-1-1-0", Resources(1500, 512), image="team/model:1")
@@ -178,7 +178,7 @@ def test_an_endless_line_does_not_fill_the_memory() -> None:
     ],
 )
 def test_only_what_has_surely_ended_counts_as_ended(word: str, state: ObservedState) -> None:
-    assert state_of(word) is state
+    assert observed_state(word) is state
 
 
 def test_times_with_nanoseconds_and_other_zones_are_read_as_utc() -> None:
@@ -208,12 +208,12 @@ def test_a_running_container_has_ports_and_no_exit_code() -> None:
 @pytest.mark.parametrize("endpoint", ["/var/run/docker.sock", "ssh://host", "file:///x"])
 def test_an_endpoint_of_another_kind_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match="endpoint"):
-        Engine(endpoint)
+        DockerClient(endpoint)
 
 
 def test_an_engine_may_be_made_and_closed_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://example:2375")
-    engine = Engine(None)
+    engine = DockerClient(None)
     assert engine.endpoint == "tcp://example:2375"
     asyncio.run(engine.close())
 

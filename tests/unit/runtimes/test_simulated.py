@@ -11,7 +11,7 @@ import pytest
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, Observation, ObservedState
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support.clock import START, FakeClock
 from tests.support.wait import PROMPT
 
@@ -122,7 +122,7 @@ async def test_a_hint_comes_when_the_clock_says_that_it_is_due(
         ({"simulate/exit-code": "256"}, "whole number from 0 to 255, not '256'"),
         ({"simulate/exit-code": "²"}, "whole number"),
         ({"simulate/ignore-term": "yes"}, 'must be "true" or "false"'),
-        ({"simulate/durration": "1"}, "unknown label simulate/durration; known are "),
+        ({"simulate/durration": "1"}, "unknown label simulate/durration; the labels are "),
     ],
 )
 async def test_labels_that_make_no_sense_are_refused(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
-from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.protocol import Observation, ObservedState, RuntimeUnavailable
 
 _SECONDS: Final = 10.0
@@ -22,7 +22,7 @@ _REMOVALS: Final = frozenset({"destroy", "remove"})
 class EventHistory:
     """Reads the engine's log of events, which is short: it tells of the last moments only."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerClient) -> None:
         self._engine = engine
 
     async def end_of(self, container: str, created: str) -> Observation | None:

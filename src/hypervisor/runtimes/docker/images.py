@@ -9,7 +9,7 @@ from typing import Final
 
 from aiodocker.exceptions import DockerError
 
-from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.protocol import LaunchFailed
 
 # Engines report registry refusals as 404, 500 or inside a 200 stream; only their words tell them apart.
@@ -32,7 +32,7 @@ def pull_failure(words: str, status: int = 0) -> LaunchFailed:
 
 
 class ImagePuller:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerClient) -> None:
         self._engine = engine
         self._pulls: dict[str, asyncio.Task[None]] = {}
 

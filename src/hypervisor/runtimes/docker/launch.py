@@ -11,18 +11,18 @@ from typing import Any, Final, Literal
 from aiodocker.exceptions import DockerError
 
 from hypervisor.kernel.failpoints import reached
-from hypervisor.runtimes.docker.config import container_config
-from hypervisor.runtimes.docker.engine import (
+from hypervisor.runtimes.docker.client import (
     LAUNCH_SECONDS,
-    Engine,
-    NoSuchContainer,
-    WrongState,
-    is_absent,
+    ContainerNotFound,
+    ContainerStateConflict,
+    DockerClient,
+    is_container_not_found,
 )
+from hypervisor.runtimes.docker.config import container_config
 from hypervisor.runtimes.docker.event_history import EventHistory
 from hypervisor.runtimes.docker.images import ImagePuller
 from hypervisor.runtimes.docker.network import InstallNetwork
-from hypervisor.runtimes.docker.observe import Observer, is_ours, observation, state_of
+from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observation, observed_state
 from hypervisor.runtimes.protocol import (
     LaunchFailed,
     LaunchSpec,
@@ -47,7 +47,7 @@ _CREATOR_POLL: Final = 0.1
 class Launcher:
     """Starts instances of one installation; callers keep two starts of one name from overlapping."""
 
-    def __init__(self, engine: Engine, observer: Observer, install: str, policy: PullPolicy) -> None:
+    def __init__(self, engine: DockerClient, observer: Observer, install: str, policy: PullPolicy) -> None:
         self._engine = engine
         self._observer = observer
         self._install = install
@@ -126,11 +126,11 @@ class Launcher:
 
     async def _start_refused(self, spec: LaunchSpec, container: str, error: DockerError) -> Observation:
         """The engine said no: unless it runs all the same, take the container away and say why."""
-        if is_absent(error):
+        if is_container_not_found(error):
             raise RuntimeUnavailable(f"somebody else has taken over the start of {spec.instance}") from error
         present = await self._observer.inspect(container)
         if present is not None:
-            if state_of(present["State"]["Status"]) is not ObservedState.CREATED:
+            if observed_state(present["State"]["Status"]) is not ObservedState.CREATED:
                 return observation(present)
             await self._discard(container)
         if self._init and _NO_INIT.search(error.message):
@@ -145,14 +145,14 @@ class Launcher:
     async def _discard(self, container: str) -> None:
         try:
             await self._remove(container)
-        except WrongState as error:
+        except ContainerStateConflict as error:
             raise RuntimeUnavailable(f"{container} can neither be started nor removed: {error}") from error
 
     async def _remove(self, container: str) -> bool:
         """Whether this call removed it; False when it was gone. Raises WrongState while it runs."""
         try:
             await self._engine.ask(lambda docker: docker.containers.container(container).delete(v=True))
-        except NoSuchContainer:
+        except ContainerNotFound:
             return False
         return True
 
@@ -166,9 +166,9 @@ class Launcher:
         raise RuntimeUnavailable(f"the engine says that {name} is taken and shows no container of this name")
 
     async def _adopt(self, spec: LaunchSpec, present: Mapping[str, Any]) -> Observation:
-        if not is_ours(present, self._install):
+        if not belongs_to_install(present, self._install):
             raise LaunchFailed(f"the name {spec.instance} is taken by a container of somebody else")
-        if state_of(present["State"]["Status"]) is not ObservedState.CREATED:
+        if observed_state(present["State"]["Status"]) is not ObservedState.CREATED:
             return observation(present)
         if await self._creator_starts_it(spec.instance, present):
             return await self._seen(spec.instance)
@@ -184,7 +184,7 @@ class Launcher:
         container = str(present["Id"])
         try:
             removed = await self._remove(container)
-        except WrongState:
+        except ContainerStateConflict:
             return await self._seen(spec.instance)
         ended = await self._past.end_of(container, present["Created"]) if removed else None
         return await self.launch(spec) if ended is None else ended

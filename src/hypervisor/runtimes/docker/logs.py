@@ -16,8 +16,8 @@ from typing import Final
 import aiohttp
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 ARCHIVED_BYTES: Final = 1024 * 1024
@@ -50,7 +50,7 @@ class LineSplitter:
 
 
 async def read_lines(
-    engine: Engine, name: str, *, tail: int | None = None, follow: bool = False
+    engine: DockerClient, name: str, *, tail: int | None = None, follow: bool = False
 ) -> AsyncIterator[str]:
     """The lines of a container's stdout and stderr as the engine has them.
 
@@ -68,7 +68,7 @@ async def read_lines(
                 yield line
 
 
-async def last_lines(engine: Engine, name: str, count: int) -> list[str]:
+async def last_lines(engine: DockerClient, name: str, count: int) -> list[str]:
     """The last lines, or none where they cannot be had: for explaining, never for deciding."""
     lines: list[str] = []
     with suppress(DockerError, RuntimeUnavailable):
@@ -87,7 +87,7 @@ class LogArchive:
     def keeps(self) -> bool:
         return self._folder is not None
 
-    async def save(self, engine: Engine, name: str) -> None:
+    async def save(self, engine: DockerClient, name: str) -> None:
         """Copy the end of the container's log. Raises OSError, DockerError, RuntimeUnavailable."""
         if self._folder is None or not is_container_name(name):
             return

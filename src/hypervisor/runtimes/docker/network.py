@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, network_config, network_name
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class InstallNetwork:
     """Made sure of once a process; starts that come at the same time wait for the same answer."""
 
-    def __init__(self, engine: Engine, install: str) -> None:
+    def __init__(self, engine: DockerClient, install: str) -> None:
         self._engine = engine
         self._install = install
         self._name = network_name(install)

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hypervisor.runtimes.docker.client import ContainerNotFound, DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer
 from hypervisor.runtimes.docker.logs import last_lines
 from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, PortBinding
 
@@ -29,12 +29,12 @@ _INSPECTS_AT_ONCE: Final = 16
 _NOT_RUNNABLE: Final = (126, 127)
 
 
-def state_of(word: str) -> ObservedState:
+def observed_state(word: str) -> ObservedState:
     """Docker's and Podman's words; what is paused, restarting or being removed still holds its resources."""
     return _STATES.get(word.lower(), ObservedState.RUNNING)
 
 
-def is_ours(details: Mapping[str, Any], install: str) -> bool:
+def belongs_to_install(details: Mapping[str, Any], install: str) -> bool:
     """Whether an inspected container belongs to this installation."""
     labels = details.get("Config", {}).get("Labels") or {}
     return bool(labels.get(INSTALL_LABEL) == install)
@@ -43,7 +43,7 @@ def is_ours(details: Mapping[str, Any], install: str) -> bool:
 def observation(details: Mapping[str, Any]) -> Observation:
     """An inspected container as the product sees it."""
     state: Mapping[str, Any] = details["State"]
-    observed = state_of(state["Status"])
+    observed = observed_state(state["Status"])
     ended = observed is ObservedState.EXITED
     code = int(state["ExitCode"]) if ended else None
     oom_killed = bool(ended and code and state.get("OOMKilled"))
@@ -61,7 +61,7 @@ def observation(details: Mapping[str, Any]) -> Observation:
 class Observer:
     """Looks at the containers of one installation."""
 
-    def __init__(self, engine: Engine, install: str) -> None:
+    def __init__(self, engine: DockerClient, install: str) -> None:
         self._engine = engine
         self._install = install
         self._known: dict[str, Observation] = {}
@@ -75,14 +75,14 @@ class Observer:
             return None
         try:
             container = await self._engine.ask(lambda docker: docker.containers.get(name))
-        except NoSuchContainer:
+        except ContainerNotFound:
             return None
         return container._container
 
     async def one(self, name: str) -> Observation:
         """One container by name, ABSENT also where the name is somebody else's."""
         details = await self.inspect(name)
-        if details is None or not is_ours(details, self._install):
+        if details is None or not belongs_to_install(details, self._install):
             return ABSENT
         return await self._explained(details)
 
@@ -105,7 +105,7 @@ class Observer:
         return [container._container for container in containers]
 
     async def _look(self, name: str, summary: Mapping[str, Any], gate: asyncio.Semaphore) -> Observation:
-        state = state_of(summary["State"])
+        state = observed_state(summary["State"])
         if state is ObservedState.CREATED:
             return Observation(state)
         known = self._known.get(summary["Id"])

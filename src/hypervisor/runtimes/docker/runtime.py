@@ -12,12 +12,17 @@ from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.client import (
+    ContainerNotFound,
+    ContainerStateConflict,
+    DockerClient,
+    is_container_not_found,
+)
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer, WrongState, is_absent
-from hypervisor.runtimes.docker.events import EventListener
+from hypervisor.runtimes.docker.event_listener import EventListener
 from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
 from hypervisor.runtimes.docker.logs import LogArchive, read_lines
-from hypervisor.runtimes.docker.observe import Observer, is_ours, state_of
+from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observed_state
 from hypervisor.runtimes.docker.stop import Stopper
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -52,13 +57,13 @@ class DockerRuntime:
         pull_policy: PullPolicy = "if-missing",
         log_dir: Path | None = None,
     ) -> None:
-        """`install` labels what is ours on the engine; `endpoint` as for `Engine`.
+        """`install` labels what is ours on the engine; `endpoint` as for `DockerClient`.
 
         The engine drops a container's log with the container: `remove` saves its last MiB in `log_dir`,
         where `logs` finds it until `purge_logs`. Deadlines of stops are kept there as well. Without
         `log_dir`, logs end with `remove`, and a restart of this process starts a new grace period.
         """
-        self._engine = Engine(endpoint)
+        self._engine = DockerClient(endpoint)
         self._install = install
         self._observer = Observer(self._engine, install)
         self._launcher = Launcher(self._engine, self._observer, install, pull_policy)
@@ -115,9 +120,9 @@ class DockerRuntime:
 
     async def remove(self, instance: str) -> None:
         details = await self._observer.inspect(instance)
-        if details is None or not is_ours(details, self._install):
+        if details is None or not belongs_to_install(details, self._install):
             return
-        if state_of(details["State"]["Status"]) is ObservedState.RUNNING:
+        if observed_state(details["State"]["Status"]) is ObservedState.RUNNING:
             return
         await self._save_logs(instance)
         await self._delete(instance)
@@ -133,7 +138,9 @@ class DockerRuntime:
             async for line in read_lines(self._engine, instance, tail=tail, follow=follow):
                 yield line
         except DockerError as error:
-            if not is_absent(error) and error.status != 409:  # 409: it is being removed at this moment
+            if (
+                not is_container_not_found(error) and error.status != 409
+            ):  # 409: it is being removed at this moment
                 raise RuntimeUnavailable(f"no logs of {instance}: {error.message}") from error
             for line in await self._archive.lines(instance, tail):
                 yield line
@@ -154,7 +161,7 @@ class DockerRuntime:
         try:
             version = await self._engine.ask(lambda docker: docker.version())
             return version, await self._engine.ask(lambda docker: docker.system.info())
-        except (NoSuchContainer, WrongState) as error:
+        except (ContainerNotFound, ContainerStateConflict) as error:
             raise RuntimeUnavailable(f"{self._engine.endpoint} is no engine: {error}") from error
 
     @asynccontextmanager
@@ -180,9 +187,9 @@ class DockerRuntime:
     async def _delete(self, instance: str) -> None:
         try:
             await self._engine.ask(lambda docker: docker.containers.container(instance).delete(v=True))
-        except NoSuchContainer:
+        except ContainerNotFound:
             return
-        except WrongState as error:
+        except ContainerStateConflict as error:
             _log.info("%s is not removed now: %s", instance, error)
 
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from hypervisor.runtimes.docker.client import ContainerNotFound, ContainerStateConflict, DockerClient
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer, WrongState
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _RETRY_SECONDS: Final = 1.0
@@ -51,7 +51,7 @@ class DeadlineFiles:
 class Stopper:
     """Remembers when each container that was asked to end is to be killed."""
 
-    def __init__(self, engine: Engine, folder: Path | None) -> None:
+    def __init__(self, engine: DockerClient, folder: Path | None) -> None:
         """With a `folder`, deadlines survive this process; without, a restart begins the grace anew."""
         self._engine = engine
         self._files = DeadlineFiles(folder)
@@ -144,6 +144,6 @@ class Stopper:
         """Whether there was a running container to send it to."""
         try:
             await self._engine.ask(lambda docker: docker.containers.container(name).kill(signal=signal))
-        except (NoSuchContainer, WrongState):
+        except (ContainerNotFound, ContainerStateConflict):
             return False
         return True

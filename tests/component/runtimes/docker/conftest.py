@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from tests.support import docker
 from tests.support.docker import Api
 from tests.support.own_engine import short_folder

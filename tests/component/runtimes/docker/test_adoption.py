@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime, launch
+from hypervisor.runtimes.docker import launch
 from hypervisor.runtimes.docker.config import container_config, network_config
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, ObservedState, RuntimeUnavailable
 from tests.support import docker
 from tests.support.docker import Api

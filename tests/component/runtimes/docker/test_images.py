@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchFailed, ObservedState
 from tests.support import docker
 from tests.support.docker import Api

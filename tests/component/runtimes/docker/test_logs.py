@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import ABSENT, RuntimeUnavailable
 from tests.support.docker_runtime import SLEEPS, lines, opened, spec
 from tests.support.observing import end_of, look

@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchFailed, ObservedState, RuntimeUnavailable
 from tests.support.docker_runtime import SLEEPS, lines, nothing_is_known, opened, spec
 from tests.support.observing import end_of, look

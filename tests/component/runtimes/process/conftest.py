@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from tests.contract.runtime_cases import RealClock
 from tests.support.observing import end_of
 from tests.support.process_runtime import INSTALL

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.process.proc import Identity, boot_id
+from hypervisor.runtimes.process.procfs import ProcessIdentity, boot_id
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import ObservedState
 from tests.support.observing import end_of
 from tests.support.process_runtime import INSTALL, log_of, marked, new_name, runs, shell, supervisor_of
@@ -22,7 +22,7 @@ SERVER = """
 import asyncio, sys
 from pathlib import Path
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
 from tests.contract.runtime_cases import RealClock
 
@@ -66,7 +66,7 @@ async def test_a_reused_pid_is_neither_taken_for_the_instance_nor_killed(
     state = tmp_path / "instances" / name / "state"
     state.parent.mkdir(parents=True)
     with start_stranger() as stranger:
-        true = Identity.of(stranger.pid)
+        true = ProcessIdentity.of(stranger.pid)
         assert true is not None
         ticks = true.start_ticks - (1 if false_by == "start time" else 0)
         boot = "another-boot" if false_by == "boot" else boot_id()
@@ -91,7 +91,7 @@ async def test_a_killed_supervisor_leaves_nothing_and_an_honest_answer(
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code is None
     assert ended.message is not None
-    assert "killed by somebody else" in ended.message
+    assert "killed from outside" in ended.message
     assert marked(spec.instance) == []
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime, shim
+from hypervisor.runtimes.process import supervisor
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support.observing import end_of, look
 from tests.support.process_runtime import log_of, marked, shell
@@ -23,9 +24,9 @@ def let_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
     """Supervisors make the state file and write their claim into it only once this was called."""
     gate = tmp_path / "gate"
     waiting = f"claim() {{ until [ -e {shlex.quote(str(gate))} ]; do sleep 0.05; done; echo"
-    script = shim.SCRIPT.replace("claim() { echo", waiting)
-    assert script != shim.SCRIPT
-    monkeypatch.setattr(shim, "SCRIPT", script)
+    script = supervisor.SCRIPT.replace("claim() { echo", waiting)
+    assert script != supervisor.SCRIPT
+    monkeypatch.setattr(supervisor, "SCRIPT", script)
     return gate.touch
 
 
@@ -107,7 +108,7 @@ async def test_a_supervisor_that_died_over_its_claim_never_began(
     for runtime in (heir, first):
         ended = await end_of(runtime, spec.instance)
         assert ended.exit_code is None
-        assert ended.message == "it never began: its supervisor ended before it could start the program"
+        assert ended.message == "never started: the supervisor ended before it could start the program"
 
 
 async def is_created(runtime: ProcessRuntime, name: str) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime, logs
+from hypervisor.runtimes.process import logs
 from hypervisor.runtimes.process.logs import LogLimits
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
 from tests.support.observing import end_of
 from tests.support.process_runtime import log_of, new_name, shell

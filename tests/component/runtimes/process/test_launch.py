@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.process.shim import SHELL
+from hypervisor.runtimes.process.runtime import ProcessRuntime
+from hypervisor.runtimes.process.supervisor import SHELL
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState
 from tests.support.observing import end_of, look
 from tests.support.process_runtime import equals, log_of, marked, new_name, shell, supervisor_of
@@ -61,7 +61,7 @@ async def test_each_workload_gets_ports_of_its_own(runtime: ProcessRuntime, tmp_
 @pytest.mark.parametrize(
     ("command", "env", "words"),
     [
-        ((), {}, "gives none"),
+        ((), {}, "has none"),
         (("no-such-program",), {}, "no program 'no-such-program' on the PATH"),
         (("sh",), {"PATH": "/nowhere"}, "no program 'sh' on the PATH"),
         (("./train.sh",), {}, "working directory is new and empty"),

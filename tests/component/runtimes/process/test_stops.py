@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from tests.support.observing import end_of
 from tests.support.process_runtime import equals, log_of, marked, shell
 from tests.support.wait import eventually
@@ -37,7 +37,7 @@ async def test_the_kill_reaches_every_process_of_the_instance(runtime: ProcessRu
     await runtime.stop(spec.instance, 0.2)
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code == 137
-    assert ended.message == "killed: it had not ended 0.2 s after SIGTERM"
+    assert ended.message == "killed: still running 0.2 s after SIGTERM"
     assert marked(spec.instance) == []
 
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.change_hints import ChangeHints
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.docker.observe import Observer
-from hypervisor.runtimes.hints import ChangeHints
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _FIRST_WAIT: Final = 0.2
@@ -29,7 +29,7 @@ class EventListener:
     """One connection to the event stream for all who listen, opened for the first of them."""
 
     def __init__(
-        self, engine: Engine, observer: Observer, install: str, is_starting: Callable[[str], bool]
+        self, engine: DockerClient, observer: Observer, install: str, is_starting: Callable[[str], bool]
     ) -> None:
         """`is_starting` tells what this process is just starting: who asked for that is told how it went."""
         self._engine = engine

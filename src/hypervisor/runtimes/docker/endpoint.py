@@ -27,7 +27,7 @@ def default_endpoint() -> str:
     return f"{_UNIX}{rootless if rootless.is_socket() and not _DEFAULT.is_socket() else _DEFAULT}"
 
 
-async def look(endpoint: str | None) -> str | None:
+async def describe_engine(endpoint: str | None) -> str | None:
     """What the engine at this endpoint (None: the default one) is; None where only its client can ask it.
 
     Raises RuntimeUnavailable.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.api.aliases import canonical_path
+from hypervisor.api.path_aliases import canonical_path
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.endpoint import default_endpoint
 from hypervisor.runtimes.protocol import RuntimeUnavailable
-from hypervisor.runtimes.sockets import default_endpoint
 
 T = TypeVar("T")
 
@@ -30,15 +30,15 @@ _NO_ANSWER: Final = 900
 _TROUBLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
-class NoSuchContainer(Exception):
+class ContainerNotFound(Exception):
     """Said by the engine itself, in so many words."""
 
 
-class WrongState(Exception):
+class ContainerStateConflict(Exception):
     """The engine knows the container, and what was asked does not fit its state (HTTP 409)."""
 
 
-class Engine:
+class DockerClient:
     """A lazily opened connection; sessions belong to the event loop that makes the first call."""
 
     def __init__(self, endpoint: str | None) -> None:
@@ -76,10 +76,10 @@ class Engine:
         try:
             return await self.attempt(action)
         except DockerError as error:
-            if is_absent(error):
-                raise NoSuchContainer(error.message) from error
+            if is_container_not_found(error):
+                raise ContainerNotFound(error.message) from error
             if error.status == 409:
-                raise WrongState(error.message) from error
+                raise ContainerStateConflict(error.message) from error
             raise self._unavailable(error) from error
 
     @asynccontextmanager
@@ -144,6 +144,6 @@ class Engine:
         return RuntimeUnavailable(f"no answer from the engine at {self.endpoint}: {words}")
 
 
-def is_absent(error: DockerError) -> bool:
+def is_container_not_found(error: DockerError) -> bool:
     """Whether this is the engine's own "no such container", and not just any 404 on the way to it."""
     return error.status == 404 and "no such container" in error.message.lower()
