@@ -1,4 +1,4 @@
-"""Hints from the engine's event stream, reconnecting until the runtime is closed."""
+"""Turns the engine's event stream into hints; reconnects until the runtime is closed."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from hypervisor.runtimes.docker.config import INSTALL_LABEL
 from hypervisor.runtimes.docker.observe import Observer
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
-_FIRST_WAIT: Final = 0.2
-_LONGEST_WAIT: Final = 10.0
-# A connection that died without a word looks like a quiet one; a new one costs little.
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
+# A dead connection looks like a quiet one, so a quiet one is opened again. That costs little.
 _IDLE_SECONDS: Final = 300.0
-# What happens inside a container, and what only announces a change: a signal that was sent, a container that
-# is there and does not run yet. Each hint costs a look at the engine and reads of the database.
-_NO_NEWS: Final = ("exec_", "top", "attach", "resize", "create", "kill")
+# Actions that are no hint: those inside a container, and those before the change (a signal that was sent, a
+# container that does not run yet). Each hint costs a call to the engine and reads of the database.
+_IGNORED_ACTIONS: Final = ("exec_", "top", "attach", "resize", "create", "kill")
 
 
 class EventListener:
-    """One connection to the event stream for all who listen, opened for the first of them."""
+    """One connection to the event stream for all subscribers, opened for the first one."""
 
     def __init__(
-        self, engine: DockerClient, observer: Observer, install: str, is_starting: Callable[[str], bool]
+        self, client: DockerClient, observer: Observer, install: str, is_starting: Callable[[str], bool]
     ) -> None:
-        """`is_starting` tells what this process is just starting: who asked for that is told how it went."""
-        self._engine = engine
+        """`is_starting`: whether this process is starting the instance. Its caller gets the result anyway."""
+        self._client = client
         self._observer = observer
         self._is_starting = is_starting
         self._filters = json.dumps({"type": ["container"], "label": [f"{INSTALL_LABEL}={install}"]})
         self._hints = ChangeHints()
         self._task: asyncio.Task[None] | None = None
 
-    def listen(self) -> AsyncIterator[str]:
-        """Names as they change; after each (re)connection all of them, for what was missed."""
+    def subscribe(self) -> AsyncIterator[str]:
+        """Names of changed instances. After each (re)connection all names, because events may be missing."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="engine events")
         return self._hints.subscribe()
@@ -52,28 +52,28 @@ class EventListener:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        wait = _FIRST_WAIT
+        pause = _FIRST_PAUSE
         while True:
             try:
-                async for name in self._one_connection():
-                    wait = _FIRST_WAIT
+                async for name in self._read_stream():
+                    pause = _FIRST_PAUSE
                     self._hints.publish(name)
             except (RuntimeUnavailable, DockerError):
-                wait = min(wait * 2, _LONGEST_WAIT)
-            await asyncio.sleep(random.uniform(_FIRST_WAIT / 2, wait))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(random.uniform(_FIRST_PAUSE / 2, pause))
 
-    async def _one_connection(self) -> AsyncIterator[str]:
+    async def _read_stream(self) -> AsyncIterator[str]:
         params = {"filters": self._filters}
-        async with self._engine.stream("events", params, idle_seconds=_IDLE_SECONDS) as body:
-            for name in await self._observer.names():
+        async with self._client.stream("events", params, idle_seconds=_IDLE_SECONDS) as body:
+            for name in await self._observer.instance_names():
                 yield name
             async for line in body:
                 event = json.loads(line)
                 name = str(event.get("Actor", {}).get("Attributes", {}).get("name") or "")
-                if name and self._is_news(str(event.get("Action", "")), name):
+                if name and self._is_hint(str(event.get("Action", "")), name):
                     yield name
 
-    def _is_news(self, action: str, name: str) -> bool:
+    def _is_hint(self, action: str, name: str) -> bool:
         if action == "start":
             return not self._is_starting(name)
-        return not action.startswith(_NO_NEWS)
+        return not action.startswith(_IGNORED_ACTIONS)

@@ -113,7 +113,7 @@ async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
     foreign = {"Image": docker.IMAGE, "Cmd": ["/bin/sleep", "60"], "Labels": {"hypervisor.install": "other"}}
     made = api.json("POST", f"/containers/create?name={wanted.instance}", foreign)
     try:
-        with pytest.raises(LaunchFailed, match="somebody else"):
+        with pytest.raises(LaunchFailed, match="another installation"):
             await runtime.start(wanted)
         assert await look(runtime, wanted.instance) == ABSENT
         await runtime.remove(wanted.instance)
