@@ -259,7 +259,7 @@ async def test_the_stream_passes_on_what_happens(team: Team) -> None:
 async def test_a_stream_ends_with_the_login_or_the_membership(
     team: Team, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "ACCESS_CHECK_SECONDS", 0.05)
     reader = await team.api.member(team.admin, team.id, "viewer")
     url = f"/api/v1/organizations/{team.id}/events/stream"
     headers = {"Authorization": f"Bearer {reader.access_token}"}

@@ -56,7 +56,7 @@ async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
 
 
 async def test_what_came_before_the_stop_is_still_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LAST_WORDS_SECONDS", PROMPT)
+    monkeypatch.setattr(streams, "DRAIN_SECONDS", PROMPT)
     services = _services()
     services.stopping.set()
     seen = [item async for item in until_stopping(services, _Source(1, 2, ends=True).rows())]
@@ -77,7 +77,7 @@ async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> N
 
 
 async def test_a_stream_ends_when_its_reader_may_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "ACCESS_CHECK_SECONDS", 0.01)
     source, answers, seen = _Source(1, 2), iter([True, True, False]), []
 
     async def may_go_on() -> bool:
