@@ -98,7 +98,7 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
             at=now,
             actor=access.principal.actor,
             type="organization.deleting",
-            message=f"{access.principal.username} deletes the organization; {running} deployment(s) must end first.",
+            message=f"{access.principal.username} is deleting it; {running} deployment(s) must end first.",
         )
     return False
 

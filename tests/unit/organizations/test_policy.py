@@ -49,7 +49,7 @@ def test_the_only_organization_is_meant() -> None:
 
 
 def test_without_an_organization_one_is_told_how_to_get_one() -> None:
-    with pytest.raises(Invalid, match=r"create .* or join") as refused:
+    with pytest.raises(Invalid, match=r"Create .* or join") as refused:
         only_organization(_principal())
     assert refused.value.code == "no_organization"
 
