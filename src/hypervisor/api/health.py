@@ -48,19 +48,19 @@ class Landing(BaseModel):
     admin: str = "/admin/"
 
 
-@router.get("/", dependencies=[PUBLIC])
+@router.get("/", summary="Entry points", dependencies=[PUBLIC])
 async def landing() -> Landing:
     """Show the version and the paths of the API, its documentation and the admin pages."""
     return Landing()
 
 
-@router.get("/healthz", dependencies=[PROBE])
+@router.get("/healthz", summary="Liveness", dependencies=[PROBE])
 async def healthz() -> Health:
     """Report that the process is alive. The database does not matter: a restart would not repair it."""
     return Health()
 
 
-@router.get("/readyz", dependencies=[PROBE], responses=documented(503))
+@router.get("/readyz", summary="Readiness", dependencies=[PROBE], responses=documented(503))
 async def readyz(services: ServicesDep) -> Ready:
     """Report whether the server can serve requests.
 

@@ -38,27 +38,29 @@ async def register(body: RegisterRequest, services: ServicesDep) -> UserResponse
     return UserResponse.model_validate(await service.register(services, body))
 
 
-@router.post("/login", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+@router.post("/login", summary="Log in", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenResponse:
     """Log in with a username or e-mail address (OAuth2 password form)."""
     address = request.client.host if request.client else None
     return await sessions.login(services, form.username, form.password, address)
 
 
-@router.post("/refresh", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+@router.post("/refresh", summary="Refresh tokens", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenResponse:
     """Exchange a refresh token for a new pair. A token works once: a second use ends the login."""
     return await sessions.refresh(services, body.refresh_token)
 
 
-@router.post("/logout", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429))
+@router.post(
+    "/logout", summary="Log out", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429)
+)
 async def logout(user: CurrentUser, services: ServicesDep, _body: LogoutRequest | None = None) -> None:
     """End this login. Its access and refresh tokens stop working at once."""
     async with services.database.write() as session:
         await repository.revoke_session(session, user.session_id, "logout", services.clock.now())
 
 
-@router.get("/me", responses=documented(401, 429))
+@router.get("/me", summary="Current user", responses=documented(401, 429))
 async def me(user: CurrentUser, services: ServicesDep) -> MeResponse:
     """Return the logged-in user and their role in each organization."""
     async with services.database.read() as session:
