@@ -1,4 +1,4 @@
-"""What a process that drives nothing can tell of process workloads: from the files of the one that does."""
+"""Read-only runtimes: a process reads workloads that another process drives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ async def driver(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     await made.close()
 
 
-async def test_a_reader_follows_what_another_process_drives(driver: ProcessRuntime, tmp_path: Path) -> None:
+async def test_a_reader_follows_an_instance_of_another_process(
+    driver: ProcessRuntime, tmp_path: Path
+) -> None:
     reader, gate = ReadOnlyProcessRuntime(tmp_path / "process", INSTALL), tmp_path / "gate"
     wait = f"echo one; until [ -e {gate} ]; do sleep 0.05; done; echo two"
     await driver.start(LaunchSpec(INSTANCE, Resources(), command=("sh", "-c", wait)))
@@ -59,7 +61,7 @@ async def test_a_reader_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "process").exists()
 
 
-def test_a_reader_keeps_its_place_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
+def test_a_reader_keeps_its_position_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
     live, kept = tmp_path / "live", tmp_path / "kept"
     live.mkdir()
     log, driver = live / "log", RotatingLog(live, LIMITS)

@@ -1,4 +1,4 @@
-"""The table of aliases."""
+"""The table of path aliases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The back-off of logins."""
+"""The backoff of logins."""
 
 from __future__ import annotations
 

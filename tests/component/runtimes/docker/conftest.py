@@ -1,4 +1,4 @@
-"""An installation on the machine's engine, cleaned up after each test."""
+"""An installation on the machine's engine, deleted after each test."""
 
 from __future__ import annotations
 

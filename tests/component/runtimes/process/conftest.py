@@ -1,4 +1,4 @@
-"""Process runtimes over one folder; whatever they started is ended after each test."""
+"""Process runtimes on one state directory. Every instance is stopped after each test."""
 
 from __future__ import annotations
 
