@@ -18,7 +18,7 @@ from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 10.0
-# A dead connection looks like a quiet one, so a quiet one is opened again. That costs little.
+# A quiet connection may be dead, so it is opened again. That costs little.
 _IDLE_SECONDS: Final = 300.0
 # Actions that are no hint: those inside a container, and those before the change (a signal that was sent, a
 # container that does not run yet). Each hint costs a call to the engine and reads of the database.

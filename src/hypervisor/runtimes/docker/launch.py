@@ -189,7 +189,7 @@ class Launcher:
         return await self._take_over(spec, existing)
 
     async def _take_over(self, spec: LaunchSpec, existing: Mapping[str, Any]) -> Observation:
-        """Replace a container whose creator seems to have died before it started it.
+        """Replace a container whose creator seems to have died before the start.
 
         The engine runs an ended container again when a start request arrives late. So only the creator starts
         a container, by its id, and another process removes the container before it creates a new one. The old

@@ -38,8 +38,8 @@ class RotatingLog:
     """The files `log`, `log.1`, ... in `directory`, newest first.
 
     The rotated files hold at most `max_bytes` each on average; `rotate` truncates the current one. A position
-    counts all bytes written since this object was made, so a reader keeps its position across rotations. Safe
-    to use from several threads.
+    counts all bytes since this object was created, so a reader keeps its position across rotations. Safe to
+    use from several threads.
     """
 
     def __init__(self, directory: Path, limits: LogLimits) -> None:
@@ -84,16 +84,16 @@ class RotatingLog:
         start, end = self.bounds()
         if lines <= 0:
             return end
-        position, wanted = end, lines
+        position, needed = end, lines
         while position > start:
             begin = max(start, position - CHUNK)
             block = self._read_block(begin, position - begin)
             if position == end and block.endswith(b"\n"):
-                wanted += 1
+                needed += 1
             found = block.count(b"\n")
-            if found >= wanted:
-                return begin + _nth_newline_from_end(block, wanted) + 1
-            wanted -= found
+            if found >= needed:
+                return begin + _nth_newline_from_end(block, needed) + 1
+            needed -= found
             position = begin
         return start
 
