@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test simulate chaos replicas mutants soak lint bench fmt
+.PHONY: help setup demo run test simulate chaos replicas mutants soak lint words bench fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+words: $(STAMP) ## Refuse the words that scripts/words.toml lists
+	@$(BIN)/python -m scripts.check_words
 
 fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix

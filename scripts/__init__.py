@@ -1,0 +1,1 @@
+"""Checks of the repository itself. Nothing here is part of the product."""
