@@ -75,12 +75,12 @@ def text_files() -> list[Path]:
     """Every file that is checked, sorted."""
     top = (path for pattern in AT_THE_TOP for path in ROOT.glob(pattern))
     below = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
-    return sorted(path for path in (*top, *below) if path.is_file() and is_checked(path))
+    return sorted(filter(is_checked, (*top, *below)))
 
 
 def is_checked(path: Path) -> bool:
     """Whether the file is text that this project has written."""
-    if not path.is_relative_to(ROOT):
+    if not path.is_file() or not path.is_relative_to(ROOT):
         return False
     name = path.relative_to(ROOT).as_posix()
     return path.suffix in SUFFIXES and name not in EXEMPT and not name.startswith(THIRD_PARTY)
