@@ -30,7 +30,8 @@ DEMO_SECONDS = 150
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout. Its build backend is a development dependency, so no index is asked."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(UV, "build", "--wheel", "--no-build-isolation", "--out-dir", folder, within=BUILD_SECONDS)
+    with_ours = ("--no-build-isolation", "--python", sys.executable)
+    run(UV, "build", "--wheel", *with_ours, "--out-dir", folder, within=BUILD_SECONDS)
     (built,) = folder.glob("*.whl")
     return built
 
