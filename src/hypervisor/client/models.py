@@ -266,6 +266,7 @@ class Receipt(TypedDict, total=False):
     at: str
     role: str
     rule: str
+    rule_sentence: str
     preemptor: Party
     victims: list[Party]
     spared: list[Party]

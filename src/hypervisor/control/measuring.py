@@ -18,7 +18,7 @@ from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import context_of, record_span
 from hypervisor.kernel.priority import priority_class
 from hypervisor.runtimes.protocol import LaunchFailed
-from hypervisor.scheduling.preemption.legality import PreemptionRule, rule_of
+from hypervisor.scheduling.plan_result import PreemptionRule
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 
@@ -56,7 +56,7 @@ def measure_commit(
     metrics = telemetry.metrics
     metrics.conflicts.inc(len(committed.rejected))
     for rule in committed.evicted_by:
-        metrics.evictions.labels(rule_of(rule).value).inc()
+        metrics.evictions.labels(rule.value).inc()
     for deployment in committed.placed:
         waited = ended - (deployment.queued_at or deployment.created_at)
         labels = (str(cluster_id), priority_class(deployment.priority))

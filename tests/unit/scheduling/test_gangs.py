@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hypervisor.scheduling.capacity.replicas import assign_replicas
 from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.gang import assign_replicas
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
 
