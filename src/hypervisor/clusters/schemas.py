@@ -13,7 +13,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import SolverName
 
 MAX_NODES_AT_ONCE = 10_000
-MAX_IMPROVEMENT_STEPS = 1_000_000
+MAX_OPTIMIZER_STEPS = 1_000_000
 """Some seconds a pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
@@ -28,18 +28,18 @@ Budget = Annotated[
         "preemption_rest_seconds; 0: never.",
     ),
 ]
-ImprovementSteps = Annotated[
+OptimizerSteps = Annotated[
     int,
     Field(
         ge=0,
-        le=MAX_IMPROVEMENT_STEPS,
+        le=MAX_OPTIMIZER_STEPS,
         description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
         "places that places more; 0: no search.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
 PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
-Packer = Annotated[
+SolverChoice = Annotated[
     SolverName,
     Field(
         description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
@@ -96,8 +96,8 @@ class ClusterCreate(StrictRequest):
     name: Name
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
     placement: PlacementName = "fgd"
-    improvement_steps: ImprovementSteps = 0
-    packer: Packer = "search"
+    optimizer_steps: OptimizerSteps = 0
+    solver: SolverChoice = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -142,8 +142,8 @@ class ClusterUpdate(StrictRequest):
 
     name: Name | None = None
     placement: PlacementName | None = None
-    improvement_steps: ImprovementSteps | None = None
-    packer: Packer | None = None
+    optimizer_steps: OptimizerSteps | None = None
+    solver: SolverChoice | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

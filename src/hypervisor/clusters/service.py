@@ -50,7 +50,7 @@ async def create(
 
     Raises Conflict for a name that the organization uses already, Invalid for a packer that is not installed.
     """
-    _check_packer(request.packer)
+    _check_packer(request.solver)
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
@@ -61,8 +61,8 @@ async def create(
         runtime=runtime,
         resolved_runtime=resolved.name,
         placement=request.placement,
-        improvement_steps=request.improvement_steps,
-        packer=request.packer,
+        improvement_steps=request.optimizer_steps,
+        packer=request.solver,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,
@@ -119,7 +119,7 @@ async def update(
     now: datetime,
 ) -> ClusterAnswer:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
-    _check_packer(request.packer)
+    _check_packer(request.solver)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
     cluster = await nodes.lock_cluster(session, access)

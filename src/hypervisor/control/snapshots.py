@@ -111,14 +111,14 @@ def policy_of(cluster: Cluster) -> Policy:
     return Policy(
         placement=cluster.placement,  # type: ignore[arg-type]
         preemption=cluster.preemption,
-        optimizer_steps=cluster.improvement_steps,
+        optimizer_steps=cluster.optimizer_steps,
         solver=_packer_of(cluster),
     )
 
 
 def _packer_of(cluster: Cluster) -> SolverName:
     """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
-    name: SolverName = "exact" if cluster.packer == "exact" else "search"
+    name: SolverName = "exact" if cluster.solver == "exact" else "search"
     if is_installed(name):
         return name
     _tell_of_missing(cluster.id, name)

@@ -27,9 +27,9 @@ class Cluster(Base):
     resolved_runtime: Mapped[str] = mapped_column(String(16))
     """What `auto` turned out to be when the cluster was created."""
     placement: Mapped[str] = mapped_column(String(16), default="fgd")
-    improvement_steps: Mapped[int] = mapped_column(default=0, server_default="0")
+    optimizer_steps: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of the search after a pass for an arrangement that places more; 0: no search."""
-    packer: Mapped[str] = mapped_column(String(16), default="search", server_default="search")
+    solver: Mapped[str] = mapped_column(String(16), default="search", server_default="search")
     """Who searches: search or exact."""
     preemption: Mapped[bool] = mapped_column(default=True)
     min_runtime_seconds: Mapped[int] = mapped_column(default=0)
