@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.scoring.registry import policy_names
 
 _OPTIMIZING = {
     "optimizer_steps": st.sampled_from([0, 2_000]),
@@ -20,7 +21,7 @@ _OPTIMIZING = {
 }
 POLICIES = st.builds(
     Policy,
-    placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]),
+    placement=st.sampled_from(policy_names()),
     preemption=st.booleans(),
     **_OPTIMIZING,
 )

@@ -8,9 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from hypervisor.api.schema import MAX_ID, Name
+from hypervisor.clusters.choices import enum_of, one_of
 from hypervisor.clusters.fields import CpuCores, GpuDevices, GpuModel, Labels, RamGb, Seconds, StrictRequest
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.policy import SolverName
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 
 MAX_NODES_AT_ONCE = 10_000
 MAX_OPTIMIZER_STEPS = 1_000_000
@@ -38,12 +40,21 @@ OptimizerSteps = Annotated[
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
-PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
-SolverChoice = Annotated[
-    SolverName,
+PlacementName = Annotated[
+    str,
+    one_of(policy_names),
     Field(
-        description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
-        "on small clusters; the server needs the extra `optimal` for it."
+        description="Which node is best among those that can take a request.",
+        json_schema_extra=enum_of(policy_names),
+    ),
+]
+SolverName = Annotated[
+    str,
+    one_of(solver_names),
+    Field(
+        description="What searches for such an arrangement. exact: a solver goes on where the search ends, "
+        "on small clusters; the server needs the extra `optimal` for it.",
+        json_schema_extra=enum_of(solver_names),
     ),
 ]
 
@@ -97,7 +108,7 @@ class ClusterCreate(StrictRequest):
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
     placement: PlacementName = "fgd"
     optimizer_steps: OptimizerSteps = 0
-    solver: SolverChoice = "search"
+    solver: SolverName = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -143,7 +154,7 @@ class ClusterUpdate(StrictRequest):
     name: Name | None = None
     placement: PlacementName | None = None
     optimizer_steps: OptimizerSteps | None = None
-    solver: SolverChoice | None = None
+    solver: SolverName | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

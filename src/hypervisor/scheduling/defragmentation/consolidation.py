@@ -60,8 +60,8 @@ def consolidate(
     if state is None or ground is None:
         return Consolidation()
     seed = [state.queue.deployment_id(row) for row in ground.pending_rows]
-    for _, packer in load_solvers(policy.solver):
-        packer.repack_with_few_moves(ground.packing, ground.waiting_items, StepBudget(steps), seed)
+    for _, solver in load_solvers(policy.solver):
+        solver.repack_with_few_moves(ground.packing, ground.waiting_items, StepBudget(steps), seed)
     in_turn, exchanging = _in_order(ground)
     moves = _moves(state, ground, [*in_turn, *exchanging])
     found = Consolidation(moves, _placements(state, ground), len(in_turn))

@@ -38,7 +38,7 @@ _STEPS_A_PAIR = 1_000
 def optimize_placements(state: PassState, observer: SearchObserver) -> None:
     """Change the placements of a pass so that more is placed, if a bounded search finds how.
 
-    Raises PackerMissing.
+    Raises SolverNotInstalled.
     """
     steps = state.policy.optimizer_steps
     if not steps or not state.placements or state.snapshot.quotas:
@@ -47,10 +47,10 @@ def optimize_placements(state: PassState, observer: SearchObserver) -> None:
     if ground is None:
         return
     most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
-    for stage, packer in load_solvers(state.policy.solver):
+    for stage, solver in load_solvers(state.policy.solver):
         budget = StepBudget(most)
         observer.stage_started()
-        packer.repack(ground.packing, ground.waiting_items, budget, seed_of(state, ground))
+        solver.repack(ground.packing, ground.waiting_items, budget, seed_of(state, ground))
         observer.stage_ended(stage, most - budget.remaining)
     at = ground.packing.bin_of
     if any(at[index] != NO_BIN for index in ground.waiting_items):
