@@ -69,11 +69,20 @@ class Placement:
     replica: int = 0
 
 
+class PreemptionRule(StrEnum):
+    """Why an eviction was legal; see `preemption/legality.py`."""
+
+    PRIORITY = "priority"
+    RECLAIM = "reclaim"
+    FAIR_SHARE = "fair_share"
+
+
 @dataclass(frozen=True, slots=True)
 class Eviction:
     """Stop this allocation so that `preemptor_id` can run.
 
-    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds.
+    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds. The priorities are those that were
+    compared; they include priority inherited along dependencies.
     """
 
     allocation_id: int
@@ -81,7 +90,9 @@ class Eviction:
     node_id: int
     preemptor_id: int
     lost_work: float
-    rule: str
+    rule: PreemptionRule
+    preemptor_priority: int
+    victim_priority: int
 
 
 @dataclass(frozen=True, slots=True)

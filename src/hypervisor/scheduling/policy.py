@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
-
-PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
-SolverName = Literal["search", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +16,16 @@ class Policy:
     On a shared cluster waiting for `age_horizon` seconds is worth as much as `age_weight` of dominant share,
     waiting for less the according part.
 
-    `improvement_steps` bounds the search for a packing that places more of what waits (0: no search); a step
+    `optimizer_steps` bounds the search for a packing that places more of what waits (0: no search); a step
     looks at one deployment on one node. What has waited for `patience` seconds is not overtaken by it.
-    `packer` is how it is searched: "exact" lets a solver go on where the search ends (the extra `optimal`).
+    `solver` is how it is searched: "exact" lets a solver go on where the search ends (the extra `optimal`).
     """
 
-    placement: PlacementScore = "fgd"
+    placement: str = "fgd"
     preemption: bool = True
     target_workload: Sequence[tuple[Shape, float]] | None = None
     age_horizon: float = 86_400.0
     age_weight: float = 0.5
     optimizer_steps: int = 0
     overtake_limit_seconds: float = 300.0
-    solver: SolverName = "search"
+    solver: str = "search"

@@ -13,9 +13,9 @@ import pytest
 
 from hypervisor.scheduling.capacity.feasibility import usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
-from hypervisor.scheduling.scoring.registry import scorer_for
+from hypervisor.scheduling.scoring.registry import policy_names, scorer_for
 from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
@@ -55,7 +55,7 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
 
 
 def reference_loss(
-    placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
+    placement: str, snapshot: Snapshot, state: WorkingState, shape: Shape
 ) -> Callable[[int], int | tuple[int, int]]:
     typical = target_workload(snapshot, Policy())
     if placement == "bestfit":
@@ -77,9 +77,9 @@ def place(rng: random.Random, state: WorkingState, request: Request, node: int) 
     state.place(node, request, tuple(rng.sample(usable, request.device_count)))
 
 
-@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
+@pytest.mark.parametrize("placement", policy_names())
 @pytest.mark.parametrize("burst", [1, 40])
-def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore, burst: int) -> None:
+def test_the_best_node_is_that_of_the_plain_definition(placement: str, burst: int) -> None:
     """Between two questions one node changes, or many: both ways of catching up are walked."""
     for seed in range(HISTORIES):
         rng = random.Random(seed)
@@ -120,8 +120,8 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
         assert (state.idle_gpu >= 0).all()
 
 
-@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
-def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
+@pytest.mark.parametrize("placement", policy_names())
+def test_a_column_says_what_the_rows_say(placement: str) -> None:
     rng = random.Random(7)
     snapshot = random_snapshot(rng, shapes=12)
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
+from hypervisor.scheduling.preemption.legality import applicable_rule
 from hypervisor.scheduling.queueing.ordering import order_components, queue_order
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder

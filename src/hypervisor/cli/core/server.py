@@ -64,7 +64,7 @@ class _App:
 
     @property
     def sharing(self) -> Coordination:
-        sharing: Coordination = self._app.state.services.sharing
+        sharing: Coordination = self._app.state.services.coordination
         return sharing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

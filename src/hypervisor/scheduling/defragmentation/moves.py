@@ -19,9 +19,9 @@ from hypervisor.scheduling.capacity.feasibility import (
     fits_in_room,
     usable_devices,
 )
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.defragmentation.fragmentation import idle_capacity
-from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.decision_codec.lazy_unplaced import LazyUnplaced
 from hypervisor.scheduling.explanation.gang_reason import gang_reason
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
@@ -19,7 +20,6 @@ from hypervisor.scheduling.explanation.shared_reasons import (
     limit_reason,
     visible_owners,
 )
-from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
 from hypervisor.scheduling.preemption.candidates import PreemptibleRoom
@@ -43,20 +43,20 @@ class _Shortage:
     victims: tuple[EvictionCandidate, ...]
 
 
-def explain_waiting(admission: PassState) -> Sequence[Unplaced]:
+def explain_unplaced(state: PassState) -> Sequence[Unplaced]:
     """Everything that is not placed, in queue order, with its reason."""
-    queue = admission.queue
-    rows = queue.order[~admission.placed[queue.order]]
-    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(admission).reason_for_row)
+    queue = state.queue
+    rows = queue.order[~state.placed[queue.order]]
+    return LazyUnplaced(queue.pending.deployment_id[rows], rows, Explainer(state).reason_for_row)
 
 
 class Explainer:
     """Reasons at the end of a pass. Work that depends on the shape alone is done once a shape."""
 
-    def __init__(self, admission: PassState) -> None:
-        self._admission = admission
-        self._snapshot = admission.snapshot
-        self._state = admission.capacity
+    def __init__(self, state: PassState) -> None:
+        self._state = state
+        self._snapshot = state.snapshot
+        self._capacity = state.capacity
         self._shapes: dict[tuple[int, int], Reason | _Shortage] = {}
         self._kinds: dict[int, Reason] = {}
         self._nearest: dict[int, int] = {}
@@ -66,13 +66,13 @@ class Explainer:
 
     def reason_for_row(self, row: int) -> Reason:
         """Why this pending row was not placed; all of a kind that are not nominated share one reason."""
-        kept = self._admission.nominations.of_row(row)
+        kept = self._state.nominations.of_row(row)
         if kept:
             return self.reason_for_nominated(kept)
-        hold = self._admission.head_reservation
-        if hold is not None and self._admission.queue.deployment_id(row) == hold.deployment_id:
+        hold = self._state.head_reservation
+        if hold is not None and self._state.queue.deployment_id(row) == hold.deployment_id:
             return head_reason(self._snapshot, hold, self.reason_for_class(row))
-        queue = self._admission.queue
+        queue = self._state.queue
         kind = int(queue.equivalence_class[row])
         found = self._kinds.get(kind)
         if found is None:
@@ -88,17 +88,17 @@ class Explainer:
 
     def reason_for_class(self, row: int) -> Reason:
         """Why this kind, of which `row` is a member, was neither placed nor nominated."""
-        queue = self._admission.queue
-        request = self._admission.request_for(queue.shape(row))
-        limited = limit_reason(self._admission.tenancy, row)
+        queue = self._state.queue
+        request = self._state.request_for(queue.shape(row))
+        limited = limit_reason(self._state.quotas, row)
         if limited is not None:
             return self._never(request, queue.replicas(row)) or limited
         if queue.is_gang(row):
             never = self._never(request, queue.replicas(row))
             return never or gang_reason(
-                self._admission, request, queue.replicas(row), self._admission.tenancy.organization(row)
+                self._state, request, queue.replicas(row), self._state.quotas.organization(row)
             )
-        organization = self._admission.tenancy.organization(row)
+        organization = self._state.quotas.organization(row)
         found = self._shapes.get((request.index, organization))
         if found is None:
             found = self._shapes[request.index, organization] = self._of_shape(request, organization)
@@ -132,13 +132,13 @@ class Explainer:
             table, ids = self._snapshot.allocations, self._snapshot.nodes.id
             for row in np.flatnonzero(table.releasing).tolist():
                 self._leaving_on[int(ids[table.node[row]])].add(int(table.deployment_id[row]))
-            for item in self._admission.evictions:
+            for item in self._state.evictions:
                 self._leaving_on[item.node_id].add(item.deployment_id)
         return self._leaving_on[int(self._snapshot.nodes.id[node])]
 
     def _never(self, request: Request, replicas: int = 1) -> Reason | None:
         """What no end of other work can cure."""
-        never = infeasibility(self._snapshot.nodes, self._admission.eligibility, request.shape, replicas)
+        never = infeasibility(self._snapshot.nodes, self._state.eligibility, request.shape, replicas)
         if never is not None:
             return never
         if not request.eligible.any():
@@ -164,16 +164,16 @@ class Explainer:
             return None
         node = int(nodes[0])
         name = self._snapshot.nodes.name[node]
-        admission = self._admission
-        rows = {held.deployment_id: held.row for held in admission.nominations.on_node(node)}
+        state = self._state
+        rows = {held.deployment_id: held.row for held in state.nominations.on_node(node)}
         hold = (
-            admission.head_reservation
-            if admission.head_reservation is not None and admission.head_reservation.on_node(node)
+            state.head_reservation
+            if state.head_reservation is not None and state.head_reservation.on_node(node)
             else None
         )
         if hold is not None:
             rows[hold.deployment_id] = hold.row
-        shown = visible_owners(admission.tenancy, rows, organization)
+        shown = visible_owners(state.quotas, rows, organization)
         start = head_start_text(hold)
         shorter = f", or give it a max_runtime_seconds that ends it before {start}" if start else ""
         until = f" (from {start} on)" if start else ""
@@ -186,9 +186,9 @@ class Explainer:
 
     def _without_reservations(self) -> PreemptibleRoom:
         if self._unreserved is None:
-            state = self._state
-            cpu, ram_room, gpu = state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy()
-            for held in self._admission.nominations.all():
+            capacity = self._capacity
+            cpu, ram_room, gpu = capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy()
+            for held in self._state.nominations.all():
                 cpu[held.node] += held.claim.idle_cpu
                 ram_room[held.node] += held.claim.idle_ram
                 gpu[held.node, list(held.devices)] += np.array(held.claim.idle_gpu, np.int64)
@@ -197,35 +197,35 @@ class Explainer:
         return self._unreserved
 
     def _shortage(self, request: Request, organization: int) -> _Shortage:
-        state, node = self._state, self._nearest_node(request)
+        capacity, node = self._capacity, self._nearest_node(request)
         free_gpu = (
-            int(state.whole_gpus[node]) * MILLI
+            int(capacity.whole_gpus[node]) * MILLI
             if request.whole_devices
-            else max(0, int(state.largest_fraction[node]))
+            else max(0, int(capacity.largest_fraction[node]))
         )
-        free = Resources(max(0, int(state.idle_cpu[node])), max(0, int(state.idle_ram[node])), free_gpu)
-        room = (int(state.idle_cpu[node]), int(state.idle_ram[node]), state.idle_gpu[node].tolist())
-        evictable = self._admission.candidates.evictable
+        free = Resources(max(0, int(capacity.idle_cpu[node])), max(0, int(capacity.idle_ram[node])), free_gpu)
+        room = (int(capacity.idle_cpu[node]), int(capacity.idle_ram[node]), capacity.idle_gpu[node].tolist())
+        evictable = self._state.candidates.evictable
         owner = self._snapshot.allocations.organization
         running = [
             item
-            for item in self._admission.candidates.on_node(node)
+            for item in self._state.candidates.on_node(node)
             if evictable[item.row] and int(owner[item.row]) == organization
         ]
-        victims = choose_victims(request, *room, running) if self._admission.policy.preemption else None
+        victims = choose_victims(request, *room, running) if self._state.policy.preemption else None
         return _Shortage(node, request.shape.resources.shortfall(free), free, tuple(victims or ()))
 
     def _nearest_node(self, request: Request) -> int:
         """The eligible node with the least missing; shapes that share a score class share their first's."""
         first = self._stands_for[request.index]
         if first not in self._nearest:
-            self._nearest[first] = self._least_distant(self._admission.request_for(first))
+            self._nearest[first] = self._least_distant(self._state.request_for(first))
         return self._nearest[first]
 
     def _least_distant(self, request: Request) -> int:
-        state = self._state
-        room = state.whole_gpus if request.whole_devices else state.largest_fraction
-        distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, room)
+        capacity = self._capacity
+        room = capacity.whole_gpus if request.whole_devices else capacity.largest_fraction
+        distance = shortfall_distance(request, capacity.idle_cpu, capacity.idle_ram, room)
         return int(np.where(request.eligible, distance, np.inf).argmin())
 
     def _short(self, request: Request, shortage: _Shortage, priority: int) -> Reason:
@@ -259,15 +259,15 @@ class Explainer:
         return ReasonCode.FRAGMENTED
 
     def _free_total(self, eligible: Bool) -> Resources:
-        state = self._state
+        capacity = self._capacity
         return Resources(
-            int(np.maximum(state.idle_cpu, 0)[eligible].sum()),
-            int(np.maximum(state.idle_ram, 0)[eligible].sum()),
-            int(np.maximum(state.idle_gpu, 0)[eligible].sum()),
+            int(np.maximum(capacity.idle_cpu, 0)[eligible].sum()),
+            int(np.maximum(capacity.idle_ram, 0)[eligible].sum()),
+            int(np.maximum(capacity.idle_gpu, 0)[eligible].sum()),
         )
 
     def _not_lower(self, node: int, priority: int) -> int:
-        return sum(item.priority >= priority for item in self._admission.candidates.on_node(node))
+        return sum(item.priority >= priority for item in self._state.candidates.on_node(node))
 
     def _suggestion(self, request: Request, shortage: _Shortage, priority: int, name: str) -> str:
         options = [f"free {described(shortage.missing)} on {name}"]

@@ -6,9 +6,9 @@ import numpy as np
 
 from hypervisor.kernel.resources import MILLI, Resources
 from hypervisor.scheduling.capacity.feasibility import fits_empty_nodes
-from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.capacity.replicas import replicas_when_empty
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.preemption.gang import replicas_when_empty
 from hypervisor.scheduling.snapshots.requests import Eligibility, selector_mask
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape, Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from math import isinf
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.passes.backfill import HeadReservation
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.preemption.tenancy import Tenancy
+from hypervisor.scheduling.preemption.quota_accounting import QuotaAccounting
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed
 
@@ -18,12 +18,12 @@ MOST_NAMED = 3
 OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 
 
-def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
+def limit_reason(quotas: QuotaAccounting, row: int) -> Reason | None:
     """That the limit of its organization on this cluster stands in the way, or None."""
-    over = tenancy.over_limit(row)
-    if over.is_zero or tenancy.ledger is None:
+    over = quotas.over_limit(row)
+    if over.is_zero or quotas.ledger is None:
         return None
-    account, job = tenancy.ledger.projected(tenancy.organization(row)), tenancy.demand(row)
+    account, job = quotas.ledger.projected(quotas.organization(row)), quotas.demand(row)
     limit = account.quota.limit or Resources()
     asked = Resources(
         limit.cpu_milli if over.cpu_milli else 0,
@@ -60,9 +60,9 @@ def head_start_text(hold: HeadReservation | None) -> str | None:
     return None if hold is None or isinf(hold.latest_start) else _clock(hold.latest_start)
 
 
-def visible_owners(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
+def visible_owners(quotas: QuotaAccounting, rows: Mapping[int, int], organization: int) -> str:
     """Deployments (id: pending row) as far as somebody of this organization may know them."""
-    own = sorted(id_ for id_, row in rows.items() if tenancy.organization(row) == organization)
+    own = sorted(id_ for id_, row in rows.items() if quotas.organization(row) == organization)
     if not own:
         return OTHER_ORGANIZATIONS_DEPLOYMENT
     return f"deployment {listed([str(id_) for id_ in own[:MOST_NAMED]])}"

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hypervisor.scheduling.passes.cycle import admit_queue
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.snapshots.columns import joined, rows_where
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
@@ -18,12 +18,10 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
 
 def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
     """Whether a pass would place nothing, evict nothing and keep the nominations."""
-    plain = replace(policy, optimizer_steps=0)
-    admission = PassState(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
-    admission.claim_nominations()
-    admission.admit_queue()
-    same = set(admission.nominations_for_plan()) == set(snapshot.nominations)
-    return same and not admission.placements and not admission.evictions
+    state = PassState(snapshot, replace(policy, optimizer_steps=0))
+    admit_queue(state)
+    same = set(state.nominations_for_plan()) == set(snapshot.nominations)
+    return same and not state.placements and not state.evictions
 
 
 def with_started(snapshot: Snapshot, queue: Queue, placements: Sequence[Placement]) -> Snapshot:

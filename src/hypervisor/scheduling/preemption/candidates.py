@@ -11,7 +11,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.sorting import sorted_rows
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.preemption.cost import lost_work
-from hypervisor.scheduling.preemption.gang import EvictionGroup, merge_candidates, rows_by_gang
+from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, merge_candidates, rows_by_gang
 from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64, Snapshot

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
+from hypervisor.scheduling.plan_result import PreemptionRule
+from hypervisor.scheduling.preemption.legality import applicable_rule
 from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, QuotaUsage
 
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
-
-_RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
-_LARGER_SHARE = ", of an organization with a larger share"
-
-
-class PreemptionRule(StrEnum):
-    """Why an eviction was legal."""
-
-    PRIORITY = "priority"
-    RECLAIM = "reclaim"
-    FAIR_SHARE = "fair_share"
 
 
 def applicable_rule(
@@ -62,23 +50,3 @@ def applicable_rule(
     if victim_priority < priority and mine.dominant_share(plus=job) <= theirs.dominant_share(minus=victim):
         return PreemptionRule.FAIR_SHARE
     return None
-
-
-def describe(rule: PreemptionRule, priority: int, victim_priority: int) -> str:
-    """The rule in words, for receipts; it names no organization."""
-    if rule is PreemptionRule.RECLAIM:
-        return _RECLAIM
-    over = f"priority {priority} over {victim_priority}"
-    return over if rule is PreemptionRule.PRIORITY else f"{over}{_LARGER_SHARE}"
-
-
-def rule_of(words: str) -> PreemptionRule:
-    """The rule that `describe` put into these words."""
-    if is_reclaim(words):
-        return PreemptionRule.RECLAIM
-    return PreemptionRule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else PreemptionRule.PRIORITY
-
-
-def is_reclaim(words: str) -> bool:
-    """Whether these are the words of a reclaim."""
-    return words == _RECLAIM

@@ -52,7 +52,7 @@ class ActiveNominations:
         self._state = state
         self._by_row: dict[int, tuple[ActiveNomination, ...]] = {}
         self._by_node: dict[int, dict[tuple[int, int], ActiveNomination]] = {}
-        self._unsettled: dict[tuple[int, int], int] = {}
+        self._unconfirmed: dict[tuple[int, int], int] = {}
 
     def is_feasible(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
         """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
@@ -69,25 +69,25 @@ class ActiveNominations:
         need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         return all(state.idle_gpu[node, i] + state.releasing_gpu[node, i] >= need for i in devices)
 
-    def add(self, made: ActiveNomination, settled: bool) -> None:
+    def add(self, made: ActiveNomination, confirmed: bool) -> None:
         """Put a nomination in force; its claim is already made.
 
-        `settled` says that the pass has come to its deployment; until then those ahead may override it.
+        `confirmed` says that its deployment had its turn; until then deployments ahead may override it.
         """
-        if not settled:
-            self._unsettled[made.row, made.replica] = made.node
+        if not confirmed:
+            self._unconfirmed[made.row, made.replica] = made.node
         self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
         self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
 
     def drop(self, row: int) -> tuple[ActiveNomination, ...]:
-        """Give back what is kept for all replicas of the deployment, if anything is; they are returned.
+        """Release what is kept for all replicas of the pending row, and return those nominations.
 
-        The caller says whether capacity has `grown` by that.
+        The caller invalidates the working state if that frees capacity.
         """
         dropped = self._by_row.pop(row, ())
         for held in dropped:
             key = (row, held.replica)
-            self._unsettled.pop(key, None)
+            self._unconfirmed.pop(key, None)
             on_node = self._by_node[held.node]
             del on_node[key]
             if not on_node:
@@ -107,8 +107,8 @@ class ActiveNominations:
         return self._by_node.get(node, {}).values()
 
     def unconfirmed_nodes(self) -> list[int]:
-        """Nodes with nominations whose turn has not come yet."""
-        return sorted(set(self._unsettled.values()))
+        """Nodes with nominations whose deployments had no turn yet."""
+        return sorted(set(self._unconfirmed.values()))
 
     def any(self) -> bool:
         return bool(self._by_row)

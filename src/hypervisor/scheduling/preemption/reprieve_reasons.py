@@ -1,4 +1,4 @@
-"""The words of a preemption: by which rule, and why others on the node were spared."""
+"""Why lower deployments on the node of a preemption were reprieved."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from hypervisor.scheduling.plan_result import Reprieved
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
 from hypervisor.scheduling.preemption.victims import EvictionCandidate
-
-
-def rule_of(preemptor: int, victim: int) -> str:
-    return f"priority {preemptor} over {victim}"
 
 
 def reprieved_on_node(

@@ -19,6 +19,7 @@ import numpy as np
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
 from hypervisor.scheduling.preemption.cost_heap import CostHeap, Entry, lower_bound
 from hypervisor.scheduling.preemption.nominations import ActiveNominations
@@ -36,13 +37,13 @@ _NOTHING = CostHeap(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 class PreemptionOption:
     """A node with the victims that a request needs there.
 
-    `rules` says, by allocation row, by which rule each may go; those left out go by their lower priority.
+    `rules` has the rule for each victim by its allocation row. Victims without one have a lower priority.
     """
 
     node: int
     victims: tuple[EvictionCandidate, ...]
     cost: Cost
-    rules: Mapping[int, str] = field(default_factory=dict)
+    rules: Mapping[int, PreemptionRule] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Snapshot
 
 _DENSE = 1 << 22
+
+
+class QueueEntry(NamedTuple):
+    """A pending row at its turn.
+
+    `rank` is its place in the queue order. `respects_head` says whether the reservation of the head binds it.
+    `previous_node` is the node of a nomination that it has just lost, else NO_NODE.
+    """
+
+    row: int
+    rank: int
+    request: Request
+    respects_head: bool
+    previous_node: int
 
 
 class Queue:

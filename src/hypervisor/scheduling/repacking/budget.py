@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hypervisor.scheduling.policy import SolverName
-
 
 class SearchObserver(Protocol):
     """Is told when each stage of a search begins and ends, and cannot change what it finds."""
 
     def stage_started(self) -> None: ...
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: str, steps: int) -> None:
         """This stage took so many steps."""
 
 
@@ -22,7 +20,7 @@ class NullObserver:
     def stage_started(self) -> None:
         """Nothing happens."""
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: str, steps: int) -> None:
         """Nothing happens."""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
+from hypervisor.scheduling.capacity.shortfall import gpu_shortfall
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
 from hypervisor.scheduling.snapshots.requests import Request
 
 NO_BIN = -1

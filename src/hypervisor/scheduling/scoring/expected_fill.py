@@ -16,16 +16,25 @@ is V.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.expected_fill_column import ExpectedFillColumn
 from hypervisor.scheduling.scoring.expected_fill_value import ExpectedFillValue
-from hypervisor.scheduling.scoring.scorer import ScoreColumn
+from hypervisor.scheduling.scoring.scorer import ScoreColumn, Scorer
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
-from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape, Snapshot
+
+
+def make_scorer(
+    snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
+) -> Scorer:
+    """See `PlacementPolicy`."""
+    return ExpectedFillScorer(capacity, partial(target_workload, snapshot, policy), eligibility)
 
 
 class ExpectedFillScorer:

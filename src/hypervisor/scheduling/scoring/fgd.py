@@ -18,22 +18,31 @@ nodes with the same points the one with the least idle GPU is taken, so that emp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
 from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
-from hypervisor.scheduling.scoring.scorer import ScoreColumn
+from hypervisor.scheduling.scoring.scorer import ScoreColumn, Scorer
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
-from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape, Snapshot
 
 _POINTS = 100
 _STEPS = np.arange(1, _POINTS) / _POINTS
 # The fall of F, in scaled milli-GPU, from which on a placement earns 1, 2, .. 99 points: the inverse sigmoid.
 _THRESHOLDS = np.round(np.log(_STEPS / (1 - _STEPS)) * WHOLE_GPU * SCALE).astype(np.int64)
+
+
+def make_scorer(
+    snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
+) -> Scorer:
+    """See `PlacementPolicy`."""
+    return FgdScorer(capacity, partial(target_workload, snapshot, policy), eligibility)
 
 
 class FgdScorer:

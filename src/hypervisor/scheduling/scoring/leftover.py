@@ -1,9 +1,4 @@
-"""BestFit and spread: scores by what is left on the node.
-
-BestFit takes the node with the least left, each resource as a share of the largest node's (the baseline of
-the FGD paper, USENIX ATC'23). Spread takes the node with the smallest used share of its own capacity after
-the placement, as kube-scheduler's LeastAllocated does.
-"""
+"""The common part of `bestfit` and `spread`: scores by what is left on the node."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 _SCALE = 1_000_000
 
 
-class _Leftover:
+class LeftoverScorer:
     """What would be left of a node, as shares of a capacity per resource and node, times a sign."""
 
     def __init__(self, state: WorkingState, capacity: tuple[Int64, Int64, Int64], sign: int) -> None:
@@ -39,7 +34,7 @@ class _Leftover:
 
     def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
-        return _LeftoverColumn(self, requests)
+        return LeftoverColumn(self, requests)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
         """By the room on the device: the least first, or the most where the sign is negative."""
@@ -47,8 +42,10 @@ class _Leftover:
         return sorted(devices, key=lambda index: (self.sign * free[index], index))
 
 
-class _LeftoverColumn:
-    def __init__(self, scorer: _Leftover, requests: Sequence[Request]) -> None:
+class LeftoverColumn:
+    """See `ScoreColumn`."""
+
+    def __init__(self, scorer: LeftoverScorer, requests: Sequence[Request]) -> None:
         self._scorer = scorer
         self._cpu = np.array([request.cpu for request in requests], np.int64)
         self._ram = np.array([request.ram for request in requests], np.int64)
@@ -72,27 +69,3 @@ class _LeftoverColumn:
             & (self._each <= state.largest_fraction[node])
         )
         return np.where(fits, left, INFEASIBLE).astype(np.int32)
-
-
-class BestFitScorer(_Leftover):
-    """Least left first; a fraction goes to the fullest device that still has room."""
-
-    def __init__(self, state: WorkingState) -> None:
-        nodes = state.nodes
-        largest = (
-            max(1, int(nodes.cpu_milli.max(initial=1))),
-            max(1, int(nodes.ram_mib.max(initial=1))),
-            max(1, int(nodes.gpu_count.max(initial=0))) * WHOLE_GPU,
-        )
-        cpu, ram, gpu = (np.full(len(nodes), amount, np.int64) for amount in largest)
-        super().__init__(state, (cpu, ram, gpu), 1)
-
-
-class SpreadScorer(_Leftover):
-    """Least used first; a fraction goes to the emptiest device."""
-
-    def __init__(self, state: WorkingState) -> None:
-        nodes = state.nodes
-        cpu, ram = np.maximum(nodes.cpu_milli, 1), np.maximum(nodes.ram_mib, 1)
-        gpu = np.maximum(nodes.gpu_count.astype(np.int64), 1) * WHOLE_GPU
-        super().__init__(state, (cpu, ram, gpu), -1)
