@@ -83,7 +83,7 @@ def test_across_organizations(
     found = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=priority,
         theirs=theirs,
         victim=gpus(1),
@@ -100,7 +100,7 @@ def test_within_an_organization_only_strictly_lower_ones(victim_priority: int, r
     found = applicable_rule(
         same_organization=True,
         mine=one,
-        job=gpus(1),
+        demand=gpus(1),
         priority=100,
         theirs=one,
         victim=gpus(1),
@@ -116,7 +116,7 @@ def test_only_what_is_contested_counts_as_borrowed():
     rule = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=900,
         theirs=theirs,
         victim=Resources(1000, 0, 1000),
