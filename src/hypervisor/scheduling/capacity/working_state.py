@@ -64,7 +64,7 @@ class WorkingState:
     def usage_of(
         self, allocations: AllocationTable, chosen: Bool | None = None
     ) -> tuple[Int64, Int64, Int64]:
-        """What the chosen allocations hold per node, and per node and device; without `chosen` all of them."""
+        """What the chosen allocations, or all, hold per node, and per node and device."""
         count = len(self.nodes)
         if chosen is not None and not chosen.any():
             return (

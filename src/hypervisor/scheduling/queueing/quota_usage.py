@@ -119,7 +119,7 @@ def requested(shape: Shape, replicas: int = 1) -> Resources:
 def dominant_shares(
     quotas: tuple[Quota, ...], usage: Int64, organization: Int64, total: Resources
 ) -> Float64:
-    """`QuotaUsage.share` for many usages (rows) of these organizations at once."""
+    """`QuotaUsage.dominant_share` for many usages, one a row, at once."""
     guaranteed = np.array([_amounts(quota.guaranteed) for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
     weight = np.array([quota.weight for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
     above = np.maximum(usage - guaranteed[organization], 0.0)
