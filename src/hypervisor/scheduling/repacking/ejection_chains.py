@@ -24,7 +24,7 @@ class EjectionChains:
         self._placed: set[int] = set()
 
     def place(self, index: int, depth: int, most: int) -> bool:
-        """Place a waiting item, else change nothing; up to `most` items leave a bin at each of `depth` levels."""
+        """Place a waiting item; each of `depth` levels ejects up to `most` items. Else change nothing."""
         self._placed = set()
         return self._place(index, depth, most, NO_BIN)
 
