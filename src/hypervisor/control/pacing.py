@@ -53,7 +53,7 @@ class Pacing:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.Watch`."""
+    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.SearchObserver`."""
 
     pacing: Pacing
     clock: Clock
