@@ -35,13 +35,13 @@ class HeadGuard:
     They may come and go as long as the head does not lack more than at first.
     """
 
-    def __init__(self, hold: HeadReservation) -> None:
-        self.request = hold.request
-        self.cpu, self.ram, self.gpu = hold.cpu, hold.ram, list(hold.gpu)
+    def __init__(self, head: HeadReservation) -> None:
+        self.request = head.request
+        self.cpu, self.ram, self.gpu = head.cpu, head.ram, list(head.gpu)
         """The room for the head, without what guarded items take of it now."""
-        self.least_cpu = min(hold.cpu, hold.request.cpu)
-        self.least_ram = min(hold.ram, hold.request.ram)
-        self.shortfall = gpu_shortfall(hold.request, self.gpu)
+        self.least_cpu = min(head.cpu, head.request.cpu)
+        self.least_ram = min(head.ram, head.request.ram)
+        self.shortfall = gpu_shortfall(head.request, self.gpu)
         """The most GPU that the head may lack."""
 
     def allows(self, request: Request, devices: Sequence[int]) -> bool:

@@ -109,7 +109,7 @@ class AllocationTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingTable:
-    """What waits and may start now (dependencies met, back-off over). Rows need not be sorted.
+    """Deployments that wait and may start now (dependencies met, back-off over), in any order.
 
     `created_at` is the place in the queue: a preempted deployment keeps its own. `shape` is an index into
     `Snapshot.shapes`. `preemptible` and `protected` say whether it could be evicted once it runs, and
