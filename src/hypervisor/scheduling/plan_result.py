@@ -1,4 +1,4 @@
-"""What `plan()` answers: placements, evictions with their nominations, and a reason for whatever waits."""
+"""The result of `plan()`: placements, evictions, nominations, and a reason for everything that waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination
 
 
 class ReasonCode(StrEnum):
-    """Why a deployment waits; the order of the members is the precedence of the top reason."""
+    """Why a deployment waits. The first code that applies is the reason."""
 
     CLUSTER_HAS_NO_NODES = "cluster_has_no_nodes"
     NO_SCHEDULABLE_NODE = "no_schedulable_node"
@@ -97,7 +97,7 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class Reprieved:
-    """A lower one on the chosen node that was not needed, and why; for the receipt."""
+    """A lower deployment on the node that was not evicted, and why; for the receipt."""
 
     deployment_id: int
     why: str

@@ -1,4 +1,4 @@
-"""Whether a stored decision comes out again: `plan()` on the stored snapshot, compared to the bit."""
+"""Replay of a stored decision: `plan()` on the stored snapshot, compared bit for bit."""
 
 from __future__ import annotations
 

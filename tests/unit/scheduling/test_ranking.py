@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -16,11 +15,10 @@ from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
 from hypervisor.scheduling.scoring.registry import policy_names, scorer_for
-from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
-from tests.support.scoring import best_node, bestfit_loss, fgd_loss, fill_loss, room_on, spread_loss
+from tests.support.scoring import REFERENCE_SCORES, best_node
 
 HISTORIES = int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")) // 10
 CPUS, RAMS = (0, 500, 1000, 4000), (0, 512, 4096)
@@ -54,24 +52,6 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
     )
 
 
-def reference_loss(
-    placement: str, snapshot: Snapshot, state: WorkingState, shape: Shape
-) -> Callable[[int], int | tuple[int, int]]:
-    typical = target_workload(snapshot, Policy())
-    if placement == "bestfit":
-        return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
-    if placement == "spread":
-        return lambda node: spread_loss(snapshot.nodes, node, room_on(state, node), shape)
-    eligibility = Eligibility(snapshot.nodes)
-
-    def admitted(node: int) -> list[tuple[Shape, float]]:
-        return [item for item in typical if eligibility.matching(item[0])[node]]
-
-    if placement == "fill":
-        return lambda node: fill_loss(state, admitted(node), typical, room_on(state, node), shape)
-    return lambda node: fgd_loss(admitted(node), room_on(state, node), shape)
-
-
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
     usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
     state.place(node, request, tuple(rng.sample(usable, request.device_count)))
@@ -92,7 +72,7 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: str, burst: in
             request = rng.choice(requests)
             node = ranking.best_node(request) if step % burst == 0 else NO_NODE
             if step % burst == 0:
-                loss = reference_loss(placement, snapshot, state, request.shape)
+                loss = REFERENCE_SCORES[placement](snapshot, state, request.shape)
                 expected = best_node(state, request.shape, request.eligible.tolist(), loss)
                 assert node == (NO_NODE if expected is None else expected), (seed, step)
             fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]

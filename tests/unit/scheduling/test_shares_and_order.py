@@ -83,7 +83,7 @@ def test_across_organizations(
     found = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=priority,
         theirs=theirs,
         victim=gpus(1),
@@ -102,7 +102,7 @@ def test_within_an_organization_only_strictly_lower_ones(
     found = applicable_rule(
         same_organization=True,
         mine=one,
-        job=gpus(1),
+        demand=gpus(1),
         priority=100,
         theirs=one,
         victim=gpus(1),
@@ -118,7 +118,7 @@ def test_only_what_is_contested_counts_as_borrowed() -> None:
     rule = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=900,
         theirs=theirs,
         victim=Resources(1000, 0, 1000),

@@ -53,7 +53,7 @@ class SearchBudget:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.Watch`."""
+    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.SearchObserver`."""
 
     pacing: SearchBudget
     clock: Clock

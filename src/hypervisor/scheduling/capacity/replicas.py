@@ -22,7 +22,7 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
         count = np.minimum(count, cpu // request.cpu)
     if request.ram:
         count = np.minimum(count, ram // request.ram)
-    # A request for nothing of a resource still does not go where that resource is overdrawn.
+    # Even a request without a resource does not go where that resource is overcommitted.
     count = np.where((cpu < 0) | (ram < 0), 0, count)
     if request.whole_devices:
         count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.device_count)
@@ -32,27 +32,27 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
 
 
 def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> int:
-    """How many replicas those nodes could take together if nothing else ran on them."""
+    """How many replicas these nodes could take together if nothing else ran on them."""
     width = max(1, int(nodes.gpu_count.max(initial=0)))
     gpu = np.where(np.arange(width) < nodes.gpu_count[:, None], WHOLE_GPU, 0)
     return int(replicas_per_node(request, eligible, nodes.cpu_milli, nodes.ram_mib, gpu).sum())
 
 
-def assign_replicas(counts: Int64, losses: Int64, replicas: int, spread: bool) -> list[int] | None:
+def assign_replicas(counts: Int64, scores: Int64, replicas: int, spread: bool) -> list[int] | None:
     """The node of each replica, or None if they do not all fit.
 
-    Spread: round after round one replica a node, the best nodes first. Packed: as few nodes as possible,
-    which taking the roomiest first gives; among nodes that can take all of the rest the best one ends it.
-    `losses` are per node, lower is better; ties go to the lower node id.
+    Spread: in each round one replica on every node, the best nodes first. Packed: few nodes, so the node that
+    takes most replicas first; the best one among nodes that take all the rest. `scores` are per node, lower
+    is better; ties go to the lower node id.
     """
     if int(counts.sum()) < replicas:
         return None
-    chosen = _spread(counts, losses, replicas) if spread else _packed(counts, losses, replicas)
+    chosen = _spread(counts, scores, replicas) if spread else _packed(counts, scores, replicas)
     return sorted(chosen)
 
 
-def _spread(counts: Int64, losses: Int64, replicas: int) -> list[int]:
-    order = np.lexsort((np.arange(len(losses)), losses))
+def _spread(counts: Int64, scores: Int64, replicas: int) -> list[int]:
+    order = np.lexsort((np.arange(len(scores)), scores))
     chosen: list[int] = []
     full_rounds = 0
     while len(chosen) < replicas:
@@ -62,14 +62,14 @@ def _spread(counts: Int64, losses: Int64, replicas: int) -> list[int]:
     return chosen
 
 
-def _packed(counts: Int64, losses: Int64, replicas: int) -> list[int]:
+def _packed(counts: Int64, scores: Int64, replicas: int) -> list[int]:
     left = counts.copy()
     chosen: list[int] = []
     while len(chosen) < replicas:
         rest = replicas - len(chosen)
         useful = np.minimum(left, rest)
         best = np.flatnonzero(useful == useful.max())
-        node = int(best[losses[best].argmin()])
+        node = int(best[scores[best].argmin()])
         chosen += [node] * int(useful[node])
         left[node] = 0
     return chosen

@@ -10,9 +10,9 @@ from hypervisor.scheduling.snapshots.snapshot import Float64, Int64
 
 
 def gpu_shortfall(request: Request, gpu: list[int]) -> int:
-    """Missing whole devices for whole requests, missing milli-GPU on the best device for fractions.
+    """Missing devices for whole requests; missing milli-GPU on the best device for a fraction.
 
-    Several fractions, those of the replicas of a gang, are counted in fractions that are missing.
+    For several fractions, those of the replicas of a gang, the number of missing fractions.
     """
     if request.whole_devices:
         return max(0, request.device_count - gpu.count(WHOLE_GPU))
@@ -22,9 +22,9 @@ def gpu_shortfall(request: Request, gpu: list[int]) -> int:
 
 
 def shortfall_distance(request: Request, cpu: Int64, ram: Int64, gpu: Int64) -> Float64:
-    """How far each node is from fitting: the sum of the missing shares of what is asked for.
+    """How far each node is from fitting: the sum over resources of the missing part of the request.
 
-    `gpu` is in the request's own terms: free whole devices, or the milli-GPU of the best device.
+    `gpu` per node is the number of idle devices for whole requests, else the milli-GPU of the best device.
     """
     distance = np.zeros(len(cpu))
     needs = request.device_count if request.whole_devices else request.milli_per_device

@@ -16,19 +16,19 @@ from hypervisor.scheduling.snapshots.wording import described, gaps, listed
 
 
 def gang_reason(state: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
-    """The reason at the end of a pass for a gang that the empty cluster could take."""
+    """The reason for a gang that the empty cluster could take, at the end of a pass."""
     capacity = state.capacity
     room = (capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy())
     counts = replicas_per_node(request, request.eligible, *room)
     fitting = int(counts.sum())
     if fitting >= replicas or _unreserved(state, request) >= replicas:
-        return _kept_for_others(state, organization)
+        return _reserved_for_others(state, organization)
     _fill(request, counts, *room)
     return _incomplete(state, request, replicas, fitting, room)
 
 
 def _unreserved(state: PassState, request: Request) -> int:
-    """How many would fit if nothing were kept for others."""
+    """How many replicas would fit without nominations."""
     capacity = state.capacity
     cpu, ram, gpu = capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy()
     for held in state.nominations.all():
@@ -39,7 +39,7 @@ def _unreserved(state: PassState, request: Request) -> int:
     return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
 
 
-def _kept_for_others(state: PassState, organization: int) -> Reason:
+def _reserved_for_others(state: PassState, organization: int) -> Reason:
     rows = {held.deployment_id: held.row for held in state.nominations.all()}
     if state.head_reservation is not None:
         rows[state.head_reservation.deployment_id] = state.head_reservation.row
@@ -52,7 +52,7 @@ def _kept_for_others(state: PassState, organization: int) -> Reason:
 
 
 def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -> None:
-    """Take what the replicas that fit would use, so that what the next one lacks can be seen."""
+    """Take what the fitting replicas would use, to see what the next one lacks."""
     for node in np.flatnonzero(counts).tolist():
         count = int(counts[node])
         cpu[node] -= count * request.cpu

@@ -1,4 +1,4 @@
-"""What a cluster looks like once placements have come true, and whether a pass would leave it so."""
+"""A cluster after its plan has come true, and whether a pass would change anything in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
 
 
 def with_started(snapshot: Snapshot, queue: Queue, placements: Sequence[Placement]) -> Snapshot:
-    """The snapshot with these replicas running instead of waiting; `queue` is the snapshot's own."""
+    """The snapshot with these replicas running instead of pending. `queue` is that of the snapshot."""
     rows = queue.rows_of({one.deployment_id for one in placements})
     placed = np.zeros(len(snapshot.pending), np.bool_)
     placed[list(rows.values())] = True

@@ -69,7 +69,7 @@ def _decide(
     if (
         # 3. A deployment that fits idle capacity is placed on the node with the best score.
         placement.place_on_idle(entry)
-        # 4. One that fits as soon as releasing work is gone is nominated there. Nobody is evicted for it.
+        # 4. One that fits as soon as releasing work is gone is nominated there, without evictions.
         or placement.nominate_on_releasing(entry)
         # 5. One that fits after evicting lower ones is nominated, together with the evictions.
         or placement.preempt(entry)

@@ -16,11 +16,11 @@ from hypervisor.scheduling.snapshots.requests import Request
 
 @dataclass(slots=True)
 class HeadReservation:
-    """The held node and the room on it that the head counts on.
+    """The reserved node, and the room on it that the head counts on.
 
-    `start` is when the head can start there at the latest (seconds since the epoch), +inf where nobody knows.
-    A gang holds several nodes: `request` is what its replicas need together on this one, and `also` are the
-    other nodes.
+    `latest_start` is when the head can start there at the latest, in seconds since the epoch; +inf if no end
+    is known. A gang reserves several nodes: `request` is what its replicas need together on this node, and
+    `other_nodes` are the other parts. `is_borrower` says that the head exceeds its guarantee.
     """
 
     deployment_id: int
@@ -37,15 +37,16 @@ class HeadReservation:
     other_nodes: dict[int, HeadReservation] = field(default_factory=dict)
 
     def on_node(self, node: int) -> HeadReservation | None:
-        """What is held on this node, if anything."""
+        """The part on this node, or None."""
         return self if node == self.node else self.other_nodes.get(node)
 
     @property
     def nodes(self) -> list[int]:
+        """All reserved nodes."""
         return sorted({self.node, *self.other_nodes})
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
-        """Whether the head's shortfall stays the same if this request takes these devices of the node."""
+        """Whether the head lacks no more after this request takes these devices of the node."""
         if request.cpu and self.cpu - request.cpu < self.request.cpu:
             return False
         if request.ram and self.ram - request.ram < self.request.ram:
@@ -56,7 +57,7 @@ class HeadReservation:
         return gpu_shortfall(self.request, after) <= gpu_shortfall(self.request, self.gpu)
 
     def allows_any_devices(self, request: Request) -> bool:
-        """Whether it makes no difference to the head's devices which ones of the node this request takes."""
+        """Whether the head lacks no more devices, whichever devices of the node this request takes."""
         if not request.device_count or not self.request.device_count:
             return True
         whole = self.gpu.count(WHOLE_GPU)
@@ -65,14 +66,14 @@ class HeadReservation:
         )
 
     def consume(self, request: Request, devices: tuple[int, ...]) -> None:
-        """Someone that the head could not evict has started on the node, or has it reserved."""
+        """Count a start or a nomination on the node that the head cannot evict."""
         self.cpu -= request.cpu
         self.ram -= request.ram
         for device in devices:
             self.gpu[device] -= request.milli_per_device
 
     def refund(self, request: Request, devices: tuple[int, ...]) -> None:
-        """Such a reservation has been given up."""
+        """Undo `consume`: such a nomination was withdrawn."""
         self.cpu += request.cpu
         self.ram += request.ram
         for device in devices:

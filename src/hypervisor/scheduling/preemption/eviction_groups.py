@@ -1,4 +1,4 @@
-"""Deployments that are evicted as a whole: groups of candidates, and a minimal set of groups."""
+"""Groups of candidates that are evicted together, and the choice of a minimal set of groups."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int6
 
 @dataclass(frozen=True, slots=True)
 class EvictionGroup:
-    """Who yields together: every allocation of one deployment, or every nomination of one.
+    """All allocations of one deployment, or all nominations of one: they give way together.
 
-    `parts` are (node, candidate) pairs; a candidate holds all that its deployment has on that node.
+    `parts` are (node, candidate) pairs. A candidate holds all that its deployment has on that node.
     """
 
     deployment_id: int
@@ -25,16 +25,17 @@ class EvictionGroup:
 
     @property
     def priority(self) -> int:
+        """The priority of its deployment."""
         return self.parts[0][1].priority
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
-        """Sorts the most important first, as `EvictionCandidate.importance` does for one."""
+        """Sort key: the most important first, as `EvictionCandidate.importance`."""
         return min(part.importance for _, part in self.parts)
 
 
 class GangRoom:
-    """How many replicas of one gang fit while parties come and go: on each node (`counts`) and in `total`."""
+    """How many replicas of one gang fit while groups are evicted and restored, per node and in total."""
 
     def __init__(self, request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> None:
         self._request = request
@@ -44,21 +45,21 @@ class GangRoom:
         self.total = int(self.counts.sum())
 
     def counts_with(self, cpu: Int64, ram: Int64, gpu: Int64) -> Int64:
-        """How many replicas each node could take with so much more room."""
+        """How many replicas each node could take with this much more room."""
         return replicas_per_node(
             self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
         )
 
-    def evict(self, party: EvictionGroup) -> None:
-        """The party has gone."""
-        self._apply(party, 1)
+    def evict(self, group: EvictionGroup) -> None:
+        """Free the room of the group."""
+        self._apply(group, 1)
 
-    def restore(self, party: EvictionGroup) -> None:
-        """The party is back."""
-        self._apply(party, -1)
+    def restore(self, group: EvictionGroup) -> None:
+        """Undo `evict`."""
+        self._apply(group, -1)
 
-    def _apply(self, party: EvictionGroup, sign: int) -> None:
-        for node, part in party.parts:
+    def _apply(self, group: EvictionGroup, sign: int) -> None:
+        for node, part in group.parts:
             self._cpu[node] += sign * part.cpu
             self._ram[node] += sign * part.ram
             for device in part.devices:
@@ -76,53 +77,53 @@ class GangRoom:
 
 
 def choose_victim_groups(
-    room: GangRoom, replicas: int, parties: Sequence[EvictionGroup]
+    room: GangRoom, replicas: int, groups: Sequence[EvictionGroup]
 ) -> list[EvictionGroup] | None:
-    """A minimal set of parties whose going makes all replicas fit; `room` has all parties in place.
+    """A minimal set of groups that makes all replicas fit; None if evicting all groups does not.
 
-    As few priorities are touched as possible: the lowest ones go, up to the first at which it fits. Then
-    whoever may return does, the most important first. None if it would not fit with all of them gone.
+    `room` has all groups in place at first. The lowest priorities are evicted first, up to the first one at
+    which the gang fits. Then groups are reprieved, the most important first.
     """
-    going: list[EvictionGroup] = []
-    waiting = sorted(parties, key=lambda party: party.importance, reverse=True)
+    evicted: list[EvictionGroup] = []
+    ascending = sorted(groups, key=lambda group: group.importance, reverse=True)
     level: int | None = None
-    for party in waiting:
-        if room.total >= replicas and party.priority != level:
+    for group in ascending:
+        if room.total >= replicas and group.priority != level:
             break
-        level = party.priority
-        room.evict(party)
-        going.append(party)
+        level = group.priority
+        room.evict(group)
+        evicted.append(group)
     if room.total < replicas:
         return None
     victims = []
-    for party in sorted(going, key=lambda party: party.importance):
-        room.restore(party)
+    for group in sorted(evicted, key=lambda group: group.importance):
+        room.restore(group)
         if room.total < replicas:
-            room.evict(party)
-            victims.append(party)
+            room.evict(group)
+            victims.append(group)
     return victims
 
 
 def rows_by_gang(table: AllocationTable) -> dict[int, tuple[int, ...]]:
-    """For each row whose deployment holds several rows, all of them; empty where there are no gangs."""
+    """All rows of the deployment, for each row of a deployment with several rows."""
     ids = table.deployment_id
     order = np.argsort(ids, kind="stable")
     ranked = ids[order]
-    twin = ranked[1:] == ranked[:-1]
-    if not twin.any():
+    same_as_next = ranked[1:] == ranked[:-1]
+    if not same_as_next.any():
         return {}
     found: dict[int, tuple[int, ...]] = {}
-    starts = np.flatnonzero(np.concatenate(([True], ~twin)))
+    starts = np.flatnonzero(np.concatenate(([True], ~same_as_next)))
     ends = np.append(starts[1:], len(ranked))
-    several = ends - starts > 1
-    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+    is_gang = ends - starts > 1
+    for start, end in zip(starts[is_gang].tolist(), ends[is_gang].tolist(), strict=True):
         rows = tuple(sorted(order[start:end].tolist(), key=lambda row: int(table.id[row])))
         found.update(dict.fromkeys(rows, rows))
     return found
 
 
 def merge_candidates(parts: Sequence[EvictionCandidate], lost: float, started_at: float) -> EvictionCandidate:
-    """What a gang has on one node as a single candidate; `lost` and `started_at` are of the whole gang."""
+    """One candidate for all parts of a gang on a node. `lost` and `started_at` are of the whole gang."""
     return EvictionCandidate(
         row=parts[0].row,
         id=min(part.id for part in parts),

@@ -1,8 +1,8 @@
-"""Victims for one deployment where it matters whose work they are, and how much its organization may use.
+"""Victims on several nodes for one deployment, where quotas decide and its organization has a limit.
 
-Room is made replica by replica, each on the node where that costs least, as for a single deployment. What the
-organization would use above its limit is made up for by its own lower work, wherever that runs. In the end
-whoever may return does, the most important first: putting any of the rest back breaks the fit or the limit.
+Room is made replica by replica, each on the node where that costs least. If the organization would exceed its
+limit, lower work of its own is evicted as well, on any node. At the end victims are reprieved, the most
+important first. The rest is minimal: restoring any victim breaks the fit or the limit.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hypervisor.scheduling.preemption.group_candidates import (
 from hypervisor.scheduling.preemption.victims import Cost, cost
 
 MOST_NODES = 128
-"""How many nodes are looked at, the most promising first; or twice the replicas where those are more."""
+"""Only so many nodes are searched, the most promising ones; at least twice as many as replicas."""
 
 
 class GangPreemption:
-    """Lets parties go from `room` until all replicas fit and the limit is kept, exceeded by `over` so far."""
+    """Evicts groups from `room` until all replicas fit and the limit, exceeded by `over`, is kept."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class GangPreemption:
         self._evicted: dict[int, GroupCandidate] = {}
 
     def find_victims(self, nodes: Sequence[int]) -> list[GroupCandidate] | None:
-        """A minimal set, each with its rule; None if there is no room on these nodes, or below the limit."""
+        """A minimal set of victims with their rules; None if these nodes or the limit do not allow one."""
         if not self._limit_is_reachable() or not self._make_room(nodes) or not self._reach_limit():
             return None
         evicted = sorted(self._evicted.values(), key=group_importance)
         return [one for one in evicted if not self._reprieve(one)]
 
     def _limit_is_reachable(self) -> bool:
-        """Whether the limit were kept if all of its own that could go went."""
+        """Whether evicting all own candidates would keep the limit."""
         if self._over.is_zero:
             return True
         own = (
@@ -59,28 +59,28 @@ class GangPreemption:
         return _is_within(self._over - sum(own, Resources()))
 
     def _make_room(self, nodes: Sequence[int]) -> bool:
-        """One more replica at a time, on the node where that costs least by now."""
-        heap = [(price, node) for node in nodes if (price := self._price(node)) is not None]
+        """Make room for one more replica at a time, on the node where that costs least now."""
+        heap = [(cost_now, node) for node in nodes if (cost_now := self._cost_on(node)) is not None]
         heapify(heap)
         while self._room.total < self._replicas:
             if not heap:
                 return False
-            known, node = heappop(heap)
+            cost_before, node = heappop(heap)
             victims = self._needed_on(node)
             if victims is None:
                 continue
-            price = _price_of(victims)
-            if price <= known:
+            cost_now = _cost_of(victims)
+            if cost_now <= cost_before:
                 self._evict(victims)
-            heappush(heap, (price, node))
+            heappush(heap, (cost_now, node))
         return True
 
-    def _price(self, node: int) -> Cost | None:
+    def _cost_on(self, node: int) -> Cost | None:
         victims = self._needed_on(node)
-        return None if victims is None else _price_of(victims)
+        return None if victims is None else _cost_of(victims)
 
     def _needed_on(self, node: int) -> list[GroupCandidate] | None:
-        """A minimal set that makes room for one more replica there; everybody is in place afterwards."""
+        """A minimal set that makes room for one more replica there. Nothing is evicted yet."""
         room, rules = self._room, self._rules.copy()
         before, evicted = int(room.counts[node]), []
         for one in self._candidates.on_node(node):
@@ -103,7 +103,7 @@ class GangPreemption:
         return victims if enough else None
 
     def _reach_limit(self) -> bool:
-        """Let own lower work go, wherever it runs, until the limit is kept."""
+        """Evict own lower work, on any node, until the limit is kept."""
         own = self._rules.preemptor.organization
         for one in self._evicted.values():
             if one.usage.organization == own:
@@ -125,7 +125,7 @@ class GangPreemption:
             self._evicted[one.group.deployment_id] = one
 
     def _reprieve(self, one: GroupCandidate) -> bool:
-        """Put it back if all replicas still fit and the limit is still kept."""
+        """Restore the victim if all replicas still fit and the limit is still kept."""
         own = one.usage.organization == self._rules.preemptor.organization
         over = self._over + one.usage.amount if own else self._over
         self._room.restore(one.group)
@@ -137,7 +137,7 @@ class GangPreemption:
 
 
 def _with_rule(rules: EvictionRules, one: GroupCandidate) -> GroupCandidate | None:
-    """It with its rule, let go; None if it may not go."""
+    """The candidate with its rule, removed from the usage that is judged; None if no rule allows it."""
     if one.is_nomination:
         if not rules.may_override(one.usage):
             return None
@@ -150,17 +150,17 @@ def _with_rule(rules: EvictionRules, one: GroupCandidate) -> GroupCandidate | No
     return GroupCandidate(one.group, one.usage, rule=rule)
 
 
-def _price_of(victims: Sequence[GroupCandidate]) -> Cost:
+def _cost_of(victims: Sequence[GroupCandidate]) -> Cost:
     return cost([one.candidate for one in victims])
 
 
 def _is_within(over: Resources) -> bool:
-    """Whether the limit is kept; below it the amounts are negative."""
+    """Whether the limit is kept. Below it the amounts are negative."""
     return max(over.cpu_milli, over.ram_mib, over.gpu_milli) <= 0
 
 
 def _reduces(over: Resources, amount: Resources) -> bool:
-    """Whether the amount has some of what is too much."""
+    """Whether the amount lowers some excess."""
     return bool(
         (over.cpu_milli > 0 and amount.cpu_milli)
         or (over.ram_mib > 0 and amount.ram_mib)

@@ -18,7 +18,7 @@ from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
-    """A party that could go, and what is judged of it; `rule` is None for a nomination."""
+    """A group that could give way, and the usage that the rules look at. `rule` is None for nominations."""
 
     group: EvictionGroup
     usage: VictimUsage
@@ -27,12 +27,12 @@ class GroupCandidate:
 
     @property
     def candidate(self) -> EvictionCandidate:
-        """One of its parts; what would be lost is that of all."""
+        """Its first part; `lost_work` is that of the whole group."""
         return self.group.parts[0][1]
 
 
 class GroupCandidates:
-    """Who could go for one deployment: running work in `chosen`, and nominations that rank lower."""
+    """The candidates for one deployment: running work in the mask `chosen`, and lower-ranked nominations."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class GroupCandidates:
         self._by_node: dict[int, list[GroupCandidate]] = {}
 
     def on_node(self, node: int) -> list[GroupCandidate]:
-        """Those that hold something on the node, the least important first."""
+        """The candidates that hold something on the node, the least important first."""
         found = self._by_node.get(node)
         if found is None:
             running = [item for item in self._candidates.on_node(node) if self.chosen[item.row]]
@@ -59,15 +59,15 @@ class GroupCandidates:
         return found
 
     def of_organization(self, organization: int) -> list[GroupCandidate]:
-        """All of one organization, the least important first."""
+        """The candidates of one organization, the least important first."""
         rows = self.chosen & (self._candidates.table.organization == organization)
-        found = [self._running(party) for party in self._candidates.groups(rows)]
+        found = [self._running(group) for group in self._candidates.groups(rows)]
         found += [one for one in self.nominations if one.usage.organization == organization]
         return sorted(found, key=group_importance, reverse=True)
 
-    def held_resources(self, state: WorkingState) -> tuple[Int64, Int64, Int64]:
-        """What all of them hold: CPU and RAM per node, milli-GPU per node and device."""
-        cpu, ram, gpu = state.usage_of(self._candidates.table, self.chosen)
+    def held_resources(self, capacity: WorkingState) -> tuple[Int64, Int64, Int64]:
+        """What all candidates hold: CPU and RAM per node, milli-GPU per node and device."""
+        cpu, ram, gpu = capacity.usage_of(self._candidates.table, self.chosen)
         for one in self.nominations:
             for node, part in one.group.parts:
                 cpu[node] += part.cpu
@@ -76,7 +76,7 @@ class GroupCandidates:
         return cpu, ram, gpu
 
     def promising_nodes(self, more: Int64, most: int) -> list[int]:
-        """Nodes on which `more` replicas (per node) would fit, those with the least important work first."""
+        """Nodes on which more replicas would fit, those with the least important candidates first."""
         table = self._candidates.table
         least = np.full(len(more), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[self.chosen], table.priority[self.chosen])
@@ -87,9 +87,10 @@ class GroupCandidates:
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
         return ordered[:most]
 
-    def _running(self, party: EvictionGroup) -> GroupCandidate:
-        return GroupCandidate(party, self._usage_of(party.parts[0][1]))
+    def _running(self, group: EvictionGroup) -> GroupCandidate:
+        return GroupCandidate(group, self._usage_of(group.parts[0][1]))
 
 
 def group_importance(one: GroupCandidate) -> tuple[int, float, float, int]:
+    """Sort key: the most important first."""
     return one.group.importance

@@ -1,8 +1,8 @@
-"""Victims where it matters whose work it is: shared clusters, and pairs that may not evict each other.
+"""Victims on one node where the owner matters: shared clusters, and pairs that may not evict each other.
 
-The plain search keeps bounds that hold for everybody of one priority. Here each pending deployment may evict
-others than the next one, so nodes are worked out for it alone: the most promising first, and no more than
-`MOST_OPTIONS` that would do.
+`MinCostPreemption` keeps bounds that hold for every deployment of a priority. Here each preemptor may evict
+other work than the next one. So nodes are examined for it alone, the most promising first, until
+`MOST_OPTIONS` of them would do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_OPTIONS = 64
 
 
 class QuotaAwarePreemption:
-    """Searches the best node for one deployment; `ledger` is None where no quotas are."""
+    """Finds victims by quotas and frozen pairs; `ledger` is None without quotas."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class QuotaAwarePreemption:
             self._frozen[preemptor].add(victim)
 
     def applies_to(self, deployment_id: int) -> bool:
-        """Whether the plain search would not do for this one."""
+        """Whether this deployment needs this search."""
         return self._ledger is not None or deployment_id in self._frozen
 
     def find(self, request: Request, preemptor: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
-        """The best node with its victims and the rule for each, or None if no node would do."""
+        """The best node, except `without`, with its victims and the rule for each; None if there is none."""
         found: list[PreemptionOption] = []
         for node in self._promising(request, preemptor):
             if node == without:
@@ -72,7 +72,7 @@ class QuotaAwarePreemption:
         return min(found, key=lambda option: (option.cost, option.node), default=None)
 
     def _promising(self, request: Request, preemptor: Preemptor) -> list[int]:
-        """Nodes that might do, those whose least important candidate matters least first."""
+        """Nodes that might do, those with the least important candidate first."""
         capacity, table = self._capacity, self._candidates.table
         chosen = self._may_be_evicted(preemptor)
         cpu, ram, gpu = capacity.usage_of(table, chosen)
@@ -93,7 +93,7 @@ class QuotaAwarePreemption:
         return ordered
 
     def _may_be_evicted(self, preemptor: Preemptor) -> Bool:
-        """A superset of the allocations that it may evict."""
+        """A mask that covers every allocation that it may evict; the rules decide on each of them."""
         table = self._candidates.table
         if not self._enabled:
             return np.zeros(len(table), np.bool_)
@@ -111,13 +111,13 @@ class QuotaAwarePreemption:
     def _option_on(self, request: Request, preemptor: Preemptor, node: int) -> PreemptionOption | None:
         capacity = self._capacity
         rules: dict[int, PreemptionRule] = {}
-        yielding = self._evictable_on(preemptor, node, rules)
+        candidates_here = self._evictable_on(preemptor, node, rules)
         room = (
             int(capacity.idle_cpu[node] + capacity.releasing_cpu[node]),
             int(capacity.idle_ram[node] + capacity.releasing_ram[node]),
             (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist(),
         )
-        victims = choose_victims(request, *room, yielding)
+        victims = choose_victims(request, *room, candidates_here)
         if victims is None:
             return None
         used = {victim.row: rules[victim.row] for victim in victims if victim.row >= 0}
@@ -126,9 +126,9 @@ class QuotaAwarePreemption:
     def _evictable_on(
         self, preemptor: Preemptor, node: int, rules: dict[int, PreemptionRule]
     ) -> list[EvictionCandidate]:
-        """Everything there that may be evicted together, and nominations that may be overridden.
+        """Candidates that may be evicted together, and nominations that may be overridden.
 
-        Taken from the least important up, each judged by what its organization has left by then.
+        They are judged from the least important up, each without the usage of those before.
         """
         legality = EvictionRules(preemptor, self._ledger)
         found = [held.as_candidate() for held in self._overridable_on(node, preemptor)]
@@ -153,19 +153,19 @@ class QuotaAwarePreemption:
         ]
 
     def _usage_of(self, candidate: EvictionCandidate) -> VictimUsage:
-        """Whose it is, and what goes with it: its allocation, or those of its whole gang."""
+        """The organization of the candidate, and what goes with it: its allocation, or its whole gang."""
         rows = list(self._candidates.gangs.get(candidate.row, (candidate.row,)))
         total: Int64 = self._amounts[rows].sum(axis=0)
         organization = int(self._candidates.table.organization[candidate.row])
         return VictimUsage(organization, Resources(*total.tolist()), candidate.priority)
 
     def _overridable_on(self, node: int, preemptor: Preemptor) -> list[ActiveNomination]:
-        """Nominations there that rank lower; of another organization only where an eviction were legal."""
+        """Lower-ranked nominations on the node that may be overridden."""
         lower = [held for held in self._nominations.on_node(node) if held.rank > preemptor.rank]
         return [held for held in lower if self.may_override(held, preemptor)]
 
     def may_override(self, held: ActiveNomination, preemptor: Preemptor) -> bool:
-        """Whether a nomination that ranks lower has to give way."""
+        """Whether a lower-ranked nomination must give way."""
         if held.deployment_id in self._frozen.get(preemptor.deployment_id, ()):
             return False
         return EvictionRules(preemptor, self._ledger).may_override(self._usage_of_nomination(held))
@@ -173,8 +173,10 @@ class QuotaAwarePreemption:
     def find_groups(
         self, preemptor: Preemptor, room: GangRoom, replicas: int, over: Resources
     ) -> list[GroupCandidate] | None:
-        """Who must yield, on whatever node, so that all replicas fit into `room` and its organization does
-        not use `over` more than its limit; None if that cannot be had."""
+        """Victims on any nodes that make all replicas fit into `room` and make up for `over`.
+
+        `over` is by how much its organization would exceed its limit. None if there is no such set.
+        """
         candidates = self._group_candidates(preemptor)
         possible = room.counts_with(*candidates.held_resources(self._capacity))
         if int(possible.sum()) < replicas:
@@ -200,7 +202,7 @@ class QuotaAwarePreemption:
         return GroupCandidates(self._candidates, self._may_be_evicted(preemptor), overridable, self._usage_of)
 
     def _usage_of_nomination(self, held: ActiveNomination) -> VictimUsage:
-        """What its deployment asks for with all replicas, as they are nominated together."""
+        """The demand of all its replicas, as they are nominated together."""
         pending = self._snapshot.pending
         amount = requested(held.request.shape, int(pending.replicas[held.row]))
         return VictimUsage(int(pending.organization[held.row]), amount, held.priority)

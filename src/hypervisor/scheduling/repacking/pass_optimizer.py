@@ -1,9 +1,9 @@
-"""More of what waits is placed by putting elsewhere what this very pass has placed.
+"""Placing more by rearranging what this very pass has placed.
 
-That costs nobody anything: nothing of it has started. What runs, what is nominated and what is evicted stays
-as the pass decided, and so do gangs; nodes on which somebody gives way are left alone. Whoever the pass
-places stays placed. The outcome stands only if the next pass would find nothing to add to it or to take
-from it. Where organizations share the cluster, nothing is rearranged.
+That costs nobody anything, as nothing of it has started. Running work, nominations, evictions and gangs stay
+as the pass decided; nodes with evictions or nominations are left alone. Every deployment that the pass placed
+stays placed. The result is kept only if the next pass would change nothing in it. Shared clusters are not
+rearranged.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from hypervisor.scheduling.repacking.subproblem import (
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 _STEPS_A_PAIR = 1_000
-"""Of a small problem the whole budget would only see the same again."""
+"""A small problem needs no larger budget: it would only see the same again."""
 
 
 def optimize_placements(state: PassState, observer: SearchObserver) -> None:
-    """Change the placements of a pass so that more is placed, if a bounded search finds how.
+    """Change the placements of a pass so that more is placed, if a bounded search finds a way.
 
     Raises SolverNotInstalled.
     """
     steps = state.policy.optimizer_steps
     if not steps or not state.placements or state.snapshot.quotas:
         return
-    ground = _ground(state)
-    if ground is None:
+    problem = _subproblem(state)
+    if problem is None:
         return
-    most = min(steps, _STEPS_A_PAIR * len(ground.movable) ** 2)
+    most = min(steps, _STEPS_A_PAIR * len(problem.movable) ** 2)
     for stage, solver in load_solvers(state.policy.solver):
         budget = StepBudget(most)
         observer.stage_started()
-        solver.repack(ground.packing, ground.waiting_items, budget, seed_of(state, ground))
+        solver.repack(problem.packing, problem.waiting_items, budget, seed_of(state, problem))
         observer.stage_ended(stage, most - budget.remaining)
-    at = ground.packing.bin_of
-    if any(at[index] != NO_BIN for index in ground.waiting_items):
-        decided = _placements(state, ground)
+    at = problem.packing.bin_of
+    if any(at[index] != NO_BIN for index in problem.waiting_items):
+        decided = _placements(state, problem)
         if is_steady(_after(state, decided), state.policy):
-            _apply(state, ground, decided)
+            _apply(state, problem, decided)
 
 
-def seed_of(state: PassState, ground: Subproblem) -> list[int]:
-    """The same for the same snapshot: the ids of those that wait."""
-    return [state.queue.deployment_id(row) for row in ground.pending_rows]
+def seed_of(state: PassState, problem: Subproblem) -> list[int]:
+    """A seed that depends on the snapshot alone: the ids of the waiting deployments."""
+    return [state.queue.deployment_id(row) for row in problem.pending_rows]
 
 
-def _ground(state: PassState) -> Subproblem | None:
+def _subproblem(state: PassState) -> Subproblem | None:
     rows = waiting_rows(state)
     if not rows:
         return None
@@ -74,7 +74,7 @@ def _ground(state: PassState) -> Subproblem | None:
 
 
 def _closed(state: PassState) -> set[int]:
-    """Nodes on which somebody gives way in this pass, or for which somebody is nominated."""
+    """Nodes with evictions of this pass or with nominations."""
     row_of = {int(id_): row for row, id_ in enumerate(state.snapshot.nodes.id)}
     closed = {row_of[one.node_id] for one in state.evictions}
     return closed | {held.node for held in state.nominations.all()}
@@ -101,13 +101,13 @@ def _movable(state: PassState, nodes: Sequence[int]) -> list[Movable]:
     ]
 
 
-def _placements(state: PassState, ground: Subproblem) -> list[Placement]:
-    """All placements of the pass as they are now, in queue order."""
-    packing, ids, queue = ground.packing, state.snapshot.nodes.id, state.queue
-    deployment_ids = [one.deployment_id for one in ground.movable]
-    deployment_ids += [queue.deployment_id(row) for row in ground.pending_rows]
+def _placements(state: PassState, problem: Subproblem) -> list[Placement]:
+    """All placements of the pass after the search, in queue order."""
+    packing, ids, queue = problem.packing, state.snapshot.nodes.id, state.queue
+    deployment_ids = [one.deployment_id for one in problem.movable]
+    deployment_ids += [queue.deployment_id(row) for row in problem.pending_rows]
     changed = {
-        deployment_id: Placement(deployment_id, int(ids[ground.nodes[bin_]]), packing.devices[index])
+        deployment_id: Placement(deployment_id, int(ids[problem.nodes[bin_]]), packing.devices[index])
         for index, deployment_id in enumerate(deployment_ids)
         if (bin_ := packing.bin_of[index]) != NO_BIN
     }
@@ -120,26 +120,26 @@ def _placements(state: PassState, ground: Subproblem) -> list[Placement]:
 
 
 def _after(state: PassState, decided: Sequence[Placement]) -> Snapshot:
-    """The snapshot once everything of this pass has come true."""
+    """The snapshot once everything in this plan has come true."""
     table = state.snapshot.allocations
     evicted = np.isin(table.id, [one.allocation_id for one in state.evictions])
-    going = replace(
+    after_evictions = replace(
         state.snapshot,
         allocations=replace(table, releasing=table.releasing | evicted),
         nominations=state.nominations_for_plan(),
     )
-    return with_started(going, state.queue, decided)
+    return with_started(after_evictions, state.queue, decided)
 
 
-def _apply(state: PassState, ground: Subproblem, decided: list[Placement]) -> None:
-    """Make the placements those of the pass, and let the head hold what is left to hold."""
-    capacity, packing = state.capacity, ground.packing
-    for one in ground.movable:
+def _apply(state: PassState, problem: Subproblem, decided: list[Placement]) -> None:
+    """Make these the placements of the pass, and renew the reservation of the head."""
+    capacity, packing = state.capacity, problem.packing
+    for one in problem.movable:
         capacity.unplace(one.node, one.request, one.devices)
     for index, item in enumerate(packing.items):
         if packing.bin_of[index] != NO_BIN:
-            capacity.place(ground.nodes[packing.bin_of[index]], item.request, packing.devices[index])
-    for index, row in zip(ground.waiting_items, ground.pending_rows, strict=True):
+            capacity.place(problem.nodes[packing.bin_of[index]], item.request, packing.devices[index])
+    for index, row in zip(problem.waiting_items, problem.pending_rows, strict=True):
         state.placed[row] = packing.bin_of[index] != NO_BIN
     state.placements[:] = decided
     on_capacity_freed(state)

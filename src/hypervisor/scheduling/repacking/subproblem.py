@@ -1,6 +1,7 @@
-"""The part of a cluster that is worth repacking: who waits, on which nodes room could be made, as a packing.
+"""The part of a cluster that is worth repacking, as a packing: who waits, and on which nodes room could be
+made.
 
-Everything is bounded: the search is for a few dozen deployments and nodes, however large the cluster is.
+Everything is bounded: the search covers a few dozen deployments and nodes, however large the cluster is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _MOST_SHAPES = 8
 
 @dataclass(frozen=True, slots=True)
 class Movable:
-    """A deployment of one replica that may be elsewhere; `node` is a row of the node table."""
+    """A deployment with one replica that may move; `node` is a row of the node table.
+
+    `guarded` says that it may not take room that the head of the queue gathers.
+    """
 
     deployment_id: int
     request: Request
@@ -37,9 +41,9 @@ class Movable:
 
 @dataclass(frozen=True, slots=True)
 class Subproblem:
-    """A packing whose bins are `nodes`; its items are first the movable ones, then those that wait.
+    """A packing whose bins are `nodes`. Its items are the movable ones, then the waiting ones.
 
-    `nodes` and `waiting` are rows of the snapshot's tables; `order` are the waiting items.
+    `nodes` and `pending_rows` are rows of the snapshot's tables; `waiting_items` are indexes of items.
     """
 
     nodes: Sequence[int]
@@ -53,15 +57,15 @@ class Subproblem:
 
 
 def waiting_rows(state: PassState) -> list[int]:
-    """The first pending rows, in queue order, that the pass has left without a place, gangs left out.
+    """The first pending rows in queue order that the pass has left without a place, without gangs.
 
-    They end at the second one that must not be overtaken: room is guarded for one only.
+    They end at the second deployment that must not be overtaken, as room is guarded for one only.
     """
     queue = state.queue
     left = queue.order[~state.placed[queue.order]][:_LOOKED_AT].tolist()
     found: list[int] = []
     possible: dict[int, bool] = {}
-    aged = 0
+    protected = 0
     for row in left:
         if len(found) == _MOST_WAITING:
             break
@@ -72,33 +76,33 @@ def waiting_rows(state: PassState) -> list[int]:
             continue
         if not queue.is_gang(row):
             found.append(row)
-        if _is_aged(state, row):
-            aged += 1
-            if aged > 1 or state.head_reservation is None or state.head_reservation.row != row:
+        if _is_protected(state, row):
+            protected += 1
+            if protected > 1 or state.head_reservation is None or state.head_reservation.row != row:
                 break
     return found
 
 
 def is_guarded_against(state: PassState, priority: int) -> bool:
-    """Whether work of this priority that the head of the queue could not evict must not overtake it.
+    """Whether work of this priority must not overtake the head, if the head could not evict it.
 
-    Its equals may, until it has waited long or has a reservation in time.
+    Equal priority may overtake the head until it has waited for long, or has a reservation in time.
     """
-    hold = state.head_reservation
-    return hold is not None and (priority < hold.priority or _is_aged(state, hold.row))
+    head = state.head_reservation
+    return head is not None and (priority < head.priority or _is_protected(state, head.row))
 
 
 def _guards(state: PassState, nodes: Sequence[int]) -> dict[int, HeadGuard]:
-    """By bin what the head of the queue gathers there."""
-    hold = state.head_reservation
-    if hold is None:
+    """By bin the guard of the room that the head gathers there."""
+    head = state.head_reservation
+    if head is None:
         return {}
-    held = {bin_: hold.on_node(node) for bin_, node in enumerate(nodes)}
+    held = {bin_: head.on_node(node) for bin_, node in enumerate(nodes)}
     return {bin_: HeadGuard(part) for bin_, part in held.items() if part is not None}
 
 
 def nearest_nodes(state: PassState, rows: Sequence[int], closed: Collection[int]) -> list[int]:
-    """Rows of the nodes where those that wait miss least, at most 64 of them and none that is closed."""
+    """Rows of the nodes where the waiting deployments lack least: at most 64, and none of `closed`."""
     snapshot, capacity = state.snapshot, state.capacity
     nodes = snapshot.nodes
     usable = nodes.schedulable.copy()
@@ -121,7 +125,7 @@ def nearest_nodes(state: PassState, rows: Sequence[int], closed: Collection[int]
 def build_subproblem(
     state: PassState, nodes: Sequence[int], movable: Sequence[Movable], rows: Sequence[int]
 ) -> Subproblem | None:
-    """The ground for these; None where none of those that wait could be placed by any moves there."""
+    """The subproblem for these; None if no moves could place any of the waiting deployments."""
     bin_of = {node: bin_ for bin_, node in enumerate(nodes)}
     items = [
         Item(one.request, one.priority, _bins(one.request, nodes), bin_of[one.node], one.devices, one.guarded)
@@ -137,8 +141,8 @@ def build_subproblem(
         [*items, *waiting],
         _guards(state, nodes),
     )
-    hopeful = [packing.may_fit(len(items) + place) for place in range(len(rows))]
-    if not any(hopeful):
+    may_fit = [packing.may_fit(len(items) + place) for place in range(len(rows))]
+    if not any(may_fit):
         return None
     return Subproblem(nodes, movable, rows, packing)
 
@@ -157,10 +161,10 @@ def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:
     return frozenset(bin_ for bin_, node in enumerate(nodes) if request.eligible[node])
 
 
-def _is_aged(state: PassState, row: int) -> bool:
-    """Whether nobody may be let past it: it has waited long, or has a reservation in time."""
-    hold, since = state.head_reservation, state.queue.pending.eligible_since[row]
-    if hold is not None and hold.row == row and not isinf(hold.latest_start):
+def _is_protected(state: PassState, row: int) -> bool:
+    """Whether no deployment may overtake it: it has waited for long, or has a reservation in time."""
+    head, since = state.head_reservation, state.queue.pending.eligible_since[row]
+    if head is not None and head.row == row and not isinf(head.latest_start):
         return True
     return float(state.snapshot.now - since) >= state.policy.overtake_limit_seconds
 

@@ -24,14 +24,14 @@ def make_scorer(
 
 
 class BestFitScorer(LeftoverScorer):
-    """Least left first; a fraction goes to the fullest device that still has room."""
+    """The least left first. A fraction goes to the fullest device that still has room."""
 
-    def __init__(self, state: WorkingState) -> None:
-        nodes = state.nodes
+    def __init__(self, capacity: WorkingState) -> None:
+        nodes = capacity.nodes
         largest = (
             max(1, int(nodes.cpu_milli.max(initial=1))),
             max(1, int(nodes.ram_mib.max(initial=1))),
             max(1, int(nodes.gpu_count.max(initial=0))) * WHOLE_GPU,
         )
         cpu, ram, gpu = (np.full(len(nodes), amount, np.int64) for amount in largest)
-        super().__init__(state, (cpu, ram, gpu), 1)
+        super().__init__(capacity, (cpu, ram, gpu), 1)

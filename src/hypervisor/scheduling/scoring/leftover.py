@@ -16,19 +16,19 @@ _SCALE = 1_000_000
 
 
 class LeftoverScorer:
-    """What would be left of a node, as shares of a capacity per resource and node, times a sign."""
+    """The sum of what is left of each resource, as a part of `scale` per node, times `sign`."""
 
-    def __init__(self, state: WorkingState, capacity: tuple[Int64, Int64, Int64], sign: int) -> None:
-        self.state = state
-        self.cpu, self.ram, self.gpu = capacity
+    def __init__(self, capacity: WorkingState, scale: tuple[Int64, Int64, Int64], sign: int) -> None:
+        self.capacity = capacity
+        self.cpu, self.ram, self.gpu = scale
         self.sign = sign
 
     def score(self, request: Request, nodes: Int64) -> Int64:
         """See `Scorer`."""
-        state = self.state
-        left = (state.idle_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
-        left += (state.idle_ram[nodes] - request.ram) * _SCALE // self.ram[nodes]
-        free_gpu = state.idle_gpu[nodes].sum(axis=1)
+        capacity = self.capacity
+        left = (capacity.idle_cpu[nodes] - request.cpu) * _SCALE // self.cpu[nodes]
+        left += (capacity.idle_ram[nodes] - request.ram) * _SCALE // self.ram[nodes]
+        free_gpu = capacity.idle_gpu[nodes].sum(axis=1)
         left += (free_gpu - request.shape.gpu_milli) * _SCALE // self.gpu[nodes]
         return self.sign * left
 
@@ -37,8 +37,8 @@ class LeftoverScorer:
         return LeftoverColumn(self, requests)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
-        """By the room on the device: the least first, or the most where the sign is negative."""
-        free = self.state.idle_gpu[node].tolist()
+        """By the idle milli-GPU of the device: the least first, or the most first if the sign is negative."""
+        free = self.capacity.idle_gpu[node].tolist()
         return sorted(devices, key=lambda index: (self.sign * free[index], index))
 
 
@@ -54,10 +54,10 @@ class LeftoverColumn:
         self._each = self._gpu % WHOLE_GPU
 
     def at(self, node: int) -> Int32:
-        scorer, state = self._scorer, self._scorer.state
-        cpu = state.idle_cpu[node] - self._cpu
-        ram = state.idle_ram[node] - self._ram
-        gpu = state.idle_gpu[node].sum() - self._gpu
+        scorer, capacity = self._scorer, self._scorer.capacity
+        cpu = capacity.idle_cpu[node] - self._cpu
+        ram = capacity.idle_ram[node] - self._ram
+        gpu = capacity.idle_gpu[node].sum() - self._gpu
         left = cpu * _SCALE // scorer.cpu[node]
         left += ram * _SCALE // scorer.ram[node]
         left += gpu * _SCALE // scorer.gpu[node]
@@ -65,7 +65,7 @@ class LeftoverColumn:
         fits = (
             (cpu >= 0)
             & (ram >= 0)
-            & (self._full <= state.whole_gpus[node])
-            & (self._each <= state.largest_fraction[node])
+            & (self._full <= capacity.whole_gpus[node])
+            & (self._each <= capacity.largest_fraction[node])
         )
         return np.where(fits, left, INFEASIBLE).astype(np.int32)

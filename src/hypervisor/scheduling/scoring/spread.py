@@ -21,10 +21,10 @@ def make_scorer(
 
 
 class SpreadScorer(LeftoverScorer):
-    """Least used first; a fraction goes to the emptiest device."""
+    """The least used first. A fraction goes to the emptiest device."""
 
-    def __init__(self, state: WorkingState) -> None:
-        nodes = state.nodes
+    def __init__(self, capacity: WorkingState) -> None:
+        nodes = capacity.nodes
         cpu, ram = np.maximum(nodes.cpu_milli, 1), np.maximum(nodes.ram_mib, 1)
         gpu = np.maximum(nodes.gpu_count.astype(np.int64), 1) * WHOLE_GPU
-        super().__init__(state, (cpu, ram, gpu), -1)
+        super().__init__(capacity, (cpu, ram, gpu), -1)

@@ -6,9 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
+from hypervisor.cli.core.choices import one_of
 from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
 
@@ -37,7 +37,7 @@ Nodes = Annotated[
 PolicyName = Annotated[
     str | None,
     typer.Option(
-        click_type=click.Choice(policy_names()),
+        **one_of(policy_names),
         help=f"The placement policy: the cluster's own with --from-history, else {policy_names()[0]}.",
     ),
 ]
@@ -65,7 +65,7 @@ Improve = Annotated[
 Solver = Annotated[
     str | None,
     typer.Option(
-        click_type=click.Choice(solver_names()),
+        **one_of(solver_names),
         help="What searches: search (default), or exact, which lets a solver go on where the search ends.",
     ),
 ]
