@@ -114,7 +114,7 @@ class People:
             wanted |= {
                 "replicas": 2,
                 "gang_timeout_seconds": pick((10, 300)),
-                "placement": pick(("pack", "spread")),
+                "replica_placement": pick(("pack", "spread")),
             }
         if self.ledger.accepted and chance() < 0.25:
             parent = pick(sorted(self.ledger.accepted.values()))

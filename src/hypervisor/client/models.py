@@ -97,9 +97,9 @@ class Cluster(TypedDict, total=False):
     runtime: str
     resolved_runtime: str
     runtime_note: str
-    placement: str
-    improvement_steps: int
-    packer: str
+    placement_policy: str
+    optimizer_steps: int
+    solver: str
     preemption: bool
     min_runtime_seconds: int
     created_at: str
@@ -187,7 +187,7 @@ class Deployment(TypedDict, total=False):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
-    placement: str
+    replica_placement: str
     gang_timeout_seconds: int
     placements: list[Replica]
     read_only_root: bool

@@ -70,9 +70,9 @@ class ClusterResponse(ResponseModel):
     runtime: str
     resolved_runtime: str
     runtime_note: str
-    placement: str
-    improvement_steps: int
-    packer: str
+    placement_policy: str
+    optimizer_steps: int
+    solver: str
     preemption: bool
     min_runtime_seconds: int
     preemption_budget: int
@@ -148,9 +148,9 @@ def cluster_answer(
         runtime=cluster.runtime,
         resolved_runtime=cluster.resolved_runtime,
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
-        placement=cluster.placement,
-        improvement_steps=cluster.improvement_steps,
-        packer=cluster.packer,
+        placement_policy=cluster.placement_policy,
+        optimizer_steps=cluster.optimizer_steps,
+        solver=cluster.solver,
         preemption=cluster.preemption,
         min_runtime_seconds=cluster.min_runtime_seconds,
         preemption_budget=cluster.preemption_budget,

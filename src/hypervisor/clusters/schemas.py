@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,11 +21,19 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import SolverName
 
 MAX_NODES_AT_ONCE = 10_000
-MAX_IMPROVEMENT_STEPS = 1_000_000
+MAX_OPTIMIZER_STEPS = 1_000_000
 """Some seconds a pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
 )
+
+OLD_NAMES = {
+    "placement": "placement_policy",
+    "improvement_steps": "optimizer_steps",
+    "packer": "solver",
+    "preemption_rest_seconds": "preemption_cooldown_seconds",
+}
+"""Of the settings of a cluster; see `RequestModel.old_names`."""
 
 Budget = Annotated[
     int,
@@ -36,18 +44,18 @@ Budget = Annotated[
         "preemption_cooldown_seconds; 0: never.",
     ),
 ]
-ImprovementSteps = Annotated[
+OptimizerSteps = Annotated[
     int,
     Field(
         ge=0,
-        le=MAX_IMPROVEMENT_STEPS,
+        le=MAX_OPTIMIZER_STEPS,
         description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
         "places that places more; 0: no search.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
 PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
-Packer = Annotated[
+Solver = Annotated[
     SolverName,
     Field(
         description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
@@ -100,12 +108,14 @@ class NodeCreate(StrictRequest):
 class ClusterCreate(StrictRequest):
     """Totals make a cluster of one node "node-1"; `nodes` says each machine. One of the two is needed."""
 
+    old_names: ClassVar = OLD_NAMES
+
     organization_id: int | None = Field(default=None, ge=1, le=MAX_ID)
     name: Name
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
-    placement: PlacementName = "fgd"
-    improvement_steps: ImprovementSteps = 0
-    packer: Packer = "search"
+    placement_policy: PlacementName = "fgd"
+    optimizer_steps: OptimizerSteps = 0
+    solver: Solver = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -148,10 +158,12 @@ class ClusterCreate(StrictRequest):
 class ClusterUpdate(StrictRequest):
     """What is given is changed. Totals change the node of a cluster that has only one."""
 
+    old_names: ClassVar = OLD_NAMES
+
     name: Name | None = None
-    placement: PlacementName | None = None
-    improvement_steps: ImprovementSteps | None = None
-    packer: Packer | None = None
+    placement_policy: PlacementName | None = None
+    optimizer_steps: OptimizerSteps | None = None
+    solver: Solver | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

@@ -25,9 +25,9 @@ from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
 NAMED_OCCUPANTS = 10
 _SETTINGS = (
     "name",
-    "placement",
-    "improvement_steps",
-    "packer",
+    "placement_policy",
+    "optimizer_steps",
+    "solver",
     "preemption",
     "min_runtime_seconds",
     "preemption_budget",
@@ -48,9 +48,9 @@ async def create(
 ) -> ClusterResponse:
     """Add a cluster with its nodes.
 
-    Raises Conflict for a name that the organization uses already, Invalid for a packer that is not installed.
+    Raises Conflict for a name that the organization uses already, Invalid for a solver that is not installed.
     """
-    _check_packer(request.packer)
+    _check_solver(request.solver)
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
@@ -60,9 +60,9 @@ async def create(
         name=request.name,
         runtime=runtime,
         resolved_runtime=resolved.name,
-        placement=request.placement,
-        improvement_steps=request.improvement_steps,
-        packer=request.packer,
+        placement_policy=request.placement_policy,
+        optimizer_steps=request.optimizer_steps,
+        solver=request.solver,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,
@@ -119,7 +119,7 @@ async def update(
     now: datetime,
 ) -> ClusterResponse:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
-    _check_packer(request.packer)
+    _check_solver(request.solver)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
     cluster = await nodes.lock_cluster(session, access)
@@ -197,9 +197,9 @@ async def _check_name(session: AsyncSession, organization_id: int, name: str) ->
         raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
 
 
-def _check_packer(name: SolverName | None) -> None:
+def _check_solver(name: SolverName | None) -> None:
     if name is not None and not is_installed(name):
-        raise Invalid("packer_not_installed", str(SolverNotInstalled(name)))
+        raise Invalid("solver_not_installed", str(SolverNotInstalled(name)))
 
 
 async def _resize_only_node(

@@ -79,7 +79,7 @@ def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView)
         preemptible=request.preemptible,
         protected=max(request.min_runtime_seconds, place.cluster.min_runtime_seconds) > 0,
         replicas=request.replicas,
-        spread=request.placement == "spread",
+        spread=request.replica_placement == "spread",
         organization_id=place.organization_id,
         max_runtime=float(request.max_runtime_seconds or _UNBOUNDED),
     )

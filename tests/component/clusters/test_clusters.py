@@ -178,40 +178,40 @@ async def test_figures_follow_what_runs(team: Team) -> None:
 async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     cluster = await team.cluster()
     path = f"{CLUSTERS}/{cluster['id']}"
-    changed = ok(await team.admin.patch(path, {"placement": "spread", "preemption": False}))
-    assert (changed["placement"], changed["preemption"], changed["name"]) == (
+    changed = ok(await team.admin.patch(path, {"placement_policy": "spread", "preemption": False}))
+    assert (changed["placement_policy"], changed["preemption"], changed["name"]) == (
         "spread",
         False,
         cluster["name"],
     )
     changed = ok(await team.admin.call("PUT", path, json={"min_runtime_seconds": 60}))
-    assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
-    assert changed["improvement_steps"] == 0
-    changed = ok(await team.admin.patch(path, {"improvement_steps": 20_000}))
-    assert changed["improvement_steps"] == 20_000
-    refused(await team.admin.patch(path, {"improvement_steps": -1}), 422, "invalid_request")
+    assert (changed["placement_policy"], changed["min_runtime_seconds"]) == ("spread", 60)
+    assert changed["optimizer_steps"] == 0
+    changed = ok(await team.admin.patch(path, {"optimizer_steps": 20_000}))
+    assert changed["optimizer_steps"] == 20_000
+    refused(await team.admin.patch(path, {"optimizer_steps": -1}), 422, "invalid_request")
 
 
-async def test_a_packer_is_chosen_where_what_it_needs_is_installed(
+async def test_a_solver_is_chosen_where_what_it_needs_is_installed(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
     cluster = await team.cluster()
     path = f"{CLUSTERS}/{cluster['id']}"
-    assert cluster["packer"] == "search"
-    assert ok(await team.admin.patch(path, {"packer": "exact"}))["packer"] == "exact"
-    refused(await team.admin.patch(path, {"packer": "best"}), 422, "invalid_request")
+    assert cluster["solver"] == "search"
+    assert ok(await team.admin.patch(path, {"solver": "exact"}))["solver"] == "exact"
+    refused(await team.admin.patch(path, {"solver": "best"}), 422, "invalid_request")
     monkeypatch.setitem(sys.modules, "ortools", None)
-    told = refused(await team.admin.patch(path, {"packer": "exact"}), 422, "packer_not_installed")
+    told = refused(await team.admin.patch(path, {"solver": "exact"}), 422, "solver_not_installed")
     assert "pip install 'mlops-hypervisor[optimal]'" in told["detail"]
-    assert ok(await team.admin.patch(path, {"improvement_steps": 100}))["packer"] == "exact"
-    assert ok(await team.admin.patch(path, {"packer": "search"}))["packer"] == "search"
+    assert ok(await team.admin.patch(path, {"optimizer_steps": 100}))["solver"] == "exact"
+    assert ok(await team.admin.patch(path, {"solver": "search"}))["solver"] == "search"
 
 
 async def test_every_placement_score_places(team: Team) -> None:
     for score in ("fgd", "fill", "bestfit", "spread"):
-        cluster = await team.cluster(name=score, placement=score)
-        assert cluster["placement"] == score
+        cluster = await team.cluster(name=score, placement_policy=score)
+        assert cluster["placement_policy"] == score
         await team.running(cluster, score, required_cpu_cores=1, required_ram_gb=1, required_gpu_count=0.5)
 
 

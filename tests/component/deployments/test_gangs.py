@@ -13,7 +13,7 @@ TWO_NODES = [{"name": name, "cpu_cores": 2, "ram_gb": 4, "gpu_count": 2} for nam
 async def test_each_replica_is_shown_where_it_is(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
     gang = await team.submit("gang", cluster_id=cluster["id"], replicas=3, required_gpu_count=1)
-    assert (gang["replicas"], gang["placement"], gang["placements"]) == (3, "pack", [])
+    assert (gang["replicas"], gang["replica_placement"], gang["placements"]) == (3, "pack", [])
     await team.schedule(cluster)
     seen = await team.get(gang)
     assert (seen["state"], seen["reason"]) == ("STARTING", "starts 3 replicas on a, b")
@@ -35,11 +35,11 @@ async def test_each_replica_is_shown_where_it_is(team: Team) -> None:
 
 async def test_spread_is_kept_and_can_be_changed_while_it_waits(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
-    gang = await team.submit("gang", cluster_id=cluster["id"], replicas=2, placement="spread")
-    assert gang["placement"] == "spread"
+    gang = await team.submit("gang", cluster_id=cluster["id"], replicas=2, replica_placement="spread")
+    assert gang["replica_placement"] == "spread"
     path = f"/api/v1/deployments/{gang['id']}"
-    changed = ok(await team.developer.patch(path, {"placement": "pack", "replicas": 4}))
-    assert (changed["placement"], changed["replicas"]) == ("pack", 4)
+    changed = ok(await team.developer.patch(path, {"replica_placement": "pack", "replicas": 4}))
+    assert (changed["replica_placement"], changed["replicas"]) == ("pack", 4)
     await team.schedule(cluster)
     assert len((await team.get(gang))["placements"]) == 4
 

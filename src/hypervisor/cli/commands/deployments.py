@@ -197,7 +197,7 @@ def _replicas(deployment: Deployment) -> str:
     if count == 1:
         return ""
     each = [f"{one['replica']} on {one['node_name']} {one['state']}" for one in deployment["placements"]]
-    return f"{count}, {deployment['placement']}" + (f": {', '.join(each)}" if each else "")
+    return f"{count}, {deployment['replica_placement']}" + (f": {', '.join(each)}" if each else "")
 
 
 def _restart(deployment: Deployment) -> str:

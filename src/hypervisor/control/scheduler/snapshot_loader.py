@@ -107,16 +107,16 @@ def eligible(now: datetime) -> ColumnElement[bool]:
 def policy_of(cluster: Cluster) -> Policy:
     """What the cluster's settings mean for a pass."""
     return Policy(
-        placement=cluster.placement,  # type: ignore[arg-type]
+        placement=cluster.placement_policy,  # type: ignore[arg-type]
         preemption=cluster.preemption,
-        optimizer_steps=cluster.improvement_steps,
-        solver=_packer_of(cluster),
+        optimizer_steps=cluster.optimizer_steps,
+        solver=_solver_of(cluster),
     )
 
 
-def _packer_of(cluster: Cluster) -> SolverName:
+def _solver_of(cluster: Cluster) -> SolverName:
     """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
-    name: SolverName = "exact" if cluster.packer == "exact" else "search"
+    name: SolverName = "exact" if cluster.solver == "exact" else "search"
     if is_installed(name):
         return name
     _tell_of_missing(cluster.id, name)
@@ -126,7 +126,7 @@ def _packer_of(cluster: Cluster) -> SolverName:
 @cache
 def _tell_of_missing(cluster_id: int, name: SolverName) -> None:
     log.warning(
-        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
+        "scheduler.solver_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
     )
 
 
@@ -241,7 +241,7 @@ async def _add_pending(
             preemptible=row.preemptible,
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
             replicas=row.replicas,
-            spread=row.spread,
+            spread=row.replica_placement == "spread",
             organization_id=row.organization_id if shared else None,
             max_runtime=row.max_runtime_seconds or math.inf,
             eligible_since=(row.queued_at or row.created_at).timestamp(),
@@ -302,7 +302,7 @@ _QUEUED = select(
     Deployment.preemptible,
     Deployment.min_runtime_seconds,
     Deployment.replicas,
-    Deployment.spread,
+    Deployment.replica_placement,
     Deployment.max_runtime_seconds,
     Deployment.organization_id,
     Deployment.queued_at,

@@ -131,7 +131,7 @@ Replicas = Annotated[
     int,
     Field(ge=1, le=MAX_REPLICAS, description="How many start together, all or none, each with these needs."),
 ]
-PlacementWish = Annotated[
+ReplicaPlacement = Annotated[
     Literal["pack", "spread"],
     Field(description="Of several replicas: on as few nodes as possible, or on as many."),
 ]

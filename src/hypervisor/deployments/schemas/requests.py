@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,9 @@ from hypervisor.deployments.schemas.field_types import (
     GpuRequest,
     Image,
     Message,
-    PlacementWish,
     Ports,
     Priority,
+    ReplicaPlacement,
     Replicas,
 )
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
@@ -61,6 +61,8 @@ GpuModels = Annotated[list[GpuModel], Field(max_length=32)]
 class DeploymentFields(StrictRequest):
     """What can be said of a deployment, both when it is made and later; None is "not said"."""
 
+    old_names: ClassVar = {"placement": "replica_placement"}
+
     docker_image: Image | None = None
     command: Command | None = None
     env: Env | None = None
@@ -83,7 +85,7 @@ class DeploymentFields(StrictRequest):
     gpu_models: GpuModels | None = None
     gpu_model: GpuModel | None = None
     replicas: Replicas | None = None
-    placement: PlacementWish | None = None
+    replica_placement: ReplicaPlacement | None = None
     gang_timeout_seconds: GangTimeout | None = None
     read_only_root: bool | None = None
 
@@ -121,7 +123,7 @@ class DeploymentCreate(DeploymentFields):
     min_runtime_seconds: Seconds = 0
     grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] = 10
     replicas: Replicas = 1
-    placement: PlacementWish = "pack"
+    replica_placement: ReplicaPlacement = "pack"
     gang_timeout_seconds: GangTimeout = 300
     read_only_root: bool = False
 

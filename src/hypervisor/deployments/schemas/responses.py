@@ -71,7 +71,7 @@ class DeploymentResponse(ResponseModel):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
-    placement: str
+    replica_placement: str
     gang_timeout_seconds: int
     placements: list[ReplicaResponse]
     read_only_root: bool

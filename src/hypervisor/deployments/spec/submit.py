@@ -236,7 +236,7 @@ def _row(
         "gpu_milli": required.gpu_milli,
         "placement_limits": placement_limits(request.all_gpu_models, request.node_selector or {}),
         "replicas": request.replicas,
-        "spread": request.placement == "spread",
+        "replica_placement": request.replica_placement,
         "gang_timeout_seconds": request.gang_timeout_seconds,
         "priority": request.priority,
         "preemptible": request.preemptible,

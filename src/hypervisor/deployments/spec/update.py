@@ -34,6 +34,7 @@ _COPIED = (
     "restart_policy",
     "max_retries",
     "replicas",
+    "replica_placement",
     "gang_timeout_seconds",
     "read_only_root",
 )
@@ -47,7 +48,7 @@ _RESIZING = frozenset(
         "gpu_models",
         "gpu_model",
         "replicas",
-        "placement",
+        "replica_placement",
     }
 )
 
@@ -131,8 +132,6 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
         models = request.all_gpu_models
     if "node_selector" in given:
         selector = request.node_selector or {}
-    if request.placement is not None:
-        deployment.spread = request.placement == "spread"
     deployment.placement_limits = placement_limits(models, selector)
 
 

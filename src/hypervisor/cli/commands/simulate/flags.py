@@ -16,7 +16,7 @@ class Placement(StrEnum):
     SPREAD = "spread"
 
 
-class PackerChoice(StrEnum):
+class SolverChoice(StrEnum):
     SEARCH = "search"
     EXACT = "exact"
 
@@ -57,7 +57,7 @@ Versus = Annotated[
         "no-quotas, or several as a,b.",
     ),
 ]
-Improve = Annotated[
+OptimizerSteps = Annotated[
     int | None,
     typer.Option(
         min=0,
@@ -66,8 +66,8 @@ Improve = Annotated[
         help="Search so long after a pass for an arrangement that places more; 0: do not.",
     ),
 ]
-Packer = Annotated[
-    PackerChoice | None,
+Solver = Annotated[
+    SolverChoice | None,
     typer.Option(help="Who searches: search (default), or exact, which lets a solver go on where it ends."),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]

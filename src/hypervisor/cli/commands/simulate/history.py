@@ -71,10 +71,10 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
     )
     workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
     policy = Policy(
-        cluster["placement"],  # type: ignore[arg-type]
+        cluster["placement_policy"],  # type: ignore[arg-type]
         cluster["preemption"],
-        optimizer_steps=cluster.get("improvement_steps", 0),
-        solver="exact" if cluster.get("packer") == "exact" else "search",
+        optimizer_steps=cluster.get("optimizer_steps", 0),
+        solver="exact" if cluster.get("solver") == "exact" else "search",
     )
     protection = Protection(
         min_runtime=cluster["min_runtime_seconds"],
@@ -109,7 +109,7 @@ def _job(deployment: Deployment, window: _Window) -> Iterator[Job]:
         priority=deployment["priority"],
         preemptible=deployment["preemptible"],
         replicas=deployment.get("replicas", 1),
-        spread=deployment.get("placement") == "spread",
+        spread=deployment.get("replica_placement") == "spread",
         min_runtime=deployment["min_runtime_seconds"],
     )
 

@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
 from hypervisor.cli.commands.simulate import flags as flags
-from hypervisor.cli.commands.simulate.flags import Format, PackerChoice, Placement
+from hypervisor.cli.commands.simulate.flags import Format, Placement, SolverChoice
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import Policy
@@ -35,11 +37,18 @@ from hypervisor.simulation.scenario import simulate as run_scenario
 
 _IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
 _STEPS = 20_000
-"""Where --improve does not say how many."""
+"""Where --optimizer-steps does not say how many."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+class _WithOldFlags(WithOldFlags):
+    old_flags: ClassVar = {"--improve": "--optimizer-steps", "--packer": "--solver"}
+
+
+@app.command(cls=_WithOldFlags)
 def simulate(
     context: typer.Context,
     workload: flags.WorkloadFile = None,
@@ -47,8 +56,8 @@ def simulate(
     nodes: flags.Nodes = None,
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
-    improve: flags.Improve = None,
-    packer: flags.Packer = None,
+    optimizer_steps: flags.OptimizerSteps = None,
+    solver: flags.Solver = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
@@ -79,7 +88,7 @@ def simulate(
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
         way = past.policy if policy is None else replace(past.policy, placement=policy.value)
-        way = _searching(way, improve, packer)
+        way = _searching(way, optimizer_steps, solver)
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)
@@ -98,10 +107,10 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
     return open_workload(path, file_format.value, limit)
 
 
-def _searching(policy: Policy, steps: int | None, packer: PackerChoice | None) -> Policy:
-    """Who is to search for how long; a packer that is named searches."""
-    if packer is not None:
-        policy = replace(policy, solver=packer.value, optimizer_steps=policy.optimizer_steps or _STEPS)
+def _searching(policy: Policy, steps: int | None, solver: SolverChoice | None) -> Policy:
+    """Who is to search for how long; a solver that is named searches."""
+    if solver is not None:
+        policy = replace(policy, solver=solver.value, optimizer_steps=policy.optimizer_steps or _STEPS)
     return policy if steps is None else replace(policy, optimizer_steps=steps)
 
 

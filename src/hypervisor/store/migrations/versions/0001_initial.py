@@ -138,9 +138,9 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("runtime", sa.String(length=16), nullable=False),
         sa.Column("resolved_runtime", sa.String(length=16), nullable=False),
-        sa.Column("placement", sa.String(length=16), nullable=False),
-        sa.Column("improvement_steps", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("packer", sa.String(length=16), server_default="search", nullable=False),
+        sa.Column("placement_policy", sa.String(length=16), nullable=False),
+        sa.Column("optimizer_steps", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("solver", sa.String(length=16), server_default="search", nullable=False),
         sa.Column("preemption", sa.Boolean(), nullable=False),
         sa.Column("min_runtime_seconds", sa.Integer(), nullable=False),
         sa.Column("preemption_budget", sa.Integer(), server_default="5", nullable=False),
@@ -149,7 +149,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleting_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "placement IN ('fgd', 'fill', 'bestfit', 'spread')", name=op.f("ck_clusters_placement")
+            "placement_policy IN ('fgd', 'fill', 'bestfit', 'spread')",
+            name=op.f("ck_clusters_placement_policy"),
         ),
         sa.CheckConstraint("min_runtime_seconds >= 0", name=op.f("ck_clusters_min_runtime")),
         sa.ForeignKeyConstraint(
@@ -356,7 +357,7 @@ def upgrade() -> None:
         sa.Column("gpu_milli", sa.BigInteger(), nullable=False),
         sa.Column("placement_limits", sa.JSON(), nullable=True),
         sa.Column("replicas", sa.Integer(), nullable=False),
-        sa.Column("spread", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("replica_placement", sa.String(length=16), server_default="pack", nullable=False),
         sa.Column("gang_timeout_seconds", sa.Integer(), server_default="300", nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("preemptible", sa.Boolean(), nullable=False),
@@ -391,6 +392,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("kind IN ('job', 'service')", name=op.f("ck_deployments_kind")),
         sa.CheckConstraint("on_failure IN ('cancel', 'hold')", name=op.f("ck_deployments_on_failure")),
+        sa.CheckConstraint(
+            "replica_placement IN ('pack', 'spread')", name=op.f("ck_deployments_replica_placement")
+        ),
         sa.CheckConstraint(
             "restart_policy IN ('never', 'on-failure', 'always')", name=op.f("ck_deployments_restart_policy")
         ),
