@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import repository
+from hypervisor.clusters.fields import node_values
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.responses import NodeResponse, node_answer
@@ -214,13 +215,11 @@ async def _send_away(
 def _new_node(cluster_id: int, spec: NodeCreate, name: str, now: datetime) -> Node:
     resources = spec.resources
     return Node(
+        **node_values(spec),
         cluster_id=cluster_id,
         name=name,
         cpu_milli=resources.cpu_milli,
         ram_mib=resources.ram_mib,
-        gpu_count=spec.gpu_count,
-        gpu_model=spec.gpu_model,
         labels=dict(spec.labels),
-        engine_endpoint=spec.engine_endpoint,
         created_at=now,
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hypervisor.api.schema import ResponseModel
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
+from hypervisor.store.columns import same_named
 from hypervisor.store.tables import Cluster, Node, NodeGpu
 
 NodeStatus = Literal["ready", "cordoned", "draining", "deleting", "shrinking"]
@@ -91,6 +92,10 @@ class ClusterResponse(ResponseModel):
     nodes: list[NodeResponse] | None
 
 
+_NODE_AS_STORED = same_named(Node, NodeResponse.model_fields)
+_CLUSTER_AS_STORED = same_named(Cluster, ClusterResponse.model_fields)
+
+
 def runtime_note(asked: str, resolved: str) -> str:
     """What the cluster's runtime means, in plain words."""
     note = _NOTES.get(resolved, resolved)
@@ -110,24 +115,15 @@ def allocated_on(node: Node, gpus: Sequence[NodeGpu]) -> Resources:
 def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeResponse:
     capacity, allocated = capacity_of(node), allocated_on(node, gpus)
     return NodeResponse(
-        id=node.id,
-        cluster_id=node.cluster_id,
-        name=node.name,
+        **{name: getattr(node, name) for name in _NODE_AS_STORED},
         cpu_cores=capacity.cpu_cores,
         ram_gb=capacity.ram_gb,
-        gpu_count=node.gpu_count,
-        gpu_model=node.gpu_model,
-        labels=node.labels,
-        engine_endpoint=node.engine_endpoint,
-        cordoned=node.cordoned,
-        draining=node.draining,
         status=_status(node),
         capacity=Amounts.of(capacity),
         allocated=Amounts.of(allocated),
         available=Amounts.of(capacity - allocated),
         shrinking_to=_shrinking_to(node),
         gpus=[GpuResponse(index=gpu.gpu_index, used=gpu.used_milli / WHOLE_GPU) for gpu in gpus],
-        created_at=node.created_at,
     )
 
 
@@ -142,21 +138,8 @@ def cluster_answer(
     capacity = sum((capacity_of(node) for node in nodes), Resources())
     allocated = sum((allocated_on(node, gpus.get(node.id, ())) for node in nodes), Resources())
     return ClusterResponse(
-        id=cluster.id,
-        organization_id=cluster.organization_id,
-        name=cluster.name,
-        runtime=cluster.runtime,
-        resolved_runtime=cluster.resolved_runtime,
+        **{name: getattr(cluster, name) for name in _CLUSTER_AS_STORED},
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
-        placement_policy=cluster.placement_policy,
-        optimizer_steps=cluster.optimizer_steps,
-        solver=cluster.solver,
-        preemption=cluster.preemption,
-        min_runtime_seconds=cluster.min_runtime_seconds,
-        preemption_budget=cluster.preemption_budget,
-        preemption_window_seconds=cluster.preemption_window_seconds,
-        preemption_cooldown_seconds=cluster.preemption_cooldown_seconds,
-        created_at=cluster.created_at,
         status="active" if cluster.deleting_at is None else "deleting",
         total_cpu_cores=capacity.cpu_cores,
         total_ram_gb=capacity.ram_gb,

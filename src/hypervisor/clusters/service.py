@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository, resizing
+from hypervisor.clusters.fields import changed_settings, cluster_values
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
@@ -23,17 +24,6 @@ from hypervisor.store.removals import are_many, forget_attempts
 from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
 
 NAMED_OCCUPANTS = 10
-_SETTINGS = (
-    "name",
-    "placement_policy",
-    "optimizer_steps",
-    "solver",
-    "preemption",
-    "min_runtime_seconds",
-    "preemption_budget",
-    "preemption_window_seconds",
-    "preemption_cooldown_seconds",
-)
 
 
 async def create(
@@ -55,21 +45,8 @@ async def create(
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
     nodes.check_endpoints(specs, resolved.name)
-    cluster = Cluster(
-        organization_id=organization_id,
-        name=request.name,
-        runtime=runtime,
-        resolved_runtime=resolved.name,
-        placement_policy=request.placement_policy,
-        optimizer_steps=request.optimizer_steps,
-        solver=request.solver,
-        preemption=request.preemption,
-        min_runtime_seconds=request.min_runtime_seconds,
-        preemption_budget=request.preemption_budget,
-        preemption_window_seconds=request.preemption_window_seconds,
-        preemption_cooldown_seconds=request.preemption_cooldown_seconds,
-        created_at=now,
-    )
+    fields = {**cluster_values(request), "organization_id": organization_id, "runtime": runtime}
+    cluster = Cluster(**fields, resolved_runtime=resolved.name, created_at=now)
     session.add(cluster)
     await session.flush()
     made = await nodes.insert_nodes(session, cluster.id, specs, now)
@@ -126,11 +103,10 @@ async def update(
     if request.name is not None and request.name != cluster.name:
         await _check_name(session, cluster.organization_id, request.name)
     changed = []
-    for field in _SETTINGS:
-        value = getattr(request, field)
-        if value is not None and value != getattr(cluster, field):
-            setattr(cluster, field, value)
-            changed.append(field)
+    for setting, value in changed_settings(request).items():
+        if value != getattr(cluster, setting):
+            setattr(cluster, setting, value)
+            changed.append(setting)
     if changed:
         message = f"cluster {cluster.name}: changed {', '.join(changed)}"
         _record(session, cluster, "cluster.updated", message, now, access.principal.actor)

@@ -24,41 +24,13 @@ from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
 from hypervisor.lifecycle.states import State
+from hypervisor.store.columns import same_named
 from hypervisor.store.tables import Attempt, Deployment
 
-_AS_STORED = (
-    "id",
-    "organization_id",
-    "cluster_id",
-    "created_by",
-    "name",
-    "kind",
-    "docker_image",
-    "command",
-    "priority",
-    "on_failure",
-    "preemptible",
-    "min_runtime_seconds",
-    "max_runtime_seconds",
-    "grace_period_seconds",
-    "restart_policy",
-    "max_retries",
-    "replicas",
-    "replica_placement",
-    "gang_timeout_seconds",
-    "read_only_root",
-    "reason",
-    "reason_code",
-    "reason_data",
-    "attempts_made",
-    "retries_used",
-    "preemptions",
-    "created_at",
-    "queued_at",
-    "started_at",
-    "finished_at",
-    "exit_code",
-    "delete_requested_at",
+_CONVERTED = frozenset({"env", "ports", "retry_exit_codes", "labels", "state", "state_after_stop"})
+"""Columns that responses do not show as they are stored."""
+_AS_STORED = tuple(
+    name for name in same_named(Deployment, DeploymentResponse.model_fields) if name not in _CONVERTED
 )
 
 

@@ -17,6 +17,7 @@ from hypervisor.deployments.spec import dependency_refs, idempotency, target
 from hypervisor.deployments.spec.dependency_refs import BatchItemError, DependencyRef
 from hypervisor.deployments.spec.environment import encrypt_environment
 from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.spec.fields import stored_values
 from hypervisor.deployments.spec.idempotency import KeyedRequest
 from hypervisor.deployments.spec.target import PendingRequest
 from hypervisor.deployments.state.dependencies import DependencySummary, Parent, summarize_dependencies
@@ -221,33 +222,17 @@ def _row(
     waits_for_member = any(edge.member is not None for edge in edges)
     state = State.BLOCKED if waits_for_member else standing.state
     return {
+        **stored_values(request),
         "organization_id": draft.case.organization_id,
         "cluster_id": cluster.id,
         "created_by": submission.principal.user_id,
-        "name": request.name,
-        "kind": request.kind,
-        "docker_image": request.docker_image,
-        "command": request.command or None,
         "env": encrypt_environment(request.env, submission.encryptor) if request.env else None,
-        "ports": request.ports or None,
-        "read_only_root": request.read_only_root,
         "cpu_milli": required.cpu_milli,
         "ram_mib": required.ram_mib,
         "gpu_milli": required.gpu_milli,
         "placement_limits": placement_limits(request.all_gpu_models, request.node_selector or {}),
-        "replicas": request.replicas,
-        "replica_placement": request.replica_placement,
-        "gang_timeout_seconds": request.gang_timeout_seconds,
-        "priority": request.priority,
-        "preemptible": request.preemptible,
-        "min_runtime_seconds": request.min_runtime_seconds,
-        "max_runtime_seconds": request.max_runtime_seconds,
-        "grace_period_seconds": request.grace_period_seconds,
         "restart_policy": request.chosen_restart_policy,
         "max_retries": request.chosen_max_retries,
-        "retry_exit_codes": request.retry_exit_codes or None,
-        "on_failure": request.on_failure,
-        "labels": request.labels or None,
         "state": state.value,
         "reason_code": standing.code,
         "reason": standing.sentence,

@@ -13,6 +13,7 @@ from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValu
 from hypervisor.deployments.spec.dependency_refs import resolve_for
 from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
 from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.spec.fields import RESIZING, WHILE_LIVE, changed_values
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
 from hypervisor.errors import Conflict
@@ -22,35 +23,6 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
-
-WHILE_LIVE = frozenset({"priority", "labels", "name", "max_retries"})
-_COPIED = (
-    "name",
-    "priority",
-    "on_failure",
-    "preemptible",
-    "min_runtime_seconds",
-    "grace_period_seconds",
-    "restart_policy",
-    "max_retries",
-    "replicas",
-    "replica_placement",
-    "gang_timeout_seconds",
-    "read_only_root",
-)
-_CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "retry_exit_codes", "labels")
-_RESIZING = frozenset(
-    {
-        "required_cpu_cores",
-        "required_ram_gb",
-        "required_gpu_count",
-        "node_selector",
-        "gpu_models",
-        "gpu_model",
-        "replicas",
-        "replica_placement",
-    }
-)
 
 
 async def update(
@@ -73,8 +45,9 @@ async def update(
         raise access.hidden
     given = request.model_fields_set
     _check_state(deployment, given)
-    before = {field: getattr(deployment, field) for field in (*_COPIED, *_CLEARABLE)}
-    _copy(deployment, request, given)
+    old_priority = deployment.priority
+    for column, value in changed_values(request).items():
+        setattr(deployment, column, value)
     _apply_size(deployment, request, given)
     if "env" in given:
         deployment.env = _environment(deployment.env, request.env or {}, encryptor)
@@ -82,10 +55,10 @@ async def update(
         await repository.replace_labels(session, deployment)
     if given - WHILE_LIVE:
         await _check_requirements(session, deployment)
-    if given & _RESIZING:
+    if given & RESIZING:
         await repository.drop_nomination(session, deployment.id)
     deployment.generation += 1
-    _record(session, deployment, given, before, now, access.principal.actor)
+    _record(session, deployment, given, old_priority, now, access.principal.actor)
     if "depends_on" in given:
         await _change_dependencies(session, deployment, request, now, access.principal.actor)
     await session.flush()
@@ -102,15 +75,6 @@ def _check_state(deployment: Deployment, given: Collection[str]) -> None:
             f"{deployment.name} is {deployment.state}: only {', '.join(sorted(WHILE_LIVE))} can change now, "
             f"not {', '.join(fixed)}. Stop it first.",
         )
-
-
-def _copy(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
-    for field in _COPIED:
-        if field in given and (value := getattr(request, field)) is not None:
-            setattr(deployment, field, value)
-    for field in _CLEARABLE:
-        if field in given:
-            setattr(deployment, field, getattr(request, field) or None)
 
 
 def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
@@ -193,16 +157,16 @@ def _record(
     session: WriteSession,
     deployment: Deployment,
     given: Collection[str],
-    before: Mapping[str, Any],
+    old_priority: int,
     now: datetime,
     actor: str,
 ) -> None:
     data: dict[str, object] = {"changed": sorted(given)}
     told = sorted(given)
-    if "priority" in given and before["priority"] != deployment.priority:
-        data["priority"] = {"from": before["priority"], "to": deployment.priority}
+    if "priority" in given and old_priority != deployment.priority:
+        data["priority"] = {"from": old_priority, "to": deployment.priority}
         told = [
-            f"priority ({before['priority']} to {deployment.priority})" if one == "priority" else one
+            f"priority ({old_priority} to {deployment.priority})" if one == "priority" else one
             for one in told
         ]
     record_about(
