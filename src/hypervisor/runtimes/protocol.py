@@ -20,6 +20,7 @@ from hypervisor.kernel.resources import Resources
 
 __all__ = [
     "ABSENT",
+    "API_NAMES",
     "LaunchFailed",
     "LaunchSpec",
     "Observation",
@@ -67,6 +68,10 @@ class LaunchSpec:
     ports: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     read_only_root: bool = False
+
+
+API_NAMES = {"image": "docker_image"}
+"""Fields of a launch spec that requests and rows have under another name."""
 
 
 @dataclass(frozen=True, slots=True)
