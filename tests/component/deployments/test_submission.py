@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from hypervisor.control.reconciler.live_attempts import launch_spec, load_live
+from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec.environment import decrypt_environment
-from hypervisor.store.tables import Deployment, Event
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.store.tables import Attempt, Deployment, Event
 from tests.support.api import ok, refused
 from tests.support.teams import Team
 
@@ -29,35 +35,79 @@ async def test_defaults_are_those_of_a_service_that_waits_for_its_turn(team: Tea
     assert (job["restart_policy"], job["max_retries"], job["queue_position"]) == ("never", 0, 2)
 
 
-async def test_everything_that_is_said_is_kept(team: Team) -> None:
+EXAMPLES: dict[str, Any] = {
+    "docker_image": "registry.example.com:5000/team/train:1.2",
+    "command": ["python", "train.py"],
+    "env": {"EPOCHS": "3"},
+    "ports": [8080, 9090],
+    "read_only_root": True,
+    "required_cpu_cores": 0.5,
+    "required_ram_gb": 1.5,
+    "required_gpu_count": 0.5,
+    "priority": 750,
+    "on_failure": "hold",
+    "preemptible": False,
+    "min_runtime_seconds": 60,
+    "max_runtime_seconds": 3600,
+    "grace_period_seconds": 5,
+    "restart_policy": "always",
+    "max_retries": 7,
+    "retry_exit_codes": [1, 137],
+    "labels": {"team": "vision"},
+    "node_selector": {"zone": "a"},
+    "gpu_models": ["A100", "H100"],
+    "replicas": 2,
+    "replica_placement": "spread",
+    "gang_timeout_seconds": 17,
+}
+"""A value of each field that is not its default."""
+LAUNCHED = {
+    "image": "registry.example.com:5000/team/train:1.2",
+    "command": ("python", "train.py"),
+    "ports": (8080, 9090),
+    "labels": {"team": "vision"},
+    "read_only_root": True,
+    "resources": Resources(500, 1536, 500),
+}
+"""What becomes of them in the spec of a launch."""
+
+
+def test_the_examples_are_complete() -> None:
+    elsewhere = {"organization_id", "cluster_id", "name", "kind", "depends_on", "gpu_model"}
+    assert EXAMPLES.keys() == DeploymentCreate.model_fields.keys() - elsewhere
+    own = {"instance", "env", "gpu_indices", "gpu_milli"}
+    assert LAUNCHED.keys() == {field.name for field in dataclasses.fields(LaunchSpec)} - own
+
+
+async def test_every_field_of_a_submit_is_kept_and_launched(team: Team) -> None:
+    cluster = await team.cluster(gpu_model="A100", labels={"zone": "a"})
+    made = await team.submit("all", kind="job", **EXAMPLES)
+    assert {field: made[field] for field in EXAMPLES} == EXAMPLES
+    assert await team.get(made) == made
+    await team.schedule(cluster)
+    async with team.api.services.database.read() as session:
+        instances = (await session.scalars(select(Attempt.instance))).all()
+        live = await load_live(session, instances)
+    assert len(live) == 2
+    for attempt in live:
+        assert {field: getattr(attempt.launch, field) for field in LAUNCHED} == LAUNCHED
+        assert launch_spec(attempt, {"EPOCHS": "3"}).env["EPOCHS"] == "3"
+
+
+async def test_every_field_of_an_update_is_kept(team: Team) -> None:
     await team.cluster(gpu_model="A100", labels={"zone": "a"})
-    said = {
-        "kind": "job",
-        "docker_image": "registry.example.com:5000/team/train:1.2",
-        "command": ["python", "train.py"],
-        "env": {"EPOCHS": "3"},
-        "ports": [8080, 9090],
-        "required_cpu_cores": 0.5,
-        "required_ram_gb": 1.5,
-        "required_gpu_count": 0.5,
-        "on_failure": "hold",
-        "preemptible": False,
-        "min_runtime_seconds": 60,
-        "max_runtime_seconds": 3600,
-        "grace_period_seconds": 5,
-        "restart_policy": "always",
-        "max_retries": 7,
-        "retry_exit_codes": [1, 137],
-        "labels": {"team": "vision"},
-        "node_selector": {"zone": "a"},
-        "gpu_models": ["A100", "H100"],
-        "replicas": 1,
-        "read_only_root": True,
-    }
-    made = await team.submit("all", priority="HIGH", **said)
+    made = await team.submit("all", kind="job")
+    assert [field for field in EXAMPLES if made[field] == EXAMPLES[field]] == []
+    for field, value in EXAMPLES.items():
+        changed = ok(await team.developer.patch(f"{DEPLOYMENTS}/{made['id']}", {field: value}))
+        assert changed[field] == value
     seen = await team.get(made)
-    assert {key: seen[key] for key in said} == said
-    assert (seen["priority"], seen["priority_label"]) == (750, "HIGH")
+    assert {field: seen[field] for field in EXAMPLES} == EXAMPLES
+
+
+async def test_a_submit_is_an_event(team: Team) -> None:
+    await team.cluster()
+    made = await team.submit("web")
     assert await team.events(made) == [
         {
             "id": seen_event["id"],
