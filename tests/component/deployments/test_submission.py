@@ -204,6 +204,47 @@ async def test_each_runtime_is_given_what_it_needs(team: Team) -> None:
     await team.submit("x", cluster_id=process["id"], command=["true"])
 
 
+async def test_a_field_that_the_runtime_does_not_honour_is_refused(team: Team) -> None:
+    cluster = await team.cluster(runtime="process")
+    good = {"name": "x", "cluster_id": cluster["id"], "command": ["true"]}
+    bad = {**good, "read_only_root": True}
+    sentence = (
+        f"The cluster {cluster['name']!r} has the runtime process, which does not honour read_only_root: "
+        "leave it out, or use a cluster with the runtime docker."
+    )
+    for path, body, told in (
+        (DEPLOYMENTS, bad, sentence),
+        (f"{DEPLOYMENTS}/plan", bad, sentence),
+        (BATCH, {"deployments": [good, bad]}, f"deployments[1] (x): {sentence} Nothing was made."),
+    ):
+        problem = refused(await team.developer.post(path, body), 422, "field_not_honoured")
+        assert problem["detail"] == told
+        assert (problem["fields"], problem["runtime"]) == (["read_only_root"], "process")
+    assert await team.count_deployments() == 0
+    made = await team.submit(**good, read_only_root=False, docker_image=None)
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    both = {"read_only_root": True, "docker_image": "python:3.12"}
+    problem = refused(await team.developer.patch(path, both), 422, "field_not_honoured")
+    assert "does not honour docker_image and read_only_root: leave them out" in problem["detail"]
+    assert not (await team.get(made))["read_only_root"]
+
+
+async def test_a_field_that_was_accepted_before_does_not_block_an_update(team: Team) -> None:
+    cluster = await team.cluster(runtime="process")
+    made = await team.submit("old", cluster_id=cluster["id"], command=["true"])
+    async with team.api.services.database.write() as session:
+        (await session.get_one(Deployment, made["id"])).read_only_root = True
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    assert ok(await team.developer.patch(path, {"command": ["false"]}))["command"] == ["false"]
+    assert not ok(await team.developer.patch(path, {"read_only_root": False}))["read_only_root"]
+
+
+async def test_the_simulated_runtime_accepts_what_a_real_one_accepts(team: Team) -> None:
+    await team.cluster(runtime="simulated")
+    made = await team.submit("x", docker_image="python:3.12", command=["true"], read_only_root=True)
+    assert made["read_only_root"]
+
+
 async def test_larger_than_every_node_is_refused_with_the_nearest_and_what_to_change(team: Team) -> None:
     cluster = await team.cluster(
         nodes=[

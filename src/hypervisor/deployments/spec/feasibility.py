@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hypervisor.clusters.repository import Capacity
+from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.honours import HONOURS, OPTIONAL_FIELDS, honoured_by
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
-from hypervisor.store.tables import Cluster
+from hypervisor.scheduling.snapshots.wording import listed
+from hypervisor.store.tables import Cluster, Deployment
 
 
 class ClusterLimits:
@@ -46,19 +49,41 @@ class ClusterLimits:
             extra={"reason": reason.as_data()},
         )
 
-    def check_runtime(self, docker_image: str | None, command: Sequence[str] | None) -> None:
-        """Raises Invalid where the cluster's runtime lacks what it needs to start anything."""
-        runtime = self._cluster.resolved_runtime
-        if runtime == "docker" and not docker_image:
+    def check_runtime(self, values: Mapping[str, object], given: Collection[str] = OPTIONAL_FIELDS) -> None:
+        """Check the runtime's declaration against `values`, which are by field (`OPTIONAL_FIELDS`).
+
+        Raises Invalid where a field is missing that the runtime needs, or where one of the `given` fields is
+        not honoured.
+        """
+        runtime, name = self._cluster.resolved_runtime, self._cluster.name
+        honours = HONOURS[runtime]
+        for needed, hint in honours.needs.items():
+            if not values[needed]:
+                raise Invalid(
+                    f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
+                )
+        refused = [one for one in OPTIONAL_FIELDS if one in given and values[one]]
+        refused = [one for one in refused if one not in honours.accepted]
+        if refused:
             raise Invalid(
-                "docker_image_required", f"The cluster {self._cluster.name!r} runs images: give docker_image."
+                "field_not_honoured",
+                f"The cluster {name!r} has the runtime {runtime}, which does not honour {listed(refused)}: "
+                f"{_instead(refused)}.",
+                extra={"fields": refused, "runtime": runtime},
             )
-        if runtime == "process" and not command:
-            raise Invalid(
-                "command_required",
-                f"The cluster {self._cluster.name!r} runs processes: give command as a list, "
-                'for example ["python", "train.py"].',
-            )
+
+
+def optional_values(source: DeploymentCreate | Deployment) -> dict[str, object]:
+    """The fields that a runtime may lack, of a request or a row."""
+    return {name: getattr(source, name) for name in OPTIONAL_FIELDS}
+
+
+def _instead(refused: Sequence[str]) -> str:
+    what = "it" if len(refused) == 1 else "them"
+    others = honoured_by(set(refused))
+    return f"leave {what} out" + (
+        f", or use a cluster with the runtime {' or '.join(others)}" if others else ""
+    )
 
 
 def shape_of(required: Resources, limits: Mapping[str, Any] | None) -> Shape:

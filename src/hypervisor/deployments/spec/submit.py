@@ -16,7 +16,7 @@ from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec import dependency_refs, idempotency, target
 from hypervisor.deployments.spec.dependency_refs import BatchItemError, DependencyRef
 from hypervisor.deployments.spec.environment import encrypt_environment
-from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits, shape_of
 from hypervisor.deployments.spec.fields import stored_values
 from hypervisor.deployments.spec.idempotency import KeyedRequest
 from hypervisor.deployments.spec.target import PendingRequest
@@ -109,7 +109,7 @@ async def find_target(session: WriteSession, principal: Principal, request: Depl
     if case.refusal is not None:
         raise case.refusal
     (cluster,) = case.clusters
-    ClusterLimits(cluster, ()).check_runtime(request.docker_image, request.command)
+    ClusterLimits(cluster, ()).check_runtime(optional_values(request))
     found = await dependency_refs.hold_referenced(session, case.organization_id, [request])
     (edges,) = dependency_refs.resolve_edges([request], found)
     return Target(case.organization_id, cluster, summarize_dependencies(_existing_parents(edges)))
@@ -170,7 +170,7 @@ def _check_each(case: PendingRequest, limits: Mapping[int, ClusterLimits]) -> No
     for index, (request, cluster) in enumerate(zip(case.requests, case.clusters, strict=True)):
         wanted = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
-            limits[cluster.id].check_runtime(request.docker_image, request.command)
+            limits[cluster.id].check_runtime(optional_values(request))
             limits[cluster.id].check(shape_of(request.resources, wanted), request.replicas)
         except HypervisorError as error:
             raise BatchItemError(index, error) from None

@@ -12,7 +12,7 @@ from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
 from hypervisor.deployments.spec.dependency_refs import resolve_for
 from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
-from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits, shape_of
 from hypervisor.deployments.spec.fields import RESIZING, WHILE_LIVE, changed_values
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
@@ -54,7 +54,7 @@ async def update(
     if "labels" in given:
         await repository.replace_labels(session, deployment)
     if given - WHILE_LIVE:
-        await _check_requirements(session, deployment)
+        await _check_requirements(session, deployment, given)
     if given & RESIZING:
         await repository.drop_nomination(session, deployment.id)
     deployment.generation += 1
@@ -115,14 +115,14 @@ def _shown(value: str | SecretValue | None) -> str | None:
     return value.value if isinstance(value, SecretValue) else value
 
 
-async def _check_requirements(session: WriteSession, deployment: Deployment) -> None:
+async def _check_requirements(session: WriteSession, deployment: Deployment, given: Collection[str]) -> None:
     cluster = await clusters.find_cluster(session, deployment.cluster_id)
     if cluster is None:
         return
     nodes = await clusters.capacities_of(session, [cluster.id])
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
-    limits.check_runtime(deployment.docker_image, deployment.command)
+    limits.check_runtime(optional_values(deployment), given)
     limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
 
 
