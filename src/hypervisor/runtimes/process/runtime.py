@@ -154,12 +154,12 @@ class ProcessRuntime:
         folder = self._state.folder(spec.instance)
         given = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
         launch = Launch(self._clock.now(), ports.choose(spec.ports, given))
-        shim.check_program(spec.command, shim.environment(spec, launch.ports)["PATH"])
+        shim.check(spec, shim.environment(spec, launch.ports))
         launch = folder.prepare(launch)
         reached("runtime_after_create_before_ack")
         env = shim.environment(spec, launch.ports)
         try:
-            pid = shim.spawn(spec.instance, spec.command, env, folder.path)
+            pid = shim.spawn(spec, env, folder.path)
         except LaunchFailed:
             if folder.claim_void():
                 self._discard(folder.path)

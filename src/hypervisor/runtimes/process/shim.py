@@ -61,11 +61,11 @@ def environment(spec: LaunchSpec, ports: Mapping[int, int]) -> dict[str, str]:
     return env | {f"PORT_{port}": str(host_port) for port, host_port in ports.items()}
 
 
-def check_program(command: tuple[str, ...], path: str) -> None:
-    """Raises LaunchFailed, in plain words, unless the command names something that can be executed."""
-    if not command:
+def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
+    """Raises LaunchFailed unless the command names something that can be executed; `env` has its PATH."""
+    if not spec.command:
         raise LaunchFailed("the process runtime runs a command, and this deployment gives none")
-    program = command[0]
+    program, path = spec.command[0], env["PATH"]
     if "/" not in program:
         if not program or shutil.which(program, path=path) is None:
             raise LaunchFailed(f"no program {program!r} on the PATH ({path})")
@@ -78,12 +78,12 @@ def check_program(command: tuple[str, ...], path: str) -> None:
         raise LaunchFailed(f"not executable: {program}")
 
 
-def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folder: Path) -> int:
+def spawn(spec: LaunchSpec, env: Mapping[str, str], folder: Path) -> int:
     """Start the supervisor in the instance's folder and return its pid (a child of ours, to be reaped).
 
     Raises LaunchFailed.
     """
-    argv = [SHELL, "-c", SCRIPT, instance, *command]
+    argv = [SHELL, "-c", SCRIPT, spec.instance, *spec.command]
     quiet = subprocess.DEVNULL
     try:
         child = subprocess.Popen(  # noqa: S603 - running the tenant's command is what this is for
