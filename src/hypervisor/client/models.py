@@ -171,6 +171,7 @@ class DeploymentSpec(TypedDict, total=False):
     command: list[str] | None
     env: dict[str, Any]
     ports: list[int]
+    working_dir: str | None
     read_only_root: bool
     required_cpu_cores: float
     required_ram_gb: float

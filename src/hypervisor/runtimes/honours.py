@@ -40,7 +40,9 @@ class Honours:
 
 HONOURS: Mapping[str, Honours] = {
     "process": Honours(
-        honoured=frozenset({"command", "env", "ports", "required_gpu_count", "grace_period_seconds"}),
+        honoured=frozenset(
+            {"command", "env", "ports", "working_dir", "required_gpu_count", "grace_period_seconds"}
+        ),
         in_name=frozenset({"required_cpu_cores", "required_ram_gb"}),
         needs={"command": 'give command as a list, for example ["python", "train.py"]'},
     ),
@@ -51,6 +53,7 @@ HONOURS: Mapping[str, Honours] = {
                 "command",
                 "env",
                 "ports",
+                "working_dir",
                 "read_only_root",
                 "required_cpu_cores",
                 "required_ram_gb",
@@ -69,6 +72,7 @@ HONOURS: Mapping[str, Honours] = {
                 "command",
                 "env",
                 "ports",
+                "working_dir",
                 "read_only_root",
                 "required_cpu_cores",
                 "required_ram_gb",

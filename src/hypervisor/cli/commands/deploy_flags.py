@@ -88,6 +88,10 @@ def _template(
         list[int] | None,
         typer.Option("--port", metavar="PORT", help="A port that it listens on. Repeatable."),
     ] = None,
+    working_dir: Annotated[
+        str | None,
+        typer.Option("--workdir", metavar="DIR", help="Where its command starts: an absolute path."),
+    ] = None,
     after: Annotated[
         list[str] | None,
         typer.Option(

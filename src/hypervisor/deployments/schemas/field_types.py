@@ -18,6 +18,7 @@ MAX_ENV = 500
 MAX_ENV_VALUE = 65_536
 MAX_PORTS = 64
 MAX_EXIT_CODES = 64
+MAX_DIRECTORY = 1024
 MAX_REPLICAS = 64
 MAX_GANG_TIMEOUT = 86_400
 
@@ -65,6 +66,13 @@ def _one_line(text: str) -> str:
     if has_control_characters(text):
         raise ValueError("must not contain control characters or line breaks")
     return text
+
+
+def _directory(text: str) -> str:
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts:
+        raise ValueError('must be an absolute path without "..", such as /workspace')
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
 def _no_password(text: str) -> str:
@@ -119,6 +127,16 @@ ExitCodes = Annotated[
         "Given without restart_policy, that is on-failure.",
     ),
     AfterValidator(_sorted),
+]
+WorkingDir = Annotated[
+    str,
+    Field(
+        max_length=MAX_DIRECTORY,
+        description="The directory in which the command starts: of the container, or of the machine where "
+        "the runtime is process. It must be there.",
+    ),
+    AfterValidator(_one_line),
+    AfterValidator(_directory),
 ]
 Message = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
 CheckpointPath = Annotated[

@@ -23,6 +23,7 @@ from hypervisor.deployments.schemas.field_types import (
     Priority,
     ReplicaPlacement,
     Replicas,
+    WorkingDir,
 )
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import Resources
@@ -67,6 +68,7 @@ class DeploymentFields(StrictRequest):
     command: Command | None = None
     env: Env | None = None
     ports: Ports | None = None
+    working_dir: WorkingDir | None = None
     required_cpu_cores: CpuCores | None = None
     required_ram_gb: RamGb | None = None
     required_gpu_count: GpuRequest | None = None

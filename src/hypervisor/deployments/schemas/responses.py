@@ -53,6 +53,7 @@ class DeploymentResponse(ResponseModel):
     command: list[str] | None
     env: dict[str, str]
     ports: list[int]
+    working_dir: str | None
     required_cpu_cores: float
     required_ram_gb: float
     required_gpu_count: float

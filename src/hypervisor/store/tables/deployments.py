@@ -50,6 +50,7 @@ class Deployment(Base):
     env: Mapped[dict[str, Any] | None]
     """Plain values as text; secret ones as {"sealed": ...}."""
     ports: Mapped[list[int] | None]
+    working_dir: Mapped[str | None] = mapped_column(String(1024))
     read_only_root: Mapped[bool] = mapped_column(default=False)
 
     cpu_milli: Mapped[int] = mapped_column(BigInteger)

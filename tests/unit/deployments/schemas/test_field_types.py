@@ -76,6 +76,20 @@ def test_long_names_are_judged_quickly() -> None:
         request(docker_image="a-" * 250 + "!")
 
 
+@pytest.mark.parametrize(
+    ("given_path", "kept"),
+    [("/", "/"), ("/a", "/a"), ("//a///b/./c/", "/a/b/c"), ("/with space/é", "/with space/é")],
+)
+def test_a_working_directory_is_normalised(given_path: str, kept: str) -> None:
+    assert request(working_dir=given_path).working_dir == kept
+
+
+@pytest.mark.parametrize("path", ["", "a", "./a", "~", "/a/../b", "/..", "/a\nb", "/a\0", "/" + "a" * 1024])
+def test_a_working_directory_is_absolute_and_one_line(path: str) -> None:
+    with pytest.raises(ValidationError):
+        request(working_dir=path)
+
+
 @given(st.floats() | st.integers())
 def test_amounts_are_taken_exactly_or_refused(value: float) -> None:
     try:

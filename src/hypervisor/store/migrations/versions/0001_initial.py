@@ -351,6 +351,7 @@ def upgrade() -> None:
         sa.Column("command", sa.JSON(), nullable=True),
         sa.Column("env", sa.JSON(), nullable=True),
         sa.Column("ports", sa.JSON(), nullable=True),
+        sa.Column("working_dir", sa.String(length=1024), nullable=True),
         sa.Column("read_only_root", sa.Boolean(), nullable=False),
         sa.Column("cpu_milli", sa.BigInteger(), nullable=False),
         sa.Column("ram_mib", sa.BigInteger(), nullable=False),
