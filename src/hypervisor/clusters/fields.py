@@ -1,4 +1,4 @@
-"""How the fields of requests become columns of clusters and nodes. docs/add-a-field.md has the whole way."""
+"""How the fields of requests become columns of clusters and nodes. See docs/add-a-field.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZES = {
     "labels": "labels of the only node",
     "nodes": "rows of `nodes`",
 }
-"""Fields of a cluster that its nodes hold, each with what holds them."""
+"""Fields of a cluster that are stored with its nodes, each with the place."""
 
 NODE_CONVERTED = {
     "name": "one row for each name of `NodeCreate.names`",
@@ -23,7 +23,7 @@ NODE_CONVERTED = {
     "ram_gb": "ram_mib",
     "labels": "labels, as a copy for each node",
 }
-"""Fields of a node that are not stored as they are, each with what holds them."""
+"""Fields of a node that are converted before they are stored, each with the place."""
 
 _CLUSTER_FIELDS = stored_fields(Cluster, ClusterCreate.model_fields, SIZES)
 _CLUSTER_SETTINGS = stored_fields(Cluster, ClusterUpdate.model_fields, SIZES)
@@ -31,16 +31,16 @@ _NODE_FIELDS = stored_fields(Node, NodeCreate.model_fields, NODE_CONVERTED)
 
 
 def cluster_values(request: ClusterCreate) -> dict[str, object]:
-    """The columns of a new cluster that hold what the request says, as it says it."""
+    """The columns of a new cluster whose values are those of the request."""
     return {name: getattr(request, name) for name in _CLUSTER_FIELDS}
 
 
 def changed_settings(request: ClusterUpdate) -> dict[str, object]:
-    """The columns that an update sets; null leaves a setting as it is."""
+    """The columns that an update sets. Null leaves a setting unchanged."""
     values = {name: getattr(request, name) for name in _CLUSTER_SETTINGS}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def node_values(request: NodeCreate) -> dict[str, object]:
-    """The columns of each new node that hold what the request says, as it says it."""
+    """The columns of each new node whose values are those of the request."""
     return {name: getattr(request, name) for name in _NODE_FIELDS}

@@ -1,4 +1,4 @@
-"""Answers about clusters and nodes, and how they are made from rows."""
+"""Responses about clusters and nodes, and their construction from rows."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Amounts(ResponseModel):
 
 
 class GpuResponse(ResponseModel):
-    """One device; `used` is the share that is taken, from 0 to 1."""
+    """One device; `used` is the allocated share, from 0 to 1."""
 
     index: int
     used: float
 
 
 class NodeResponse(ResponseModel):
-    """`available` is capacity minus what is allocated, whether or not the node takes new work."""
+    """`available` is capacity minus allocated, whether or not the node accepts new work."""
 
     id: int
     cluster_id: int
@@ -61,7 +61,7 @@ class NodeResponse(ResponseModel):
 
 
 class ClusterResponse(ResponseModel):
-    """`runtime` is what was asked for, `resolved_runtime` what it turned out to be. `shared`: it belongs to
+    """`runtime` is the requested runtime, `resolved_runtime` the one in use. A `shared` cluster belongs to
     another organization, which shares it with the caller's.
     """
 
@@ -97,10 +97,10 @@ _CLUSTER_AS_STORED = same_named(Cluster, ClusterResponse.model_fields)
 
 
 def runtime_note(asked: str, resolved: str) -> str:
-    """What the cluster's runtime means, in plain words."""
+    """One line about the runtime of the cluster."""
     note = _NOTES.get(resolved, resolved)
     if asked == "auto" and resolved == "simulated":
-        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for that"
+        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for work"
     return f"auto, {note}" if asked == "auto" else note
 
 
@@ -134,7 +134,7 @@ def cluster_answer(
     *,
     with_nodes: bool = True,
 ) -> ClusterResponse:
-    """The cluster with sums over its nodes; `gpus` are the devices by node id."""
+    """The cluster with sums over its nodes. `gpus` are the devices by node id."""
     capacity = sum((capacity_of(node) for node in nodes), Resources())
     allocated = sum((allocated_on(node, gpus.get(node.id, ())) for node in nodes), Resources())
     return ClusterResponse(
@@ -153,7 +153,7 @@ def cluster_answer(
 
 
 def as_guest(answer: ClusterResponse) -> ClusterResponse:
-    """As somebody sees it with whom it is shared: without the owner's engines."""
+    """The view of an organization with a share: without the owner's engine endpoints."""
     nodes = None if answer.nodes is None else [node_as_guest(node) for node in answer.nodes]
     return answer.model_copy(update={"shared": True, "nodes": nodes})
 

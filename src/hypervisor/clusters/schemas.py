@@ -22,7 +22,7 @@ from hypervisor.scheduling.policy import SolverName
 
 MAX_NODES_AT_ONCE = 10_000
 MAX_OPTIMIZER_STEPS = 1_000_000
-"""Some seconds a pass."""
+"""Takes some seconds in each pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
 )
@@ -40,8 +40,8 @@ Budget = Annotated[
     Field(
         ge=0,
         le=1000,
-        description="So many preemptions of one deployment within preemption_window_seconds protect it for "
-        "preemption_cooldown_seconds; 0: never.",
+        description="After this many preemptions within preemption_window_seconds a deployment is protected "
+        "for preemption_cooldown_seconds; 0: never.",
     ),
 ]
 OptimizerSteps = Annotated[
@@ -49,8 +49,8 @@ OptimizerSteps = Annotated[
     Field(
         ge=0,
         le=MAX_OPTIMIZER_STEPS,
-        description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
-        "places that places more; 0: no search.",
+        description="Step budget of the optimizer. After a pass that leaves work waiting it searches for an "
+        "arrangement that places more; 0: off.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
@@ -58,8 +58,8 @@ PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
 Solver = Annotated[
     SolverName,
     Field(
-        description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
-        "on small clusters; the server needs the extra `optimal` for it."
+        description="search: local search only. exact: on small clusters an exact solver continues after the "
+        "search; the server needs the extra `optimal`."
     ),
 ]
 
@@ -74,7 +74,7 @@ EngineEndpoint = Annotated[str, Field(max_length=255), AfterValidator(_engine_en
 
 
 class NodeCreate(StrictRequest):
-    """One machine, or `count` equal ones that are named `name-1` ... `name-<count>`."""
+    """One machine, or `count` equal machines named `name-1` ... `name-<count>`."""
 
     name: Name
     count: int = Field(default=1, ge=1, le=MAX_NODES_AT_ONCE)
@@ -84,12 +84,12 @@ class NodeCreate(StrictRequest):
     gpu_model: GpuModel | None = None
     labels: Labels = Field(default_factory=dict)
     engine_endpoint: EngineEndpoint | None = Field(
-        default=None, description="The Docker engine of this machine, if it is not the server's own."
+        default=None, description="The Docker engine of this machine; default: the server's engine."
     )
 
     @property
     def names(self) -> list[str]:
-        """The names of the nodes that this makes."""
+        """The names of the nodes to create."""
         if self.count == 1:
             return [self.name]
         return [f"{self.name}-{number}" for number in range(1, self.count + 1)]
@@ -106,7 +106,7 @@ class NodeCreate(StrictRequest):
 
 
 class ClusterCreate(StrictRequest):
-    """Totals make a cluster of one node "node-1"; `nodes` says each machine. One of the two is needed."""
+    """Give totals for one node named "node-1", or `nodes` with each machine."""
 
     old_names: ClassVar = OLD_NAMES
 
@@ -129,7 +129,7 @@ class ClusterCreate(StrictRequest):
     nodes: list[NodeCreate] | None = Field(default=None, min_length=1, max_length=MAX_NODES_AT_ONCE)
 
     @model_validator(mode="after")
-    def _one_way_to_say_the_size(self) -> Self:
+    def _has_one_kind_of_size(self) -> Self:
         totals = ("total_cpu_cores", "total_ram_gb", "total_gpu_count", "gpu_model", "labels")
         given = [name for name in totals if getattr(self, name) is not None]
         if self.nodes is not None and given:
@@ -140,7 +140,7 @@ class ClusterCreate(StrictRequest):
         return self
 
     def all_nodes(self) -> list[NodeCreate]:
-        """The nodes as they were given, or the one node of the totals."""
+        """The given nodes, or the one node of the totals."""
         if self.nodes is not None:
             return self.nodes
         return [
@@ -156,7 +156,7 @@ class ClusterCreate(StrictRequest):
 
 
 class ClusterUpdate(StrictRequest):
-    """What is given is changed. Totals change the node of a cluster that has only one."""
+    """Only given fields change. Totals are for clusters with one node."""
 
     old_names: ClassVar = OLD_NAMES
 
@@ -174,7 +174,7 @@ class ClusterUpdate(StrictRequest):
     total_gpu_count: GpuDevices | None = None
 
     def node_update(self) -> NodeUpdate | None:
-        """The change of the only node, or None where no total is given."""
+        """The change of the only node, None without totals."""
         if self.total_cpu_cores is None and self.total_ram_gb is None and self.total_gpu_count is None:
             return None
         return NodeUpdate(
@@ -183,7 +183,7 @@ class ClusterUpdate(StrictRequest):
 
 
 class NodeUpdate(StrictRequest):
-    """What is given is changed; the name stays."""
+    """Only given fields change. The name is fixed."""
 
     cpu_cores: CpuCores | None = None
     ram_gb: RamGb | None = None
@@ -196,5 +196,5 @@ def _check_names(names: list[str]) -> None:
     if len(names) > MAX_NODES_AT_ONCE:
         raise ValueError(f"at most {MAX_NODES_AT_ONCE} nodes at once")
     if len(set(names)) < len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two nodes would be named {doubled!r}")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two nodes would be named {duplicate!r}")

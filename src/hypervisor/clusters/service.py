@@ -1,4 +1,4 @@
-"""Clusters: create, look at, change, delete, in the caller's session; who may was decided before."""
+"""Clusters: create, read, update and delete, in the caller's session. Permissions are checked before."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ async def create(
     now: datetime,
     actor: str,
 ) -> ClusterResponse:
-    """Add a cluster with its nodes.
+    """Create a cluster with its nodes.
 
-    Raises Conflict for a name that the organization uses already, Invalid for a solver that is not installed.
+    Raises Conflict when the organization already uses the name, Invalid when the solver is not installed.
     """
     _check_solver(request.solver)
     await repository.lock_organization(session, organization_id)
@@ -64,7 +64,7 @@ async def list_answers(
     limit: int,
     brief: bool = False,
 ) -> list[ClusterResponse]:
-    """Clusters of these organizations (None: of all) with ids above `after`; three queries in all."""
+    """Clusters of these organizations (None: all) with ids above `after`, in three queries."""
     clusters = await repository.list_clusters(session, organization_ids, after=after, limit=limit)
     answers = await _describe_all(session, clusters, with_nodes=not brief)
     if organization_ids is None:
@@ -73,7 +73,7 @@ async def list_answers(
 
 
 async def describe(session: AsyncSession, cluster: Cluster) -> ClusterResponse:
-    """The cluster as the session sees it now."""
+    """The current state of the cluster in this session."""
     await session.flush()
     return (await _describe_all(session, [cluster], with_nodes=True))[0]
 
@@ -95,7 +95,7 @@ async def update(
     force: bool,
     now: datetime,
 ) -> ClusterResponse:
-    """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
+    """Change the given fields. Totals resize the only node. Raises Conflict, Invalid."""
     _check_solver(request.solver)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
@@ -117,10 +117,10 @@ async def update(
 async def delete(
     session: WriteSession, access: ClusterAccess, occupants: Occupants, *, force: bool, now: datetime
 ) -> bool:
-    """Delete the cluster; True when it is gone, False when it goes once its work was seen to end.
+    """Delete the cluster. True when it is deleted, False when it is deleted after its work has ended.
 
-    Raises Conflict while deployments live on it or wait for it, unless `force`: then the ones that wait
-    are cancelled and the ones that live are stopped. Ended deployments go with their cluster.
+    Raises Conflict while the cluster has live or waiting deployments, unless `force`: then waiting ones are
+    cancelled and live ones are stopped. Ended deployments are deleted with the cluster.
     """
     cluster = await repository.lock_cluster(session, access.cluster_id)
     if cluster is None:
@@ -131,8 +131,8 @@ async def delete(
         raise _in_use(cluster, users)
     if cluster.deleting_at is None:
         cluster.deleting_at = now
-        _record(session, cluster, "cluster.deleting", f"cluster {cluster.name} is to go", now, actor)
-        sentence = f"the cluster {cluster.name} is deleted"
+        _record(session, cluster, "cluster.deleting", f"cluster {cluster.name} is being deleted", now, actor)
+        sentence = f"the cluster {cluster.name} is being deleted"
         await occupants.clear_cluster(session, cluster.id, sentence=sentence, now=now, actor=actor)
     return await _finish_deletion(session, cluster, now, actor)
 
@@ -170,7 +170,9 @@ async def _describe_all(
 
 async def _check_name(session: AsyncSession, organization_id: int, name: str) -> None:
     if await repository.name_is_taken(session, organization_id, name):
-        raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
+        raise Conflict(
+            "cluster_name_taken", f"The organization already has a cluster {name!r}; choose another name."
+        )
 
 
 def _check_solver(name: SolverName | None) -> None:
@@ -194,7 +196,7 @@ async def _resize_only_node(
     if len(own) != 1:
         raise Invalid(
             "several_nodes",
-            f"The cluster has {len(own)} nodes, so totals cannot be set; change, add or remove its nodes.",
+            f"The cluster has {len(own)} nodes, so totals cannot be set. Change its nodes instead.",
         )
     if force:
         await occupants.lock_on_node(session, access.cluster_id, own[0].id)
