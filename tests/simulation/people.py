@@ -69,7 +69,7 @@ class People:
             (outcome,) = await submit.submit(session, [wanted])
             if isinstance(outcome, Exception):
                 raise outcome
-            return [one.deployment.id for one in outcome.made]
+            return [one.deployment.id for one in outcome.created]
 
         self.ledger.maybe.update(names)
         answer = await self._send(server, f"submit {requests}", work)

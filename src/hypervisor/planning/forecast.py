@@ -139,7 +139,7 @@ def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
         else None,
         suggestion=suggestions[0] if suggestions else None,
         other_suggestions=suggestions[1:],
-        blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
+        blocked_by=place.dependencies.sentence if place.dependencies.state is State.BLOCKED else None,
     )
 
 

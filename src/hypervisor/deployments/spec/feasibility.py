@@ -1,4 +1,4 @@
-"""Whether a cluster could ever run a request: its runtime has what it needs, some node is large enough."""
+"""Feasibility of a request on a cluster: its runtime honours the fields, some node is large enough."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from hypervisor.store.tables import Cluster, Deployment
 
 
 class ClusterLimits:
-    """What one cluster can take at all, by the capacity of its nodes (never by what is free on them).
+    """The limits of one cluster by the capacity of its nodes; free capacity plays no role.
 
-    `nodes` are those that stay; one that is being made smaller counts with its future size.
+    `nodes` excludes nodes that are being removed. A node that is being made smaller has its target size.
     """
 
     def __init__(self, cluster: Cluster, nodes: Sequence[Capacity]) -> None:
@@ -32,9 +32,9 @@ class ClusterLimits:
         self._known: dict[tuple[Shape, int], Reason | None] = {}
 
     def check(self, shape: Shape, replicas: int = 1) -> None:
-        """Raises Invalid with the reason for what the empty cluster could never take, all replicas together.
+        """Raises Invalid with the reason when even the empty cluster could not run all replicas together.
 
-        A cluster without nodes takes everything: its deployments wait for the first node.
+        A cluster without nodes accepts everything: its deployments wait for the first node.
         """
         key = (shape, replicas)
         if key not in self._known:
@@ -50,10 +50,9 @@ class ClusterLimits:
         )
 
     def check_runtime(self, values: Mapping[str, object], given: Collection[str] = OPTIONAL_FIELDS) -> None:
-        """Check the runtime's declaration against `values`, which are by field (`OPTIONAL_FIELDS`).
+        """Check values of `OPTIONAL_FIELDS` against the declaration of the runtime.
 
-        Raises Invalid where a field is missing that the runtime needs, or where one of the `given` fields is
-        not honoured.
+        Raises Invalid when the runtime needs a missing field, or does not honour one of the `given` fields.
         """
         runtime, name = self._cluster.resolved_runtime, self._cluster.name
         honours = HONOURS[runtime]
@@ -62,8 +61,8 @@ class ClusterLimits:
                 raise Invalid(
                     f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
                 )
-        refused = [one for one in OPTIONAL_FIELDS if one in given and values[one]]
-        refused = [one for one in refused if one not in honours.accepted]
+        requested = [field for field in OPTIONAL_FIELDS if field in given and values[field]]
+        refused = [field for field in requested if field not in honours.accepted]
         if refused:
             raise Invalid(
                 "field_not_honoured",
@@ -74,7 +73,7 @@ class ClusterLimits:
 
 
 def optional_values(source: DeploymentCreate | Deployment) -> dict[str, object]:
-    """The fields that a runtime may lack, of a request or a row."""
+    """The values of `OPTIONAL_FIELDS` in a request or a row."""
     return {name: getattr(source, name) for name in OPTIONAL_FIELDS}
 
 
@@ -87,19 +86,19 @@ def _instead(refused: Sequence[str]) -> str:
 
 
 def shape_of(required: Resources, limits: Mapping[str, Any] | None) -> Shape:
-    """The request as the scheduler sees it; `limits` as in `Deployment.placement_limits`."""
-    wanted = limits or {}
+    """The request in the form of the scheduler; `limits` as in `Deployment.placement_limits`."""
+    given = limits or {}
     return Shape(
         required.cpu_milli,
         required.ram_mib,
         required.gpu_milli,
-        tuple(sorted(wanted.get("gpu_models", ()))),
-        tuple(sorted(wanted.get("node_selector", {}).items())),
+        tuple(sorted(given.get("gpu_models", ()))),
+        tuple(sorted(given.get("node_selector", {}).items())),
     )
 
 
 def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]) -> dict[str, Any] | None:
-    """What limits the choice of nodes, as it is stored; None where nothing does."""
+    """The stored form of the limits on the choice of nodes; None without limits."""
     limits: dict[str, Any] = {}
     if gpu_models:
         limits["gpu_models"] = sorted(gpu_models)

@@ -1,7 +1,7 @@
 """How the fields of a request become columns of a deployment.
 
 Most are stored under their own name. The others are in `CONVERTED`, and `submit` and `update` write them. A
-field that is neither stops the server at its start. docs/add-a-field.md has the whole way of a field.
+field that is neither stops the server at startup. See docs/add-a-field.md.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ CONVERTED = {
     "node_selector": "placement_limits",
     "depends_on": "rows of `dependencies`",
 }
-"""Fields that are not stored as they are, each with what holds them."""
+"""Fields that are converted before they are stored, each with the place."""
 
 WHILE_LIVE = frozenset({"priority", "labels", "name", "max_retries"})
-"""What an update may change while the deployment is live."""
+"""Fields that an update may change while the deployment is live."""
 
 RESIZING = frozenset(
     {
@@ -39,7 +39,7 @@ RESIZING = frozenset(
         "replica_placement",
     }
 )
-"""What decides where a deployment fits: a change drops the capacity that is reserved for it."""
+"""Fields that decide where a deployment fits. A change drops the capacity that is reserved for it."""
 
 _CREATED = stored_fields(Deployment, DeploymentCreate.model_fields, CONVERTED)
 _UPDATED = stored_fields(Deployment, DeploymentUpdate.model_fields, CONVERTED)
@@ -50,8 +50,8 @@ _plain_values = itemgetter(*_PLAIN)
 
 
 def stored_values(request: DeploymentCreate) -> dict[str, object]:
-    """The columns of a new deployment that hold what the request says, as it says it."""
-    # From the dictionary of the model: attribute by attribute takes three times as long in a large batch.
+    """The columns of a new deployment whose values are those of the request."""
+    # `vars` because reading each attribute takes three times as long in a large batch.
     values = vars(request)
     row = dict(zip(_PLAIN, _plain_values(values), strict=True))
     for name in _COLLECTIONS:
@@ -60,7 +60,7 @@ def stored_values(request: DeploymentCreate) -> dict[str, object]:
 
 
 def changed_values(request: DeploymentUpdate) -> dict[str, object]:
-    """The columns that an update sets. Null clears a column that may be empty, and leaves any other."""
+    """The columns that an update sets. Null clears a nullable column and leaves any other unchanged."""
     given = {name: getattr(request, name) for name in _UPDATED if name in request.model_fields_set}
     values = {name: value or None if name in _COLLECTIONS else value for name, value in given.items()}
     return {name: value for name, value in values.items() if value is not None or name in _NULLABLE}

@@ -1,4 +1,4 @@
-"""Changing a deployment: everything while it waits or has ended, a few things while it lives."""
+"""Updates of deployments: all fields while it waits or has ended, a few while it is live."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ async def update(
     encryptor: Encryptor,
     now: datetime,
 ) -> Deployment:
-    """Change what is given; null clears what may be empty.
+    """Change the given fields; null clears a nullable one.
 
-    Raises Conflict "running" for what cannot change while it lives, and all that a submit raises.
+    Raises Conflict "running" for fields that a live deployment cannot change, and the refusals of a submit.
     """
     if "depends_on" in request.model_fields_set:
-        # One at a time: two changes that each close half of a circle must see each other.
+        # Serialized: two changes that each add half of a cycle must see each other.
         await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
@@ -78,18 +78,18 @@ def _check_state(deployment: Deployment, given: Collection[str]) -> None:
 
 
 def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
-    """Amounts and limits of placement; each that is not given stays."""
-    asked = Resources.from_edge(
+    """Set the given amounts and limits on nodes."""
+    requested = Resources.from_edge(
         cpu_cores=request.required_cpu_cores or 0,
         ram_gb=request.required_ram_gb or 0,
         gpu_count=request.required_gpu_count or 0,
     )
     if request.required_cpu_cores is not None:
-        deployment.cpu_milli = asked.cpu_milli
+        deployment.cpu_milli = requested.cpu_milli
     if request.required_ram_gb is not None:
-        deployment.ram_mib = asked.ram_mib
+        deployment.ram_mib = requested.ram_mib
     if request.required_gpu_count is not None:
-        deployment.gpu_milli = asked.gpu_milli
+        deployment.gpu_milli = requested.gpu_milli
     limits = deployment.placement_limits or {}
     models, selector = limits.get("gpu_models", []), limits.get("node_selector", {})
     if {"gpu_models", "gpu_model"} & set(given):
@@ -100,15 +100,15 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
 
 
 def _environment(
-    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], encryptor: Encryptor
+    stored: Mapping[str, Any] | None, given: Mapping[str, str | SecretValue], encryptor: Encryptor
 ) -> dict[str, Any] | None:
-    """The new environment; "***", as answers show a secret, keeps the secret that is there."""
+    """The new environment. The value "***", which responses show for a secret, keeps the stored secret."""
     kept = {
         name: value
         for name, value in (stored or {}).items()
-        if isinstance(value, dict) and _shown(wanted.get(name)) == HIDDEN
+        if isinstance(value, dict) and _shown(given.get(name)) == HIDDEN
     }
-    return {**encrypt_environment(wanted, encryptor), **kept} or None
+    return {**encrypt_environment(given, encryptor), **kept} or None
 
 
 def _shown(value: str | SecretValue | None) -> str | None:
@@ -130,26 +130,28 @@ async def _change_dependencies(
     session: WriteSession, deployment: Deployment, request: DeploymentUpdate, now: datetime, actor: str
 ) -> None:
     edges = await resolve_for(session, deployment, request.dependencies())
-    wanted = [(edge.existing.id, edge.condition.value) for edge in edges if edge.existing is not None]
-    await repository.replace_dependencies(session, deployment.id, wanted)
+    parents = [(edge.existing.id, edge.condition.value) for edge in edges if edge.existing is not None]
+    await repository.replace_dependencies(session, deployment.id, parents)
     state = State(deployment.state)
     if state not in WAITING:
         return
-    standing = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
-    if standing.state is state:
+    dependencies = summarize_dependencies(
+        (await load_parents(session, [deployment.id])).get(deployment.id, [])
+    )
+    if dependencies.state is state:
         if state is State.BLOCKED:
-            set_reason(deployment, standing.code, standing.sentence)
+            set_reason(deployment, dependencies.code, dependencies.sentence)
         return
-    if standing.state is State.BLOCKED:
+    if dependencies.state is State.BLOCKED:
         await repository.drop_nomination(session, deployment.id)
     move(
         session,
         deployment,
-        standing.state,
+        dependencies.state,
         now=now,
         actor=actor,
-        code=standing.code,
-        sentence=standing.sentence,
+        code=dependencies.code,
+        sentence=dependencies.sentence,
     )
 
 
@@ -162,12 +164,12 @@ def _record(
     actor: str,
 ) -> None:
     data: dict[str, object] = {"changed": sorted(given)}
-    told = sorted(given)
+    changes = sorted(given)
     if "priority" in given and old_priority != deployment.priority:
         data["priority"] = {"from": old_priority, "to": deployment.priority}
-        told = [
-            f"priority ({old_priority} to {deployment.priority})" if one == "priority" else one
-            for one in told
+        changes = [
+            f"priority ({old_priority} to {deployment.priority})" if field == "priority" else field
+            for field in changes
         ]
     record_about(
         session,
@@ -175,6 +177,6 @@ def _record(
         at=now,
         actor=actor,
         type="deployment.updated",
-        message=f"changed {', '.join(told) or 'nothing'}",
+        message=f"changed {', '.join(changes) or 'nothing'}",
         data=data,
     )
