@@ -97,7 +97,9 @@ def test_what_never_fits_and_what_fits_are_told_apart(grace: Person, tmp_path: P
 
 
 def test_the_room_is_judged_and_work_is_moved(grace: Person) -> None:
-    grace.do("cluster", "create", "pair", "--node", "name=n,cpu=2,ram=4,count=2", "--placement", "spread")
+    grace.do(
+        "cluster", "create", "pair", "--node", "name=n,cpu=2,ram=4,count=2", "--placement-policy", "spread"
+    )
     for name in ("left", "right"):
         grace.do("deploy", name, "-c", "pair", "--cpu", "1", "--grace", "1", "--", "sleep", "300")
         runs(grace, name)

@@ -69,7 +69,7 @@ class People:
             (outcome,) = await submit.submit(session, [wanted])
             if isinstance(outcome, Exception):
                 raise outcome
-            return [one.deployment.id for one in outcome.made]
+            return [one.deployment.id for one in outcome.created]
 
         self.ledger.maybe.update(names)
         answer = await self._send(server, f"submit {requests}", work)
@@ -114,7 +114,7 @@ class People:
             wanted |= {
                 "replicas": 2,
                 "gang_timeout_seconds": pick((10, 300)),
-                "placement": pick(("pack", "spread")),
+                "replica_placement": pick(("pack", "spread")),
             }
         if self.ledger.accepted and chance() < 0.25:
             parent = pick(sorted(self.ledger.accepted.values()))

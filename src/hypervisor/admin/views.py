@@ -120,7 +120,7 @@ class ClusterView(ReadOnlyView):
         "name",
         "runtime",
         "resolved_runtime",
-        "placement",
+        "placement_policy",
         "preemption",
         "min_runtime_seconds",
         "created_at",

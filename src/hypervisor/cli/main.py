@@ -34,7 +34,7 @@ class Commands(LazyGroup):
         ),
         "simulate": Entry(
             _SERVER,
-            "hypervisor.cli.commands.simulate.simulate:simulate",
+            "hypervisor.cli.commands.simulate.simulate:app",
             "Run a workload in virtual time.",
             takes=("url", "organization"),
         ),

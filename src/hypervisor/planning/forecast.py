@@ -79,7 +79,7 @@ def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView)
         preemptible=request.preemptible,
         protected=max(request.min_runtime_seconds, place.cluster.min_runtime_seconds) > 0,
         replicas=request.replicas,
-        spread=request.placement == "spread",
+        spread=request.replica_placement == "spread",
         organization_id=place.organization_id,
         max_runtime=float(request.max_runtime_seconds or _UNBOUNDED),
     )
@@ -139,7 +139,7 @@ def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
         else None,
         suggestion=suggestions[0] if suggestions else None,
         other_suggestions=suggestions[1:],
-        blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
+        blocked_by=place.dependencies.sentence if place.dependencies.state is State.BLOCKED else None,
     )
 
 

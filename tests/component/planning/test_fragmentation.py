@@ -20,7 +20,7 @@ async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 async def two_nodes(team: Team) -> dict[str, Any]:
     nodes = [{"name": f"n{one}", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 2} for one in (1, 2)]
-    return await team.cluster(nodes=nodes, placement="spread")
+    return await team.cluster(nodes=nodes, placement_policy="spread")
 
 
 async def spread_out(team: Team, cluster: dict[str, Any]) -> list[dict[str, Any]]:

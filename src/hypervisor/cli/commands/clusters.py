@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -11,6 +11,7 @@ from hypervisor.cli.commands.node_flags import parse_node, parse_pairs
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
 from hypervisor.cli.core.groups import make_group
+from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
@@ -25,6 +26,15 @@ app.command()(fragmentation.move)
 for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
     app.command()(command)
 
+
+class _WithOldFlags(WithOldFlags):
+    old_flags: ClassVar = {
+        "--placement": "--placement-policy",
+        "--improve": "--optimizer-steps",
+        "--packer": "--solver",
+    }
+
+
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name or id.")]
 Force = Annotated[bool, typer.Option("--force", help="Stop what is in the way, by the preemption rules.")]
@@ -35,10 +45,10 @@ GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="What they are
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label; repeatable.")
 ]
-Placement = Annotated[
+PlacementPolicy = Annotated[
     str | None, typer.Option(help=f"{listed(policy_names(), 'or')}; the first is the default.")
 ]
-Improve = Annotated[
+OptimizerSteps = Annotated[
     int | None,
     typer.Option(
         metavar="STEPS", help="Search so long after a pass for an arrangement that places more; 0: do not."
@@ -59,7 +69,7 @@ MinRuntime = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=_WithOldFlags)
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
@@ -77,8 +87,8 @@ def create(
         ),
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="auto, docker, process or simulated.")] = None,
-    placement: Placement = None,
-    improve: Improve = None,
+    placement_policy: PlacementPolicy = None,
+    optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
@@ -93,8 +103,8 @@ def create(
     fields: dict[str, Any] = {
         "organization_id": resolve.organization_id(session),
         "runtime": runtime,
-        "placement": placement,
-        "optimizer_steps": improve,
+        "placement_policy": placement_policy,
+        "optimizer_steps": optimizer_steps,
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
@@ -136,7 +146,7 @@ def show(context: typer.Context, cluster: Wanted) -> None:
     session.show(found, _facts(found), _nodes_table(found.get("nodes", [])))
 
 
-@app.command()
+@app.command(cls=_WithOldFlags)
 def update(
     context: typer.Context,
     cluster: Wanted,
@@ -144,8 +154,8 @@ def update(
     cpu: Cpu = None,
     ram: Ram = None,
     gpu: Gpu = None,
-    placement: Placement = None,
-    improve: Improve = None,
+    placement_policy: PlacementPolicy = None,
+    optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
@@ -155,8 +165,8 @@ def update(
     session = Session.of(context)
     fields = {
         "name": name,
-        "placement": placement,
-        "optimizer_steps": improve,
+        "placement_policy": placement_policy,
+        "optimizer_steps": optimizer_steps,
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
@@ -258,8 +268,8 @@ def _facts(cluster: Cluster) -> Any:
             ("Cluster", f"{cluster['name']} (id {cluster['id']})"),
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
-            ("Placement", cluster.get("placement")),
-            ("Improved", _improved(cluster)),
+            ("Placement", cluster.get("placement_policy")),
+            ("Optimized", _optimized(cluster)),
             ("Preemption", "on" if cluster.get("preemption") else "off"),
             ("Safe for", f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else ""),
             ("Capacity", amounts(cluster["capacity"])),
@@ -269,10 +279,10 @@ def _facts(cluster: Cluster) -> Any:
     )
 
 
-def _improved(cluster: Cluster) -> str:
-    steps = cluster.get("optimizer_steps", 0)
-    solver = ", then by a solver" if cluster.get("solver") == "exact" else ""
-    return f"by up to {steps:,} steps a pass{solver}" if steps else ""
+def _optimized(cluster: Cluster) -> str:
+    steps, solver = cluster.get("optimizer_steps", 0), cluster.get("solver", "search")
+    exact = ", then by a solver" if solver == "exact" else ""
+    return f"by up to {steps:,} steps a pass{exact}" if steps else ""
 
 
 def _nodes_table(nodes: list[Node]) -> Any:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from hypervisor.cli.commands import deploy_flags
 from hypervisor.cli.commands.forecast import forecast_lines
-from hypervisor.cli.commands.node_flags import parse_pairs
-from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency, read_file
+from hypervisor.cli.commands.spec_file import read_file
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.progress import Progress
@@ -20,29 +18,19 @@ from hypervisor.client.deployments import has_arrived
 from hypervisor.client.models import Deployment
 
 _COMMAND = "hypervisor.deploy.command"
-_PLAIN = {
-    "image": "docker_image",
-    "cpu": "required_cpu_cores",
-    "ram": "required_ram_gb",
-    "gpu": "required_gpu_count",
-    "priority": "priority",
-    "on_failure": "on_failure",
-    "min_runtime": "min_runtime_seconds",
-    "max_runtime": "max_runtime_seconds",
-    "grace": "grace_period_seconds",
-    "restart": "restart_policy",
-    "retries": "max_retries",
-    "replicas": "replicas",
-    "gang_timeout": "gang_timeout_seconds",
-}
-"""Options whose value is a field of the API as it is; `_LISTS` are those that may be repeated."""
-_LISTS = {"port": "ports", "gpu_model": "gpu_models"}
+_OPTIONS = "hypervisor.deploy.options"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class _WithCommand(TyperCommand):
-    """Everything after `--` is the workload's command and is not read as options."""
+class _Deploy(TyperCommand):
+    """Takes the options of `deploy_flags`; everything after `--` is the workload's command, not options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        described = deploy_flags.parameters()
+        self._describing = [parameter.name for parameter in described]
+        self.params.extend(described)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
@@ -51,82 +39,46 @@ class _WithCommand(TyperCommand):
             args = args[:at]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        ctx.meta[_OPTIONS] = {name: ctx.params.pop(name) for name in self._describing}
+        return super().invoke(ctx)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
 
 
-@app.command(cls=_WithCommand)
+@app.command(cls=_Deploy)
 def deploy(
     context: typer.Context,
-    name: deploy_flags.Name = None,
-    file: deploy_flags.File = None,
-    cluster: deploy_flags.Cluster = None,
-    image: deploy_flags.Image = None,
-    job: deploy_flags.Job = False,
-    cpu: deploy_flags.Cpu = None,
-    ram: deploy_flags.Ram = None,
-    gpu: deploy_flags.Gpu = None,
-    priority: deploy_flags.Priority = None,
-    env: deploy_flags.Env = None,
-    secret: deploy_flags.Secret = None,
-    port: deploy_flags.Port = None,
-    after: deploy_flags.After = None,
-    on_failure: deploy_flags.OnFailure = None,
-    min_runtime: deploy_flags.MinRuntime = None,
-    max_runtime: deploy_flags.MaxRuntime = None,
-    grace: deploy_flags.Grace = None,
-    never_preempt: deploy_flags.NeverPreempt = False,
-    restart: deploy_flags.Restart = None,
-    retries: deploy_flags.Retries = None,
-    retry_on: deploy_flags.RetryOn = None,
-    replicas: deploy_flags.Replicas = None,
-    spread: deploy_flags.Spread = False,
-    gang_timeout: deploy_flags.GangTimeout = None,
-    label: deploy_flags.Label = None,
-    node_selector: deploy_flags.NodeSelector = None,
-    gpu_model: deploy_flags.GpuModel = None,
-    read_only: deploy_flags.ReadOnly = False,
-    plan: deploy_flags.Plan = False,
-    wait: deploy_flags.Wait = False,
-    timeout: deploy_flags.Timeout = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Its name.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", help="A YAML file with one or several; - is stdin.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", "-c", help="Name or id; not needed where there is one.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would happen: when, where, who would give way.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Follow it until a job ended well or a service runs.")
+    ] = False,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that --wait waits at most.")] = None,
 ) -> None:
     """Submit a deployment; everything after -- is its command.
 
     hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
     """
-    # The parameters declare the options; what describes the deployment is read from `context.params`.
     session = Session.of(context)
-    fields = _fields(context.params, context.meta.get(_COMMAND))
+    fields = deploy_flags.fields_of(context.meta[_OPTIONS])
+    if (command := context.meta.get(_COMMAND)) is not None:
+        fields["command"] = command
     specs = _specs(name, file, fields)
     if plan:
         _show_plan(session, specs, cluster)
         return
     submitted = _submit(session, specs, cluster)
     _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
-
-
-def _fields(options: Mapping[str, Any], command: list[str] | None) -> dict[str, Any]:
-    """What the options say of the deployment, under the names of the API."""
-    plain = {field: options[option] for option, field in _PLAIN.items()}
-    plain |= {field: list(options[option] or ()) or None for option, field in _LISTS.items()}
-    after = options["after"]
-    return _given(
-        {
-            **plain,
-            "kind": "job" if options["job"] else None,
-            "env": join_environment(
-                parse_pairs(options["env"], "--env"), parse_pairs(options["secret"], "--secret")
-            ),
-            "depends_on": [parse_dependency(text) for text in after] if after else None,
-            "preemptible": False if options["never_preempt"] else None,
-            "retry_exit_codes": parse_codes(options["retry_on"]),
-            "placement": "spread" if options["spread"] else None,
-            "labels": parse_pairs(options["label"]),
-            "node_selector": parse_pairs(options["node_selector"], "--node-selector"),
-            "read_only_root": options["read_only"] or None,
-            "command": command,
-        }
-    )
 
 
 def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:

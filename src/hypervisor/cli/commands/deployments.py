@@ -23,7 +23,7 @@ from hypervisor.cli.core.output import Cell, facts, table
 from hypervisor.cli.core.progress import Progress
 from hypervisor.cli.core.session import Session
 from hypervisor.client.deployments import ACTIVE, has_ended
-from hypervisor.client.models import Deployment
+from hypervisor.client.models import Deployment, DeploymentSpec
 from hypervisor.client.transport import Params
 
 Wanted = Annotated[
@@ -151,6 +151,40 @@ def remove(context: typer.Context, deployments: Several) -> None:
     session.show(answers, *lines)
 
 
+_WITH_A_ROW = frozenset(
+    {
+        "organization_id",  # not shown: commands name their organization
+        "cluster_id",
+        "name",
+        "kind",
+        "docker_image",
+        "command",
+        "env",
+        "required_cpu_cores",
+        "required_ram_gb",
+        "required_gpu_count",
+        "priority",
+        "depends_on",
+        "on_failure",
+        "preemptible",
+        "min_runtime_seconds",
+        "max_runtime_seconds",
+        "grace_period_seconds",
+        "restart_policy",
+        "max_retries",
+        "retry_exit_codes",
+        "labels",
+        "node_selector",
+        "gpu_models",
+        "replicas",
+        "replica_placement",
+        "gang_timeout_seconds",
+    }
+)
+"""Fields of the specification that a row of `_facts` words. Each other one gets a plain row."""
+_OTHERS = DeploymentSpec.__annotations__.keys() - _WITH_A_ROW
+
+
 def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
     return [
         ("Deployment", f"{deployment['name']} (id {deployment['id']})"),
@@ -167,6 +201,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Needs", requires(deployment)),
         ("Priority", f"{deployment['priority']} {_named(deployment)}".strip()),
         ("After", _dependencies(deployment)),
+        ("On failure", deployment.get("on_failure") if deployment.get("depends_on") else ""),
         ("Preemptible", "yes" if deployment.get("preemptible", True) else "no"),
         ("Safe for", _seconds(deployment.get("min_runtime_seconds"))),
         ("Ends after", _seconds(deployment.get("max_runtime_seconds"))),
@@ -184,7 +219,21 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Started", deployment.get("started_at")),
         ("Finished", deployment.get("finished_at")),
         ("Missing", shortfall(deployment)),
+        *((_label(name), _plain(value)) for name, value in deployment.items() if name in _OTHERS),
     ]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _plain(value: object) -> Cell:
+    """The value of a field without a wording; an empty one and False are not shown."""
+    if isinstance(value, dict):
+        return mapping(value)
+    if isinstance(value, list):
+        return listed(value)
+    return "yes" if value is True else str(value or "")
 
 
 def _named(deployment: Deployment) -> str:
@@ -197,7 +246,8 @@ def _replicas(deployment: Deployment) -> str:
     if count == 1:
         return ""
     each = [f"{one['replica']} on {one['node_name']} {one['state']}" for one in deployment["placements"]]
-    return f"{count}, {deployment['placement']}" + (f": {', '.join(each)}" if each else "")
+    terms = f"{count}, {deployment['replica_placement']}, up within {deployment['gang_timeout_seconds']} s"
+    return terms + (f": {', '.join(each)}" if each else "")
 
 
 def _restart(deployment: Deployment) -> str:

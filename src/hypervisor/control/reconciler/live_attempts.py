@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.decide import Desired
-from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.runtimes.protocol import API_NAMES, LaunchSpec
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
@@ -36,15 +36,9 @@ class LiveAttempt:
     created_at: datetime
     traceparent: str | None
     desired: Desired
-    image: str | None
-    command: tuple[str, ...]
+    launch: LaunchSpec
+    """Without its environment: see `launch_spec`."""
     env: Mapping[str, Any]
-    ports: tuple[int, ...]
-    labels: Mapping[str, str]
-    read_only_root: bool
-    resources: Resources
-    gpu_indices: tuple[int, ...]
-    gpu_milli_per_device: int
     replica: int
     replicas: int
     gang_nodes: tuple[str, ...]
@@ -110,19 +104,17 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
         "HV_REPLICAS": str(work.replicas),
         "HV_GANG_NODES": ",".join(work.gang_nodes),
     }
-    return LaunchSpec(
-        instance=work.instance,
-        resources=work.resources,
-        image=work.image,
-        command=work.command,
-        env={**env, **identity},
-        gpu_indices=work.gpu_indices,
-        gpu_milli=work.gpu_milli_per_device,
-        ports=work.ports,
-        labels=work.labels,
-        read_only_root=work.read_only_root,
-    )
+    return replace(work.launch, env={**env, **identity})
 
+
+_OF_THE_ATTEMPT = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "env"})
+"""What is not copied from the deployment's row into its launch spec."""
+_COLUMNS = {
+    field.name: getattr(Deployment, API_NAMES.get(field.name, field.name))
+    for field in fields(LaunchSpec)
+    if field.name not in _OF_THE_ATTEMPT
+}
+"""The column of each other field of a launch spec. One without a column stops the server at its start."""
 
 # Built once: the reconciler asks these each time that it wakes.
 _INSTANCES = select(
@@ -147,12 +139,8 @@ _LIVE = (
         Attempt.replica,
         Deployment.traceparent,
         Deployment.max_runtime_seconds,
-        Deployment.docker_image,
-        Deployment.command,
         Deployment.env,
-        Deployment.ports,
-        Deployment.labels,
-        Deployment.read_only_root,
+        *_COLUMNS.values(),
         Deployment.cpu_milli,
         Deployment.ram_mib,
         Deployment.gpu_milli,
@@ -179,16 +167,24 @@ def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
             grace_seconds=row.stop_grace_seconds or 0,
             max_runtime_seconds=row.max_runtime_seconds,
         ),
-        image=row.docker_image,
-        command=tuple(row.command or ()),
+        launch=_launch(row),
         env=row.env or {},
-        ports=tuple(row.ports or ()),
-        labels=row.labels or {},
-        read_only_root=row.read_only_root,
-        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
-        gpu_indices=tuple(row.gpu_indices),
-        gpu_milli_per_device=row.gpu_milli_per_device,
         replica=row.replica,
         replicas=row.replicas,
         gang_nodes=tuple(gang_nodes),
     )
+
+
+def _launch(row: Any) -> LaunchSpec:
+    values = {name: getattr(row, column.key) for name, column in _COLUMNS.items()}
+    return LaunchSpec(
+        instance=row.instance,
+        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
+        gpu_indices=tuple(row.gpu_indices),
+        gpu_milli=row.gpu_milli_per_device,
+        **{name: _frozen(value) for name, value in values.items() if value is not None},
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -118,9 +118,10 @@ def policy_of(cluster: Cluster) -> Policy:
 def _placement_of(cluster: Cluster) -> str:
     """The cluster's own, or the default if this process does not have it: another version accepted it."""
     default = policy_names()[0]
-    if cluster.placement in policy_names():
-        return cluster.placement
-    _warn_once("scheduler.placement_unknown", cluster.id, default, f"no policy {cluster.placement!r} here")
+    if cluster.placement_policy in policy_names():
+        return cluster.placement_policy
+    error = f"no policy {cluster.placement_policy!r} here"
+    _warn_once("scheduler.placement_unknown", cluster.id, default, error)
     return default
 
 
@@ -250,7 +251,7 @@ async def _add_pending(
             preemptible=row.preemptible,
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
             replicas=row.replicas,
-            spread=row.spread,
+            spread=row.replica_placement == "spread",
             organization_id=row.organization_id if shared else None,
             max_runtime=row.max_runtime_seconds or math.inf,
             eligible_since=(row.queued_at or row.created_at).timestamp(),
@@ -311,7 +312,7 @@ _QUEUED = select(
     Deployment.preemptible,
     Deployment.min_runtime_seconds,
     Deployment.replicas,
-    Deployment.spread,
+    Deployment.replica_placement,
     Deployment.max_runtime_seconds,
     Deployment.organization_id,
     Deployment.queued_at,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.access import repository
-from hypervisor.deployments.presenter import dependency_answers
+from hypervisor.deployments.presenter import dependency_responses
 from hypervisor.deployments.queue import positions
 from hypervisor.deployments.queue.priority_inheritance import inherited_priorities
 from hypervisor.deployments.schemas.responses import Explanation, QueuedAhead
@@ -57,7 +57,7 @@ async def explain(
         inherits_from=_shown(lender) if lender else None,
         queue_position=position,
         ahead=[_shown(one) for one in ahead],
-        dependencies=dependency_answers(parents),
+        dependencies=dependency_responses(parents),
         receipts=[{"at": event.at, **(event.data or {})} for event in events],
     )
 

@@ -26,7 +26,7 @@ class Cluster(Base):
     """What was asked for: auto, docker, process or simulated."""
     resolved_runtime: Mapped[str] = mapped_column(String(16))
     """What `auto` turned out to be when the cluster was created."""
-    placement: Mapped[str] = mapped_column(String(32), default="fgd")
+    placement_policy: Mapped[str] = mapped_column(String(32), default="fgd")
     """The name of a placement policy; `scheduling/scoring/registry.py` has them."""
     optimizer_steps: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of the search after a pass for an arrangement that places more; 0: no search."""

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Index,
     String,
     Text,
-    false,
     literal_column,
     text,
 )
@@ -51,6 +50,7 @@ class Deployment(Base):
     env: Mapped[dict[str, Any] | None]
     """Plain values as text; secret ones as {"sealed": ...}."""
     ports: Mapped[list[int] | None]
+    working_dir: Mapped[str | None] = mapped_column(String(1024))
     read_only_root: Mapped[bool] = mapped_column(default=False)
 
     cpu_milli: Mapped[int] = mapped_column(BigInteger)
@@ -60,8 +60,8 @@ class Deployment(Base):
     """{"gpu_models": [...], "node_selector": {...}}; NULL where there are none."""
     replicas: Mapped[int] = mapped_column(default=1)
     """How many start together, all or none, each with the resources above."""
-    spread: Mapped[bool] = mapped_column(default=False, server_default=false())
-    """Whether they prefer different nodes; else they are packed on few."""
+    replica_placement: Mapped[str] = mapped_column(String(16), default="pack", server_default="pack")
+    """"pack": on as few nodes as possible. "spread": on as many as possible."""
     gang_timeout_seconds: Mapped[int] = mapped_column(default=300, server_default="300")
     """From placement until all of several replicas must run; else they are stopped and queued again."""
 
@@ -105,6 +105,7 @@ class Deployment(Base):
         CheckConstraint("gpu_milli < 1000 OR gpu_milli % 1000 = 0", name="gpu_shape"),
         CheckConstraint("priority BETWEEN 0 AND 1000", name="priority"),
         CheckConstraint("replicas >= 1", name="replicas"),
+        CheckConstraint("replica_placement IN ('pack', 'spread')", name="replica_placement"),
         CheckConstraint("(state = 'STOPPING') = (state_after_stop IS NOT NULL)", name="state_after_stop"),
         CheckConstraint("restart_policy IN ('never', 'on-failure', 'always')", name="restart_policy"),
         CheckConstraint("on_failure IN ('cancel', 'hold')", name="on_failure"),

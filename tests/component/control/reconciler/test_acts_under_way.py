@@ -113,7 +113,7 @@ async def _submit(server: Server, **labels: str) -> int:
         asked = submit.Submission(ADA, [body], server.encryptor, server.clock.now())
         (outcome,) = await submit.submit(session, [asked])
         assert isinstance(outcome, submit.Submitted)
-        return outcome.made[0].deployment.id
+        return outcome.created[0].deployment.id
 
     made = await server.call(server.database.transact(work))
     server.wakeup.notify("scheduler")

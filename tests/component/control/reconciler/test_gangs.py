@@ -47,7 +47,7 @@ async def test_all_replicas_run_and_the_job_has_succeeded_when_all_have(world: W
 async def test_spread_replicas_prefer_different_nodes(world: World) -> None:
     cluster = await world.cluster(nodes=3, cpu=4000)
     async with world.loops():
-        service = await world.submit(cluster, replicas=3, spread=True, **simulated())
+        service = await world.submit(cluster, replicas=3, replica_placement="spread", **simulated())
         await world.reaches(service, State.RUNNING)
         nodes = {one.node_name for one in await world.attempts(service)}
     assert nodes == {"node-1", "node-2", "node-3"}
@@ -80,7 +80,7 @@ async def test_one_that_fails_stops_the_others(world: World) -> None:
         gang = await world.submit(
             cluster,
             replicas=3,
-            spread=True,
+            replica_placement="spread",
             **shell('if [ "$HV_REPLICA" = 1 ]; then sleep 0.5; exit 3; fi; exec sleep 60'),
         )
         failed = await world.reaches(gang, State.FAILED)
@@ -220,7 +220,11 @@ async def test_one_that_is_not_up_in_time_goes_back_whole(world: World) -> None:
     cluster = await world.cluster(nodes=2)
     async with world.loops():
         gang = await world.submit(
-            cluster, replicas=2, spread=True, gang_timeout_seconds=1, **simulated(start_delay="60")
+            cluster,
+            replicas=2,
+            replica_placement="spread",
+            gang_timeout_seconds=1,
+            **simulated(start_delay="60"),
         )
 
         async def given_up() -> bool:

@@ -53,7 +53,7 @@ Versus = Annotated[
         "no-quotas, or several as a,b.",
     ),
 ]
-Improve = Annotated[
+OptimizerSteps = Annotated[
     int | None,
     typer.Option(
         min=0,

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
@@ -15,6 +16,7 @@ from hypervisor.cli.commands.simulate.flags import Format
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import Policy
@@ -36,11 +38,18 @@ from hypervisor.simulation.scenario import simulate as run_scenario
 
 _IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
 _STEPS = 20_000
-"""Where --improve does not say how many."""
+"""Where --optimizer-steps does not say how many."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+class _WithOldFlags(WithOldFlags):
+    old_flags: ClassVar = {"--improve": "--optimizer-steps", "--packer": "--solver"}
+
+
+@app.command(cls=_WithOldFlags)
 def simulate(
     context: typer.Context,
     workload: flags.WorkloadFile = None,
@@ -48,7 +57,7 @@ def simulate(
     nodes: flags.Nodes = None,
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
-    improve: flags.Improve = None,
+    optimizer_steps: flags.OptimizerSteps = None,
     solver: flags.Solver = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
@@ -80,7 +89,7 @@ def simulate(
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
         way = past.policy if policy is None else replace(past.policy, placement=policy)
-        way = _searching(way, improve, solver)
+        way = _searching(way, optimizer_steps, solver)
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)

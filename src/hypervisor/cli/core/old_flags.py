@@ -1,0 +1,26 @@
+"""Renamed options: for one version the old name is accepted, with a note, and no help shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand
+
+
+class WithOldFlags(TyperCommand):
+    """A command that accepts old names of its options; subclasses fill in `old_flags`."""
+
+    old_flags: ClassVar[Mapping[str, str]] = {}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [self._with_new_flag(text) for text in args])
+
+    def _with_new_flag(self, text: str) -> str:
+        old, equals, value = text.partition("=")
+        new = self.old_flags.get(old)
+        if new is None:
+            return text
+        typer.echo(f"note: {old} is now {new}; the old name goes in the next version", err=True)
+        return f"{new}{equals}{value}"
