@@ -39,7 +39,7 @@ INSTALL = "simulate"
 START = datetime(2030, 1, 1, tzinfo=UTC)
 INTERVAL = 20.0
 """Seconds between full passes."""
-LEASE_TIMES = LeaseTimes.of(90.0)
+LEASE_TIMES = LeaseTimes.for_ttl(90.0)
 """Long ones: there is one server at a time, which never waits for a lease, and renewals cost much here."""
 NODES = 2
 NODE_CPU, NODE_RAM, NODE_GPUS = 4000, 8192, 2

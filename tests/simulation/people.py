@@ -201,7 +201,7 @@ class People:
     async def _serve(self, server: Server, work: Work[T]) -> T | HypervisorError | None:
         async def serve() -> T:
             done = await server.database.transact(work)
-            for topic in ("scheduler", "reconciler", "janitor"):
+            for topic in ("scheduler", "reconciler", "maintenance"):
                 server.wakeup.notify(topic)
             return done
 

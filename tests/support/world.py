@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from hypervisor.control.loops import Loops
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
-from hypervisor.control.reconciler.engine_pool import Obstacles
+from hypervisor.control.reconciler.engine_pool import CordonChecks
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import record_creations
@@ -64,7 +64,7 @@ class World:
         default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
     )
     wakeup: Wakeup = field(default_factory=Wakeup)
-    obstacles: Obstacles = field(default_factory=dict)
+    cordon_checks: CordonChecks = field(default_factory=dict)
     runtime_overrides: dict[str, Runtime] = field(default_factory=dict)
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -96,7 +96,7 @@ class World:
             self.reporting,
             install=self.install,
             interval=self.interval,
-            obstacles=self.obstacles,
+            cordon_checks=self.cordon_checks,
         )
         loops.start()
         try:

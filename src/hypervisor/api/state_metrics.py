@@ -196,7 +196,7 @@ async def _leases(session: ReadSession, clusters: Sequence[int], now: datetime) 
     """Who lives and what is held, by the clock that leases go by. Leases of what is gone are left out."""
     alive = await session.scalar(select(func.count()).select_from(Server).where(Server.expires_at > now))
     text = "Processes that share the scheduling and are alive."
-    members = _figure("hypervisor_members", text, alive or 0)
+    members = _figure("hypervisor_servers", text, alive or 0)
     there = {f"cluster:{cluster_id}" for cluster_id in clusters}
     text = "How often the lease has changed hands; it only rises."
     epochs = GaugeMetricFamily("hypervisor_lease_epoch", text, labels=("lease",))
@@ -238,7 +238,7 @@ async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:
 async def _closed(session: ReadSession) -> GaugeMetricFamily:
     """Engines that nobody drives are out of reach for all, so no process counts them among its own."""
     text = "Engines of nodes that nobody drives: none of the live processes reaches them."
-    family = GaugeMetricFamily("hypervisor_engines_closed", text, labels=("runtime",))
+    family = GaugeMetricFamily("hypervisor_engines_cordoned", text, labels=("runtime",))
     of_nodes = select(Cluster.resolved_runtime, func.coalesce(Node.engine_endpoint, "")).join(
         Node, Node.cluster_id == Cluster.id
     )

@@ -166,7 +166,7 @@ async def delete_deployment(
         return await commands.delete(session, access, force=force, now=services.clock.now())
 
     gone = await services.database.transact(work)
-    _wake(services, "scheduler", "reconciler", "janitor")
+    _wake(services, "scheduler", "reconciler", "maintenance")
     if gone:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     sentence = "It is being stopped and goes as soon as it has ended."

@@ -117,7 +117,7 @@ async def delete_organization(
     """Delete the organization with all that is in it. Refused while something runs, unless `force`."""
     async with services.database.write() as session:
         gone = await service.delete(session, access, services.clock.now(), force=force)
-    services.wakeup.notify("janitor")
+    services.wakeup.notify("maintenance")
     return Response(status_code=status.HTTP_204_NO_CONTENT if gone else status.HTTP_202_ACCEPTED)
 
 

@@ -62,7 +62,7 @@ async def test_queue_and_capacity_come_from_the_database(api: Api) -> None:
         labels = {"cluster": cluster, "resource": resource, "unit": unit}
         assert seen[of("hypervisor_cluster_capacity", **labels)] == capacity
         assert seen[of("hypervisor_cluster_allocated", **labels)] == allocated
-    assert of("hypervisor_members") in seen
+    assert of("hypervisor_servers") in seen
     assert seen[of("hypervisor_lease_epoch", lease=f"cluster:{cluster}")] >= 1
     assert seen[of("hypervisor_queue_wait_seconds_count", cluster=cluster, priority="MEDIUM")] == 1
 
@@ -72,13 +72,13 @@ async def test_an_engine_that_nobody_drives_is_a_figure_of_the_installation(api:
     person = await api.person()
     await person.organization()
     ok(await person.post("/api/v1/clusters", {"name": "lab", "total_cpu_cores": 2, "total_ram_gb": 4}), 201)
-    assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 0
+    assert (await scrape(api))[of("hypervisor_engines_cordoned", runtime="simulated")] == 0
     closed = {"runtime": "simulated", "cordoned_since": api.clock.now()}
     async with api.services.database.write() as session:
         session.add(EngineState(name="of-the-node", endpoint=None, **closed))
         session.add(EngineState(name="of-no-node-any-more", endpoint="tcp://gone:2376", **closed))
     api.clock.advance(6)
-    assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 1
+    assert (await scrape(api))[of("hypervisor_engines_cordoned", runtime="simulated")] == 1
 
 
 async def test_requests_are_counted_by_template_and_no_name_is_given_out(sqlite_api: Api) -> None:

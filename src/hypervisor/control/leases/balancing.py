@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-Members = Mapping[str, Collection[str]]
+Servers = Mapping[str, Collection[str]]
 """The live members, each with the names that it refuses."""
 
 
@@ -23,54 +23,56 @@ class LeaseChanges:
     release: tuple[str, ...] = ()
 
 
-def rebalance(me: str, names: Collection[str], holders: Mapping[str, str], members: Members) -> LeaseChanges:
-    """The moves of `me` towards equal shares of `names`, which are of one kind.
+def rebalance(
+    server: str, names: Collection[str], holders: Mapping[str, str], servers: Servers
+) -> LeaseChanges:
+    """The moves of `server` towards equal shares of `names`, which are of one kind.
 
     `holders` has who holds what now. Linear in names times members while everything has a holder.
     """
-    held: dict[str, list[str]] = {member: [] for member in sorted(members)}
+    held: dict[str, list[str]] = {server: [] for server in sorted(servers)}
     for name in sorted(names):
         if holders.get(name) in held:
             held[holders[name]].append(name)
-    take = []
+    acquire = []
     for name in sorted(name for name in names if name not in holders):
-        taker = _lightest(name, held, members)
-        if taker is not None:
-            held[taker].append(name)
-            if taker == me:
-                take.append(name)
-    give_up = [name for giver, name in _surplus(held, members) if giver == me and name not in take]
-    return LeaseChanges(tuple(take), tuple(give_up))
+        target = _least_loaded(name, held, servers)
+        if target is not None:
+            held[target].append(name)
+            if target == server:
+                acquire.append(name)
+    release = [name for source, name in _surplus(held, servers) if source == server and name not in acquire]
+    return LeaseChanges(tuple(acquire), tuple(release))
 
 
-def _surplus(held: dict[str, list[str]], members: Members) -> list[tuple[str, str]]:
+def _surplus(held: dict[str, list[str]], servers: Servers) -> list[tuple[str, str]]:
     """What has to move, with who gives it up, until no member has two more than one that could take it."""
-    moved = []
-    while (move := _next_move(held, members)) is not None:
-        giver, name, taker = move
-        held[giver].remove(name)
-        held[taker].append(name)
-        moved.append((giver, name))
-    return moved
+    moves = []
+    while (move := _next_move(held, servers)) is not None:
+        source, name, target = move
+        held[source].remove(name)
+        held[target].append(name)
+        moves.append((source, name))
+    return moves
 
 
-def _next_move(held: Mapping[str, list[str]], members: Members) -> tuple[str, str, str] | None:
+def _next_move(held: Mapping[str, list[str]], servers: Servers) -> tuple[str, str, str] | None:
     fewest = min(len(names) for names in held.values())
-    for giver in sorted(held, key=lambda member: (-len(held[member]), member)):
-        if len(held[giver]) - fewest < 2:
+    for source in sorted(held, key=lambda server: (-len(held[server]), server)):
+        if len(held[source]) - fewest < 2:
             return None
-        for name in held[giver]:
-            taker = _lightest(name, held, members)
-            if taker is not None and len(held[giver]) - len(held[taker]) >= 2:
-                return giver, name, taker
+        for name in held[source]:
+            target = _least_loaded(name, held, servers)
+            if target is not None and len(held[source]) - len(held[target]) >= 2:
+                return source, name, target
     return None
 
 
-def _lightest(name: str, held: Mapping[str, list[str]], members: Members) -> str | None:
+def _least_loaded(name: str, held: Mapping[str, list[str]], servers: Servers) -> str | None:
     """The member with the least among those that can take it."""
-    able = [member for member in held if name not in members[member]]
-    return min(able, key=lambda member: (len(held[member]), _rank(member, name)), default=None)
+    eligible = [server for server in held if name not in servers[server]]
+    return min(eligible, key=lambda server: (len(held[server]), _rank(server, name)), default=None)
 
 
-def _rank(member: str, name: str) -> bytes:
-    return blake2b(f"{member}/{name}".encode(), digest_size=8).digest()
+def _rank(server: str, name: str) -> bytes:
+    return blake2b(f"{server}/{name}".encode(), digest_size=8).digest()

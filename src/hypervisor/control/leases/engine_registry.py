@@ -34,7 +34,7 @@ async def find_engines(session: AsyncSession) -> set[EngineRef]:
     return found
 
 
-async def known_engines(session: AsyncSession) -> dict[str, EngineState]:
+async def registered_engines(session: AsyncSession) -> dict[str, EngineState]:
     """The engines that are written down, by the name of their lease."""
     return {row.name: row for row in await session.scalars(select(EngineState))}
 
@@ -51,13 +51,13 @@ async def claim_identity(session: WriteSession, engine: EngineRef, identity: str
     row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
     if row is None:
         return True
-    if row.engine_identity not in (None, identity) and await has_work(session, engine):
+    if row.engine_identity not in (None, identity) and await has_live_attempt(session, engine):
         return False
     row.engine_identity, row.cordoned_since = identity, None
     return True
 
 
-async def has_work(session: AsyncSession, engine: EngineRef) -> bool:
+async def has_live_attempt(session: AsyncSession, engine: EngineRef) -> bool:
     """Whether a live attempt of ours is on the engine. What only waits for its removal may be left behind."""
     here = on_engines(Attempt.runtime, Attempt.engine_endpoint, [engine])
     found = await session.scalar(select(Attempt.id).where(Attempt.finished_at.is_(None), here).limit(1))

@@ -18,7 +18,7 @@ from hypervisor.store.leases import Fence
 CLUSTER = "cluster:"
 ENGINE = "engine:"
 TOPIC = "leases"
-JANITOR = "janitor"
+MAINTENANCE = "maintenance"
 
 
 class NotHeld(Exception):

@@ -22,18 +22,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.control.leases import engine_registry
 from hypervisor.control.leases.balancing import LeaseChanges, rebalance
-from hypervisor.control.leases.held import JANITOR, TOPIC, HeldLeases, cluster_lease, engine_lease
+from hypervisor.control.leases.held import MAINTENANCE, TOPIC, HeldLeases, cluster_lease, engine_lease
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
-from hypervisor.store import leases
+from hypervisor.store import leases as lease_store
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Cluster, EngineState
 
-REFUSE_SECONDS = 10.0
+EXCLUDE_SECONDS = 10.0
 """How long an engine that did not say who it is is left to others."""
 
 log = structlog.get_logger(__name__)
@@ -48,12 +48,12 @@ class LeaseTimes:
     retry: float = 2.0
 
     @classmethod
-    def of(cls, ttl: float) -> LeaseTimes:
+    def for_ttl(cls, ttl: float) -> LeaseTimes:
         """The usual proportions for another length."""
         return cls(ttl, ttl * 2 / 3, min(2.0, ttl * 2 / 15))
 
     @property
-    def lasts(self) -> timedelta:
+    def ttl_delta(self) -> timedelta:
         return timedelta(seconds=self.ttl)
 
 
@@ -78,7 +78,7 @@ class EngineDriver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _LeaseView:
     """Who lives, who holds what, and what there is to hold."""
 
     servers: Mapping[str, Collection[str]]
@@ -89,14 +89,14 @@ class _Look:
 
 
 class LeaseManager:
-    """One member, `name` in its leases. What it holds is in `holdings`, for the loops to ask."""
+    """One member, `name` in its leases. What it holds is in `leases`, for the loops to ask."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        holdings: HeldLeases,
+        leases: HeldLeases,
         driver: EngineDriver,
         *,
         default_engines: Collection[EngineRef] = (),
@@ -109,19 +109,19 @@ class LeaseManager:
         self._database = database
         self._clock = clock
         self._wakeup = wakeup
-        self._holdings = holdings
+        self._leases = leases
         self._driver = driver
         self._times = times or LeaseTimes()
         self._telemetry = telemetry or Telemetry.silent(clock)
         self._engines: dict[str, EngineRef] = {engine_lease(engine): engine for engine in default_engines}
         self._identities: dict[str, str] = {}
-        self._refused: frozenset[str] = frozenset()
-        self._silent: dict[str, float] = {}
-        self._taken: set[str] = set()
+        self._excluded: frozenset[str] = frozenset()
+        self._unreachable_until: dict[str, float] = {}
+        self._acquired: set[str] = set()
         self._renew_at = -math.inf
 
     @property
-    def _alone(self) -> bool:
+    def _is_single_server(self) -> bool:
         """One server process on a SQLite file is ensured by its lock: an old lease is a dead one's."""
         return self._database.is_sqlite
 
@@ -129,30 +129,32 @@ class LeaseManager:
         """Hold a fair share until cancelled; `hand_over` comes after that."""
         while True:
             await self._step_safely()
-            pause = self._times.renew if self._alone else self._times.retry
-            await self._holdings.listener.wait(pause)
+            pause = self._times.renew if self._is_single_server else self._times.retry
+            await self._leases.listener.wait(pause)
 
     async def step(self) -> None:
         """One turn. Raises what the database raises; then nothing was taken."""
         # What a loop has come to doubt is let go here, before anybody can take it again.
-        await self._forget(self._taken - self._holdings.names())
+        await self._drop(self._acquired - self._leases.names())
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
-        look = await self._look()
-        await self._close_stranded(look)
-        moves = self._moves(look)
-        if moves.release:
-            await self._give_up(moves.release)
-        if moves.acquire:
-            await self._take(moves.acquire)
-        self._holdings.observed([*look.clusters, *look.engines, JANITOR])
+        view = await self._load_view()
+        await self._cordon_stranded(view)
+        changes = self._lease_changes(view)
+        if changes.release:
+            await self._release(changes.release)
+        if changes.acquire:
+            await self._acquire(changes.acquire)
+        self._leases.observed([*view.clusters, *view.engines, MAINTENANCE])
 
-    async def hand_over(self) -> None:
+    async def release_all(self) -> None:
         """Leave at once: others need not wait for the end of the leases. The loops must have ended."""
-        self._holdings.drop(self._holdings.names())
+        self._leases.drop(self._leases.names())
 
         async def work(session: WriteSession) -> None:
-            await leases.leave(session, self.name, await leases.lease_time(session, self._clock.now()))
+            await lease_store.leave(
+                session, self.name, await lease_store.lease_time(session, self._clock.now())
+            )
 
         await self._database.transact(work)
         self._wakeup.notify(TOPIC)
@@ -163,164 +165,168 @@ class LeaseManager:
             self._telemetry.heartbeats.beat("leases")
         except Exception as error:
             # A database that cannot be reached must not end the loop: trust runs out by itself.
-            log.warning("leases.unreachable", error=str(error))
-            await self._forget(self._holdings.overdue())
+            log.warning("leases.step_failed", error=str(error))
+            await self._drop(self._leases.overdue())
 
     async def _renew(self) -> None:
         reached("lease_before_renew")
-        asked_at = self._clock.monotonic()
-        names = self._holdings.names()
+        started_at = self._clock.monotonic()
+        names = self._leases.names()
 
         async def work(session: WriteSession) -> set[str]:
-            now = await leases.lease_time(session, self._clock.now())
-            await leases.beat(session, self.name, self._host, self._refused, now, self._times.lasts)
+            now = await lease_store.lease_time(session, self._clock.now())
+            await lease_store.beat(session, self.name, self._host, self._excluded, now, self._times.ttl_delta)
             kept: set[str] = set()
             for chunk in chunks(sorted(names)):
-                kept |= await leases.renew_all(session, chunk, self.name, now, self._times.lasts)
+                kept |= await lease_store.renew_all(session, chunk, self.name, now, self._times.ttl_delta)
             return kept
 
         kept = await self._database.transact(work)
         reached("lease_after_renew")
-        self._holdings.renew(kept, self._trusted_until(asked_at))
-        self._renew_at = asked_at + self._times.renew
+        self._leases.renew(kept, self._trusted_until(started_at))
+        self._renew_at = started_at + self._times.renew
         if lost := names - kept:
             log.warning("leases.lost", leases=sorted(lost)[:20])
-            await self._forget(lost)
+            await self._drop(lost)
 
-    async def _look(self) -> _Look:
+    async def _load_view(self) -> _LeaseView:
         async with self._database.read() as session:
             clusters = tuple(cluster_lease(id_) for id_ in await session.scalars(select(Cluster.id)))
-            states = await engine_registry.known_engines(session)
+            states = await engine_registry.registered_engines(session)
             found = await engine_registry.find_engines(session)
             found |= {EngineRef(state.runtime, state.endpoint) for state in states.values()}
             self._engines.update((engine_lease(engine), engine) for engine in found)
-            if self._alone:
-                mine = dict.fromkeys(self._holdings.names(), self.name)
-                return _Look({self.name: ()}, mine, clusters, dict(self._engines), {})
-            now = await leases.lease_time(session, self._clock.now())
-            refused = await self._refuses(session, states)
-            members = {**await leases.live_servers(session, now), self.name: refused}
-            held = await leases.holders(session, now)
-        self._refused, before = refused, self._refused
-        if refused != before:
+            if self._is_single_server:
+                held = dict.fromkeys(self._leases.names(), self.name)
+                return _LeaseView({self.name: ()}, held, clusters, dict(self._engines), {})
+            now = await lease_store.lease_time(session, self._clock.now())
+            excluded = await self._load_excluded(session, states)
+            servers = {**await lease_store.live_servers(session, now), self.name: excluded}
+            held = await lease_store.holders(session, now)
+        self._excluded, previous = excluded, self._excluded
+        if excluded != previous:
             # The others should hear of it before they leave something to us.
             self._renew_at = -math.inf
-            self._holdings.listener.set()
-        return _Look(members, self._as_we_know(held), clusters, dict(self._engines), states)
+            self._leases.listener.set()
+        return _LeaseView(servers, self._trusted_holders(held), clusters, dict(self._engines), states)
 
-    def _as_we_know(self, held: Mapping[str, str]) -> dict[str, str]:
+    def _trusted_holders(self, held: Mapping[str, str]) -> dict[str, str]:
         """What we have lost trust in is to be taken anew, though the table may still say it is ours."""
-        ours = self._holdings.names()
+        ours = self._leases.names()
         return {name: holder for name, holder in held.items() if holder != self.name or name in ours}
 
-    async def _refuses(self, session: AsyncSession, states: Mapping[str, EngineState]) -> frozenset[str]:
+    async def _load_excluded(
+        self, session: AsyncSession, states: Mapping[str, EngineState]
+    ) -> frozenset[str]:
         """The engines that others must drive: something of ours lives on another one of that name."""
         now = self._clock.monotonic()
-        self._silent = {name: until for name, until in self._silent.items() if until > now}
-        refused = set(self._silent)
+        self._unreachable_until = {
+            name: until for name, until in self._unreachable_until.items() if until > now
+        }
+        excluded = set(self._unreachable_until)
         for name, engine in self._engines.items():
             identity = self._driver.known_identity(engine) or self._identities.get(name)
             state = states.get(name)
             if state is None or identity is None or state.engine_identity in (None, identity):
                 continue
-            if await engine_registry.has_work(session, engine):
-                refused.add(name)
-        return frozenset(refused)
+            if await engine_registry.has_live_attempt(session, engine):
+                excluded.add(name)
+        return frozenset(excluded)
 
-    async def _close_stranded(self, look: _Look) -> None:
+    async def _cordon_stranded(self, view: _LeaseView) -> None:
         """Engines that every member must leave to others take nothing new until somebody can drive them."""
         stranded = [
             name
-            for name, state in look.states.items()
+            for name, state in view.states.items()
             if state.cordoned_since is None
-            and name not in look.holders
-            and all(name in refused for refused in look.servers.values())
+            and name not in view.holders
+            and all(name in excluded for excluded in view.servers.values())
         ]
         if stranded:
             log.warning("engines.stranded", engines=sorted(stranded)[:20])
             now = self._clock.now()
             await self._database.transact(lambda session: engine_registry.cordon(session, stranded, now))
 
-    def _moves(self, look: _Look) -> LeaseChanges:
-        kinds = (look.clusters, tuple(look.engines), (JANITOR,))
-        moves = [rebalance(self.name, names, look.holders, look.servers) for names in kinds]
+    def _lease_changes(self, view: _LeaseView) -> LeaseChanges:
+        kinds = (view.clusters, tuple(view.engines), (MAINTENANCE,))
+        changes = [rebalance(self.name, names, view.holders, view.servers) for names in kinds]
         return LeaseChanges(
-            tuple(name for each in moves for name in each.acquire),
-            tuple(name for each in moves for name in each.release),
+            tuple(name for each in changes for name in each.acquire),
+            tuple(name for each in changes for name in each.release),
         )
 
-    async def _give_up(self, names: Collection[str]) -> None:
-        await self._forget(names)
-        await self._release(names)
-        log.info("leases.given_up", leases=sorted(names)[:20])
+    async def _release(self, names: Collection[str]) -> None:
+        await self._drop(names)
+        await self._release_rows(names)
+        log.info("leases.released", leases=sorted(names)[:20])
         self._wakeup.notify(TOPIC)
 
-    async def _forget(self, names: Collection[str]) -> None:
+    async def _drop(self, names: Collection[str]) -> None:
         """These are not ours any more: nothing new is begun, and what is under way ends."""
-        self._holdings.drop(names)
-        self._taken.difference_update(names)
+        self._leases.drop(names)
+        self._acquired.difference_update(names)
         if engines := [self._engines[name] for name in names if name in self._engines]:
             await self._driver.stop_driving(engines)
 
-    async def _release(self, names: Collection[str]) -> None:
+    async def _release_rows(self, names: Collection[str]) -> None:
         async def work(session: WriteSession) -> None:
-            now = await leases.lease_time(session, self._clock.now())
+            now = await lease_store.lease_time(session, self._clock.now())
             for chunk in chunks(sorted(names)):
-                await leases.release_all(session, chunk, self.name, now)
+                await lease_store.release_all(session, chunk, self.name, now)
 
         await self._database.transact(work)
 
-    async def _take(self, names: Collection[str]) -> None:
+    async def _acquire(self, names: Collection[str]) -> None:
         """Take what is free by now. An engine is asked first who it is."""
         engines = {name: self._engines[name] for name in names if name in self._engines}
-        identities = {} if self._alone else await self._identify(engines)
-        silent = set() if self._alone else engines.keys() - identities.keys()
-        asked_at = self._clock.monotonic()
-        wanted = [name for name in names if name not in silent]
+        identities = {} if self._is_single_server else await self._identify(engines)
+        unreachable = set() if self._is_single_server else engines.keys() - identities.keys()
+        started_at = self._clock.monotonic()
+        reachable = [name for name in names if name not in unreachable]
         epochs: dict[str, int] = {}
-        for chunk in chunks(sorted(wanted)):
-            epochs |= await self._acquire(chunk, identities)
-        if silent:
-            await self._leave_to_others(silent)
+        for chunk in chunks(sorted(reachable)):
+            epochs |= await self._acquire_rows(chunk, identities)
+        if unreachable:
+            await self._exclude(unreachable)
         if not epochs:
             return
-        self._holdings.acquired(epochs, self._trusted_until(asked_at))
-        self._taken.update(epochs)
-        log.info("leases.taken", leases=sorted(epochs)[:20], count=len(epochs))
+        self._leases.acquired(epochs, self._trusted_until(started_at))
+        self._acquired.update(epochs)
+        log.info("leases.acquired", leases=sorted(epochs)[:20], count=len(epochs))
         self._driver.start_driving([engines[name] for name in epochs if name in engines])
-        for topic in ("scheduler", "reconciler", "janitor"):
+        for topic in ("scheduler", "reconciler", "maintenance"):
             self._wakeup.notify(topic)
 
-    async def _acquire(self, names: Collection[str], identities: Mapping[str, str]) -> dict[str, int]:
+    async def _acquire_rows(self, names: Collection[str], identities: Mapping[str, str]) -> dict[str, int]:
         async def work(session: WriteSession) -> dict[str, int]:
-            now = await leases.lease_time(session, self._clock.now())
-            epochs = await leases.acquire_all(
-                session, names, self.name, now, self._times.lasts, force=self._alone
+            now = await lease_store.lease_time(session, self._clock.now())
+            epochs = await lease_store.acquire_all(
+                session, names, self.name, now, self._times.ttl_delta, force=self._is_single_server
             )
-            taken = [name for name in epochs if name in self._engines]
-            await engine_registry.register(session, [self._engines[name] for name in taken])
-            await engine_registry.uncordon(session, taken)
-            strange = [
+            acquired = [name for name in epochs if name in self._engines]
+            await engine_registry.register(session, [self._engines[name] for name in acquired])
+            await engine_registry.uncordon(session, acquired)
+            mismatched = [
                 name
-                for name in taken
+                for name in acquired
                 if name in identities
                 and not await engine_registry.claim_identity(session, self._engines[name], identities[name])
             ]
-            await leases.release_all(session, strange, self.name, now)
-            return {name: epoch for name, epoch in epochs.items() if name not in strange}
+            await lease_store.release_all(session, mismatched, self.name, now)
+            return {name: epoch for name, epoch in epochs.items() if name not in mismatched}
 
         return await self._database.transact(work)
 
     async def _identify(self, engines: Mapping[str, EngineRef]) -> Mapping[str, str]:
         found = await self._driver.identify(list(engines.values()))
-        said = {name: found[engine] for name, engine in engines.items() if engine in found}
-        self._identities.update(said)
-        return said
+        identified = {name: found[engine] for name, engine in engines.items() if engine in found}
+        self._identities.update(identified)
+        return identified
 
-    async def _leave_to_others(self, names: Collection[str]) -> None:
+    async def _exclude(self, names: Collection[str]) -> None:
         """Engines that do not answer: somebody else may reach them; nothing new is placed there meanwhile."""
-        until = self._clock.monotonic() + REFUSE_SECONDS
-        self._silent.update(dict.fromkeys(names, until))
+        until = self._clock.monotonic() + EXCLUDE_SECONDS
+        self._unreachable_until.update(dict.fromkeys(names, until))
 
         async def work(session: WriteSession) -> None:
             await engine_registry.register(session, [self._engines[name] for name in names])
@@ -328,5 +334,5 @@ class LeaseManager:
 
         await self._database.transact(work)
 
-    def _trusted_until(self, asked_at: float) -> float:
-        return math.inf if self._alone else asked_at + self._times.ttl
+    def _trusted_until(self, started_at: float) -> float:
+        return math.inf if self._is_single_server else started_at + self._times.ttl

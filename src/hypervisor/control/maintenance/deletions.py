@@ -31,11 +31,11 @@ from hypervisor.store.tables import (
 )
 
 Owner = TypeVar("Owner", Cluster, Organization)
-AT_ONCE = 500
+BATCH_SIZE = 500
 """Deployments, or decisions, in one transaction; with each go its attempts, or a snapshot."""
 
 
-async def deletions_wait(session: ReadSession) -> bool:
+async def has_pending_deletions(session: ReadSession) -> bool:
     """Whether anything is marked as deleting; a look that takes no lock."""
     return bool(await session.scalar(_ANY_MARKED))
 
@@ -49,14 +49,14 @@ _ANY_MARKED = select(
 
 async def finish_deletions(database: Database, now: datetime) -> None:
     """Delete what is marked as deleting and holds no allocation any more. Safe to run again."""
-    await database.transact(lambda session: _nodes(session, now))
-    for cluster_id in await _marked(database, Cluster):
-        await _cluster(database, cluster_id, now)
-    for organization_id in await _marked(database, Organization):
-        await _organization(database, organization_id, now)
+    await database.transact(lambda session: _delete_nodes(session, now))
+    for cluster_id in await _pending_deletions(database, Cluster):
+        await _delete_cluster(database, cluster_id, now)
+    for organization_id in await _pending_deletions(database, Organization):
+        await _delete_organization(database, organization_id, now)
 
 
-async def _nodes(session: WriteSession, now: datetime) -> None:
+async def _delete_nodes(session: WriteSession, now: datetime) -> None:
     busy = exists().where(Allocation.node_id == Node.id)
     rows = await session.execute(
         select(Node, Cluster.organization_id)
@@ -78,21 +78,23 @@ async def _nodes(session: WriteSession, now: datetime) -> None:
         await session.delete(node)
 
 
-async def _marked(database: Database, place: type[Owner]) -> list[int]:
+async def _pending_deletions(database: Database, table: type[Owner]) -> list[int]:
     async with database.read() as session:
-        query = select(place.id).where(place.deleting_at.is_not(None)).order_by(place.id)
+        query = select(table.id).where(table.deleting_at.is_not(None)).order_by(table.id)
         return list(await session.scalars(query))
 
 
-async def _cluster(database: Database, cluster_id: int, now: datetime) -> None:
-    inside, held = Deployment.cluster_id == cluster_id, Allocation.cluster_id == cluster_id
-    if not await _wound_down(database, inside, held, now, "its cluster is being deleted"):
+async def _delete_cluster(database: Database, cluster_id: int, now: datetime) -> None:
+    in_scope, held = Deployment.cluster_id == cluster_id, Allocation.cluster_id == cluster_id
+    if not await _is_drained(database, in_scope, held, now, "its cluster is being deleted"):
         return
-    if not await _forget_deployments(database, inside, now):
+    if not await _delete_deployments(database, in_scope, now):
         return
-    stored = Decision.cluster_id == cluster_id
-    gone = await delete_in_batches(database, Decision.id, stored, oldest_first=Decision.id, batch=AT_ONCE)
-    if gone >= AT_ONCE * batches.MOST_BATCHES:
+    decisions = Decision.cluster_id == cluster_id
+    gone = await delete_in_batches(
+        database, Decision.id, decisions, oldest_first=Decision.id, batch=BATCH_SIZE
+    )
+    if gone >= BATCH_SIZE * batches.MOST_BATCHES:
         return
 
     async def work(session: WriteSession) -> None:
@@ -114,18 +116,18 @@ async def _cluster(database: Database, cluster_id: int, now: datetime) -> None:
     await database.transact(work)
 
 
-async def _organization(database: Database, organization_id: int, now: datetime) -> None:
-    inside = Deployment.organization_id == organization_id
-    own = select(Cluster.id).where(Cluster.organization_id == organization_id)
-    held = or_(Allocation.cluster_id.in_(own), inside)
-    if not await _wound_down(database, inside, held, now, "its organization is being deleted"):
+async def _delete_organization(database: Database, organization_id: int, now: datetime) -> None:
+    in_scope = Deployment.organization_id == organization_id
+    own_clusters = select(Cluster.id).where(Cluster.organization_id == organization_id)
+    held = or_(Allocation.cluster_id.in_(own_clusters), in_scope)
+    if not await _is_drained(database, in_scope, held, now, "its organization is being deleted"):
         return
-    if not await _forget_deployments(database, inside, now):
+    if not await _delete_deployments(database, in_scope, now):
         return
-    if not await _forget_deployments(database, Deployment.cluster_id.in_(own), now):
+    if not await _delete_deployments(database, Deployment.cluster_id.in_(own_clusters), now):
         return
-    said = Event.organization_id == organization_id
-    gone = await delete_in_batches(database, Event.id, said, oldest_first=Event.id)
+    events = Event.organization_id == organization_id
+    gone = await delete_in_batches(database, Event.id, events, oldest_first=Event.id)
     if gone >= batches.BATCH * batches.MOST_BATCHES:
         return
 
@@ -137,26 +139,28 @@ async def _organization(database: Database, organization_id: int, now: datetime)
     await database.transact(work)
 
 
-async def _wound_down(
-    database: Database, inside: ColumnElement[bool], held: ColumnElement[bool], now: datetime, why: str
+async def _is_drained(
+    database: Database, in_scope: ColumnElement[bool], held: ColumnElement[bool], now: datetime, why: str
 ) -> bool:
     """Whether nothing waits or runs any more, after what does was asked to end."""
 
     async def work(session: WriteSession) -> bool:
-        await stop_all(session, inside, now=now, actor=SYSTEM, why=why)
-        holds = select(Allocation.attempt_id).join(Deployment, Deployment.id == Allocation.deployment_id)
-        return await session.scalar(holds.where(held).limit(1)) is None
+        await stop_all(session, in_scope, now=now, actor=SYSTEM, why=why)
+        allocations = select(Allocation.attempt_id).join(
+            Deployment, Deployment.id == Allocation.deployment_id
+        )
+        return await session.scalar(allocations.where(held).limit(1)) is None
 
     return await database.transact(work)
 
 
-async def _forget_deployments(database: Database, inside: ColumnElement[bool], now: datetime) -> bool:
+async def _delete_deployments(database: Database, in_scope: ColumnElement[bool], now: datetime) -> bool:
     """Delete ended deployments with all that belongs to them; whether none is left. What waits for one of
     them in another place is cancelled.
     """
 
     async def work(session: WriteSession) -> int:
-        query = select(Deployment.id).where(inside).order_by(Deployment.id).limit(AT_ONCE)
+        query = select(Deployment.id).where(in_scope).order_by(Deployment.id).limit(BATCH_SIZE)
         ids = list(await session.scalars(query.with_for_update()))
         if ids:
             await cancel_dependents(session, ids, now=now, actor=SYSTEM)
@@ -168,6 +172,6 @@ async def _forget_deployments(database: Database, inside: ColumnElement[bool], n
         return len(ids)
 
     for _ in range(batches.MOST_BATCHES):
-        if await database.transact(work) < AT_ONCE:
+        if await database.transact(work) < BATCH_SIZE:
             return True
     return False

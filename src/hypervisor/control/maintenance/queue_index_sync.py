@@ -18,13 +18,13 @@ from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment
 
-COMPARE_EVERY = 60.0
+COMPARE_INTERVAL = 60.0
 COMPARE_SHARE = 0.02
-LINGER = 0.05
+DEBOUNCE_SECONDS = 0.05
 """Requests ask for a missing index in bursts."""
-IN_PART = 2000
+PARTITION_ROWS = 2000
 """Rows read before others get their turn."""
-NEWEST = 2**53 - 2
+MAX_GENERATION = 2**53 - 2
 """The generation of a deployment whose row is gone; a script's numbers are floats."""
 
 log = structlog.get_logger(__name__)
@@ -46,19 +46,19 @@ class QueueIndexSync:
         """
         compare_at = self._clock.monotonic()
         while True:
-            began = self._clock.monotonic()
-            everything = began >= compare_at
+            started_at = self._clock.monotonic()
+            everything = started_at >= compare_at
             try:
-                await self.look_after(everything=everything)
+                await self.sync(everything=everything)
             except Exception:
-                log.exception("queue_keeper.failed")
+                log.exception("queue_index_sync.failed")
             if everything:
-                took = self._clock.monotonic() - began
-                compare_at = began + max(COMPARE_EVERY, took / COMPARE_SHARE)
-            await self._listener.wait(COMPARE_EVERY)
-            await asyncio.sleep(LINGER)
+                elapsed = self._clock.monotonic() - started_at
+                compare_at = started_at + max(COMPARE_INTERVAL, elapsed / COMPARE_SHARE)
+            await self._listener.wait(COMPARE_INTERVAL)
+            await asyncio.sleep(DEBOUNCE_SECONDS)
 
-    async def look_after(self, *, everything: bool) -> None:
+    async def sync(self, *, everything: bool) -> None:
         """Build the queues of clusters that the index lacks; with `everything`, compare the others too."""
         async with self._database.read() as session:
             clusters = list(await session.scalars(select(Cluster.id).order_by(Cluster.id)))
@@ -74,7 +74,7 @@ class QueueIndexSync:
         indexed = await self._index.entries(cluster_id)
         if indexed is None:
             return 0
-        rows = {one.deployment_id: one.place for one in await self._queued(cluster_id)}
+        rows = {change.deployment_id: change.place for change in await self._queued(cluster_id)}
         different = sorted(id_ for id_ in rows.keys() | indexed if rows.get(id_) != indexed.get(id_))
         if different:
             # Most of them have changed between the two reads; a third one tells, and newer news win anyway.
@@ -87,7 +87,7 @@ class QueueIndexSync:
         ).where(Deployment.cluster_id == cluster_id, IS_QUEUED)
         found: list[Change] = []
         async with self._database.read_at_length() as session:
-            async for part in (await session.stream(query)).partitions(IN_PART):
+            async for part in (await session.stream(query)).partitions(PARTITION_ROWS):
                 found.extend(
                     Change(cluster_id, row.id, row.generation, Place.of(row.priority, row.created_at, row.id))
                     for row in part
@@ -100,13 +100,13 @@ class QueueIndexSync:
             for chunk in chunks(ids):
                 rows = await session.scalars(select(Deployment).where(Deployment.id.in_(chunk)))
                 found.update((row.id, change_of(row)) for row in rows)
-        return [found.get(id_) or gone(cluster_id, id_, NEWEST) for id_ in ids]
+        return [found.get(id_) or gone(cluster_id, id_, MAX_GENERATION) for id_ in ids]
 
 
 @asynccontextmanager
-async def keeping(keeper: QueueIndexSync) -> AsyncIterator[None]:
+async def queue_index_syncing(index_sync: QueueIndexSync) -> AsyncIterator[None]:
     """The keeper at work, as long as the block lasts."""
-    task = asyncio.create_task(keeper.run(), name="queue-keeper")
+    task = asyncio.create_task(index_sync.run(), name="queue-index-sync")
     try:
         yield
     finally:

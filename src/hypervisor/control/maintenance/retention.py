@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from hypervisor.control.scheduler.decision_log import Retention, forget_decisions
+from hypervisor.control.scheduler.decision_log import DecisionRetention, delete_expired_decisions
 from hypervisor.identity.sessions import purge
 from hypervisor.kernel.names import InstanceName
 from hypervisor.store.batches import delete_in_batches
@@ -24,31 +24,33 @@ log = structlog.get_logger(__name__)
 class RetentionPolicy:
     """How long what is kept. `log_folders` hold one entry, named after the instance, for each kept log."""
 
-    decisions: Retention = field(default_factory=Retention)
+    decisions: DecisionRetention = field(default_factory=DecisionRetention)
     events: timedelta = timedelta(days=90)
     idempotency_keys: timedelta = timedelta(hours=24)
     logs: timedelta = timedelta(days=30)
     log_folders: tuple[Path, ...] = ()
 
 
-async def forget_rows(database: Database, keep: RetentionPolicy, now: datetime) -> None:
+async def delete_expired_rows(database: Database, retention: RetentionPolicy, now: datetime) -> None:
     """Delete expired rows, in short transactions; a large backlog goes over several calls."""
     await purge(database, now)
-    await forget_decisions(database, keep.decisions, now)
+    await delete_expired_decisions(database, retention.decisions, now)
     keys = (IdempotencyKey.user_id, IdempotencyKey.key)
-    old = IdempotencyKey.created_at < now - keep.idempotency_keys
+    old = IdempotencyKey.created_at < now - retention.idempotency_keys
     await delete_in_batches(database, keys, old, oldest_first=IdempotencyKey.created_at)
-    gone = await delete_in_batches(database, Event.id, Event.at < now - keep.events, oldest_first=Event.at)
+    gone = await delete_in_batches(
+        database, Event.id, Event.at < now - retention.events, oldest_first=Event.at
+    )
     if gone:
-        log.info("janitor.events_forgotten", count=gone)
+        log.info("maintenance.events_deleted", count=gone)
 
 
-def forget_logs(keep: RetentionPolicy, now: datetime) -> None:
+def delete_expired_logs(retention: RetentionPolicy, now: datetime) -> None:
     """Delete kept logs by age. Reads folders: for a thread. Logs of live instances are elsewhere."""
-    before = (now - keep.logs).timestamp()
-    gone = sum(_delete_old(path, before) for folder in keep.log_folders for path in _kept(folder))
+    before = (now - retention.logs).timestamp()
+    gone = sum(_delete_old(path, before) for folder in retention.log_folders for path in _kept(folder))
     if gone:
-        log.info("janitor.logs_forgotten", count=gone)
+        log.info("maintenance.logs_deleted", count=gone)
 
 
 def _kept(folder: Path) -> Iterator[Path]:
@@ -73,6 +75,6 @@ def _delete_old(path: Path, before: float) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        log.warning("janitor.log_not_deleted", path=str(path), error=str(error))
+        log.warning("maintenance.log_not_deleted", path=str(path), error=str(error))
         return False
     return True

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.allocations.capacity import release
-from hypervisor.control.reconciler.gangs import GangRun, end_of_one, load_runs
+from hypervisor.control.reconciler.gangs import GangRun, end_replica, load_runs
 from hypervisor.deployments.state.delete import delete_deployment
 from hypervisor.deployments.state.dependencies import settle_dependents
 from hypervisor.deployments.state.stop import request_stop
@@ -67,32 +67,34 @@ class Applied:
     stopping: list[str] = field(default_factory=list)
 
 
-async def apply_observations(session: WriteSession, facts: Sequence[Observed], now: datetime) -> Applied:
+async def apply_observations(
+    session: WriteSession, observations: Sequence[Observed], now: datetime
+) -> Applied:
     """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
-    deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
-    attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
+    deployments = await _lock_deployments(session, {observed.deployment_id for observed in observations})
+    attempts = await _lock_attempts(session, {observed.attempt_id for observed in observations})
     runs = await load_runs(session, attempts.values(), deployments)
     applied, changed, ended = Applied(), [], []
-    for fact in facts:
-        deployment, attempt = deployments.get(fact.deployment_id), attempts.get(fact.attempt_id)
+    for observed in observations:
+        deployment, attempt = deployments.get(observed.deployment_id), attempts.get(observed.attempt_id)
         if deployment is None or attempt is None or attempt.finished_at is not None:
             continue
         changed.append(deployment.id)
         run = runs[deployment.id]
-        match fact:
+        match observed:
             case Running():
-                _mark_running(session, deployment, attempt, run, fact.observation, now)
+                _mark_running(session, deployment, attempt, run, observed.observation, now)
             case Expired():
                 applied.stopping += _expire(session, deployment, run, now)
             case Ended():
-                applied.stopping += _end(session, deployment, attempt, run, fact, now)
+                applied.stopping += _end(session, deployment, attempt, run, observed, now)
                 ended.append(attempt)
     await release(session, ended)
     applied.ended = len(ended)
     await settle_dependents(session, changed, now=now, actor=RECONCILER)
     # All replicas of one deployment may have ended at once: it is deleted once.
-    over = dict.fromkeys(attempt.deployment_id for attempt in ended)
-    await _finish_deletions(session, [deployments[id_] for id_ in over], now)
+    ended_ids = dict.fromkeys(attempt.deployment_id for attempt in ended)
+    await _finish_deletions(session, [deployments[id_] for id_ in ended_ids], now)
     return applied
 
 
@@ -123,14 +125,15 @@ def _mark_running(
     deployment: Deployment,
     attempt: Attempt,
     run: GangRun,
-    seen: Observation,
+    observation: Observation,
     now: datetime,
 ) -> None:
     if attempt.started_at is not None:
         return
-    attempt.started_at = seen.started_at or now
+    attempt.started_at = observation.started_at or now
     attempt.ports = [
-        {"port": binding.port, "host": binding.host, "host_port": binding.host_port} for binding in seen.ports
+        {"port": binding.port, "host": binding.host, "host_port": binding.host_port}
+        for binding in observation.ports
     ]
     if deployment.state == State.STARTING.value and run.is_up:
         move(
@@ -140,7 +143,7 @@ def _mark_running(
             now=run.up_since or attempt.started_at,
             actor=RECONCILER,
             code="running",
-            sentence=run.where,
+            sentence=run.running_sentence,
             data={"attempt": attempt.number, "node": run.attempts[0].node_name},
         )
 
@@ -162,18 +165,25 @@ def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: da
 
 
 def _end(
-    session: WriteSession, deployment: Deployment, attempt: Attempt, run: GangRun, fact: Ended, now: datetime
+    session: WriteSession,
+    deployment: Deployment,
+    attempt: Attempt,
+    run: GangRun,
+    observed: Ended,
+    now: datetime,
 ) -> list[str]:
     """Record the end of an attempt; the instances of other replicas that have to stop for it."""
-    seen = fact.observation
-    if seen is not None and seen.state is ObservedState.EXITED:
+    observation = observed.observation
+    if observation is not None and observation.state is ObservedState.EXITED:
         # It ran and ended between two looks: its running is part of the history too.
-        _mark_running(session, deployment, attempt, run, seen, now)
-    conclusion = conclude(_ending(deployment, attempt, fact), random.random())
-    attempt.finished_at = (seen.finished_at if seen else None) or now
+        _mark_running(session, deployment, attempt, run, observation, now)
+    conclusion = conclude(_ending(deployment, attempt, observed), random.random())
+    attempt.finished_at = (observation.finished_at if observation else None) or now
     attempt.outcome = conclusion.outcome
-    attempt.exit_code = seen.exit_code if seen else None
-    attempt.message = fact.launch_error or (seen.message if seen else None) or conclusion.sentence
+    attempt.exit_code = observation.exit_code if observation else None
+    attempt.message = (
+        observed.launch_error or (observation.message if observation else None) or conclusion.sentence
+    )
     session.add(
         InstanceGc(
             instance=attempt.instance,
@@ -183,18 +193,18 @@ def _end(
         )
     )
     if run.live:
-        return end_of_one(session, deployment, run, attempt, conclusion, now)
+        return end_replica(session, deployment, run, attempt, conclusion, now)
     if deployment.replicas > 1:
         conclusion = run.conclude(deployment, attempt, conclusion)
-    _follow(session, deployment, attempt, conclusion, now)
+    _apply_conclusion(session, deployment, attempt, conclusion, now)
     return []
 
 
-def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
+def _ending(deployment: Deployment, attempt: Attempt, observed: Ended) -> Ending:
     return Ending(
-        observation=fact.observation,
-        launch_error=fact.launch_error,
-        launch_retryable=fact.launch_retryable,
+        observation=observed.observation,
+        launch_error=observed.launch_error,
+        launch_retryable=observed.launch_retryable,
         started_at=attempt.started_at,
         stop_reason=StopReason(attempt.stop_reason) if attempt.stop_reason else None,
         stop_requested_at=attempt.stop_requested_at,
@@ -206,7 +216,7 @@ def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
     )
 
 
-def _follow(
+def _apply_conclusion(
     session: WriteSession,
     deployment: Deployment,
     attempt: Attempt,

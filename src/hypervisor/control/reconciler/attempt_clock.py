@@ -15,15 +15,15 @@ class AttemptClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first: dict[str, tuple[datetime, float]] = {}
+        self._first_seen: dict[str, tuple[datetime, float]] = {}
 
     def now(self, instance: str) -> datetime:
         """The present as seen from the first look at the instance."""
         monotonic = self._clock.monotonic()
-        began, at = self._first.setdefault(instance, (self._clock.now(), monotonic))
+        began, at = self._first_seen.setdefault(instance, (self._clock.now(), monotonic))
         return began + timedelta(seconds=monotonic - at)
 
-    def keep(self, instances: Collection[str]) -> None:
+    def retain(self, instances: Collection[str]) -> None:
         """Forget all others."""
-        for gone in self._first.keys() - set(instances):
-            del self._first[gone]
+        for gone in self._first_seen.keys() - set(instances):
+            del self._first_seen[gone]

@@ -19,10 +19,10 @@ from hypervisor.runtimes.registry import RuntimeRegistry
 OBSERVE_TIMEOUT = 30.0
 IDENTIFY_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 5.0
-OF_THIS_SITE = frozenset({"process", "simulated"})
+SITE_RUNTIMES = frozenset({"process", "simulated"})
 """Runtimes that are nothing but this machine and its data folder."""
 
-Obstacles = Mapping[EngineRef, Callable[[], str | None]]
+CordonChecks = Mapping[EngineRef, Callable[[], str | None]]
 """For engines that may have to refuse new work: what says why they do just now, or None."""
 
 log = structlog.get_logger(__name__)
@@ -34,29 +34,29 @@ class EnginePool:
     def __init__(
         self,
         registry: RuntimeRegistry,
-        holdings: HeldLeases,
+        leases: HeldLeases,
         site: str,
-        obstacles: Obstacles | None = None,
+        cordon_checks: CordonChecks | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = registry
-        self._holdings = holdings
+        self._leases = leases
         self._site = site
-        self._obstacles = obstacles or {}
+        self._cordon_checks = cordon_checks or {}
         self._telemetry = telemetry
         self._driven: set[EngineRef] = set()
         self._unreachable: set[EngineRef] = set()
-        self._closed: set[EngineRef] = set()
+        self._cordoned: set[EngineRef] = set()
         self._newly_reachable = False
 
     @property
     def unreachable(self) -> Collection[EngineRef]:
         """Engines that take nothing new: they cannot be asked, or there is an obstacle."""
-        return self._unreachable | {engine for engine in self._obstacles if self.obstacle(engine)}
+        return self._unreachable | {engine for engine in self._cordon_checks if self.cordon_reason(engine)}
 
-    def obstacle(self, engine: EngineRef) -> str | None:
+    def cordon_reason(self, engine: EngineRef) -> str | None:
         """Why the engine takes nothing new although it answers; what runs on it goes on."""
-        ask = self._obstacles.get(engine)
+        ask = self._cordon_checks.get(engine)
         return ask() if ask else None
 
     @property
@@ -72,19 +72,19 @@ class EnginePool:
     def drives(self, engine: EngineRef) -> bool:
         """Whether this process may act on the engine now."""
         try:
-            self._holdings.engine(engine)
+            self._leases.engine(engine)
         except NotHeld:
             return False
         return True
 
     def open(self, engine: EngineRef) -> Runtime:
         """The engine's runtime. Ask for it again before each call: raises NotHeld once the lease is lost."""
-        self._holdings.engine(engine)
+        self._leases.engine(engine)
         return self._registry.get(engine)
 
     def known_identity(self, engine: EngineRef) -> str | None:
         """Who the engine is, where that follows from where we are."""
-        return self._site if engine.runtime in OF_THIS_SITE else None
+        return self._site if engine.runtime in SITE_RUNTIMES else None
 
     async def identify(self, engines: Collection[EngineRef]) -> dict[EngineRef, str]:
         """Who each engine says it is; those that do not answer in time are missing."""
@@ -105,7 +105,7 @@ class EnginePool:
                     await self._registry.forget(engine)
             except (TimeoutError, OSError) as error:
                 log.warning(
-                    "engine.not_closed", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
+                    "engine.close_failed", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
                 )
 
     async def observe(self, work: Iterable[LiveAttempt]) -> dict[str, Observation]:
@@ -114,11 +114,13 @@ class EnginePool:
         for item in work:
             by_engine[item.engine].append(item.instance)
         seen: dict[str, Observation] = {}
-        for answers in await asyncio.gather(*(self._ask(e, names) for e, names in by_engine.items())):
+        for answers in await asyncio.gather(
+            *(self._observe_engine(e, names) for e, names in by_engine.items())
+        ):
             seen.update(answers)
         return seen
 
-    def failed(self, engine: EngineRef, error: Exception) -> None:
+    def mark_unreachable(self, engine: EngineRef, error: Exception) -> None:
         """A call to the engine failed in a way that says nothing about the workload."""
         if engine not in self._unreachable:
             log.warning(
@@ -128,7 +130,7 @@ class EnginePool:
         if self._telemetry is not None:
             self._telemetry.metrics.runtime_errors.labels(engine.runtime, "unavailable").inc()
 
-    def answered(self, engine: EngineRef) -> None:
+    def mark_reachable(self, engine: EngineRef) -> None:
         if engine in self._unreachable:
             log.info("engine.reachable", runtime=engine.runtime, endpoint=engine.endpoint)
             self._newly_reachable = True
@@ -136,25 +138,27 @@ class EnginePool:
 
     async def retry_unreachable(self) -> bool:
         """Probe the engines that could not be reached; True when one takes work again since the last call."""
-        self._notice_obstacles()
+        self._update_cordoned()
         for engine in list(self._unreachable):
             try:
                 async with asyncio.timeout(OBSERVE_TIMEOUT):
                     await self.open(engine).probe()
             except (RuntimeUnavailable, NotHeld, TimeoutError):
                 continue
-            self.answered(engine)
+            self.mark_reachable(engine)
         back, self._newly_reachable = self._newly_reachable, False
         return back
 
-    def _notice_obstacles(self) -> None:
-        closed = {engine: why for engine in self._obstacles if (why := self.obstacle(engine))}
-        for engine in closed.keys() - self._closed:
-            log.warning("engine.closed", runtime=engine.runtime, endpoint=engine.endpoint, why=closed[engine])
-        for engine in self._closed - closed.keys():
-            log.info("engine.open", runtime=engine.runtime, endpoint=engine.endpoint)
+    def _update_cordoned(self) -> None:
+        closed = {engine: why for engine in self._cordon_checks if (why := self.cordon_reason(engine))}
+        for engine in closed.keys() - self._cordoned:
+            log.warning(
+                "engine.cordoned", runtime=engine.runtime, endpoint=engine.endpoint, why=closed[engine]
+            )
+        for engine in self._cordoned - closed.keys():
+            log.info("engine.uncordoned", runtime=engine.runtime, endpoint=engine.endpoint)
             self._newly_reachable = True
-        self._closed = set(closed)
+        self._cordoned = set(closed)
 
     async def _identify(self, engine: EngineRef) -> str | None:
         if (known := self.known_identity(engine)) is not None:
@@ -165,17 +169,19 @@ class EnginePool:
             async with asyncio.timeout(IDENTIFY_TIMEOUT):
                 return (await self._registry.get(engine).probe()).identity or self._site
         except (RuntimeUnavailable, TimeoutError, ValueError) as error:
-            log.warning("engine.silent", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error))
+            log.warning(
+                "engine.unidentified", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
+            )
             return None
 
-    async def _ask(self, engine: EngineRef, instances: list[str]) -> Mapping[str, Observation]:
+    async def _observe_engine(self, engine: EngineRef, instances: list[str]) -> Mapping[str, Observation]:
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT):
                 seen = await self.open(engine).observe(instances)
         except NotHeld:
             return {}
         except (RuntimeUnavailable, TimeoutError) as error:
-            self.failed(engine, error)
+            self.mark_unreachable(engine, error)
             return {}
-        self.answered(engine)
+        self.mark_reachable(engine)
         return seen

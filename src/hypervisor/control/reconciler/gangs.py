@@ -36,7 +36,7 @@ class GangRun:
         return [attempt for attempt in self.attempts if attempt.finished_at is None]
 
     @property
-    def standing(self) -> GangVerdict:
+    def verdict(self) -> GangVerdict:
         return standing([_replica(attempt) for attempt in self.attempts])
 
     @property
@@ -50,7 +50,7 @@ class GangRun:
         return max(started, default=None)
 
     @property
-    def where(self) -> str:
+    def running_sentence(self) -> str:
         nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in self.attempts))
         who = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
         return f"{who} on {nodes}"
@@ -59,9 +59,9 @@ class GangRun:
     def failure(self) -> str | None:
         """Which replica failed first, and how."""
         ended = [
-            (one.finished_at, one.replica, one.message)
-            for one in self.attempts
-            if one.finished_at is not None and _failed(one)
+            (attempt.finished_at, attempt.replica, attempt.message)
+            for attempt in self.attempts
+            if attempt.finished_at is not None and _failed(attempt)
         ]
         if not ended:
             return None
@@ -84,8 +84,8 @@ async def load_runs(
 ) -> dict[int, GangRun]:
     """The run of each of these attempts by deployment; the deployments are locked."""
     runs = {attempt.deployment_id: [attempt] for attempt in attempts}
-    several = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
-    for chunk in chunks(sorted(several)):
+    gang_ids = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
+    for chunk in chunks(sorted(gang_ids)):
         rows = await session.scalars(
             select(Attempt)
             .join(Deployment, Deployment.id == Attempt.deployment_id)
@@ -97,10 +97,12 @@ async def load_runs(
             runs[id_] = []
         for attempt in rows:
             runs[attempt.deployment_id].append(attempt)
-    return {id_: GangRun(tuple(sorted(run, key=lambda one: one.replica))) for id_, run in runs.items()}
+    return {
+        id_: GangRun(tuple(sorted(run, key=lambda attempt: attempt.replica))) for id_, run in runs.items()
+    }
 
 
-def end_of_one(
+def end_replica(
     session: WriteSession,
     deployment: Deployment,
     run: GangRun,
@@ -112,7 +114,7 @@ def end_of_one(
 
     What becomes of the deployment after that is decided by this first failure. Answers the instances to stop.
     """
-    if went_well(conclusion) or run.standing is GangVerdict.STOPPING:
+    if went_well(conclusion) or run.verdict is GangVerdict.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code
@@ -130,7 +132,7 @@ def end_of_one(
         data={"attempt": attempt.number, "replica": attempt.replica, "outcome": conclusion.outcome},
         then=conclusion.state,
     )
-    return [one.instance for one in live]
+    return [attempt.instance for attempt in live]
 
 
 async def late_gangs(session: ReadSession, now: datetime) -> list[int]:
@@ -152,7 +154,7 @@ _STARTING = (
 """Gangs that are not up yet, and when they were placed."""
 
 
-async def give_up_late(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
+async def stop_late_gangs(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
     """Stop gangs that were not up in time, whole; they return to the queue with a back-off.
 
     Answers the instances to stop.
@@ -166,7 +168,7 @@ async def give_up_late(session: WriteSession, deployment_ids: Collection[int], n
         if not live or not is_late(live[0].created_at, deployment.gang_timeout_seconds, now):
             continue
         up = sum(attempt.started_at is not None for attempt in live)
-        delay = backoff(await _given_up_before(session, id_), random.random())
+        delay = backoff(await _count_timeouts(session, id_), random.random())
         deployment.not_before = now + timedelta(seconds=delay)
         request_stop(
             session,
@@ -183,7 +185,7 @@ async def give_up_late(session: WriteSession, deployment_ids: Collection[int], n
     return stopping
 
 
-async def _given_up_before(session: WriteSession, deployment_id: int) -> int:
+async def _count_timeouts(session: WriteSession, deployment_id: int) -> int:
     """How many runs of the deployment were not up in time so far."""
     found = await session.scalar(
         select(func.count(distinct(Attempt.number))).where(

@@ -77,9 +77,9 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
     return nodes
 
 
-async def instances_to_act_on(session: ReadSession) -> dict[EngineRef, StopRequests]:
+async def pending_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
     """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
-    return await _by_engine(session, _TO_ACT_ON)
+    return await _by_engine(session, _PENDING)
 
 
 async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
@@ -95,32 +95,32 @@ async def _by_engine(
     return found
 
 
-def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
+def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
     """What the runtime is given; `env` is the deployment's with its secrets opened.
 
     The workload also learns who it is (`HV_*`).
     """
-    name = InstanceName.parse(work.instance)
+    name = InstanceName.parse(attempt.instance)
     identity = {
-        "HV_DEPLOYMENT_ID": str(work.deployment_id),
-        "HV_ORGANIZATION_ID": str(work.organization_id),
+        "HV_DEPLOYMENT_ID": str(attempt.deployment_id),
+        "HV_ORGANIZATION_ID": str(attempt.organization_id),
         "HV_ATTEMPT": str(name.attempt if name else 0),
-        "HV_NODE": work.node_name,
-        "HV_REPLICA": str(work.replica),
-        "HV_REPLICAS": str(work.replicas),
-        "HV_GANG_NODES": ",".join(work.gang_nodes),
+        "HV_NODE": attempt.node_name,
+        "HV_REPLICA": str(attempt.replica),
+        "HV_REPLICAS": str(attempt.replicas),
+        "HV_GANG_NODES": ",".join(attempt.gang_nodes),
     }
     return LaunchSpec(
-        instance=work.instance,
-        resources=work.resources,
-        image=work.image,
-        command=work.command,
+        instance=attempt.instance,
+        resources=attempt.resources,
+        image=attempt.image,
+        command=attempt.command,
         env={**env, **identity},
-        gpu_indices=work.gpu_indices,
-        gpu_milli=work.gpu_milli_per_device,
-        ports=work.ports,
-        labels=work.labels,
-        read_only_root=work.read_only_root,
+        gpu_indices=attempt.gpu_indices,
+        gpu_milli=attempt.gpu_milli_per_device,
+        ports=attempt.ports,
+        labels=attempt.labels,
+        read_only_root=attempt.read_only_root,
     )
 
 
@@ -128,7 +128,7 @@ def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
 _INSTANCES = select(
     Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
 ).where(Attempt.finished_at.is_(None))
-_TO_ACT_ON = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
+_PENDING = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
 _LIVE = (
     select(
         Attempt.id,

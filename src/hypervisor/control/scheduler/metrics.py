@@ -13,7 +13,7 @@ from hypervisor.kernel.priority import priority_class
 from hypervisor.scheduling.preemption.legality import rule_of
 
 
-def measure_round(telemetry: Telemetry, now: datetime) -> None:
+def measure_cycle(telemetry: Telemetry, now: datetime) -> None:
     """The scheduler has been over all clusters that it holds."""
     telemetry.heartbeats.beat("scheduler")
     telemetry.metrics.last_pass.set(now.timestamp())

@@ -13,9 +13,9 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.scheduling.policy import Policy, SolverName
 from hypervisor.scheduling.repacking.solvers import solver_stages
 
-FIRST_PACE = 1 / 50_000
+DEFAULT_STEP_SECONDS = 1 / 50_000
 """Seconds a step where nothing was measured yet: several times what they take on most machines."""
-FEWEST_STEPS = 1_000
+MIN_STEPS = 1_000
 """Granted in any case: milliseconds, and enough to measure by."""
 _WEIGHT = 0.5
 """Of the latest measurement, where it was faster; slower ones count at once."""
@@ -28,40 +28,43 @@ class SearchBudget:
         """`seconds` a pass may search; 0: no limit in time."""
         self._clock = clock
         self._seconds = seconds
-        self._pace: dict[tuple[int, SolverName], float] = {}
+        self._step_seconds: dict[tuple[int, SolverName], float] = {}
 
-    def granted(self, cluster_id: int, policy: Policy) -> Policy:
+    def limit_steps(self, cluster_id: int, policy: Policy) -> Policy:
         """The policy with as many of its steps as should be done in time."""
         if not policy.optimizer_steps or not self._seconds:
             return policy
-        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in solver_stages(policy.solver)]
+        paces = [
+            self._step_seconds.get((cluster_id, stage), DEFAULT_STEP_SECONDS)
+            for stage in solver_stages(policy.solver)
+        ]
         most = round(self._seconds / sum(paces))
-        return replace(policy, optimizer_steps=min(policy.optimizer_steps, max(most, FEWEST_STEPS)))
+        return replace(policy, optimizer_steps=min(policy.optimizer_steps, max(most, MIN_STEPS)))
 
-    def stopwatch(self, cluster_id: int) -> Stopwatch:
+    def timer(self, cluster_id: int) -> SearchTimer:
         """What is to be told of the search of one pass."""
-        return Stopwatch(self, self._clock, cluster_id)
+        return SearchTimer(self, self._clock, cluster_id)
 
-    def learn(self, cluster_id: int, stage: SolverName, steps: int, seconds: float) -> None:
+    def record(self, cluster_id: int, stage: SolverName, steps: int, seconds: float) -> None:
         """So many steps took so long; few steps say little."""
-        if steps < FEWEST_STEPS:
+        if steps < MIN_STEPS:
             return
         key = cluster_id, stage
-        pace, before = seconds / steps, self._pace.get(key, FIRST_PACE)
-        self._pace[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
+        pace, before = seconds / steps, self._step_seconds.get(key, DEFAULT_STEP_SECONDS)
+        self._step_seconds[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
 
 
 @dataclass(slots=True)
-class Stopwatch:
+class SearchTimer:
     """Measures one search. Implements `hypervisor.scheduling.repacking.budget.Watch`."""
 
-    pacing: SearchBudget
+    budget: SearchBudget
     clock: Clock
     cluster_id: int
-    began: float = 0.0
+    started_at: float = 0.0
 
     def stage_started(self) -> None:
-        self.began = self.clock.monotonic()
+        self.started_at = self.clock.monotonic()
 
     def stage_ended(self, stage: SolverName, steps: int) -> None:
-        self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)
+        self.budget.record(self.cluster_id, stage, steps, self.clock.monotonic() - self.started_at)

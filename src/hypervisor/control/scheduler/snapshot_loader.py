@@ -74,7 +74,7 @@ async def load_cluster(
     if cluster is None:
         return None
     builder = SnapshotBuilder(now.timestamp())
-    await _add_nodes(session, builder, cluster, {*unreachable, *await _closed_engines(session)})
+    await _add_nodes(session, builder, cluster, {*unreachable, *await _cordoned_engines(session)})
     for quota in (quotas := await load_quotas(session, cluster)):
         builder.add_quota(quota)
     for preemptor_id, victim_id in await ping_pong_pairs(session, cluster_id, now):
@@ -119,14 +119,14 @@ def _packer_of(cluster: Cluster) -> SolverName:
     name: SolverName = "exact" if cluster.packer == "exact" else "search"
     if is_installed(name):
         return name
-    _tell_of_missing(cluster.id, name)
+    _warn_missing_solver(cluster.id, name)
     return "search"
 
 
 @cache
-def _tell_of_missing(cluster_id: int, name: SolverName) -> None:
+def _warn_missing_solver(cluster_id: int, name: SolverName) -> None:
     log.warning(
-        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
+        "scheduler.solver_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
     )
 
 
@@ -149,8 +149,8 @@ def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, 
     )
 
 
-async def _closed_engines(session: ReadSession) -> list[EngineRef]:
-    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CLOSED_ENGINES)]
+async def _cordoned_engines(session: ReadSession) -> list[EngineRef]:
+    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CORDONED_ENGINES)]
 
 
 async def _add_nodes(
@@ -259,7 +259,7 @@ async def _add_nominations(
 
 
 # Built once: every pass of the scheduler asks these.
-_CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
+_CORDONED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
     EngineState.cordoned_since.is_not(None)
 )
 _CLUSTER = select(Cluster).where(Cluster.id == bindparam("cluster_id"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hypervisor.control.leases.held import JANITOR, HeldLeases, cluster_lease, engine_lease
+from hypervisor.control.leases.held import MAINTENANCE, HeldLeases, cluster_lease, engine_lease
 from hypervisor.control.leases.manager import LeaseManager
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
@@ -116,11 +116,11 @@ async def test_a_member_that_stops_hands_everything_over_at_once(world: World) -
     clusters = {cluster_lease(await world.cluster()) for _ in range(3)}
     one, two = Member(world), Member(world)
     await settled(one, two)
-    await one.holder.hand_over()
+    await one.holder.release_all()
     assert not one.holdings.names()
     await two.turn()
     assert two.held() == clusters
-    assert two.holdings.fence(JANITOR) is not None
+    assert two.holdings.fence(MAINTENANCE) is not None
 
 
 async def test_a_member_that_dies_is_replaced_and_its_old_plan_writes_nothing(world: World) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from hypervisor.control.leases.held import JANITOR, HeldLeases
+from hypervisor.control.leases.held import MAINTENANCE, HeldLeases
 from hypervisor.control.maintenance import loop
-from hypervisor.control.maintenance.retention import RetentionPolicy, forget_logs, forget_rows
+from hypervisor.control.maintenance.retention import RetentionPolicy, delete_expired_logs, delete_expired_rows
 from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.store import batches
@@ -37,10 +37,10 @@ async def test_events_are_forgotten_by_age_a_batch_at_a_time(
         await session.execute(insert(Event).values(actor="test", type="test", message=""), rows)
     world.database.after_commit.append(lambda: commits.append(None))
 
-    await forget_rows(world.database, keep, now)
+    await delete_expired_rows(world.database, keep, now)
     assert await _events(world) == 502
     assert len(commits) >= 3
-    await forget_rows(world.database, keep, now)
+    await delete_expired_rows(world.database, keep, now)
     assert await _events(world) == 2
 
 
@@ -68,9 +68,9 @@ async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
             insert(IdempotencyKey).values(user_id=somebody.id, request_hash="", deployment_ids=[]), rows
         )
 
-    await forget_rows(world.database, keep, now)
+    await delete_expired_rows(world.database, keep, now)
     assert len(await _keys(world)) == 502
-    await forget_rows(world.database, keep, now)
+    await delete_expired_rows(world.database, keep, now)
     assert await _keys(world) == ["k2500", "k2501"]
 
 
@@ -86,10 +86,10 @@ async def test_a_deletion_that_fails_holds_up_nothing_else(
         old = {"at": clock.now() - timedelta(days=2), "organization_id": organization_id}
         await session.execute(insert(Event).values(actor="test", type="test", message="", **old))
     holdings = HeldLeases(clock, Wakeup())
-    holdings.acquired({JANITOR: 1}, math.inf)
+    holdings.acquired({MAINTENANCE: 1}, math.inf)
     registry = world.registry()
     engines, keep = EnginePool(registry, holdings, "here"), RetentionPolicy(events=timedelta(days=1))
-    tidy = loop.Maintenance(world.database, clock, Wakeup(), engines, holdings, keep=keep)
+    tidy = loop.Maintenance(world.database, clock, Wakeup(), engines, holdings, retention=keep)
     tried: list[None] = []
 
     async def too_slow(*_: object) -> None:
@@ -97,7 +97,7 @@ async def test_a_deletion_that_fails_holds_up_nothing_else(
         raise TimeoutError
 
     monkeypatch.setattr(loop, "finish_deletions", too_slow)
-    clock.advance(loop.SWEEP_EVERY)
+    clock.advance(loop.SWEEP_INTERVAL)
     await tidy.clean_up()
     await registry.close()
     assert len(tried) == 1
@@ -119,7 +119,7 @@ def test_logs_are_forgotten_by_age_and_nothing_else_is(tmp_path: Path) -> None:
         (tmp_path / name).write_text("said\n")
         os.utime(tmp_path / name, (age, age))
 
-    forget_logs(keep, now)
+    delete_expired_logs(keep, now)
 
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"hv-abcd-2-1-0", "notes", "hv-abcd-4-1-0.log", "hv-abcd-5-1-0.due"}

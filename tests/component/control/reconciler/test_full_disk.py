@@ -32,7 +32,7 @@ class Disk:
 
 
 def closing(world: World, disk: Disk) -> Disk:
-    world.obstacles = {EngineRef("simulated"): disk}
+    world.cordon_checks = {EngineRef("simulated"): disk}
     return disk
 
 
