@@ -20,7 +20,7 @@ def changed_reasons(
 ) -> list[tuple[Reason, list[int]]]:
     """Distinct reasons with the ids that do not show them yet. Linear in the queue.
 
-    `cordon_reason` is why the cluster's engine takes nothing new, where that is known better than the plan does.
+    `cordon_reason`: why the engine of the cluster is cordoned; the plan does not know it.
     """
     groups: dict[int, tuple[Reason, list[int]]] = {}
     by_text: dict[str, int] = {}
