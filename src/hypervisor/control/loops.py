@@ -1,4 +1,4 @@
-"""Starts and stops the loops together."""
+"""Starts and stops the control loops together."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from hypervisor.store.database import Database
 RELEASE_TIMEOUT = 5.0
 LEASES_STALE_SECONDS = 45.0
 PASS_STALE_SECONDS = 120.0
-"""Seconds after which readiness takes a loop for stuck; a long queue takes its time."""
+"""Seconds without a heartbeat after which readiness reports a loop as stuck; long queues take time."""
 DEFAULT_SITE = "here"
 
 log = structlog.get_logger(__name__)
 
 
 class Loops:
-    """Scheduler, reconciler and janitor of this process, for the share of the work that it holds."""
+    """The lease manager, scheduler, reconciler and maintenance of this server."""
 
     def __init__(
         self,
@@ -55,9 +55,10 @@ class Loops:
         lease_times: LeaseTimes | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`site` names the machine and data folder whose own engines this process can drive.
+        """`site` names the machine and data folder whose local engines this server can drive.
 
-        `interval` is between full passes, and a pass searches for at most `optimizer_seconds` (0: any time).
+        `interval` is the time between full passes in seconds; `optimizer_seconds` is the time budget of the
+        optimizer per pass (0: unlimited).
         """
         retention = retention or RetentionPolicy()
         telemetry = telemetry or Telemetry.silent(clock)
@@ -105,7 +106,7 @@ class Loops:
 
     @property
     def alive(self) -> bool:
-        """Whether every loop is still going; for readiness."""
+        """Whether every loop is running; for readiness."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def start(self) -> None:
@@ -121,7 +122,7 @@ class Loops:
             self._heartbeats.expect(name, stale_after)
 
     async def stop(self) -> None:
-        """End the loops and hand over the leases at once; what runs on engines goes on."""
+        """Stop the loops and release the leases. Workloads on the engines keep running."""
         if not self._tasks:
             return
         tasks, self._tasks = self._tasks, []
@@ -135,5 +136,5 @@ class Loops:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self._lease_manager.release_all()
         except Exception as error:
-            # Others wait for the end of the leases then, as after a death.
+            # Other servers wait for the expiry then, as after a crash.
             log.warning("leases.not_released", error=str(error))

@@ -1,4 +1,4 @@
-"""What this process holds and reaches, and counters that start at zero."""
+"""Gauges of the leases and engines of this server, and counters that start at zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEASE_KINDS = ("cluster", "engine", "maintenance")
 
 
 def initialize_counters(telemetry: Telemetry, engine_pool: EnginePool) -> None:
-    """Show the counters before they count: a rate sees no first step of what appears with it."""
+    """Expose the counters at zero: a rate misses the first step of a series that starts above zero."""
     for rule in PreemptionRule:
         telemetry.metrics.evictions.labels(rule.value)
     for runtime in engine_pool.runtimes:
@@ -22,7 +22,7 @@ def initialize_counters(telemetry: Telemetry, engine_pool: EnginePool) -> None:
 
 
 def measure_leases(telemetry: Telemetry, leases: HeldLeases, engine_pool: EnginePool) -> None:
-    """What this process holds and cannot reach, as it is now."""
+    """Set the gauges of held leases and unreachable engines."""
     metrics = telemetry.metrics
     held = Counter(name.split(":")[0] for name in leases.epochs())
     for kind in LEASE_KINDS:

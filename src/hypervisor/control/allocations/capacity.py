@@ -1,8 +1,8 @@
-"""Claiming and releasing capacity under the locks that make double allocation impossible.
+"""Allocation and release of capacity under the locks that make double allocation impossible.
 
-Node rows are locked in id order, what is held is summed again from the allocations (never read from a
-counter), and only then is anything claimed. The counters on nodes and GPUs move in the same transaction; the
-CHECKs on them are the last line of defence.
+The node rows are locked in id order, their use is summed again from the allocations (never read from a
+counter), and only then is anything allocated. The counters on nodes and GPUs change in the same transaction;
+their CHECK constraints are the last line of defence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, GpuClaim, N
 
 @dataclass(slots=True)
 class NodeCapacity:
-    """A locked node and what is held on it, as summed from the rows."""
+    """A locked node and its use, summed from the rows. `gpus` has the used milli-GPU by GPU index."""
 
     node: Node
     cpu_milli: int = 0
@@ -33,7 +33,7 @@ class NodeCapacity:
         return not (self.node.cordoned or self.node.draining or self.node.deleting)
 
     def misfit(self, deployment: Deployment, gpu_indices: Iterable[int]) -> str | None:
-        """Why this deployment does not fit with these GPUs now, or None where it does."""
+        """The resource that lacks capacity for this deployment on these GPUs, or None if it fits."""
         node = self.node
         if self.cpu_milli + deployment.cpu_milli > _limit(node.cpu_milli, node.target_cpu_milli):
             return "cpu"
@@ -48,7 +48,7 @@ class NodeCapacity:
 
 
 async def lock_nodes(session: WriteSession, node_ids: Collection[int]) -> dict[int, NodeCapacity]:
-    """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum what is held on each."""
+    """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum the use of each."""
     capacities: dict[int, NodeCapacity] = {}
     for chunk in chunks(sorted(node_ids)):
         locked = await session.scalars(_LOCKED, {"ids": chunk})
@@ -73,7 +73,7 @@ async def _sum_up(
         capacities[gpu.node_id].gpu_rows[gpu.gpu_index] = gpu
 
 
-# Built once: every placement and every end asks these.
+# Built once: every placement and every end of an attempt runs these.
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _LOCKED = (
     select(Node)
@@ -96,7 +96,7 @@ _GPUS = select(NodeGpu).where(NodeGpu.node_id.in_(_IDS))
 
 
 def allocate(session: WriteSession, capacity: NodeCapacity, deployment: Deployment, attempt: Attempt) -> None:
-    """Give an attempt (already flushed) its capacity. The caller has checked `misfit`."""
+    """Insert the allocation and GPU claims of a flushed attempt. The caller has checked `misfit`."""
     session.add(
         Allocation(
             attempt_id=attempt.id,
@@ -120,12 +120,12 @@ def allocate(session: WriteSession, capacity: NodeCapacity, deployment: Deployme
 
 
 def reserve(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
-    """Count a claim in the room and in the counters of the node's rows."""
+    """Add a placement to the use of the node and to the counters of its rows."""
     _count(capacity, deployment, gpu_indices, 1)
 
 
 def restore(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
-    """Take back a `reserve` that was not claimed."""
+    """Undo a `reserve`."""
     _count(capacity, deployment, gpu_indices, -1)
 
 
@@ -139,7 +139,7 @@ def _count(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable
 
 
 async def release(session: WriteSession, attempts: Collection[Attempt]) -> None:
-    """Free what these attempts hold, as their end was observed; a pending shrink of a node goes on."""
+    """Free the capacity of attempts whose end was observed, then finish pending shrinks of their nodes."""
     node_ids = {attempt.node_id for attempt in attempts if attempt.node_id is not None}
     await session.flush()
     for chunk in chunks(sorted(attempt.id for attempt in attempts)):
@@ -160,7 +160,7 @@ def _write_counters(capacity: NodeCapacity) -> None:
 
 
 async def _finish_shrink(session: WriteSession, capacity: NodeCapacity) -> None:
-    """Apply a forced shrink as soon as what is held fits the new size."""
+    """Apply a forced shrink of the node as soon as its use fits the new size."""
     node = capacity.node
     if node.target_cpu_milli is None and node.target_ram_mib is None and node.target_gpu_count is None:
         return

@@ -1,8 +1,8 @@
-"""Who takes what: members with the same view come to shares that fit together.
+"""Distribution of the leases: servers with the same view compute the same distribution.
 
-Nothing moves without a need. A free lease goes to the member that has the least, ties by rendezvous hashing
-(Thaler and Ravishankar 1998); a member that has two more than another gives one up, until that is over. Views
-that differ for a moment cost a turn, never more: a lease has one holder whatever anybody computes.
+A free lease goes to the server that holds the fewest; ties are broken by rendezvous hashing (Thaler and
+Ravishankar 1998). A server that holds at least two more than another releases one at a time. No other lease
+moves. Servers whose views differ lose one turn at most: the table allows one holder for each lease.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 Servers = Mapping[str, Collection[str]]
-"""The live members, each with the names that it refuses."""
+"""The live servers, each with the leases that it excludes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseChanges:
-    """What one member should do now."""
+    """The leases that one server should acquire and release now."""
 
     acquire: tuple[str, ...] = ()
     release: tuple[str, ...] = ()
@@ -26,9 +26,9 @@ class LeaseChanges:
 def rebalance(
     server: str, names: Collection[str], holders: Mapping[str, str], servers: Servers
 ) -> LeaseChanges:
-    """The moves of `server` towards equal shares of `names`, which are of one kind.
+    """The changes of `server` towards an equal distribution of `names`, which are of one kind.
 
-    `holders` has who holds what now. Linear in names times members while everything has a holder.
+    `holders` maps each held lease to its server. Linear in names times servers while every lease is held.
     """
     held: dict[str, list[str]] = {server: [] for server in sorted(servers)}
     for name in sorted(names):
@@ -46,7 +46,7 @@ def rebalance(
 
 
 def _surplus(held: dict[str, list[str]], servers: Servers) -> list[tuple[str, str]]:
-    """What has to move, with who gives it up, until no member has two more than one that could take it."""
+    """The (server, lease) pairs to release until no server holds two more than another eligible one."""
     moves = []
     while (move := _next_move(held, servers)) is not None:
         source, name, target = move
@@ -69,7 +69,7 @@ def _next_move(held: Mapping[str, list[str]], servers: Servers) -> tuple[str, st
 
 
 def _least_loaded(name: str, held: Mapping[str, list[str]], servers: Servers) -> str | None:
-    """The member with the least among those that can take it."""
+    """The eligible server that holds the fewest leases."""
     eligible = [server for server in held if name not in servers[server]]
     return min(eligible, key=lambda server: (len(held[server]), _rank(server, name)), default=None)
 

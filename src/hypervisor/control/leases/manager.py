@@ -1,8 +1,8 @@
-"""Takes, keeps and hands over the leases of this process: a share of the clusters and engines, fairly.
+"""Acquires, renews and releases the leases of this server: a fair share of the clusters and engines.
 
-Each turn: renew when it is time (all leases and the own heartbeat in one transaction), look at who lives and
-who holds what, give up what is another's share now, take what is ours. A server that dies loses everything at
-the end of its leases; one that stops hands everything over at once.
+Each turn renews the leases when due (all leases and the heartbeat in one transaction), loads the live servers
+and the holders, releases surplus leases and acquires free ones. A server that dies loses its leases when they
+expire; a server that stops releases all of them at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 import structlog
 from sqlalchemy import select
@@ -22,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.control.leases import engine_registry
 from hypervisor.control.leases.balancing import LeaseChanges, rebalance
+from hypervisor.control.leases.engine_driver import EngineDriver
 from hypervisor.control.leases.held import MAINTENANCE, TOPIC, HeldLeases, cluster_lease, engine_lease
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.wakeup import Wakeup
@@ -34,14 +34,14 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Cluster, EngineState
 
 EXCLUDE_SECONDS = 10.0
-"""How long an engine that did not say who it is is left to others."""
+"""How long this server leaves an engine to others after the engine did not report its identity."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """Seconds: how long a lease lasts, when it is renewed, how often to look for free ones."""
+    """Seconds: the lifetime of a lease, the interval of renewals, the interval of turns."""
 
     ttl: float = 15.0
     renew: float = 10.0
@@ -49,7 +49,7 @@ class LeaseTimes:
 
     @classmethod
     def for_ttl(cls, ttl: float) -> LeaseTimes:
-        """The usual proportions for another length."""
+        """The default proportions for another lifetime."""
         return cls(ttl, ttl * 2 / 3, min(2.0, ttl * 2 / 15))
 
     @property
@@ -57,29 +57,9 @@ class LeaseTimes:
         return timedelta(seconds=self.ttl)
 
 
-class EngineDriver(Protocol):
-    """Whoever drives the engines that are held."""
-
-    async def identify(self, engines: Collection[EngineRef]) -> Mapping[EngineRef, str]:
-        """Who each engine says it is; those that do not answer are missing."""
-        ...
-
-    def known_identity(self, engine: EngineRef) -> str | None:
-        """Who the engine is, where that is known without asking it."""
-        ...
-
-    def start_driving(self, engines: Collection[EngineRef]) -> None:
-        """These are ours from now on."""
-        ...
-
-    async def stop_driving(self, engines: Collection[EngineRef]) -> None:
-        """Stop driving these; what runs on them goes on. Returns when nothing is under way any more."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _LeaseView:
-    """Who lives, who holds what, and what there is to hold."""
+    """The live servers with their exclusions, the holders, and all leases that exist."""
 
     servers: Mapping[str, Collection[str]]
     holders: Mapping[str, str]
@@ -89,7 +69,7 @@ class _LeaseView:
 
 
 class LeaseManager:
-    """One member, `name` in its leases. What it holds is in `leases`, for the loops to ask."""
+    """Manages the leases of one server, `name` in its rows. The loops read `leases`."""
 
     def __init__(
         self,
@@ -103,7 +83,7 @@ class LeaseManager:
         times: LeaseTimes | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`default_engines` are looked after even where no node names them."""
+        """`default_engines` get leases even without a node."""
         self.name = secrets.token_hex(8)
         self._host = f"{socket.gethostname()}:{os.getpid()}"
         self._database = database
@@ -122,19 +102,19 @@ class LeaseManager:
 
     @property
     def _is_single_server(self) -> bool:
-        """One server process on a SQLite file is ensured by its lock: an old lease is a dead one's."""
+        """A lock allows one server process on a SQLite file, so an old lease is that of a dead process."""
         return self._database.is_sqlite
 
     async def run(self) -> None:
-        """Hold a fair share until cancelled; `hand_over` comes after that."""
+        """Hold a fair share until cancelled; call `release_all` afterwards."""
         while True:
             await self._step_safely()
             pause = self._times.renew if self._is_single_server else self._times.retry
             await self._leases.listener.wait(pause)
 
     async def step(self) -> None:
-        """One turn. Raises what the database raises; then nothing was taken."""
-        # What a loop has come to doubt is let go here, before anybody can take it again.
+        """One turn. Raises the errors of the database; nothing was acquired then."""
+        # A loop may have invalidated a lease: stop driving its engine before any server acquires it again.
         await self._drop(self._acquired - self._leases.names())
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
@@ -148,15 +128,14 @@ class LeaseManager:
         self._leases.observed([*view.clusters, *view.engines, MAINTENANCE])
 
     async def release_all(self) -> None:
-        """Leave at once: others need not wait for the end of the leases. The loops must have ended."""
+        """Release everything, so that others need not wait for the expiry. The loops must have ended."""
         self._leases.drop(self._leases.names())
 
-        async def work(session: WriteSession) -> None:
-            await lease_store.leave(
-                session, self.name, await lease_store.lease_time(session, self._clock.now())
-            )
+        async def transaction(session: WriteSession) -> None:
+            now = await lease_store.lease_time(session, self._clock.now())
+            await lease_store.leave(session, self.name, now)
 
-        await self._database.transact(work)
+        await self._database.transact(transaction)
         self._wakeup.notify(TOPIC)
 
     async def _step_safely(self) -> None:
@@ -164,7 +143,7 @@ class LeaseManager:
             await self.step()
             self._telemetry.heartbeats.beat("leases")
         except Exception as error:
-            # A database that cannot be reached must not end the loop: trust runs out by itself.
+            # An unreachable database must not end the loop: trust ends by itself.
             log.warning("leases.step_failed", error=str(error))
             await self._drop(self._leases.overdue())
 
@@ -173,7 +152,7 @@ class LeaseManager:
         started_at = self._clock.monotonic()
         names = self._leases.names()
 
-        async def work(session: WriteSession) -> set[str]:
+        async def transaction(session: WriteSession) -> set[str]:
             now = await lease_store.lease_time(session, self._clock.now())
             await lease_store.beat(session, self.name, self._host, self._excluded, now, self._times.ttl_delta)
             kept: set[str] = set()
@@ -181,7 +160,7 @@ class LeaseManager:
                 kept |= await lease_store.renew_all(session, chunk, self.name, now, self._times.ttl_delta)
             return kept
 
-        kept = await self._database.transact(work)
+        kept = await self._database.transact(transaction)
         reached("lease_after_renew")
         self._leases.renew(kept, self._trusted_until(started_at))
         self._renew_at = started_at + self._times.renew
@@ -205,20 +184,22 @@ class LeaseManager:
             held = await lease_store.holders(session, now)
         self._excluded, previous = excluded, self._excluded
         if excluded != previous:
-            # The others should hear of it before they leave something to us.
+            # Publish the exclusions before other servers leave these leases to this one.
             self._renew_at = -math.inf
             self._leases.listener.set()
         return _LeaseView(servers, self._trusted_holders(held), clusters, dict(self._engines), states)
 
     def _trusted_holders(self, held: Mapping[str, str]) -> dict[str, str]:
-        """What we have lost trust in is to be taken anew, though the table may still say it is ours."""
-        ours = self._leases.names()
-        return {name: holder for name, holder in held.items() if holder != self.name or name in ours}
+        """The holders without the leases that this server no longer trusts: it must acquire them again."""
+        own = self._leases.names()
+        return {name: holder for name, holder in held.items() if holder != self.name or name in own}
 
     async def _load_excluded(
         self, session: AsyncSession, states: Mapping[str, EngineState]
     ) -> frozenset[str]:
-        """The engines that others must drive: something of ours lives on another one of that name."""
+        """The engines that only others can drive: unreachable ones, and those whose live attempts run under
+        another identity.
+        """
         now = self._clock.monotonic()
         self._unreachable_until = {
             name: until for name, until in self._unreachable_until.items() if until > now
@@ -234,7 +215,7 @@ class LeaseManager:
         return frozenset(excluded)
 
     async def _cordon_stranded(self, view: _LeaseView) -> None:
-        """Engines that every member must leave to others take nothing new until somebody can drive them."""
+        """Cordon the engines that every live server excludes."""
         stranded = [
             name
             for name, state in view.states.items()
@@ -251,8 +232,8 @@ class LeaseManager:
         kinds = (view.clusters, tuple(view.engines), (MAINTENANCE,))
         changes = [rebalance(self.name, names, view.holders, view.servers) for names in kinds]
         return LeaseChanges(
-            tuple(name for each in changes for name in each.acquire),
-            tuple(name for each in changes for name in each.release),
+            tuple(name for change in changes for name in change.acquire),
+            tuple(name for change in changes for name in change.release),
         )
 
     async def _release(self, names: Collection[str]) -> None:
@@ -262,22 +243,22 @@ class LeaseManager:
         self._wakeup.notify(TOPIC)
 
     async def _drop(self, names: Collection[str]) -> None:
-        """These are not ours any more: nothing new is begun, and what is under way ends."""
+        """Stop using these leases: cancel the calls in progress and start no others."""
         self._leases.drop(names)
         self._acquired.difference_update(names)
         if engines := [self._engines[name] for name in names if name in self._engines]:
             await self._driver.stop_driving(engines)
 
     async def _release_rows(self, names: Collection[str]) -> None:
-        async def work(session: WriteSession) -> None:
+        async def transaction(session: WriteSession) -> None:
             now = await lease_store.lease_time(session, self._clock.now())
             for chunk in chunks(sorted(names)):
                 await lease_store.release_all(session, chunk, self.name, now)
 
-        await self._database.transact(work)
+        await self._database.transact(transaction)
 
     async def _acquire(self, names: Collection[str]) -> None:
-        """Take what is free by now. An engine is asked first who it is."""
+        """Acquire the leases that are free. Engines report their identity first."""
         engines = {name: self._engines[name] for name in names if name in self._engines}
         identities = {} if self._is_single_server else await self._identify(engines)
         unreachable = set() if self._is_single_server else engines.keys() - identities.keys()
@@ -298,7 +279,7 @@ class LeaseManager:
             self._wakeup.notify(topic)
 
     async def _acquire_rows(self, names: Collection[str], identities: Mapping[str, str]) -> dict[str, int]:
-        async def work(session: WriteSession) -> dict[str, int]:
+        async def transaction(session: WriteSession) -> dict[str, int]:
             now = await lease_store.lease_time(session, self._clock.now())
             epochs = await lease_store.acquire_all(
                 session, names, self.name, now, self._times.ttl_delta, force=self._is_single_server
@@ -315,7 +296,7 @@ class LeaseManager:
             await lease_store.release_all(session, mismatched, self.name, now)
             return {name: epoch for name, epoch in epochs.items() if name not in mismatched}
 
-        return await self._database.transact(work)
+        return await self._database.transact(transaction)
 
     async def _identify(self, engines: Mapping[str, EngineRef]) -> Mapping[str, str]:
         found = await self._driver.identify(list(engines.values()))
@@ -324,15 +305,15 @@ class LeaseManager:
         return identified
 
     async def _exclude(self, names: Collection[str]) -> None:
-        """Engines that do not answer: somebody else may reach them; nothing new is placed there meanwhile."""
+        """Leave unreachable engines to other servers for a while, and cordon them until one drives them."""
         until = self._clock.monotonic() + EXCLUDE_SECONDS
         self._unreachable_until.update(dict.fromkeys(names, until))
 
-        async def work(session: WriteSession) -> None:
+        async def transaction(session: WriteSession) -> None:
             await engine_registry.register(session, [self._engines[name] for name in names])
             await engine_registry.cordon(session, names, self._clock.now())
 
-        await self._database.transact(work)
+        await self._database.transact(transaction)
 
     def _trusted_until(self, started_at: float) -> float:
         return math.inf if self._is_single_server else started_at + self._times.ttl

@@ -1,8 +1,8 @@
-"""Finishes deletions that waited until nothing was running: nodes, clusters, organizations.
+"""Deletion of marked nodes, clusters and organizations, after their deployments have ended.
 
-The request only marks the row; the end of all work in it is asked for here too, so that a mark is enough.
-What has ended in it goes first, in many short transactions: a history of years holds nobody up. What is left
-after a while goes with the next turn.
+The API request only marks the row; the deployments in it are stopped here too. The history is deleted first,
+in many short transactions, so that a long history blocks no other writer. A turn deletes a limited number of
+batches; the next turn continues.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from hypervisor.store.tables import (
 
 Owner = TypeVar("Owner", Cluster, Organization)
 BATCH_SIZE = 500
-"""Deployments, or decisions, in one transaction; with each go its attempts, or a snapshot."""
+"""Deployments (with their attempts) or decisions (with their snapshots) deleted in one transaction."""
 
 
 async def has_pending_deletions(session: ReadSession) -> bool:
-    """Whether anything is marked as deleting; a look that takes no lock."""
+    """Whether any row is marked as deleting. Takes no lock."""
     return bool(await session.scalar(_ANY_MARKED))
 
 
@@ -48,7 +48,7 @@ _ANY_MARKED = select(
 
 
 async def finish_deletions(database: Database, now: datetime) -> None:
-    """Delete what is marked as deleting and holds no allocation any more. Safe to run again."""
+    """Delete the marked rows that hold no allocation any more. Idempotent."""
     await database.transact(lambda session: _delete_nodes(session, now))
     for cluster_id in await _pending_deletions(database, Cluster):
         await _delete_cluster(database, cluster_id, now)
@@ -91,13 +91,13 @@ async def _delete_cluster(database: Database, cluster_id: int, now: datetime) ->
     if not await _delete_deployments(database, in_scope, now):
         return
     decisions = Decision.cluster_id == cluster_id
-    gone = await delete_in_batches(
+    deleted = await delete_in_batches(
         database, Decision.id, decisions, oldest_first=Decision.id, batch=BATCH_SIZE
     )
-    if gone >= BATCH_SIZE * batches.MOST_BATCHES:
+    if deleted >= BATCH_SIZE * batches.MOST_BATCHES:
         return
 
-    async def work(session: WriteSession) -> None:
+    async def transaction(session: WriteSession) -> None:
         cluster = await session.get(Cluster, cluster_id, with_for_update=True)
         if cluster is None:
             return
@@ -113,7 +113,7 @@ async def _delete_cluster(database: Database, cluster_id: int, now: datetime) ->
         )
         await session.delete(cluster)
 
-    await database.transact(work)
+    await database.transact(transaction)
 
 
 async def _delete_organization(database: Database, organization_id: int, now: datetime) -> None:
@@ -127,39 +127,39 @@ async def _delete_organization(database: Database, organization_id: int, now: da
     if not await _delete_deployments(database, Deployment.cluster_id.in_(own_clusters), now):
         return
     events = Event.organization_id == organization_id
-    gone = await delete_in_batches(database, Event.id, events, oldest_first=Event.id)
-    if gone >= batches.BATCH * batches.MOST_BATCHES:
+    deleted = await delete_in_batches(database, Event.id, events, oldest_first=Event.id)
+    if deleted >= batches.BATCH * batches.MOST_BATCHES:
         return
 
-    async def work(session: WriteSession) -> None:
+    async def transaction(session: WriteSession) -> None:
         organization = await session.get(Organization, organization_id, with_for_update=True)
         if organization is not None:
             await session.delete(organization)
 
-    await database.transact(work)
+    await database.transact(transaction)
 
 
 async def _is_drained(
-    database: Database, in_scope: ColumnElement[bool], held: ColumnElement[bool], now: datetime, why: str
+    database: Database, in_scope: ColumnElement[bool], held: ColumnElement[bool], now: datetime, reason: str
 ) -> bool:
-    """Whether nothing waits or runs any more, after what does was asked to end."""
+    """Stop all deployments in scope; whether no allocation is left."""
 
-    async def work(session: WriteSession) -> bool:
-        await stop_all(session, in_scope, now=now, actor=SYSTEM, why=why)
+    async def transaction(session: WriteSession) -> bool:
+        await stop_all(session, in_scope, now=now, actor=SYSTEM, why=reason)
         allocations = select(Allocation.attempt_id).join(
             Deployment, Deployment.id == Allocation.deployment_id
         )
         return await session.scalar(allocations.where(held).limit(1)) is None
 
-    return await database.transact(work)
+    return await database.transact(transaction)
 
 
 async def _delete_deployments(database: Database, in_scope: ColumnElement[bool], now: datetime) -> bool:
-    """Delete ended deployments with all that belongs to them; whether none is left. What waits for one of
-    them in another place is cancelled.
+    """Delete the ended deployments in scope with their attempts and cancel their dependents; whether none
+    is left.
     """
 
-    async def work(session: WriteSession) -> int:
+    async def transaction(session: WriteSession) -> int:
         query = select(Deployment.id).where(in_scope).order_by(Deployment.id).limit(BATCH_SIZE)
         ids = list(await session.scalars(query.with_for_update()))
         if ids:
@@ -172,6 +172,6 @@ async def _delete_deployments(database: Database, in_scope: ColumnElement[bool],
         return len(ids)
 
     for _ in range(batches.MOST_BATCHES):
-        if await database.transact(work) < BATCH_SIZE:
+        if await database.transact(transaction) < BATCH_SIZE:
             return True
     return False

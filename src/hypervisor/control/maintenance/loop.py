@@ -1,6 +1,6 @@
-"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end.
+"""The maintenance loop: removes ended instances and orphans, finishes deletions, applies retention.
 
-What concerns an engine is done by whoever drives it, the rest by the one that holds the janitor's lease.
+The server that drives an engine cleans up on it; the server with the `maintenance` lease does the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class Maintenance:
-    """Cleans up behind the other loops; nothing waits for it."""
+    """Cleans up after the other loops; no loop depends on it."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class Maintenance:
         self._swept_at = clock.monotonic()
 
     async def run(self) -> None:
-        """Clean up on hints and every minute until cancelled. The first sweep is a minute after the start."""
+        """Clean up on hints and every minute until cancelled. The first sweep follows after one minute."""
         while True:
             await self._listener.wait(SWEEP_INTERVAL)
-            # Ends come in bursts; the loops that people wait for go first.
+            # Attempts end in bursts; the scheduler and the reconciler go first.
             await asyncio.sleep(DEBOUNCE_SECONDS)
             await self.clean_up()
 
     async def clean_up(self) -> None:
-        """One turn. What fails is logged and tried again with the next one, and holds up nothing else."""
+        """One turn. A job that fails is logged and retried in the next turn; the other jobs still run."""
         await self._run_safely(self.remove_ended)
         if self._holds_lease:
             await self._run_safely(self._finish_deletions)
@@ -103,7 +103,7 @@ class Maintenance:
         await finish_deletions(self._database, self._clock.now())
 
     async def remove_ended(self) -> None:
-        """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
+        """Remove the instances listed in `instance_gc` from their engines; failures stay listed."""
         after = ""
         driven = on_engines(InstanceGc.runtime, InstanceGc.engine_endpoint, self._engine_pool.driven)
         while True:
@@ -122,19 +122,19 @@ class Maintenance:
             await self._remove_all(rows)
 
     async def sweep_orphans(self) -> None:
-        """Stop and remove instances of ours that no live attempt explains, once they have been seen so for
-        five minutes: a row that is about to be committed must not lose its instance.
+        """Stop and remove our instances that have had no live attempt for five minutes. The delay protects
+        instances whose rows are about to be committed.
         """
-        found: dict[str, tuple[EngineRef, Observation]] = {}
+        instances: dict[str, tuple[EngineRef, Observation]] = {}
         for engine in self._engine_pool.driven:
             for instance, observation in (await self._list_instances(engine)).items():
-                found[instance] = (engine, observation)
-        orphans = set(found) - await self._expected_instances(sorted(found))
+                instances[instance] = (engine, observation)
+        orphans = set(instances) - await self._expected_instances(sorted(instances))
         now = self._clock.monotonic()
         self._orphans_since = {name: self._orphans_since.get(name, now) for name in orphans}
         for name in sorted(orphans):
             if now - self._orphans_since[name] >= ORPHAN_GRACE.total_seconds():
-                await self._remove_orphan(name, *found[name])
+                await self._remove_orphan(name, *instances[name])
 
     async def _remove_all(self, rows: Sequence[InstanceGc]) -> None:
         limit = asyncio.Semaphore(MAX_CONCURRENT_REMOVALS)
@@ -147,7 +147,7 @@ class Maintenance:
         async with self._database.write() as session:
             for purged in {row.purge_logs for row in done}:
                 finished = [row.instance for row in done if row.purge_logs is purged]
-                # A deletion may have asked for the logs as well meanwhile: such a row stays for another turn.
+                # A deletion may have set `purge_logs` meanwhile: its row stays for the next turn.
                 await session.execute(
                     delete(InstanceGc)
                     .where(InstanceGc.instance.in_(finished), InstanceGc.purge_logs.is_(purged))

@@ -1,4 +1,4 @@
-"""What is forgotten in time: sessions, keys of requests, history, decisions, logs of what has ended."""
+"""Deletion by age: sessions, idempotency keys, events, decisions, logs of ended instances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long what is kept. `log_folders` hold one entry, named after the instance, for each kept log."""
+    """How long each kind of data is kept. `log_folders` hold one entry per kept log, named by instance."""
 
     decisions: DecisionRetention = field(default_factory=DecisionRetention)
     events: timedelta = timedelta(days=90)
@@ -32,29 +32,31 @@ class RetentionPolicy:
 
 
 async def delete_expired_rows(database: Database, retention: RetentionPolicy, now: datetime) -> None:
-    """Delete expired rows, in short transactions; a large backlog goes over several calls."""
+    """Delete expired rows in short transactions; a large backlog takes several calls."""
     await purge(database, now)
     await delete_expired_decisions(database, retention.decisions, now)
     keys = (IdempotencyKey.user_id, IdempotencyKey.key)
-    old = IdempotencyKey.created_at < now - retention.idempotency_keys
-    await delete_in_batches(database, keys, old, oldest_first=IdempotencyKey.created_at)
-    gone = await delete_in_batches(
+    expired = IdempotencyKey.created_at < now - retention.idempotency_keys
+    await delete_in_batches(database, keys, expired, oldest_first=IdempotencyKey.created_at)
+    deleted = await delete_in_batches(
         database, Event.id, Event.at < now - retention.events, oldest_first=Event.at
     )
-    if gone:
-        log.info("maintenance.events_deleted", count=gone)
+    if deleted:
+        log.info("maintenance.events_deleted", count=deleted)
 
 
 def delete_expired_logs(retention: RetentionPolicy, now: datetime) -> None:
-    """Delete kept logs by age. Reads folders: for a thread. Logs of live instances are elsewhere."""
-    before = (now - retention.logs).timestamp()
-    gone = sum(_delete_old(path, before) for folder in retention.log_folders for path in _kept(folder))
-    if gone:
-        log.info("maintenance.logs_deleted", count=gone)
+    """Delete kept logs by age. Blocking: call it in a thread. Live instances log elsewhere."""
+    expired_before = (now - retention.logs).timestamp()
+    deleted = sum(
+        _delete_old(path, expired_before) for folder in retention.log_folders for path in _kept(folder)
+    )
+    if deleted:
+        log.info("maintenance.logs_deleted", count=deleted)
 
 
 def _kept(folder: Path) -> Iterator[Path]:
-    """Entries that are logs of instances; anything else in there is not ours to delete."""
+    """The logs of instances in the folder; all other entries are left alone."""
     try:
         entries = list(folder.iterdir())
     except FileNotFoundError:
@@ -64,9 +66,9 @@ def _kept(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _delete_old(path: Path, before: float) -> bool:
+def _delete_old(path: Path, expired_before: float) -> bool:
     try:
-        if path.stat().st_mtime >= before:
+        if path.stat().st_mtime >= expired_before:
             return False
         if path.is_dir():
             shutil.rmtree(path)

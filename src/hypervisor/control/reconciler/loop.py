@@ -205,11 +205,11 @@ class Reconciler:
             return
         now = self._clock.now()
 
-        async def work(session: WriteSession) -> None:
+        async def transaction(session: WriteSession) -> None:
             await cordon(session, closed - before, now)
             await uncordon(session, before - closed)
 
-        await self._database.transact(work)
+        await self._database.transact(transaction)
         self._published_cordons = closed
 
     async def _stop_late_gangs(self) -> None:

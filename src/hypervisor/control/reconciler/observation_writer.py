@@ -65,12 +65,12 @@ class ObservationWriter:
     async def _apply(self, batch: Sequence[_Pending]) -> None:
         now = self._clock.now()
 
-        async def work(session: WriteSession) -> Applied:
+        async def transaction(session: WriteSession) -> Applied:
             return await apply_observations(session, await self._fenced(session, batch), now)
 
         try:
             reached("status_before_write")
-            applied = await self._database.transact(work)
+            applied = await self._database.transact(transaction)
             reached("status_after_write")
         except Exception as error:
             # Nothing is lost: a full pass finds the same facts again.

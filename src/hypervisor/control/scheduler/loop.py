@@ -174,14 +174,14 @@ class Scheduler:
             return Committed()
         now = self._clock.now()
 
-        async def work(session: WriteSession) -> Committed:
+        async def transaction(session: WriteSession) -> Committed:
             committed = await commit_plan(
                 session, view, decision.plan, fence=fence, install=self._install, now=now
             )
             store_decision(session, view, decision, epoch=fence.epoch, now=now)
             return committed
 
-        return await self._database.transact(work)
+        return await self._database.transact(transaction)
 
     async def _write_reasons(self, view: ClusterView, plan: Plan) -> None:
         """Reasons are for people: a busy cluster rewrites them at most once a second."""
