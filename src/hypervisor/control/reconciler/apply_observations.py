@@ -1,7 +1,7 @@
-"""Facts about attempts, and the transaction that makes them part of the truth.
+"""Observations of attempts, and the transaction that applies them.
 
-A fact is applied only to an attempt that is still live. An end frees the capacity, moves the deployment
-along its edge and settles its dependents, all in one commit.
+An observation is applied only to a live attempt. An end frees the capacity, changes the state of the
+deployment and settles its dependents, all in one commit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hypervisor.store.tables import Attempt, Deployment, InstanceGc
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """It was seen running."""
+    """The attempt was observed running."""
 
     attempt_id: int
     deployment_id: int
@@ -39,7 +39,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It was seen to have ended, or could not be launched (`launch_error`)."""
+    """The attempt was observed to have ended, or its launch failed (`launch_error`)."""
 
     attempt_id: int
     deployment_id: int
@@ -50,7 +50,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """It has used up its `max_runtime_seconds`."""
+    """The attempt has reached its `max_runtime_seconds`."""
 
     attempt_id: int
     deployment_id: int
@@ -61,7 +61,7 @@ Observed = Running | Ended | Expired
 
 @dataclass(slots=True)
 class Applied:
-    """How many ended (their instances may be removed now), and the instances to be stopped."""
+    """How many attempts ended (their instances may be removed now), and the instances to stop."""
 
     ended: int = 0
     stopping: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Applied:
 async def apply_observations(
     session: WriteSession, observations: Sequence[Observed], now: datetime
 ) -> Applied:
-    """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
+    """Apply observations in one transaction; stale ones are dropped. Idempotent."""
     deployments = await _lock_deployments(session, {observed.deployment_id for observed in observations})
     attempts = await _lock_attempts(session, {observed.attempt_id for observed in observations})
     runs = await load_runs(session, attempts.values(), deployments)
@@ -92,13 +92,13 @@ async def apply_observations(
     await release(session, ended)
     applied.ended = len(ended)
     await settle_dependents(session, changed, now=now, actor=RECONCILER)
-    # All replicas of one deployment may have ended at once: it is deleted once.
+    # All replicas of a deployment may have ended at once; delete it once.
     ended_ids = dict.fromkeys(attempt.deployment_id for attempt in ended)
     await _finish_deletions(session, [deployments[id_] for id_ in ended_ids], now)
     return applied
 
 
-# Built once: everything that is learnt from an engine asks these.
+# Built once: every batch of observations runs these.
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _DEPLOYMENTS = select(Deployment).where(Deployment.id.in_(_IDS)).order_by(Deployment.id).with_for_update()
 _ATTEMPTS = select(Attempt).where(Attempt.id.in_(_IDS)).order_by(Attempt.id).with_for_update()
@@ -149,7 +149,7 @@ def _mark_running(
 
 
 def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: datetime) -> list[str]:
-    """Ask all replicas to end; the instances to be stopped."""
+    """Request the stop of all replicas; the instances to stop."""
     if deployment.state == State.STOPPING.value:
         return []
     request_stop(
@@ -172,10 +172,10 @@ def _end(
     observed: Ended,
     now: datetime,
 ) -> list[str]:
-    """Record the end of an attempt; the instances of other replicas that have to stop for it."""
+    """Record the end of an attempt; the instances of other replicas to stop because of it."""
     observation = observed.observation
     if observation is not None and observation.state is ObservedState.EXITED:
-        # It ran and ended between two looks: its running is part of the history too.
+        # The attempt ran and ended between two observations: its history contains both.
         _mark_running(session, deployment, attempt, run, observation, now)
     conclusion = conclude(_ending(deployment, attempt, observed), random.random())
     attempt.finished_at = (observation.finished_at if observation else None) or now
@@ -228,7 +228,7 @@ def _apply_conclusion(
         state = State.STOPPED
     deployment.retries_used = conclusion.retries_used
     if conclusion.code != StopReason.GANG_FAILED.value:
-        # Of a gang that failed the exit code is that of the replica with which it began.
+        # A failed gang keeps the exit code of the replica that failed first.
         deployment.exit_code = attempt.exit_code
     if conclusion.delay:
         deployment.not_before = now + timedelta(seconds=conclusion.delay)
@@ -245,7 +245,7 @@ def _apply_conclusion(
 
 
 async def _finish_deletions(session: WriteSession, deployments: Sequence[Deployment], now: datetime) -> None:
-    """Rows whose deletion waited for the end of their attempt go now; their history stays."""
+    """Delete the ended deployments that have a delete request; their events stay."""
     await session.flush()
     for deployment in deployments:
         if deployment.delete_requested_at is not None and State(deployment.state) in ENDED:

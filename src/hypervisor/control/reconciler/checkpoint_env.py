@@ -1,7 +1,7 @@
-"""What an attempt is told at its launch about reporting: where, with which token, and what came before it.
+"""The environment variables for checkpoint reports: the URL, the token, and the previous attempt.
 
-The token exists only in the environment of the workload: it is made for the launch and neither stored nor
-logged. It opens nothing but the report of its own attempt (`deployments/history/checkpoint_auth.py`).
+The token exists only in the environment of the workload: it is issued for the launch and neither stored nor
+logged. It permits only reports of its own attempt (`deployments/history/checkpoint_auth.py`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from hypervisor.store.tables import Attempt
 
 CHECKPOINT_PATH = "/api/v1/deployments/{}/checkpoint"
 UNBOUNDED_LIFETIME = timedelta(hours=24)
-"""Of the token of an attempt without `max_runtime_seconds`; reports renew it."""
+"""Lifetime of the token of an attempt without `max_runtime_seconds`; reports renew it."""
 TOKEN_MARGIN = timedelta(hours=1)
-"""What a token outlives the longest run by: the launch itself takes time (an image), and so does a stop."""
+"""Added to the maximum runtime for the lifetime of a token: launches (image pulls) and stops take time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEnv:
-    """Where workloads report, as they reach it, and what lets them."""
+    """The API's URL as workloads reach it, and the issuer of their tokens."""
 
     tokens: AttemptTokens = field(repr=False)
     base_url: str | None
-    """None: nobody has said where the API is; then there are no reports."""
+    """None: no URL is configured, so workloads cannot report."""
 
     async def environment_for(
         self, database: Database, attempt: LiveAttempt, now: datetime
     ) -> dict[str, str]:
-        """The environment for this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after another one."""
+        """The variables of this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after an earlier attempt."""
         name = InstanceName.parse(attempt.instance)
         number = name.attempt if name else 0
         environment = {}
@@ -56,7 +56,7 @@ def _lifetime(attempt: LiveAttempt) -> timedelta:
 
 
 async def _previous_environment(session: ReadSession, deployment_id: int, number: int) -> dict[str, str]:
-    """The attempt before this one, and the last checkpoint that any before it has reported."""
+    """The previous attempt, and the last checkpoint that any earlier attempt reported."""
     earlier = (
         select(Attempt)
         .where(Attempt.deployment_id == deployment_id, Attempt.number < number)

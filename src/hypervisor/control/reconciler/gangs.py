@@ -1,7 +1,7 @@
-"""Runs of deployments with several replicas: what the end of one means for the others.
+"""Runs of deployments with several replicas: the effect of the end of one replica on the others.
 
-A run is all attempts of one number. Its replicas are placed together, and the deployment follows what
-`lifecycle.gang` makes of their states.
+A run is all attempts with one number. Its replicas are placed together, and `lifecycle.gang` derives the
+state of the deployment from theirs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUCCEEDED = "succeeded"
 
 @dataclass(frozen=True, slots=True)
 class GangRun:
-    """All attempts of one run, in the order of their replicas; one for most deployments."""
+    """All attempts of one run, in the order of their replicas; most deployments have one."""
 
     attempts: tuple[Attempt, ...]
 
@@ -45,12 +45,13 @@ class GangRun:
 
     @property
     def up_since(self) -> datetime | None:
-        """When the last of them had started."""
+        """When the last replica started."""
         started = [attempt.started_at for attempt in self.attempts if attempt.started_at is not None]
         return max(started, default=None)
 
     @property
     def running_sentence(self) -> str:
+        """The event sentence for the start, such as "runs on node-1"."""
         nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in self.attempts))
         who = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
         return f"{who} on {nodes}"
@@ -82,7 +83,7 @@ class GangRun:
 async def load_runs(
     session: WriteSession, attempts: Collection[Attempt], deployments: Mapping[int, Deployment]
 ) -> dict[int, GangRun]:
-    """The run of each of these attempts by deployment; the deployments are locked."""
+    """The run of each of these attempts by deployment; the caller has locked the deployments."""
     runs = {attempt.deployment_id: [attempt] for attempt in attempts}
     gang_ids = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
     for chunk in chunks(sorted(gang_ids)):
@@ -110,9 +111,9 @@ def end_replica(
     conclusion: Conclusion,
     now: datetime,
 ) -> list[str]:
-    """A replica has ended while others live: they go on if it succeeded, else they are asked to stop.
+    """Handle the end of a replica while others live: if it did not succeed, request the stop of the others.
 
-    What becomes of the deployment after that is decided by this first failure. Answers the instances to stop.
+    This first failure decides the next state of the deployment. Returns the instances to stop.
     """
     if went_well(conclusion) or run.verdict is GangVerdict.STOPPING:
         return []
@@ -136,7 +137,7 @@ def end_replica(
 
 
 async def late_gangs(session: ReadSession, now: datetime) -> list[int]:
-    """Deployments with several replicas that were placed too long ago and are still not up."""
+    """The gangs that are still not up after their `gang_timeout_seconds`."""
     rows = await session.execute(_STARTING)
     return [id_ for id_, timeout, placed_at in rows if is_late(placed_at, timeout, now)]
 
@@ -151,13 +152,13 @@ _STARTING = (
     )
     .group_by(Deployment.id, Deployment.gang_timeout_seconds)
 )
-"""Gangs that are not up yet, and when they were placed."""
+"""The gangs that are not up yet, with their timeout and the time of their placement."""
 
 
 async def stop_late_gangs(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
-    """Stop gangs that were not up in time, whole; they return to the queue with a back-off.
+    """Stop all replicas of gangs that were not up in time; they return to the queue with a back-off.
 
-    Answers the instances to stop.
+    Returns the instances to stop.
     """
     stopping: list[str] = []
     for id_ in sorted(deployment_ids):
@@ -186,7 +187,7 @@ async def stop_late_gangs(session: WriteSession, deployment_ids: Collection[int]
 
 
 async def _count_timeouts(session: WriteSession, deployment_id: int) -> int:
-    """How many runs of the deployment were not up in time so far."""
+    """The number of runs of the deployment that were not up in time."""
     found = await session.scalar(
         select(func.count(distinct(Attempt.number))).where(
             Attempt.deployment_id == deployment_id,
@@ -206,5 +207,5 @@ def _replica(attempt: Attempt) -> Replica:
 
 
 def _failed(attempt: Attempt) -> bool:
-    """Whether it ended by itself without success: not by being stopped."""
+    """Whether the attempt ended by itself without success, rather than by a stop."""
     return attempt.outcome != SUCCEEDED and attempt.outcome not in set(StopReason)

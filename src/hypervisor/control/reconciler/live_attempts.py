@@ -1,4 +1,4 @@
-"""Reads live attempts with all that is needed to act on them, so that no session is open while acting."""
+"""Loads live attempts with all data for acting on them, so that no session is open during calls."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 
 StopRequests = dict[str, datetime | None]
-"""Instances, and when the end of each was asked for."""
+"""The time of the stop request of each instance, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
-    """A live attempt as it was read: `env` may hold sealed values, opened only for the launch."""
+    """A live attempt as loaded. Values in `env` may be encrypted; they are decrypted for the launch only."""
 
     attempt_id: int
     deployment_id: int
@@ -53,12 +53,12 @@ class LiveAttempt:
 
 async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
     """The live attempts among these instances; ended and unknown ones are left out."""
-    found: list[LiveAttempt] = []
+    attempts: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
         rows = (await session.execute(_LIVE, {"instances": chunk})).all()
         nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
-        found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
-    return found
+        attempts.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
+    return attempts
 
 
 async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, list[str]]:
@@ -78,7 +78,7 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
 
 
 async def pending_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
-    """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
+    """Live attempts with a pending start or stop, found without a hint."""
     return await _by_engine(session, _PENDING)
 
 
@@ -87,18 +87,18 @@ async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopReques
 
 
 async def _by_engine(
-    session: ReadSession, which: Select[str, datetime | None, str, str | None]
+    session: ReadSession, query: Select[str, datetime | None, str, str | None]
 ) -> dict[EngineRef, StopRequests]:
-    found: dict[EngineRef, StopRequests] = defaultdict(dict)
-    for instance, stop_requested_at, runtime, endpoint in await session.execute(which):
-        found[EngineRef(runtime, endpoint)][instance] = stop_requested_at
-    return found
+    attempts: dict[EngineRef, StopRequests] = defaultdict(dict)
+    for instance, stop_requested_at, runtime, endpoint in await session.execute(query):
+        attempts[EngineRef(runtime, endpoint)][instance] = stop_requested_at
+    return attempts
 
 
 def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
-    """What the runtime is given; `env` is the deployment's with its secrets opened.
+    """The input of the runtime; `env` is that of the deployment with its secrets decrypted.
 
-    The workload also learns who it is (`HV_*`).
+    `HV_*` variables tell the workload its deployment, attempt, node and gang.
     """
     name = InstanceName.parse(attempt.instance)
     identity = {
@@ -124,7 +124,7 @@ def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
     )
 
 
-# Built once: the reconciler asks these each time that it wakes.
+# Built once: every pass of the reconciler runs these.
 _INSTANCES = select(
     Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
 ).where(Attempt.finished_at.is_(None))

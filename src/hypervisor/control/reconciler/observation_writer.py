@@ -1,4 +1,4 @@
-"""Writes down what was learnt from engines, whatever has gathered in one transaction."""
+"""Writes the engines' observations, all that are queued in one transaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A fact with the engine that it is from; `applied` is set when it has been dealt with."""
+    """An observation with its engine; `applied` is set once it was applied or dropped."""
 
     engine: EngineRef
     observed: Observed
@@ -33,7 +33,7 @@ class _Pending:
 
 
 class ObservationWriter:
-    """Applies facts in the order in which they come; `follow_up` is told what a transaction has changed."""
+    """Applies observations in the order of arrival; `follow_up` gets the changes of each transaction."""
 
     def __init__(
         self, database: Database, clock: Clock, leases: HeldLeases, follow_up: Callable[[Applied], None]
@@ -46,7 +46,7 @@ class ObservationWriter:
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue()
 
     async def record(self, engine: EngineRef, observed: Observed) -> None:
-        """Queue a fact and wait until it was applied, or dropped: the attempt stays busy so long."""
+        """Queue an observation and wait until it was applied or dropped; the attempt is busy meanwhile."""
         pending = _Pending(engine, observed, asyncio.get_running_loop().create_future())
         await self._queue.put(pending)
         await pending.applied
@@ -73,7 +73,7 @@ class ObservationWriter:
             applied = await self._database.transact(transaction)
             reached("status_after_write")
         except Exception as error:
-            # Nothing is lost: a full pass finds the same facts again.
+            # Nothing is lost: a full pass observes the same again.
             self._failures.note(error)
             await asyncio.sleep(ERROR_PAUSE)
             return
@@ -81,7 +81,7 @@ class ObservationWriter:
         self._follow_up(applied)
 
     async def _fenced(self, session: WriteSession, batch: Sequence[_Pending]) -> list[Observed]:
-        """The facts from engines whose lease is ours until the end of this transaction."""
+        """The observations from engines whose lease this server holds until the end of the transaction."""
         fences = {}
         for engine in {pending.engine for pending in batch}:
             if (fence := self._leases.fence(engine_lease(engine))) is not None:
