@@ -1,8 +1,8 @@
-"""The second step of a decision: one short transaction that re-checks a plan and makes it true.
+"""The second step of a decision: one short transaction that re-checks a plan and applies it.
 
-In order: the lease epoch is held, deployments and then nodes are locked in id order, what is held is summed
-again, and every placement is checked against that. What no longer fits, or has changed since the
-snapshot, is rejected whole (an eviction together with the placement that it was for) and planned anew.
+In order: the lease epoch is locked, deployments and then nodes are locked in id order, the use of the nodes
+is summed again, and every placement is checked against it. A deployment that changed or no longer fits is
+rejected whole (evictions together with their preemptor) and planned again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hypervisor.store.tables import Attempt, Deployment, NominationRow
 
 @dataclass(slots=True)
 class Committed:
-    """What became true: instances to start, instances to stop, deployments whose part was rejected.
+    """The result: instances to start, instances to stop, deployments whose part of the plan was rejected.
 
     `placed` are the deployments whose instances start; `evicted_by` has the rule for each victim.
     """
@@ -51,7 +51,7 @@ class Committed:
 
 @dataclass(slots=True)
 class _Work:
-    """Everything that one commit has locked."""
+    """The rows that one commit has locked, and its result."""
 
     session: WriteSession
     view: ClusterView
@@ -68,7 +68,7 @@ class _Work:
 async def commit_plan(
     session: WriteSession, view: ClusterView, plan: Plan, *, fence: Fence, install: str, now: datetime
 ) -> Committed:
-    """Apply a plan. Raises StaleEpoch when another scheduler has taken over; nothing is written then."""
+    """Apply a plan. Raises StaleEpoch when another server has acquired the lease; nothing is written then."""
     await check_epoch(session, fence.lease, fence.epoch)
     reached("plan_before_lock")
     work = await _lock(session, view, plan, install, now)
@@ -81,7 +81,7 @@ async def commit_plan(
 
 
 async def _lock(session: WriteSession, view: ClusterView, plan: Plan, install: str, now: datetime) -> _Work:
-    """Lock whatever the plan touches: deployments, their live attempts, nodes; each in id order."""
+    """Lock the deployments of the plan, their live attempts and the nodes, each in id order."""
     touched = {p.deployment_id for p in plan.placements}
     touched |= {e.deployment_id for e in plan.evictions} | {e.preemptor_id for e in plan.evictions}
     deployments: dict[int, Deployment] = {}
@@ -114,7 +114,7 @@ async def _place(work: _Work) -> None:
         work.session.add_all(attempts)
         _mark_starting(work, deployment, attempts)
         accepted.append((deployment, list(zip(rooms, attempts, strict=True))))
-    # One flush for all of them: a claim needs the id of its attempt.
+    # One flush for all: an allocation needs the id of its attempt.
     await work.session.flush()
     for deployment, started in accepted:
         for room, attempt in started:
@@ -131,7 +131,7 @@ def _by_deployment(placements: Iterable[Placement]) -> dict[int, list[Placement]
 
 
 def _take_room(work: _Work, deployment: Deployment, placements: Sequence[Placement]) -> bool:
-    """Count all replicas in their rooms, or none of them if one does not fit any more."""
+    """Reserve capacity for all replicas, or for none if one no longer fits."""
     if len(placements) != deployment.replicas:
         return False
     taken: list[Placement] = []
@@ -147,7 +147,7 @@ def _take_room(work: _Work, deployment: Deployment, placements: Sequence[Placeme
 
 
 def _unchanged(work: _Work, deployment_id: int) -> Deployment | None:
-    """The locked deployment if it still is what the snapshot saw waiting."""
+    """The locked deployment if it is still queued and unchanged since the snapshot."""
     deployment = work.deployments.get(deployment_id)
     seen = work.view.pending.get(deployment_id)
     if deployment is None or seen is None or deployment.generation != seen.generation:
@@ -210,7 +210,7 @@ def _where(attempts: Sequence[Attempt]) -> str:
 
 
 async def _evict(work: _Work) -> None:
-    """Ask victims to stop, one preemptor at a time: all of its victims or none."""
+    """Request the stop of the victims, one preemptor at a time: all of its victims or none."""
     nominations: dict[int, list[Nomination]] = defaultdict(list)
     for nomination in work.plan.nominations:
         nominations[nomination.deployment_id].append(nomination)
@@ -245,7 +245,7 @@ async def _evict(work: _Work) -> None:
 
 
 async def _note_frozen(work: _Work, preemptor: Deployment, victim_ids: Iterable[int]) -> None:
-    """Say so on both sides when a pair has evicted each other too often to go on with it."""
+    """Record on both sides when a preemption made a ping-pong pair."""
     await work.session.flush()
     for victim_id in victim_ids:
         if await is_ping_pong(work.session, preemptor.id, victim_id, work.now):
@@ -253,7 +253,7 @@ async def _note_frozen(work: _Work, preemptor: Deployment, victim_ids: Iterable[
 
 
 def _by_victim(evictions: Iterable[Eviction]) -> dict[int, list[Eviction]]:
-    """The allocations that each victim loses: one a replica."""
+    """The evicted allocations of each victim, one per replica."""
     grouped: dict[int, list[Eviction]] = defaultdict(list)
     for eviction in evictions:
         grouped[eviction.deployment_id].append(eviction)
@@ -278,7 +278,7 @@ def _still_evictable(work: _Work, preemptor: Deployment, evictions: Sequence[Evi
 
 
 def _may_evict(work: _Work, preemptor: Deployment, victim: Deployment, rule: str) -> bool:
-    """Only what an organization has lent comes back to it whatever the priorities."""
+    """Whether the priorities permit the eviction; a reclaim across organizations ignores them."""
     if preemptor.organization_id != victim.organization_id and is_reclaim(rule):
         return True
     priority = work.view.priority_of(preemptor.id, preemptor.priority)
@@ -294,7 +294,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
         StopReason.PREEMPTED,
         now=work.now,
         actor=SCHEDULER,
-        sentence=f"gives way to {redacted_for(victim, preemptor)} of priority {preemptor.priority}",
+        sentence=f"is preempted by {redacted_for(victim, preemptor)} of priority {preemptor.priority}",
         preempted_by=preemptor.id,
         data={
             "preemptor": preemptor.id if victim.organization_id == preemptor.organization_id else None,
@@ -308,7 +308,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
 
 
 async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, str, str]]:
-    """Those of its own organization that were spared: who else is there is not its business."""
+    """The reprieved deployments of the preemptor's organization; others must not be visible to it."""
     spared = work.plan.reprieved.get(preemptor.id, ())
     if not spared:
         return []
@@ -322,7 +322,7 @@ async def _spared_names(work: _Work, preemptor: Deployment) -> list[tuple[int, s
 
 
 async def _keep_nominations(work: _Work) -> None:
-    """Bring the stored nominations to those of the plan: new ones without victims in, stale ones out."""
+    """Synchronize the stored nominations with the plan: add those without victims, delete stale ones."""
     kept = {n.deployment_id for n in work.plan.nominations}
     stale = [n.deployment_id for n in work.view.snapshot.nominations if n.deployment_id not in kept]
     await _drop_nominations(work, stale)

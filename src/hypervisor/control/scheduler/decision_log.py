@@ -1,4 +1,4 @@
-"""Keeping what a pass saw and decided, so that it can be replayed; and forgetting it again in time."""
+"""Stored decisions: the snapshot and the result of a pass, so that it can be replayed; their retention."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision
 
 DELETE_BATCH = 100
-"""Decisions in one transaction; each may be large."""
+"""Decisions deleted in one transaction; each may be large."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRetention:
-    """How long decisions are kept, and how many bytes all of them may take. No `hours` keeps none."""
+    """The maximum age of decisions and the maximum size of all of them. With `hours` 0 none is stored."""
 
     hours: float = 24.0
     max_bytes: int = 512 * 1024 * 1024
@@ -35,7 +35,7 @@ class DecisionRetention:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDecision:
-    """A plan, and what is to be stored of it: nothing where it changes nothing or nothing is kept."""
+    """A plan with its encoded snapshot; the latter is None where the decision is not stored."""
 
     plan: Plan
     encoded: Encoded | None = None
@@ -45,7 +45,7 @@ class PlannedDecision:
 def decide(
     view: ClusterView, retention: DecisionRetention, observer: SearchObserver | None = None
 ) -> PlannedDecision:
-    """Plan, and encode what was seen in the same thread."""
+    """Plan, and encode the snapshot in the same thread."""
     policy = _with_loadable_solver(view.policy)
     result = plan(view.snapshot, policy, observer)
     if not retention.hours or not changes_something(view, result):
@@ -73,7 +73,7 @@ def changes_something(view: ClusterView, result: Plan) -> bool:
 def store_decision(
     session: WriteSession, view: ClusterView, decision: PlannedDecision, *, epoch: int, now: datetime
 ) -> None:
-    """Add the decision to the transaction that makes it true."""
+    """Add the decision to the transaction that commits its plan."""
     if decision.encoded is None:
         return
     result = decision.plan
@@ -95,7 +95,7 @@ def store_decision(
 
 
 async def delete_expired_decisions(database: Database, retention: DecisionRetention, now: datetime) -> None:
-    """Delete the decisions that are too old, and the oldest ones beyond the size that all may have."""
+    """Delete the decisions over the maximum age, and the oldest ones beyond the maximum size."""
     old = Decision.at < now - timedelta(hours=retention.hours)
     await delete_in_batches(database, Decision.id, old, oldest_first=Decision.at, batch=DELETE_BATCH)
     newer = func.sum(Decision.snapshot_bytes).over(order_by=Decision.id.desc()).label("newer")

@@ -1,6 +1,6 @@
-"""The scheduler's loop: for each cluster that is held and has something waiting, snapshot, plan, commit.
+"""The scheduler's loop: snapshot, plan and commit for each cluster of this server with a queue.
 
-It wakes at once on a hint (submit, finish, node change) and makes a full pass every interval.
+A hint (submit, end, node change) wakes it at once; a full pass runs every interval.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TOPIC = "scheduler"
 ERROR_PAUSE = 1.0
 MAX_DEBOUNCE_SECONDS = 0.05
 MAX_CONFLICT_PASSES = 5
-"""A plan that was partly rejected is made anew at once, at most so often before the next hint or interval."""
+"""Passes over a cluster in a row while its plans are partly rejected; then the next hint or interval."""
 REASONS_INTERVAL = timedelta(seconds=1)
 
 _CLUSTERS_WITH_QUEUE = select(Deployment.cluster_id).where(IS_QUEUED).distinct()
@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReconcilerView(Protocol):
-    """Whoever starts and stops what a commit decided."""
+    """The part of the reconciler that the scheduler uses."""
 
     def hint(self, instances: Collection[str]) -> None: ...
 
@@ -65,7 +65,7 @@ class ReconcilerView(Protocol):
 
 
 class Scheduler:
-    """One member's loop over the clusters that it holds."""
+    """The loop of one server over the clusters whose leases it holds."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Scheduler:
         self._reasons_deferred = False
 
     async def run(self) -> None:
-        """Schedule until cancelled. An error is logged, and the next pass finds everything again."""
+        """Schedule until cancelled. An error is logged, and the next pass starts over."""
         while True:
             started_at = self._clock.monotonic()
             try:
@@ -110,14 +110,14 @@ class Scheduler:
                 wait = ERROR_PAUSE
             ended = self._clock.monotonic()
             await self._listener.wait(wait)
-            # Hints come in bursts: the longer a pass takes, the more of them the next one should serve.
-            rest = min(MAX_DEBOUNCE_SECONDS, (ended - started_at) / 4)
-            await asyncio.sleep(max(0.0, rest - (self._clock.monotonic() - ended)))
+            # Hints come in bursts: the longer a pass takes, the more hints the next one should serve.
+            debounce = min(MAX_DEBOUNCE_SECONDS, (ended - started_at) / 4)
+            await asyncio.sleep(max(0.0, debounce - (self._clock.monotonic() - ended)))
 
     async def schedule_all(self) -> float:
-        """One pass over every cluster of ours with something waiting; how long to wait for the next, seconds.
+        """One pass over every held cluster with a queue; the time until the next one in seconds.
 
-        Clusters that nobody is known to hold are asked for.
+        Requests the leases of the other clusters with a queue.
         """
         self._reasons_deferred = False
         queued = await self._clusters_with_queue()
@@ -139,16 +139,15 @@ class Scheduler:
             self._leases.invalidate(fence.lease)
 
     async def schedule_cluster(self, cluster_id: int, fence: Fence) -> None:
-        """Plan one cluster and commit, again while parts were rejected by what changed in between."""
+        """Plan one cluster and commit; repeat while parts are rejected because of concurrent changes."""
         for _ in range(MAX_CONFLICT_PASSES):
             started_at = self._clock.now()
             view = await self._load(cluster_id)
             if view is None or not view.pending:
                 return
             view = replace(view, policy=self._search_budget.limit_steps(cluster_id, view.policy))
-            watch = self._search_budget.timer(cluster_id)
-            decision = await asyncio.to_thread(decide, view, self._retention, watch)
-            plan = decision.plan
+            timer = self._search_budget.timer(cluster_id)
+            decision = await asyncio.to_thread(decide, view, self._retention, timer)
             committed = await self._commit(view, decision, fence)
             reached("plan_after_commit")
             measure_commit(self._telemetry, cluster_id, committed, started_at, self._clock.now())
@@ -157,7 +156,7 @@ class Scheduler:
                 self._wakeup.notify("reconciler")
                 self._wakeup.notify("events")
             if not committed.rejected:
-                await self._write_reasons(view, plan)
+                await self._write_reasons(view, decision.plan)
                 return
             log.info("scheduler.placements_rejected", cluster=cluster_id, deployments=committed.rejected[:20])
 
@@ -184,9 +183,9 @@ class Scheduler:
         return await self._database.transact(transaction)
 
     async def _write_reasons(self, view: ClusterView, plan: Plan) -> None:
-        """Reasons are for people: a busy cluster rewrites them at most once a second."""
-        obstacle = self._reconciler.cordon_reason(EngineRef(view.runtime))
-        changes = changed_reasons(plan.unplaced, view.pending, obstacle)
+        """Write the changed pending reasons, at most once a second for each cluster."""
+        cordon_reason = self._reconciler.cordon_reason(EngineRef(view.runtime))
+        changes = changed_reasons(plan.unplaced, view.pending, cordon_reason)
         now = self._clock.now()
         last = self._reasons_written_at.get(view.cluster_id)
         if not changes:
@@ -198,7 +197,7 @@ class Scheduler:
         await self._database.transact(lambda session: write_reasons(session, changes))
 
     async def _until_next_retry(self) -> float:
-        """The interval, or less when a back-off ends before it; in seconds."""
+        """Seconds until the next back-off ends, at most the interval."""
         async with self._database.read() as session:
             due = await session.scalar(_NEXT_RETRY, {"now": self._clock.now()})
         if due is None:

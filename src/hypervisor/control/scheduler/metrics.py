@@ -1,4 +1,4 @@
-"""Scheduling passes and commits: counts, times, and the span of each placement."""
+"""Metrics of passes and commits: counts, durations, and the span of each placement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypervisor.scheduling.preemption.legality import rule_of
 
 
 def measure_cycle(telemetry: Telemetry, now: datetime) -> None:
-    """The scheduler has been over all clusters that it holds."""
+    """Record the end of one pass over all held clusters."""
     telemetry.heartbeats.beat("scheduler")
     telemetry.metrics.last_pass.set(now.timestamp())
 
@@ -22,7 +22,7 @@ def measure_cycle(telemetry: Telemetry, now: datetime) -> None:
 def measure_commit(
     telemetry: Telemetry, cluster_id: int, committed: Committed, began: datetime, ended: datetime
 ) -> None:
-    """Count what a commit made true, and add it to the traces of those who asked for what was placed."""
+    """Count the results of a commit, and add a span to the submitter's trace of each placed deployment."""
     metrics = telemetry.metrics
     metrics.conflicts.inc(len(committed.rejected))
     for rule in committed.evicted_by:

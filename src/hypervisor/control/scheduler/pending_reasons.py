@@ -1,4 +1,4 @@
-"""Writes why each waiting deployment waits, where that has changed."""
+"""Writes the pending reasons of queued deployments where they changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypervisor.store.tables import Deployment
 def changed_reasons(
     unplaced: Sequence[Unplaced], pending: Mapping[int, Pending], cordon_reason: str | None = None
 ) -> list[tuple[Reason, list[int]]]:
-    """Distinct reasons with the ids that do not show them yet. Linear in the queue.
+    """Distinct reasons with the deployments that do not have them yet. Linear in the queue.
 
     `cordon_reason`: why the engine of the cluster is cordoned; the plan does not know it.
     """
@@ -36,7 +36,7 @@ def changed_reasons(
 
 
 async def write_reasons(session: WriteSession, changes: Sequence[tuple[Reason, list[int]]]) -> None:
-    """One UPDATE for each distinct reason (and each few hundred deployments); only those still queued."""
+    """One UPDATE for each reason and few hundred deployments; only queued deployments change."""
     for reason, ids in changes:
         for chunk in chunks(sorted(ids)):
             await session.execute(
@@ -53,5 +53,5 @@ def _with_cordon_reason(reason: Reason, cordon_reason: str | None) -> Reason:
         ReasonCode.NO_ROOM_ON_DISK,
         cordon_reason,
         reason.shortfall,
-        suggestion="free room on that disk; starts go on by themselves",
+        suggestion="free space on that disk; starts resume automatically",
     )

@@ -1,4 +1,4 @@
-"""Reads one cluster into the frozen `Snapshot` that `plan()` decides on."""
+"""Loads one cluster into the frozen `Snapshot` for `plan()`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the commit must find unchanged, and the reason that the row shows now."""
+    """A queued deployment: the data that must be unchanged at the commit, and its current pending reason."""
 
     generation: int
     name: str
@@ -48,7 +48,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """A snapshot with what is needed to commit a plan made from it."""
+    """A snapshot with the data needed to commit a plan for it."""
 
     cluster_id: int
     organization_id: int
@@ -57,18 +57,18 @@ class ClusterView:
     policy: Policy
     pending: Mapping[int, Pending]
     inherited: Mapping[int, Inherited] = field(default_factory=dict)
-    """What those that wait for a deployment lend it."""
+    """The priority that each deployment inherits from its dependents."""
 
     def priority_of(self, deployment_id: int, own: int) -> int:
-        """The priority that the plan was made with."""
+        """The effective priority of a deployment in the snapshot."""
         return effective(self.inherited, deployment_id, own)
 
 
 async def load_cluster(
     session: ReadSession, cluster_id: int, now: datetime, unreachable: Collection[EngineRef] = ()
 ) -> ClusterView | None:
-    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new, nor do
-    those of engines that are written down as closed.
+    """The cluster at `now`, or None if it was deleted. The nodes of `unreachable` and of cordoned engines are
+    unschedulable.
     """
     cluster = await session.scalar(_CLUSTER, {"cluster_id": cluster_id})
     if cluster is None:
@@ -95,11 +95,11 @@ async def load_cluster(
 
 
 def eligible(now: datetime) -> ColumnElement[bool]:
-    """The condition for whatever is in no back-off."""
+    """The condition for deployments that are not in a back-off."""
     return or_(
         Deployment.not_before.is_(None),
         Deployment.not_before <= now,
-        # No back-off is longer than that: the clock was set back since.
+        # No back-off is longer than that: the clock was set back.
         Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
     )
 
@@ -131,7 +131,7 @@ def _warn_missing_solver(cluster_id: int, name: SolverName) -> None:
 
 
 def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) -> int:
-    """Its own priority, or that of the highest one that waits for it."""
+    """The deployment's priority, or the highest one that it inherits."""
     lent = inherited.get(deployment_id)
     return own if lent is None else max(own, lent.priority)
 
@@ -258,7 +258,7 @@ async def _add_nominations(
             builder.nominate(row.deployment_id, row.node_id, row.gpu_indices, replica=row.replica)
 
 
-# Built once: every pass of the scheduler asks these.
+# Built once: every pass of the scheduler runs these.
 _CORDONED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
     EngineState.cordoned_since.is_not(None)
 )
