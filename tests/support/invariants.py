@@ -66,7 +66,7 @@ class Rows:
     decisions: Sequence[Row]
 
     @property
-    def live(self) -> list[Row]:
+    def live_attempts(self) -> list[Row]:
         """Attempts whose end was not seen yet."""
         return [attempt for attempt in self.attempts if attempt["finished_at"] is None]
 
@@ -174,7 +174,10 @@ def _capacity(rows: Rows) -> Iterator[str]:
             yield f"I1: node {node['id']} of {node['cpu_milli']} m, {node['ram_mib']} MiB has {cpu}, {ram}"
         if (cpu, ram) != (node["used_cpu_milli"], node["used_ram_mib"]):
             yield f"I8: node {node['id']} counts {node['used_cpu_milli']} m, its allocations have {cpu} m"
-    live, allocated = {one["id"] for one in rows.live}, {one["attempt_id"] for one in rows.allocations}
+    live, allocated = (
+        {one["id"] for one in rows.live_attempts},
+        {one["attempt_id"] for one in rows.allocations},
+    )
     if live != allocated:
         yield f"I1: live attempts {sorted(live - allocated)} hold nothing, {sorted(allocated - live)} hold on"
 
@@ -194,10 +197,10 @@ def _devices(rows: Rows) -> Iterator[str]:
 
 
 def _attempts(rows: Rows) -> Iterator[str]:
-    doubled = Counter((one["deployment_id"], one["replica"]) for one in rows.live)
+    doubled = Counter((one["deployment_id"], one["replica"]) for one in rows.live_attempts)
     yield from (f"I4: {count} live attempts of {key}" for key, count in doubled.items() if count > 1)
     holding = {one["id"] for one in rows.deployments if State(one["state"]) in LIVE}
-    having = {one["deployment_id"] for one in rows.live}
+    having = {one["deployment_id"] for one in rows.live_attempts}
     if holding != having:
         yield f"I7: live without an attempt: {sorted(holding - having)}, not live: {sorted(having - holding)}"
 
@@ -354,7 +357,7 @@ def _instances(rows: Rows, alive: Sequence[str], *, quiet: bool) -> Iterator[str
     names = {name: InstanceName.parse(name) for name in alive}
     replicas = Counter((one.deployment_id, one.replica) for one in names.values() if one is not None)
     yield from (f"I4: {count} live instances of {key}" for key, count in replicas.items() if count > 1)
-    live = {one["instance"]: one for one in rows.live}
+    live = {one["instance"]: one for one in rows.live_attempts}
     yield from (f"I1: {name} runs without an allocation" for name in alive if name not in live)
     if quiet:
         yield from (f"I5: {name} should run and does not" for name in live if name not in names)
@@ -364,6 +367,6 @@ def _rest(rows: Rows) -> Iterator[str]:
     for row in rows.deployments:
         if row["state"] in (State.STARTING, State.STOPPING):
             yield f"I5: deployment {row['id']} is still {row['state']}"
-    for one in rows.live:
+    for one in rows.live_attempts:
         if one["started_at"] is None or one["stop_requested_at"] is not None:
             yield f"I5: {one['instance']} is still to be started or stopped"

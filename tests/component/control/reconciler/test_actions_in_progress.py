@@ -91,7 +91,7 @@ def _play(scenario: Callable[[Server, SlowEngine], Awaitable[None]], *, start: f
         try:
             await scenario(server, engine)
         finally:
-            await server.bury()
+            await server.clean_up()
             await installation.close()
 
     with inline_sqlite():
