@@ -64,8 +64,8 @@ MUTANTS = (
     Mutant(
         "capacity is freed at the stop request",
         "control/scheduler/commit.py",
-        '        reached("preempt_after_victims_before_reserve")\n',
-        "        await _free_at_once(work, [attempt for id_ in victims for attempt in work.live[id_]])\n",
+        '    reached("preempt_after_victims_before_reserve")\n',
+        "    await _free_at_once(commit, [attempt for id_ in victims for attempt in commit.live[id_]])\n",
         HISTORIES,
     ),
     Mutant(
@@ -86,13 +86,13 @@ MUTANTS = (
     Mutant(
         "freed capacity is not reserved",
         "scheduling/preemption/nominations.py",
-        "        if not settled:\n            self._unsettled",
-        "        self._state.release_claim(made.claim)\n        if not settled:\n            self._unsettled",
+        "        if not confirmed:\n",
+        "        self._capacity.release_claim(made.claim)\n        if not confirmed:\n",
         "tests/unit/scheduling/test_nominations.py",
         also=(
             (
                 "scheduling/preemption/nominations.py",
-                "            self._state.release_claim(held.claim)\n",
+                "            self._capacity.release_claim(held.claim)\n",
                 "",
             ),
         ),
@@ -118,11 +118,11 @@ MUTANTS = (
     ),
     Mutant(
         "the pid alone is trusted",
-        "runtimes/process/proc.py",
-        "        if seen is None or seen.is_dead or seen.start_ticks != self.start_ticks:\n"
+        "runtimes/process/procfs.py",
+        "        if process is None or process.is_dead or process.start_ticks != self.start_ticks:\n"
         "            return False\n"
         '        return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\\0")\n',
-        "        return seen is not None and not seen.is_dead\n",
+        "        return process is not None and not process.is_dead\n",
         "tests/component/runtimes/process/test_adoption.py -k reused_pid",
     ),
     Mutant(
@@ -163,8 +163,8 @@ APPENDED = {
 from hypervisor.control.allocations.capacity import release as _release
 
 
-async def _free_at_once(work, attempts):
-    await _release(work.session, attempts)
+async def _free_at_once(commit, attempts):
+    await _release(commit.session, attempts)
 """,
     "an instance is created before its intent is committed": """
 

@@ -54,7 +54,7 @@ def test_without_the_solver_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["replay", "3"]) == 1
     assert capsys.readouterr().err == (
-        "error: decision 3 cannot be replayed here: packer 'exact' needs OR-tools, which is not installed "
+        "error: decision 3 cannot be replayed here: solver 'exact' needs OR-tools, which is not installed "
         "here: pip install 'mlops-hypervisor[optimal]'\n"
     )
     assert shown == []

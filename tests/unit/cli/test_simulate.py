@@ -81,7 +81,7 @@ def test_what_if_passes_arranged_what_they_place(tmp_path: Path, capsys: pytest.
     assert (first["wait_seconds"]["max"], second["wait_seconds"]["max"]) == (100, 0)
 
 
-@pytest.mark.parametrize("arguments", [("--packer", "exact"), ("--vs", "exact")])
+@pytest.mark.parametrize("arguments", [("--solver", "exact"), ("--vs", "exact")])
 def test_a_solver_searches_only_where_it_is_installed(
     jobs: Path,
     capsys: pytest.CaptureFixture[str],
@@ -94,7 +94,7 @@ def test_a_solver_searches_only_where_it_is_installed(
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["simulate", *command]) == 1
     assert capsys.readouterr().err == (
-        "error: packer 'exact' needs OR-tools, which is not installed here: "
+        "error: solver 'exact' needs OR-tools, which is not installed here: "
         "pip install 'mlops-hypervisor[optimal]'\n"
     )
 

@@ -14,6 +14,9 @@ from hypervisor.cli.core.groups import make_group
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
+from hypervisor.scheduling.snapshots.wording import listed
 
 app = make_group("Clusters: what there is to run on.")
 app.command()(fragmentation.fragmentation)
@@ -32,16 +35,21 @@ GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="What they are
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label; repeatable.")
 ]
-Placement = Annotated[str | None, typer.Option(help="fgd (default), fill, bestfit or spread.")]
+Placement = Annotated[
+    str | None, typer.Option(help=f"{listed(policy_names(), 'or')}; the first is the default.")
+]
 Improve = Annotated[
     int | None,
     typer.Option(
         metavar="STEPS", help="Search so long after a pass for an arrangement that places more; 0: do not."
     ),
 ]
-Packer = Annotated[
+Solver = Annotated[
     str | None,
-    typer.Option(help="Who searches: search (default), or exact, which lets a solver go on where it ends."),
+    typer.Option(
+        help=f"{listed(solver_names(), 'or')}; the first is the default. exact: a solver goes on where the "
+        "search ends."
+    ),
 ]
 Preemption = Annotated[
     bool | None, typer.Option("--preemption/--no-preemption", help="Whether higher priority may evict lower.")
@@ -71,7 +79,7 @@ def create(
     runtime: Annotated[str | None, typer.Option(help="auto, docker, process or simulated.")] = None,
     placement: Placement = None,
     improve: Improve = None,
-    packer: Packer = None,
+    solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
 ) -> None:
@@ -86,8 +94,8 @@ def create(
         "organization_id": resolve.organization_id(session),
         "runtime": runtime,
         "placement": placement,
-        "improvement_steps": improve,
-        "packer": packer,
+        "optimizer_steps": improve,
+        "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         "labels": parse_pairs(label),
@@ -138,7 +146,7 @@ def update(
     gpu: Gpu = None,
     placement: Placement = None,
     improve: Improve = None,
-    packer: Packer = None,
+    solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
     force: Force = False,
@@ -148,8 +156,8 @@ def update(
     fields = {
         "name": name,
         "placement": placement,
-        "improvement_steps": improve,
-        "packer": packer,
+        "optimizer_steps": improve,
+        "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         **_totals(cpu, ram, gpu, None),
@@ -262,8 +270,8 @@ def _facts(cluster: Cluster) -> Any:
 
 
 def _improved(cluster: Cluster) -> str:
-    steps, packer = cluster.get("improvement_steps", 0), cluster.get("packer", "search")
-    solver = ", then by a solver" if packer == "exact" else ""
+    steps = cluster.get("optimizer_steps", 0)
+    solver = ", then by a solver" if cluster.get("solver") == "exact" else ""
     return f"by up to {steps:,} steps a pass{solver}" if steps else ""
 
 

@@ -64,7 +64,7 @@ class _App:
 
     @property
     def sharing(self) -> Coordination:
-        sharing: Coordination = self._app.state.services.sharing
+        sharing: Coordination = self._app.state.services.coordination
         return sharing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -112,7 +112,7 @@ class _Server(uvicorn.Server):
     async def _banner(self) -> Any:
         port = self._listener.getsockname()[1]
         url = f"http://{self._settings.reachable_host}:{port}"
-        runtimes = await self._app.runtimes.found()
+        runtimes = await self._app.runtimes.describe_all()
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
             ("Database", printable_database(self._settings.database_url)),

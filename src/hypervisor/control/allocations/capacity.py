@@ -124,7 +124,7 @@ def reserve(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterabl
     _count(capacity, deployment, gpu_indices, 1)
 
 
-def restore(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+def unreserve(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
     """Undo a `reserve`."""
     _count(capacity, deployment, gpu_indices, -1)
 

@@ -54,7 +54,7 @@ def decide(
 
 
 def _with_loadable_solver(policy: Policy) -> Policy:
-    """With the search instead of a packer that is installed but cannot be loaded: passes must go on."""
+    """The policy, with the search instead of a solver that is installed but cannot be loaded."""
     try:
         load_solvers(policy.solver)
     except SolverNotInstalled as error:

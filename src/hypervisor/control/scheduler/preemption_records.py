@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
+from hypervisor.scheduling.explanation.rule_sentence import rule_sentence
 from hypervisor.scheduling.explanation.shared_reasons import OTHER_ORGANIZATIONS_DEPLOYMENT
-from hypervisor.scheduling.plan_result import Eviction
+from hypervisor.scheduling.plan_result import Eviction, PreemptionRule
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
@@ -26,13 +27,13 @@ def record_preemption(
     session: WriteSession,
     preemptor: Deployment,
     victims: Sequence[Victim],
-    spared: Sequence[tuple[int, str, str]],
+    reprieved: Sequence[tuple[int, str, str]],
     *,
     node_names: Sequence[str],
     now: datetime,
 ) -> None:
     """Write the events. Each victim has its evictions, one per replica; `node_names` are the nodes of the
-    preemptor. `spared` has (id, name, why) of the reprieved deployments of the preemptor's organization.
+    preemptor. `reprieved` has (id, name, why) of the reprieved deployments of the preemptor's organization.
     """
     count = len(victims)
     lower = " of lower priority" if all(_is_lower(parts) for parts, _ in victims) else ""
@@ -41,26 +42,26 @@ def record_preemption(
         preemptor,
         PREEMPTION,
         f"preempts {count} deployment{'s' if count > 1 else ''}{lower} on {', '.join(node_names)}",
-        {**_receipt(preemptor, preemptor, victims, spared, node_names), "role": "preemptor"},
+        {**_receipt(preemptor, preemptor, victims, reprieved, node_names), "role": "preemptor"},
         now,
     )
     for parts, victim in victims:
         message = f"preempted by {redacted_for(victim, preemptor)}; returns to its old position in the queue"
-        own = spared if victim.organization_id == preemptor.organization_id else ()
+        own = reprieved if victim.organization_id == preemptor.organization_id else ()
         receipt = _receipt(victim, preemptor, victims, own, node_names)
         _write(
             session,
             victim,
             PREEMPTED,
             message,
-            {**receipt, "rule": parts[0].rule, "role": "victim"},
+            {**receipt, **_rule(parts), "role": "victim"},
             now,
         )
 
 
-def record_ping_pong(session: WriteSession, one: Deployment, other: Deployment, *, now: datetime) -> None:
+def record_ping_pong(session: WriteSession, first: Deployment, other: Deployment, *, now: datetime) -> None:
     """Record on both sides that these two do not evict each other for a day."""
-    for own, foreign in ((one, other), (other, one)):
+    for own, foreign in ((first, other), (other, first)):
         record_about(
             session,
             own,
@@ -84,23 +85,23 @@ def _receipt(
     viewer: Deployment,
     preemptor: Deployment,
     victims: Sequence[Victim],
-    spared: Sequence[tuple[int, str, str]],
+    reprieved: Sequence[tuple[int, str, str]],
     node_names: Sequence[str],
 ) -> dict[str, object]:
     return {
-        "rule": victims[0][0][0].rule,
+        **_rule(victims[0][0]),
         "node": node_names[0],
         "nodes": list(node_names),
         "preemptor": _entry(viewer, preemptor),
         "victims": [
             {
                 **_entry(viewer, victim),
-                "rule": parts[0].rule,
+                **_rule(parts),
                 "lost_work_seconds": round(sum(part.lost_work for part in parts), 3),
             }
             for parts, victim in victims
         ],
-        "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in spared],
+        "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in reprieved],
         "returns": "each victim returns to its old position in the queue",
     }
 
@@ -114,8 +115,13 @@ def _entry(viewer: Deployment, other: Deployment) -> dict[str, object]:
     }
 
 
+def _rule(parts: Sequence[Eviction]) -> dict[str, object]:
+    """The rule as a code, and in words."""
+    return {"rule": parts[0].rule.value, "rule_sentence": rule_sentence(parts[0])}
+
+
 def _is_lower(parts: Sequence[Eviction]) -> bool:
-    return parts[0].rule.startswith("priority")
+    return parts[0].rule is not PreemptionRule.RECLAIM
 
 
 def _write(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.clock import Clock
-from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import solver_stages
 
 DEFAULT_STEP_SECONDS = 1 / 50_000
@@ -28,7 +28,7 @@ class SearchBudget:
         """`seconds` is the time budget per pass; 0: unlimited."""
         self._clock = clock
         self._seconds = seconds
-        self._step_seconds: dict[tuple[int, SolverName], float] = {}
+        self._step_seconds: dict[tuple[int, str], float] = {}
 
     def limit_steps(self, cluster_id: int, policy: Policy) -> Policy:
         """The policy with its steps reduced to the number that should fit the time budget."""
@@ -45,7 +45,7 @@ class SearchBudget:
         """The observer for the search of one pass."""
         return SearchTimer(self, self._clock, cluster_id)
 
-    def record(self, cluster_id: int, stage: SolverName, steps: int, seconds: float) -> None:
+    def record(self, cluster_id: int, stage: str, steps: int, seconds: float) -> None:
         """Record a measurement; one with fewer than `MIN_STEPS` is ignored."""
         if steps < MIN_STEPS:
             return
@@ -66,5 +66,5 @@ class SearchTimer:
     def stage_started(self) -> None:
         self.started_at = self.clock.monotonic()
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: str, steps: int) -> None:
         self.budget.record(self.cluster_id, stage, steps, self.clock.monotonic() - self.started_at)

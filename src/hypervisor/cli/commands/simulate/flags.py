@@ -8,17 +8,9 @@ from typing import Annotated
 
 import typer
 
-
-class Placement(StrEnum):
-    FGD = "fgd"
-    FILL = "fill"
-    BESTFIT = "bestfit"
-    SPREAD = "spread"
-
-
-class PackerChoice(StrEnum):
-    SEARCH = "search"
-    EXACT = "exact"
+from hypervisor.cli.core.choices import one_of
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 
 
 class Format(StrEnum):
@@ -43,7 +35,11 @@ Nodes = Annotated[
     ),
 ]
 PolicyName = Annotated[
-    Placement | None, typer.Option(help="Where work is placed: the cluster's own way, else fgd.")
+    str | None,
+    typer.Option(
+        **one_of(policy_names),
+        help=f"The placement policy: the cluster's own with --from-history, else {policy_names()[0]}.",
+    ),
 ]
 QuotaFile = Annotated[
     Path | None,
@@ -53,7 +49,7 @@ Versus = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="For the second run: fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
+        help=f"For the second run: {', '.join(policy_names())}, improve, exact, no-improve, no-preemption, "
         "no-quotas, or several as a,b.",
     ),
 ]
@@ -66,9 +62,12 @@ Improve = Annotated[
         help="Search so long after a pass for an arrangement that places more; 0: do not.",
     ),
 ]
-Packer = Annotated[
-    PackerChoice | None,
-    typer.Option(help="Who searches: search (default), or exact, which lets a solver go on where it ends."),
+Solver = Annotated[
+    str | None,
+    typer.Option(
+        **one_of(solver_names),
+        help="What searches: search (default), or exact, which lets a solver go on where the search ends.",
+    ),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
 Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from hypervisor.cli.commands.simulate import flags as flags
-from hypervisor.cli.commands.simulate.flags import Format, PackerChoice, Placement
+from hypervisor.cli.commands.simulate.flags import Format
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
@@ -19,6 +19,7 @@ from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
+from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
@@ -48,7 +49,7 @@ def simulate(
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
     improve: flags.Improve = None,
-    packer: flags.Packer = None,
+    solver: flags.Solver = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
@@ -78,8 +79,8 @@ def simulate(
         fleet = _fleet(bases) or past.fleet
         if not fleet:
             raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
-        way = past.policy if policy is None else replace(past.policy, placement=policy.value)
-        way = _searching(way, improve, packer)
+        way = past.policy if policy is None else replace(past.policy, placement=policy)
+        way = _searching(way, improve, solver)
         if no_preemption:
             way = replace(way, preemption=False)
         terms = () if quotas is None else read_quotas(quotas)
@@ -98,10 +99,10 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
     return open_workload(path, file_format.value, limit)
 
 
-def _searching(policy: Policy, steps: int | None, packer: PackerChoice | None) -> Policy:
-    """Who is to search for how long; a packer that is named searches."""
-    if packer is not None:
-        policy = replace(policy, solver=packer.value, optimizer_steps=policy.optimizer_steps or _STEPS)
+def _searching(policy: Policy, steps: int | None, solver: str | None) -> Policy:
+    """Who is to search for how long; a solver that is named searches."""
+    if solver is not None:
+        policy = replace(policy, solver=solver, optimizer_steps=policy.optimizer_steps or _STEPS)
     return policy if steps is None else replace(policy, optimizer_steps=steps)
 
 
@@ -137,8 +138,8 @@ def _scenarios(fleet: Fleet, rules: Rules, changes: list[str], vs: str | None) -
 def _other_rules(rules: Rules, vs: str) -> Rules:
     policy, quotas = rules.policy, rules.quotas
     for word in vs.split(","):
-        if word in tuple(Placement):
-            policy = replace(policy, placement=Placement(word).value)
+        if word in policy_names():
+            policy = replace(policy, placement=word)
         elif word == _IMPROVE:
             policy = replace(policy, optimizer_steps=policy.optimizer_steps or _STEPS)
         elif word == _EXACT:
@@ -151,7 +152,7 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
         elif word == _NO_QUOTAS:
             quotas = ()
         else:
-            known = ", ".join((*Placement, _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
+            known = ", ".join((*policy_names(), _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
             raise CommandFailed(f"--vs is one of {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
 
@@ -170,7 +171,7 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
 
 
 def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Figures:
-    """Raises PackerMissing before anything runs."""
+    """Raises SolverNotInstalled before anything runs."""
     for scenario in scenarios:
         load_solvers(scenario.rules.policy.solver)
     outcomes: list[Outcome] = []
