@@ -14,10 +14,10 @@ from benchmarks.support.history import History
 from hypervisor.admin.views import DeploymentView, EventView
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.engine_registry import find_engines
-from hypervisor.control.maintenance.deletions import deletions_wait
-from hypervisor.control.maintenance.retention import RetentionPolicy, forget_rows
+from hypervisor.control.maintenance.deletions import has_pending_deletions
+from hypervisor.control.maintenance.retention import RetentionPolicy, delete_expired_rows
 from hypervisor.control.reconciler.gangs import late_gangs
-from hypervisor.control.reconciler.live_attempts import all_live_instances, instances_to_act_on, load_live
+from hypervisor.control.reconciler.live_attempts import all_live_instances, load_live, pending_instances
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.deployments.access.repository import newest_by_name, unmet_dependents
 from hypervisor.deployments.queue.positions import queue_positions
@@ -41,13 +41,13 @@ def questions(history: History) -> Mapping[str, Question]:
         "scheduler: background of forecasts": _read(
             lambda session: load_background(session, history.retired, history.quiet, now)
         ),
-        "reconciler: to act on": _read(instances_to_act_on),
+        "reconciler: to act on": _read(pending_instances),
         "reconciler: live": _read(all_live_instances),
         "reconciler: its work": _read(_load_live),
         "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),
         "holder: engines": _read(find_engines),
-        "janitor: deletions": _read(deletions_wait),
-        "janitor: retention": lambda database: forget_rows(
+        "maintenance: deletions": _read(has_pending_deletions),
+        "maintenance: retention": lambda database: delete_expired_rows(
             database, RetentionPolicy(events=timedelta(days=400)), now
         ),
         "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),

@@ -17,10 +17,10 @@ from hypervisor.api.services import AppServices
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, keeping
+from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, queue_index_syncing
 from hypervisor.control.maintenance.retention import RetentionPolicy
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
-from hypervisor.control.scheduler.decision_log import Retention
+from hypervisor.control.scheduler.decision_log import DecisionRetention
 from hypervisor.deployments.queue.index_updates import feed
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
@@ -141,7 +141,7 @@ async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
     stack.push_async_callback(sharing.close)
     if sharing.queue is not None and services.settings.role != "api":
         keeper = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
-        await stack.enter_async_context(keeping(keeper))
+        await stack.enter_async_context(queue_index_syncing(keeper))
 
 
 async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
@@ -153,11 +153,11 @@ async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
     loops = _loops(services, runtimes)
     loops.start()
 
-    async def hand_over() -> None:
+    async def release_leases() -> None:
         await services.stopping.wait()
         await loops.stop()
 
-    task = asyncio.create_task(hand_over(), name="hand-over")
+    task = asyncio.create_task(release_leases(), name="release-leases")
     stack.push_async_callback(asyncio.wait_for, task, None)
 
 
@@ -215,12 +215,12 @@ def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
         CheckpointEnv(services.attempt_tokens, services.settings.reports_url),
         install=services.install_id,
         interval=services.settings.scheduler_interval,
-        improve_seconds=services.settings.improve_seconds,
+        optimizer_seconds=services.settings.improve_seconds,
         local_engines=(EngineRef("process"), EngineRef("simulated")),
-        keep=_keep(services.settings),
-        obstacles={EngineRef("process"): disk.obstacle},
+        retention=_retention_policy(services.settings),
+        cordon_checks={EngineRef("process"): disk.obstacle},
         site=_site(services.settings),
-        lease_times=LeaseTimes.of(services.settings.lease_seconds),
+        lease_times=LeaseTimes.for_ttl(services.settings.lease_seconds),
         telemetry=services.telemetry,
     )
 
@@ -232,10 +232,10 @@ def _site(settings: Settings) -> str:
         raise StartupError(f"DATA_DIR {settings.data_dir} cannot be written: {error.strerror}") from None
 
 
-def _keep(settings: Settings) -> RetentionPolicy:
+def _retention_policy(settings: Settings) -> RetentionPolicy:
     folder = settings.data_dir.absolute()
     return RetentionPolicy(
-        decisions=Retention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
+        decisions=DecisionRetention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
         events=timedelta(days=settings.event_retention_days),
         idempotency_keys=timedelta(hours=settings.idempotency_retention_hours),
         logs=timedelta(days=settings.log_retention_days),

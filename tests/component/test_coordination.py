@@ -126,7 +126,7 @@ async def in_use(api: Api, cluster_id: int) -> None:
     keeper = QueueIndexSync(api.services.database, api.clock, api.services.wakeup, index)
 
     async def ready() -> bool:
-        await keeper.look_after(everything=False)
+        await keeper.sync(everything=False)
         return index.ready(cluster_id)
 
     await eventually(ready)

@@ -57,7 +57,7 @@ async def connected(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
 
 async def test_a_hint_wakes_who_listens_to_it_in_every_replica(replicas: Replicas) -> None:
     here, there = await replicas.open(), await replicas.open()
-    awaited, other = there.listen("scheduler"), there.listen("janitor")
+    awaited, other = there.listen("scheduler"), there.listen("maintenance")
     mine = here.listen("scheduler")
     here.notify("scheduler")
     assert await awaited.wait(PATIENT)

@@ -88,7 +88,7 @@ class Case:
 
     async def rebuilt(self, cluster_id: int) -> bool:
         """Whether the keeper, called as often as it is asked for, has brought the index back."""
-        await self.keeper.look_after(everything=False)
+        await self.keeper.sync(everything=False)
         return await self.by_index(cluster_id) is not None
 
     async def agrees(self, cluster_id: int) -> None:
@@ -140,7 +140,7 @@ async def _fed(world: World, open_index: Callable[[], QueueIndex]) -> AsyncItera
 
 async def test_positions_are_those_of_the_rows_after_any_history(case: Case) -> None:
     clusters = [await case.world.cluster(), await case.world.cluster()]
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     chance = random.Random(20261121)
     for step in range(42):
         await _something_happens(case.world, chance, clusters)
@@ -153,14 +153,14 @@ async def test_a_built_queue_is_that_of_the_rows(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 7)} for n in range(30)])
     assert await case.by_index(cluster_id) is None, "nothing is told before it was built"
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
     assert sorted((await case.by_rows(cluster_id)).values()) == list(range(1, len(ids) + 1))
 
 
 async def test_another_replica_tells_the_same(case: Case) -> None:
     cluster_id = await case.world.cluster()
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 3)} for n in range(5)])
     other = case.open()
     if other is not case.index:
@@ -172,7 +172,7 @@ async def test_another_replica_tells_the_same(case: Case) -> None:
 async def test_what_was_told_twice_or_late_changes_nothing(case: Case) -> None:
     cluster_id = await case.world.cluster()
     first, second = await case.world.submit_many(cluster_id, [{}, {}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     queued = [change_of(one) for one in await case.queued(cluster_id)]
     case.index.note([*queued, *queued])
     await case.agrees(cluster_id)
@@ -190,7 +190,7 @@ async def test_what_was_told_twice_or_late_changes_nothing(case: Case) -> None:
 async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     low, high = sorted(await case.queued(cluster_id), key=lambda one: one.priority)
     new = [Place.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
     risen = Place.of(400, low.created_at, low.id)
@@ -201,7 +201,7 @@ async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) 
 async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     async with case.world.database.write() as session:
         await session.execute(delete(Event).where(Event.deployment_id == ids[0]))
         await session.execute(delete(Deployment).where(Deployment.id == ids[0]))
@@ -227,7 +227,7 @@ async def test_what_is_committed_during_a_build_is_not_missed(
         await rebuild(cluster_id, queued)
 
     monkeypatch.setattr(case.index, "rebuild", overtaken)
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -235,14 +235,14 @@ async def test_a_cluster_that_is_missing_is_asked_for(case: Case) -> None:
     cluster_id = await case.world.cluster()
     assert not case.index.ready(cluster_id)
     await eventually(lambda: case.asked_to_build, within=PATIENT)
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await eventually(lambda: case.index.ready(cluster_id), within=PATIENT)
 
 
 async def test_of_a_rolled_back_transaction_nothing_is_told(case: Case) -> None:
     cluster_id = await case.world.cluster()
     (kept,) = await case.world.submit_many(cluster_id, [{}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     with pytest.raises(LookupError):
         await _fail_after_flush(case.world, kept)
     await case.agrees(cluster_id)
@@ -256,7 +256,7 @@ async def test_a_flushed_index_is_not_believed(redis_case: tuple[Case, RedisServ
     await case.world.submit(cluster_id)
     assert await case.by_index(cluster_id) is None
     assert case.asked_to_build
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -268,7 +268,7 @@ async def test_half_an_index_is_not_believed(redis_case: tuple[Case, RedisServer
     (order,) = server.call("KEYS", "*:order")
     server.call("DEL", order)
     assert await case.by_index(cluster_id) is None
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -320,7 +320,7 @@ async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, 
 async def _built(case: Case) -> int:
     cluster_id = await case.world.cluster()
     await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
     case.asked_to_build.clear()
     return cluster_id

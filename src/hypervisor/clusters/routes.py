@@ -271,7 +271,7 @@ def _check_runtime(services: AppServices, runtime: str) -> None:
 
 
 def _wake(services: AppServices) -> None:
-    for topic in ("scheduler", "reconciler", "janitor"):
+    for topic in ("scheduler", "reconciler", "maintenance"):
         services.wakeup.notify(topic)
 
 

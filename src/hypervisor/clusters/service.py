@@ -138,7 +138,7 @@ async def delete(
 
 async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetime, actor: str) -> bool:
     """Remove a cluster that is to be deleted if nothing holds capacity on it any more. One with a long
-    history is left to the janitor, who deletes it bit by bit.
+    history is left to the maintenance loop, which deletes it in batches.
     """
     await session.flush()
     if cluster.deleting_at is None or await repository.holds_capacity(session, cluster_id=cluster.id):

@@ -170,7 +170,7 @@ async def delete_deployment(
         return await commands.delete(session, access, force=force, now=services.clock.now())
 
     deleted = await services.database.transact(work)
-    _wake(services, "scheduler", "reconciler", "janitor")
+    _wake(services, "scheduler", "reconciler", "maintenance")
     if deleted:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     sentence = "The deployment is being stopped and is deleted as soon as it has ended."

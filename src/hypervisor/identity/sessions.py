@@ -96,7 +96,7 @@ async def limit_address(services: AppServices, address: str | None) -> None:
 
 
 async def purge(database: Database, now: datetime) -> None:
-    """Delete old failures, and tokens and sessions that expired a day ago. Called by the janitor."""
+    """Delete old failures, and tokens and sessions that expired a day ago. Called by maintenance."""
     expired_before = now - timedelta(days=1)
     old_failures = LoginThrottle.updated_at < now - policy.FAILURE_LIFETIME
     await delete_in_batches(

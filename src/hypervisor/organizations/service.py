@@ -74,7 +74,7 @@ async def rename(
 async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
     """Delete the organization. True if it is gone already: it has no running deployment and a short history.
 
-    Otherwise it is marked (`deleting_at`), and the janitor stops its deployments and deletes all rows.
+    Otherwise it is marked (`deleting_at`), and maintenance stops its deployments and deletes all rows.
     Raises Conflict while deployments run, unless `force`.
     """
     organization = await _locked(session, access)

@@ -13,7 +13,7 @@ from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Attempt, InstanceGc
 
 MOST_AT_ONCE = 5_000
-"""Rows that one request deletes; more are deleted by the janitor, in many short transactions."""
+"""Rows that one request deletes; more are deleted by maintenance, in many short transactions."""
 
 
 async def are_many(

@@ -335,7 +335,7 @@ async def test_a_long_history_is_deleted_in_parts_and_then_the_cluster(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
-    monkeypatch.setattr(deletions, "AT_ONCE", 2)
+    monkeypatch.setattr(deletions, "BATCH_SIZE", 2)
     monkeypatch.setattr(batches, "MOST_BATCHES", 2)
     cluster, elsewhere = await team.cluster(), await team.cluster()
     made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
@@ -358,7 +358,7 @@ async def test_an_organization_with_a_long_history_is_deleted_in_parts(
 ) -> None:
     monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
     monkeypatch.setattr(batches, "MOST_BATCHES", 1)
-    monkeypatch.setattr(deletions, "AT_ONCE", 5)
+    monkeypatch.setattr(deletions, "BATCH_SIZE", 5)
     cluster = await team.cluster()
     for number in range(7):
         await team.command(await team.submit(f"w{number}", cluster_id=cluster["id"]), "cancel")

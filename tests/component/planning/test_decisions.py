@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from hypervisor.control.scheduler.decision_log import Retention, decide, forget_decisions, store_decision
-from hypervisor.control.scheduler.search_budget import FIRST_PACE, SearchBudget
+from hypervisor.control.scheduler.decision_log import (
+    DecisionRetention,
+    decide,
+    delete_expired_decisions,
+    store_decision,
+)
+from hypervisor.control.scheduler.search_budget import DEFAULT_STEP_SECONDS, SearchBudget
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.decision_codec.encoding import decode
@@ -78,12 +83,12 @@ async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) 
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
     pacing = SearchBudget(world.clock, 0.5)
-    view = replace(view, policy=pacing.granted(cluster, view.policy))
-    made = decide(view, Retention(), pacing.stopwatch(cluster))
-    assert made.stored is not None
-    _, policy = decode(made.stored.blob)
-    assert policy.optimizer_steps == round(0.5 / FIRST_PACE)
-    again = replay(made.stored.blob, made.stored.digest, made.plan_hash)
+    view = replace(view, policy=pacing.limit_steps(cluster, view.policy))
+    made = decide(view, DecisionRetention(), pacing.timer(cluster))
+    assert made.encoded is not None
+    _, policy = decode(made.encoded.blob)
+    assert policy.optimizer_steps == round(0.5 / DEFAULT_STEP_SECONDS)
+    again = replay(made.encoded.blob, made.encoded.digest, made.plan_hash)
     assert (again.equal, len(again.plan.placements)) == (True, 5)
 
 
@@ -111,10 +116,10 @@ async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
     for module in ("exact_solver", "cp_model"):
         monkeypatch.delitem(sys.modules, f"hypervisor.scheduling.repacking.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
-    made = decide(view, Retention())
+    made = decide(view, DecisionRetention())
     assert len(made.plan.placements) == 1
-    assert made.stored is not None
-    _, policy = decode(made.stored.blob)
+    assert made.encoded is not None
+    _, policy = decode(made.encoded.blob)
     assert policy.solver == "search"
 
 
@@ -124,8 +129,8 @@ async def test_nothing_is_kept_without_retention(world: World) -> None:
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
-    assert decide(view, Retention(hours=0)).stored is None
-    assert decide(view, Retention()).stored is not None
+    assert decide(view, DecisionRetention(hours=0)).encoded is None
+    assert decide(view, DecisionRetention()).encoded is not None
 
 
 async def test_the_old_and_the_too_many_are_forgotten(world: World) -> None:
@@ -134,14 +139,14 @@ async def test_the_old_and_the_too_many_are_forgotten(world: World) -> None:
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert view is not None
-    made, now = decide(view, Retention()), world.clock.now()
+    made, now = decide(view, DecisionRetention()), world.clock.now()
     for hours in (30, 3, 2, 1):
         async with world.database.write() as session:
             store_decision(session, view, made, epoch=1, now=now - timedelta(hours=hours))
-    await forget_decisions(world.database, Retention(hours=24), now)
+    await delete_expired_decisions(world.database, DecisionRetention(hours=24), now)
     rows = await kept(world)
     assert [row.at for row in rows] == [now - timedelta(hours=hours) for hours in (3, 2, 1)]
-    await forget_decisions(world.database, Retention(24, 2 * rows[0].snapshot_bytes), now)
+    await delete_expired_decisions(world.database, DecisionRetention(24, 2 * rows[0].snapshot_bytes), now)
     assert [row.id for row in await kept(world)] == [rows[1].id, rows[2].id]
 
 
@@ -154,7 +159,7 @@ async def test_decisions_are_listed_and_fetched_by_those_who_see_the_cluster(tea
     assert view is not None
     for _ in range(3):
         async with services.database.write() as session:
-            store_decision(session, view, decide(view, Retention()), epoch=4, now=now)
+            store_decision(session, view, decide(view, DecisionRetention()), epoch=4, now=now)
     path = f"/api/v1/clusters/{cluster['id']}/decisions"
     page = ok(await team.viewer.get(f"{path}?limit=2"))
     rest = ok(await team.viewer.get(f"{path}?limit=2&cursor={page['next_cursor']}"))
@@ -181,7 +186,7 @@ async def test_what_was_seen_on_a_shared_cluster_is_for_superusers(team: Team) -
         view = await load_cluster(session, cluster["id"], now)
     assert view is not None
     async with services.database.write() as session:
-        store_decision(session, view, decide(view, Retention()), epoch=1, now=now)
+        store_decision(session, view, decide(view, DecisionRetention()), epoch=1, now=now)
         session.add(
             ClusterShare(
                 cluster_id=cluster["id"], organization_id=guest["id"], state="accepted", offered_at=now

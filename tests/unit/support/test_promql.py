@@ -39,11 +39,14 @@ def test_what_is_exposed_may_be_asked(expression: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        ("depths", "there is no depths"),
-        ("waits", "there is no waits"),
+        ("depths", "depths is not exposed"),
+        ("waits", "waits is not exposed"),
         ('depth{cluster="1"}', "depth has no label cluster"),
         ('errors_total{kind="even"}', "errors_total has no kind='even' but ['odd']"),
-        ("sum by (flavour) (rate(errors_total[5m]))", "nothing there has the label flavour to group by"),
+        (
+            "sum by (flavour) (rate(errors_total[5m]))",
+            "no metric of the expression has the grouping label flavour",
+        ),
     ],
 )
 def test_what_is_not_exposed_is_told(expression: str, told: str) -> None:

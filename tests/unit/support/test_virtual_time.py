@@ -16,7 +16,7 @@ def test_hours_pass_in_a_moment() -> None:
 
 
 def test_a_wait_that_nothing_ends_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="everything waits"):
+    with pytest.raises(RuntimeError, match="all tasks wait"):
         virtual_time.run(asyncio.Event().wait())
 
 

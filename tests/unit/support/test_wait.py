@@ -29,7 +29,7 @@ def test_the_sync_twin_names_the_condition_and_the_last_value() -> None:
     def queue_is_empty() -> bool:
         return False
 
-    with pytest.raises(AssertionError, match=r"queue_is_empty did not come true within 0 s; look 1: False"):
+    with pytest.raises(AssertionError, match=r"queue_is_empty did not come true within 0 s; poll 1: False"):
         eventually_sync(queue_is_empty, within=0)
 
 

@@ -1,4 +1,4 @@
-"""Reads live attempts with all that is needed to act on them, so that no session is open while acting."""
+"""Loads live attempts with all data for acting on them, so that no session is open during calls."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 
 StopRequests = dict[str, datetime | None]
-"""Instances, and when the end of each was asked for."""
+"""The time of the stop request of each instance, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
-    """A live attempt as it was read: `env` may hold sealed values, opened only for the launch."""
+    """A live attempt as loaded. Values in `env` may be encrypted; they are decrypted for the launch only."""
 
     attempt_id: int
     deployment_id: int
@@ -47,12 +47,12 @@ class LiveAttempt:
 
 async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
     """The live attempts among these instances; ended and unknown ones are left out."""
-    found: list[LiveAttempt] = []
+    attempts: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
         rows = (await session.execute(_LIVE, {"instances": chunk})).all()
         nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
-        found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
-    return found
+        attempts.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
+    return attempts
 
 
 async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, list[str]]:
@@ -71,9 +71,9 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
     return nodes
 
 
-async def instances_to_act_on(session: ReadSession) -> dict[EngineRef, StopRequests]:
-    """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
-    return await _by_engine(session, _TO_ACT_ON)
+async def pending_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
+    """Live attempts with a pending start or stop, found without a hint."""
+    return await _by_engine(session, _PENDING)
 
 
 async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
@@ -81,30 +81,30 @@ async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopReques
 
 
 async def _by_engine(
-    session: ReadSession, which: Select[str, datetime | None, str, str | None]
+    session: ReadSession, query: Select[str, datetime | None, str, str | None]
 ) -> dict[EngineRef, StopRequests]:
-    found: dict[EngineRef, StopRequests] = defaultdict(dict)
-    for instance, stop_requested_at, runtime, endpoint in await session.execute(which):
-        found[EngineRef(runtime, endpoint)][instance] = stop_requested_at
-    return found
+    attempts: dict[EngineRef, StopRequests] = defaultdict(dict)
+    for instance, stop_requested_at, runtime, endpoint in await session.execute(query):
+        attempts[EngineRef(runtime, endpoint)][instance] = stop_requested_at
+    return attempts
 
 
-def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
-    """What the runtime is given; `env` is the deployment's with its secrets opened.
+def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
+    """The input of the runtime; `env` is that of the deployment with its secrets decrypted.
 
-    The workload also learns who it is (`HV_*`).
+    `HV_*` variables tell the workload its deployment, attempt, node and gang.
     """
-    name = InstanceName.parse(work.instance)
+    name = InstanceName.parse(attempt.instance)
     identity = {
-        "HV_DEPLOYMENT_ID": str(work.deployment_id),
-        "HV_ORGANIZATION_ID": str(work.organization_id),
+        "HV_DEPLOYMENT_ID": str(attempt.deployment_id),
+        "HV_ORGANIZATION_ID": str(attempt.organization_id),
         "HV_ATTEMPT": str(name.attempt if name else 0),
-        "HV_NODE": work.node_name,
-        "HV_REPLICA": str(work.replica),
-        "HV_REPLICAS": str(work.replicas),
-        "HV_GANG_NODES": ",".join(work.gang_nodes),
+        "HV_NODE": attempt.node_name,
+        "HV_REPLICA": str(attempt.replica),
+        "HV_REPLICAS": str(attempt.replicas),
+        "HV_GANG_NODES": ",".join(attempt.gang_nodes),
     }
-    return replace(work.launch, env={**env, **identity})
+    return replace(attempt.launch, env={**env, **identity})
 
 
 _OF_THE_ATTEMPT = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "env"})
@@ -116,11 +116,11 @@ _COLUMNS = {
 }
 """The column of each other field of a launch spec. One without a column stops the server at its start."""
 
-# Built once: the reconciler asks these each time that it wakes.
+# Built once: every pass of the reconciler runs these.
 _INSTANCES = select(
     Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
 ).where(Attempt.finished_at.is_(None))
-_TO_ACT_ON = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
+_PENDING = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
 _LIVE = (
     select(
         Attempt.id,

@@ -1,4 +1,4 @@
-"""Reads one cluster into the frozen `Snapshot` that `plan()` decides on."""
+"""Loads one cluster into the frozen `Snapshot` for `plan()`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the commit must find unchanged, and the reason that the row shows now."""
+    """A queued deployment: the data that must be unchanged at the commit, and its current pending reason."""
 
     generation: int
     name: str
@@ -49,7 +49,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """A snapshot with what is needed to commit a plan made from it."""
+    """A snapshot with the data needed to commit a plan for it."""
 
     cluster_id: int
     organization_id: int
@@ -58,24 +58,24 @@ class ClusterView:
     policy: Policy
     pending: Mapping[int, Pending]
     inherited: Mapping[int, Inherited] = field(default_factory=dict)
-    """What those that wait for a deployment lend it."""
+    """The priority that each deployment inherits from its dependents."""
 
     def priority_of(self, deployment_id: int, own: int) -> int:
-        """The priority that the plan was made with."""
+        """The effective priority of a deployment in the snapshot."""
         return effective(self.inherited, deployment_id, own)
 
 
 async def load_cluster(
     session: ReadSession, cluster_id: int, now: datetime, unreachable: Collection[EngineRef] = ()
 ) -> ClusterView | None:
-    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new, nor do
-    those of engines that are written down as closed.
+    """The cluster at `now`, or None if it was deleted. The nodes of `unreachable` and of cordoned engines are
+    unschedulable.
     """
     cluster = await session.scalar(_CLUSTER, {"cluster_id": cluster_id})
     if cluster is None:
         return None
     builder = SnapshotBuilder(now.timestamp())
-    await _add_nodes(session, builder, cluster, {*unreachable, *await _closed_engines(session)})
+    await _add_nodes(session, builder, cluster, {*unreachable, *await _cordoned_engines(session)})
     for quota in (quotas := await load_quotas(session, cluster)):
         builder.add_quota(quota)
     for preemptor_id, victim_id in await ping_pong_pairs(session, cluster_id, now):
@@ -96,11 +96,11 @@ async def load_cluster(
 
 
 def eligible(now: datetime) -> ColumnElement[bool]:
-    """The condition for whatever is in no back-off."""
+    """The condition for deployments that are not in a back-off."""
     return or_(
         Deployment.not_before.is_(None),
         Deployment.not_before <= now,
-        # No back-off is longer than that: the clock was set back since.
+        # No back-off is longer than that: the clock was set back.
         Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
     )
 
@@ -141,7 +141,7 @@ def _warn_once(event: str, cluster_id: int, instead: str, error: str) -> None:
 
 
 def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) -> int:
-    """Its own priority, or that of the highest one that waits for it."""
+    """The deployment's priority, or the highest one that it inherits."""
     lent = inherited.get(deployment_id)
     return own if lent is None else max(own, lent.priority)
 
@@ -159,8 +159,8 @@ def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, 
     )
 
 
-async def _closed_engines(session: ReadSession) -> list[EngineRef]:
-    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CLOSED_ENGINES)]
+async def _cordoned_engines(session: ReadSession) -> list[EngineRef]:
+    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CORDONED_ENGINES)]
 
 
 async def _add_nodes(
@@ -268,8 +268,8 @@ async def _add_nominations(
             builder.nominate(row.deployment_id, row.node_id, row.gpu_indices, replica=row.replica)
 
 
-# Built once: every pass of the scheduler asks these.
-_CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
+# Built once: every pass of the scheduler runs these.
+_CORDONED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
     EngineState.cordoned_since.is_not(None)
 )
 _CLUSTER = select(Cluster).where(Cluster.id == bindparam("cluster_id"))

@@ -86,7 +86,9 @@ class Metrics:
             "hypervisor_evictions", "Deployments asked to give way, by the rule that chose them.", "rule"
         )
         self.leases_held = self._gauge(
-            "hypervisor_leases_held", "Leases of clusters, engines and the janitor held here.", "kind"
+            "hypervisor_leases_held",
+            "Leases of clusters, engines and maintenance held by this process.",
+            "kind",
         )
 
     def _reconciler(self) -> None:
