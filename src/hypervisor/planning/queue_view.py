@@ -15,7 +15,8 @@ from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_clust
 from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
-from hypervisor.planning.queue_page import Key, Queued, read_page
+from hypervisor.kernel.queue_key import QueueKey
+from hypervisor.planning.queue_page import Queued, read_page
 from hypervisor.planning.responses import AssignmentResponse, QueuedResponse
 from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
 from hypervisor.scheduling.plan_result import ReasonCode
@@ -111,14 +112,14 @@ class _After:
     """Where the page before ended: at which place, and whom it told last."""
 
     position: int
-    key: Key
+    key: QueueKey
 
 
 @dataclass(frozen=True, slots=True)
 class _Stand:
     """Whoever is shown, with what its place is made of; times in seconds since 1970."""
 
-    key: Key
+    key: QueueKey
     position: int
     share: float
     age_factor: float
@@ -127,7 +128,7 @@ class _Stand:
 
 def _decoded(cursor: str) -> _After:
     position, *key = decode_cursor(cursor, int, int, int, int)
-    return _After(position, Key(*key))
+    return _After(position, QueueKey(*key))
 
 
 async def _page_of_rows(
@@ -157,7 +158,7 @@ async def _page_of_view(
     rows = _rows(parts, after)
     shown = [
         _Stand(
-            Key(
+            QueueKey(
                 -int(parts.priority[row]),
                 round(float(parts.created_at[row]) * 1_000_000),
                 int(parts.deployment_id[row]),
@@ -207,7 +208,7 @@ def _answer(
 ) -> QueuedResponse:
     known = stored is not None and principal.role_in(stored.organization_id) is not None
     mine = stored if known else None
-    priority = -stand.key.descent
+    priority = stand.key.priority
     return QueuedResponse(
         id=mine.id if mine else None,
         name=mine.name if mine else None,

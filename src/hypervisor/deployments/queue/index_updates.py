@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
-from hypervisor.infra.coordination.queue_index import Change, Place, QueueIndex
+from hypervisor.deployments.queue.key import key_of
+from hypervisor.infra.coordination.queue_index import Change, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Deployment
@@ -34,8 +35,8 @@ def feed(index: QueueIndex, database: Database) -> None:
 def change_of(deployment: Deployment) -> Change:
     """Where the row says that a deployment stands."""
     queued = deployment.state == State.QUEUED.value
-    place = Place.of(deployment.priority, deployment.created_at, deployment.id) if queued else None
-    return Change(deployment.cluster_id, deployment.id, deployment.generation, place)
+    key = key_of(deployment) if queued else None
+    return Change(deployment.cluster_id, deployment.id, deployment.generation, key)
 
 
 def gone(cluster_id: int, deployment_id: int, generation: int) -> Change:

@@ -12,12 +12,12 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hypervisor.deployments.queue.key import QueuedRow, QueuePlace
+from hypervisor.deployments.queue.key import QueuedRow, key_of, rows_ahead
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 FAR_BACK = 1000
@@ -38,22 +38,22 @@ BETWEEN = select(Deployment.created_at, Deployment.id).where(
 class _End:
     """The end of a queue as it was at `counted_at` (monotonic seconds), and who was submitted here since."""
 
-    place: QueuePlace
+    key: QueueKey
     position: int
     counted_at: float
-    since: list[tuple[datetime, int]] = field(default_factory=list)
+    since: list[QueueKey] = field(default_factory=list)
 
     @property
     def believed(self) -> bool:
         """Whether the queue is taken to end there still."""
         return time.monotonic() - self.counted_at < BELIEVED_SECONDS
 
-    def position_of(self, place: QueuePlace) -> int | None:
+    def position_of(self, key: QueueKey) -> int | None:
         """Of a new one, which is remembered; None: it stands before this end."""
-        if place.behind <= self.place.behind:
+        if key <= self.key:
             return None
-        index = bisect_left(self.since, place.behind)
-        self.since.insert(index, place.behind)
+        index = bisect_left(self.since, key)
+        self.since.insert(index, key)
         return self.position + index + 1
 
 
@@ -68,60 +68,60 @@ class PositionEstimator:
         found: dict[int, int] = {}
         for one in new:
             end = self._ends.get((one.cluster_id, one.priority))
-            position = end.position_of(QueuePlace.of(one)) if end is not None and end.believed else None
+            position = end.position_of(key_of(one)) if end is not None and end.believed else None
             if position is not None:
                 found[one.id] = position
         return found
 
     def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
         """What was counted for those that were just submitted here: they are the ends of their queues."""
-        self._ends = {key: end for key, end in self._ends.items() if end.believed}
+        self._ends = {queue: end for queue, end in self._ends.items() if end.believed}
         for one in new:
-            key, place = (one.cluster_id, one.priority), QueuePlace.of(one)
-            if key in self._ends:
-                self._ends[key].position_of(place)
+            queue, key = (one.cluster_id, one.priority), key_of(one)
+            if queue in self._ends:
+                self._ends[queue].position_of(key)
             elif found[one.id] > FAR_BACK:
-                self._ends[key] = _End(place, found[one.id], time.monotonic())
+                self._ends[queue] = _End(key, found[one.id], time.monotonic())
 
     async def __call__(
         self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
         """The 1-based position of each, by its id, for every sequence of them."""
-        alike: dict[tuple[int, int], list[QueuePlace]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[QueueKey]] = defaultdict(list)
         for one in (one for each in asked for one in each):
-            alike[one.cluster_id, one.priority].append(QueuePlace.of(one))
+            alike[one.cluster_id, one.priority].append(key_of(one))
         found: dict[int, int] = {}
-        for places in alike.values():
-            found |= await _count(connection, sorted(places, key=lambda place: place.behind))
+        for (cluster_id, _), keys in alike.items():
+            found |= await _count(connection, cluster_id, sorted(keys))
         return [{one.id: found[one.id] for one in each} for each in asked]
 
 
-async def _count(connection: AsyncConnection, places: Sequence[QueuePlace]) -> dict[int, int]:
-    """Positions of places of one cluster and priority, the first one first."""
-    first = await _position(connection, places[0])
-    rows = await _between(connection, places[0], places[-1])
-    before = bisect_left(rows, places[0].behind)
-    return {one.id: first + bisect_left(rows, one.behind) - before for one in places}
+async def _count(connection: AsyncConnection, cluster_id: int, keys: Sequence[QueueKey]) -> dict[int, int]:
+    """Positions by id for ascending keys of one cluster and priority."""
+    first = await _position(connection, cluster_id, keys[0])
+    rows = await _between(connection, cluster_id, keys[0], keys[-1])
+    before = bisect_left(rows, keys[0])
+    return {key.id: first + bisect_left(rows, key) - before for key in keys}
 
 
-async def _position(connection: AsyncConnection, place: QueuePlace) -> int:
-    ahead = select(func.count()).select_from(Deployment).where(place.ahead())
-    return (await connection.scalar(ahead) or 0) + 1
+async def _position(connection: AsyncConnection, cluster_id: int, key: QueueKey) -> int:
+    query = select(func.count()).select_from(Deployment).where(rows_ahead(cluster_id, key))
+    return (await connection.scalar(query) or 0) + 1
 
 
 async def _between(
-    connection: AsyncConnection, first: QueuePlace, last: QueuePlace
-) -> list[tuple[datetime, int]]:
-    """Who is queued with the priority of both, from the time of the first to that of the last."""
+    connection: AsyncConnection, cluster_id: int, first: QueueKey, last: QueueKey
+) -> list[QueueKey]:
+    """The keys of the priority of both in order, from the creation time of the first to that of the last."""
     if first == last:
         return []
     rows = await connection.execute(
         BETWEEN,
         {
-            "cluster_id": first.cluster_id,
+            "cluster_id": cluster_id,
             "priority": first.priority,
             "first": first.created_at,
             "last": last.created_at,
         },
     )
-    return sorted((at, id_) for at, id_ in rows)
+    return sorted(QueueKey.of(first.priority, created_at, id_) for created_at, id_ in rows)

@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from hypervisor.deployments.queue.key import QueuedRow, QueuePlace
+from hypervisor.deployments.queue.key import QueuedRow, key_of, rows_ahead
 from hypervisor.deployments.queue.position_counter import PositionEstimator
-from hypervisor.infra.coordination.queue_index import Place, QueueIndex
+from hypervisor.infra.coordination.queue_index import QueueIndex
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
@@ -37,8 +38,10 @@ async def queue_positions(session: AsyncSession, deployments: Collection[QueuedR
     """
     queued = [one for one in deployments if one.state == State.QUEUED.value]
     if len(queued) == 1:
-        ahead = select(func.count()).select_from(Deployment).where(QueuePlace.of(queued[0]).ahead())
-        return {queued[0].id: (await session.scalar(ahead) or 0) + 1}
+        (deployment,) = queued
+        ahead = rows_ahead(deployment.cluster_id, key_of(deployment))
+        query = select(func.count()).select_from(Deployment).where(ahead)
+        return {deployment.id: (await session.scalar(query) or 0) + 1}
     return await _numbered(session, queued) if queued else {}
 
 
@@ -75,7 +78,10 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
     """
     query = (
         select(Deployment)
-        .where(QueuePlace.of(deployment).ahead(), Deployment.organization_id == deployment.organization_id)
+        .where(
+            rows_ahead(deployment.cluster_id, key_of(deployment)),
+            Deployment.organization_id == deployment.organization_id,
+        )
         .order_by(Deployment.priority.desc(), Deployment.created_at, Deployment.id)
         .limit(limit)
     )
@@ -83,14 +89,14 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
 
 
 async def _indexed(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict[int, int]:
-    clusters: Mapping[int, list[Place]] = defaultdict(list)
+    clusters: Mapping[int, list[QueueKey]] = defaultdict(list)
     for one in waiting:
-        clusters[one.cluster_id].append(Place.of(one.priority, one.created_at, one.id))
+        clusters[one.cluster_id].append(key_of(one))
     found: dict[int, int] = {}
-    for cluster_id, places in clusters.items():
-        positions = await index.positions(cluster_id, places)
+    for cluster_id, keys in clusters.items():
+        positions = await index.positions(cluster_id, keys)
         if positions is not None:
-            found.update(zip((place.id for place in places), positions, strict=True))
+            found.update(zip((key.id for key in keys), positions, strict=True))
     return found
 
 
