@@ -64,14 +64,14 @@ _AS_STORED = (
 async def describe(
     session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
 ) -> DeploymentResponse:
-    """One deployment as the session sees it now, as `describe_all` does."""
+    """One deployment whose row the session holds locked, as `describe_all` does."""
     return (await describe_all(session, [deployment], index))[0]
 
 
 async def describe_all(
     session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
 ) -> list[DeploymentResponse]:
-    """These deployments, in their order.
+    """These deployments, in their order. Those whose cluster was deleted since they were read are left out.
 
     Where the index is ready, places in the queue are left out: `positions.fill_positions` adds them when the
     session is closed.
@@ -90,6 +90,7 @@ async def describe_all(
             position=places.get(one.id),
         )
         for one in deployments
+        if one.cluster_id in clusters
     ]
 
 

@@ -221,12 +221,13 @@ async def _submit(
 async def _made_before(services: AppServices, ids: Sequence[int]) -> list[DeploymentResponse]:
     async with services.database.read() as session:
         found = await repository.find_all(session, ids)
-        if len(found) < len(ids):
-            raise Conflict(
-                "idempotency_key_gone",
-                "What was made under this Idempotency-Key has been deleted since; use a new key.",
-            )
-        return await presenter.describe_all(session, found, services.sharing.queue)
+        answers = await presenter.describe_all(session, found, services.sharing.queue)
+    if len(answers) < len(ids):
+        raise Conflict(
+            "idempotency_key_gone",
+            "What was made under this Idempotency-Key has been deleted since; use a new key.",
+        )
+    return answers
 
 
 def _keyed(
@@ -251,12 +252,11 @@ async def _refused_alone(services: AppServices, work: Any) -> DeploymentResponse
 
 async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentResponse:
     async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-        if deployment is None:
-            raise access.hidden
-        answer = await presenter.describe(session, deployment, services.sharing.queue)
-    await _place(services, [answer])
-    return answer
+        answers = await presenter.describe_all(session, [access.deployment], services.sharing.queue)
+    if not answers:
+        raise access.hidden
+    await _place(services, answers)
+    return answers[0]
 
 
 async def _obey(

@@ -8,7 +8,6 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
 from hypervisor.clusters.policy import ClusterReader
-from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader, DeploymentSubmitter
 from hypervisor.deployments.history.explain import explain
 from hypervisor.deployments.schemas.requests import DeploymentCreate
@@ -40,11 +39,7 @@ async def plan_deployment(
 @router.get("/deployments/{deployment_id}/explain", tags=["Deployments"], responses=READS)
 async def explain_deployment(access: DeploymentReader, services: ServicesDep) -> Explanation:
     """Why it is as it is: the reason as of now, who is before it, what it depends on, its preemptions."""
-    async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-    if deployment is None:
-        raise access.hidden
-    fresh = None
+    deployment, fresh = access.deployment, None
     if deployment.state == State.QUEUED.value:
         fresh = await plan_now(services.database, deployment, services.clock.now())
     async with services.database.read() as session:

@@ -56,7 +56,7 @@ async def find(session: AsyncSession, deployment_id: int) -> Deployment | None:
 
 
 async def lock(session: WriteSession, deployment_id: int) -> Deployment | None:
-    """The deployment, locked for a change of state."""
+    """The deployment, read again and locked for a change, whatever the session or the caller read before."""
     return await session.get(Deployment, deployment_id, with_for_update=True, populate_existing=True)
 
 

@@ -35,8 +35,7 @@ async def find_attempt(
     """
     async with services.database.read() as session:
         attempt = await repository.find_attempt(session, access.deployment_id, number, replica)
-        deployment = await repository.find(session, access.deployment_id)
-    if attempt is None and deployment is not None and replica >= deployment.replicas:
+    if attempt is None and replica >= access.deployment.replicas:
         raise NotFound("replica_not_found", f"There is no replica {replica} of this deployment.")
     if attempt is None and number is not None:
         raise NotFound("attempt_not_found", f"There is no attempt {number} of this deployment.")
