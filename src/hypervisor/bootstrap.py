@@ -22,8 +22,11 @@ from hypervisor.control.maintenance.retention import RetentionPolicy
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.control.scheduler.decision_log import Retention
 from hypervisor.deployments.queue.index_updates import feed
+from hypervisor.deployments.queue.positions import QueuePositions
+from hypervisor.deployments.spec.submit import submit
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
+from hypervisor.identity.principal import read_logins
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.coordination.connect import connect
@@ -105,6 +108,9 @@ async def _build(
         settings=settings,
         clock=clock,
         database=database,
+        logins=database.read_group("logins", read_logins),
+        submissions=database.write_group("submissions", submit),
+        positions=QueuePositions(database, clock),
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
         attempt_tokens=AttemptTokens(secret),

@@ -73,7 +73,7 @@ async def describe_all(
 ) -> list[DeploymentResponse]:
     """These deployments, in their order. Those whose cluster was deleted since they were read are left out.
 
-    Where the index is ready, places in the queue are left out: `positions.fill_positions` adds them when the
+    Where the index is ready, positions in the queue are left out: `QueuePositions.fill` adds them when the
     session is closed.
     """
     ids = [one.id for one in deployments]
@@ -95,7 +95,7 @@ async def describe_all(
 
 
 def describe_new(made: Sequence[Created]) -> list[DeploymentResponse]:
-    """Deployments that were just made, by what was written; `positions.fill_positions` adds their places."""
+    """Deployments that were just made, by what was written; `QueuePositions.fill` adds their places."""
     return [
         _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)
         for one in made

@@ -23,7 +23,6 @@ from hypervisor.deployments.access.policy import (
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
 from hypervisor.deployments.schemas.requests import (
     MAX_GRACE,
@@ -32,10 +31,10 @@ from hypervisor.deployments.schemas.requests import (
     DeploymentUpdate,
 )
 from hypervisor.deployments.schemas.responses import DeploymentResponse
-from hypervisor.deployments.spec import submit, update
+from hypervisor.deployments.spec import update
 from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
-from hypervisor.deployments.spec.submit import Submission
+from hypervisor.deployments.spec.submit import Submission, Submitted
 from hypervisor.deployments.state import commands
 from hypervisor.errors import Conflict, HypervisorError
 from hypervisor.infra.observability.tracing import current_traceparent
@@ -207,7 +206,7 @@ async def _submit(
     wanted = Submission(
         user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted = await services.database.transact_together(submit.submit, wanted)
+    submitted: Submitted = await services.submissions.ask(wanted)
     if submitted.made_before:
         response.headers[REPLAYED] = "true"
         answers = await _made_before(services, submitted.made_before)
@@ -276,7 +275,7 @@ async def _obey(
 
 
 async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
-    await positions.fill_positions(services.database, services.sharing.queue, answers, new=new)
+    await services.positions.fill(services.sharing.queue, answers, new=new)
 
 
 def _wake(services: AppServices, *topics: str) -> None:

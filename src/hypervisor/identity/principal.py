@@ -103,7 +103,7 @@ Superuser = Annotated[Principal, Depends(superuser)]
 
 async def load_principal(services: AppServices, claims: AccessClaims) -> Principal | None:
     """The user behind a session that is still live, or None."""
-    login = await services.database.read_together(_logins, claims.session_id)
+    login = await services.logins.ask(claims.session_id)
     if login is None or login.user_id != claims.user_id or login.expires_at <= services.clock.now():
         return None
     return Principal(
@@ -115,8 +115,8 @@ async def load_principal(services: AppServices, claims: AccessClaims) -> Princip
     )
 
 
-async def _logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
-    """What requests that came at the same time ask, in one query; each request asks anew."""
+async def read_logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
+    """The live session of each id, in one query, for `AppServices.logins`; every request reads again."""
     found = await repository.logins(connection, session_ids)
     return [found.get(one) for one in session_ids]
 

@@ -26,7 +26,7 @@ class DeploymentAccess:
     """One deployment and the caller, whose role in its organization is sufficient.
 
     `deployment` is the row that the check read, detached from its session with every column loaded. A
-    response may show it. A change must not trust it: `repository.lock` reads the row again on purpose, because
+    response may show it. A change must not trust it: `repository.lock` reads the row again on purpose, since
     its state may have changed before the lock was taken.
     """
 

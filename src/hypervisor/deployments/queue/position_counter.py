@@ -7,7 +7,6 @@ that queue as it was a moment ago, and who was submitted here since.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.deployments.queue.key import QueuedRow, key_of, rows_ahead
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
@@ -43,10 +43,9 @@ class _End:
     counted_at: float
     since: list[QueueKey] = field(default_factory=list)
 
-    @property
-    def believed(self) -> bool:
-        """Whether the queue is taken to end there still."""
-        return time.monotonic() - self.counted_at < BELIEVED_SECONDS
+    def is_fresh(self, now: float) -> bool:
+        """Whether the queue is taken to end there still, at `now` monotonic seconds."""
+        return now - self.counted_at < BELIEVED_SECONDS
 
     def position_of(self, key: QueueKey) -> int | None:
         """Of a new one, which is remembered; None: it stands before this end."""
@@ -60,30 +59,33 @@ class _End:
 class PositionEstimator:
     """For one database; remembers for a moment an end for each cluster and priority."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._ends: dict[tuple[int, int], _End] = {}
 
     def add(self, new: Sequence[QueuedRow]) -> dict[int, int]:
         """Positions by id of those that were just submitted here, where the end of their queue is known."""
         found: dict[int, int] = {}
+        now = self._clock.monotonic()
         for one in new:
             end = self._ends.get((one.cluster_id, one.priority))
-            position = end.position_of(key_of(one)) if end is not None and end.believed else None
+            position = end.position_of(key_of(one)) if end is not None and end.is_fresh(now) else None
             if position is not None:
                 found[one.id] = position
         return found
 
     def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
         """What was counted for those that were just submitted here: they are the ends of their queues."""
-        self._ends = {queue: end for queue, end in self._ends.items() if end.believed}
+        now = self._clock.monotonic()
+        self._ends = {queue: end for queue, end in self._ends.items() if end.is_fresh(now)}
         for one in new:
             queue, key = (one.cluster_id, one.priority), key_of(one)
             if queue in self._ends:
                 self._ends[queue].position_of(key)
             elif found[one.id] > FAR_BACK:
-                self._ends[queue] = _End(key, found[one.id], time.monotonic())
+                self._ends[queue] = _End(key, found[one.id], now)
 
-    async def __call__(
+    async def count(
         self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
         """The 1-based position of each, by its id, for every sequence of them."""

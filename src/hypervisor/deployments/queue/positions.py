@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,13 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.deployments.queue.key import QueuedRow, key_of, rows_ahead
 from hypervisor.deployments.queue.position_counter import PositionEstimator
 from hypervisor.infra.coordination.queue_index import QueueIndex
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
 from hypervisor.store.tables import IS_QUEUED, Deployment
-
-_COUNTERS: WeakKeyDictionary[Database, PositionEstimator] = WeakKeyDictionary()
 
 
 class PositionHolder(QueuedRow, Protocol):
@@ -54,20 +52,36 @@ def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) ->
     return [one for one in deployments if one.cluster_id not in ready]
 
 
-async def fill_positions(
-    database: Database, index: QueueIndex | None, answers: Sequence[PositionHolder], *, new: bool = False
-) -> None:
-    """Give those a place that wait and have none yet: by the index, else by rows. `new`: just submitted.
+class QueuePositions:
+    """Adds queue positions to responses. Positions that are counted at the same time share a query."""
 
-    Not inside a transaction: nobody's locks wait for the index.
-    """
-    waiting = [one for one in answers if one.state == State.QUEUED.value and one.queue_position is None]
-    found = await _indexed(index, waiting) if index is not None and waiting else {}
-    missing = [one for one in waiting if one.id not in found]
-    if missing:
-        found |= await _counted(database, missing, new=new)
-    for one in waiting:
-        one.queue_position = found.get(one.id)
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._estimator = PositionEstimator(clock)
+        self._counts = database.read_group("queue positions", self._estimator.count)
+
+    async def fill(
+        self, index: QueueIndex | None, responses: Sequence[PositionHolder], *, new: bool = False
+    ) -> None:
+        """Set the position of each queued response that has none: by the index, else by rows.
+
+        `new` means just submitted. Not inside a transaction: no lock may wait for the index.
+        """
+        waiting = [one for one in responses if one.state == State.QUEUED.value and one.queue_position is None]
+        found = await _indexed(index, waiting) if index is not None and waiting else {}
+        missing = [one for one in waiting if one.id not in found]
+        if missing:
+            found |= await self._count(missing, new=new)
+        for one in waiting:
+            one.queue_position = found.get(one.id)
+
+    async def _count(self, waiting: Sequence[PositionHolder], *, new: bool) -> dict[int, int]:
+        found = self._estimator.add(waiting) if new else {}
+        missing = [one for one in waiting if one.id not in found]
+        if missing:
+            found |= await self._counts.ask(missing)
+        if missing and new:
+            self._estimator.learn(missing, found)
+        return found
 
 
 async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
@@ -97,17 +111,6 @@ async def _indexed(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict
         positions = await index.positions(cluster_id, keys)
         if positions is not None:
             found.update(zip((key.id for key in keys), positions, strict=True))
-    return found
-
-
-async def _counted(database: Database, waiting: Sequence[PositionHolder], *, new: bool) -> dict[int, int]:
-    counter = _COUNTERS.setdefault(database, PositionEstimator())
-    found = counter.add(waiting) if new else {}
-    missing = [one for one in waiting if one.id not in found]
-    if missing:
-        found |= await database.read_together(counter, missing)
-    if missing and new:
-        counter.learn(missing, found)
     return found
 
 
