@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.responses import StreamingResponse
-
-from hypervisor.api.services import AppServices
 
 T = TypeVar("T")
 
@@ -36,38 +34,36 @@ class EventStream(StreamingResponse):
 
 
 async def until_stopping(
-    services: AppServices,
+    stopping: asyncio.Event,
     source: AsyncGenerator[T, None],
     may_go_on: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[T]:
-    """Pass on what `source` yields until it ends, the server stops or `may_go_on` says no; `source` is
+    """Pass on what `source` yields until it ends, `stopping` is set or `may_go_on` says no; `source` is
     closed in any case.
 
     For routes with `response_class=EventStream`:
 
-        return EventStream(until_stopping(services, with_pings(chunks()), may_go_on=still_member(...)))
+        return EventStream(until_stopping(services.stopping, with_pings(chunks()), still_member(...)))
     """
-    now = asyncio.get_running_loop().time
-    stopping = asyncio.ensure_future(services.stopping.wait())
     step: asyncio.Future[T] | None = None
-    look_at = now() + LOOK_AGAIN_SECONDS
-    until: float | None = None
+    stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+    check = None if may_go_on is None else _timer(LOOK_AGAIN_SECONDS)
+    end: asyncio.Future[None] | None = None
     async with aclosing(source):
         try:
             while True:
                 step = step or asyncio.ensure_future(anext(source))
-                left = None if may_go_on is None else max(0.0, look_at - now())
-                await asyncio.wait((step, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if stopping.done():
+                await _first_of(step, stop, check)
+                if stop.done():
                     # What was handed over before the stop is still passed on.
-                    until = until or now() + LAST_WORDS_SECONDS
-                    await asyncio.wait((step,), timeout=max(0.0, until - now()))
-                    if not step.done() or now() >= until:
+                    end = end or _timer(LAST_WORDS_SECONDS)
+                    await _first_of(step, end)
+                    if not step.done() or end.done():
                         return
-                if may_go_on is not None and now() >= look_at:
+                if may_go_on is not None and check is not None and check.done():
                     if not await may_go_on():
                         return
-                    look_at = now() + LOOK_AGAIN_SECONDS
+                    check = _timer(LOOK_AGAIN_SECONDS)
                 if not step.done():
                     continue
                 try:
@@ -77,9 +73,17 @@ async def until_stopping(
                 step = None
                 yield item
         finally:
-            await _cancel(stopping)
-            if step is not None:
-                await _cancel(step)
+            for future in (stop, check, end, step):
+                if future is not None:
+                    await _cancel(future)
+
+
+def _timer(seconds: float) -> asyncio.Future[None]:
+    return asyncio.ensure_future(asyncio.sleep(seconds))
+
+
+async def _first_of(*futures: asyncio.Future[Any] | None) -> None:
+    await asyncio.wait([one for one in futures if one is not None], return_when=asyncio.FIRST_COMPLETED)
 
 
 async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -104,7 +108,7 @@ async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
                 await _cancel(step)
 
 
-async def _cancel(future: asyncio.Future[T]) -> None:
+async def _cancel(future: asyncio.Future[Any]) -> None:
     """End a future and wait for it, so that nothing of it runs on when the stream is closed."""
     future.cancel()
     with suppress(asyncio.CancelledError, StopAsyncIteration):

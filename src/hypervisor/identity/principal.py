@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -20,6 +21,7 @@ from hypervisor.identity.repository import Login
 from hypervisor.infra.ratelimit import address_key
 from hypervisor.infra.security.tokens import AccessClaims, InvalidToken
 from hypervisor.kernel.roles import Role
+from hypervisor.store.group_commit import GroupCommit
 
 LOGIN_PATH = "/api/v1/auth/login"
 
@@ -101,10 +103,12 @@ async def superuser(principal: CurrentUser) -> Principal:
 Superuser = Annotated[Principal, Depends(superuser)]
 
 
-async def load_principal(services: AppServices, claims: AccessClaims) -> Principal | None:
-    """The user behind a session that is still live, or None."""
-    login = await services.logins.ask(claims.session_id)
-    if login is None or login.user_id != claims.user_id or login.expires_at <= services.clock.now():
+async def load_principal(
+    logins: GroupCommit[str, Login | None], claims: AccessClaims, now: datetime
+) -> Principal | None:
+    """The user behind a session that is still live, or None. `logins` are those of `AppServices`."""
+    login = await logins.ask(claims.session_id)
+    if login is None or login.user_id != claims.user_id or login.expires_at <= now:
         return None
     return Principal(
         user_id=login.user_id,
@@ -124,13 +128,14 @@ async def read_logins(connection: AsyncConnection, session_ids: Sequence[str]) -
 async def _identify(services: AppServices, token: str | None) -> Principal:
     if token is None:
         raise _unauthenticated("not_authenticated", "Log in first: this needs an access token (Bearer).")
+    now = services.clock.now()
     try:
-        claims = services.tokens.read(token, services.clock.now())
+        claims = services.tokens.read(token, now)
     except InvalidToken:
         raise _unauthenticated(
             "invalid_token", "The access token is not valid or is over; refresh or log in again."
         ) from None
-    principal = await load_principal(services, claims)
+    principal = await load_principal(services.logins, claims, now)
     if principal is None:
         raise _unauthenticated("session_ended", "This login has ended; log in again.")
     return principal

@@ -1,14 +1,13 @@
-"""Accounts: registration, superusers, changed passwords. Logins and sessions are in `sessions`."""
+"""Accounts: registration and superusers. Logins, sessions and passwords are in `sessions`."""
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from datetime import datetime
+
 from sqlalchemy.exc import IntegrityError
 
-from hypervisor.api.services import AppServices
-from hypervisor.errors import Conflict, Forbidden, Invalid
-from hypervisor.identity import repository, sessions
-from hypervisor.identity.principal import Principal
+from hypervisor.errors import Conflict
+from hypervisor.identity import repository
 from hypervisor.identity.schemas import RegisterRequest
 from hypervisor.infra.security.passwords import Passwords
 from hypervisor.kernel.clock import Clock
@@ -17,20 +16,20 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import User
 
 
-async def register(services: AppServices, request: RegisterRequest) -> User:
+async def register(database: Database, passwords: Passwords, request: RegisterRequest, now: datetime) -> User:
     """Make an account without any rights; `role` is only remembered. Raises Conflict for a taken name."""
     user = User(
         username=request.username,
         username_normalized=fold(request.username),
         email=request.email,
         email_normalized=fold(request.email),
-        password_hash=await services.passwords.hash(request.password),
+        password_hash=await passwords.hash(request.password),
         requested_role=request.role,
         is_superuser=False,
         is_active=True,
-        created_at=services.clock.now(),
+        created_at=now,
     )
-    return await _insert(services.database, user)
+    return await _insert(database, user)
 
 
 async def create_superuser(
@@ -52,31 +51,6 @@ async def create_superuser(
         created_at=clock.now(),
     )
     return await _insert(database, user)
-
-
-async def change_password(services: AppServices, principal: Principal, current: str, new: str) -> None:
-    """Replace the password and end every other login of this user.
-
-    Raises Forbidden for a wrong current password (counted like a failed login), TooManyRequests.
-    """
-    user = await sessions.check_password(services, principal.username, current)
-    if user is None or user.id != principal.user_id:
-        raise Forbidden("wrong_password", "The current password is not right.")
-    if current == new:
-        raise Invalid("same_password", "The new password must differ from the current one.")
-    new_hash = await services.passwords.hash(new)
-    async with services.database.write() as session:
-        changed = await session.scalar(
-            update(User)
-            .where(User.id == user.id, User.password_hash == user.password_hash)
-            .values(password_hash=new_hash)
-            .returning(User.id)
-        )
-        if changed is None:
-            raise Conflict("password_changed_meanwhile", "The password was changed by another request.")
-        await repository.revoke_user_sessions(
-            session, user.id, "password changed", services.clock.now(), keep=principal.session_id
-        )
 
 
 async def _insert(database: Database, user: User) -> User:

@@ -1,19 +1,23 @@
-"""Logins: the password check with its back-off, sessions, and the rotation of refresh tokens."""
+"""Logins: the password check with its back-off, sessions, rotation of refresh tokens, changed passwords."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
 
 from hypervisor.api.services import AppServices
-from hypervisor.errors import TooManyRequests, Unauthenticated
+from hypervisor.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
+from hypervisor.identity.principal import Principal
 from hypervisor.identity.schemas import TokenResponse
-from hypervisor.infra.ratelimit import address_key, too_many_requests
-from hypervisor.infra.security.tokens import AccessClaims, hash_secret, new_secret
+from hypervisor.infra.ratelimit import RateLimiter, address_key, too_many_requests
+from hypervisor.infra.security.passwords import Passwords
+from hypervisor.infra.security.tokens import AccessClaims, AccessTokens, hash_secret, new_secret
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.text import fold
 from hypervisor.store.batches import delete_in_batches
@@ -21,77 +25,131 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 
 
-async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenResponse:
-    """Start a session for a username or e-mail address.
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """Checks and changes passwords, and starts, renews and ends sessions."""
 
-    Raises Unauthenticated in the same words for unknown, inactive and wrong; TooManyRequests.
-    """
-    await limit_address(services, address)
-    user = await check_password(services, name, password)
-    if user is None:
-        raise _refused()
-    now = services.clock.now()
-    async with services.database.write() as session:
-        current = await session.get(User, user.id, with_for_update=True)
-        # A password changed since the check has ended all sessions; this must not become one more.
-        if current is None or not current.is_active or current.password_hash != user.password_hash:
+    _database: Database
+    _clock: Clock
+    _limiter: RateLimiter
+    _passwords: Passwords
+    _tokens: AccessTokens
+
+    @classmethod
+    def of(cls, services: AppServices) -> Logins:
+        return cls(services.database, services.clock, services.limiter, services.passwords, services.tokens)
+
+    async def login(self, name: str, password: str, address: str | None) -> TokenResponse:
+        """Start a session for a username or e-mail address.
+
+        Raises Unauthenticated in the same words for unknown, inactive and wrong; TooManyRequests.
+        """
+        await self.limit_address(address)
+        user = await self.check_password(name, password)
+        if user is None:
             raise _refused()
-        login_session = LoginSession(
-            id=secrets.token_hex(16),
-            user_id=user.id,
-            created_at=now,
-            expires_at=now + policy.SESSION_LIFETIME,
+        now = self._clock.now()
+        async with self._database.write() as session:
+            current = await session.get(User, user.id, with_for_update=True)
+            # A password changed since the check has ended all sessions; this must not become one more.
+            if current is None or not current.is_active or current.password_hash != user.password_hash:
+                raise _refused()
+            login_session = LoginSession(
+                id=secrets.token_hex(16),
+                user_id=user.id,
+                created_at=now,
+                expires_at=now + policy.SESSION_LIFETIME,
+            )
+            session.add(login_session)
+            await session.flush()
+            refresh_token = _add_refresh_token(session, login_session, now)
+        await self._rehash(user, password)
+        return self._answer(user.id, login_session.id, refresh_token, now)
+
+    async def refresh(self, refresh_token: str) -> TokenResponse:
+        """Exchange a refresh token for a new pair; a second use of one ends its whole session.
+
+        Raises Unauthenticated.
+        """
+        now = self._clock.now()
+        async with self._database.write() as session:
+            rotated = await _rotate(session, hash_secret(refresh_token), now)
+        # Raised only here, outside of the transaction: ending a session on reuse must be committed.
+        if rotated is None:
+            raise Unauthenticated(
+                "invalid_refresh_token",
+                "The refresh token is not valid, was used before or is over; log in again.",
+            )
+        user_id, session_id, new_token = rotated
+        return self._answer(user_id, session_id, new_token, now)
+
+    async def check_password(self, name: str, password: str) -> User | None:
+        """The active user with this name (or address) and password, else None after counting a failure.
+
+        Unknown names take as long and are counted alike. Raises TooManyRequests while the account must wait;
+        who guesses in parallel learns nothing either, because the wait is looked at again after the check.
+        """
+        key = fold(name.strip())
+        async with self._database.read() as session:
+            user = await repository.find_user(session, key)
+            account = _account(user.username_normalized if user else key)
+            _refuse_while_blocked(await repository.throttle(session, account), self._clock.now())
+        right = await self._passwords.verify(password, user.password_hash if user else None)
+        now = self._clock.now()
+        async with self._database.write() as session:
+            if right:
+                _refuse_while_blocked(await repository.throttle(session, account), now)
+                await repository.clear_throttle(session, account)
+            else:
+                await _count_failure(session, account, now)
+        return user if right and user is not None and user.is_active else None
+
+    async def change_password(self, principal: Principal, current: str, new: str) -> None:
+        """Replace the password and end every other login of this user.
+
+        Raises Forbidden for a wrong current password (counted like a failed login), TooManyRequests.
+        """
+        user = await self.check_password(principal.username, current)
+        if user is None or user.id != principal.user_id:
+            raise Forbidden("wrong_password", "The current password is not right.")
+        if current == new:
+            raise Invalid("same_password", "The new password must differ from the current one.")
+        new_hash = await self._passwords.hash(new)
+        async with self._database.write() as session:
+            changed = await session.scalar(
+                update(User)
+                .where(User.id == user.id, User.password_hash == user.password_hash)
+                .values(password_hash=new_hash)
+                .returning(User.id)
+            )
+            if changed is None:
+                raise Conflict("password_changed_meanwhile", "The password was changed by another request.")
+            await repository.revoke_user_sessions(
+                session, user.id, "password changed", self._clock.now(), keep=principal.session_id
+            )
+
+    async def limit_address(self, address: str | None) -> None:
+        """Count one login try of a network address. Raises TooManyRequests."""
+        await self._limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
+
+    def _answer(self, user_id: int, session_id: str, refresh_token: str, now: datetime) -> TokenResponse:
+        return TokenResponse(
+            access_token=self._tokens.issue(AccessClaims(user_id, session_id), now),
+            refresh_token=refresh_token,
+            expires_in=int(self._tokens.lifetime.total_seconds()),
         )
-        session.add(login_session)
-        await session.flush()
-        refresh_token = _add_refresh_token(session, login_session, now)
-    await _rehash(services, user, password)
-    return _answer(services, user.id, login_session.id, refresh_token, now)
 
-
-async def refresh(services: AppServices, refresh_token: str) -> TokenResponse:
-    """Exchange a refresh token for a new pair; a second use of one ends its whole session.
-
-    Raises Unauthenticated.
-    """
-    now = services.clock.now()
-    async with services.database.write() as session:
-        rotated = await _rotate(session, hash_secret(refresh_token), now)
-    # Raised only here, outside of the transaction: ending a session on reuse must be committed.
-    if rotated is None:
-        raise Unauthenticated(
-            "invalid_refresh_token",
-            "The refresh token is not valid, was used before or is over; log in again.",
-        )
-    user_id, session_id, new_token = rotated
-    return _answer(services, user_id, session_id, new_token, now)
-
-
-async def check_password(services: AppServices, name: str, password: str) -> User | None:
-    """The active user with this name (or address) and password, else None after counting a failure.
-
-    Unknown names take as long and are counted alike. Raises TooManyRequests while the account must wait;
-    who guesses in parallel learns nothing either, because the wait is looked at again after the check.
-    """
-    key = fold(name.strip())
-    async with services.database.read() as session:
-        user = await repository.find_user(session, key)
-        account = _account(user.username_normalized if user else key)
-        _refuse_while_blocked(await repository.throttle(session, account), services.clock.now())
-    right = await services.passwords.verify(password, user.password_hash if user else None)
-    now = services.clock.now()
-    async with services.database.write() as session:
-        if right:
-            _refuse_while_blocked(await repository.throttle(session, account), now)
-            await repository.clear_throttle(session, account)
-        else:
-            await _count_failure(session, account, now)
-    return user if right and user is not None and user.is_active else None
-
-
-async def limit_address(services: AppServices, address: str | None) -> None:
-    """Count one login try of a network address. Raises TooManyRequests."""
-    await services.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
+    async def _rehash(self, user: User, password: str) -> None:
+        """Replace a hash of an older kind now that the password is at hand."""
+        if not self._passwords.needs_rehash(user.password_hash):
+            return
+        new_hash = await self._passwords.hash(password)
+        async with self._database.write() as session:
+            await session.execute(
+                update(User)
+                .where(User.id == user.id, User.password_hash == user.password_hash)
+                .values(password_hash=new_hash)
+            )
 
 
 async def purge(database: Database, now: datetime) -> None:
@@ -136,16 +194,6 @@ def _add_refresh_token(session: WriteSession, login_session: LoginSession, now: 
     return token
 
 
-def _answer(
-    services: AppServices, user_id: int, session_id: str, refresh_token: str, now: datetime
-) -> TokenResponse:
-    return TokenResponse(
-        access_token=services.tokens.issue(AccessClaims(user_id, session_id), now),
-        refresh_token=refresh_token,
-        expires_in=int(services.tokens.lifetime.total_seconds()),
-    )
-
-
 async def _count_failure(session: WriteSession, account: str, now: datetime) -> None:
     row = await repository.locked_throttle(session, account, now)
     row.failures = policy.failures_so_far(row.failures, row.updated_at, now) + 1
@@ -163,19 +211,6 @@ def _must_wait(wait: timedelta) -> TooManyRequests:
     return too_many_requests(
         "login_backoff", f"Too many failed logins for this account; try again in {seconds:.0f} s.", seconds
     )
-
-
-async def _rehash(services: AppServices, user: User, password: str) -> None:
-    """Replace a hash of an older kind now that the password is at hand."""
-    if not services.passwords.needs_rehash(user.password_hash):
-        return
-    new_hash = await services.passwords.hash(password)
-    async with services.database.write() as session:
-        await session.execute(
-            update(User)
-            .where(User.id == user.id, User.password_hash == user.password_hash)
-            .values(password_hash=new_hash)
-        )
 
 
 def _refused() -> Unauthenticated:

@@ -11,13 +11,14 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
 from hypervisor.api.services import ServicesDep
-from hypervisor.api.streams import EventStream
+from hypervisor.api.streams import EventStream, until_stopping, with_pings
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader
 from hypervisor.deployments.history import logs
 from hypervisor.deployments.schemas.field_types import MAX_REPLICAS
 from hypervisor.deployments.schemas.responses import AttemptResponse, EventResponse
 from hypervisor.events.relay import history
+from hypervisor.organizations.access import still_member
 
 router = APIRouter(prefix="/deployments", tags=["Deployments"])
 
@@ -44,13 +45,16 @@ async def get_logs(
     follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
 ) -> Response:
     """What it wrote to stdout and stderr; empty where it has not run yet."""
-    found = await logs.find_attempt(services, access, attempt, replica)
+    database, runtimes = services.database, services.runtimes
+    found = await logs.find_attempt(database, access, attempt, replica)
     if not follow:
-        text = await logs.read(services, found, tail)
+        text = await logs.read(runtimes, found, tail)
         return PlainTextResponse(text.encode(errors="replace"))
-    found = found or await logs.await_attempt(services, access, replica)
-    await logs.check_reachable(services, found)
-    return EventStream(logs.follow(services, access, found, tail))
+    found = found or await logs.await_attempt(database, access, replica)
+    await logs.check_reachable(runtimes, found)
+    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, tail))
+    may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
+    return EventStream(until_stopping(services.stopping, events, may_go_on))
 
 
 @router.get("/{deployment_id}/events", responses=READS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from fastapi import APIRouter
 
 from hypervisor.api.problems import documented
-from hypervisor.api.services import AppServices, ServicesDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.deployments.history import checkpoints
 from hypervisor.deployments.history.checkpoint_auth import CheckpointReporter, ReportingAttempt
 from hypervisor.deployments.schemas.requests import CheckpointReport
 from hypervisor.deployments.schemas.responses import CheckpointResponse
+from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.store.database import WriteSession
 
 router = APIRouter(prefix="/deployments", tags=["Deployments"])
@@ -35,11 +38,11 @@ async def report_checkpoint(
         )
 
     answer = await services.database.transact(work)
-    answer.token = _next_token(services, reporter)
+    answer.token = _next_token(services.attempt_tokens, reporter, services.clock.now())
     return answer
 
 
-def _next_token(services: AppServices, reporter: ReportingAttempt) -> str | None:
-    own, now = reporter.own, services.clock.now()
+def _next_token(tokens: AttemptTokens, reporter: ReportingAttempt, now: datetime) -> str | None:
+    own = reporter.own
     lifetime = own.lifetime_if_ageing(now) if own else None
-    return services.attempt_tokens.issue(own.claims, lifetime, now) if own and lifetime else None
+    return tokens.issue(own.claims, lifetime, now) if own and lifetime else None

@@ -57,8 +57,8 @@ async def stream_organization_events(
     """
     start = after if last_event_id is None else last_event_id
     events = follow(services.relay, services.database, access.organization_id, start)
-    may_go_on = still_member(services, access.principal, access.organization_id)
-    return EventStream(until_stopping(services, with_pings(_formatted(events)), may_go_on))
+    may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
+    return EventStream(until_stopping(services.stopping, with_pings(_formatted(events)), may_go_on))
 
 
 async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[bytes, None]:
