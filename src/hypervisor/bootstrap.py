@@ -36,6 +36,7 @@ from hypervisor.infra.memory import sparing_memory
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import Tracing
+from hypervisor.infra.randomness import random_code, system_random
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.passwords import Passwords
@@ -55,7 +56,7 @@ from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
 from hypervisor.store.file_lock import sole_server
-from hypervisor.store.installation import ensure_installation
+from hypervisor.store.installation import ID_ALPHABET, ID_LENGTH, ensure_installation
 
 
 @asynccontextmanager
@@ -75,7 +76,7 @@ async def running(
         stack.enter_context(sole_server(settings.database_url))
         await stack.enter_async_context(sparing_memory())
         await ensure_usable(settings.database_url)
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, system_random())
         stack.push_async_callback(database.close)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
@@ -102,7 +103,7 @@ async def _build(
 ) -> AppServices:
     stopping = asyncio.Event()
     async with database.write() as session:
-        install_id = await ensure_installation(session, clock.now())
+        install_id = await ensure_installation(session, random_code(ID_ALPHABET, ID_LENGTH), clock.now())
     wakeup = Wakeup()
     return AppServices(
         settings=settings,
@@ -124,7 +125,7 @@ async def _build(
         runtimes=_shown_runtimes(settings, install_id, clock),
         telemetry=telemetry,
         state_metrics=_state_metrics(database, clock, telemetry),
-        readiness=Readiness(database, telemetry.heartbeats, stopping),
+        readiness=Readiness(database, clock, telemetry.heartbeats, stopping),
         cookie_key=derive_key(secret, "admin cookies").hex(),
         stopping=stopping,
     )
@@ -224,6 +225,7 @@ def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
         keep=_keep(services.settings),
         obstacles={EngineRef("process"): disk.obstacle},
         site=_site(services.settings),
+        random=system_random(),
         lease_times=LeaseTimes.of(services.settings.lease_seconds),
         telemetry=services.telemetry,
     )

@@ -24,6 +24,7 @@ from hypervisor.control.reconciler.apply_observations import Ended, Running, app
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
+from hypervisor.infra.randomness import system_random
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
@@ -120,7 +121,7 @@ class Team:
             seen = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
             fact = Ended(attempt.id, deployment["id"], seen)
         async with database.write() as session:
-            await apply_observations(session, [fact], now)
+            await apply_observations(session, [fact], now, system_random())
 
     async def running(self, cluster: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
         """A deployment that was placed and is seen running."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Container, Mapping
 
 import structlog
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hypervisor.api.aliases import API_PREFIX, canonical_path
 from hypervisor.api.problems import render_refusal, render_unexpected
 from hypervisor.errors import Unavailable
+from hypervisor.infra.randomness import random_hex
 
 MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -121,4 +121,4 @@ def _cut_off() -> Unavailable:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get(REQUEST_ID_HEADER, "")
-    return given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _GIVEN_ID.fullmatch(given) else random_hex(8)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
-from time import perf_counter
 from typing import Any
 
 import structlog
@@ -17,6 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hypervisor.api.services import AppServices
+from hypervisor.kernel.clock import Clock
 
 UNMATCHED = "(none)"
 """The route of requests to paths that do not exist: whatever people try must not become a label."""
@@ -41,7 +41,7 @@ class RequestMetrics:
             return
         services: AppServices = self._served.state.services
         metrics = services.telemetry.metrics
-        answer = _Answer(send)
+        answer = _Answer(send, services.clock)
         metrics.http_in_progress.inc()
         try:
             await self._app(scope, receive, answer)
@@ -71,9 +71,10 @@ def is_probe(scope: MutableMapping[str, Any]) -> bool:
 class _Answer:
     """Passes an answer on and remembers its status and how long it took to begin."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, clock: Clock) -> None:
         self._send = send
-        self._began = perf_counter()
+        self._clock = clock
+        self._began = clock.monotonic()
         self._until: float | None = None
         self.status = 500
         """What the client sees when the app raises before it answers."""
@@ -85,11 +86,11 @@ class _Answer:
 
     @property
     def seconds(self) -> float:
-        return (self._until or perf_counter()) - self._began
+        return (self._clock.monotonic() if self._until is None else self._until) - self._began
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._until = perf_counter()
+            self._until = self._clock.monotonic()
             self.status = message["status"]
         await self._send(message)
 

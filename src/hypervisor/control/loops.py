@@ -21,6 +21,7 @@ from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.randomness import Random
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
@@ -46,6 +47,7 @@ class Loops:
         reporting: CheckpointEnv,
         *,
         install: str,
+        random: Random,
         interval: float,
         improve_seconds: float = 0.0,
         local_engines: Sequence[EngineRef] = (),
@@ -65,12 +67,20 @@ class Loops:
         self._engines = EnginePool(runtimes, self.leases, site, obstacles, telemetry)
         shared = database, clock, wakeup
         self._reconciler = Reconciler(
-            *shared, self._engines, self.leases, encryptor, reporting, interval=interval, telemetry=telemetry
+            *shared,
+            self._engines,
+            self.leases,
+            encryptor,
+            reporting,
+            random=random,
+            interval=interval,
+            telemetry=telemetry,
         )
         self._holder = LeaseManager(
             *shared,
             self.leases,
             self._reconciler,
+            random=random,
             default_engines=local_engines,
             times=lease_times,
             telemetry=telemetry,

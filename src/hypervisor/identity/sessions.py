@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +13,7 @@ from hypervisor.errors import Conflict, Forbidden, Invalid, TooManyRequests, Una
 from hypervisor.identity import policy, repository
 from hypervisor.identity.principal import Principal
 from hypervisor.identity.schemas import TokenResponse
+from hypervisor.infra.randomness import random_hex
 from hypervisor.infra.ratelimit import RateLimiter, address_key, too_many_requests
 from hypervisor.infra.security.passwords import Passwords
 from hypervisor.infra.security.tokens import AccessClaims, AccessTokens, hash_secret, new_secret
@@ -55,7 +55,7 @@ class Logins:
             if current is None or not current.is_active or current.password_hash != user.password_hash:
                 raise _refused()
             login_session = LoginSession(
-                id=secrets.token_hex(16),
+                id=random_hex(16),
                 user_id=user.id,
                 created_at=now,
                 expires_at=now + policy.SESSION_LIFETIME,

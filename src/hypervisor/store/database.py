@@ -9,7 +9,6 @@ COMMITTED each statement sees what is committed then anyway, and BEGIN and ROLLB
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.group_commit import GroupCommit
 from hypervisor.store.pool_ping import check_rested_connections
 
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 SERIALIZATION_FAILURES = {"40001", "40P01"}
 RETRIES = 3
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.05
 ROWS_IN_ONE_INSERT = 100
 """On SQLite, which keeps prepared statements of each length."""
 
@@ -89,7 +90,9 @@ def normalise_url(url: str) -> URL:
 class Database:
     """The two session factories over one database. Close it with `await close()`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, random: Random | None = None) -> None:
+        """`random` spreads the retries of several processes; without it the pauses are fixed."""
+        self._random = random
         self.url = normalise_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[], None]] = []
@@ -144,7 +147,7 @@ class Database:
             except (DBAPIError, ConcurrentWrite) as error:
                 if attempt == RETRIES or not _may_go_better(error):
                     raise
-                await asyncio.sleep(random.uniform(0.005, 0.05) * 2**attempt)
+                await asyncio.sleep(self._pause() * 2**attempt)
         raise AssertionError("unreachable")
 
     def read_group(
@@ -191,6 +194,10 @@ class Database:
         group: GroupCommit[K, T] = GroupCommit(name, work, _may_be_of_one)
         self._groups[name] = group
         return group
+
+    def _pause(self) -> float:
+        """Seconds before the first retry."""
+        return LONGEST_PAUSE if self._random is None else self._random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)
 
     def _make_parent_folder(self) -> None:
         if self.is_sqlite:

@@ -6,7 +6,6 @@ along its edge and settles its dependents, all in one commit.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from hypervisor.deployments.state.stop import request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.events.log import RECONCILER
 from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, Ending, StopReason, conclude
 from hypervisor.lifecycle.states import ENDED, State
 from hypervisor.store.chunks import chunks
@@ -67,8 +67,13 @@ class Applied:
     stopping: list[str] = field(default_factory=list)
 
 
-async def apply_observations(session: WriteSession, facts: Sequence[Observed], now: datetime) -> Applied:
-    """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
+async def apply_observations(
+    session: WriteSession, facts: Sequence[Observed], now: datetime, random: Random
+) -> Applied:
+    """Apply facts in one transaction; what is stale is dropped. Safe to run again.
+
+    `random` spreads the back-off of retries.
+    """
     deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
     attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
     runs = await load_runs(session, attempts.values(), deployments)
@@ -85,7 +90,7 @@ async def apply_observations(session: WriteSession, facts: Sequence[Observed], n
             case Expired():
                 applied.stopping += _expire(session, deployment, run, now)
             case Ended():
-                applied.stopping += _end(session, deployment, attempt, run, fact, now)
+                applied.stopping += _end(session, deployment, attempt, run, fact, now, random.random())
                 ended.append(attempt)
     await release(session, ended)
     applied.ended = len(ended)
@@ -162,14 +167,20 @@ def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: da
 
 
 def _end(
-    session: WriteSession, deployment: Deployment, attempt: Attempt, run: GangRun, fact: Ended, now: datetime
+    session: WriteSession,
+    deployment: Deployment,
+    attempt: Attempt,
+    run: GangRun,
+    fact: Ended,
+    now: datetime,
+    jitter: float,
 ) -> list[str]:
     """Record the end of an attempt; the instances of other replicas that have to stop for it."""
     seen = fact.observation
     if seen is not None and seen.state is ObservedState.EXITED:
         # It ran and ended between two looks: its running is part of the history too.
         _mark_running(session, deployment, attempt, run, seen, now)
-    conclusion = conclude(_ending(deployment, attempt, fact), random.random())
+    conclusion = conclude(_ending(deployment, attempt, fact), jitter)
     attempt.finished_at = (seen.finished_at if seen else None) or now
     attempt.outcome = conclusion.outcome
     attempt.exit_code = seen.exit_code if seen else None

@@ -6,7 +6,6 @@ A run is all attempts of one number. Its replicas are placed together, and the d
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from sqlalchemy import distinct, func, select
 
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
 from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
 from hypervisor.lifecycle.states import State
@@ -152,7 +152,9 @@ _STARTING = (
 """Gangs that are not up yet, and when they were placed."""
 
 
-async def give_up_late(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
+async def give_up_late(
+    session: WriteSession, deployment_ids: Collection[int], now: datetime, random: Random
+) -> list[str]:
     """Stop gangs that were not up in time, whole; they return to the queue with a back-off.
 
     Answers the instances to stop.

@@ -44,6 +44,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 from hypervisor.store.database import Database, WriteSession
@@ -69,9 +70,11 @@ class Reconciler:
         encryptor: Encryptor,
         reporting: CheckpointEnv,
         *,
+        random: Random,
         interval: float,
         telemetry: Telemetry | None = None,
     ) -> None:
+        self._random = random
         self._database = database
         self._clock = clock
         self._wakeup = wakeup
@@ -91,7 +94,7 @@ class Reconciler:
         self._watched: dict[EngineRef, asyncio.Task[None]] = {}
         self._steady_time = AttemptClock(clock)
         self._launches = asyncio.Semaphore(LAUNCHES_AT_ONCE)
-        self._recorder = ObservationWriter(database, clock, holdings, self._follow_up)
+        self._recorder = ObservationWriter(database, clock, random, holdings, self._follow_up)
         self._full_at = float("-inf")
         self._told_closed: set[str] = set()
 
@@ -215,7 +218,9 @@ class Reconciler:
         async with self._database.read() as session:
             late = await late_gangs(session, now)
         if late:
-            stopping = await self._database.transact(lambda session: give_up_late(session, late, now))
+            stopping = await self._database.transact(
+                lambda session: give_up_late(session, late, now, self._random)
+            )
             self._follow_up(Applied(stopping=stopping))
 
     async def _act_on(self, work: list[LiveAttempt]) -> None:

@@ -14,6 +14,7 @@ from hypervisor.infra.observability.failures import Failures
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.leases import hold_epochs
 
@@ -36,9 +37,15 @@ class ObservationWriter:
     """Applies facts in the order in which they come; `follow_up` is told what a transaction has changed."""
 
     def __init__(
-        self, database: Database, clock: Clock, holdings: HeldLeases, follow_up: Callable[[Applied], None]
+        self,
+        database: Database,
+        clock: Clock,
+        random: Random,
+        holdings: HeldLeases,
+        follow_up: Callable[[Applied], None],
     ) -> None:
         self._database = database
+        self._random = random
         self._clock = clock
         self._holdings = holdings
         self._follow_up = follow_up
@@ -66,7 +73,8 @@ class ObservationWriter:
         now = self._clock.now()
 
         async def work(session: WriteSession) -> Applied:
-            return await apply_observations(session, await self._still_ours(session, batch), now)
+            facts = await self._still_ours(session, batch)
+            return await apply_observations(session, facts, now, self._random)
 
         try:
             reached("status_before_write")

@@ -170,25 +170,31 @@ class RedisQueueIndex:
                 await self._join()
                 failures = 0
                 while self._server is not None:
-                    await self._serve_until(_now() + LOOK_SECONDS)
+                    await self._serve_for(LOOK_SECONDS)
                     await self._join()
             except (RedisError, OSError, TimeoutError) as error:
                 self._lose(error)
             failures += 1
             await asyncio.sleep(pause_before_retry(failures))
 
-    async def _serve_until(self, deadline: float) -> None:
+    async def _serve_for(self, seconds: float) -> None:
         """Send what is noted and look after what was asked for, for a while or until Redis is lost."""
-        while self._server is not None and _now() < deadline:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._turn.wait()
-            except TimeoutError:
-                return
-            self._turn.clear()
-            async with asyncio.timeout(BUILD_SECONDS):
-                await self._send()
-                await self._look_for_asked()
+        over = asyncio.Event()
+
+        def end() -> None:
+            over.set()
+            self._turn.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            while self._server is not None and not over.is_set():
+                await self._turn.wait()
+                self._turn.clear()
+                async with asyncio.timeout(BUILD_SECONDS):
+                    await self._send()
+                    await self._look_for_asked()
+        finally:
+            timer.cancel()
 
     async def _join(self) -> None:
         """Learn which server answers, and make invalid there what it was not told."""
@@ -282,7 +288,3 @@ class RedisQueueIndex:
 
 def _stored_key(stored: str) -> QueueKey | None:
     return as_key(stored.partition(":")[2]) if stored else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-
+from hypervisor.infra.randomness import random_hex
 from hypervisor.kernel.queue_key import QueueKey
 
 _HIGHEST = 9999
@@ -23,7 +22,7 @@ class Keys:
 
     def being_built(self, cluster_id: int) -> tuple[str, str]:
         """The same for an index in the making, which nobody else uses."""
-        token = secrets.token_hex(8)
+        token = random_hex(8)
         order, places = self.of(cluster_id)
         return f"{order}:{token}", f"{places}:{token}"
 

@@ -31,7 +31,7 @@ class Instances:
         self._known: dict[str, Tracked] = {}
         scanner = Scanner(self._live_sessions)
         self._stopper = Stopper(clock, scanner)
-        self._sweeper = Reaper(self._conclude, scanner)
+        self._sweeper = Reaper(self._conclude, scanner, clock)
 
     def adopt_all(self) -> None:
         for name in self._state.names():

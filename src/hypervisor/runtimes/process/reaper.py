@@ -10,6 +10,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Collection, Iterable
 
+from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.process.proc import Process
 from hypervisor.runtimes.process.scanner import Scanner
 from hypervisor.runtimes.process.tracked import Tracked
@@ -26,9 +27,10 @@ class Reaper:
     driver, or another user's) is looked at again for as long as it takes.
     """
 
-    def __init__(self, on_clean: Callable[[Tracked], None], scanner: Scanner) -> None:
+    def __init__(self, on_clean: Callable[[Tracked], None], scanner: Scanner, clock: Clock) -> None:
         self._on_clean = on_clean
         self._scanner = scanner
+        self._clock = clock
         self._waiting: dict[str, Tracked] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -43,9 +45,9 @@ class Reaper:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        pause = FIRST_PAUSE
         while self._waiting:
-            begun = clock()
+            began = self._clock.monotonic()
             batch = list(self._waiting.values())
             dirty = await self._sweep(batch)
             for tracked in batch:
@@ -54,7 +56,7 @@ class Reaper:
                     self._on_clean(tracked)
             pause = min(2 * pause, LONGEST_PAUSE) if len(dirty) == len(batch) else FIRST_PAUSE
             if self._waiting:
-                await asyncio.sleep(max(pause if dirty else 0.0, SHARE * (clock() - begun)))
+                await asyncio.sleep(max(pause if dirty else 0.0, SHARE * (self._clock.monotonic() - began)))
 
     async def _sweep(self, batch: Collection[Tracked]) -> set[str]:
         """Kill what is left of each; the names of those of which something was left."""

@@ -86,7 +86,7 @@ def _play(story: Callable[[Server, SlowEngine], Awaitable[None]], *, start: floa
     """Tell a story of one server without faults, whose engine's calls last so many seconds."""
 
     async def told() -> None:
-        installation = Installation(Random(0), Faults())
+        installation = Installation(Random(0), Faults(), Random(0))
         installation.engine = engine = SlowEngine(installation, start=start, stop=stop)
         server = Server(installation, None)
         try:
