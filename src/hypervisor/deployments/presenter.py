@@ -80,7 +80,7 @@ async def describe_all(
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
     runs = await repository.live_runs(session, ids)
-    places = await positions.queue_positions(session, positions.left_to_rows(index, deployments))
+    places = await positions.queue_positions(session, positions.not_indexed(index, deployments))
     return [
         _answer(
             one,

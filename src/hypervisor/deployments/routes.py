@@ -120,7 +120,9 @@ async def list_deployments(
         found = await listing.page(session, filters, before=before, limit=limit)
         items = await presenter.describe_all(session, found.rows, services.sharing.queue)
     await _place(services, items)
-    return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
+    return Page(
+        items=items, next_cursor=None if found.next_before is None else encode_cursor(found.next_before)
+    )
 
 
 @router.get("/{deployment_id}", responses=READS)

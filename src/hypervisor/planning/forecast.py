@@ -14,7 +14,7 @@ from hypervisor.deployments.spec.submit import Target
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
-from hypervisor.planning.forecast_inputs import NamedRow, load_background, load_named
+from hypervisor.planning.forecast_inputs import NamedRow, load_forecast_inputs, load_named
 from hypervisor.planning.responses import (
     AssignmentResponse,
     ForecastResponse,
@@ -45,7 +45,7 @@ _UNBOUNDED = float("inf")
 class Forecast:
     """Everything that was reckoned about one wish."""
 
-    seen: WhatIfResult
+    result: WhatIfResult
     start: StartRange
     suggestions: Sequence[Suggestion]
     node_names: Mapping[int, str]
@@ -57,12 +57,12 @@ async def forecast(
     """What would become of the request at its place. Raises NotFound when the cluster has just gone."""
     async with database.read() as session:
         view = await load_cluster(session, place.cluster.id, now)
-        background = await load_background(session, place.cluster.id, place.organization_id, now)
+        background = await load_forecast_inputs(session, place.cluster.id, place.organization_id, now)
     if view is None:
         raise NotFound("cluster_not_found", f"The cluster {place.cluster.name!r} has just been deleted.")
     wish = what_if_request(request, place, view)
-    found = await asyncio.to_thread(reckon, view, wish, background)
-    concerned = {victim.deployment_id for victim in found.seen.victims} | set(found.start.after)
+    found = await asyncio.to_thread(compute_forecast, view, wish, background)
+    concerned = {victim.deployment_id for victim in found.result.victims} | set(found.start.after)
     async with database.read() as session:
         named = await load_named(session, concerned)
     return _answer(found, place, _Names(named, principal))
@@ -85,7 +85,7 @@ def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView)
     )
 
 
-def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -> Forecast:
+def compute_forecast(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -> Forecast:
     """The pure part, for a thread of its own."""
     snapshot = with_request(view.snapshot, wish)
     seen = what_if(snapshot, view.policy, wish.deployment_id)
@@ -120,7 +120,7 @@ class _Names:
 
 
 def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
-    seen, cluster = found.seen, place.cluster
+    seen, cluster = found.result, place.cluster
     assignments = [_assignment(assignment, found.node_names) for assignment in seen.assignments]
     suggestions = _suggestions(found, names)
     return ForecastResponse(
@@ -139,7 +139,7 @@ def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
         else None,
         suggestion=suggestions[0] if suggestions else None,
         other_suggestions=suggestions[1:],
-        blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
+        blocked_by=place.dependencies.sentence if place.dependencies.state is State.BLOCKED else None,
     )
 
 
@@ -176,7 +176,7 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def _suggestions(found: Forecast, names: _Names) -> list[SuggestionResponse]:
-    seen = found.seen
+    seen = found.result
     if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
@@ -192,7 +192,7 @@ def _suggestions(found: Forecast, names: _Names) -> list[SuggestionResponse]:
 
 
 def _sentence(found: Forecast, assignments: Sequence[AssignmentResponse], names: _Names) -> str:
-    seen = found.seen
+    seen = found.result
     where = listed(list(dict.fromkeys(assignment.node for assignment in assignments)))
     if seen.outcome is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"

@@ -30,7 +30,7 @@ class NamedRow:
     organization_id: int
 
 
-async def load_background(
+async def load_forecast_inputs(
     session: ReadSession, cluster_id: int, organization_id: int, now: datetime
 ) -> ForecastInputs:
     """The background of one cluster, with the runs of one organization's jobs there."""

@@ -44,7 +44,7 @@ async def explain_deployment(access: DeploymentReader, services: ServicesDep) ->
         fresh = await plan_now(services.database, deployment, services.clock.now())
     async with services.database.read() as session:
         return await explain(
-            session, deployment, fresh.reason if fresh else None, fresh.standing if fresh else None
+            session, deployment, fresh.reason if fresh else None, fresh.planned if fresh else None
         )
 
 

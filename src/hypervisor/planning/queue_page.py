@@ -28,7 +28,7 @@ _ROW: Select[int, int, datetime, datetime | None] = select(
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueueEntry:
     """One of the queue, `position` from 1 on."""
 
     key: QueueKey
@@ -38,7 +38,7 @@ class Queued:
 
 async def read_page(
     session: ReadSession, cluster_id: int, now: datetime, after: QueueKey | None, limit: int
-) -> tuple[Sequence[Queued], bool]:
+) -> tuple[Sequence[QueueEntry], bool]:
     """The first `limit` of the queue behind `after`, and whether there are more."""
     lifted = await _lifted(session, cluster_id, now)
     found = {key: since for key, (_, since) in lifted.items() if after is None or key > after}
@@ -53,7 +53,7 @@ async def read_page(
     if not shown:
         return (), False
     first = 1 if after is None else await _position(session, cluster_id, now, shown[0], lifted)
-    return [Queued(key, first + n, found[key]) for n, key in enumerate(shown)], len(found) > limit
+    return [QueueEntry(key, first + n, found[key]) for n, key in enumerate(shown)], len(found) > limit
 
 
 async def _lifted(

@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 from hypervisor.api.pagination import Page, decode_cursor, encode_cursor
 from hypervisor.control.scheduler.quotas import load_quotas
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster, policy_of
-from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
+from hypervisor.deployments.history.explain import SHOWN_AHEAD, PlannedPosition
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.queue_key import QueueKey
-from hypervisor.planning.queue_page import Queued, read_page
+from hypervisor.planning.queue_page import QueueEntry, read_page
 from hypervisor.planning.responses import AssignmentResponse, QueuedResponse
 from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
 from hypervisor.scheduling.plan_result import ReasonCode
@@ -62,7 +62,7 @@ class PlannedNow:
     """Why one deployment waits, and at which place, by a plan that was made to know it."""
 
     reason: dict[str, object] | None
-    standing: DependencyView
+    planned: PlannedPosition
 
 
 async def plan_now(database: Database, deployment: Deployment, now: datetime) -> PlannedNow | None:
@@ -98,13 +98,13 @@ def _look(view: ClusterView, deployment_id: int) -> PlannedNow:
     return PlannedNow(seen.reason.as_data() if seen.reason else None, standing)
 
 
-def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> DependencyView:
+def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> PlannedPosition:
     """Its place, and who of its own organization stands before it: on a shared cluster others may as well."""
     (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
     organization = view.snapshot.pending.organization
     before = ((parts.position < parts.position[row]) & (organization == organization[row])).nonzero()[0]
     first = before[parts.position[before].argsort()][:SHOWN_AHEAD]
-    return DependencyView(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
+    return PlannedPosition(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ async def _page_of_rows(
     return [_stand(one, now, horizon) for one in shown], more
 
 
-def _stand(queued: Queued, now: datetime, horizon: float) -> _Stand:
+def _stand(queued: QueueEntry, now: datetime, horizon: float) -> _Stand:
     waited = max(0.0, (now - queued.eligible_since).total_seconds())
     since = queued.eligible_since.timestamp()
     return _Stand(queued.key, queued.position, 0.0, min(1.0, waited / horizon), since)

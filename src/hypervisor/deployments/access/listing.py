@@ -41,11 +41,11 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class DeploymentPage:
     """Up to a page of deployments; `before` is the id below which the list goes on, None at its end."""
 
     rows: list[Deployment]
-    before: int | None
+    next_before: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,28 @@ class _Walk:
     column: SQLColumnExpression[int] = Deployment.id
 
 
-async def page(session: AsyncSession, filters: Filters, *, before: int | None, limit: int) -> Listed:
+async def page(session: AsyncSession, filters: Filters, *, before: int | None, limit: int) -> DeploymentPage:
     """Deployments that match, newest first, with ids below `before`.
 
     Fewer than `limit` do not mean that there are no more: the answer's `before` tells.
     """
     walk = _choose(await _with_organizations(session, filters))
     if not walk.ranges:
-        return Listed([], None)
+        return DeploymentPage([], None)
     if not walk.rest:
         ids = list(await session.scalars(_newest(walk, before, limit + 1)))
-        return Listed(await find_all(session, ids[:limit]), ids[limit - 1] if len(ids) > limit else None)
+        return DeploymentPage(
+            await find_all(session, ids[:limit]), ids[limit - 1] if len(ids) > limit else None
+        )
     found: list[int] = []
     for step in STEPS:
         before, matching = await _look(session, walk, before, step, limit + 1 - len(found))
         found += matching
         if before is None or len(found) > limit:
             break
-    return Listed(await find_all(session, found[:limit]), found[limit - 1] if len(found) > limit else before)
+    return DeploymentPage(
+        await find_all(session, found[:limit]), found[limit - 1] if len(found) > limit else before
+    )
 
 
 async def _with_organizations(session: AsyncSession, filters: Filters) -> Filters:

@@ -97,7 +97,9 @@ async def newest_by_name(
     return found
 
 
-async def hold(session: WriteSession, organization_id: int, ids: Collection[int]) -> dict[int, Deployment]:
+async def lock_shared(
+    session: WriteSession, organization_id: int, ids: Collection[int]
+) -> dict[int, Deployment]:
     """Those of `ids` that belong to the organization, with their states held (`FOR SHARE`).
 
     An end that is being recorded is waited for; one that comes later will find who depends on it.
@@ -141,7 +143,7 @@ async def names_of(session: AsyncSession, ids: Collection[int]) -> dict[int, str
     return found
 
 
-async def own_of(session: AsyncSession, organization_id: int, ids: Collection[int]) -> set[int]:
+async def ids_in_organization(session: AsyncSession, organization_id: int, ids: Collection[int]) -> set[int]:
     """Those of the deployments that belong to the organization and still exist."""
     query = select(Deployment.id).where(
         Deployment.organization_id == organization_id, Deployment.id.in_(sorted(ids))

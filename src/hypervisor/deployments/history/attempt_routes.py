@@ -79,7 +79,7 @@ async def list_attempts(
     async with services.database.read() as session:
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
         preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
-        known = await repository.own_of(session, access.organization_id, preemptors)
+        known = await repository.ids_in_organization(session, access.organization_id, preemptors)
     answers = [AttemptResponse.model_validate(row) for row in rows]
     for answer in answers:
         if answer.preempted_by not in known:

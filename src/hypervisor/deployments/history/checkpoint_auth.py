@@ -22,12 +22,12 @@ class ReportingAttempt:
 
     deployment_id: int
     actor: str
-    own: AttemptToken | None = None
+    token: AttemptToken | None = None
 
     @property
     def attempt(self) -> int | None:
         """The attempt that the report must be about; None: whichever is live."""
-        return self.own.claims.attempt if self.own else None
+        return self.token.claims.attempt if self.token else None
 
 
 @declares("the attempt itself, or developer of the deployment's organization")

@@ -29,7 +29,7 @@ async def report_checkpoint(
     """
 
     async def work(session: WriteSession) -> CheckpointResponse:
-        attempt = await checkpoints.keep(session, reporter, body, services.clock.now())
+        attempt = await checkpoints.save_checkpoint(session, reporter, body, services.clock.now())
         return CheckpointResponse(
             deployment_id=attempt.deployment_id,
             attempt=attempt.number,
@@ -43,6 +43,6 @@ async def report_checkpoint(
 
 
 def _next_token(tokens: AttemptTokens, reporter: ReportingAttempt, now: datetime) -> str | None:
-    own = reporter.own
+    own = reporter.token
     lifetime = own.lifetime_if_ageing(now) if own else None
     return tokens.issue(own.claims, lifetime, now) if own and lifetime else None

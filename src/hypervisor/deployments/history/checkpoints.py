@@ -23,7 +23,7 @@ EVENT_EVERY = timedelta(minutes=10)
 """The history is for changes: reports of a long run must not drown them."""
 
 
-async def keep(
+async def save_checkpoint(
     session: WriteSession, reporter: ReportingAttempt, report: CheckpointReport, now: datetime
 ) -> Attempt:
     """Write a report on the live attempt: on each replica of a gang, whoever of them speaks.
@@ -58,7 +58,7 @@ async def _lock_live(session: WriteSession, reporter: ReportingAttempt) -> Seque
     live = (await session.scalars(query.order_by(Attempt.id).with_for_update(key_share=True))).all()
     if live:
         return live
-    if reporter.own is None:
+    if reporter.token is None:
         raise Conflict("not_running", "Nothing of this deployment runs: there is no attempt to report for.")
     raise Unauthenticated(
         "attempt_over",

@@ -22,10 +22,10 @@ SHOWN_RECEIPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class DependencyView:
+class PlannedPosition:
     """A place in the scheduler's own order, from 1 on; the ids of the first of its organization before it."""
 
-    place: int
+    position: int
     ahead: Sequence[int]
 
 
@@ -33,7 +33,7 @@ async def explain(
     session: AsyncSession,
     deployment: Deployment,
     fresh: Mapping[str, object] | None = None,
-    standing: DependencyView | None = None,
+    standing: PlannedPosition | None = None,
 ) -> Explanation:
     """Everything that is known about it.
 
@@ -63,10 +63,10 @@ async def explain(
 
 
 async def _standing(
-    session: AsyncSession, deployment: Deployment, standing: DependencyView | None
+    session: AsyncSession, deployment: Deployment, standing: PlannedPosition | None
 ) -> tuple[int | None, Sequence[Deployment]]:
     if standing is not None:
-        return standing.place, await repository.find_all(session, standing.ahead)
+        return standing.position, await repository.find_all(session, standing.ahead)
     position = (await positions.queue_positions(session, [deployment])).get(deployment.id)
     return position, await positions.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
 

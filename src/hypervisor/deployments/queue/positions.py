@@ -43,7 +43,7 @@ async def queue_positions(session: AsyncSession, deployments: Collection[QueuedR
     return await _numbered(session, queued) if queued else {}
 
 
-def left_to_rows(index: QueueIndex | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
+def not_indexed(index: QueueIndex | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
     """Those whose places the index is not ready for."""
     if index is None:
         return deployments

@@ -84,7 +84,7 @@ async def hold_referenced(
     names = {one for one in references if isinstance(one, str)}
     ids_by_name = await repository.newest_by_name(session, organization_id, names)
     ids = {one if isinstance(one, int) else _as_id(one) for one in references} | set(ids_by_name.values())
-    return Referenced(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
+    return Referenced(await repository.lock_shared(session, organization_id, ids - {0}), ids_by_name)
 
 
 async def resolve_for(

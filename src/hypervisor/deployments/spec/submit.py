@@ -65,7 +65,7 @@ class Target:
 
     organization_id: int
     cluster: Cluster
-    standing: DependencySummary
+    dependencies: DependencySummary
 
 
 @dataclass(slots=True)
