@@ -1,4 +1,4 @@
-"""Who may do what with deployments: every member reads, developers and admins write."""
+"""Permissions on deployments: every member reads, developers and admins write."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def no_such_deployment(deployment_id: int) -> NotFound:
 
 
 lists_deployments = declares("member")(Authentication())
-"""Lists show only what belongs to the caller's organizations."""
+"""Lists hold only deployments of the caller's organizations."""
 submits_deployments = declares("developer of the named organization")(Authentication())
 """The body names organization or cluster; the service checks the role there."""
 
