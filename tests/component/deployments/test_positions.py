@@ -47,7 +47,7 @@ async def test_places_far_back_of_new_ones_are_known_without_asking(
     assert sorted(ok(one, 201)["queue_position"] for one in answers) == [5, 6, 7]
     assert not [one for one in statements if "created_at <" in one or "count(*)" in one]
     assert (await team.submit("urgent", priority="HIGH"))["queue_position"] == 1
-    team.api.clock.advance(position_counter.BELIEVED_SECONDS)
+    team.api.clock.advance(position_counter.ESTIMATE_SECONDS)
     with statements_of(team.api.services.database) as statements:
         assert (await team.submit("last"))["queue_position"] == 9
     assert [one for one in statements if "count(*)" in one]

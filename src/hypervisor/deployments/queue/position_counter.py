@@ -1,8 +1,8 @@
-"""Places of new deployments, counted from rows once for all that are asked for at the same time.
+"""Positions of new deployments, counted from rows once for all requests of the same time.
 
-Whoever is new stands near the end of those with its priority, so nearly the whole queue would be counted for
-each of them. Far back in a long queue, a place is therefore found without asking the database: by the end of
-that queue as it was a moment ago, and who was submitted here since.
+A new deployment is near the end of its priority, so each count would pass nearly the whole queue. Far back in
+a long queue, its position is therefore estimated without the database: from the end of that queue as it was a
+moment ago, and the deployments that this process has accepted since.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 FAR_BACK = 1000
-"""Places up to this one are always those of the rows as they are."""
-BELIEVED_SECONDS = 1.0
-"""How old what is known of the queue before a place that is farther back may be: of one that is new."""
+"""Positions up to this one are always counted."""
+ESTIMATE_SECONDS = 1.0
+"""The maximum age of the count that an estimate for a new deployment starts from."""
 
 BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.cluster_id == bindparam("cluster_id"),
@@ -31,12 +31,12 @@ BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.priority == bindparam("priority"),
     Deployment.created_at.between(bindparam("first"), bindparam("last")),
 )
-"""Who is queued with a priority from one time to another."""
+"""The queued deployments of one priority that were created between two times."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The end of a queue as it was at `counted_at` (monotonic seconds), and who was submitted here since."""
+    """The end of a queue as it was at `counted_at` (monotonic seconds), and the keys accepted here since."""
 
     key: QueueKey
     position: int
@@ -44,11 +44,11 @@ class _End:
     since: list[QueueKey] = field(default_factory=list)
 
     def is_fresh(self, now: float) -> bool:
-        """Whether the queue is taken to end there still, at `now` monotonic seconds."""
-        return now - self.counted_at < BELIEVED_SECONDS
+        """Whether it is recent enough for an estimate at `now` (monotonic seconds)."""
+        return now - self.counted_at < ESTIMATE_SECONDS
 
     def position_of(self, key: QueueKey) -> int | None:
-        """Of a new one, which is remembered; None: it stands before this end."""
+        """The position of a new deployment, which is remembered. None when it is ahead of this end."""
         if key <= self.key:
             return None
         index = bisect_left(self.since, key)
@@ -57,14 +57,14 @@ class _End:
 
 
 class PositionEstimator:
-    """For one database; remembers for a moment an end for each cluster and priority."""
+    """Remembers the end of the queue of each cluster and priority for a moment."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ends: dict[tuple[int, int], _End] = {}
 
     def add(self, new: Sequence[QueuedRow]) -> dict[int, int]:
-        """Positions by id of those that were just submitted here, where the end of their queue is known."""
+        """Positions by id of deployments that were just accepted, where the end of a queue is known."""
         found: dict[int, int] = {}
         now = self._clock.monotonic()
         for one in new:
@@ -75,7 +75,7 @@ class PositionEstimator:
         return found
 
     def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
-        """What was counted for those that were just submitted here: they are the ends of their queues."""
+        """Remember the counted positions of deployments that were just accepted: the ends of their queues."""
         now = self._clock.monotonic()
         self._ends = {queue: end for queue, end in self._ends.items() if end.is_fresh(now)}
         for one in new:
@@ -88,7 +88,7 @@ class PositionEstimator:
     async def count(
         self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
-        """The 1-based position of each, by its id, for every sequence of them."""
+        """The 1-based position of each deployment by its id, for every sequence of `asked`."""
         alike: dict[tuple[int, int], list[QueueKey]] = defaultdict(list)
         for one in (one for each in asked for one in each):
             alike[one.cluster_id, one.priority].append(key_of(one))

@@ -1,6 +1,6 @@
-"""Places in the queue of a cluster: by priority, then age, then id.
+"""Positions in the queue of a cluster.
 
-Rows that are counted are the truth. Where an index is ready it is asked instead, outside of any transaction.
+Counted rows are exact. Where the queue index is ready, it is used instead, outside of any transaction.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from hypervisor.store.tables import IS_QUEUED, Deployment
 
 
 class PositionHolder(QueuedRow, Protocol):
-    """An answer whose place may be left to the index."""
+    """A response whose queue position is filled in later."""
 
     queue_position: int | None
 
 
 async def queue_positions(session: AsyncSession, deployments: Collection[QueuedRow]) -> dict[int, int]:
-    """The 1-based place of each queued one in the queue of its cluster, by counting rows.
+    """The 1-based position of each queued deployment in the queue of its cluster, by counting rows.
 
-    One is counted by the database's index; several are numbered by one query over their clusters' queues.
+    A single deployment costs a count in the database's index; several cost one query over their clusters'
+    queues.
     """
     queued = [one for one in deployments if one.state == State.QUEUED.value]
     if len(queued) == 1:
@@ -40,11 +41,11 @@ async def queue_positions(session: AsyncSession, deployments: Collection[QueuedR
         ahead = rows_ahead(deployment.cluster_id, key_of(deployment))
         query = select(func.count()).select_from(Deployment).where(ahead)
         return {deployment.id: (await session.scalar(query) or 0) + 1}
-    return await _numbered(session, queued) if queued else {}
+    return await _number_rows(session, queued) if queued else {}
 
 
 def not_indexed(index: QueueIndex | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
-    """Those whose places the index is not ready for."""
+    """The deployments whose cluster the index cannot serve yet."""
     if index is None:
         return deployments
     clusters = {one.cluster_id for one in deployments if one.state == State.QUEUED.value}
@@ -67,12 +68,12 @@ class QueuePositions:
         `new` means just submitted. Not inside a transaction: no lock may wait for the index.
         """
         waiting = [one for one in responses if one.state == State.QUEUED.value and one.queue_position is None]
-        found = await _indexed(index, waiting) if index is not None and waiting else {}
+        found = await _look_up(index, waiting) if index is not None and waiting else {}
         missing = [one for one in waiting if one.id not in found]
         if missing:
             found |= await self._count(missing, new=new)
-        for one in waiting:
-            one.queue_position = found.get(one.id)
+        for response in waiting:
+            response.queue_position = found.get(response.id)
 
     async def _count(self, waiting: Sequence[PositionHolder], *, new: bool) -> dict[int, int]:
         found = self._estimator.add(waiting) if new else {}
@@ -85,10 +86,9 @@ class QueuePositions:
 
 
 async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) -> Sequence[Deployment]:
-    """The first of the queue that stand before this one and belong to its own organization: on a shared
-    cluster others may stand there too.
+    """The first `limit` deployments of the same organization ahead of this one, in queue order.
 
-    Their rows are wanted, in the order of the database's own index: there is nothing to count.
+    On a shared cluster, deployments of other organizations may be ahead too; they are left out.
     """
     query = (
         select(Deployment)
@@ -102,7 +102,7 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
     return (await session.scalars(query)).all()
 
 
-async def _indexed(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict[int, int]:
+async def _look_up(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict[int, int]:
     clusters: Mapping[int, list[QueueKey]] = defaultdict(list)
     for one in waiting:
         clusters[one.cluster_id].append(key_of(one))
@@ -114,19 +114,21 @@ async def _indexed(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict
     return found
 
 
-async def _numbered(session: AsyncSession, queued: Sequence[QueuedRow]) -> dict[int, int]:
+async def _number_rows(session: AsyncSession, queued: Sequence[QueuedRow]) -> dict[int, int]:
     clusters = sorted({one.cluster_id for one in queued})
-    place = func.row_number().over(
+    position = func.row_number().over(
         partition_by=Deployment.cluster_id,
         order_by=(Deployment.priority.desc(), Deployment.created_at, Deployment.id),
     )
     numbered = (
-        select(Deployment.id, place.label("place"))
+        select(Deployment.id, position.label("position"))
         .where(Deployment.cluster_id.in_(clusters), IS_QUEUED)
         .subquery()
     )
     found: dict[int, int] = {}
     for chunk in chunks(sorted(one.id for one in queued)):
-        rows = await session.execute(select(numbered.c.id, numbered.c.place).where(numbered.c.id.in_(chunk)))
-        found.update((id_, number) for id_, number in rows)
+        rows = await session.execute(
+            select(numbered.c.id, numbered.c.position).where(numbered.c.id.in_(chunk))
+        )
+        found.update((id_, position) for id_, position in rows)
     return found
