@@ -1,4 +1,4 @@
-"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts."""
+"""The endpoints for the logs, events and attempts of one deployment."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ async def get_logs(
     tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
     replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
-    follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
+    follow: Annotated[
+        bool, Query(description="Continue until the attempt has ended, as server-sent events.")
+    ] = False,
 ) -> Response:
-    """What it wrote to stdout and stderr; empty where it has not run yet."""
+    """The stdout and stderr of an attempt; empty when there is none yet."""
     database, runtimes = services.database, services.runtimes
     found = await logs.find_attempt(database, access, attempt, replica)
     if not follow:
@@ -61,7 +63,7 @@ async def get_logs(
 async def list_deployment_events(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[EventResponse]:
-    """Its history, oldest first."""
+    """The events of the deployment, oldest first."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
@@ -73,7 +75,7 @@ async def list_deployment_events(
 async def list_attempts(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[AttemptResponse]:
-    """Each run on a node, oldest first; one entry a replica."""
+    """The attempts (runs on a node), oldest first; one entry for each replica."""
     number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
     after = (number, replica)
     async with services.database.read() as session:

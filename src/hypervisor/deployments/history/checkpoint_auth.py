@@ -1,4 +1,4 @@
-"""Who may report a checkpoint: the attempt itself with its own token, or a developer."""
+"""Permission to report a checkpoint: the attempt with its own token, or a developer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypervisor.infra.security.tokens import AttemptToken, AttemptTokens, Invali
 
 @dataclass(frozen=True, slots=True)
 class ReportingAttempt:
-    """`own` is the token of the attempt that speaks for itself; None: a developer speaks for the live one."""
+    """The author of a report. `token` is that of the attempt; None: a developer reports for the live one."""
 
     deployment_id: int
     actor: str
@@ -26,7 +26,7 @@ class ReportingAttempt:
 
     @property
     def attempt(self) -> int | None:
-        """The attempt that the report must be about; None: whichever is live."""
+        """The number of the reported attempt; None: the live one."""
         return self.token.claims.attempt if self.token else None
 
 
@@ -34,7 +34,7 @@ class ReportingAttempt:
 async def reports_checkpoint(
     deployment_id: DeploymentPathId, request: Request, services: ServicesDep, token: BearerToken
 ) -> ReportingAttempt:
-    """The caller. That the attempt is still live is checked with the row, when the report is written."""
+    """The caller. The write of the report checks that the attempt is still live."""
     own = _own_token(services.attempt_tokens, token, services.clock.now())
     if own is None:
         principal = await authenticated(request)

@@ -1,4 +1,4 @@
-"""The endpoint that workloads call: a report about their own progress."""
+"""The endpoint for workloads: a report of their progress."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ router = APIRouter(prefix="/deployments", tags=["Deployments"])
 async def report_checkpoint(
     body: CheckpointReport, reporter: CheckpointReporter, services: ServicesDep
 ) -> CheckpointResponse:
-    """Say that the work so far is safe, with HV_CHECKPOINT_TOKEN of the workload's own environment.
+    """Report that the work so far is saved, with HV_CHECKPOINT_TOKEN from the workload's environment.
 
-    Kept at most once a second. After a preemption the next attempt is told the last one, and lost
-    work is counted from it.
+    Stored at most once a second. After a preemption, the next attempt receives the last checkpoint, and lost
+    work counts from it.
     """
 
     async def work(session: WriteSession) -> CheckpointResponse:

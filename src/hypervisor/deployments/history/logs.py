@@ -1,4 +1,4 @@
-"""What an attempt wrote: its last lines at once, or followed as a stream of events."""
+"""The log of an attempt: its last lines, or a stream of events."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from hypervisor.store.tables import Attempt
 MAX_TAIL = 10_000
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
-"""How long the record of an end may take to follow the end of the log."""
+"""The maximum wait in seconds, after the end of the log, for the recorded end of the attempt."""
 FIRST_ATTEMPT_WITHIN = 2.0
-"""How long a stream waits for the first attempt of what has just been submitted."""
+"""The maximum wait in seconds for the first attempt of a new deployment."""
 
 
 async def find_attempt(
     database: Database, access: DeploymentAccess, number: int | None, replica: int
 ) -> Attempt | None:
-    """The attempt of the replica whose log is wanted, the last one for None. None: it has not run yet.
+    """The attempt of the replica with this number; None for `number`: the last. None: there is none yet.
 
-    Raises NotFound for a number or a replica that there is not.
+    Raises NotFound for a number or a replica that does not exist.
     """
     async with database.read() as session:
         attempt = await repository.find_attempt(session, access.deployment_id, number, replica)
@@ -42,7 +42,7 @@ async def find_attempt(
 
 
 async def await_attempt(database: Database, access: DeploymentAccess, replica: int) -> Attempt | None:
-    """The last attempt; a moment is given to what is queued and about to be placed.
+    """The last attempt; waits a moment for a queued deployment, which may be placed.
 
     Reads the deployment again at each poll: its state is what the wait depends on.
     """
@@ -57,7 +57,7 @@ async def await_attempt(database: Database, access: DeploymentAccess, replica: i
 
 
 async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> str:
-    """The last `tail` lines. Raises Unavailable when the engine cannot be asked."""
+    """The last `tail` lines. Raises Unavailable when the engine cannot be reached."""
     if attempt is None:
         return ""
     try:
@@ -68,7 +68,7 @@ async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) ->
 
 
 async def check_reachable(runtimes: RuntimeRegistry, attempt: Attempt | None) -> None:
-    """Ask the engine before a stream is promised. Raises Unavailable."""
+    """Check that the engine can be reached, before the stream begins. Raises Unavailable."""
     if attempt is None:
         return
     try:
@@ -99,7 +99,7 @@ async def follow(
 async def _lines(
     database: Database, runtimes: RuntimeRegistry, attempt: Attempt, tail: int
 ) -> AsyncIterator[str]:
-    """Lines until the attempt is over; one that is still being launched is waited for."""
+    """Lines until the attempt has ended. Waits for an attempt that is being launched."""
     runtime, wrote = _runtime(runtimes, attempt), False
     while True:
         async for line in runtime.logs(attempt.instance, tail=tail, follow=True):
@@ -115,7 +115,7 @@ async def _lines(
 
 
 async def _await_end(database: Database, attempt: Attempt) -> None:
-    """The log is over: wait until that the attempt has ended is recorded as well."""
+    """Wait, after the end of the log, until the end of the attempt is recorded."""
     for _ in range(int(END_SEEN_WITHIN / POLL_SECONDS)):
         now = await _reload(database, attempt)
         if now is None or now.finished_at is not None:
@@ -143,5 +143,5 @@ def _event(name: str, text: str) -> bytes:
 
 def _unavailable(error: RuntimeUnavailable) -> Unavailable:
     return Unavailable(
-        "runtime_unavailable", f"The engine that it ran on cannot be reached now: {error}. Try again."
+        "runtime_unavailable", f"The engine of the attempt cannot be reached: {error}. Try again later."
     )
