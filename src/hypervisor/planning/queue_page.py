@@ -1,8 +1,8 @@
-"""The queue of a cluster that its owner has to itself, a page at a time.
+"""The queue of a cluster that is not shared, one page at a time.
 
-There the order is that of an index: priority, creation, id. Only those that wait for somebody of a higher
-priority stand elsewhere; they are few, and are put between the rows. So a page costs what is on it, and
-counting who stands before it, however long the queue is.
+Its order is that of an index: priority, creation, id. Only deployments with an inherited priority are
+elsewhere; they are few, and are merged between the rows. So a page costs its own rows and a count of those
+ahead of it, however long the queue is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROW: Select[int, int, datetime, datetime | None] = select(
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One of the queue, `position` from 1 on."""
+    """One deployment of the queue; `position` is 1-based."""
 
     key: QueueKey
     position: int
@@ -39,10 +39,10 @@ class QueueEntry:
 async def read_page(
     session: ReadSession, cluster_id: int, now: datetime, after: QueueKey | None, limit: int
 ) -> tuple[Sequence[QueueEntry], bool]:
-    """The first `limit` of the queue behind `after`, and whether there are more."""
-    lifted = await _lifted(session, cluster_id, now)
-    found = {key: since for key, (_, since) in lifted.items() if after is None or key > after}
-    own, moved = 0, {key.id for key in lifted}
+    """The first `limit` entries of the queue after the key `after`, and whether there are more."""
+    inherited = await _load_inherited(session, cluster_id, now)
+    found = {key: since for key, (_, since) in inherited.items() if after is None or key > after}
+    own, moved = 0, {key.id for key in inherited}
     async for row in _in_order(session, cluster_id, now, after, limit + 1):
         if row.id not in moved:
             found[QueueKey.of(row.priority, row.created_at, row.id)] = row.queued_at or row.created_at
@@ -52,21 +52,21 @@ async def read_page(
     shown = sorted(found)[:limit]
     if not shown:
         return (), False
-    first = 1 if after is None else await _position(session, cluster_id, now, shown[0], lifted)
+    first = 1 if after is None else await _position(session, cluster_id, now, shown[0], inherited)
     return [QueueEntry(key, first + n, found[key]) for n, key in enumerate(shown)], len(found) > limit
 
 
-async def _lifted(
+async def _load_inherited(
     session: ReadSession, cluster_id: int, now: datetime
 ) -> dict[QueueKey, tuple[QueueKey, datetime]]:
-    """Who stands farther ahead than by its own priority: by its key its own one, and since when it waits."""
-    lent = await inherited_priorities(session, cluster_id)
+    """Deployments with an inherited priority: by that key, the key of their own and their waiting since."""
+    priorities = await inherited_priorities(session, cluster_id)
     found: dict[QueueKey, tuple[QueueKey, datetime]] = {}
-    for chunk in chunks(sorted(lent)):
+    for chunk in chunks(sorted(priorities)):
         for row in await session.execute(_ROW.where(_queued(cluster_id, now), Deployment.id.in_(chunk))):
-            if lent[row.id].priority > row.priority:
+            if priorities[row.id].priority > row.priority:
                 own = QueueKey.of(row.priority, row.created_at, row.id)
-                key = own._replace(negative_priority=-lent[row.id].priority)
+                key = own._replace(negative_priority=-priorities[row.id].priority)
                 found[key] = own, row.queued_at or row.created_at
     return found
 
@@ -74,7 +74,7 @@ async def _lifted(
 async def _in_order(
     session: ReadSession, cluster_id: int, now: datetime, after: QueueKey | None, at_once: int
 ) -> AsyncIterator[_Row]:
-    """Rows by their own priorities, those behind `after` only; read as many at once."""
+    """Rows after `after` by their own priorities, read `at_once` at a time."""
     while True:
         rows: list[_Row] = []
         for behind in _ranges(after):
@@ -92,8 +92,8 @@ async def _in_order(
 
 
 def _ranges(after: QueueKey | None) -> Sequence[Collection[ColumnElement[bool]]]:
-    """What is behind, as ranges of the index one after the other: a single condition with "or" would be tried
-    on every row from the beginning of the queue.
+    """The rows after a key as consecutive ranges of the index: a single condition with "or" would be tested
+    on every row from the head of the queue.
     """
     if after is None:
         return ((),)
@@ -109,10 +109,10 @@ async def _position(
     cluster_id: int,
     now: datetime,
     key: QueueKey,
-    lifted: dict[QueueKey, tuple[QueueKey, datetime]],
+    inherited: dict[QueueKey, tuple[QueueKey, datetime]],
 ) -> int:
     query = select(func.count()).select_from(Deployment).where(rows_ahead(cluster_id, key), eligible(now))
-    overtaking = sum(one < key <= own for one, (own, _) in lifted.items())
+    overtaking = sum(one < key <= own for one, (own, _) in inherited.items())
     return (await session.scalar(query) or 0) + overtaking + 1
 
 
