@@ -103,8 +103,8 @@ MUTANTS = (
     Mutant(
         "a role is accepted in a PATCH from anybody",
         "organizations/routes.py",
-        "    user_id: UserId, body: MemberUpdate, access: AdminAccess, container: ContainerDep\n",
-        "    user_id: UserId, body: MemberUpdate, access: ViewerAccess, container: ContainerDep\n",
+        "    user_id: UserId, body: MemberUpdate, access: AdminAccess, services: ServicesDep\n",
+        "    user_id: UserId, body: MemberUpdate, access: ViewerAccess, services: ServicesDep\n",
         "tests/component/organizations/test_organizations.py -k 'only_admins and sqlite'",
     ),
     Mutant(
