@@ -24,7 +24,7 @@ from hypervisor.deployments.queue.positions import queue_positions
 from hypervisor.deployments.state.dependencies import load_parents
 from hypervisor.infra.clock import SystemClock
 from hypervisor.organizations.repository import count_running
-from hypervisor.planning.forecast_inputs import load_background
+from hypervisor.planning.forecast_inputs import load_forecast_inputs
 from hypervisor.planning.queue_page import read_page
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt, Deployment, Event
@@ -39,7 +39,7 @@ def questions(history: History) -> Mapping[str, Question]:
     return {
         "scheduler: snapshot": _read(lambda session: load_cluster(session, history.cluster, now)),
         "scheduler: background of forecasts": _read(
-            lambda session: load_background(session, history.retired, history.quiet, now)
+            lambda session: load_forecast_inputs(session, history.retired, history.quiet, now)
         ),
         "reconciler: to act on": _read(pending_instances),
         "reconciler: live": _read(all_live_instances),

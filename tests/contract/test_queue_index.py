@@ -19,9 +19,10 @@ from sqlalchemy import delete, select, update
 from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync
 from hypervisor.deployments.queue.index_updates import change_of, feed, gone
 from hypervisor.deployments.queue.positions import queue_positions
-from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, QueueIndex
 from hypervisor.infra.coordination.redis_queue import RedisQueueIndex
 from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Deployment, Event
 from tests.support.clock import START
@@ -75,9 +76,9 @@ class Case:
             return await queue_positions(session, await self.queued(cluster_id))
 
     async def by_index(self, cluster_id: int, index: QueueIndex | None = None) -> dict[int, int] | None:
-        places = [Place.of(one.priority, one.created_at, one.id) for one in await self.queued(cluster_id)]
-        positions = await (index or self.index).positions(cluster_id, places)
-        ids = [place.id for place in places]
+        keys = [QueueKey.of(one.priority, one.created_at, one.id) for one in await self.queued(cluster_id)]
+        positions = await (index or self.index).positions(cluster_id, keys)
+        ids = [key.id for key in keys]
         return None if positions is None else dict(zip(ids, positions, strict=True))
 
     async def ghosts(self, cluster_id: int) -> set[int]:
@@ -192,10 +193,10 @@ async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) 
     ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
     await case.keeper.sync(everything=False)
     low, high = sorted(await case.queued(cluster_id), key=lambda one: one.priority)
-    new = [Place.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
-    risen = Place.of(400, low.created_at, low.id)
+    new = [QueueKey.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
+    risen = QueueKey.of(400, low.created_at, low.id)
     assert await case.index.positions(cluster_id, [new[1], new[0], risen]) == [4, 3, 1]
-    assert await case.index.positions(cluster_id, [Place.of(300, high.created_at, high.id)]) == [1]
+    assert await case.index.positions(cluster_id, [QueueKey.of(300, high.created_at, high.id)]) == [1]
 
 
 async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:

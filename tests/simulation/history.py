@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import random as global_random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +58,6 @@ def silence() -> None:
 def play(seed: int) -> History:
     """Play the history of a seed. An exception of the harness is a violation too."""
     _prepare()
-    global_random.seed(seed)
     random = Random(seed)
     history = History(seed, Faults.draw(random))
     try:
@@ -88,7 +86,7 @@ def _prepare() -> None:
 
 
 async def _play(history: History, random: Random) -> None:
-    installation = Installation(random, history.faults)
+    installation = Installation(random, history.faults, Random(history.seed))
     runner = _HistoryRunner(history, installation, random)
     try:
         await runner.play()

@@ -85,6 +85,7 @@ class Server:
             self.encryptor,
             CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
             install=INSTALL,
+            random=installation.server_random,
             interval=INTERVAL,
             local_engines=(EngineRef("simulated"),),
             lease_times=LEASE_TIMES,
@@ -141,8 +142,10 @@ class Server:
 class Installation:
     """The parts that outlive a server. Close it at the end of the history."""
 
-    def __init__(self, random: Random, faults: Faults) -> None:
+    def __init__(self, random: Random, faults: Faults, server_random: Random) -> None:
+        """`random` is for what happens to the servers, `server_random` for what they draw themselves."""
         self.random = random
+        self.server_random = server_random
         self.faults = faults
         self.clock = LoopClock()
         self.engine_clock = LoopClock()

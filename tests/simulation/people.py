@@ -24,6 +24,7 @@ from hypervisor.identity.principal import OrganizationRole, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.lifecycle.commands import Command
 from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
 from tests.simulation.installation import NODES, Server
 from tests.support.invariants import Ledger
 
@@ -188,7 +189,9 @@ class People:
 
     def _random_deployment(self) -> DeploymentAccess | None:
         ids = sorted(self.ledger.accepted.values())
-        return DeploymentAccess(self._random.choice(ids), 1, ADA) if ids else None
+        if not ids:
+            return None
+        return DeploymentAccess(Deployment(id=self._random.choice(ids), organization_id=1), ADA)
 
     async def _send(self, server: Server, action: str, transaction: Work[T]) -> T | HypervisorError | None:
         """Do what the route does: one transaction, then hints. None if the server died meanwhile."""

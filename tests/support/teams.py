@@ -24,6 +24,7 @@ from hypervisor.control.reconciler.apply_observations import Ended, Running, app
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
+from hypervisor.infra.randomness import system_random
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
@@ -122,7 +123,7 @@ class Team:
             observation = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
             observed = Ended(attempt.id, deployment["id"], observation)
         async with database.write() as session:
-            await apply_observations(session, [observed], now)
+            await apply_observations(session, [observed], now, system_random())
 
     async def running(self, cluster: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
         """A deployment that was placed and observed running."""

@@ -22,6 +22,7 @@ from hypervisor.deployments.state.dependencies import load_parents, summarize_de
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import record_creations
 from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.randomness import random_code, system_random
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
@@ -32,7 +33,7 @@ from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
-from hypervisor.store.installation import ensure_installation
+from hypervisor.store.installation import ID_ALPHABET, ID_LENGTH, ensure_installation
 from hypervisor.store.tables import (
     Allocation,
     Attempt,
@@ -95,6 +96,7 @@ class World:
             self.encryptor,
             self.reporting,
             install=self.install,
+            random=system_random(),
             interval=self.interval,
             cordon_checks=self.cordon_checks,
         )
@@ -263,7 +265,9 @@ async def new_world(database_url: str, folder: Path, **options: Any) -> AsyncIte
     database = Database(database_url)
     try:
         async with database.write() as session:
-            install = await ensure_installation(session, SystemClock().now())
+            install = await ensure_installation(
+                session, random_code(ID_ALPHABET, ID_LENGTH), SystemClock().now()
+            )
         yield World(database, folder, install, **options)
     finally:
         await database.close()

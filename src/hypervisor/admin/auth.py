@@ -10,8 +10,9 @@ from starlette_admin.helpers import index_url, safe_redirect_url
 
 from hypervisor.api.services import AppServices
 from hypervisor.errors import TooManyRequests, Unauthenticated
-from hypervisor.identity import repository, sessions
+from hypervisor.identity import repository
 from hypervisor.identity.principal import Principal, load_principal
+from hypervisor.identity.sessions import Logins
 from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
@@ -30,7 +31,7 @@ class SuperuserLogin(AuthProvider):
         """Raises LoginFailed; failures count as for the API."""
         address = request.client.host if request.client else None
         try:
-            tokens = await sessions.login(self._services, username, password, address)
+            tokens = await Logins.of(self._services).login(username, password, address)
         except Unauthenticated:
             raise LoginFailed(REFUSED) from None
         except TooManyRequests as error:
@@ -69,11 +70,12 @@ class SuperuserLogin(AuthProvider):
     async def _principal(self, token: str | None) -> Principal | None:
         if token is None:
             return None
+        now = self._services.clock.now()
         try:
-            claims = self._services.tokens.read(token, self._services.clock.now())
+            claims = self._services.tokens.read(token, now)
         except InvalidToken:
             return None
-        return await load_principal(self._services, claims)
+        return await load_principal(self._services.logins, claims, now)
 
     async def _end(self, principal: Principal | None) -> None:
         if principal is None:

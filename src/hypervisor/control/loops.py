@@ -21,6 +21,7 @@ from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.randomness import Random
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
@@ -46,6 +47,7 @@ class Loops:
         checkpoint_env: CheckpointEnv,
         *,
         install: str,
+        random: Random,
         interval: float,
         optimizer_seconds: float = 0.0,
         local_engines: Sequence[EngineRef] = (),
@@ -71,6 +73,7 @@ class Loops:
             self.leases,
             encryptor,
             checkpoint_env,
+            random=random,
             interval=interval,
             telemetry=telemetry,
         )
@@ -78,6 +81,7 @@ class Loops:
             *shared,
             self.leases,
             self._reconciler,
+            random=random,
             default_engines=local_engines,
             times=lease_times,
             telemetry=telemetry,

@@ -37,22 +37,22 @@ _AS_STORED = tuple(
 async def describe(
     session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
 ) -> DeploymentResponse:
-    """`describe_all` for one deployment."""
+    """`describe_all` for one deployment whose row the session has locked."""
     return (await describe_all(session, [deployment], index))[0]
 
 
 async def describe_all(
     session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
 ) -> list[DeploymentResponse]:
-    """Responses for these deployments, in their order.
+    """Responses for these deployments, in their order. One whose cluster was deleted meanwhile is left out.
 
-    Without queue positions if the index is ready: `positions.fill_positions` adds them after the session.
+    Without queue positions if the index is ready: `QueuePositions.fill` adds them after the session.
     """
     ids = [one.id for one in deployments]
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
     runs = await repository.live_runs(session, ids)
-    queue_positions = await positions.queue_positions(session, positions.left_to_rows(index, deployments))
+    queue_positions = await positions.queue_positions(session, positions.not_indexed(index, deployments))
     return [
         _response(
             one,
@@ -62,11 +62,12 @@ async def describe_all(
             position=queue_positions.get(one.id),
         )
         for one in deployments
+        if one.cluster_id in clusters
     ]
 
 
 def describe_new(created: Sequence[Created]) -> list[DeploymentResponse]:
-    """Responses for new deployments from the inserted values; `positions.fill_positions` adds positions."""
+    """Responses for new deployments from the inserted values; `QueuePositions.fill` adds positions."""
     return [
         _response(new.deployment, cluster_name=new.cluster_name, parents=new.parents, run=(), position=None)
         for new in created

@@ -23,7 +23,6 @@ from hypervisor.deployments.access.policy import (
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
 from hypervisor.deployments.schemas.requests import (
     MAX_GRACE,
@@ -32,10 +31,10 @@ from hypervisor.deployments.schemas.requests import (
     DeploymentUpdate,
 )
 from hypervisor.deployments.schemas.responses import DeploymentResponse
-from hypervisor.deployments.spec import submit, update
+from hypervisor.deployments.spec import update
 from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
-from hypervisor.deployments.spec.submit import Submission
+from hypervisor.deployments.spec.submit import Submission, Submitted
 from hypervisor.deployments.state import commands
 from hypervisor.errors import Conflict, HypervisorError
 from hypervisor.infra.observability.tracing import current_traceparent
@@ -125,7 +124,9 @@ async def list_deployments(
         found = await listing.page(session, filters, before=before, limit=limit)
         items = await presenter.describe_all(session, found.rows, services.coordination.queue)
     await _place(services, items)
-    return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
+    return Page(
+        items=items, next_cursor=None if found.next_before is None else encode_cursor(found.next_before)
+    )
 
 
 @router.get("/{deployment_id}", responses=READS)
@@ -216,7 +217,7 @@ async def _submit(
     submission = Submission(
         user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted = await services.database.transact_together(submit.submit, submission)
+    submitted: Submitted = await services.submissions.ask(submission)
     if submitted.earlier_ids:
         response.headers[REPLAYED] = "true"
         answers = await _earlier_responses(services, submitted.earlier_ids)
@@ -230,12 +231,13 @@ async def _submit(
 async def _earlier_responses(services: AppServices, ids: Sequence[int]) -> list[DeploymentResponse]:
     async with services.database.read() as session:
         found = await repository.find_all(session, ids)
-        if len(found) < len(ids):
-            raise Conflict(
-                "idempotency_key_gone",
-                "The deployments of this Idempotency-Key have been deleted since. Use a new key.",
-            )
-        return await presenter.describe_all(session, found, services.coordination.queue)
+        answers = await presenter.describe_all(session, found, services.coordination.queue)
+    if len(answers) < len(ids):
+        raise Conflict(
+            "idempotency_key_gone",
+            "The deployments of this Idempotency-Key have been deleted since. Use a new key.",
+        )
+    return answers
 
 
 def _keyed(
@@ -260,12 +262,11 @@ async def _refused_alone(services: AppServices, work: Any) -> DeploymentResponse
 
 async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentResponse:
     async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-        if deployment is None:
-            raise access.hidden
-        answer = await presenter.describe(session, deployment, services.coordination.queue)
-    await _place(services, [answer])
-    return answer
+        answers = await presenter.describe_all(session, [access.deployment], services.coordination.queue)
+    if not answers:
+        raise access.hidden
+    await _place(services, answers)
+    return answers[0]
 
 
 async def _obey(
@@ -285,7 +286,7 @@ async def _obey(
 
 
 async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
-    await positions.fill_positions(services.database, services.coordination.queue, answers, new=new)
+    await services.positions.fill(services.coordination.queue, answers, new=new)
 
 
 def _wake(services: AppServices, *topics: str) -> None:

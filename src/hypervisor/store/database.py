@@ -9,7 +9,6 @@ COMMITTED each statement sees what is committed then anyway, and BEGIN and ROLLB
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.group_commit import GroupCommit
 from hypervisor.store.pool_ping import check_rested_connections
 
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 SERIALIZATION_FAILURES = {"40001", "40P01"}
 RETRIES = 3
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.05
 ROWS_IN_ONE_INSERT = 100
 """On SQLite, which keeps prepared statements of each length."""
 
@@ -89,13 +90,15 @@ def normalise_url(url: str) -> URL:
 class Database:
     """The two session factories over one database. Close it with `await close()`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, random: Random | None = None) -> None:
+        """`random` spreads the retries of several processes; without it the pauses are fixed."""
+        self._random = random
         self.url = normalise_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[], None]] = []
         """Called after each write transaction of this process was committed; must be quick and not raise."""
         self._make_parent_folder()
-        self._gatherings: dict[Any, GroupCommit[Any, Any]] = {}
+        self._groups: dict[str, GroupCommit[Any, Any]] = {}
         self._write_engine = self._engine(writer=True)
         self._read_engine = (
             self._engine(writer=False)
@@ -144,54 +147,57 @@ class Database:
             except (DBAPIError, ConcurrentWrite) as error:
                 if attempt == RETRIES or not _may_go_better(error):
                     raise
-                await asyncio.sleep(random.uniform(0.005, 0.05) * 2**attempt)
+                await asyncio.sleep(self._pause() * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def read_together(
-        self, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T]]], question: K
-    ) -> T:
-        """Answer a question together with all that are asked at the same time: one connection, one `work`.
+    def read_group(
+        self, name: str, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        """Reads that are made at the same time and share one connection and one call of `work`.
 
-        Nothing is read before it was asked for. `work` reads columns, not objects: there is no session for
-        them. It is what tells kinds of questions apart: a function of a module, never one that was made for
-        the occasion.
+        Nothing is read before it was asked for. `work` reads columns, not objects: there is no session. Made
+        once, at the start of the server, and closed with the database. Raises ValueError for a name in use.
         """
 
         async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
             async with self._read_engine.connect() as connection:
                 return await work(connection, questions)
 
-        return await self._gathered(work, answer, question)
+        return self._group(name, answer)
 
-    async def transact_together(
-        self,
-        work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]],
-        question: K,
-    ) -> T:
-        """`transact` for all that is asked at the same time, in one transaction; `work` as for reads.
+    def write_group(
+        self, name: str, work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        """Writes that come at the same time and share one transaction, which is a `transact` of `work`.
 
-        What `work` refuses it returns as an error in the place of the answer, and writes nothing for it.
+        What `work` refuses it returns as an error in the place of the answer, and writes nothing for it. Made
+        once, like a `read_group`.
         """
 
         async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
             return await self.transact(lambda session: work(session, questions))
 
-        return await self._gathered(work, answer, question)
+        return self._group(name, answer)
 
     async def close(self) -> None:
-        for gathering in self._gatherings.values():
-            await gathering.close()
+        for group in self._groups.values():
+            await group.close()
         await self._read_engine.dispose()
         if self.is_sqlite:
             await self._write_engine.dispose()
 
-    async def _gathered(
-        self, kind: Any, answer: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]], question: K
-    ) -> T:
-        if kind not in self._gatherings:
-            self._gatherings[kind] = GroupCommit(answer, _may_be_of_one)
-        found: T = await self._gatherings[kind].ask(question)
-        return found
+    def _group(
+        self, name: str, work: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        if name in self._groups:
+            raise ValueError(f"there is a group {name!r} already")
+        group: GroupCommit[K, T] = GroupCommit(name, work, _may_be_of_one)
+        self._groups[name] = group
+        return group
+
+    def _pause(self) -> float:
+        """Seconds before the first retry."""
+        return LONGEST_PAUSE if self._random is None else self._random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)
 
     def _make_parent_folder(self) -> None:
         if self.is_sqlite:

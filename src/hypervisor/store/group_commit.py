@@ -26,7 +26,10 @@ COMPANY_SECONDS = 0.003
 
 
 class GroupCommit(Generic[K, V]):
-    """Gives questions to `work` in groups, and each answer to whom it belongs.
+    """Gives questions to `work` in groups, and each answer to whom it belongs. `name` is for logs and tasks.
+
+    There is one for each kind of question, made at the start of the server; see `Database.read_group` and
+    `Database.write_group`.
 
     A question is worked on at once where nothing else is, and those that come meanwhile are the next group.
     A lone one never waits. Where many came together lately, the next group waits a moment for as many:
@@ -38,9 +41,11 @@ class GroupCommit(Generic[K, V]):
 
     def __init__(
         self,
+        name: str,
         work: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]],
         spoilt: Callable[[Exception], bool],
     ) -> None:
+        self.name = name
         self._work = work
         self._spoilt = spoilt
         self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
@@ -76,7 +81,7 @@ class GroupCommit(Generic[K, V]):
 
     def _open_lane(self) -> None:
         # Of nobody's own: what is bound to the request that came first must not stick to the others.
-        self._lanes.add(asyncio.create_task(self._serve_all(), name="gathering", context=Context()))
+        self._lanes.add(asyncio.create_task(self._serve_all(), name=self.name, context=Context()))
 
     async def _serve_all(self) -> None:
         try:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Installation
 
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+ID_LENGTH = 8
 
 
-async def ensure_installation(session: WriteSession, now: datetime) -> str:
-    """Return the installation's id, making it on first use."""
+async def ensure_installation(session: WriteSession, new_id: str, now: datetime) -> str:
+    """The installation's id; on first use it becomes `new_id`: `ID_LENGTH` characters of `ID_ALPHABET`."""
     row = await session.get(Installation, 1)
     if row is None:
-        row = Installation(id=1, install_id=_random_id(), created_at=now)
+        row = Installation(id=1, install_id=new_id, created_at=now)
         session.add(row)
     return row.install_id
-
-
-def _random_id() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(8))

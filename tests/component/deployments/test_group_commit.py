@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.deployments.spec import idempotency
+from hypervisor.store.group_commit import GroupCommit
 from tests.support.api import Person, ok, refused
 from tests.support.statements import statements_of
 from tests.support.teams import Team, new_team
@@ -21,6 +25,26 @@ async def keyed(person: Person, body: Any, key: str) -> httpx2.Response:
     """A submit with an Idempotency-Key."""
     headers = {"Authorization": f"Bearer {person.access_token}", "Idempotency-Key": key}
     return await person.api.http.post(DEPLOYMENTS, json=body, headers=headers)
+
+
+async def test_a_thousand_requests_leave_no_more_groups_than_the_server_began_with(team: Team) -> None:
+    def groups() -> list[str]:
+        return sorted(one.name for one in gc.get_objects() if isinstance(one, GroupCommit))
+
+    await team.cluster()
+    before, services = groups(), team.api.services
+    await asyncio.gather(*(services.logins.ask(f"session-{number}") for number in range(1000)))
+    await asyncio.gather(*(team.submit(f"work-{number}") for number in range(20)))
+    assert groups() == before
+    assert {"logins", "queue positions", "submissions"} <= set(before)
+
+
+async def test_a_group_has_a_name_of_its_own(team: Team) -> None:
+    async def work(_connection: AsyncConnection, questions: Sequence[int]) -> Sequence[int]:
+        return questions
+
+    with pytest.raises(ValueError, match="logins"):
+        team.api.services.database.read_group("logins", work)
 
 
 async def test_a_refusal_does_not_affect_the_rest_of_the_group(team: Team) -> None:

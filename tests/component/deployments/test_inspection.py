@@ -17,6 +17,7 @@ from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
 from tests.support.api import Person, ok, refused
+from tests.support.statements import statements_of
 from tests.support.teams import Team
 from tests.support.wait import PROMPT, eventually
 
@@ -47,6 +48,17 @@ async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: floa
     labels = {"simulate/log": log, "simulate/duration": str(seconds)}
     await runtime.start(LaunchSpec(attempt["instance"], Resources(), labels=labels))
     return str(attempt["instance"])
+
+
+@pytest.mark.parametrize("below", ["", "/explain", "/logs", "/attempts", "/events"])
+async def test_a_request_reads_the_row_of_its_deployment_once(team: Team, below: str) -> None:
+    cluster = await team.cluster()
+    running = await team.running(cluster, "running", kind="job", required_gpu_count=1)
+    with statements_of(team.api.services.database) as statements:
+        response = await team.viewer.get(path(running, below))
+    assert response.status_code == 200
+    # The environment is read with the whole row only.
+    assert len([one for one in statements if "deployments.env" in one]) == 1
 
 
 async def test_attempts_list_each_run(team: Team) -> None:

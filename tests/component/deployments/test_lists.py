@@ -121,7 +121,7 @@ async def _listed(team: Team, filters: Filters) -> list[int]:
             found = await listing.page(session, filters, before=before, limit=3)
             assert len(found.rows) <= 3
             seen += [row.id for row in found.rows]
-            if (before := found.before) is None:
+            if (before := found.next_before) is None:
                 return seen
 
 

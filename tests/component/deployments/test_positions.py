@@ -22,7 +22,6 @@ async def test_new_deployments_get_their_positions(
     team: Team, monkeypatch: pytest.MonkeyPatch, far_back: int
 ) -> None:
     monkeypatch.setattr(position_counter, "FAR_BACK", far_back)
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
     assert [(await team.submit(f"n{number}"))["queue_position"] for number in range(3)] == [1, 2, 3]
     bodies = [{"name": f"m{number}"} for number in range(5)]
@@ -40,7 +39,6 @@ async def test_positions_at_the_end_of_a_long_queue_need_no_query(
 ) -> None:
     team.api.services.coordination.queue = None
     monkeypatch.setattr(position_counter, "FAR_BACK", 2)
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
     batch = [{"name": f"n{number}"} for number in range(4)]
     items = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", {"deployments": batch}), 201)["items"]
@@ -51,7 +49,7 @@ async def test_positions_at_the_end_of_a_long_queue_need_no_query(
     assert sorted(ok(one, 201)["queue_position"] for one in answers) == [5, 6, 7]
     assert not [one for one in statements if "created_at <" in one or "count(*)" in one]
     assert (await team.submit("urgent", priority="HIGH"))["queue_position"] == 1
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 0.0)
+    team.api.clock.advance(position_counter.ESTIMATE_SECONDS)
     with statements_of(team.api.services.database) as statements:
         assert (await team.submit("last"))["queue_position"] == 9
     assert [one for one in statements if "count(*)" in one]

@@ -18,7 +18,7 @@ class Doubling:
         self.groups: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.gathering = GroupCommit(self._work, lambda error: not isinstance(error, OSError))
+        self.gathering = GroupCommit("doubling", self._work, lambda error: not isinstance(error, OSError))
 
     async def _work(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.groups.append(list(numbers))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
+from hypervisor.kernel.randomness import Random
 from hypervisor.store import leases as lease_store
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database, WriteSession
@@ -79,12 +79,13 @@ class LeaseManager:
         leases: HeldLeases,
         driver: EngineDriver,
         *,
+        random: Random,
         default_engines: Collection[EngineRef] = (),
         times: LeaseTimes | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         """`default_engines` get leases even without a node."""
-        self.name = secrets.token_hex(8)
+        self.name = f"{random.getrandbits(64):016x}"
         self._host = f"{socket.gethostname()}:{os.getpid()}"
         self._database = database
         self._clock = clock

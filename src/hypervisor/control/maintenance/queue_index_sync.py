@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from hypervisor.deployments.queue.index_updates import change_of, gone
 from hypervisor.infra.coordination.connect import QUEUE_TOPIC
-from hypervisor.infra.coordination.queue_index import Change, Place, QueueIndex
+from hypervisor.infra.coordination.queue_index import Change, QueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment
@@ -74,7 +75,7 @@ class QueueIndexSync:
         indexed = await self._index.entries(cluster_id)
         if indexed is None:
             return 0
-        stored = {change.deployment_id: change.place for change in await self._queued(cluster_id)}
+        stored = {change.deployment_id: change.key for change in await self._queued(cluster_id)}
         different = sorted(id_ for id_ in stored.keys() | indexed if stored.get(id_) != indexed.get(id_))
         if different:
             # Most of them changed between the two reads, so read again; a newer generation wins anyway.
@@ -89,7 +90,9 @@ class QueueIndexSync:
         async with self._database.read_at_length() as session:
             async for part in (await session.stream(query)).partitions(PARTITION_ROWS):
                 changes.extend(
-                    Change(cluster_id, row.id, row.generation, Place.of(row.priority, row.created_at, row.id))
+                    Change(
+                        cluster_id, row.id, row.generation, QueueKey.of(row.priority, row.created_at, row.id)
+                    )
                     for row in part
                 )
         return changes

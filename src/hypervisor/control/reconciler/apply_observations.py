@@ -6,7 +6,6 @@ deployment and settles its dependents, all in one commit.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from hypervisor.deployments.state.stop import request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.events.log import RECONCILER
 from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, Ending, StopReason, conclude
 from hypervisor.lifecycle.states import ENDED, State
 from hypervisor.store.chunks import chunks
@@ -68,9 +68,12 @@ class Applied:
 
 
 async def apply_observations(
-    session: WriteSession, observations: Sequence[Observed], now: datetime
+    session: WriteSession, observations: Sequence[Observed], now: datetime, random: Random
 ) -> Applied:
-    """Apply observations in one transaction; stale ones are dropped. Idempotent."""
+    """Apply observations in one transaction; stale ones are dropped. Idempotent.
+
+    `random` spreads the back-off of retries.
+    """
     deployments = await _lock_deployments(session, {observed.deployment_id for observed in observations})
     attempts = await _lock_attempts(session, {observed.attempt_id for observed in observations})
     runs = await load_runs(session, attempts.values(), deployments)
@@ -87,7 +90,7 @@ async def apply_observations(
             case Expired():
                 applied.stopping += _expire(session, deployment, run, now)
             case Ended():
-                applied.stopping += _end(session, deployment, attempt, run, observed, now)
+                applied.stopping += _end(session, deployment, attempt, run, observed, now, random.random())
                 ended.append(attempt)
     await release(session, ended)
     applied.ended = len(ended)
@@ -171,13 +174,14 @@ def _end(
     run: GangRun,
     observed: Ended,
     now: datetime,
+    jitter: float,
 ) -> list[str]:
     """Record the end of an attempt; the instances of other replicas to stop because of it."""
     observation = observed.observation
     if observation is not None and observation.state is ObservedState.EXITED:
         # The attempt ran and ended between two observations: its history contains both.
         _mark_running(session, deployment, attempt, run, observation, now)
-    conclusion = conclude(_ending(deployment, attempt, observed), random.random())
+    conclusion = conclude(_ending(deployment, attempt, observed), jitter)
     attempt.finished_at = (observation.finished_at if observation else None) or now
     attempt.outcome = conclusion.outcome
     attempt.exit_code = observation.exit_code if observation else None

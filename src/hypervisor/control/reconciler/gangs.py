@@ -6,7 +6,6 @@ state of the deployment from theirs.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from sqlalchemy import distinct, func, select
 
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
 from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
 from hypervisor.lifecycle.states import State
@@ -155,7 +155,9 @@ _STARTING = (
 """The gangs that are not up yet, with their timeout and the time of their placement."""
 
 
-async def stop_late_gangs(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
+async def stop_late_gangs(
+    session: WriteSession, deployment_ids: Collection[int], now: datetime, random: Random
+) -> list[str]:
     """Stop all replicas of gangs that were not up in time; they return to the queue with a back-off.
 
     Returns the instances to stop.

@@ -41,6 +41,7 @@ from hypervisor.infra.wakeup import Listener, Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import ABSENT, Observation
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.store.database import Database, WriteSession
@@ -65,10 +66,12 @@ class Reconciler:
         encryptor: Encryptor,
         checkpoint_env: CheckpointEnv,
         *,
+        random: Random,
         interval: float,
         telemetry: Telemetry | None = None,
     ) -> None:
         """`interval` is the time between full passes in seconds."""
+        self._random = random
         self._database = database
         self._clock = clock
         self._wakeup = wakeup
@@ -80,7 +83,7 @@ class Reconciler:
         self._failures = Failures(log, "reconciler.pass_failed")
         self._hinted: set[str] = set()
         self._attempt_clock = AttemptClock(clock)
-        self._observation_writer = ObservationWriter(database, clock, leases, self._follow_up)
+        self._observation_writer = ObservationWriter(database, clock, random, leases, self._follow_up)
         self._actions = AttemptActions(
             database,
             clock,
@@ -207,7 +210,9 @@ class Reconciler:
         async with self._database.read() as session:
             late = await late_gangs(session, now)
         if late:
-            stopping = await self._database.transact(lambda session: stop_late_gangs(session, late, now))
+            stopping = await self._database.transact(
+                lambda session: stop_late_gangs(session, late, now, self._random)
+            )
             self._follow_up(Applied(stopping=stopping))
 
     async def _reconcile(self, attempts: list[LiveAttempt]) -> None:

@@ -14,6 +14,7 @@ from hypervisor.infra.observability.failures import Failures
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.leases import hold_epochs
 
@@ -36,9 +37,15 @@ class ObservationWriter:
     """Applies observations in the order of arrival; `follow_up` gets the changes of each transaction."""
 
     def __init__(
-        self, database: Database, clock: Clock, leases: HeldLeases, follow_up: Callable[[Applied], None]
+        self,
+        database: Database,
+        clock: Clock,
+        random: Random,
+        leases: HeldLeases,
+        follow_up: Callable[[Applied], None],
     ) -> None:
         self._database = database
+        self._random = random
         self._clock = clock
         self._leases = leases
         self._follow_up = follow_up
@@ -66,7 +73,8 @@ class ObservationWriter:
         now = self._clock.now()
 
         async def transaction(session: WriteSession) -> Applied:
-            return await apply_observations(session, await self._fenced(session, batch), now)
+            observations = await self._fenced(session, batch)
+            return await apply_observations(session, observations, now, self._random)
 
         try:
             reached("status_before_write")

@@ -85,7 +85,7 @@ async def hold_referenced(
     ids_by_name = await repository.newest_by_name(session, organization_id, names)
     ids = {reference if isinstance(reference, int) else _as_id(reference) for reference in references}
     ids |= set(ids_by_name.values())
-    return Referenced(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
+    return Referenced(await repository.lock_shared(session, organization_id, ids - {0}), ids_by_name)
 
 
 async def resolve_for(

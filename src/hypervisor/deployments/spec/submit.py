@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,18 +122,24 @@ async def submit(session: WriteSession, submissions: Sequence[Submission]) -> li
     BatchItemError for one request; NotFound, Forbidden, Invalid or Conflict for all. Raises ConcurrentWrite.
     """
     drafts = [_Draft(one, PendingRequest(one.principal, one.requests)) for one in submissions]
-    left = drafts
-    while left:
-        # One submission per key at a time: the next one finds the result of the first.
-        firsts = {_key_of(draft): draft for draft in reversed(left)}
-        await _submit_once(session, [draft for draft in left if firsts[_key_of(draft)] is draft])
-        left = [draft for draft in left if firsts[_key_of(draft)] is not draft]
+    for batch in _with_keys_once(drafts):
+        await _submit_once(session, batch)
     return [draft.outcome() for draft in drafts]
 
 
-def _key_of(draft: _Draft) -> object:
-    keyed = draft.submission.keyed
-    return id(draft) if keyed is None else (keyed.user_id, keyed.key)
+def _with_keys_once(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
+    """The drafts in batches without a repeated key: a later one finds the result of the first."""
+    turns: list[list[_Draft]] = [[]]
+    uses: Counter[tuple[int, str]] = Counter()
+    for draft in drafts:
+        keyed, turn = draft.submission.keyed, 0
+        if keyed is not None:
+            turn = uses[keyed.user_id, keyed.key]
+            uses[keyed.user_id, keyed.key] += 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(draft)
+    return turns
 
 
 async def _submit_once(session: WriteSession, drafts: Sequence[_Draft]) -> None:

@@ -7,14 +7,13 @@ after each new connection every loop of this process is woken, because anything 
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
 
+from hypervisor.infra.randomness import random_hex, system_random
 from hypervisor.infra.wakeup import Wakeup
 
 GATHER_SECONDS = 0.025
@@ -45,11 +44,11 @@ class Bus:
     def __init__(self, wakeup: Wakeup, connect: Connect) -> None:
         self._wakeup = wakeup
         self._connect = connect
-        self._me = secrets.token_hex(8)
+        self._me = random_hex(8)
         self._pending: set[str] = set()
         self._turn = asyncio.Event()
         self._lost = False
-        self._heard_at = 0.0
+        self._deaf: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.connected = False
 
@@ -83,19 +82,20 @@ class Bus:
                 tell("bus.disconnected", error=str(error) or type(error).__name__)
             finally:
                 self.connected = False
+                self._forget_deafness()
             failures += 1
             await asyncio.sleep(pause_before_retry(failures))
 
     def _joined(self) -> None:
         self.connected = True
-        self._heard_at = _now()
+        self._note_own_words()
         log.info("bus.connected")
         self._wakeup.deliver_all()
 
     async def _carry(self, link: Link) -> None:
         while True:
             beat = not await self._wait_for_turn()
-            if self._lost or _now() - self._heard_at > DEAF_AFTER_SECONDS:
+            if self._lost:
                 raise ConnectionError("the connection was lost")
             async with asyncio.timeout(SEND_WITHIN_SECONDS):
                 await self._send(link, beat=beat)
@@ -126,11 +126,21 @@ class Bus:
     def _hear(self, payload: str) -> None:
         sender, *topics = payload.split(" ")
         if sender == self._me:
-            self._heard_at = _now()
+            self._note_own_words()
             return
         for topic in topics:
             if topic:
                 self._wakeup.deliver(topic)
+
+    def _note_own_words(self) -> None:
+        """Both directions work: take the link for lost unless this happens again in time."""
+        self._forget_deafness()
+        self._deaf = asyncio.get_running_loop().call_later(DEAF_AFTER_SECONDS, self._lose)
+
+    def _forget_deafness(self) -> None:
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
 
     def _lose(self) -> None:
         self._lost = True
@@ -143,8 +153,4 @@ def pause_before_retry(failures: int) -> float:
     Full jitter, so that replicas do not come back all at once.
     """
     bound = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(failures, 10))
-    return random.uniform(SHORTEST_PAUSE, max(SHORTEST_PAUSE, bound))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    return system_random().uniform(SHORTEST_PAUSE, max(SHORTEST_PAUSE, bound))

@@ -19,10 +19,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from hypervisor.infra.coordination.bus import pause_before_retry
-from hypervisor.infra.coordination.queue_index import Change, Place, corrected
+from hypervisor.infra.coordination.queue_index import Change, corrected
 from hypervisor.infra.coordination.redis_client import open_redis
-from hypervisor.infra.coordination.redis_queue_keys import Keys, as_member, as_place
+from hypervisor.infra.coordination.redis_queue_keys import Keys, as_key, as_member
 from hypervisor.infra.coordination.redis_scripts import APPLY, INSTALL, LOCATE
+from hypervisor.kernel.queue_key import QueueKey
 
 ANSWER_SECONDS = 0.5
 """How long a request waits for a position before it counts rows."""
@@ -96,30 +97,30 @@ class RedisQueueIndex:
             self._give_up_pending()
         self._turn.set()
 
-    async def positions(self, cluster_id: int, places: Sequence[Place]) -> list[int] | None:
+    async def positions(self, cluster_id: int, keys: Sequence[QueueKey]) -> list[int] | None:
         async def ask(server: str) -> list[int] | None:
             await self._send()
             asked: list[str | int] = [server]
-            for place in places:
-                asked += (as_member(place), place.id)
+            for key in keys:
+                asked += (as_member(key), key.id)
             found = await self._locate(keys=self._keys.of(cluster_id), args=asked)
             if found is None:
                 self._unbuilt(cluster_id)
                 return None
-            counted = zip(map(int, found[::2]), map(_stored_place, found[1::2]), strict=True)
-            return corrected(places, list(counted))
+            counted = zip(map(int, found[::2]), map(_stored_key, found[1::2]), strict=True)
+            return corrected(keys, list(counted))
 
         return await self._ask(ask, self._answer_seconds)
 
-    async def entries(self, cluster_id: int) -> dict[int, Place] | None:
-        async def ask(server: str) -> dict[int, Place] | None:
+    async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
+        async def ask(server: str) -> dict[int, QueueKey] | None:
             await self._send()
             order, _ = self._keys.of(cluster_id)
-            found: dict[int, Place] = {}
+            found: dict[int, QueueKey] = {}
             after = "-"
             while chunk := await self._redis.zrange(order, after, "+", bylex=True, offset=0, num=IN_CHUNK):
                 members = [str(member) for member in chunk]
-                found.update((place.id, place) for place in map(as_place, members))
+                found.update((key.id, key) for key in map(as_key, members))
                 after = f"({members[-1]}"
             return found if await self._built([cluster_id], server) else None
 
@@ -128,10 +129,10 @@ class RedisQueueIndex:
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
         async def ask(server: str) -> bool:
             final, new = self._keys.of(cluster_id), self._keys.being_built(cluster_id)
-            placed = [(one, as_member(one.place)) for one in queued if one.place is not None]
+            members = [(one, as_member(one.key)) for one in queued if one.key is not None]
             await self._redis.hset(new[1], "built", "")
-            for start in range(0, len(placed), IN_CHUNK):
-                await self._add_to(new, placed[start : start + IN_CHUNK])
+            for start in range(0, len(members), IN_CHUNK):
+                await self._add_to(new, members[start : start + IN_CHUNK])
             await self._install(keys=[*final, *new], args=[server, KEPT_SECONDS])
             self._ready.add(cluster_id)
             return True
@@ -169,25 +170,31 @@ class RedisQueueIndex:
                 await self._join()
                 failures = 0
                 while self._server is not None:
-                    await self._serve_until(_now() + LOOK_SECONDS)
+                    await self._serve_for(LOOK_SECONDS)
                     await self._join()
             except (RedisError, OSError, TimeoutError) as error:
                 self._lose(error)
             failures += 1
             await asyncio.sleep(pause_before_retry(failures))
 
-    async def _serve_until(self, deadline: float) -> None:
+    async def _serve_for(self, seconds: float) -> None:
         """Send what is noted and look after what was asked for, for a while or until Redis is lost."""
-        while self._server is not None and _now() < deadline:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._turn.wait()
-            except TimeoutError:
-                return
-            self._turn.clear()
-            async with asyncio.timeout(BUILD_SECONDS):
-                await self._send()
-                await self._look_for_asked()
+        over = asyncio.Event()
+
+        def end() -> None:
+            over.set()
+            self._turn.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            while self._server is not None and not over.is_set():
+                await self._turn.wait()
+                self._turn.clear()
+                async with asyncio.timeout(BUILD_SECONDS):
+                    await self._send()
+                    await self._look_for_asked()
+        finally:
+            timer.cancel()
 
     async def _join(self) -> None:
         """Learn which server answers, and make invalid there what it was not told."""
@@ -236,7 +243,7 @@ class RedisQueueIndex:
             left = [self._keys.left(cluster_id, one.deployment_id) for one in chunk]
             told: list[str | int] = [server, LEAVERS_SECONDS]
             for one in chunk:
-                told += (one.deployment_id, one.generation, as_member(one.place) if one.place else "")
+                told += (one.deployment_id, one.generation, as_member(one.key) if one.key else "")
             await self._apply(keys=[*self._keys.of(cluster_id), *left], args=told)
 
     async def _look_for_asked(self) -> None:
@@ -279,9 +286,5 @@ class RedisQueueIndex:
         self._missing()
 
 
-def _stored_place(stored: str) -> Place | None:
-    return as_place(stored.partition(":")[2]) if stored else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _stored_key(stored: str) -> QueueKey | None:
+    return as_key(stored.partition(":")[2]) if stored else None

@@ -1,10 +1,9 @@
-"""How the queue index is written in Redis: its keys, and places as members that sort by their bytes."""
+"""How the queue index is written in Redis: its keys, and queue keys as members that sort by their bytes."""
 
 from __future__ import annotations
 
-import secrets
-
-from hypervisor.infra.coordination.queue_index import Place
+from hypervisor.infra.randomness import random_hex
+from hypervisor.kernel.queue_key import QueueKey
 
 _HIGHEST = 9999
 _PRIORITY, _TIME, _ID = 4, 17, 19
@@ -23,7 +22,7 @@ class Keys:
 
     def being_built(self, cluster_id: int) -> tuple[str, str]:
         """The same for an index in the making, which nobody else uses."""
-        token = secrets.token_hex(8)
+        token = random_hex(8)
         order, places = self.of(cluster_id)
         return f"{order}:{token}", f"{places}:{token}"
 
@@ -32,12 +31,12 @@ class Keys:
         return f"{self._prefix}:{{queue:{cluster_id}}}:left:{deployment_id}"
 
 
-def as_member(place: Place) -> str:
-    """The place as text; texts sort as places do (for priorities 0 to 1000 and times from 1970 on)."""
-    return f"{_HIGHEST + place.descent:0{_PRIORITY}}{place.created_us:0{_TIME}}{place.id:0{_ID}}"
+def as_member(key: QueueKey) -> str:
+    """The key as text; texts sort as keys do (for priorities 0 to 1000 and times from 1970 on)."""
+    return f"{_HIGHEST + key.negative_priority:0{_PRIORITY}}{key.created_us:0{_TIME}}{key.id:0{_ID}}"
 
 
-def as_place(member: str) -> Place:
-    """The place that a member was made from."""
+def as_key(member: str) -> QueueKey:
+    """The key that a member was made from."""
     time, id_ = member[_PRIORITY : _PRIORITY + _TIME], member[_PRIORITY + _TIME :]
-    return Place(int(member[:_PRIORITY]) - _HIGHEST, int(time), int(id_))
+    return QueueKey(int(member[:_PRIORITY]) - _HIGHEST, int(time), int(id_))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 from pathlib import Path
+
+from hypervisor.infra.randomness import random_hex
 
 INIT_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of a machine's first PID namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h)."""
@@ -36,7 +37,7 @@ def _folder_id(data_dir: Path) -> str:
     path = data_dir / _FILE
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{_FILE}.{os.getpid()}")
-    draft.write_text(secrets.token_hex(8))
+    draft.write_text(random_hex(8))
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -13,6 +13,7 @@ from hypervisor.control.leases.held import MAINTENANCE, HeldLeases, cluster_leas
 from hypervisor.control.leases.manager import LeaseManager
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
+from hypervisor.infra.randomness import system_random
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
@@ -65,7 +66,13 @@ class Server:
         self.leases = HeldLeases(self.clock, Wakeup())
         self.engines = FakeDriver(site, docker)
         self.manager = LeaseManager(
-            world.database, self.clock, Wakeup(), self.leases, self.engines, default_engines=engines
+            world.database,
+            self.clock,
+            Wakeup(),
+            self.leases,
+            self.engines,
+            random=system_random(),
+            default_engines=engines,
         )
 
     async def turn(self) -> None:

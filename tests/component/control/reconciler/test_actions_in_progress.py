@@ -19,6 +19,7 @@ from hypervisor.lifecycle.commands import Command
 from hypervisor.runtimes.protocol import LaunchSpec
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Deployment
 from tests.simulation.faults import Faults
 from tests.simulation.installation import INSTALL, Installation, Server
 from tests.simulation.people import ADA
@@ -85,7 +86,7 @@ def _play(scenario: Callable[[Server, SlowEngine], Awaitable[None]], *, start: f
     """Run a scenario on one server without faults; the engine's calls take `start` and `stop` seconds."""
 
     async def run() -> None:
-        installation = Installation(Random(0), Faults())
+        installation = Installation(Random(0), Faults(), Random(0))
         installation.engine = engine = SlowEngine(installation, start=start, stop=stop)
         server = Server(installation, None)
         try:
@@ -122,7 +123,7 @@ async def _submit(server: Server, **labels: str) -> int:
 
 async def _stop(server: Server, deployment_id: int) -> None:
     async def transaction(session: WriteSession) -> None:
-        access = DeploymentAccess(deployment_id, 1, ADA)
+        access = DeploymentAccess(Deployment(id=deployment_id, organization_id=1), ADA)
         await commands.apply_command(session, access, Command.STOP, now=server.clock.now())
 
     await server.call(server.database.transact(transaction))

@@ -8,6 +8,7 @@ from hypervisor.control.reconciler.apply_observations import Ended, apply_observ
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.deployments.state.drain import WorkloadDrainer
+from hypervisor.infra.randomness import system_random
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.lifecycle.conclude import StopReason
@@ -284,6 +285,6 @@ async def test_a_gang_whose_replicas_end_together_is_deleted_once(world: World) 
     ended = Observation(ObservedState.EXITED, 143, finished_at=world.clock.now())
     observations = [Ended(attempt.id, gang, ended) for attempt in await world.attempts(gang)]
     async with world.database.write() as session:
-        await apply_observations(session, observations, world.clock.now())
+        await apply_observations(session, observations, world.clock.now(), system_random())
     deleted = [event for event in await world.events(gang) if event.type == "deployment.deleted"]
     assert len(deleted) == 1
