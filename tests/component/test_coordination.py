@@ -107,9 +107,9 @@ async def test_it_starts_and_serves_while_redis_is_away(
 ) -> None:
     nowhere = f"redis://someone:secret@127.0.0.1:{free_port()}/0"
     async with team_on(sqlite_url, tmp_path / "data", nowhere, monkeypatch) as team:
-        told = team.api.services.sharing.describe()
-        assert "does not answer" in told
-        assert "secret" not in told
+        description = team.api.services.sharing.describe()
+        assert "does not answer" in description
+        assert "secret" not in description
         cluster = (await team.cluster())["id"]
         for place in (1, 2):
             made = await team.submit("work", cluster_id=cluster)

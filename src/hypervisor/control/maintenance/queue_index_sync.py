@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 
 from hypervisor.deployments.queue.index_updates import change_of, gone
-from hypervisor.infra.coordination.connect import QUEUE_TOPIC
+from hypervisor.infra.coordination.coordination import QUEUE_TOPIC
 from hypervisor.infra.coordination.queue_index import Change, Place, QueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
