@@ -10,7 +10,7 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
 
-from hypervisor.infra.coordination.bus import Bus, Connect
+from hypervisor.infra.coordination.bus import Bus, OpenLink
 from hypervisor.infra.coordination.postgres_link import postgres_link
 from hypervisor.infra.coordination.redis_link import redis_link
 from hypervisor.infra.wakeup import Wakeup
@@ -27,7 +27,7 @@ PATIENT = 60.0
 class Replicas:
     """Processes of one installation, each with its own ear; in memory they are one process."""
 
-    connect: Connect | None
+    connect: OpenLink | None
     cut: Callable[[], Awaitable[None]]
     buses: list[Bus] = field(default_factory=list)
     alone: Wakeup = field(default_factory=Wakeup)

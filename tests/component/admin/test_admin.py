@@ -82,7 +82,7 @@ async def test_pages_show_rows_but_no_secrets_and_ask_no_other_server(
     for page in pages:
         assert page.status_code == 200, page.url
         assert "argon2" not in page.text
-        assert "sealed" not in page.text
+        assert "encrypted" not in page.text
         assert not _foreign(page.text), page.url
         assert "unsafe-eval" not in page.headers["content-security-policy"]
         assert "default-src 'none'" in page.headers["content-security-policy"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.infra.coordination.queue_index import Place, corrected
+from hypervisor.infra.coordination.queue_index import Place, correct_positions
 from hypervisor.infra.coordination.redis_queue_keys import as_member, as_place
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,4 +52,4 @@ def test_what_the_asker_has_just_read_corrects_the_index(
                 indexed[place.id] = data.draw(CLOSE)._replace(id=place.id)
     order = sorted(indexed.values())
     counted = [(sum(one < place for one in order), indexed.get(place.id)) for place in asked]
-    assert corrected(asked, counted) == [sorted(rows.values()).index(place) + 1 for place in asked]
+    assert correct_positions(asked, counted) == [sorted(rows.values()).index(place) + 1 for place in asked]

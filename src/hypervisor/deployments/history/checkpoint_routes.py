@@ -41,5 +41,5 @@ async def report_checkpoint(
 
 def _next_token(services: AppServices, reporter: ReportingAttempt) -> str | None:
     own, now = reporter.own, services.clock.now()
-    lifetime = own.lifetime_if_ageing(now) if own else None
+    lifetime = own.renewal_lifetime(now) if own else None
     return services.attempt_tokens.issue(own.claims, lifetime, now) if own and lifetime else None

@@ -17,12 +17,12 @@ import structlog
 
 from hypervisor.infra.wakeup import Wakeup
 
-GATHER_SECONDS = 0.025
+BATCH_SECONDS = 0.025
 """Between two turns of sending: a burst of commits becomes a few messages, the first goes at once."""
 HEARTBEAT_SECONDS = 5.0
-DEAF_AFTER_SECONDS = 15.0
-SEND_WITHIN_SECONDS = 5.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+ECHO_TIMEOUT_SECONDS = 15.0
+SEND_TIMEOUT_SECONDS = 5.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,15 +34,15 @@ class Link(Protocol):
         """Say something to all. Raises whatever its server's client raises."""
 
 
-Heard = Callable[[str], None]
-Connect = Callable[[Heard, Callable[[], None]], AbstractAsyncContextManager[Link]]
+MessageHandler = Callable[[str], None]
+OpenLink = Callable[[MessageHandler, Callable[[], None]], AbstractAsyncContextManager[Link]]
 """Opens a link. It calls the first argument with each payload, the second one when the connection is lost."""
 
 
 class Bus:
     """Carries hints over one link, and opens a new one, with jitter, whenever it is lost."""
 
-    def __init__(self, wakeup: Wakeup, connect: Connect) -> None:
+    def __init__(self, wakeup: Wakeup, connect: OpenLink) -> None:
         self._wakeup = wakeup
         self._connect = connect
         self._me = secrets.token_hex(8)
@@ -84,7 +84,7 @@ class Bus:
             finally:
                 self.connected = False
             failures += 1
-            await asyncio.sleep(pause_before_retry(failures))
+            await asyncio.sleep(backoff_seconds(failures))
 
     def _joined(self) -> None:
         self.connected = True
@@ -95,11 +95,11 @@ class Bus:
     async def _carry(self, link: Link) -> None:
         while True:
             beat = not await self._wait_for_turn()
-            if self._lost or _now() - self._heard_at > DEAF_AFTER_SECONDS:
+            if self._lost or _now() - self._heard_at > ECHO_TIMEOUT_SECONDS:
                 raise ConnectionError("the connection was lost")
-            async with asyncio.timeout(SEND_WITHIN_SECONDS):
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self._send(link, beat=beat)
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(BATCH_SECONDS)
 
     async def _wait_for_turn(self) -> bool:
         """False when nothing was to be said for a while."""
@@ -137,13 +137,13 @@ class Bus:
         self._turn.set()
 
 
-def pause_before_retry(failures: int) -> float:
+def backoff_seconds(failures: int) -> float:
     """Seconds until the next try to connect: anything up to a bound that doubles from 0.1 to 10 s.
 
     Full jitter, so that replicas do not come back all at once.
     """
-    bound = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(failures, 10))
-    return random.uniform(SHORTEST_PAUSE, max(SHORTEST_PAUSE, bound))
+    bound = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(failures, 10))
+    return random.uniform(MIN_BACKOFF_SECONDS, max(MIN_BACKOFF_SECONDS, bound))
 
 
 def _now() -> float:

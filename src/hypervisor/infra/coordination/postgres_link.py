@@ -13,10 +13,10 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import URL
 
-from hypervisor.infra.coordination.bus import Connect, Heard, Link
+from hypervisor.infra.coordination.bus import Link, MessageHandler, OpenLink
 
-CONNECT_WITHIN_SECONDS = 10.0
-COMMAND_WITHIN_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+COMMAND_TIMEOUT_SECONDS = 5.0
 _CHANNEL = "hypervisor_hints"
 _SETTINGS = {
     "application_name": "hypervisor hints",
@@ -26,17 +26,17 @@ _SETTINGS = {
 _OF_SQLALCHEMY = ("prepared_statement_cache_size", "prepared_statement_name_func")
 
 
-def postgres_link(url: URL) -> Connect:
+def postgres_link(url: URL) -> OpenLink:
     """Links over the database at `url`; the channel is that of the database, so others do not hear it."""
     _, options = url.get_dialect()().create_connect_args(url)
     options = {name: value for name, value in options.items() if name not in _OF_SQLALCHEMY}
 
     @asynccontextmanager
-    async def connect(hear: Heard, lose: Callable[[], None]) -> AsyncIterator[Link]:
+    async def connect(hear: MessageHandler, lose: Callable[[], None]) -> AsyncIterator[Link]:
         connection = await asyncpg.connect(
             **options,
-            timeout=CONNECT_WITHIN_SECONDS,
-            command_timeout=COMMAND_WITHIN_SECONDS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
             server_settings=_SETTINGS,
         )
         try:

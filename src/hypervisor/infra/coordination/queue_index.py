@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-REMEMBERED_LEAVERS = 50_000
+MAX_TOMBSTONES = 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -73,7 +73,7 @@ class QueueIndex(Protocol):
         """Keep these clusters, forget others in time; which of them were not built."""
 
 
-def corrected(asked: Sequence[Place], counted: Sequence[tuple[int, Place | None]]) -> list[int]:
+def correct_positions(asked: Sequence[Place], counted: Sequence[tuple[int, Place | None]]) -> list[int]:
     """Positions from what an index counted before each place asked for, and where it has that deployment now.
 
     The asker has just read these deployments in the database, so for them its word goes: those that the index
@@ -127,7 +127,7 @@ class MemoryQueueIndex:
         if queue is None:
             return None
         counted = [(bisect_left(queue.order, one), queue.places.get(one.id, _NOWHERE)[1]) for one in places]
-        return corrected(places, counted)
+        return correct_positions(places, counted)
 
     async def entries(self, cluster_id: int) -> dict[int, Place] | None:
         queue = self._queues.get(cluster_id)
@@ -162,7 +162,7 @@ class MemoryQueueIndex:
     def _remember(self, key: tuple[int, int], generation: int) -> None:
         """Who has left, so that an older change that comes late does not bring it back."""
         self._left[key] = max(generation, self._left.pop(key, -1))
-        if len(self._left) > REMEMBERED_LEAVERS:
+        if len(self._left) > MAX_TOMBSTONES:
             del self._left[next(iter(self._left))]
 
 

@@ -9,20 +9,20 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from hypervisor.infra.coordination.bus import Connect, Heard, Link
+from hypervisor.infra.coordination.bus import Link, MessageHandler, OpenLink
 from hypervisor.infra.coordination.redis_client import open_redis
 
-SUBSCRIBE_WITHIN_SECONDS = 5.0
+SUBSCRIBE_TIMEOUT_SECONDS = 5.0
 _LISTEN_SECONDS = 1.0
 
 
-def redis_link(url: str, channel: str) -> Connect:
+def redis_link(url: str, channel: str) -> OpenLink:
     """Links over a channel of the Redis at `url`."""
 
     @asynccontextmanager
-    async def connect(hear: Heard, lose: Callable[[], None]) -> AsyncIterator[Link]:
+    async def connect(hear: MessageHandler, lose: Callable[[], None]) -> AsyncIterator[Link]:
         async with open_redis(url, retrying=False) as client, client.pubsub() as subscription:
-            async with asyncio.timeout(SUBSCRIBE_WITHIN_SECONDS):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
                 await _subscribe(subscription, channel)
             listening = asyncio.create_task(_listen(subscription, hear), name="redis-link")
             listening.add_done_callback(lambda _: lose())
@@ -51,7 +51,7 @@ async def _subscribe(subscription: PubSub, channel: str) -> None:
         pass
 
 
-async def _listen(subscription: PubSub, hear: Heard) -> None:
+async def _listen(subscription: PubSub, hear: MessageHandler) -> None:
     while True:
         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_LISTEN_SECONDS)
         if message is not None:

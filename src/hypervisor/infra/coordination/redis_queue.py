@@ -18,22 +18,22 @@ from typing import TypeVar
 import structlog
 from redis.exceptions import RedisError
 
-from hypervisor.infra.coordination.bus import pause_before_retry
-from hypervisor.infra.coordination.queue_index import Change, Place, corrected
+from hypervisor.infra.coordination.bus import backoff_seconds
+from hypervisor.infra.coordination.queue_index import Change, Place, correct_positions
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_queue_keys import Keys, as_member, as_place
 from hypervisor.infra.coordination.redis_scripts import APPLY, INSTALL, LOCATE
 
-ANSWER_SECONDS = 0.5
+REQUEST_TIMEOUT_SECONDS = 0.5
 """How long a request waits for a position before it counts rows."""
-BUILD_SECONDS = 30.0
-LOOK_SECONDS = 2.0
+BUILD_TIMEOUT_SECONDS = 30.0
+SERVER_CHECK_SECONDS = 2.0
 """How often to look whether it is still the same server."""
-KEPT_SECONDS = 24 * 3600
+INDEX_TTL_SECONDS = 24 * 3600
 """An index that nobody looks after any more goes by itself."""
-LEAVERS_SECONDS = 60
+TOMBSTONE_TTL_SECONDS = 60
 """How long it is remembered who has left: an older change of a slow replica must not bring them back."""
-UNFINISHED_SECONDS = 60
+UNFINISHED_TTL_SECONDS = 60
 IN_CHUNK = 1000
 MAX_PENDING = 100_000
 
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 class RedisQueueIndex:
     """One replica's view of the shared index. Changes are sent in the order of this process's commits."""
 
-    def __init__(self, url: str, install: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, install: str, *, answer_seconds: float = REQUEST_TIMEOUT_SECONDS) -> None:
         self._redis = open_redis(url)
         self._keys = Keys(install)
         self._answer_seconds = answer_seconds
@@ -107,7 +107,7 @@ class RedisQueueIndex:
                 self._unbuilt(cluster_id)
                 return None
             counted = zip(map(int, found[::2]), map(_stored_place, found[1::2]), strict=True)
-            return corrected(places, list(counted))
+            return correct_positions(places, list(counted))
 
         return await self._ask(ask, self._answer_seconds)
 
@@ -123,7 +123,7 @@ class RedisQueueIndex:
                 after = f"({members[-1]}"
             return found if await self._built([cluster_id], server) else None
 
-        return await self._ask(ask, BUILD_SECONDS)
+        return await self._ask(ask, BUILD_TIMEOUT_SECONDS)
 
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
         async def ask(server: str) -> bool:
@@ -132,11 +132,11 @@ class RedisQueueIndex:
             await self._redis.hset(new[1], "built", "")
             for start in range(0, len(placed), IN_CHUNK):
                 await self._add_to(new, placed[start : start + IN_CHUNK])
-            await self._install(keys=[*final, *new], args=[server, KEPT_SECONDS])
+            await self._install(keys=[*final, *new], args=[server, INDEX_TTL_SECONDS])
             self._ready.add(cluster_id)
             return True
 
-        await self._ask(ask, BUILD_SECONDS)
+        await self._ask(ask, BUILD_TIMEOUT_SECONDS)
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
         async def ask(server: str) -> set[int]:
@@ -149,7 +149,7 @@ class RedisQueueIndex:
             return set(wanted) - built
 
         self._ready &= set(cluster_ids)
-        return await self._ask(ask, BUILD_SECONDS) or set()
+        return await self._ask(ask, BUILD_TIMEOUT_SECONDS) or set()
 
     async def _ask(self, question: Callable[[str], Awaitable[T]], seconds: float) -> T | None:
         """Put a question to Redis, None when it is away: after a failure it is, until it is found again."""
@@ -169,12 +169,12 @@ class RedisQueueIndex:
                 await self._join()
                 failures = 0
                 while self._server is not None:
-                    await self._serve_until(_now() + LOOK_SECONDS)
+                    await self._serve_until(_now() + SERVER_CHECK_SECONDS)
                     await self._join()
             except (RedisError, OSError, TimeoutError) as error:
                 self._lose(error)
             failures += 1
-            await asyncio.sleep(pause_before_retry(failures))
+            await asyncio.sleep(backoff_seconds(failures))
 
     async def _serve_until(self, deadline: float) -> None:
         """Send what is noted and look after what was asked for, for a while or until Redis is lost."""
@@ -185,13 +185,13 @@ class RedisQueueIndex:
             except TimeoutError:
                 return
             self._turn.clear()
-            async with asyncio.timeout(BUILD_SECONDS):
+            async with asyncio.timeout(BUILD_TIMEOUT_SECONDS):
                 await self._send()
                 await self._look_for_asked()
 
     async def _join(self) -> None:
         """Learn which server answers, and make invalid there what it was not told."""
-        async with asyncio.timeout(BUILD_SECONDS):
+        async with asyncio.timeout(BUILD_TIMEOUT_SECONDS):
             server = str((await self._redis.info("server"))["run_id"])
             changed = server != self._server
             while self._invalid:
@@ -234,7 +234,7 @@ class RedisQueueIndex:
         for start in range(0, len(changes), IN_CHUNK):
             chunk = changes[start : start + IN_CHUNK]
             left = [self._keys.left(cluster_id, one.deployment_id) for one in chunk]
-            told: list[str | int] = [server, LEAVERS_SECONDS]
+            told: list[str | int] = [server, TOMBSTONE_TTL_SECONDS]
             for one in chunk:
                 told += (one.deployment_id, one.generation, as_member(one.place) if one.place else "")
             await self._apply(keys=[*self._keys.of(cluster_id), *left], args=told)
@@ -262,7 +262,7 @@ class RedisQueueIndex:
     async def _keep(self, cluster_ids: Sequence[int]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in itertools.chain.from_iterable(map(self._keys.of, cluster_ids)):
-                pipe.expire(key, KEPT_SECONDS)
+                pipe.expire(key, INDEX_TTL_SECONDS)
             await pipe.execute()
 
     async def _add_to(self, new: tuple[str, str], chunk: Sequence[tuple[Change, str]]) -> None:
@@ -270,8 +270,8 @@ class RedisQueueIndex:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(order, {member: 0 for _, member in chunk})
             pipe.hset(places, mapping={str(c.deployment_id): f"{c.generation}:{m}" for c, m in chunk})
-            pipe.expire(order, UNFINISHED_SECONDS)
-            pipe.expire(places, UNFINISHED_SECONDS)
+            pipe.expire(order, UNFINISHED_TTL_SECONDS)
+            pipe.expire(places, UNFINISHED_TTL_SECONDS)
             await pipe.execute()
 
     def _unbuilt(self, cluster_id: int) -> None:

@@ -49,7 +49,7 @@ class Deployment(Base):
     docker_image: Mapped[str | None] = mapped_column(String(512))
     command: Mapped[list[str] | None]
     env: Mapped[dict[str, Any] | None]
-    """Plain values as text; secret ones as {"sealed": ...}."""
+    """Plain values as text; secret ones as {"encrypted": ...}."""
     ports: Mapped[list[int] | None]
     read_only_root: Mapped[bool] = mapped_column(default=False)
 
