@@ -1,4 +1,4 @@
-"""The id of this installation, made once and part of every runtime instance's name."""
+"""The id of this installation: created once, and part of every instance name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 async def ensure_installation(session: WriteSession, now: datetime) -> str:
-    """Return the installation's id, making it on first use."""
+    """The installation's id; created on first use."""
     row = await session.get(Installation, 1)
     if row is None:
         row = Installation(id=1, install_id=_random_id(), created_at=now)

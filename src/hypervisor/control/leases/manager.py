@@ -152,7 +152,7 @@ class LeaseManager:
         self._holdings.drop(self._holdings.names())
 
         async def work(session: WriteSession) -> None:
-            await leases.leave(session, self.name, await leases.lease_time(session, self._clock.now()))
+            await leases.unregister(session, self.name, await leases.lease_time(session, self._clock.now()))
 
         await self._database.transact(work)
         self._wakeup.notify(TOPIC)
@@ -173,7 +173,7 @@ class LeaseManager:
 
         async def work(session: WriteSession) -> set[str]:
             now = await leases.lease_time(session, self._clock.now())
-            await leases.beat(session, self.name, self._host, self._refused, now, self._times.lasts)
+            await leases.heartbeat(session, self.name, self._host, self._refused, now, self._times.lasts)
             kept: set[str] = set()
             for chunk in chunks(sorted(names)):
                 kept |= await leases.renew_all(session, chunk, self.name, now, self._times.lasts)

@@ -18,7 +18,7 @@ from hypervisor.events.log import SYSTEM, record
 from hypervisor.store import batches
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, ReadSession, WriteSession
-from hypervisor.store.removals import forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc
 from hypervisor.store.tables import (
     Allocation,
     Attempt,
@@ -92,14 +92,14 @@ async def _cluster(database: Database, cluster_id: int, now: datetime) -> None:
         return
     stored = Decision.cluster_id == cluster_id
     gone = await delete_in_batches(database, Decision.id, stored, oldest_first=Decision.id, batch=AT_ONCE)
-    if gone >= AT_ONCE * batches.MOST_BATCHES:
+    if gone >= AT_ONCE * batches.MAX_BATCHES:
         return
 
     async def work(session: WriteSession) -> None:
         cluster = await session.get(Cluster, cluster_id, with_for_update=True)
         if cluster is None:
             return
-        await forget_attempts(session, Attempt.cluster_id == cluster_id, now)
+        await enqueue_instance_gc(session, Attempt.cluster_id == cluster_id, now)
         record(
             session,
             organization_id=cluster.organization_id,
@@ -126,7 +126,7 @@ async def _organization(database: Database, organization_id: int, now: datetime)
         return
     said = Event.organization_id == organization_id
     gone = await delete_in_batches(database, Event.id, said, oldest_first=Event.id)
-    if gone >= batches.BATCH * batches.MOST_BATCHES:
+    if gone >= batches.BATCH * batches.MAX_BATCHES:
         return
 
     async def work(session: WriteSession) -> None:
@@ -160,14 +160,14 @@ async def _forget_deployments(database: Database, inside: ColumnElement[bool], n
         ids = list(await session.scalars(query.with_for_update()))
         if ids:
             await cancel_dependents(session, ids, now=now, actor=SYSTEM)
-            await forget_attempts(session, Attempt.deployment_id.in_(ids), now)
+            await enqueue_instance_gc(session, Attempt.deployment_id.in_(ids), now)
             await session.execute(
                 delete(Deployment).where(Deployment.id.in_(ids)),
                 execution_options={"synchronize_session": False},
             )
         return len(ids)
 
-    for _ in range(batches.MOST_BATCHES):
+    for _ in range(batches.MAX_BATCHES):
         if await database.transact(work) < AT_ONCE:
             return True
     return False

@@ -86,7 +86,7 @@ class QueueIndexSync:
             Deployment.id, Deployment.generation, Deployment.priority, Deployment.created_at
         ).where(Deployment.cluster_id == cluster_id, IS_QUEUED)
         found: list[Change] = []
-        async with self._database.read_at_length() as session:
+        async with self._database.read_streaming() as session:
             async for part in (await session.stream(query)).partitions(IN_PART):
                 found.extend(
                     Change(cluster_id, row.id, row.generation, Place.of(row.priority, row.created_at, row.id))

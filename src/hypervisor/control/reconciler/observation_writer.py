@@ -15,7 +15,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.leases import hold_epochs
+from hypervisor.store.leases import lock_epochs
 
 BATCH = 500
 ERROR_PAUSE = 1.0
@@ -86,7 +86,7 @@ class ObservationWriter:
         for engine in {learnt.engine for learnt in batch}:
             if (fence := self._holdings.fence(engine_lease(engine))) is not None:
                 fences[engine] = fence
-        epochs = await hold_epochs(session, [fence.lease for fence in fences.values()])
+        epochs = await lock_epochs(session, [fence.lease for fence in fences.values()])
         for engine, fence in list(fences.items()):
             if epochs.get(fence.lease) != fence.epoch:
                 log.warning("reconciler.stale", lease=fence.lease, epoch=fence.epoch)

@@ -24,7 +24,7 @@ from tests.support.world import World
 async def test_events_are_forgotten_by_age_a_batch_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_BATCHES", 3)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 3)
     now, keep = world.clock.now(), RetentionPolicy(events=timedelta(days=30))
     await world.cluster()
     commits: list[None] = []
@@ -47,7 +47,7 @@ async def test_events_are_forgotten_by_age_a_batch_at_a_time(
 async def test_keys_of_requests_are_forgotten_by_age_a_batch_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     now, keep = world.clock.now(), RetentionPolicy(idempotency_keys=timedelta(hours=24))
     async with world.database.write() as session:
         somebody = User(
