@@ -22,7 +22,7 @@ from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
+from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated import SimulatedRuntime
@@ -171,7 +171,7 @@ class Installation:
         # What is farther off than any back-off was set before the clock was set back: it waits no more.
         (waits,) = self._reader.execute(
             "SELECT count(*) FROM deployments WHERE state = 'QUEUED' AND not_before > ? AND not_before <= ?",
-            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=BACKOFF_LONGEST))],
+            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=MAX_BACKOFF_SECONDS))],
         ).fetchone()
         return f"{moves} {now if waits or self.engine._due else ''}"
 

@@ -22,7 +22,7 @@ def user_actor(user_id: int) -> str:
     return f"user:{user_id}"
 
 
-class Said(TypedDict):
+class EventFields(TypedDict):
     """What an event says. `type` is dotted ("deployment.state", "cluster.created", "member.role_changed"),
     `code` a stable reason, `message` a sentence for people. `data` never holds secrets."""
 
@@ -42,7 +42,7 @@ def record(
     organization_id: int,
     cluster_id: int | None = None,
     deployment_id: int | None = None,
-    **said: Unpack[Said],
+    **said: Unpack[EventFields],
 ) -> None:
     """Add one event to the session; it becomes visible with the caller's commit."""
     event = Event(organization_id=organization_id, cluster_id=cluster_id, deployment_id=deployment_id, **said)
@@ -50,7 +50,9 @@ def record(
     session.add(event)
 
 
-async def record_all(session: WriteSession, deployments: Sequence[Deployment], said: Sequence[Said]) -> None:
+async def record_all(
+    session: WriteSession, deployments: Sequence[Deployment], said: Sequence[EventFields]
+) -> None:
     """`record_about` for many deployments at once; written immediately."""
     rows = [
         {
@@ -68,7 +70,7 @@ async def record_all(session: WriteSession, deployments: Sequence[Deployment], s
     await session.execute(insert(cast(Table, Event.__table__)), rows)
 
 
-def record_about(session: WriteSession, deployment: Deployment, **said: Unpack[Said]) -> None:
+def record_about(session: WriteSession, deployment: Deployment, **said: Unpack[EventFields]) -> None:
     """`record` for a deployment: it lands in the history of its organization and cluster."""
     record(
         session,

@@ -60,7 +60,7 @@ class Subscription:
             raise Lagging
         return await self._queue.get()
 
-    async def waited_for(self) -> list[Event]:
+    async def next_batch(self) -> list[Event]:
         """All events that wait to be taken, at least one. Raises Lagging as `next` does."""
         events = [await self.next()]
         while not self._queue.empty():
@@ -101,12 +101,12 @@ class EventRelay:
         return sum(map(len, self._subscriptions.values()))
 
     @property
-    def passed_on(self) -> int:
+    def last_event_id(self) -> int:
         """The highest event id that was read for listeners; 0 while there are none."""
         return self._last or 0
 
     @property
-    def looked_for(self) -> frozenset[int]:
+    def missing_ids(self) -> frozenset[int]:
         """Ids that were skipped and may still turn up."""
         return frozenset(self._gaps)
 
@@ -125,7 +125,7 @@ class EventRelay:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def pass_on(self) -> None:
+    async def dispatch_new(self) -> None:
         """Read what is new and hand it to the listeners; without listeners nothing is read."""
         if not self._subscriptions:
             self._last = None
@@ -158,7 +158,7 @@ class EventRelay:
     async def _run(self) -> None:
         while True:
             try:
-                await self.pass_on()
+                await self.dispatch_new()
             except (SQLAlchemyError, OSError) as error:
                 # Nothing is lost: the next pass goes on where this one stopped.
                 log.warning("relay.database_unavailable", error=str(error))
@@ -237,7 +237,7 @@ async def follow(
             yield missed
         while True:
             try:
-                events = await subscription.waited_for()
+                events = await subscription.next_batch()
             except Lagging:
                 return
             if new := [event for event in events if event.id not in replayed]:

@@ -66,10 +66,10 @@ async def test_each_organization_hears_its_own(database: Database) -> None:
     ours, theirs = await relay.subscribe(OURS), await relay.subscribe(THEIRS)
     await say(database, "one", "two")
     await say(database, "three", organization_id=THEIRS)
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert [(await ours.next()).message for _ in range(2)] == ["one", "two"]
     assert (await theirs.next()).message == "three"
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert ours.waiting == theirs.waiting == 0
 
 
@@ -80,13 +80,13 @@ async def test_what_is_committed_late_is_passed_on_late(postgresql: Database) ->
         write(slow, "slow")
         await slow.flush()
         await say(postgresql, "quick")
-        await relay.pass_on()
+        await relay.dispatch_new()
         assert (await listener.next()).message == "quick"
-        await relay.pass_on()
+        await relay.dispatch_new()
         assert listener.waiting == 0
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert (await listener.next()).message == "slow"
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert listener.waiting == 0
 
 
@@ -97,9 +97,9 @@ async def test_what_was_begun_before_the_listener_came_is_not_lost(postgresql: D
         await slow.flush()
         await say(postgresql, "before")
         listener = await relay.subscribe(OURS)
-        await relay.pass_on()
+        await relay.dispatch_new()
         assert listener.waiting == 0
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert (await listener.next()).message == "slow"
 
 
@@ -110,11 +110,11 @@ async def test_ids_that_never_come_are_given_up(postgresql: Database) -> None:
     with pytest.raises(RuntimeError):
         await _roll_back(postgresql)
     await say(postgresql, "next")
-    await relay.pass_on()
-    assert relay.looked_for
+    await relay.dispatch_new()
+    assert relay.missing_ids
     clock.advance(GAP_SECONDS + 1)
-    await relay.pass_on()
-    assert not relay.looked_for
+    await relay.dispatch_new()
+    assert not relay.missing_ids
 
 
 async def _roll_back(database: Database) -> None:
@@ -131,7 +131,7 @@ async def test_a_listener_that_does_not_keep_up_is_told(
     relay = EventRelay(database, FakeClock())
     listener = await relay.subscribe(OURS)
     await say(database, *"abcdef")
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert [(await listener.next()).message for _ in range(3)] == ["a", "b", "c"]
     with pytest.raises(Lagging):
         await listener.next()

@@ -16,7 +16,7 @@ from sqlalchemy import distinct, func, select
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
-from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
+from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, gang_verdict, is_late, is_success
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession, WriteSession
@@ -36,8 +36,8 @@ class GangRun:
         return [attempt for attempt in self.attempts if attempt.finished_at is None]
 
     @property
-    def standing(self) -> GangVerdict:
-        return standing([_replica(attempt) for attempt in self.attempts])
+    def verdict(self) -> GangVerdict:
+        return gang_verdict([_replica(attempt) for attempt in self.attempts])
 
     @property
     def is_up(self) -> bool:
@@ -112,7 +112,7 @@ def end_of_one(
 
     What becomes of the deployment after that is decided by this first failure. Answers the instances to stop.
     """
-    if went_well(conclusion) or run.standing is GangVerdict.STOPPING:
+    if is_success(conclusion) or run.verdict is GangVerdict.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code

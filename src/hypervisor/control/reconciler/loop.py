@@ -44,7 +44,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
-from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
+from hypervisor.lifecycle.decide import Expire, Finish, Launch, MarkRunning, RequestStop, Wait, decide
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 from hypervisor.store.database import Database, WriteSession
 
@@ -245,7 +245,7 @@ class Reconciler:
                 self._report(work, Ended(work.attempt_id, work.deployment_id, observed))
             case Expire():
                 self._report(work, Expired(work.attempt_id, work.deployment_id))
-            case Leave(until) if until is not None:
+            case Wait(until) if until is not None:
                 self._look_again(work.instance, until, now)
             case _:
                 pass
