@@ -1,4 +1,4 @@
-"""Logins to the admin pages: the password check of the API, a session of its own, superusers only."""
+"""Login to the admin pages: superusers only, with the password check of the API and a separate session."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
 COOKIE_PATH = "/admin"
-REFUSED = "The username or password is not right, or this account is no superuser."
+REFUSED = "The username or password is wrong, or this account is not a superuser."
 
 
 class SuperuserLogin(AuthProvider):
-    """Keeps the access token of an ordinary session in a cookie that scripts cannot read."""
+    """Stores the access token of a normal session in a cookie that scripts cannot read."""
 
     def __init__(self, services: AppServices) -> None:
         super().__init__()
         self._services = services
 
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
-        """Raises LoginFailed; failures count as for the API."""
+        """Log in. Raises LoginFailed. Failed logins count towards the back-off of the API."""
         address = request.client.host if request.client else None
         try:
             tokens = await sessions.login(self._services, username, password, address)
