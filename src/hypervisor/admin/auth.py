@@ -40,8 +40,8 @@ class SuperuserLogin(AuthProvider):
             await self._end(principal)
             raise LoginFailed(REFUSED)
         fallback = index_url(request)
-        wanted = request.query_params.get("next") or fallback
-        response = RedirectResponse(safe_redirect_url(wanted, request, fallback), status_code=303)
+        target = request.query_params.get("next") or fallback
+        response = RedirectResponse(safe_redirect_url(target, request, fallback), status_code=303)
         response.set_cookie(
             COOKIE,
             tokens.access_token,

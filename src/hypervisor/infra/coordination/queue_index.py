@@ -74,10 +74,11 @@ class QueueIndex(Protocol):
 
 
 def correct_positions(asked: Sequence[Place], counted: Sequence[tuple[int, Place | None]]) -> list[int]:
-    """Positions from what an index counted before each place asked for, and where it has that deployment now.
+    """Positions from the counts of an index, corrected by the rows that the caller has just read.
 
-    The asker has just read these deployments in the database, so for them its word goes: those that the index
-    lacks are counted in, those that it has elsewhere are counted where they are.
+    `counted` has, for each requested deployment, the number of entries before it and its current entry. The
+    rows of the caller win: deployments that the index lacks are counted in, and those with another entry are
+    counted at the position of their row.
     """
     known = sorted(place for _, place in counted if place is not None)
     real = sorted(asked)

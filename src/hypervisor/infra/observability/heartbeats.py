@@ -22,7 +22,7 @@ class Heartbeats:
         self._last[name] = self._clock.monotonic()
 
     def forget(self, name: str) -> None:
-        """Stop to expect beats of `name`: the loop has ended as planned."""
+        """Stop expecting beats of `name`: the loop has ended as planned."""
         self._within.pop(name, None)
         self._last.pop(name, None)
 
