@@ -87,7 +87,7 @@ def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorSer
             return (seen["status"], seen["reason_code"]) == ("QUEUED", "no_room_on_disk")
 
         eventually_sync(told, within=60, every=0.2)
-        assert "what runs goes on" in ada.deployments.explain(after)["sentence"]
+        assert "running processes continue" in ada.deployments.explain(after)["sentence"]
 
         disk.leave(0)
         refused = _submit_until_refused(ada, job)

@@ -22,7 +22,7 @@ from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
+from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
@@ -180,7 +180,7 @@ class Installation:
         # A time beyond the longest back-off is from before the clock was set back: it is ignored.
         (in_backoff,) = self._reader.execute(
             "SELECT count(*) FROM deployments WHERE state = 'QUEUED' AND not_before > ? AND not_before <= ?",
-            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=BACKOFF_LONGEST))],
+            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=MAX_BACKOFF_SECONDS))],
         ).fetchone()
         return f"{last_event} {now if in_backoff or self.engine._due else ''}"
 

@@ -1,4 +1,4 @@
-"""Logins to the admin pages: the password check of the API, a session of its own, superusers only."""
+"""Login to the admin pages: superusers only, with the password check of the API and a separate session."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
 COOKIE_PATH = "/admin"
-REFUSED = "The username or password is wrong, or this account is no superuser."
+REFUSED = "The username or password is wrong, or this account is not a superuser."
 
 
 class SuperuserLogin(AuthProvider):
-    """Keeps the access token of an ordinary session in a cookie that scripts cannot read."""
+    """Stores the access token of a normal session in a cookie that scripts cannot read."""
 
     def __init__(self, services: AppServices) -> None:
         super().__init__()
         self._services = services
 
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
-        """Raises LoginFailed; failures count as for the API."""
+        """Log in. Raises LoginFailed. Failed logins count towards the back-off of the API."""
         address = request.client.host if request.client else None
         try:
             tokens = await Logins.of(self._services).login(username, password, address)
@@ -41,8 +41,8 @@ class SuperuserLogin(AuthProvider):
             await self._end(principal)
             raise LoginFailed(REFUSED)
         fallback = index_url(request)
-        wanted = request.query_params.get("next") or fallback
-        response = RedirectResponse(safe_redirect_url(wanted, request, fallback), status_code=303)
+        target = request.query_params.get("next") or fallback
+        response = RedirectResponse(safe_redirect_url(target, request, fallback), status_code=303)
         response.set_cookie(
             COOKIE,
             tokens.access_token,

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from hypervisor.api.readiness import Readiness
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.events.relay import EventRelay
-from hypervisor.infra.coordination.connect import Coordination
+from hypervisor.infra.coordination.coordination import Coordination
 from hypervisor.infra.coordination.queue_index import QueueIndex
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.ratelimit import RateLimiter

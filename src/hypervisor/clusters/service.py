@@ -19,7 +19,7 @@ from hypervisor.events.log import record
 from hypervisor.runtimes.registry import ResolvedRuntime
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import are_many, forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc, exceed_one_request
 from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
 
 NAMED_OCCUPANTS = 10
@@ -143,11 +143,11 @@ async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetim
     await session.flush()
     if cluster.deleting_at is None or await repository.holds_capacity(session, cluster_id=cluster.id):
         return False
-    if await are_many(session, Deployment.id, Deployment.cluster_id == cluster.id):
+    if await exceed_one_request(session, Deployment.id, Deployment.cluster_id == cluster.id):
         return False
-    if await are_many(session, Decision.id, Decision.cluster_id == cluster.id):
+    if await exceed_one_request(session, Decision.id, Decision.cluster_id == cluster.id):
         return False
-    await forget_attempts(session, Attempt.cluster_id == cluster.id, now)
+    await enqueue_instance_gc(session, Attempt.cluster_id == cluster.id, now)
     _record(session, cluster, "cluster.deleted", f"cluster {cluster.name} was deleted", now, actor)
     await session.flush()
     session.expunge(cluster)

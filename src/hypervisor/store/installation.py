@@ -1,4 +1,4 @@
-"""The id of this installation, made once and part of every runtime instance's name."""
+"""The id of this installation: created once, and part of every instance name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ID_LENGTH = 8
 
 
 async def ensure_installation(session: WriteSession, new_id: str, now: datetime) -> str:
-    """The installation's id; on first use it becomes `new_id`: `ID_LENGTH` characters of `ID_ALPHABET`."""
+    """The installation's id; created on first use as `new_id`: `ID_LENGTH` characters of `ID_ALPHABET`."""
     row = await session.get(Installation, 1)
     if row is None:
         row = Installation(id=1, install_id=new_id, created_at=now)

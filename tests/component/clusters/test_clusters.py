@@ -334,9 +334,9 @@ async def test_a_cluster_is_never_deleted_during_a_submit(team: Team) -> None:
 async def test_a_long_history_is_deleted_in_parts_and_then_the_cluster(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
+    monkeypatch.setattr(removals, "MAX_ROWS_PER_REQUEST", 6)
     monkeypatch.setattr(deletions, "BATCH_SIZE", 2)
-    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     cluster, elsewhere = await team.cluster(), await team.cluster()
     made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
     outside = await team.submit("outside", cluster_id=elsewhere["id"], depends_on=["w6"], on_failure="hold")
@@ -356,8 +356,8 @@ async def test_a_long_history_is_deleted_in_parts_and_then_the_cluster(
 async def test_an_organization_with_a_long_history_is_deleted_in_parts(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
-    monkeypatch.setattr(batches, "MOST_BATCHES", 1)
+    monkeypatch.setattr(removals, "MAX_ROWS_PER_REQUEST", 6)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 1)
     monkeypatch.setattr(deletions, "BATCH_SIZE", 5)
     cluster = await team.cluster()
     for number in range(7):

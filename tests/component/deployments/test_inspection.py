@@ -221,7 +221,7 @@ async def streamed(
 
     await eventually(lambda: relay.listeners == 1, what="the stream is open")
     last = await during()
-    await eventually(lambda: relay.passed_on >= last, what="the events are passed on")
+    await eventually(lambda: relay.last_event_id >= last, what="the events are passed on")
     await eventually(lambda: not any(waiting(relay)), what="the events are taken")
     for _ in range(100):
         # Iterations of the event loop, until the events are in the response.

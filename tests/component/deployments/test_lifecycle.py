@@ -272,6 +272,6 @@ async def test_only_the_given_exit_codes_are_retried(team: Team) -> None:
     assert (retried["state"], retried["retries_used"]) == ("QUEUED", 1)
     failed = await team.ended(cluster, "failed", 3, retry_exit_codes=[137])
     assert (failed["state"], failed["reason_code"]) == ("FAILED", "exit_code")
-    assert "only exit codes 137 are" in failed["reason"]
+    assert "retry_exit_codes allows only 137" in failed["reason"]
     change = {"retry_exit_codes": None}
     assert ok(await team.developer.patch(path(failed), change))["retry_exit_codes"] == []

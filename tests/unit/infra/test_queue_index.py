@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.infra.coordination.queue_index import corrected
+from hypervisor.infra.coordination.queue_index import correct_positions
 from hypervisor.infra.coordination.redis_queue_keys import as_key, as_member
 from hypervisor.kernel.queue_key import QueueKey
 
@@ -45,4 +45,4 @@ def test_what_the_asker_has_just_read_corrects_the_index(
                 indexed[key.id] = data.draw(CLOSE)._replace(id=key.id)
     order = sorted(indexed.values())
     counted = [(sum(one < key for one in order), indexed.get(key.id)) for key in asked]
-    assert corrected(asked, counted) == [sorted(rows.values()).index(key) + 1 for key in asked]
+    assert correct_positions(asked, counted) == [sorted(rows.values()).index(key) + 1 for key in asked]

@@ -18,7 +18,7 @@ from hypervisor.cli.doctor.finding import Finding, Status, first_line
 from hypervisor.cli.doctor.machine import key_id
 from hypervisor.settings import Settings
 from hypervisor.store.base import Base
-from hypervisor.store.compatibility import misfits
+from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
 from hypervisor.store.database import normalise_url
 from hypervisor.store.migrations.runner import head_revision, known_revisions
@@ -119,7 +119,7 @@ async def _other_schema(
             return Finding(DATABASE, "problem", told, "run `hypervisor migrate`")
         return Finding(DATABASE, "warning", told, "save it (`hypervisor backup`); the next start migrates it")
     told = f"{shown} has schema {revision}, of a newer version"
-    missing: list[str] = await connection.run_sync(lambda sync: misfits(sync, Base.metadata))
+    missing: list[str] = await connection.run_sync(lambda sync: incompatibilities(sync, Base.metadata))
     if missing:
         return Finding(DATABASE, "problem", f"{told}: {missing[0]}", "install the newer version")
     return Finding(DATABASE, "warning", f"{told}; this one can work on it", "finish the upgrade")

@@ -134,7 +134,7 @@ class LeaseManager:
 
         async def transaction(session: WriteSession) -> None:
             now = await lease_store.lease_time(session, self._clock.now())
-            await lease_store.leave(session, self.name, now)
+            await lease_store.unregister(session, self.name, now)
 
         await self._database.transact(transaction)
         self._wakeup.notify(TOPIC)
@@ -155,7 +155,9 @@ class LeaseManager:
 
         async def transaction(session: WriteSession) -> set[str]:
             now = await lease_store.lease_time(session, self._clock.now())
-            await lease_store.beat(session, self.name, self._host, self._excluded, now, self._times.ttl_delta)
+            await lease_store.heartbeat(
+                session, self.name, self._host, self._excluded, now, self._times.ttl_delta
+            )
             kept: set[str] = set()
             for chunk in chunks(sorted(names)):
                 kept |= await lease_store.renew_all(session, chunk, self.name, now, self._times.ttl_delta)

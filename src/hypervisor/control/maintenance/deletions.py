@@ -18,7 +18,7 @@ from hypervisor.events.log import SYSTEM, record
 from hypervisor.store import batches
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, ReadSession, WriteSession
-from hypervisor.store.removals import forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc
 from hypervisor.store.tables import (
     Allocation,
     Attempt,
@@ -94,14 +94,14 @@ async def _delete_cluster(database: Database, cluster_id: int, now: datetime) ->
     deleted = await delete_in_batches(
         database, Decision.id, decisions, oldest_first=Decision.id, batch=BATCH_SIZE
     )
-    if deleted >= BATCH_SIZE * batches.MOST_BATCHES:
+    if deleted >= BATCH_SIZE * batches.MAX_BATCHES:
         return
 
     async def transaction(session: WriteSession) -> None:
         cluster = await session.get(Cluster, cluster_id, with_for_update=True)
         if cluster is None:
             return
-        await forget_attempts(session, Attempt.cluster_id == cluster_id, now)
+        await enqueue_instance_gc(session, Attempt.cluster_id == cluster_id, now)
         record(
             session,
             organization_id=cluster.organization_id,
@@ -128,7 +128,7 @@ async def _delete_organization(database: Database, organization_id: int, now: da
         return
     events = Event.organization_id == organization_id
     deleted = await delete_in_batches(database, Event.id, events, oldest_first=Event.id)
-    if deleted >= batches.BATCH * batches.MOST_BATCHES:
+    if deleted >= batches.BATCH * batches.MAX_BATCHES:
         return
 
     async def transaction(session: WriteSession) -> None:
@@ -164,14 +164,14 @@ async def _delete_deployments(database: Database, in_scope: ColumnElement[bool],
         ids = list(await session.scalars(query.with_for_update()))
         if ids:
             await cancel_dependents(session, ids, now=now, actor=SYSTEM)
-            await forget_attempts(session, Attempt.deployment_id.in_(ids), now)
+            await enqueue_instance_gc(session, Attempt.deployment_id.in_(ids), now)
             await session.execute(
                 delete(Deployment).where(Deployment.id.in_(ids)),
                 execution_options={"synchronize_session": False},
             )
         return len(ids)
 
-    for _ in range(batches.MOST_BATCHES):
+    for _ in range(batches.MAX_BATCHES):
         if await database.transact(transaction) < BATCH_SIZE:
             return True
     return False

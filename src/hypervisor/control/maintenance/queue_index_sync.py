@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 
 from hypervisor.deployments.queue.index_updates import change_of, gone
-from hypervisor.infra.coordination.connect import QUEUE_TOPIC
+from hypervisor.infra.coordination.coordination import QUEUE_TOPIC
 from hypervisor.infra.coordination.queue_index import Change, QueueIndex
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -87,7 +87,7 @@ class QueueIndexSync:
             Deployment.id, Deployment.generation, Deployment.priority, Deployment.created_at
         ).where(Deployment.cluster_id == cluster_id, IS_QUEUED)
         changes: list[Change] = []
-        async with self._database.read_at_length() as session:
+        async with self._database.read_streaming() as session:
             async for part in (await session.stream(query)).partitions(PARTITION_ROWS):
                 changes.extend(
                     Change(

@@ -16,7 +16,7 @@ from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
 from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
-from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
+from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, gang_verdict, is_late, is_success
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession, WriteSession
@@ -37,7 +37,7 @@ class GangRun:
 
     @property
     def verdict(self) -> GangVerdict:
-        return standing([_replica(attempt) for attempt in self.attempts])
+        return gang_verdict([_replica(attempt) for attempt in self.attempts])
 
     @property
     def is_up(self) -> bool:
@@ -115,7 +115,7 @@ def end_replica(
 
     This first failure decides the next state of the deployment. Returns the instances to stop.
     """
-    if went_well(conclusion) or run.verdict is GangVerdict.STOPPING:
+    if is_success(conclusion) or run.verdict is GangVerdict.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code

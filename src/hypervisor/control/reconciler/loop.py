@@ -42,7 +42,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import ABSENT, Observation
 from hypervisor.kernel.randomness import Random
-from hypervisor.lifecycle.decide import Expire, Finish, Launch, Leave, MarkRunning, RequestStop, decide
+from hypervisor.lifecycle.decide import Expire, Finish, Launch, MarkRunning, RequestStop, Wait, decide
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.store.database import Database, WriteSession
 
@@ -241,7 +241,7 @@ class Reconciler:
                 self._record(attempt, Ended(*ids, observation))
             case Expire():
                 self._record(attempt, Expired(*ids))
-            case Leave(until) if until is not None:
+            case Wait(until) if until is not None:
                 self._hint_later(attempt.instance, until, now)
             case _:
                 pass

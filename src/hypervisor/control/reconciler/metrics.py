@@ -11,7 +11,7 @@ from opentelemetry.util.types import AttributeValue
 
 from hypervisor.control.reconciler.live_attempts import LiveAttempt
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.infra.observability.tracing import context_of
+from hypervisor.infra.observability.tracing import parent_context
 from hypervisor.runtimes.protocol import LaunchFailed
 
 
@@ -26,7 +26,7 @@ def measured_start(telemetry: Telemetry, attempt: LiveAttempt) -> Iterator[None]
     }
     with telemetry.tracer.start_as_current_span(
         "start",
-        context=context_of(attempt.traceparent),
+        context=parent_context(attempt.traceparent),
         kind=SpanKind.CLIENT,
         attributes=attributes,
         record_exception=False,

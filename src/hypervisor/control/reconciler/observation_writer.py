@@ -16,7 +16,7 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.randomness import Random
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.leases import hold_epochs
+from hypervisor.store.leases import lock_epochs
 
 BATCH = 500
 ERROR_PAUSE = 1.0
@@ -94,7 +94,7 @@ class ObservationWriter:
         for engine in {pending.engine for pending in batch}:
             if (fence := self._leases.fence(engine_lease(engine))) is not None:
                 fences[engine] = fence
-        epochs = await hold_epochs(session, [fence.lease for fence in fences.values()])
+        epochs = await lock_epochs(session, [fence.lease for fence in fences.values()])
         for engine, fence in list(fences.items()):
             if epochs.get(fence.lease) != fence.epoch:
                 log.warning("reconciler.stale_epoch", lease=fence.lease, epoch=fence.epoch)

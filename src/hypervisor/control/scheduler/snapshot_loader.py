@@ -16,7 +16,7 @@ from hypervisor.control.scheduler.quotas import cooling_down, load_quotas, ping_
 from hypervisor.deployments.queue.priority_inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
+from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed, solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
@@ -101,7 +101,7 @@ def eligible(now: datetime) -> ColumnElement[bool]:
         Deployment.not_before.is_(None),
         Deployment.not_before <= now,
         # No back-off is longer than that: the clock was set back.
-        Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
+        Deployment.not_before > now + timedelta(seconds=MAX_BACKOFF_SECONDS),
     )
 
 

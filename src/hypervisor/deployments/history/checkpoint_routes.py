@@ -44,5 +44,5 @@ async def report_checkpoint(
 
 def _next_token(tokens: AttemptTokens, reporter: ReportingAttempt, now: datetime) -> str | None:
     own = reporter.token
-    lifetime = own.lifetime_if_ageing(now) if own else None
+    lifetime = own.renewal_lifetime(now) if own else None
     return tokens.issue(own.claims, lifetime, now) if own and lifetime else None

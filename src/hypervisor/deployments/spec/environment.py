@@ -13,13 +13,13 @@ HIDDEN = "***"
 
 
 def encrypt_environment(env: Mapping[str, str | SecretValue], encryptor: Encryptor) -> dict[str, Any]:
-    """The stored form: plain values as text, secret values as {"sealed": ...}."""
+    """The stored form: plain values as text, secret values as {"encrypted": ...}."""
     stored: dict[str, Any] = {}
     for name, value in env.items():
         if isinstance(value, str):
             stored[name] = value
         elif value.secret:
-            stored[name] = {"sealed": encryptor.encrypt(value.value, ENV_PURPOSE)}
+            stored[name] = {"encrypted": encryptor.encrypt(value.value, ENV_PURPOSE)}
         else:
             stored[name] = value.value
     return stored
@@ -33,6 +33,6 @@ def shown_environment(stored: Mapping[str, Any] | None) -> dict[str, str]:
 def decrypt_environment(stored: Mapping[str, Any], encryptor: Encryptor) -> dict[str, str]:
     """The environment of the workload; `stored` as in `Deployment.env`. Raises UnsealError."""
     return {
-        name: encryptor.decrypt(value["sealed"], ENV_PURPOSE) if isinstance(value, dict) else value
+        name: encryptor.decrypt(value["encrypted"], ENV_PURPOSE) if isinstance(value, dict) else value
         for name, value in stored.items()
     }

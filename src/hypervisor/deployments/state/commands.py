@@ -18,7 +18,7 @@ from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.errors import Conflict
 from hypervisor.infra.observability.tracing import current_traceparent
-from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
+from hypervisor.lifecycle.commands import Accepted, Command, Refused, evaluate
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, State
 from hypervisor.store.database import WriteSession
@@ -43,7 +43,7 @@ async def apply_command(
     if deployment is None:
         raise access.hidden
     state_after_stop = State(deployment.state_after_stop) if deployment.state_after_stop else None
-    verdict = judge(command, State(deployment.state), state_after_stop)
+    verdict = evaluate(command, State(deployment.state), state_after_stop)
     if isinstance(verdict, Refused):
         raise Conflict(verdict.code, f"{deployment.name}: {verdict.sentence}.")
     if isinstance(verdict, Accepted):

@@ -8,7 +8,7 @@ from hypervisor.deployments.state.dependencies import cancel_dependents
 from hypervisor.events.log import record_about
 from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc
 from hypervisor.store.tables import Attempt, Deployment
 
 
@@ -20,7 +20,7 @@ async def delete_deployment(
     Deployments that are blocked on it are cancelled: their dependency can no longer be met.
     """
     await cancel_dependents(session, [deployment.id], now=now, actor=actor)
-    await forget_attempts(session, Attempt.deployment_id == deployment.id, now)
+    await enqueue_instance_gc(session, Attempt.deployment_id == deployment.id, now)
     record_about(
         session,
         deployment,

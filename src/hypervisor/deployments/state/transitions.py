@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hypervisor.events.log import Said, record_about, record_all
+from hypervisor.events.log import EventFields, record_about, record_all
 from hypervisor.lifecycle.states import ENDED, State, is_legal
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
@@ -67,7 +67,7 @@ async def record_creations(
     await record_all(session, deployments, events)
 
 
-def _creation(deployment: Deployment, actor: str) -> Said:
+def _creation(deployment: Deployment, actor: str) -> EventFields:
     return {
         "at": deployment.created_at,
         "actor": actor,

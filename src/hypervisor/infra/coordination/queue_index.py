@@ -1,8 +1,8 @@
-"""The queue of each cluster in its order, so that a place in it is found without counting rows.
+"""The queue index: the queue of each cluster in its order, to find a queue position without counting rows.
 
-The database is the truth. An index answers only for clusters that were built from its rows, takes every
-change after its commit, and is compared with the rows now and then: a wrong one shows a stale place, never
-more.
+The database is the truth. An index answers only for clusters that were built from the rows. It receives every
+change after its commit, and is compared with the rows periodically: a wrong index shows a stale position, and
+nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from hypervisor.kernel.queue_key import QueueKey
 
-REMEMBERED_LEAVERS = 50_000
+MAX_TOMBSTONES = 50_000
 
 
 class Change(NamedTuple):
@@ -30,37 +30,38 @@ class Change(NamedTuple):
 
 
 class QueueIndex(Protocol):
-    """The queues of all clusters. Nothing here raises because a server is away: the answer is None."""
+    """The queues of all clusters. While a server is unreachable the result is None; nothing raises."""
 
     def start(self, missing: Callable[[], None]) -> None:
-        """Begin, on the running event loop. `missing` is called when a cluster should be built."""
+        """Start on the running event loop. The index calls `missing` when a cluster should be built."""
 
     async def close(self) -> None: ...
 
     def ready(self, cluster_id: int) -> bool:
-        """Whether an answer about the cluster is likely; asking makes it likelier soon."""
+        """Whether the index of the cluster is usable; if not, the call requests a check of it."""
 
     def note(self, changes: Iterable[Change]) -> None:
-        """Take over what was committed; any number of times and in any order."""
+        """Apply committed changes, in any order; repeated changes are harmless."""
 
     async def positions(self, cluster_id: int, keys: Sequence[QueueKey]) -> list[int] | None:
-        """The 1-based position of each, counting all of them as queued whether they were noted or not."""
+        """The 1-based position of each. All of them count as queued, also if the index lacks them."""
 
     async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
-        """Everybody in the queue by id, or None when it was not built."""
+        """All queued deployments by id, or None if the cluster was not built."""
 
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
-        """Replace the queue by these. Changes meanwhile may be lost: compare with the rows afterwards."""
+        """Replace the queue. Concurrent changes may be lost: compare with the rows afterwards."""
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
-        """Keep these clusters, forget others in time; which of them were not built."""
+        """Keep these clusters and let others expire. Returns those that were not built."""
 
 
-def corrected(asked: Sequence[QueueKey], counted: Sequence[tuple[int, QueueKey | None]]) -> list[int]:
-    """Positions from what an index counted before each key asked for, and its own key of that deployment.
+def correct_positions(asked: Sequence[QueueKey], counted: Sequence[tuple[int, QueueKey | None]]) -> list[int]:
+    """Positions from the counts of an index, corrected by the rows that the caller has just read.
 
-    The asker has just read these deployments in the database, so for them its word goes: those that the index
-    lacks are counted in, those that it has elsewhere are counted where they are.
+    `counted` has, for each requested deployment, the number of entries before it and its current entry. The
+    rows of the caller win: deployments that the index lacks are counted in, and those with another entry are
+    counted at the position of their row.
     """
     known = sorted(key for _, key in counted if key is not None)
     real = sorted(asked)
@@ -84,8 +85,8 @@ class MemoryQueueIndex:
 
     def __init__(self) -> None:
         self._queues: dict[int, _Queue] = {}
-        self._left: dict[tuple[int, int], int] = {}
-        self._missing: Callable[[], None] = _nobody
+        self._tombstones: dict[tuple[int, int], int] = {}
+        self._missing: Callable[[], None] = _ignore
 
     def start(self, missing: Callable[[], None]) -> None:
         self._missing = missing
@@ -110,7 +111,7 @@ class MemoryQueueIndex:
         if queue is None:
             return None
         counted = [(bisect_left(queue.order, key), queue.keys.get(key.id, _NOWHERE)[1]) for key in keys]
-        return corrected(keys, counted)
+        return correct_positions(keys, counted)
 
     async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
         queue = self._queues.get(cluster_id)
@@ -124,33 +125,33 @@ class MemoryQueueIndex:
         )
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
-        for gone in self._queues.keys() - set(cluster_ids):
-            del self._queues[gone]
+        for cluster_id in self._queues.keys() - set(cluster_ids):
+            del self._queues[cluster_id]
         return set(cluster_ids) - self._queues.keys()
 
     def _apply(self, queue: _Queue, change: Change) -> None:
-        id_, leaver = change.deployment_id, (change.cluster_id, change.deployment_id)
-        generation, old = queue.keys.get(id_, (self._left.get(leaver, -1) + 1, None))
+        id_, tombstone = change.deployment_id, (change.cluster_id, change.deployment_id)
+        generation, old = queue.keys.get(id_, (self._tombstones.get(tombstone, -1) + 1, None))
         if change.generation < generation:
             return
         if old is not None:
             del queue.order[bisect_left(queue.order, old)]
             del queue.keys[id_]
         if change.key is None:
-            self._remember(leaver, change.generation)
+            self._add_tombstone(tombstone, change.generation)
         else:
             insort(queue.order, change.key)
             queue.keys[id_] = (change.generation, change.key)
 
-    def _remember(self, leaver: tuple[int, int], generation: int) -> None:
-        """Who has left, so that an older change that comes late does not bring it back."""
-        self._left[leaver] = max(generation, self._left.pop(leaver, -1))
-        if len(self._left) > REMEMBERED_LEAVERS:
-            del self._left[next(iter(self._left))]
+    def _add_tombstone(self, tombstone: tuple[int, int], generation: int) -> None:
+        """Keep a tombstone, so that an older change that arrives late does not restore the deployment."""
+        self._tombstones[tombstone] = max(generation, self._tombstones.pop(tombstone, -1))
+        if len(self._tombstones) > MAX_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
 
 
 _NOWHERE: tuple[int, QueueKey | None] = (-1, None)
 
 
-def _nobody() -> None:
-    """Who hears of missing queues before the index was started."""
+def _ignore() -> None:
+    """The `missing` callback before `start`."""

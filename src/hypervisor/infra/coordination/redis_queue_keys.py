@@ -1,4 +1,4 @@
-"""How the queue index is written in Redis: its keys, and queue keys as members that sort by their bytes."""
+"""The encoding of the queue index in Redis: its keys, and members that sort byte by byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PRIORITY, _TIME, _ID = 4, 17, 19
 
 
 class Keys:
-    """Keys of one installation; those of a cluster share a hash tag, so that one script may use them."""
+    """Keys of one installation. The keys of a cluster share a hash tag, so that one script may use them."""
 
     def __init__(self, install: str) -> None:
         self._prefix = f"hypervisor:{install}"
@@ -21,13 +21,13 @@ class Keys:
         return f"{tag}:order", f"{tag}:places"
 
     def being_built(self, cluster_id: int) -> tuple[str, str]:
-        """The same for an index in the making, which nobody else uses."""
+        """Temporary keys for an index that is being built."""
         token = random_hex(8)
         order, places = self.of(cluster_id)
         return f"{order}:{token}", f"{places}:{token}"
 
     def left(self, cluster_id: int, deployment_id: int) -> str:
-        """Where it is remembered for a while that a deployment has left the queue."""
+        """The key of the tombstone of a deployment that has left the queue."""
         return f"{self._prefix}:{{queue:{cluster_id}}}:left:{deployment_id}"
 
 

@@ -22,7 +22,7 @@ from tests.support.world import World
 
 
 async def test_events_are_deleted_by_age_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_BATCHES", 3)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 3)
     now, retention = world.clock.now(), RetentionPolicy(events=timedelta(days=30))
     await world.cluster()
     commits: list[None] = []
@@ -45,7 +45,7 @@ async def test_events_are_deleted_by_age_in_batches(world: World, monkeypatch: p
 async def test_idempotency_keys_are_deleted_by_age_in_batches(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     now, retention = world.clock.now(), RetentionPolicy(idempotency_keys=timedelta(hours=24))
     async with world.database.write() as session:
         user = User(

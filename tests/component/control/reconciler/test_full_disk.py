@@ -16,7 +16,7 @@ from hypervisor.store.leases import Fence, acquire
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
-FULL = "the disk of /data has less than 256 MiB left"
+FULL = "the disk of /data has less than 256 MiB free"
 
 
 class Disk:
