@@ -17,8 +17,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from benchmarks.support.load import Outcome, drive, request
-from benchmarks.support.production import Production, production
+from benchmarks.support.http_load import Outcome, drive, request
+from benchmarks.support.postgres_servers import Production, production
 from benchmarks.support.report import print_report
 
 _BATCH = 100

@@ -22,8 +22,8 @@ from tests.support.postgres import running_server as running_postgres
 from tests.support.replicas import Replicas, replicas
 from tests.support.servers import scratch_directory
 
+from benchmarks.support.embedded_server import PATIENCE, percentile
 from benchmarks.support.report import print_report
-from benchmarks.support.service import PATIENCE, percentile
 from hypervisor.client import Client
 from hypervisor.store.migrations.runner import upgrade
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from tests.support.docker import IMAGE, Api, clean_up, endpoint, why_no_docker
 
+from benchmarks.support.embedded_server import ENDED, Watch, in_milliseconds, percentile, served
 from benchmarks.support.report import print_report
-from benchmarks.support.service import ENDED, Watch, in_milliseconds, percentile, served
 from hypervisor.client import Client
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.docker.config import container_config, network_config, network_name

@@ -26,7 +26,7 @@ from collections import Counter
 
 from benchmarks.support.audit import Audit
 from benchmarks.support.report import print_report
-from benchmarks.support.world import World, random_world
+from benchmarks.support.virtual_cluster import World, random_world
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.support.replay import Outcome, PlanPlayer, Player, RandomPlayer, Replay
+from benchmarks.support.openb_trace import Trace, arrivals, made_up_trace, read_trace, typical_requests
 from benchmarks.support.report import print_report
-from benchmarks.support.trace import Trace, arrivals, made_up_trace, read_trace, typical_requests
+from benchmarks.support.trace_replay import Outcome, PlanPlayer, Player, RandomPlayer, Replay
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.policy import PlacementScore, Policy
 

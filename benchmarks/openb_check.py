@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.openb import load_trace, placement_lines, run
+from benchmarks.support.openb_trace import TARGET_LOAD, Trace, TraceNode, TracePod, made_up_trace
 from benchmarks.support.report import print_report
-from benchmarks.support.trace import TARGET_LOAD, Trace, TraceNode, TracePod, made_up_trace
 from hypervisor.kernel.resources import WHOLE_GPU
 
 _SHOWN = 20

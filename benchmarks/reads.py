@@ -22,13 +22,13 @@ import httpx2
 import psutil
 from pydantic import SecretStr
 
-from benchmarks.support.history import EVENTS_EACH, History, grow
-from benchmarks.support.load import Outcome, drive, request
-from benchmarks.support.plans import LONGEST_MS, Judge, heard
-from benchmarks.support.production import SECRET, Production, production
-from benchmarks.support.questions import questions
+from benchmarks.support.database_queries import questions
+from benchmarks.support.embedded_server import in_milliseconds
+from benchmarks.support.http_load import Outcome, drive, request
+from benchmarks.support.long_history import EVENTS_EACH, History, grow
+from benchmarks.support.postgres_servers import SECRET, Production, production
+from benchmarks.support.query_plans import LONGEST_MS, Judge, heard
 from benchmarks.support.report import print_report
-from benchmarks.support.service import in_milliseconds
 from hypervisor.api.pagination import encode_cursor
 from hypervisor.app import create_app
 from hypervisor.settings import Settings

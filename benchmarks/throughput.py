@@ -14,8 +14,8 @@ import subprocess
 import time
 from typing import Any
 
+from benchmarks.support.embedded_server import ENDED, Watch, served
 from benchmarks.support.report import print_report
-from benchmarks.support.service import ENDED, Watch, served
 from hypervisor.client import Client
 
 _CORES = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.support.world import STOP, Job, Node, Running, World, fits, free_on
+from benchmarks.support.virtual_cluster import STOP, Job, Node, Running, World, fits, free_on
 from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from benchmarks.support.cluster import Cluster, Item, Spot
-from benchmarks.support.trace import TraceNode
+from benchmarks.support.openb_trace import TraceNode
+from benchmarks.support.trace_cluster import Cluster, Item, Spot
 from hypervisor.scheduling.defragmentation.consolidation import consolidate
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Placement, Plan

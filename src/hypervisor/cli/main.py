@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from hypervisor import __version__
 from hypervisor.cli.core import options
-from hypervisor.cli.core.lazy import Entry, LazyGroup
+from hypervisor.cli.core.lazy_group import Entry, LazyGroup
 
 REFUSED = 1
 USAGE = 2
@@ -28,9 +28,9 @@ _IN_ORG = ("url", "json", "organization")
 
 class Commands(LazyGroup):
     entries: ClassVar = {
-        "serve": Entry(_SERVER, "hypervisor.cli.commands.serve:serve", "Run the server.", takes=()),
+        "serve": Entry(_SERVER, "hypervisor.cli.commands.serve.serve:serve", "Run the server.", takes=()),
         "demo": Entry(
-            _SERVER, "hypervisor.cli.demo.play:demo", "See everything work, in a minute.", takes=()
+            _SERVER, "hypervisor.cli.demo.demo:demo", "See everything work, in a minute.", takes=()
         ),
         "simulate": Entry(
             _SERVER,
@@ -69,7 +69,10 @@ class Commands(LazyGroup):
             _CLUSTERS, "hypervisor.cli.commands.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
         ),
         "queue": Entry(
-            _CLUSTERS, "hypervisor.cli.commands.forecast:queue", "Who waits, in which order.", takes=_IN_ORG
+            _CLUSTERS,
+            "hypervisor.cli.commands.deploy_plan:queue",
+            "Who waits, in which order.",
+            takes=_IN_ORG,
         ),
         "decisions": Entry(
             _CLUSTERS,

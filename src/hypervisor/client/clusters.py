@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from hypervisor.client.insights import Consolidation, Decision, Fragmentation, Move, Queued
 from hypervisor.client.models import Cluster, ClusterShare, Node
+from hypervisor.client.scheduler_models import Consolidation, Decision, Fragmentation, Move, QueueEntry
 from hypervisor.client.transport import Transport
 
 Fields = Mapping[str, Any]
@@ -65,7 +65,7 @@ class Clusters:
         move: Move = self._transport.post(f"/clusters/{cluster_id}/moves", order)
         return move
 
-    def queue(self, cluster_id: int, *, most: int | None = None) -> list[Queued]:
+    def queue(self, cluster_id: int, *, most: int | None = None) -> list[QueueEntry]:
         """Who waits for the cluster in the scheduler's order, the first `most`."""
         params = {"limit": min(most, 100)} if most else None
         return list(islice(self._transport.pages(f"/clusters/{cluster_id}/queue", params), most))

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hypervisor.client.insights import Forecast
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
+from hypervisor.client.scheduler_models import Forecast
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import Params, Transport
 
@@ -139,6 +139,6 @@ def has_ended(deployment: Deployment) -> bool:
     return deployment["status"] in ENDED
 
 
-def has_arrived(deployment: Deployment) -> bool:
+def has_settled(deployment: Deployment) -> bool:
     """A service arrives by running, a job by its end; whatever has ended has arrived too."""
     return has_ended(deployment) or (deployment["kind"] == "service" and deployment["status"] == "RUNNING")

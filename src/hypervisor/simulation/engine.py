@@ -11,16 +11,17 @@ from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Eviction, Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Nomination, Snapshot
-from hypervisor.simulation.admittance import Admittance
-from hypervisor.simulation.agenda import Agenda, Turn
+from hypervisor.simulation.admission import AdmissionCheck
 from hypervisor.simulation.cluster import Cluster
+from hypervisor.simulation.cluster_load import ClusterLoad
 from hypervisor.simulation.errors import SimulationError
-from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Attempt, Load, NodeShare, Observer, Rejection, Split, Ticket
+from hypervisor.simulation.event_queue import EventKind, EventQueue
+from hypervisor.simulation.jobs import Attempt, Job, JobRecord, Rejection, ReplicaPlacement, Split
+from hypervisor.simulation.observer import Observer
+from hypervisor.simulation.pending_queue import EquivalenceClass, PendingQueue, equivalence_class
 from hypervisor.simulation.protection import Protection
+from hypervisor.simulation.quotas import OrganizationQuotas, QuotaTerms
 from hypervisor.simulation.readers.workload import Workload
-from hypervisor.simulation.tenants import Tenants, Terms
-from hypervisor.simulation.waiting import Kind, Waiting, kind_of
 
 Progress = Callable[[int, float], None]
 """Told now and then how many jobs have arrived and what time it is."""
@@ -41,8 +42,8 @@ class Rules:
     policy: Policy = field(default_factory=Policy)
     grace: float = 0.0
     until: float = inf
-    every_event: bool = False
-    quotas: tuple[Terms, ...] = ()
+    plan_every_event: bool = False
+    quotas: tuple[QuotaTerms, ...] = ()
     protection: Protection = field(default_factory=Protection)
 
 
@@ -53,20 +54,20 @@ class Simulation:
         self, workload: Workload, nodes: NodeTable, rules: Rules, observers: Sequence[Observer]
     ) -> None:
         self.cluster = Cluster(nodes)
-        self.waiting = Waiting()
+        self.waiting = PendingQueue()
         self.now = 0.0
         self.passes = 0
         self.arrived = 0
         self._rules = rules
         self._observers = observers
-        self._admittance = Admittance(nodes)
-        self._tenants = Tenants(rules.quotas, nodes)
+        self._admittance = AdmissionCheck(nodes)
+        self._tenants = OrganizationQuotas(rules.quotas, nodes)
         self._arrivals = _Arrivals(workload.jobs())
-        self._agenda = Agenda()
-        self._load = Load()
+        self._agenda = EventQueue()
+        self._load = ClusterLoad()
         self._row_of = {int(node_id): row for row, node_id in enumerate(nodes.id)}
         self._nominations: tuple[Nomination, ...] = ()
-        self._hopeless: set[Kind] = set()
+        self._hopeless: set[EquivalenceClass] = set()
         self._newcomers = False
         self._freed = False
         self._allocations = 0
@@ -77,9 +78,11 @@ class Simulation:
         At each moment: work ends, jobs arrive, and if anything could come of it, one pass of `plan()`.
         """
         told = -_TELL_EVERY
-        while (moment := min(self._agenda.next, self._arrivals.next)) <= self._rules.until and moment < inf:
+        while (
+            moment := min(self._agenda.next_time, self._arrivals.next)
+        ) <= self._rules.until and moment < inf:
             self._pass_time(moment)
-            while self._agenda.next == moment:
+            while self._agenda.next_time == moment:
                 self._turn(*self._agenda.pop())
             while self._arrivals.next == moment:
                 self._arrive(self._arrivals.pop())
@@ -96,11 +99,11 @@ class Simulation:
             self._load.waiting = len(self.waiting)
             self._load.waiting_gpu_milli = self.waiting.gpu_milli
             for observer in self._observers:
-                observer.passed(self.now, moment, self._load, self.cluster.free)
+                observer.time_passed(self.now, moment, self._load, self.cluster.free)
             self.now = moment
 
-    def _turn(self, attempt: Attempt, turn: Turn) -> None:
-        if turn is Turn.LAPSE:
+    def _turn(self, attempt: Attempt, turn: EventKind) -> None:
+        if turn is EventKind.LAPSE:
             # Somebody may be evicted who could not be before: as good as room that came back.
             self._freed = True
         else:
@@ -117,18 +120,18 @@ class Simulation:
             for observer in self._observers:
                 observer.ended(attempt, self.now)
         else:
-            self._queue(attempt.ticket)
+            self._queue(attempt.record)
 
     def _arrive(self, job: Job) -> None:
         self.arrived += 1
         shortest = max(job.min_runtime, self._rules.protection.min_runtime)
         if shortest != job.min_runtime:
             job = replace(job, min_runtime=shortest)
-        judged = self._admittance.judge(job)
+        judged = self._admittance.check(job)
         if isinstance(judged, Split):
-            job = judged.of(job)
+            job = judged.apply_to(job)
         if not isinstance(judged, Rejection):
-            judged = self._tenants.refusal(job) or judged
+            judged = self._tenants.limit_rejection(job) or judged
         for observer in self._observers:
             observer.arrived(job, self.now)
             if isinstance(judged, Rejection):
@@ -136,11 +139,11 @@ class Simulation:
             elif judged is not None:
                 observer.split(job, judged, self.now)
         if not isinstance(judged, Rejection):
-            self._queue(Ticket(job, self._tenants.number(job.organization)))
+            self._queue(JobRecord(job, self._tenants.index_of(job.organization)))
 
-    def _queue(self, ticket: Ticket) -> None:
+    def _queue(self, ticket: JobRecord) -> None:
         self.waiting.add(ticket)
-        if kind_of(ticket.job) not in self._hopeless:
+        if equivalence_class(ticket.job) not in self._hopeless:
             self._newcomers = True
 
     def _is_worth_planning(self) -> bool:
@@ -154,7 +157,7 @@ class Simulation:
         On a shared cluster the order of the queue changes with usage and with time, and with it who is held
         up by its head. There only a pass is left out in which nothing could start whatever the order.
         """
-        if self._rules.every_event:
+        if self._rules.plan_every_event:
             return True
         if not len(self.waiting):
             self._freed = False
@@ -166,13 +169,13 @@ class Simulation:
         if not self._freed:
             return False
         self._freed = False
-        return self.cluster.may_admit(self.waiting.kinds)
+        return self.cluster.may_admit(self.waiting.class_counts)
 
     def _is_worth_planning_for_tenants(self) -> bool:
         if self._nominations or self.cluster.releasing:
             return True
         below = inf if self._rules.policy.preemption else -inf
-        return self.cluster.may_admit_below(below, self.waiting.kinds)
+        return self.cluster.may_admit_below(below, self.waiting.class_counts)
 
     def _plan(self) -> None:
         snapshot = Snapshot(
@@ -192,12 +195,12 @@ class Simulation:
         self._nominations = decided.nominations
         self._hopeless = self._hopeless_kinds()
 
-    def _hopeless_kinds(self) -> set[Kind]:
+    def _hopeless_kinds(self) -> set[EquivalenceClass]:
         holders = {held.deployment_id for held in self._nominations}
-        nominated = [kind_of(self.waiting.get(job_id).job) for job_id in holders]
+        nominated = [equivalence_class(self.waiting.get(job_id).job) for job_id in holders]
         if not nominated:
-            return set(self.waiting.kinds)
-        return {kind for kind, count in self.waiting.kinds.items() if count > nominated.count(kind)}
+            return set(self.waiting.class_counts)
+        return {kind for kind, count in self.waiting.class_counts.items() if count > nominated.count(kind)}
 
     def _evict_all(self, evictions: Sequence[Eviction]) -> None:
         """Stop whole jobs. Raises SimulationError where replicas of one were left running."""
@@ -205,17 +208,17 @@ class Simulation:
         replicas = Counter(eviction.deployment_id for eviction in evictions)
         for job_id, preemptor_id in preemptor_of.items():
             attempt = self.cluster.attempts[job_id]
-            if replicas[job_id] != len(attempt.places):
+            if replicas[job_id] != len(attempt.placements):
                 raise SimulationError(f"job {job_id} was evicted in part")
             self._evict(attempt, preemptor_id)
 
     def _evict(self, attempt: Attempt, preemptor_id: int) -> None:
         attempt.stopped_at = self.now
-        attempt.ticket.evictions += 1
+        attempt.record.evictions += 1
         if budget := self._rules.protection.budget:
-            attempt.ticket.evicted_at = [*attempt.ticket.evicted_at, self.now][-budget:]
+            attempt.record.evicted_at = [*attempt.record.evicted_at, self.now][-budget:]
         self.cluster.stop(attempt)
-        self._agenda.releases(attempt, self.now + self._rules.grace)
+        self._agenda.schedule_release(attempt, self.now + self._rules.grace)
         for observer in self._observers:
             observer.evicted(attempt, preemptor_id, self.now)
 
@@ -226,29 +229,30 @@ class Simulation:
         for job_id, parts in placed.items():
             parts.sort(key=lambda part: part.replica)
             self._start(
-                job_id, tuple(NodeShare(self._row_of[part.node_id], part.gpu_indices) for part in parts)
+                job_id,
+                tuple(ReplicaPlacement(self._row_of[part.node_id], part.gpu_indices) for part in parts),
             )
 
-    def _start(self, job_id: int, places: tuple[NodeShare, ...]) -> None:
+    def _start(self, job_id: int, places: tuple[ReplicaPlacement, ...]) -> None:
         """Start all replicas. Raises SimulationError where one is missing."""
         ticket = self.waiting.remove(job_id)
-        until = self._rules.protection.of_run(ticket.job, self.now, ticket.evicted_at)
+        until = self._rules.protection.protected_until(ticket.job, self.now, ticket.evicted_at)
         attempt = Attempt(self._allocations + 1, ticket, places, self.now, protected_until=until)
         if len(places) != ticket.job.replicas:
             raise SimulationError(f"job {job_id} was started in part")
         self._allocations += len(places)
         self.cluster.start(attempt)
         self._count(attempt, 1)
-        self._agenda.ends(attempt)
+        self._agenda.schedule_end(attempt)
         for observer in self._observers:
             observer.started(attempt, self.now)
-        if ticket.started_first is None:
-            ticket.started_first = self.now
+        if ticket.first_started_at is None:
+            ticket.first_started_at = self.now
 
     def _count(self, attempt: Attempt, sign: int) -> None:
-        shape, load = attempt.ticket.job.shape, self._load
+        shape, load = attempt.record.job.shape, self._load
         load.running += sign
-        sign *= len(attempt.places)
+        sign *= len(attempt.placements)
         load.cpu_milli += sign * shape.cpu_milli
         load.ram_mib += sign * shape.ram_mib
         load.gpu_milli += sign * shape.gpu_milli

@@ -17,13 +17,13 @@ class Protection:
     min_runtime: float = 0.0
     budget: int = 0
     window: float = 3600.0
-    rest: float = 1800.0
+    cooldown: float = 1800.0
 
-    def of_run(self, job: Job, started_at: float, evicted_at: Sequence[float]) -> float:
+    def protected_until(self, job: Job, started_at: float, evicted_at: Sequence[float]) -> float:
         """Until when a run is safe, -inf for not at all; `evicted_at` are the job's evictions so far."""
         shortest = max(job.min_runtime, self.min_runtime)
         until = started_at + shortest if shortest else -inf
         last = evicted_at[-self.budget :] if self.budget else ()
         if last and len(last) == self.budget and last[-1] - last[0] <= self.window:
-            until = max(until, last[-1] + self.rest)
+            until = max(until, last[-1] + self.cooldown)
         return until

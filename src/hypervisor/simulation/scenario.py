@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hypervisor.simulation.engine import Progress, Rules, Simulation
-from hypervisor.simulation.fleet import Fleet, node_table
 from hypervisor.simulation.metrics.recorder import Recorder
+from hypervisor.simulation.node_specs import NodeSpecs, node_table
 from hypervisor.simulation.readers.workload import Workload
 
 
@@ -15,7 +15,7 @@ class Scenario:
     """A workload on nodes under rules. `label` tells it from the one beside it."""
 
     label: str
-    fleet: Fleet
+    nodes: NodeSpecs
     rules: Rules = field(default_factory=Rules)
 
 
@@ -33,7 +33,7 @@ class Outcome:
 
 def simulate(workload: Workload, scenario: Scenario, progress: Progress | None = None) -> Outcome:
     """Run it to the end. Raises WorkloadError for a bad row; see `Simulation.run`."""
-    nodes = node_table(scenario.fleet)
+    nodes = node_table(scenario.nodes)
     recorder = Recorder(nodes, workload.span)
     simulation = Simulation(workload, nodes, scenario.rules, [recorder])
     simulation.run(progress)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from hypervisor.cli.doctor.databases import judge_clock
+from hypervisor.cli.doctor.database import judge_clock
 from hypervisor.cli.main import run
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.store.database import Database

@@ -7,7 +7,7 @@ import random
 import pytest
 from benchmarks.loops import run_workload
 from benchmarks.support.audit import Audit, inversions
-from benchmarks.support.world import Job, Node, Running, World, random_world
+from benchmarks.support.virtual_cluster import Job, Node, Running, World, random_world
 
 from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape

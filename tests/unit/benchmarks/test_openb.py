@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from benchmarks.openb import figures_of, placement_lines, run
 from benchmarks.openb_check import find_faults
-from benchmarks.support.replay import PlanPlayer, RandomPlayer, Replay
-from benchmarks.support.trace import (
+from benchmarks.support.openb_trace import (
     Trace,
     TraceNode,
     TracePod,
@@ -22,6 +21,7 @@ from benchmarks.support.trace import (
     read_trace,
     typical_requests,
 )
+from benchmarks.support.trace_replay import PlanPlayer, RandomPlayer, Replay
 
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import parse
 
-from benchmarks.support.page import Plot, Ran, write_page
-from benchmarks.support.plots import Bar
-from benchmarks.support.small import run
+from benchmarks.support.bar_chart import Bar
+from benchmarks.support.results_page import Plot, Ran, write_page
+from benchmarks.support.run_all import run
 
 MACHINE = {"machine": {"cpu": "X", "cores": 2, "python": "3", "system": "L"}, "load_average": [0.5]}
 

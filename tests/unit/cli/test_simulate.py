@@ -103,15 +103,18 @@ def test_the_figures_agree_with_each_other(jobs: Path, capsys: pytest.CaptureFix
     out = figures_of(capsys, "-w", jobs, "-n", "2x4gpu,16cpu,64gb", "--policy", "bestfit", "--grace", "30")
     (found,) = json.loads(out)["runs"]
     hours = found["gpu_hours"]
-    courses = found["courses"]
+    time_series = found["time_series"]
     in_use = (
-        sum(share for share in courses["utilization"]["gpu"] if share) * courses["bin_seconds"] * 8 / 3600
+        sum(share for share in time_series["utilization"]["gpu"] if share)
+        * time_series["bin_seconds"]
+        * 8
+        / 3600
     )
     # The last bin may not be full; its share is that of its part.
     assert in_use >= hours["done"] + hours["lost"] + hours["held_in_grace"] - 1e-6
     assert in_use == pytest.approx(hours["done"] + hours["lost"] + hours["held_in_grace"], rel=0.02)
-    assert sum(courses["evictions"]) == found["evictions"]
-    assert sum(courses["lost_gpu_hours"]) == pytest.approx(hours["lost"])
+    assert sum(time_series["evictions"]) == found["evictions"]
+    assert sum(time_series["lost_gpu_hours"]) == pytest.approx(hours["lost"])
     for groups in ("by_priority", "by_organization"):
         assert sum(each["arrived"] for each in found[groups]) == 150
         assert sum(each["evictions"] for each in found[groups]) == found["evictions"]

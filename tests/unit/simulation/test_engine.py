@@ -15,20 +15,19 @@ from hypothesis import strategies as st
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
-from hypervisor.simulation.admittance import Admittance
+from hypervisor.simulation.admission import AdmissionCheck
 from hypervisor.simulation.engine import Rules, Simulation
-from hypervisor.simulation.fleet import FleetNode, node_table, parse_fleet
-from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.jobs import Job, Rejection, Split
 from hypervisor.simulation.metrics.recorder import Recorder
-from hypervisor.simulation.observer import Rejection, Split
+from hypervisor.simulation.node_specs import NodeSpec, node_table, parse_node_specs
 from hypervisor.simulation.protection import Protection
+from hypervisor.simulation.quotas import OrganizationQuotas, QuotaTerms
 from hypervisor.simulation.readers.workload import ListedWorkload
-from hypervisor.simulation.tenants import Tenants, Terms
 from tests.support.properties import checked
 from tests.support.simulation import WHOLE, fleets, job, run, terms, workload, workloads
 
-ONE = parse_fleet("1x1gpu")
-TWO = parse_fleet("1x2gpu")
+ONE = parse_node_specs("1x1gpu")
+TWO = parse_node_specs("1x2gpu")
 PAIR = Shape(0, 0, 2000)
 
 examples = checked(60)
@@ -50,7 +49,7 @@ rules = st.builds(
 
 
 def starts_of(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules | None = None
+    jobs: ListedWorkload, fleet: tuple[NodeSpec, ...], given_rules: Rules | None = None
 ) -> list[list[float]]:
     _, witness, _ = run(jobs, fleet, given_rules)
     return [witness.starts[number] for number in range(1, jobs.count + 1)]
@@ -77,15 +76,15 @@ def test_a_higher_priority_goes_first_and_the_victim_comes_back_and_does_all_its
     assert dict(witness.starts) == {1: [0, 9], 2: [4], 3: [19]}
     assert witness.evictions == {1: [(4, 2)]}
     assert witness.ends == {1: 19, 2: 9, 3: 20}
-    assert recorder.all.lost_gpu_seconds == 4
+    assert recorder.totals.lost_gpu_seconds == 4
 
 
 def test_a_victim_holds_its_capacity_for_the_grace() -> None:
     jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750))
     _, witness, recorder = run(jobs, ONE, Rules(grace=2.0))
     assert dict(witness.starts) == {1: [0, 11], 2: [6]}
-    assert recorder.all.lost_gpu_seconds == 4
-    assert recorder.held_gpu_seconds == 2
+    assert recorder.totals.lost_gpu_seconds == 4
+    assert recorder.grace_gpu_seconds == 2
 
 
 def test_without_preemption_the_higher_priority_waits() -> None:
@@ -117,14 +116,14 @@ def test_one_that_was_preempted_too_often_rests_before_the_next_time() -> None:
     urgent = [job(at, 1, priority=900) for at in (1, 3, 5)]
     jobs = workload(job(0, 10, priority=100), *urgent)
     assert starts_of(jobs, ONE) == [[0, 2, 4, 6], [1], [3], [5]]
-    twice = Protection(budget=2, window=60, rest=8)
+    twice = Protection(budget=2, window=60, cooldown=8)
     assert starts_of(jobs, ONE, Rules(protection=twice)) == [[0, 2, 4, 12], [1], [3], [11]]
-    long_ago = Protection(budget=2, window=1, rest=8)
+    long_ago = Protection(budget=2, window=1, cooldown=8)
     assert starts_of(jobs, ONE, Rules(protection=long_ago)) == [[0, 2, 4, 6], [1], [3], [5]]
 
 
 def test_replicas_are_packed_unless_they_are_to_spread() -> None:
-    fleet = parse_fleet("2x2gpu")
+    fleet = parse_node_specs("2x2gpu")
     packed, apart = job(0, 5, replicas=2), replace(job(0, 5, replicas=2), spread=True)
     for one, nodes in ((packed, 1), (apart, 2)):
         _, witness, _ = run(workload(one), fleet)
@@ -135,31 +134,31 @@ def test_replicas_are_packed_unless_they_are_to_spread() -> None:
 
 def test_replicas_start_together_and_end_together() -> None:
     jobs = workload(job(0, 10), job(1, 5, replicas=3), job(2, 1))
-    simulation, witness, recorder = run(jobs, parse_fleet("2x2gpu"))
+    simulation, witness, recorder = run(jobs, parse_node_specs("2x2gpu"))
     assert dict(witness.starts) == {1: [0], 2: [1], 3: [6]}
     assert witness.ends == {1: 10, 2: 6, 3: 7}
-    assert recorder.all.done_gpu_seconds == 10 + 3 * 5 + 1
+    assert recorder.totals.done_gpu_seconds == 10 + 3 * 5 + 1
     assert simulation.cluster.free.gpu_milli.tolist() == [[1000, 1000], [1000, 1000]]
 
 
 def test_a_gang_that_lacks_a_replica_holds_nothing() -> None:
     jobs = workload(job(0, 10, PAIR), job(0, 10), job(1, 5, replicas=2), job(2, 4, priority=100))
-    assert starts_of(jobs, parse_fleet("2x2gpu")) == [[0], [0], [10], [2]]
+    assert starts_of(jobs, parse_node_specs("2x2gpu")) == [[0], [0], [10], [2]]
 
 
 def test_a_gang_is_evicted_whole_and_loses_the_work_of_all_its_replicas() -> None:
     jobs = workload(job(0, 10, priority=100, replicas=4), job(4, 5, priority=750))
-    _, witness, recorder = run(jobs, parse_fleet("2x2gpu"), Rules(grace=2.0))
+    _, witness, recorder = run(jobs, parse_node_specs("2x2gpu"), Rules(grace=2.0))
     assert dict(witness.starts) == {1: [0, 11], 2: [6]}
     assert witness.evictions == {1: [(4, 2)]}
-    assert recorder.all.evictions == 1
-    assert recorder.all.lost_gpu_seconds == 16
-    assert recorder.held_gpu_seconds == 8
+    assert recorder.totals.evictions == 1
+    assert recorder.totals.lost_gpu_seconds == 16
+    assert recorder.grace_gpu_seconds == 8
 
 
 def test_a_gang_evicts_over_several_nodes() -> None:
     jobs = workload(job(0, 10, priority=100), job(0, 10, priority=100), job(4, 5, priority=750, replicas=2))
-    _, witness, _ = run(jobs, parse_fleet("2x1gpu"))
+    _, witness, _ = run(jobs, parse_node_specs("2x1gpu"))
     assert dict(witness.starts) == {1: [0, 9], 2: [0, 9], 3: [4]}
 
 
@@ -189,62 +188,62 @@ def test_a_gang_evicts_over_several_nodes() -> None:
 def test_what_is_divisible_is_split_into_equal_replicas(
     gpus: int, nodes: tuple[str, ...], expected: Split | str | None
 ) -> None:
-    fleet = tuple(node for text in nodes for node in parse_fleet(text))
-    found = Admittance(node_table(fleet)).judge(job(0, 1, Shape(0, 0, gpus * 1000), divisible=True))
+    fleet = tuple(node for text in nodes for node in parse_node_specs(text))
+    found = AdmissionCheck(node_table(fleet)).check(job(0, 1, Shape(0, 0, gpus * 1000), divisible=True))
     assert (found.code if isinstance(found, Rejection) else found) == expected
 
 
 def test_a_split_divides_all_amounts_and_is_counted() -> None:
     jobs = workload(job(0, 5, Shape(9001, 10, 6000), divisible=True), job(0, 5))
-    simulation, witness, recorder = run(jobs, parse_fleet("3x2gpu,4cpu,1gb"))
+    simulation, witness, recorder = run(jobs, parse_node_specs("3x2gpu,4cpu,1gb"))
     how = Split(6, 3, 2, True)
     assert witness.splits == {1: how}
     assert recorder.splits == {how: 1}
     assert how.of_shape(Shape(9001, 10, 6000)) == Shape(3001, 4, 2000)
-    assert recorder.all.done_gpu_seconds == 35
+    assert recorder.totals.done_gpu_seconds == 35
     assert simulation.now == 10
 
 
 def test_a_lent_guarantee_comes_back_to_its_owner() -> None:
-    mine = Terms("mine", (None, None, 2000))
+    mine = QuotaTerms("mine", (None, None, 2000))
     theirs = [job(0, 10, organization="theirs", priority=750) for _ in range(4)]
     jobs = workload(*theirs, job(3, 5, PAIR, organization="mine", priority=100))
-    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(mine,)))
+    _, witness, _ = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(mine,)))
     assert witness.starts[5] == [3]
     assert len(witness.evictions) == 2
-    assert starts_of(jobs, parse_fleet("1x4gpu"))[4] == [10]
+    assert starts_of(jobs, parse_node_specs("1x4gpu"))[4] == [10]
 
 
 def test_a_limit_holds_while_capacity_is_idle() -> None:
-    limited = Terms("a", limit=(None, None, 2000))
+    limited = QuotaTerms("a", limit=(None, None, 2000))
     jobs = workload(*(job(0, 10) for _ in range(3)), job(1, 10, organization="b"))
-    assert starts_of(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,))) == [[0], [0], [10], [1]]
+    assert starts_of(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(limited,))) == [[0], [0], [10], [1]]
 
 
 def test_what_is_above_its_organizations_limit_can_never_run() -> None:
-    limited = Terms("a", limit=(None, None, 2000))
+    limited = QuotaTerms("a", limit=(None, None, 2000))
     jobs = workload(job(0, 10, replicas=3), job(0, 10, replicas=2))
-    _, witness, recorder = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,)))
+    _, witness, recorder = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(limited,)))
     assert witness.refusals == {1: "quota_limit"}
-    assert recorder.refused["quota_limit"].example == "asks for 1 GPU more than a may use in all"
+    assert recorder.rejected_jobs["quota_limit"].example == "asks for 1 GPU more than a may use in all"
     assert dict(witness.starts) == {2: [0]}
 
 
 def test_organizations_take_turns_in_proportion_to_their_weights() -> None:
-    quotas = (Terms("a", weight=3.0), Terms("b", weight=1.0))
+    quotas = (QuotaTerms("a", weight=3.0), QuotaTerms("b", weight=1.0))
     jobs = workload(
         *(job(0, 1, organization="b") for _ in range(40)), *(job(0, 1, organization="a") for _ in range(40))
     )
-    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=quotas, until=8.5))
+    _, witness, _ = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=quotas, until=8.5))
     started = [sum(number in witness.starts for number in ids) for ids in (range(1, 41), range(41, 81))]
     assert started == [9, 27]
 
 
 def test_a_guarantee_comes_with_the_cpu_and_ram_to_use_it() -> None:
-    nodes = node_table(parse_fleet("2x4gpu,8cpu,16gb"))
-    tenants = Tenants((Terms("a", (None, 1024, 2000)),), nodes)
+    nodes = node_table(parse_node_specs("2x4gpu,8cpu,16gb"))
+    tenants = OrganizationQuotas((QuotaTerms("a", (None, 1024, 2000)),), nodes)
     assert tenants.quotas[0].guaranteed == Resources(4000, 1024, 2000)
-    assert tenants.number("b") == 1
+    assert tenants.index_of("b") == 1
     assert tenants.quotas[1].guaranteed == Resources()
 
 
@@ -274,20 +273,20 @@ def test_an_endless_job_runs_to_the_end_of_the_simulation() -> None:
 def test_what_can_never_run_is_rejected_with_its_reason(shape: Shape, replicas: int, code: str) -> None:
     listed = workload(job(0, 10, shape)).listed[0]
     jobs = ListedWorkload("made up", (type(listed)(1, 0.0, 10.0, shape, replicas=replicas),))
-    simulation, witness, recorder = run(jobs, parse_fleet("3x2gpu:A100"))
+    simulation, witness, recorder = run(jobs, parse_node_specs("3x2gpu:A100"))
     assert witness.refusals == {1: code}
-    assert recorder.refused[code].jobs == 1
+    assert recorder.rejected_jobs[code].jobs == 1
     assert simulation.passes == 0
 
 
 @given(workloads(), fleets(), rules)
 @examples
 def test_every_arrival_ends_runs_waits_or_was_rejected(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+    jobs: ListedWorkload, fleet: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
     """The witness also recomputes each node's capacity at every start."""
     simulation, witness, recorder = run(jobs, fleet, given_rules)
-    running = {attempt.ticket.job.id for attempt in simulation.cluster.attempts.values()}
+    running = {attempt.record.job.id for attempt in simulation.cluster.attempts.values()}
     waiting = {int(each) for each in simulation.waiting.table().deployment_id}
     groups = [set(witness.ends), set(witness.refusals), running, waiting]
     assert sum(map(len, groups)) == len(set().union(*groups)) == len(witness.arrivals)
@@ -295,17 +294,17 @@ def test_every_arrival_ends_runs_waits_or_was_rejected(
         assert len(witness.arrivals) == jobs.count
         assert not running
         assert not waiting
-    assert recorder.all.ended == len(witness.ends)
+    assert recorder.totals.ended == len(witness.ends)
 
 
 @given(workloads(), fleets(), rules)
 @examples
 def test_the_integral_of_utilization_is_the_work_done(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+    jobs: ListedWorkload, fleet: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
     simulation, witness, recorder = run(jobs, fleet, given_rules)
     unfinished = sum(
-        attempt.ticket.job.gpus
+        attempt.record.job.gpus
         * (
             simulation.now - attempt.started_at
             if attempt.stopped_at is None
@@ -313,33 +312,33 @@ def test_the_integral_of_utilization_is_the_work_done(
         )
         for attempt in simulation.cluster.attempts.values()
     )
-    tally = recorder.all
-    work = tally.done_gpu_seconds + tally.lost_gpu_seconds + recorder.held_gpu_seconds + unfinished
+    tally = recorder.totals
+    work = tally.done_gpu_seconds + tally.lost_gpu_seconds + recorder.grace_gpu_seconds + unfinished
     assert witness.gpu_seconds == pytest.approx(work)
     assert recorder.in_total[0] / 1000 == pytest.approx(work)
-    assert recorder.courses.of("gpu_milli").sum() / 1000 == pytest.approx(work)
+    assert recorder.time_series.values("gpu_milli").sum() / 1000 == pytest.approx(work)
 
 
 @given(workloads(), fleets(), rules)
 @examples
 def test_passes_that_are_left_out_would_have_changed_nothing(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+    jobs: ListedWorkload, fleet: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
     _, seldom, _ = run(jobs, fleet, given_rules)
-    _, often, _ = run(jobs, fleet, replace(given_rules, every_event=True))
+    _, often, _ = run(jobs, fleet, replace(given_rules, plan_every_event=True))
     assert seldom.log == often.log
 
 
 @given(workloads(), fleets(), rules, terms())
 @examples
 def test_nor_would_they_on_a_shared_cluster_where_no_limit_is_ever_exceeded(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules, quotas: tuple[Terms, ...]
+    jobs: ListedWorkload, fleet: tuple[NodeSpec, ...], given_rules: Rules, quotas: tuple[QuotaTerms, ...]
 ) -> None:
     # A day of waiting would count for nothing in these short runs.
     policy = replace(given_rules.policy, age_horizon=10.0)
     shared = replace(given_rules, policy=policy, quotas=quotas)
     simulation, seldom, _ = run(jobs, fleet, shared)
-    _, often, _ = run(jobs, fleet, replace(shared, every_event=True))
+    _, often, _ = run(jobs, fleet, replace(shared, plan_every_event=True))
     assert seldom.log == often.log
     assert simulation.waiting.gpu_milli == 0 or given_rules.until < math.inf
     gpu_limits = {each.organization: each.limit[2] for each in quotas if each.limit[2] is not None}
@@ -349,7 +348,7 @@ def test_nor_would_they_on_a_shared_cluster_where_no_limit_is_ever_exceeded(
 
 @given(workloads(), fleets())
 @examples
-def test_every_victim_comes_back_and_ends(jobs: ListedWorkload, fleet: tuple[FleetNode, ...]) -> None:
+def test_every_victim_comes_back_and_ends(jobs: ListedWorkload, fleet: tuple[NodeSpec, ...]) -> None:
     _, witness, _ = run(jobs, fleet)
     for victim, evictions in witness.evictions.items():
         assert len(witness.starts[victim]) == len(evictions) + 1
@@ -391,7 +390,7 @@ def peak_memory(count: int) -> int:
     simulation.run()
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert recorder.all.ended == count
+    assert recorder.totals.ended == count
     return highest
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import UNLIMITED, FleetNode
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.node_specs import UNLIMITED, NodeSpec
+from hypervisor.simulation.quotas import QuotaTerms
 from hypervisor.simulation.readers.nodes import read_nodes
 from hypervisor.simulation.readers.quotas import read_quotas
-from hypervisor.simulation.readers.scaled import scale
+from hypervisor.simulation.readers.scaling import scale
 from hypervisor.simulation.readers.workload import ListedWorkload, open_workload
-from hypervisor.simulation.tenants import Terms
 from tests.support.simulation import job, workload, write
 
 OWN = "arrival_seconds,duration_seconds,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model"
@@ -156,7 +156,7 @@ def test_node_lists(tmp_path: Path) -> None:
         "a,64000,262144,2,P100",
         "b,96000,1024,0,",
     )
-    assert read_nodes(openb) == (FleetNode("a", 64000, 262144, 2, "P100"), FleetNode("b", 96000, 1024, 0))
+    assert read_nodes(openb) == (NodeSpec("a", 64000, 262144, 2, "P100"), NodeSpec("b", 96000, 1024, 0))
     ours = write(
         tmp_path / "ours.csv",
         "name,count,cpu_cores,ram_gb,gpu_count,gpu_model",
@@ -164,9 +164,9 @@ def test_node_lists(tmp_path: Path) -> None:
         "x,,,,1,",
     )
     assert read_nodes(ours) == (
-        FleetNode("big-1", 64000, 524288, 8, "A100"),
-        FleetNode("big-2", 64000, 524288, 8, "A100"),
-        FleetNode("x", UNLIMITED, UNLIMITED, 1),
+        NodeSpec("big-1", 64000, 524288, 8, "A100"),
+        NodeSpec("big-2", 64000, 524288, 8, "A100"),
+        NodeSpec("x", UNLIMITED, UNLIMITED, 1),
     )
     with pytest.raises(WorkloadError, match=r"bad.csv:2: a node has at most 64 GPUs, not 65"):
         read_nodes(write(tmp_path / "bad.csv", "name,gpu_count", "x,65"))
@@ -180,8 +180,8 @@ QUOTAS = (
 def test_quotas(tmp_path: Path) -> None:
     path = write(tmp_path / "quotas.csv", QUOTAS, "vision,8,,4,,16,0,2.5", "speech,,,,,,,")
     assert read_quotas(path) == (
-        Terms("vision", (8000, None, 4000), (None, 16384, 0), 2.5),
-        Terms("speech", (None, None, None), (None, None, None), 1.0),
+        QuotaTerms("vision", (8000, None, 4000), (None, 16384, 0), 2.5),
+        QuotaTerms("speech", (None, None, None), (None, None, None), 1.0),
     )
 
 

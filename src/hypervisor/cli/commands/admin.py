@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hypervisor.cli.commands.accounts import ask, ask_password
 from hypervisor.cli.core.configuration import complaints, load_settings
-from hypervisor.cli.core.databases import printable_database, using_database
+from hypervisor.cli.core.database_access import printable_database, using_database
 from hypervisor.cli.core.session import Session
 from hypervisor.errors import StartupError
 from hypervisor.identity.service import create_superuser as make_superuser

@@ -6,20 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
-from hypervisor.cli.commands import fragmentation, sharing
+from hypervisor.cli.commands import cluster_fragmentation, cluster_sharing
 from hypervisor.cli.commands.node_flags import parse_node, parse_pairs
 from hypervisor.cli.core import resolve
+from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
-from hypervisor.cli.core.groups import make_group
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
 
 app = make_group("Clusters: what there is to run on.")
-app.command()(fragmentation.fragmentation)
-app.command()(fragmentation.consolidation)
-app.command()(fragmentation.move)
-for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
+app.command()(cluster_fragmentation.fragmentation)
+app.command()(cluster_fragmentation.consolidation)
+app.command()(cluster_fragmentation.move)
+for command in (
+    cluster_sharing.share,
+    cluster_sharing.shares,
+    cluster_sharing.accept,
+    cluster_sharing.decline,
+    cluster_sharing.unshare,
+):
     app.command()(command)
 
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]

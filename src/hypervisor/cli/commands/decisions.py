@@ -13,7 +13,7 @@ from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import clock
 from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
-from hypervisor.client.insights import Decision
+from hypervisor.client.scheduler_models import Decision
 from hypervisor.scheduling.decision_codec.encoding import UnreadableSnapshot
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled
 from hypervisor.scheduling.replay import Replay

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from hypervisor.cli.core import resolve
+from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import ago, deletion
-from hypervisor.cli.core.groups import make_group
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 

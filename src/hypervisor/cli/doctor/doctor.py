@@ -13,9 +13,9 @@ from hypervisor import __version__
 from hypervisor.cli.core.configuration import load_settings
 from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
-from hypervisor.cli.doctor import databases, machine, services
-from hypervisor.cli.doctor.databases import Seen
-from hypervisor.cli.doctor.finding import Finding, look
+from hypervisor.cli.doctor import database, local_checks, services
+from hypervisor.cli.doctor.database import NodeEngines
+from hypervisor.cli.doctor.finding import Finding, run_check
 from hypervisor.errors import StartupError
 from hypervisor.settings import Settings
 from hypervisor.store.database import normalise_url
@@ -45,23 +45,23 @@ async def _examine() -> list[Finding]:
         normalise_url(settings.database_url)
     except StartupError as error:
         advice = "correct it in the environment or in .env; the rest was not looked at"
-        return [Finding(machine.CONFIGURATION, "problem", str(error), advice)]
+        return [Finding(local_checks.CONFIGURATION, "problem", str(error), advice)]
     return await _look_at_all(settings)
 
 
 async def _look_at_all(settings: Settings) -> list[Finding]:
-    seen = Seen()
+    seen = NodeEngines()
     found = [
-        await look(machine.CONFIGURATION, lambda: machine.configuration(settings)),
-        await look(machine.KEY, lambda: machine.secret_key(settings)),
-        await look(machine.FOLDER, lambda: machine.folder_and_disk(settings)),
-        await look(databases.DATABASE, lambda: databases.database(settings, seen)),
+        await run_check(local_checks.CONFIGURATION, lambda: local_checks.configuration(settings)),
+        await run_check(local_checks.KEY, lambda: local_checks.secret_key(settings)),
+        await run_check(local_checks.FOLDER, lambda: local_checks.folder_and_disk(settings)),
+        await run_check(database.DATABASE, lambda: database.database(settings, seen)),
     ]
     # Which engines matter stands in the database.
     found += await asyncio.gather(
-        look(services.REDIS, lambda: services.redis(settings)),
-        look(services.ENGINES, lambda: services.engines(settings, seen)),
-        look(services.SERVER, lambda: services.server(settings)),
+        run_check(services.REDIS, lambda: services.redis(settings)),
+        run_check(services.ENGINES, lambda: services.engines(settings, seen)),
+        run_check(services.SERVER, lambda: services.server(settings)),
     )
     return [finding for findings in found for finding in findings]
 

@@ -25,7 +25,7 @@ class Finding:
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 
 
-async def look(name: str, check: Check) -> list[Finding]:
+async def run_check(name: str, check: Check) -> list[Finding]:
     """The findings of one check; whatever goes wrong in it is a finding too."""
     try:
         async with asyncio.timeout(WITHIN_SECONDS):

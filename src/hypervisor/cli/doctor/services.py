@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from hypervisor import __version__
-from hypervisor.cli.doctor.databases import Seen, judge_clock
+from hypervisor.cli.doctor.database import NodeEngines, judge_clock
 from hypervisor.cli.doctor.finding import Finding, first_line
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
@@ -72,7 +72,7 @@ async def redis(settings: Settings) -> Sequence[Finding]:
     return found
 
 
-async def engines(settings: Settings, seen: Seen) -> Sequence[Finding]:
+async def engines(settings: Settings, seen: NodeEngines) -> Sequence[Finding]:
     """The default engine and those of nodes. A missing one matters where something uses it."""
     needed = {endpoint for runtime, endpoint in seen.engines if runtime == "docker"}
     found = [await _docker(settings, endpoint, used=True) for endpoint in sorted(needed, key=str)]
@@ -96,7 +96,7 @@ async def _docker(settings: Settings, endpoint: str | None, *, used: bool) -> Fi
         await runtime.close()
 
 
-def _processes(settings: Settings, seen: Seen) -> Finding:
+def _processes(settings: Settings, seen: NodeEngines) -> Finding:
     used = settings.default_runtime == "process" or any(runtime == "process" for runtime, _ in seen.engines)
     if hasattr(os, "pidfd_open") and Path("/proc/self/stat").exists():
         return Finding(ENGINES, "ok", "processes of this machine: available, without isolation")

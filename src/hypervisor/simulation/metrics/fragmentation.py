@@ -14,7 +14,7 @@ import numpy as np
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64, NodeTable, Shape
-from hypervisor.simulation.observer import Room
+from hypervisor.simulation.cluster_load import FreeCapacity
 
 _MOST_COUNTED = 256
 _MOST_TYPICAL = 32
@@ -36,7 +36,7 @@ class Fragmentation:
             least = sorted(self._seen.values())[_MOST_COUNTED // 2]
             self._seen = Counter({each: n - least for each, n in self._seen.items() if n > least})
 
-    def share(self, room: Room) -> float | None:
+    def share(self, room: FreeCapacity) -> float | None:
         """From 0, all idle GPU is of use, to 1; None where no GPU is idle or nobody asks for any."""
         idle = int(room.gpu_milli.sum())
         typical = self._seen.most_common(_MOST_TYPICAL)
@@ -46,7 +46,7 @@ class Fragmentation:
         usable = sum(count * self._usable(shape, room, full) for shape, count in typical)
         return 1.0 - usable / (idle * sum(count for _, count in typical))
 
-    def _usable(self, shape: Shape, room: Room, full: Int64) -> int:
+    def _usable(self, shape: Shape, room: FreeCapacity, full: Int64) -> int:
         """Idle milli-GPU that such requests could use."""
         fits: Bool = self._eligibility.schedulable(shape) & (room.cpu_milli >= shape.cpu_milli)
         fits &= room.ram_mib >= shape.ram_mib

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from hypervisor.kernel.resources import InvalidAmount, Resources
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import UNLIMITED, Fleet, FleetNode
-from hypervisor.simulation.readers.own import check_columns, gpu_count_of_node
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.node_specs import UNLIMITED, NodeSpec, NodeSpecs
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import check_columns, node_gpu_count
 
 COLUMNS = ("name", "count", "cpu_cores", "ram_gb", "gpu_count", "gpu_model")
 
 
-def read_nodes(path: Path) -> Fleet:
+def read_nodes(path: Path) -> NodeSpecs:
     """The nodes of a file, whichever of the two it is. Raises WorkloadError with file and line."""
     file = CsvFile(path)
     if "cpu_milli" in file.columns:
@@ -28,17 +28,17 @@ def read_nodes(path: Path) -> Fleet:
     return fleet
 
 
-def _openb_node(row: Row) -> FleetNode:
-    return FleetNode(
+def _openb_node(row: Row) -> NodeSpec:
+    return NodeSpec(
         row.text("sn"),
-        row.whole("cpu_milli"),
-        row.whole("memory_mib"),
-        gpu_count_of_node(row, "gpu"),
+        row.integer("cpu_milli"),
+        row.integer("memory_mib"),
+        node_gpu_count(row, "gpu"),
         row.text("model", "") or None,
     )
 
 
-def _own_nodes(row: Row) -> list[FleetNode]:
+def _own_nodes(row: Row) -> list[NodeSpec]:
     """One row is `count` equal nodes; CPU or RAM that is left empty is never short."""
     try:
         amount = Resources.from_edge(
@@ -46,13 +46,13 @@ def _own_nodes(row: Row) -> list[FleetNode]:
         )
     except InvalidAmount as error:
         raise row.error(str(error)) from None
-    name, count = row.text("name"), row.whole("count", 1)
+    name, count = row.text("name"), row.integer("count", 1)
     return [
-        FleetNode(
+        NodeSpec(
             name if count == 1 else f"{name}-{number}",
             amount.cpu_milli if row.text("cpu_cores", "") else UNLIMITED,
             amount.ram_mib if row.text("ram_gb", "") else UNLIMITED,
-            gpu_count_of_node(row, "gpu_count"),
+            node_gpu_count(row, "gpu_count"),
             row.text("gpu_model", "") or None,
         )
         for number in range(1, count + 1)

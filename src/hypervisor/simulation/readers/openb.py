@@ -10,8 +10,8 @@ from hypervisor.kernel.priority import NAMED_PRIORITIES
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.own import models
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import parse_gpu_models
 
 PRIORITY_OF_QOS = {
     "LS": NAMED_PRIORITIES["CRITICAL"],
@@ -47,10 +47,10 @@ class OpenbFormat:
             arrival=arrival,
             duration=duration,
             shape=Shape(
-                row.whole("cpu_milli"),
-                row.whole("memory_mib"),
+                row.integer("cpu_milli"),
+                row.integer("memory_mib"),
                 _gpu_milli(row),
-                gpu_models=models(row.text("gpu_spec", "")),
+                gpu_models=parse_gpu_models(row.text("gpu_spec", "")),
             ),
             organization="openb",
             priority=PRIORITY_OF_QOS[qos],
@@ -59,8 +59,8 @@ class OpenbFormat:
 
 def _gpu_milli(row: Row) -> int:
     """`gpu_milli` is per device, and a part of one only where there is one device."""
-    devices = row.whole("num_gpu")
-    each = row.whole("gpu_milli") if devices else 0
+    devices = row.integer("num_gpu")
+    each = row.integer("gpu_milli") if devices else 0
     if devices and not 0 < each <= WHOLE_GPU:
         raise row.error(f"gpu_milli must be from 1 to {WHOLE_GPU}, not {each}")
     if devices > 1 and each != WHOLE_GPU:

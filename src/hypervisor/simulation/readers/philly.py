@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
 
 
 class PhillyFormat:
@@ -33,7 +33,7 @@ class PhillyFormat:
             raise row.error(f"timestamp must be like 2017-10-09 07:01:55, not {text!r}") from None
 
     def job(self, row: Row, number: int, arrival: float) -> Job:
-        devices = row.whole("num_gpus")
+        devices = row.integer("num_gpus")
         if not devices:
             raise row.error("num_gpus must be at least 1")
         return Job(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hypervisor.kernel.resources import InvalidAmount, Resources
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.readers.own import check_columns
-from hypervisor.simulation.readers.rows import CsvFile, Row
-from hypervisor.simulation.tenants import Bounds, Terms
+from hypervisor.simulation.quotas import Amounts, QuotaTerms
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import check_columns
 
 _RESOURCES = ("cpu", "ram_gb", "gpu")
 COLUMNS = (
@@ -20,14 +20,14 @@ COLUMNS = (
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
 
 
-def read_quotas(path: Path) -> tuple[Terms, ...]:
+def read_quotas(path: Path) -> tuple[QuotaTerms, ...]:
     """One organization a row. Raises WorkloadError with file and line."""
     file = CsvFile(path)
     file.require("organization")
     check_columns(file, COLUMNS)
-    found: dict[str, Terms] = {}
+    found: dict[str, QuotaTerms] = {}
     for row in file.rows():
-        terms = Terms(
+        terms = QuotaTerms(
             row.text("organization"), _bounds(row, "guaranteed"), _bounds(row, "limit"), _weight(row)
         )
         if terms.organization in found:
@@ -38,7 +38,7 @@ def read_quotas(path: Path) -> tuple[Terms, ...]:
     return tuple(found.values())
 
 
-def _bounds(row: Row, kind: str) -> Bounds:
+def _bounds(row: Row, kind: str) -> Amounts:
     """What is given of each resource; None where the field is empty."""
     cpu, ram, gpu = (row.number(f"{kind}_{name}", 0.0) for name in _RESOURCES)
     try:

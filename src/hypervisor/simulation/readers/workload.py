@@ -16,10 +16,10 @@ import numpy as np
 from hypervisor.scheduling.snapshots.snapshot import Int64
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import CsvFormat
 from hypervisor.simulation.readers.openb import OpenbFormat
-from hypervisor.simulation.readers.own import OwnFormat
 from hypervisor.simulation.readers.philly import PhillyFormat
-from hypervisor.simulation.readers.rows import CsvFile, Row
 
 FormatName = Literal["auto", "csv", "openb", "philly"]
 
@@ -47,7 +47,7 @@ class Format(Protocol):
         ...
 
 
-FORMATS: tuple[Format, ...] = (OwnFormat(), OpenbFormat(), PhillyFormat())
+FORMATS: tuple[Format, ...] = (CsvFormat(), OpenbFormat(), PhillyFormat())
 
 
 class Workload(Protocol):

@@ -1,4 +1,4 @@
-"""Charts as SVG text: courses over time, bars over time, and ranges of durations by group.
+"""Charts as SVG text: time_series over time, bars over time, and ranges of durations by group.
 
 Each chart over time carries its numbers in `data-chart` for the page's script, which shows them under the
 pointer.
@@ -13,7 +13,7 @@ from html import escape
 from math import log10
 from typing import Any, Literal
 
-from hypervisor.simulation.report.words import LOG_TICKS, duration, short_duration, time_ticks
+from hypervisor.simulation.report.number_format import LOG_TICKS, duration, short_duration, time_ticks
 
 WIDTH = 620
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 42
@@ -26,7 +26,7 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One course: a value per bin, None where there is none. `style` names a colour class of the page."""
+    """One series: a value per bin, None where there is none. `style` names a colour class of the page."""
 
     name: str
     style: str

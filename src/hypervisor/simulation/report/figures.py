@@ -11,9 +11,9 @@ import numpy as np
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import MIB_PER_GIB, MILLI
 from hypervisor.scheduling.snapshots.snapshot import Float64
-from hypervisor.simulation.metrics.groups import Tally
-from hypervisor.simulation.metrics.recorder import REST_OF_PRIORITIES, Recorder
-from hypervisor.simulation.metrics.sketch import Durations
+from hypervisor.simulation.metrics.job_stats import JobStats
+from hypervisor.simulation.metrics.quantiles import DurationQuantiles
+from hypervisor.simulation.metrics.recorder import OTHER_PRIORITIES, Recorder
 from hypervisor.simulation.readers.workload import Workload
 from hypervisor.simulation.scenario import Outcome
 
@@ -23,7 +23,7 @@ RESOURCES = {"gpu": "gpu_milli", "cpu": "cpu_milli", "ram": "ram_mib"}
 _HOUR = 3600.0
 
 
-def figures_of(workload: Workload, outcomes: Sequence[Outcome]) -> Figures:
+def build_figures(workload: Workload, outcomes: Sequence[Outcome]) -> Figures:
     """Everything that is known of one workload and its runs."""
     return {
         "workload": {
@@ -38,14 +38,14 @@ def figures_of(workload: Workload, outcomes: Sequence[Outcome]) -> Figures:
 
 def _run(outcome: Outcome) -> Figures:
     recorder, scenario = outcome.recorder, outcome.scenario
-    tally = recorder.all
+    tally = recorder.totals
     return {
         "label": scenario.label,
         "policy": scenario.rules.policy.placement,
         "preemption": scenario.rules.policy.preemption,
         "shared": bool(scenario.rules.quotas),
         "grace_seconds": scenario.rules.grace,
-        "nodes": len(scenario.fleet),
+        "nodes": len(scenario.nodes),
         "capacity": _capacity(recorder),
         "end_seconds": outcome.end,
         "passes": outcome.passes,
@@ -60,7 +60,7 @@ def _run(outcome: Outcome) -> Figures:
         "gpu_hours": {
             "done": tally.done_gpu_seconds / _HOUR,
             "lost": tally.lost_gpu_seconds / _HOUR,
-            "held_in_grace": recorder.held_gpu_seconds / _HOUR,
+            "held_in_grace": recorder.grace_gpu_seconds / _HOUR,
             "rejected": tally.rejected_gpu_seconds / _HOUR,
         },
         "evictions": tally.evictions,
@@ -71,10 +71,10 @@ def _run(outcome: Outcome) -> Figures:
         "by_organization": _by_organization(recorder),
         "rejected": [
             {"code": code, "jobs": each.jobs, "gpu_hours": each.gpu_seconds / _HOUR, "example": each.example}
-            for code, each in recorder.refused.items()
+            for code, each in recorder.rejected_jobs.items()
         ],
         "splits": _splits(recorder),
-        "courses": _courses(recorder),
+        "time_series": _courses(recorder),
     }
 
 
@@ -94,14 +94,14 @@ def _capacity(recorder: Recorder) -> Figures:
     }
 
 
-def _durations(durations: Durations) -> Figures:
+def _durations(durations: DurationQuantiles) -> Figures:
     return {
         "count": durations.count,
         "mean": durations.mean,
         "p50": durations.quantile(0.50),
         "p90": durations.quantile(0.90),
         "p99": durations.quantile(0.99),
-        "max": durations.highest if durations.count else None,
+        "max": durations.longest if durations.count else None,
     }
 
 
@@ -109,8 +109,8 @@ def _by_priority(recorder: Recorder) -> list[Figures]:
     """From the highest priority down."""
     return [
         {
-            "priority": priority if priority != REST_OF_PRIORITIES else None,
-            "label": priority_label(priority) if priority != REST_OF_PRIORITIES else "(others)",
+            "priority": priority if priority != OTHER_PRIORITIES else None,
+            "label": priority_label(priority) if priority != OTHER_PRIORITIES else "(others)",
             **_tally(tally),
         }
         for priority, tally in sorted(recorder.by_priority.items(), reverse=True)
@@ -120,7 +120,7 @@ def _by_priority(recorder: Recorder) -> list[Figures]:
 def _by_organization(recorder: Recorder) -> list[Figures]:
     """From the one with the most jobs down."""
     ranked = sorted(recorder.by_organization.items(), key=lambda item: (-item[1].arrived, item[0]))
-    whole = recorder.all.used_gpu_seconds
+    whole = recorder.totals.used_gpu_seconds
     return [
         {
             "label": name,
@@ -131,7 +131,7 @@ def _by_organization(recorder: Recorder) -> list[Figures]:
     ]
 
 
-def _tally(tally: Tally) -> Figures:
+def _tally(tally: JobStats) -> Figures:
     return {
         "arrived": tally.arrived,
         "ended": tally.ended,
@@ -147,22 +147,22 @@ def _tally(tally: Tally) -> Figures:
 
 def _courses(recorder: Recorder) -> Figures:
     """Per bin of time: mean shares in use, mean numbers, sums of evictions and of what they lost."""
-    courses = recorder.courses
-    lengths = courses.lengths()
-    known = courses.of("fragmentation_known")
+    time_series = recorder.time_series
+    lengths = time_series.bin_lengths()
+    known = time_series.values("fragmentation_known")
     shares: Figures = {}
     for name, level in RESOURCES.items():
         capacity = recorder.capacity[level]
-        shares[name] = _means(courses.of(level), lengths * capacity) if capacity else None
+        shares[name] = _means(time_series.values(level), lengths * capacity) if capacity else None
     return {
-        "bin_seconds": courses.width,
+        "bin_seconds": time_series.width,
         "utilization": shares,
-        "running": _means(courses.of("running"), lengths),
-        "waiting": _means(courses.of("waiting"), lengths),
-        "waiting_gpus": _means(courses.of("waiting_gpu_milli"), lengths * MILLI),
-        "evictions": courses.of("evictions").astype(int).tolist(),
-        "lost_gpu_hours": (courses.of("lost_gpu_seconds") / _HOUR).tolist(),
-        "fragmentation": _means(courses.of("fragmentation"), known),
+        "running": _means(time_series.values("running"), lengths),
+        "waiting": _means(time_series.values("waiting"), lengths),
+        "waiting_gpus": _means(time_series.values("waiting_gpu_milli"), lengths * MILLI),
+        "evictions": time_series.values("evictions").astype(int).tolist(),
+        "lost_gpu_hours": (time_series.values("lost_gpu_seconds") / _HOUR).tolist(),
+        "fragmentation": _means(time_series.values("fragmentation"), known),
     }
 
 

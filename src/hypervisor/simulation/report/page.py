@@ -9,8 +9,8 @@ from importlib.resources import files
 
 from hypervisor.simulation.report.charts import Line, Range, TimeAxis, ValueAxis, line_chart, range_chart
 from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.number_format import count, round_ticks, short_duration
 from hypervisor.simulation.report.tables import cards, groups_table, rejected_table, split_notes
-from hypervisor.simulation.report.words import count, round_ticks, short_duration
 
 _LINES = (("gpu", "GPU"), ("cpu", "CPU"), ("ram", "RAM"))
 _MOST_GROUPS = 15
@@ -30,10 +30,10 @@ class _Common:
         self.most_lost = max((run["gpu_hours"]["lost"] for run in runs), default=0.0)
         self._runs = runs
 
-    def highest(self, course: str) -> float:
-        """The highest value of a course in any run."""
+    def highest(self, series: str) -> float:
+        """The highest value of a series in any run."""
         return max(
-            (value for run in self._runs for value in run["courses"][course] if value is not None),
+            (value for run in self._runs for value in run["time_series"][series] if value is not None),
             default=0.0,
         )
 
@@ -132,49 +132,53 @@ def _legend(lines: Sequence[tuple[str, str]]) -> str:
 def _known_lines(runs: Sequence[Figures]) -> list[tuple[str, str]]:
     """The resources of which any run knows a share."""
     return [
-        (style, name) for style, name in _LINES if any(run["courses"]["utilization"][style] for run in runs)
+        (style, name)
+        for style, name in _LINES
+        if any(run["time_series"]["utilization"][style] for run in runs)
     ]
 
 
 def _utilization(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
+    time_series = run["time_series"]
     lines = [
-        Line(name, style, courses["utilization"][style])
+        Line(name, style, time_series["utilization"][style])
         for style, name in _LINES
-        if courses["utilization"][style]
+        if time_series["utilization"][style]
     ]
-    return line_chart(lines, courses["bin_seconds"], common.x, _shares("in use (%)"))
+    return line_chart(lines, time_series["bin_seconds"], common.x, _shares("in use (%)"))
 
 
 def _course(name: str, title: str) -> _Drawing:
     def draw(run: Figures, common: _Common) -> str:
-        courses = run["courses"]
+        time_series = run["time_series"]
         y = ValueAxis(title, round_ticks(common.highest(name)), count)
-        return line_chart([Line(title, "queue", courses[name])], courses["bin_seconds"], common.x, y)
+        return line_chart([Line(title, "queue", time_series[name])], time_series["bin_seconds"], common.x, y)
 
     return draw
 
 
 def _evictions(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
+    time_series = run["time_series"]
     y = ValueAxis("evictions", round_ticks(common.highest("evictions")), count)
-    line = Line("evictions", "loss", courses["evictions"])
-    return line_chart([line], courses["bin_seconds"], common.x, y, bars=True)
+    line = Line("evictions", "loss", time_series["evictions"])
+    return line_chart([line], time_series["bin_seconds"], common.x, y, bars=True)
 
 
 def _lost(run: Figures, common: _Common) -> str:
     total, so_far = 0.0, []
-    for amount in run["courses"]["lost_gpu_hours"]:
+    for amount in run["time_series"]["lost_gpu_hours"]:
         total += amount
         so_far.append(total)
     y = ValueAxis("lost GPU-hours", round_ticks(common.most_lost), count)
-    return line_chart([Line("lost GPU-hours", "loss", so_far)], run["courses"]["bin_seconds"], common.x, y)
+    return line_chart(
+        [Line("lost GPU-hours", "loss", so_far)], run["time_series"]["bin_seconds"], common.x, y
+    )
 
 
 def _fragmentation(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
-    line = Line("unusable idle GPU", "pieces", courses["fragmentation"])
-    return line_chart([line], courses["bin_seconds"], common.x, _shares("of idle GPU (%)"))
+    time_series = run["time_series"]
+    line = Line("unusable idle GPU", "pieces", time_series["fragmentation"])
+    return line_chart([line], time_series["bin_seconds"], common.x, _shares("of idle GPU (%)"))
 
 
 def _shares(title: str) -> ValueAxis:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from hypervisor.simulation.report.figures import Figures
-from hypervisor.simulation.report.words import count, duration, many, share
+from hypervisor.simulation.report.number_format import count, counted, duration, share
 
 Headline = tuple[str, Callable[[Figures], float | None], Callable[[float | None], str]]
 
@@ -54,7 +54,7 @@ def headlines(runs: Sequence[Figures]) -> list[tuple[str, list[str]]]:
 def describe_run(run: Figures) -> str:
     """What was run, in one line."""
     capacity = run["capacity"]
-    amounts = [many(run["nodes"], "node"), many(int(capacity["gpu_count"]), "GPU")]
+    amounts = [counted(run["nodes"], "node"), counted(int(capacity["gpu_count"]), "GPU")]
     if capacity["cpu_cores"] is not None:
         amounts.append(f"{count(capacity['cpu_cores'])} CPU cores")
     if capacity["ram_gb"] is not None:
@@ -105,10 +105,10 @@ def describe_splits(run: Figures) -> str:
     jobs = sum(each["jobs"] for each in run["splits"])
     parts = [
         f"{each['gpus']} GPUs as {each['replicas']} x {each['gpus_each']}"
-        f"{'' if each['fills_nodes'] else ', as no size of a node divides it'} ({many(each['jobs'], 'job')})"
+        f"{'' if each['fills_nodes'] else ', as no size of a node divides it'} ({counted(each['jobs'], 'job')})"
         for each in run["splits"]
     ]
-    return f"{many(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"
+    return f"{counted(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"
 
 
 def split_notes(runs: Sequence[Figures]) -> str:

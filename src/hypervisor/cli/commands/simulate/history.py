@@ -15,11 +15,11 @@ from hypervisor.client.models import Deployment, Node
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
-from hypervisor.simulation.fleet import Fleet, FleetNode
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.node_specs import NodeSpec, NodeSpecs
 from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.workload import ListedWorkload, Workload
-from hypervisor.simulation.report.words import many
+from hypervisor.simulation.report.number_format import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class RecordedWorkload:
     """What ran, on which nodes, how the cluster places it, and whom it keeps from being evicted."""
 
     jobs: Workload
-    fleet: Fleet
+    fleet: NodeSpecs
     policy: Policy
     protection: Protection = field(default_factory=Protection)
 
@@ -60,7 +60,7 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
     if missing:
         verb = "is" if missing == 1 else "are"
         session.note(
-            f"{many(missing, 'deployment')} never started and {verb} left out: how long, nobody knows."
+            f"{counted(missing, 'deployment')} never started and {verb} left out: how long, nobody knows."
         )
     numbered = [
         replace(job, id=number, arrival=job.arrival - jobs[0].arrival)
@@ -80,7 +80,7 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         min_runtime=cluster["min_runtime_seconds"],
         budget=cluster["preemption_budget"],
         window=cluster["preemption_window_seconds"],
-        rest=cluster["preemption_cooldown_seconds"],
+        cooldown=cluster["preemption_cooldown_seconds"],
     )
     return RecordedWorkload(workload, nodes, policy, protection)
 
@@ -129,9 +129,9 @@ def _shape(deployment: Deployment) -> Shape:
     )
 
 
-def _node(node: Node) -> FleetNode:
+def _node(node: Node) -> NodeSpec:
     amount = Resources.from_edge(cpu_cores=node["cpu_cores"], ram_gb=node["ram_gb"], gpu_count=0.0)
-    return FleetNode(
+    return NodeSpec(
         node["name"],
         amount.cpu_milli,
         amount.ram_mib,

@@ -21,15 +21,15 @@ from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
+from hypervisor.simulation.node_specs import NodeSpecs, is_resize, parse_node_specs, resize
 from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.nodes import read_nodes
 from hypervisor.simulation.readers.quotas import read_quotas
-from hypervisor.simulation.readers.scaled import scale
+from hypervisor.simulation.readers.scaling import scale
 from hypervisor.simulation.readers.workload import Workload, open_workload
-from hypervisor.simulation.report.figures import Figures, figures_of
+from hypervisor.simulation.report.figures import Figures, build_figures
+from hypervisor.simulation.report.number_format import counted
 from hypervisor.simulation.report.page import render_page
-from hypervisor.simulation.report.words import many
 from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
@@ -68,8 +68,8 @@ def simulate(
     With --vs or a change of the nodes, a second run stands beside the first.
     """
     session = Session.of(context)
-    bases = [text for text in nodes or [] if not is_change(text)]
-    changes = [text for text in nodes or [] if is_change(text)]
+    bases = [text for text in nodes or [] if not is_resize(text)]
+    changes = [text for text in nodes or [] if is_resize(text)]
     try:
         if from_history is not None:
             past = load_history(session, from_history, days, limit)
@@ -113,24 +113,24 @@ def _protection(own: Protection, min_runtime: float | None, budget: int | None) 
     )
 
 
-def _fleet(bases: list[str]) -> Fleet:
+def _fleet(bases: list[str]) -> NodeSpecs:
     """All that was named, files and specifications, one after the other."""
     return tuple(
         node
         for base in bases
-        for node in (read_nodes(Path(base)) if Path(base).exists() else parse_fleet(base))
+        for node in (read_nodes(Path(base)) if Path(base).exists() else parse_node_specs(base))
     )
 
 
-def _scenarios(fleet: Fleet, rules: Rules, changes: list[str], vs: str | None) -> list[Scenario]:
+def _scenarios(fleet: NodeSpecs, rules: Rules, changes: list[str], vs: str | None) -> list[Scenario]:
     """The run as it was asked for, and a second one with everything that is to be different."""
     first = Scenario("", fleet, rules)
     if not changes and vs is None:
         return [replace(first, label=_label(first, nodes_differ=False))]
     changed = fleet
     for change in changes:
-        changed = change_fleet(changed, change)
-    second = replace(first, fleet=changed, rules=rules if vs is None else _other_rules(rules, vs))
+        changed = resize(changed, change)
+    second = replace(first, nodes=changed, rules=rules if vs is None else _other_rules(rules, vs))
     return [replace(each, label=_label(each, nodes_differ=bool(changes))) for each in (first, second)]
 
 
@@ -165,7 +165,7 @@ def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     if scenario.rules.quotas:
         parts.append("quotas")
     if nodes_differ:
-        parts.append(many(len(scenario.fleet), "node"))
+        parts.append(counted(len(scenario.nodes), "node"))
     return ", ".join(parts)
 
 
@@ -184,7 +184,7 @@ def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Fig
                 f"{scenario.label}: {workload.count:,} jobs, {outcomes[-1].passes:,} passes in {took:.1f} s "
                 f"({workload.count / max(took, 1e-9):,.0f} jobs/s)"
             )
-    return figures_of(workload, outcomes)
+    return build_figures(workload, outcomes)
 
 
 def _answer(session: Session, figures: Figures, json_file: str | None, html: Path | None) -> None:

@@ -12,8 +12,8 @@ from rich.text import Text
 from hypervisor.cli.core.output import table
 from hypervisor.simulation.engine import Progress as Follow
 from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.number_format import count, duration
 from hypervisor.simulation.report.tables import describe_run, describe_splits, headlines
-from hypervisor.simulation.report.words import count, duration
 
 _MOST_GROUPS = 15
 

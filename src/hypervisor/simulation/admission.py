@@ -10,14 +10,13 @@ from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import Int32, NodeTable, Shape
-from hypervisor.simulation.jobs import MOST_REPLICAS, Job
-from hypervisor.simulation.observer import Rejection, Split
+from hypervisor.simulation.jobs import MOST_REPLICAS, Job, Rejection, Split
 
 NEEDS_GANGS = "needs_gangs"
 _REMEMBERED = 4096
 
 
-class Admittance:
+class AdmissionCheck:
     """Judges each job by its shape, as one that is submitted is judged by the server.
 
     Only what is divisible is split, where one node has too few GPUs: into equal replicas as large as nodes
@@ -30,7 +29,7 @@ class Admittance:
         self._eligibility = Eligibility(nodes)
         self._of_kind = lru_cache(_REMEMBERED)(self._judge)
 
-    def judge(self, job: Job) -> Rejection | Split | None:
+    def check(self, job: Job) -> Rejection | Split | None:
         """Why it can never run, or how it is split; None if it runs as it is."""
         return self._of_kind(job.shape, job.replicas, job.divisible)
 
@@ -53,7 +52,7 @@ class Admittance:
         divisors = [each for each in range(1, max(sizes) + 1) if shape.gpu_device_count % each == 0]
         for each in sorted(divisors, key=lambda each: (each in sizes, each), reverse=True):
             how = Split(shape.gpu_device_count, shape.gpu_device_count // each, each, each in sizes)
-            part = how.of_shape(shape)
+            part = how.replica_shape(shape)
             fits = infeasibility(self._nodes, self._eligibility, part, how.replicas) is None
             if fits and how.replicas <= MOST_REPLICAS:
                 yield how

@@ -1,6 +1,6 @@
 """Runs the small form of every benchmark and writes their figures, with plots, into the documentation.
 
-`make bench` is `python -m benchmarks.support.small`. Ends with status 1 where a benchmark failed, after the
+`make bench` is `python -m benchmarks.support.run_all`. Ends with status 1 where a benchmark failed, after the
 others have run and the page was written.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.page import Ran, write_page
+from benchmarks.support.results_page import Ran, write_page
 
 _HERE = Path(__file__).resolve().parents[1]
 _LONGEST = 300.0

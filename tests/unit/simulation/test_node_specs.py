@@ -7,24 +7,24 @@ from collections import Counter
 import pytest
 
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import UNLIMITED, FleetNode, change_fleet, is_change, parse_fleet
+from hypervisor.simulation.node_specs import UNLIMITED, NodeSpec, is_resize, parse_node_specs, resize
 
 
 def test_a_specification_says_count_devices_and_what_goes_with_them() -> None:
-    assert parse_fleet("2x8gpu:A100,64cpu,512gb") == (
-        FleetNode("node-1", 64000, 524288, 8, "A100"),
-        FleetNode("node-2", 64000, 524288, 8, "A100"),
+    assert parse_node_specs("2x8gpu:A100,64cpu,512gb") == (
+        NodeSpec("node-1", 64000, 524288, 8, "A100"),
+        NodeSpec("node-2", 64000, 524288, 8, "A100"),
     )
-    assert parse_fleet("0.5cpu") == (FleetNode("node-1", 500, UNLIMITED, 0),)
+    assert parse_node_specs("0.5cpu") == (NodeSpec("node-1", 500, UNLIMITED, 0),)
 
 
 @pytest.mark.parametrize("text", ["", "nodes.csv", "10", "3x", "2x65gpu", "1.5gpu", "8gpu 4cpu", "4cpu:A100"])
 def test_what_is_no_specification_is_refused(text: str) -> None:
     with pytest.raises(WorkloadError):
-        parse_fleet(text)
+        parse_node_specs(text)
 
 
-MIXED = (*parse_fleet("60x8gpu:A"), *parse_fleet("40x2gpu:B"))
+MIXED = (*parse_node_specs("60x8gpu:A"), *parse_node_specs("40x2gpu:B"))
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ MIXED = (*parse_fleet("60x8gpu:A"), *parse_fleet("40x2gpu:B"))
     ],
 )
 def test_a_change_keeps_the_mix(change: str, expected: dict[str, int]) -> None:
-    assert is_change(change)
-    changed = change_fleet(MIXED, change)
+    assert is_resize(change)
+    changed = resize(MIXED, change)
     assert Counter(node.gpu_model for node in changed) == expected
     assert len({(node.gpu_model, node.name) for node in changed}) == len(changed)
 
 
 def test_a_change_leaves_at_least_one_node() -> None:
     with pytest.raises(WorkloadError, match="leaves none"):
-        change_fleet(MIXED, "-100%")
-    assert not is_change("10x8gpu")
+        resize(MIXED, "-100%")
+    assert not is_resize("10x8gpu")
     with pytest.raises(WorkloadError):
-        change_fleet(MIXED, "+1.5")
+        resize(MIXED, "+1.5")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette_admin import RequestAction
 
-from benchmarks.support.history import History
+from benchmarks.support.long_history import History
 from hypervisor.admin.views import DeploymentView, EventView
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.engine_registry import find_engines

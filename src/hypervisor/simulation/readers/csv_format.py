@@ -10,7 +10,7 @@ from hypervisor.kernel.resources import InvalidAmount, Resources, check_gpu_requ
 from hypervisor.scheduling.snapshots.snapshot import MAX_GPUS_PER_NODE, Shape
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.jobs import MOST_REPLICAS, Job
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
 
 REQUIRED = ("arrival_seconds", "duration_seconds")
 COLUMNS = (
@@ -31,7 +31,7 @@ COLUMNS = (
 PACK, SPREAD = "pack", "spread"
 
 
-class OwnFormat:
+class CsvFormat:
     """Columns in any order; a name that is not ours is refused, as it would be a typing error."""
 
     name = "csv"
@@ -51,10 +51,10 @@ class OwnFormat:
             id=number,
             arrival=arrival,
             duration=row.number("duration_seconds", math.inf),
-            shape=Shape(*_amounts(row), gpu_models=models(row.text("gpu_model", ""))),
+            shape=Shape(*_amounts(row), gpu_models=parse_gpu_models(row.text("gpu_model", ""))),
             organization=row.text("organization", "default"),
             priority=_priority(row),
-            preemptible=row.flag("preemptible", True),
+            preemptible=row.boolean("preemptible", True),
             replicas=_replicas(row),
             spread=_spread(row),
             min_runtime=row.number("min_runtime_seconds", 0.0),
@@ -70,7 +70,7 @@ def check_columns(file: CsvFile, known: tuple[str, ...]) -> None:
             raise WorkloadError(f"{file.path}:1: unknown column {name!r}; {hint}")
 
 
-def models(text: str) -> tuple[str, ...]:
+def parse_gpu_models(text: str) -> tuple[str, ...]:
     """`A|B` as ("A", "B"); nothing means any model."""
     return tuple(sorted({part.strip() for part in text.split("|") if part.strip()}))
 
@@ -91,7 +91,7 @@ def _amounts(row: Row) -> tuple[int, int, int]:
 
 
 def _replicas(row: Row) -> int:
-    replicas = row.whole("replicas", 1)
+    replicas = row.integer("replicas", 1)
     if not 1 <= replicas <= MOST_REPLICAS:
         raise row.error(f"replicas must be from 1 to {MOST_REPLICAS}, not {replicas}")
     return replicas
@@ -111,9 +111,9 @@ def _priority(row: Row) -> int:
         raise row.error(str(error)) from None
 
 
-def gpu_count_of_node(row: Row, column: str) -> int:
+def node_gpu_count(row: Row, column: str) -> int:
     """Devices of a node. Raises WorkloadError for more than a node may have."""
-    count = row.whole(column, 0)
+    count = row.integer(column, 0)
     if count > MAX_GPUS_PER_NODE:
         raise row.error(f"a node has at most {MAX_GPUS_PER_NODE} GPUs, not {count}")
     return count

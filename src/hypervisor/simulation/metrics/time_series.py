@@ -9,7 +9,7 @@ import numpy as np
 from hypervisor.scheduling.snapshots.snapshot import Float64
 
 
-class Courses:
+class TimeSeries:
     """Several quantities over time. When time runs beyond the last bin, neighbours are merged.
 
     A quantity is either a level, of which each bin holds the integral over time, or a sum of amounts that
@@ -26,7 +26,7 @@ class Courses:
         """The first `len(levels)` quantities had these levels from `start` to `end`."""
         # Reaching may merge bins, so it comes first.
         last = self._reach(end)
-        first = self.bin(start)
+        first = self.bin_of(start)
         columns = slice(0, len(levels))
         if first == last:
             self._bins[first, columns] += levels * (end - start)
@@ -39,32 +39,32 @@ class Courses:
         """Something happened at one moment."""
         self._bins[self._reach(at), self._column[quantity]] += amount
 
-    def bin(self, at: float) -> int:
+    def bin_of(self, at: float) -> int:
         """The number of the bin that a time falls into."""
         return int(at / self.width)
 
-    def used(self) -> int:
+    def used_bins(self) -> int:
         """How many bins there is anything in."""
-        return min(len(self._bins), self.bin(self.end) + 1)
+        return min(len(self._bins), self.bin_of(self.end) + 1)
 
-    def of(self, quantity: str) -> Float64:
+    def values(self, quantity: str) -> Float64:
         """The used bins of one quantity."""
-        found: Float64 = self._bins[: self.used(), self._column[quantity]]
+        found: Float64 = self._bins[: self.used_bins(), self._column[quantity]]
         return found
 
-    def lengths(self) -> Float64:
+    def bin_lengths(self) -> Float64:
         """Seconds in each used bin; the last one may not be full."""
-        starts = np.arange(self.used()) * self.width
+        starts = np.arange(self.used_bins()) * self.width
         lengths: Float64 = np.minimum(self.width, self.end - starts)
         return lengths
 
     def _reach(self, at: float) -> int:
         """Make room up to this time; the number of its bin."""
-        while self.bin(at) >= len(self._bins):
+        while self.bin_of(at) >= len(self._bins):
             half = len(self._bins) // 2
             merged = self._bins[0::2] + self._bins[1::2]
             self._bins[:half] = merged
             self._bins[half:] = 0.0
             self.width *= 2
         self.end = max(self.end, at)
-        return self.bin(at)
+        return self.bin_of(at)

@@ -10,10 +10,9 @@ from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage, requested
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Quota
 from hypervisor.scheduling.snapshots.wording import described
-from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Rejection
+from hypervisor.simulation.jobs import Job, Rejection
 
-Bounds = tuple[int | None, int | None, int | None]
+Amounts = tuple[int | None, int | None, int | None]
 """Milli-CPU, MiB and milli-GPU; None where nothing is said."""
 
 NOT_SHARED = -1
@@ -21,7 +20,7 @@ _UNLIMITED = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class QuotaTerms:
     """What one organization was promised.
 
     A limit that is not given is none. Of a guarantee, what is not given follows the largest part of the
@@ -29,18 +28,18 @@ class Terms:
     """
 
     organization: str
-    guaranteed: Bounds = (None, None, None)
-    limit: Bounds = (None, None, None)
+    guaranteed: Amounts = (None, None, None)
+    limit: Amounts = (None, None, None)
     weight: float = 1.0
 
 
-class Tenants:
+class OrganizationQuotas:
     """Organizations by number, the index into `quotas`; without any terms the cluster is not shared.
 
     Who has no terms has no guarantee and no limit.
     """
 
-    def __init__(self, terms: Sequence[Terms], nodes: NodeTable) -> None:
+    def __init__(self, terms: Sequence[QuotaTerms], nodes: NodeTable) -> None:
         self._whole = (
             int(nodes.cpu_milli.sum()),
             int(nodes.ram_mib.sum()),
@@ -55,18 +54,18 @@ class Tenants:
     def is_shared(self) -> bool:
         return bool(self.quotas)
 
-    def number(self, organization: str) -> int:
+    def index_of(self, organization: str) -> int:
         """NOT_SHARED where nobody has terms."""
         if not self.is_shared:
             return NOT_SHARED
         found = self._number_of.get(organization)
-        return self._add(Terms(organization)) if found is None else found
+        return self._add(QuotaTerms(organization)) if found is None else found
 
-    def refusal(self, job: Job) -> Rejection | None:
+    def limit_rejection(self, job: Job) -> Rejection | None:
         """Why its organization may never run it: it alone is above the limit."""
         if not self.is_shared:
             return None
-        number = self.number(job.organization)
+        number = self.index_of(job.organization)
         account = QuotaUsage(self.quotas[number], Resources(), Resources())
         over = account.over_limit(requested(job.shape, job.replicas))
         if over.is_zero:
@@ -76,7 +75,7 @@ class Tenants:
             f"asks for {described(over)} more than {job.organization} may use in all",
         )
 
-    def _add(self, terms: Terms) -> int:
+    def _add(self, terms: QuotaTerms) -> int:
         number = self._number_of[terms.organization] = len(self.quotas)
         limit = Resources(*(_UNLIMITED if part is None else part for part in terms.limit))
         is_limited = any(part is not None for part in terms.limit)
@@ -85,7 +84,7 @@ class Tenants:
         self.quotas = (*self.quotas, quota)
         return number
 
-    def _guarantee(self, given: Bounds) -> Resources:
+    def _guarantee(self, given: Amounts) -> Resources:
         parts = [part / whole for part, whole in zip(given, self._whole, strict=True) if part and whole]
         largest = min(1.0, max(parts, default=0.0))
         pairs = zip(given, self._whole, strict=True)

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.support.cluster import Cluster, Item, Spot
-from benchmarks.support.trace import TraceNode, TracePod
+from benchmarks.support.openb_trace import TraceNode, TracePod
+from benchmarks.support.trace_cluster import Cluster, Item, Spot
 from hypervisor.scheduling.capacity.feasibility import fits_idle, usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan import plan

@@ -12,7 +12,7 @@ from hypervisor.cli.core import resolve
 from hypervisor.cli.core.formatting import amounts, number
 from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
-from hypervisor.client.insights import Consolidation, Fragmentation, Move, Opening
+from hypervisor.client.scheduler_models import Consolidation, Fragmentation, Move, MovesForRequest
 
 _ANOTHERS = "(another organization's)"
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
@@ -94,7 +94,7 @@ def _nodes(found: Fragmentation) -> Table:
     return table(["node", ">CPU", ">GB", ">whole GPUs", ">idle GPU", ">of no use"], rows)
 
 
-def _opening(opening: Opening | None) -> list[Text]:
+def _opening(opening: MovesForRequest | None) -> list[Text]:
     if opening is None:
         return [Text("No three moves would open a place for it.")]
     if not opening["moves"]:

@@ -13,7 +13,7 @@ from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import duration, number, parse_time
 from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
-from hypervisor.client.insights import Forecast, NamedDeployment, Start
+from hypervisor.client.scheduler_models import EstimatedStart, Forecast, NamedDeployment
 
 OUTCOME_STYLES = {"fits_now": "bold green", "preempts": "cyan", "waits": "yellow", "never": "bold red"}
 _STRANGER = "(another organization's)"
@@ -54,7 +54,7 @@ def _details(forecast: Forecast) -> Iterator[Text]:
         yield Text(f"  or         {other['sentence']}")
 
 
-def _start(start: Start) -> Iterator[Text]:
+def _start(start: EstimatedStart) -> Iterator[Text]:
     earliest, latest = start["earliest"], start["latest"]
     if earliest is None:
         yield Text(f"  start      {start['how']}")

@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 from hypervisor.cli.core.deployments_table import deployments_table
 from hypervisor.cli.core.explanation import explanation_lines, receipt_lines
 from hypervisor.cli.core.formatting import amounts
-from hypervisor.cli.demo import casting
-from hypervisor.cli.demo.stage import Stage
-from hypervisor.cli.demo.waiting import expect, until
+from hypervisor.cli.demo import deployments
+from hypervisor.cli.demo.polling import expect, until
+from hypervisor.cli.demo.server import DemoServer
 from hypervisor.client.models import Deployment, Receipt
 
 FLOWER = [6.9, 3.1, 5.4, 2.1]
@@ -27,10 +27,10 @@ LONG = 120.0
 """Seconds that a step may take on a very busy machine."""
 
 
-class Play:
+class DemoSteps:
     """Two people at one server; what each scene leaves behind is what the next begins with."""
 
-    def __init__(self, console: Console, stage: Stage) -> None:
+    def __init__(self, console: Console, stage: DemoServer) -> None:
         self._console = console
         self._stage = stage
         self._ada = stage.client()
@@ -52,7 +52,7 @@ class Play:
         joined = self._ben.organizations.join(code)
         expect(joined["role"] == "developer", "ben joins as developer", joined["role"])
         self._say(f"ada made {organization['name']}; ben joined it as {joined['role']} with the invite code.")
-        cluster = self._ada.clusters.create("workbench", casting.CLUSTER)
+        cluster = self._ada.clusters.create("workbench", deployments.CLUSTER)
         self._say(
             f"ada declared the cluster workbench: {amounts(cluster['capacity'])}. The process runtime "
             "takes her word for it: the GPUs exist on paper, nothing here needs a real one."
@@ -61,7 +61,7 @@ class Play:
     def fill(self) -> None:
         """Low-priority jobs take all there is."""
         self._title("Low-priority jobs fill the cluster")
-        specs = [casting.sweep(number, self._stage.shared) for number in range(1, casting.SWEEPS + 1)]
+        specs = [deployments.sweep(number, self._stage.shared) for number in range(1, deployments.SWEEPS + 1)]
         self._remember(self._ben.deployments.create_batch(specs))
         self._until_all(self._sweeps(), "RUNNING", within=SOON)
         until(
@@ -70,13 +70,15 @@ class Play:
             within=SOON,
             seen=lambda: {name: self._log(name) for name in self._sweeps()},
         )
-        self._say(f"ben's {casting.SWEEPS} sweeps run: each looks for the best k of k-nearest-neighbours.")
+        self._say(
+            f"ben's {deployments.SWEEPS} sweeps run: each looks for the best k of k-nearest-neighbours."
+        )
         self._table(self._sweeps())
 
     def wait_in_line(self) -> None:
         """One more does not fit: why?"""
         self._title("Why is the next one waiting?")
-        extra = casting.sweep(casting.SWEEPS + 1, self._stage.shared)
+        extra = deployments.sweep(deployments.SWEEPS + 1, self._stage.shared)
         self._remember([self._ben.deployments.create(extra)])
         name = str(extra["name"])
         until(
@@ -95,8 +97,8 @@ class Play:
     def preempt(self) -> None:
         """A HIGH job makes exactly as many give way as it needs; a service waits for its result."""
         self._title("An urgent training job makes room for itself")
-        train = self._ada.deployments.create(casting.training(self._stage.shared))
-        serve = self._ada.deployments.create(casting.prediction(self._stage.shared))
+        train = self._ada.deployments.create(deployments.training(self._stage.shared))
+        serve = self._ada.deployments.create(deployments.prediction(self._stage.shared))
         self._remember([train, serve])
         expect(serve["status"] == "BLOCKED", "serve-iris waits for train-iris", serve["status"])
         self._say(
@@ -108,12 +110,12 @@ class Play:
             within=SOON,
             seen=lambda: self._state_of("train-iris"),
         )
-        casting.cue(self._stage.shared).touch()
+        deployments.cue(self._stage.shared).touch()
         self._victims = [victim["name"] for victim in receipt["victims"]]
         expect(
-            len(self._victims) == casting.NEEDED_VICTIMS
-            and len(set(self._victims)) == casting.NEEDED_VICTIMS,
-            f"exactly {casting.NEEDED_VICTIMS} of {casting.SWEEPS} give way",
+            len(self._victims) == deployments.NEEDED_VICTIMS
+            and len(set(self._victims)) == deployments.NEEDED_VICTIMS,
+            f"exactly {deployments.NEEDED_VICTIMS} of {deployments.SWEEPS} give way",
             self._victims,
         )
         self._show(receipt_lines(receipt))
@@ -150,7 +152,7 @@ class Play:
     def return_of_the_preempted(self) -> None:
         """Whoever gave way comes back and finishes, as do all others."""
         self._title("Those that gave way come back and finish")
-        everyone = [*self._sweeps(), f"sweep-{casting.SWEEPS + 1}"]
+        everyone = [*self._sweeps(), f"sweep-{deployments.SWEEPS + 1}"]
         self._until_all(everyone, "SUCCEEDED", within=LONG)
         for name in self._victims:
             deployment = self._look(name)
@@ -185,7 +187,7 @@ class Play:
         self._ids.update({each["name"]: each["id"] for each in deployments})
 
     def _sweeps(self) -> list[str]:
-        return [f"sweep-{number}" for number in range(1, casting.SWEEPS + 1)]
+        return [f"sweep-{number}" for number in range(1, deployments.SWEEPS + 1)]
 
     def _look(self, name: str) -> Deployment:
         return self._ada.deployments.get(self._ids[name])

@@ -13,7 +13,7 @@ from rich.console import Console
 from uvicorn.importer import import_from_string
 
 from hypervisor import __version__
-from hypervisor.cli.core.databases import printable_database, using_database
+from hypervisor.cli.core.database_access import printable_database, using_database
 from hypervisor.cli.core.output import facts
 from hypervisor.errors import StartupError
 from hypervisor.infra.coordination.connect import Coordination

@@ -10,11 +10,10 @@ import numpy as np
 
 from hypervisor.scheduling.snapshots.snapshot import PendingTable, Shape
 from hypervisor.simulation.columns import Columns
-from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Ticket
+from hypervisor.simulation.jobs import Job, JobRecord
 
 
-class Kind(NamedTuple):
+class EquivalenceClass(NamedTuple):
     """Whoever is of one kind is admitted or kept waiting alike."""
 
     shape: Shape
@@ -24,17 +23,17 @@ class Kind(NamedTuple):
     replicas: int
 
 
-def kind_of(job: Job) -> Kind:
-    return Kind(job.shape, job.priority, job.preemptible, job.min_runtime > 0, job.replicas)
+def equivalence_class(job: Job) -> EquivalenceClass:
+    return EquivalenceClass(job.shape, job.priority, job.preemptible, job.min_runtime > 0, job.replicas)
 
 
-class Waiting:
+class PendingQueue:
     """What waits. A preempted job comes back with the arrival that it had, so at its old place."""
 
     def __init__(self) -> None:
-        self.kinds: Counter[Kind] = Counter()
+        self.class_counts: Counter[EquivalenceClass] = Counter()
         self.gpu_milli = 0
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: dict[int, JobRecord] = {}
         self._columns = Columns(
             deployment_id=np.int64,
             priority=np.int32,
@@ -55,7 +54,7 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def add(self, ticket: Ticket) -> None:
+    def add(self, ticket: JobRecord) -> None:
         job = ticket.job
         slot = self._slot_of.get(job.shape)
         if slot is None:
@@ -66,21 +65,21 @@ class Waiting:
         row = (job.id, job.priority, job.arrival, slot, job.preemptible, job.min_runtime > 0)
         self._columns.add((*row, job.replicas, job.spread, ticket.organization, math.inf, job.arrival))
         self._tickets[job.id] = ticket
-        self.kinds[kind_of(job)] += 1
+        self.class_counts[equivalence_class(job)] += 1
         self.gpu_milli += job.gpu_milli
 
-    def get(self, job_id: int) -> Ticket:
+    def get(self, job_id: int) -> JobRecord:
         return self._tickets[job_id]
 
-    def remove(self, job_id: int) -> Ticket:
+    def remove(self, job_id: int) -> JobRecord:
         ticket = self._tickets.pop(job_id)
         job = ticket.job
         self._columns.remove(job_id)
         self._leave(self._slot_of[job.shape])
-        kind = kind_of(job)
-        self.kinds[kind] -= 1
-        if not self.kinds[kind]:
-            del self.kinds[kind]
+        kind = equivalence_class(job)
+        self.class_counts[kind] -= 1
+        if not self.class_counts[kind]:
+            del self.class_counts[kind]
         self.gpu_milli -= job.gpu_milli
         return ticket
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.plots import Bar, bars
+from benchmarks.support.bar_chart import Bar, bars
 
 _NOT_FIGURES = frozenset({"benchmark", "machine", "load_average"})
 _INTRODUCTION = """# Benchmarks

@@ -22,7 +22,7 @@ _MOST_NODES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class FleetNode:
+class NodeSpec:
     name: str
     cpu_milli: int = UNLIMITED
     ram_mib: int = UNLIMITED
@@ -31,17 +31,17 @@ class FleetNode:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-Fleet = tuple[FleetNode, ...]
+NodeSpecs = tuple[NodeSpec, ...]
 
 
-def parse_fleet(text: str) -> Fleet:
+def parse_node_specs(text: str) -> NodeSpecs:
     """`100x8gpu:A100,64cpu,512gb` as nodes; the model is optional, and CPU or RAM that is left out is never
     short. Raises WorkloadError."""
     group = _GROUP.fullmatch(text.strip())
     parts = [_PART.fullmatch(part) for part in group["parts"].split(",")] if group else []
     if not group or not all(parts):
         raise WorkloadError(f"{text!r} is neither a file nor nodes like 100x8gpu,64cpu,512gb")
-    made = FleetNode("")
+    made = NodeSpec("")
     for part in parts:
         if part is not None:
             made = _with(made, part, text)
@@ -51,7 +51,7 @@ def parse_fleet(text: str) -> Fleet:
     return tuple(replace(made, name=f"node-{number}") for number in range(1, count + 1))
 
 
-def _with(node: FleetNode, part: re.Match[str], text: str) -> FleetNode:
+def _with(node: NodeSpec, part: re.Match[str], text: str) -> NodeSpec:
     amount, unit = float(part["amount"]), part["unit"].lower()
     if part["model"] and unit != "gpu":
         raise WorkloadError(f"{text!r}: only GPUs have a model")
@@ -64,12 +64,12 @@ def _with(node: FleetNode, part: re.Match[str], text: str) -> FleetNode:
     return replace(node, gpu_count=int(amount), gpu_model=part["model"])
 
 
-def is_change(text: str) -> bool:
+def is_resize(text: str) -> bool:
     """Whether this is a change of the nodes, like `+10%` or `-4`."""
     return _CHANGE.fullmatch(text.strip()) is not None
 
 
-def change_fleet(fleet: Sequence[FleetNode], change: str) -> Fleet:
+def resize(fleet: Sequence[NodeSpec], change: str) -> NodeSpecs:
     """More or fewer nodes of the same mix: `+10%`, `-25%`, `+4`, `-4`.
 
     Nodes are copied or taken away at equal distances along the list, so every kind has its share. Raises
@@ -92,7 +92,7 @@ def change_fleet(fleet: Sequence[FleetNode], change: str) -> Fleet:
     return tuple(node for index, node in enumerate(fleet) if index not in gone)
 
 
-def node_table(fleet: Sequence[FleetNode]) -> NodeTable:
+def node_table(fleet: Sequence[NodeSpec]) -> NodeTable:
     """The nodes as the scheduler sees them, with ids from 1 in their order."""
     return NodeTable(
         id=np.arange(1, len(fleet) + 1, dtype=np.int64),

@@ -14,22 +14,22 @@ _LOG_GROWTH = log(_GROWTH)
 _SMALLEST = 1e-3
 
 
-class Durations:
+class DurationQuantiles:
     """Seconds from 0 up. What is below a millisecond counts as 0."""
 
-    __slots__ = ("_buckets", "_zeros", "count", "highest", "total")
+    __slots__ = ("_buckets", "_zeros", "count", "longest", "total")
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0.0
-        self.highest = 0.0
+        self.longest = 0.0
         self._zeros = 0
         self._buckets: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
         self.count += 1
         self.total += seconds
-        self.highest = max(self.highest, seconds)
+        self.longest = max(self.longest, seconds)
         if seconds < _SMALLEST:
             self._zeros += 1
             return
@@ -51,5 +51,5 @@ class Durations:
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
             if seen >= rank:
-                return min(2 * _GROWTH**bucket / (_GROWTH + 1), self.highest)
-        return self.highest
+                return min(2 * _GROWTH**bucket / (_GROWTH + 1), self.longest)
+        return self.longest

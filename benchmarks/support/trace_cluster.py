@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.trace import TraceNode
+from benchmarks.support.openb_trace import TraceNode
 from hypervisor.scheduling.snapshots.snapshot import (
     AllocationTable,
     NodeTable,

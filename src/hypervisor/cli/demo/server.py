@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from hypervisor.cli.demo.waiting import DemoFailed, until
+from hypervisor.cli.demo.polling import DemoFailed, until
 from hypervisor.client import Client
 
 READY_WITHIN = 90.0
@@ -25,7 +25,7 @@ _READY = re.compile(r"ready at (http://\S+)")
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 
-class Stage:
+class DemoServer:
     """One server on one folder. `shared` is where workloads hand files to each other."""
 
     def __init__(self, folder: Path) -> None:
@@ -104,10 +104,10 @@ class Stage:
 
 
 @contextmanager
-def raised() -> Iterator[Stage]:
+def demo_server() -> Iterator[DemoServer]:
     """An open stage that is taken down whatever happens."""
     folder = Path(tempfile.mkdtemp(prefix="hypervisor-demo-")).resolve()
-    stage = Stage(folder)
+    stage = DemoServer(folder)
     try:
         stage.open()
         yield stage

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from hypervisor.cli.commands.serve.server import run_server
 from hypervisor.cli.core.configuration import load_settings
 from hypervisor.cli.core.output import make_console
-from hypervisor.cli.core.server import run_server
 from hypervisor.infra.observability.logging import configure_logging
 
 

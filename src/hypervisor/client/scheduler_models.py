@@ -22,7 +22,7 @@ class Victim(NamedDeployment):
     lost_work_seconds: float
 
 
-class Start(TypedDict):
+class EstimatedStart(TypedDict):
     """When it would start; None where nobody can know. `how` says how that was reckoned."""
 
     earliest: str | None
@@ -49,14 +49,14 @@ class Forecast(TypedDict):
     assignments: list[Assignment]
     victims: list[Victim]
     queue_position: int | None
-    estimated_start: Start
+    estimated_start: EstimatedStart
     reason: dict[str, Any] | None
     suggestion: Suggestion | None
     other_suggestions: list[Suggestion]
     blocked_by: str | None
 
 
-class Queued(NamedDeployment):
+class QueueEntry(NamedDeployment):
     """One that waits, with every component of its place in the queue."""
 
     position: int
@@ -89,7 +89,7 @@ class Decision(TypedDict):
     snapshot: str | None
 
 
-class ShapeRoom(TypedDict):
+class ShapeFragmentation(TypedDict):
     """A typical request, and what the free room is worth to it."""
 
     required_cpu_cores: float
@@ -102,7 +102,7 @@ class ShapeRoom(TypedDict):
     unusable_gpu: float
 
 
-class NodeRoom(TypedDict):
+class NodeFragmentation(TypedDict):
     node: str
     free_cpu_cores: float
     free_ram_gb: float
@@ -122,12 +122,12 @@ class Move(TypedDict):
     lost_work_seconds: float
 
 
-class Opening(TypedDict):
+class MovesForRequest(TypedDict):
     node: str
     moves: list[Move]
 
 
-class Place(TypedDict):
+class PlannedStart(TypedDict):
     deployment: NamedDeployment
     node: str
 
@@ -137,10 +137,10 @@ class Consolidation(TypedDict):
 
     moves: list[Move]
     in_turn: int
-    starts: list[Place]
+    starts: list[PlannedStart]
 
 
 class Fragmentation(TypedDict):
-    shapes: list[ShapeRoom]
-    nodes: list[NodeRoom]
-    opening: Opening | None
+    shapes: list[ShapeFragmentation]
+    nodes: list[NodeFragmentation]
+    opening: MovesForRequest | None

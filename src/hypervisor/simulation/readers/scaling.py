@@ -19,13 +19,13 @@ _MOST = 100.0
 class ScaledWorkload:
     """Each job of another workload some whole number of times; see `scale`."""
 
-    inner: Workload
+    base: Workload
     factor: float
     copies: NDArray[np.uint8]
 
     @property
     def name(self) -> str:
-        return f"{self.inner.name} x {self.factor:g}"
+        return f"{self.base.name} x {self.factor:g}"
 
     @property
     def count(self) -> int:
@@ -33,15 +33,15 @@ class ScaledWorkload:
 
     @property
     def span(self) -> float:
-        return self.inner.span
+        return self.base.span
 
     @property
     def origin(self) -> float | None:
-        return self.inner.origin
+        return self.base.origin
 
     def jobs(self) -> Iterator[Job]:
         number = 0
-        for job, copies in zip(self.inner.jobs(), self.copies.tolist(), strict=True):
+        for job, copies in zip(self.base.jobs(), self.copies.tolist(), strict=True):
             for _ in range(copies):
                 number += 1
                 yield replace(job, id=number)

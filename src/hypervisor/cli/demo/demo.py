@@ -8,9 +8,9 @@ from rich.console import Console
 
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.output import make_console
-from hypervisor.cli.demo.scenes import Play
-from hypervisor.cli.demo.stage import Stage, raised
-from hypervisor.cli.demo.waiting import DemoFailed, until
+from hypervisor.cli.demo.polling import DemoFailed, until
+from hypervisor.cli.demo.server import DemoServer, demo_server
+from hypervisor.cli.demo.steps import DemoSteps
 from hypervisor.client import ClientError
 
 GONE_WITHIN = 60.0
@@ -26,7 +26,7 @@ def demo() -> None:
     console = make_console()
     began = time.monotonic()
     try:
-        with raised() as stage:
+        with demo_server() as stage:
             _perform(console, stage)
     except (DemoFailed, ClientError) as error:
         raise CommandFailed(f"the demo did not go as it should: {error}") from error
@@ -34,8 +34,8 @@ def demo() -> None:
     console.print("Your turn: `hypervisor serve`, then `hypervisor register` in another terminal.")
 
 
-def _perform(console: Console, stage: Stage) -> None:
-    play = Play(console, stage)
+def _perform(console: Console, stage: DemoServer) -> None:
+    play = DemoSteps(console, stage)
     play.gather()
     play.fill()
     play.wait_in_line()

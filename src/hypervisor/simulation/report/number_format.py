@@ -32,7 +32,7 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def many(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """`1 node`, `1,234 nodes`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from hypervisor.cli.core.databases import printable_database
+from hypervisor.cli.core.database_access import printable_database
 from hypervisor.cli.doctor.finding import Finding, Status, first_line
-from hypervisor.cli.doctor.machine import key_id
+from hypervisor.cli.doctor.local_checks import key_id
 from hypervisor.settings import Settings
 from hypervisor.store.base import Base
 from hypervisor.store.compatibility import misfits
@@ -33,14 +33,14 @@ FAR = timedelta(seconds=30)
 
 
 @dataclass
-class Seen:
+class NodeEngines:
     """What other checks want to know of the database."""
 
     engines: set[tuple[str, str | None]] = field(default_factory=set)
     """Runtime and endpoint of every node's engine."""
 
 
-async def database(settings: Settings, seen: Seen) -> Sequence[Finding]:
+async def database(settings: Settings, seen: NodeEngines) -> Sequence[Finding]:
     """Everything about the database; fills `seen`. Raises StartupError for a URL that is not supported."""
     file = database_file(settings.database_url)
     shown = printable_database(settings.database_url)
@@ -94,7 +94,7 @@ async def _of_postgresql(connection: AsyncConnection) -> list[Finding]:
 
 
 async def _of_schema(
-    connection: AsyncConnection, shown: str, settings: Settings, seen: Seen
+    connection: AsyncConnection, shown: str, settings: Settings, seen: NodeEngines
 ) -> list[Finding]:
     if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
         if database_file(settings.database_url) is not None:
@@ -125,7 +125,7 @@ async def _other_schema(
     return Finding(DATABASE, "warning", f"{told}; this one can work on it", "finish the upgrade")
 
 
-async def _of_rows(connection: AsyncConnection, settings: Settings, seen: Seen) -> list[Finding]:
+async def _of_rows(connection: AsyncConnection, settings: Settings, seen: NodeEngines) -> list[Finding]:
     engines = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     seen.engines |= {(row[0], row[1]) for row in await connection.execute(engines.distinct())}
     found = []

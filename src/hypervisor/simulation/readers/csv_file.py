@@ -51,14 +51,14 @@ class Row:
             raise self.error(f"{column} must be a finite number from 0 up, not {text}")
         return value
 
-    def whole(self, column: str, default: int | None = None) -> int:
+    def integer(self, column: str, default: int | None = None) -> int:
         """A whole number that is not negative; `4.0` will do."""
         value = self.number(column, default)
         if value != int(value):
             raise self.error(f"{column} must be a whole number, not {value:g}")
         return int(value)
 
-    def flag(self, column: str, default: bool) -> bool:
+    def boolean(self, column: str, default: bool) -> bool:
         text = self.text(column, "").lower()
         if text and text not in _TRUE | _FALSE:
             raise self.error(f"{column} must be true or false, not {text!r}")
