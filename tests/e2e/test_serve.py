@@ -101,7 +101,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             client.organizations.create("Team")
             client.clusters.create("lab", {"total_cpu_cores": 1, "total_ram_gb": 1})
             job = client.deployments.create({"name": "long", "command": ["sleep", "300"]})
-            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT)
         workload = sleeping(server)
         assert len(workload) == 1
 
@@ -114,7 +114,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             assert client.deployments.get(job["id"])["attempts_made"] == 1
             assert sleeping(server) == workload
             client.deployments.stop(job["id"])
-            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", within=PROMPT)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", timeout=PROMPT)
 
 
 def sleeping(server: HypervisorServer) -> set[int]:

@@ -18,7 +18,8 @@ LARGE = {
     "starlette_admin",
     "websockets",
 }
-LOADED = "import sys, hypervisor.cli.main, hypervisor.cli.commands.serve.serve, hypervisor.app; print(*sys.modules)"
+SERVER_MODULES = "hypervisor.cli.main, hypervisor.cli.commands.serve.serve, hypervisor.app"
+LOADED = f"import sys, {SERVER_MODULES}; print(*sys.modules)"
 
 
 def test_a_server_on_sqlite_loads_no_client_of_what_it_has_not() -> None:

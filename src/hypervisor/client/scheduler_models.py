@@ -1,4 +1,4 @@
-"""The shapes of answers about what the scheduler does or would do: forecasts, queues, decisions, moves."""
+"""Response types of the scheduler: forecasts, queue entries, decisions, fragmentation, moves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 
 class NamedDeployment(TypedDict):
-    """Without id and name where it belongs to an organization that the caller is not in."""
+    """A deployment. Id and name are None when it belongs to an organization without the caller."""
 
     id: int | None
     name: str | None
@@ -23,7 +23,7 @@ class Victim(NamedDeployment):
 
 
 class EstimatedStart(TypedDict):
-    """When it would start; None where nobody can know. `how` says how that was reckoned."""
+    """The estimated start; None when it cannot be estimated. `how` explains the estimate."""
 
     earliest: str | None
     latest: str | None
@@ -38,7 +38,7 @@ class Suggestion(TypedDict):
 
 
 class Forecast(TypedDict):
-    """What would become of a deployment: `outcome` is fits_now, preempts, waits or never."""
+    """A forecast for a deployment: `outcome` is fits_now, preempts, waits or never."""
 
     outcome: str
     sentence: str
@@ -57,7 +57,7 @@ class Forecast(TypedDict):
 
 
 class QueueEntry(NamedDeployment):
-    """One that waits, with every component of its place in the queue."""
+    """A queued deployment with its position and the sort keys of the queue."""
 
     position: int
     organization_id: int | None
@@ -73,7 +73,7 @@ class QueueEntry(NamedDeployment):
 
 
 class Decision(TypedDict):
-    """One pass of the scheduler that changed something; the hashes are SHA-256."""
+    """A scheduling pass that changed something. The hashes are SHA-256."""
 
     id: int
     cluster_id: int
@@ -90,7 +90,7 @@ class Decision(TypedDict):
 
 
 class ShapeFragmentation(TypedDict):
-    """A typical request, and what the free room is worth to it."""
+    """A typical request and the free capacity that it can use."""
 
     required_cpu_cores: float
     required_ram_gb: float
@@ -103,6 +103,8 @@ class ShapeFragmentation(TypedDict):
 
 
 class NodeFragmentation(TypedDict):
+    """The free capacity of a node and the part that typical requests cannot use."""
+
     node: str
     free_cpu_cores: float
     free_ram_gb: float
@@ -112,7 +114,7 @@ class NodeFragmentation(TypedDict):
 
 
 class Move(TypedDict):
-    """Running a deployment on another node."""
+    """A move of a running deployment to another node."""
 
     deployment: NamedDeployment
     from_node: str
@@ -123,17 +125,21 @@ class Move(TypedDict):
 
 
 class MovesForRequest(TypedDict):
+    """The moves after which a request fits on `node`."""
+
     node: str
     moves: list[Move]
 
 
 class PlannedStart(TypedDict):
+    """A queued deployment and the node on which it would start."""
+
     deployment: NamedDeployment
     node: str
 
 
 class Consolidation(TypedDict):
-    """The first `in_turn` moves can be made one after the other; `starts` follow after all of them."""
+    """Proposed moves. The first `in_turn` can be made one after the other; `starts` follow all moves."""
 
     moves: list[Move]
     in_turn: int
@@ -141,6 +147,8 @@ class Consolidation(TypedDict):
 
 
 class Fragmentation(TypedDict):
+    """The fragmentation of a cluster; `opening` is None without a request."""
+
     shapes: list[ShapeFragmentation]
     nodes: list[NodeFragmentation]
     opening: MovesForRequest | None

@@ -19,9 +19,9 @@ class Job:
 
     `arrival` is in seconds since the first arrival of the workload. `duration` is the run time in seconds;
     infinity means until the simulation ends. `id` counts arrivals from 1 and is the deployment id in the
-    snapshot. `shape` is the request of each of the `replicas`. The replicas `spread` over nodes or are packed.
-    A `divisible` job may be split into replicas when no node is large enough. Each run is safe from eviction
-    for `min_runtime` seconds.
+    snapshot. `shape` is the request of each of the `replicas`. The replicas `spread` over nodes or are
+    packed. A `divisible` job may be split into replicas when no node is large enough. Each run is safe from
+    eviction for `min_runtime` seconds.
     """
 
     id: int
@@ -81,8 +81,8 @@ class Attempt:
     """One run of a job, with one placement per replica.
 
     The allocations have consecutive ids from `id` on, one per replica. `stopped_at` is the time of the
-    eviction: the attempt does no more work, but holds its capacity for the grace period. The attempt cannot be
-    evicted before `protected_until`.
+    eviction: the attempt does no more work, but holds its capacity for the grace period. The attempt cannot
+    be evicted before `protected_until`.
     """
 
     id: int

@@ -43,7 +43,7 @@ rules = st.builds(
         min_runtime=st.sampled_from([0.0, 0.0, 3.0]),
         budget=st.sampled_from([0, 1, 2]),
         window=st.sampled_from([5.0, 20.0]),
-        rest=st.sampled_from([4.0, 15.0]),
+        cooldown=st.sampled_from([4.0, 15.0]),
     ),
 )
 
@@ -199,7 +199,7 @@ def test_a_split_divides_all_amounts_and_is_counted() -> None:
     how = Split(6, 3, 2, True)
     assert witness.splits == {1: how}
     assert recorder.splits == {how: 1}
-    assert how.of_shape(Shape(9001, 10, 6000)) == Shape(3001, 4, 2000)
+    assert how.replica_shape(Shape(9001, 10, 6000)) == Shape(3001, 4, 2000)
     assert recorder.totals.done_gpu_seconds == 35
     assert simulation.now == 10
 

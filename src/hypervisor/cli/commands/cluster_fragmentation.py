@@ -9,38 +9,42 @@ from rich.table import Table
 from rich.text import Text
 
 from hypervisor.cli.core import resolve
-from hypervisor.cli.core.formatting import amounts, number
+from hypervisor.cli.core.arguments import ClusterName, DeploymentName
+from hypervisor.cli.core.formatting import ANOTHER_ORGANIZATION, amounts, number
 from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.scheduler_models import Consolidation, Fragmentation, Move, MovesForRequest
 
-_ANOTHERS = "(another organization's)"
-Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
-
 
 def fragmentation(
     context: typer.Context,
-    cluster: Wanted,
+    cluster: ClusterName,
     gpu: Annotated[
-        float | None, typer.Option("--gpu", help="A request to find a place for: its GPUs.")
+        float | None, typer.Option("--gpu", help="GPUs of a request that should fit on a node.")
     ] = None,
-    cpu: Annotated[float | None, typer.Option("--cpu", help="Its CPU cores.")] = None,
-    ram: Annotated[float | None, typer.Option("--ram", help="Its RAM in GB.")] = None,
+    cpu: Annotated[float | None, typer.Option("--cpu", help="CPU cores of the request.")] = None,
+    ram: Annotated[float | None, typer.Option("--ram", help="RAM of the request, in GB.")] = None,
 ) -> None:
-    """What the free room is worth to typical requests, and which moves would open a place."""
+    """Show how much free capacity typical requests can use.
+
+    With a request (--gpu, --cpu, --ram), also show the moves after which the request fits on a node.
+    """
     session = Session.of(context)
-    id_ = resolve.cluster(session, cluster)["id"]
-    found = session.client.clusters.fragmentation(id_, gpu_count=gpu, cpu=cpu, ram=ram)
-    asked = (gpu, cpu, ram) != (None, None, None)
-    session.show(found, _shapes(found), _nodes(found), *(_opening(found["opening"]) if asked else ()))
+    cluster_id = resolve.cluster(session, cluster)["id"]
+    found = session.client.clusters.fragmentation(cluster_id, gpu_count=gpu, cpu=cpu, ram=ram)
+    has_request = (gpu, cpu, ram) != (None, None, None)
+    moves = _moves_for_request(found["opening"]) if has_request else ()
+    session.show(found, _requests_table(found), _nodes_table(found), *moves)
 
 
 def consolidation(
     context: typer.Context,
-    cluster: Wanted,
-    steps: Annotated[int | None, typer.Option(min=1, help="How long to search; 100,000 unless said.")] = None,
+    cluster: ClusterName,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the search; default: 100,000, below a second.")
+    ] = None,
 ) -> None:
-    """Which few moves of running work would let more of what waits start. Nothing is moved by asking."""
+    """Propose a few moves that would let more queued deployments start. Nothing is moved."""
     session = Session.of(context)
     found = session.client.clusters.consolidation(resolve.cluster(session, cluster)["id"], steps=steps)
     session.show(found, *_proposal(found))
@@ -48,74 +52,76 @@ def consolidation(
 
 def move(
     context: typer.Context,
-    cluster: Wanted,
-    deployment: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Id or name.")],
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Name or id.")],
+    cluster: ClusterName,
+    deployment: DeploymentName,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Name or id of the new node.")],
 ) -> None:
-    """Stop a deployment within its grace and let it go on at another node."""
+    """Stop a deployment and start it again on another node."""
     session = Session.of(context)
-    where = resolve.cluster(session, cluster)
-    what = resolve.deployment(session, deployment)
-    done = session.client.clusters.move(where["id"], what["id"], resolve.node(where, node)["id"])
-    session.show(done, _move(done))
+    source = resolve.cluster(session, cluster)
+    moving = resolve.deployment(session, deployment)
+    started = session.client.clusters.move(source["id"], moving["id"], resolve.node(source, node)["id"])
+    session.show(started, _move_line(started))
 
 
-def _shapes(found: Fragmentation) -> Table:
+def _requests_table(found: Fragmentation) -> Table:
     rows = [
         (
             amounts(
                 {
-                    "cpu_cores": one["required_cpu_cores"],
-                    "ram_gb": one["required_ram_gb"],
-                    "gpu_count": one["required_gpu_count"],
+                    "cpu_cores": shape["required_cpu_cores"],
+                    "ram_gb": shape["required_ram_gb"],
+                    "gpu_count": shape["required_gpu_count"],
                 }
             ),
-            f"{one['weight']:.0%}",
-            one["fits_now"],
-            number(one["unusable_gpu"]),
+            f"{shape['weight']:.0%}",
+            shape["fits_now"],
+            number(shape["unusable_gpu"]),
         )
-        for one in found["shapes"]
+        for shape in found["shapes"]
     ]
-    return table(["typical request", ">share", ">fits now", ">idle GPU of no use"], rows)
+    return table(["typical request", ">share", ">fit now", ">unusable idle GPU"], rows)
 
 
-def _nodes(found: Fragmentation) -> Table:
+def _nodes_table(found: Fragmentation) -> Table:
     rows = [
         (
-            one["node"],
-            number(one["free_cpu_cores"]),
-            number(one["free_ram_gb"]),
-            one["free_gpus"],
-            number(one["idle_gpu"]),
-            number(one["expected_unusable_gpu"]),
+            node["node"],
+            number(node["free_cpu_cores"]),
+            number(node["free_ram_gb"]),
+            node["free_gpus"],
+            number(node["idle_gpu"]),
+            number(node["expected_unusable_gpu"]),
         )
-        for one in found["nodes"]
+        for node in found["nodes"]
     ]
-    return table(["node", ">CPU", ">GB", ">whole GPUs", ">idle GPU", ">of no use"], rows)
+    columns = ["node", ">free CPU", ">free GB", ">whole free GPUs", ">idle GPU", ">unusable idle GPU"]
+    return table(columns, rows)
 
 
-def _opening(opening: MovesForRequest | None) -> list[Text]:
+def _moves_for_request(opening: MovesForRequest | None) -> list[Text]:
     if opening is None:
-        return [Text("No three moves would open a place for it.")]
+        return [Text("The request does not fit, even after three moves.")]
     if not opening["moves"]:
-        return [Text(f"It fits on {opening['node']} as it is.")]
-    return [Text(f"A place on {opening['node']} would open by:"), *map(_move, opening["moves"])]
+        return [Text(f"The request fits on {opening['node']} now.")]
+    return [Text(f"The request fits on {opening['node']} after:"), *map(_move_line, opening["moves"])]
 
 
 def _proposal(found: Consolidation) -> list[Text]:
     if not found["starts"]:
-        return [Text("No moves were found that would let more of what waits start.")]
-    in_turn, exchanging = found["moves"][: found["in_turn"]], found["moves"][found["in_turn"] :]
-    lines = [Text("Move one after the other:"), *map(_move, in_turn)] if in_turn else []
-    if exchanging:
-        lines += [Text("Then these change places, so stop one of them first:"), *map(_move, exchanging)]
+        return [Text("No moves were found that let more queued deployments start.")]
+    in_turn, swaps = found["moves"][: found["in_turn"]], found["moves"][found["in_turn"] :]
+    lines = [Text("Move, one after the other:"), *map(_move_line, in_turn)] if in_turn else []
+    if swaps:
+        lines += [Text("Then swap these (stop one of them first):"), *map(_move_line, swaps)]
     starts = [
-        Text(f"  {one['deployment']['name'] or _ANOTHERS}: on {one['node']}") for one in found["starts"]
+        Text(f"  {start['deployment']['name'] or ANOTHER_ORGANIZATION}: on {start['node']}")
+        for start in found["starts"]
     ]
-    return [*lines, Text("Then start:" if lines else "These can start:"), *starts]
+    return [*lines, Text("Then these can start:" if lines else "These can start:"), *starts]
 
 
-def _move(one: Move) -> Text:
-    name = one["deployment"]["name"] or _ANOTHERS
-    lost = number(round(one["lost_work_seconds"], 1))
-    return Text(f"  {name}: {one['from_node']} -> {one['to_node']} ({lost} GPU- or CPU-seconds lost)")
+def _move_line(move: Move) -> Text:
+    name = move["deployment"]["name"] or ANOTHER_ORGANIZATION
+    lost = number(round(move["lost_work_seconds"], 1))
+    return Text(f"  {name}: {move['from_node']} -> {move['to_node']} ({lost} GPU- or CPU-seconds lost)")

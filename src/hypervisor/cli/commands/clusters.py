@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from hypervisor.cli.commands import cluster_fragmentation, cluster_sharing
-from hypervisor.cli.commands.node_flags import parse_node, parse_pairs
+from hypervisor.cli.commands.node_flags import parse_node
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
+from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node

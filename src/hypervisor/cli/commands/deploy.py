@@ -10,10 +10,10 @@ from typer.core import TyperCommand
 
 from hypervisor.cli.commands import deploy_flags
 from hypervisor.cli.commands.deploy_plan import forecast_lines
-from hypervisor.cli.commands.node_flags import parse_pairs
 from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency, read_file
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.progress import Progress
 from hypervisor.cli.core.session import Session
 from hypervisor.client.deployments import has_settled
@@ -176,7 +176,7 @@ def _report(
         lines = [_line(deployment) for deployment in submitted]
         session.show(submitted if from_file else submitted[0], *lines)
         return
-    ended = Progress(session).wait_for(submitted, has_settled, within=timeout)
+    ended = Progress(session).wait_for(submitted, has_settled, timeout=timeout)
     lines = [_line(deployment) for deployment in ended]
     session.show(ended if from_file else ended[0], *lines)
     unwell = [each["name"] for each in ended if each["status"] not in ("SUCCEEDED", "RUNNING")]

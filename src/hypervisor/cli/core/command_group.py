@@ -1,4 +1,4 @@
-"""How a command with commands of its own is made."""
+"""Construction of a command group, such as `hypervisor cluster`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 
 def make_group(help_text: str) -> typer.Typer:
-    """A group that shows its help when it is called alone."""
+    """A group that prints its help when it is called without a command."""
     app = typer.Typer(
         help=help_text, add_completion=False, rich_markup_mode=None, invoke_without_command=True
     )

@@ -1,4 +1,4 @@
-"""The database in words for people: no driver, no password, and why it cannot be used."""
+"""Database URLs and database errors as one line for people, without driver and password."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from hypervisor.store.database import normalise_url
 
 
 def printable_database(url: str) -> str:
-    """The URL as people know it."""
+    """The URL without driver and password."""
     parsed = normalise_url(url)
     return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
 
 
 @contextmanager
 def using_database(url: str) -> Iterator[None]:
-    """Whatever keeps the database from being used becomes a StartupError of one line."""
+    """Raise StartupError with one line for every database or network error in the block."""
     try:
         yield
     except DBAPIError as error:
-        raise _unusable(url, error.orig or error) from error
+        raise _startup_error(url, error.orig or error) from error
     except (OSError, SQLAlchemyError) as error:
-        raise _unusable(url, error) from error
+        raise _startup_error(url, error) from error
 
 
-def _unusable(url: str, why: BaseException) -> StartupError:
-    first_line = (str(why).splitlines() or [type(why).__name__])[0]
+def _startup_error(url: str, cause: BaseException) -> StartupError:
+    first_line = (str(cause).splitlines() or [type(cause).__name__])[0]
     return StartupError(f"the database {printable_database(url)} cannot be used: {first_line}")

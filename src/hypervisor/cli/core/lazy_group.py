@@ -1,4 +1,4 @@
-"""A command group whose commands are imported when they are called, not before."""
+"""A command group that imports the module of a command only when the command is called."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from hypervisor.cli.core import options
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One command: its section in the help, where it is ("module:attribute"), one line of help.
+class LazyCommand:
+    """A command: its section of the help, its target "module:attribute", and its help line.
 
-    The attribute is a function, or a `typer.Typer` where the command has commands of its own. `takes` are
-    the common options that are added to it.
+    The attribute is a function, or a `typer.Typer` for a group of commands. `common_options` names the
+    options of `core.options` that are added to the command.
     """
 
     section: str
     target: str
     help: str
-    takes: tuple[str, ...] = ("url", "json")
+    common_options: tuple[str, ...]
 
     def load(self, name: str) -> Any:
+        """Import the module and return the command."""
         module, attribute = self.target.split(":")
-        found = getattr(import_module(module), attribute)
-        command = get_command(found if isinstance(found, typer.Typer) else _wrap(name, found))
+        target = getattr(import_module(module), attribute)
+        command = get_command(target if isinstance(target, typer.Typer) else _as_app(name, target))
         command.name = name
-        _add_options(command, self.takes)
+        _add_options(command, self.common_options)
         return command
 
 
 class LazyGroup(TyperGroup):
-    """Subclass it and fill `entries`; their order is the order of the help."""
+    """Subclasses fill `entries`; its order is the order of the help."""
 
-    entries: ClassVar[Mapping[str, Entry]] = {}
+    entries: ClassVar[Mapping[str, LazyCommand]] = {}
 
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(self.entries)
@@ -51,8 +52,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.entries and not args[0].startswith("-"):
-            near = get_close_matches(args[0], self.entries, n=1)
-            ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+            matches = get_close_matches(args[0], self.entries, n=1)
+            ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {matches[0]}?" if matches else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
@@ -68,19 +69,19 @@ class LazyGroup(TyperGroup):
         return [item(name, help=self.entries[name].help) for name in names] + found
 
 
-def _wrap(name: str, function: Callable[..., Any]) -> typer.Typer:
+def _as_app(name: str, function: Callable[..., Any]) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name)(function)
     return app
 
 
-def _add_options(command: Any, takes: tuple[str, ...]) -> None:
-    """Every command takes the common options; of a group, each of its commands does."""
+def _add_options(command: Any, names: tuple[str, ...]) -> None:
+    """Add the common options to a command; for a group, to each of its commands."""
     if isinstance(command, TyperGroup):
         for child in command.commands.values():
-            _add_options(child, takes)
+            _add_options(child, names)
     else:
-        command.params.extend(options.parameters(takes))
+        command.params.extend(options.parameters(names))
 
 
 def _completion_item() -> Any:

@@ -1,4 +1,4 @@
-"""`hypervisor demo`: the scenes in their order, and the exit code."""
+"""The command `hypervisor demo`."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ from hypervisor.cli.demo.server import DemoServer, demo_server
 from hypervisor.cli.demo.steps import DemoSteps
 from hypervisor.client import ClientError
 
-GONE_WITHIN = 60.0
+EXIT_TIMEOUT = 60.0
+"""Seconds until all processes of the demo must have ended."""
 
 
 def demo() -> None:
-    """See everything work, in under a minute: a real server, real processes, a real model.
+    """Run a demonstration on a temporary server, in under a minute.
 
-    Two people, an organization, a small cluster; low-priority jobs that fill it; an urgent training job
-    that makes exactly as many of them give way as it needs; a service that waits for the trained model and
-    answers a prediction. Everything runs in a temporary folder and is gone at the end.
+    Two users share a small cluster. Low-priority jobs fill it. An urgent training job preempts exactly as
+    many of them as necessary. A service waits for the trained model and returns a prediction. The preempted
+    jobs resume from their checkpoints. Everything runs in a temporary folder, which is deleted at the end.
     """
     console = make_console()
-    began = time.monotonic()
+    started = time.monotonic()
     try:
-        with demo_server() as stage:
-            _perform(console, stage)
+        with demo_server() as server:
+            _run_steps(console, server)
     except (DemoFailed, ClientError) as error:
-        raise CommandFailed(f"the demo did not go as it should: {error}") from error
-    console.print(f"\nDone in {time.monotonic() - began:.0f} s. Nothing is left running.", style="bold green")
-    console.print("Your turn: `hypervisor serve`, then `hypervisor register` in another terminal.")
+        raise CommandFailed(f"the demo failed: {error}") from error
+    console.print(
+        f"\nDone in {time.monotonic() - started:.0f} s. All processes have ended.", style="bold green"
+    )
+    console.print("Next: `hypervisor serve`, then `hypervisor register` in another terminal.")
 
 
-def _perform(console: Console, stage: DemoServer) -> None:
-    play = DemoSteps(console, stage)
-    play.gather()
-    play.fill()
-    play.wait_in_line()
-    play.preempt()
-    play.train()
-    play.predict()
-    play.return_of_the_preempted()
-    play.bow()
-    stage.close()
+def _run_steps(console: Console, server: DemoServer) -> None:
+    steps = DemoSteps(console, server)
+    steps.create_users_and_cluster()
+    steps.fill_cluster()
+    steps.explain_queued()
+    steps.preempt()
+    steps.train()
+    steps.predict()
+    steps.resume_preempted()
+    steps.stop_service()
+    server.close()
     until(
-        "no process of the demo remains",
-        lambda: not stage.remaining(),
-        within=GONE_WITHIN,
-        seen=lambda: [each.cmdline() for each in stage.remaining()],
+        "no process of the demo is left",
+        lambda: not server.remaining(),
+        timeout=EXIT_TIMEOUT,
+        observed=lambda: [process.cmdline() for process in server.remaining()],
     )

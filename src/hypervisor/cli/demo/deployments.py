@@ -1,4 +1,4 @@
-"""Who plays: the cluster, and the deployments as requests of the API."""
+"""The requests of the demo: the cluster and the deployments."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ CLUSTER = {"total_cpu_cores": 4, "total_ram_gb": 4, "total_gpu_count": 2, "runti
 SWEEPS = 4
 """Low-priority jobs that fill the cluster: half a GPU and a quarter of the CPU and RAM each."""
 NEEDED_VICTIMS = 2
-"""The HIGH job asks for a whole GPU and half of the rest: the room of exactly two of them."""
+"""The HIGH job requests a whole GPU and half of the CPU and RAM: the capacity of exactly two sweeps."""
 STEPS = 24
 PAUSE = 0.35
-"""Seconds between two steps of a sweep: about nine seconds of run time, little of it computing."""
+"""Seconds between two steps of a sweep. A sweep runs about nine seconds and is idle most of the time."""
 EPOCHS = 12_000
 SERVICE_PORT = 8080
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def cue(shared: Path) -> Path:
-    """The file that lets sweeps end: on a slow machine they would be gone before somebody has to yield."""
-    return shared / "cue"
+def finish_file(shared: Path) -> Path:
+    """The file that lets sweeps end. Without it they could end before the preemption, on a slow machine."""
+    return shared / "finish"
 
 
 def sweep(number: int, shared: Path) -> dict[str, Any]:
-    """A LOW job that fills a quarter of the cluster and keeps a checkpoint."""
+    """A LOW job that uses a quarter of the cluster and saves checkpoints."""
     return {
         "name": f"sweep-{number}",
         "kind": "job",
@@ -36,7 +36,7 @@ def sweep(number: int, shared: Path) -> dict[str, Any]:
             "CHECKPOINT": str(shared / f"sweep-{number}.json"),
             "STEPS": str(STEPS),
             "PAUSE": str(PAUSE),
-            "CUE": str(cue(shared)),
+            "FINISH_FILE": str(finish_file(shared)),
         },
         "required_cpu_cores": 1,
         "required_ram_gb": 1,
@@ -47,7 +47,7 @@ def sweep(number: int, shared: Path) -> dict[str, Any]:
 
 
 def training(shared: Path) -> dict[str, Any]:
-    """The HIGH job: a whole GPU on paper, real training on the CPU."""
+    """The HIGH job: it requests a whole GPU and trains on the CPU."""
     return {
         "name": "train-iris",
         "kind": "job",
@@ -66,7 +66,7 @@ def training(shared: Path) -> dict[str, Any]:
 
 
 def prediction(shared: Path) -> dict[str, Any]:
-    """The service: starts when the training has succeeded."""
+    """The service. It starts when the training has succeeded."""
     return {
         "name": "serve-iris",
         "kind": "service",

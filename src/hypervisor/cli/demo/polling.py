@@ -1,4 +1,4 @@
-"""Waiting with a bound: a step that does not come true is a failure that says what was expected and seen."""
+"""Waits with a timeout and checks. A failure reports the expected and the observed state."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LOOK_EVERY = 0.15
-"""Seconds between two looks."""
+POLL_SECONDS = 0.15
 
 
 class DemoFailed(Exception):
-    """A step did not happen; the message says what was expected and what was seen."""
+    """A step of the demo failed. The message has the expected and the observed state."""
 
 
-def until(what: str, look: Callable[[], T | None], *, within: float, seen: Callable[[], object]) -> T:
-    """Look until there is something true; its value. `seen` tells the state when `within` seconds are up."""
-    deadline = time.monotonic() + within
+def until(
+    expected: str, poll: Callable[[], T | None], *, timeout: float, observed: Callable[[], object]
+) -> T:
+    """Call `poll` until it returns a true value, and return the value.
+
+    Raises DemoFailed after `timeout` seconds, with the result of `observed`.
+    """
+    deadline = time.monotonic() + timeout
     while True:
-        value = look()
+        value = poll()
         if value:
             return value
         if time.monotonic() >= deadline:
-            raise DemoFailed(f"expected within {within:g} s: {what}; seen: {seen()}")
-        time.sleep(LOOK_EVERY)
+            raise DemoFailed(f"expected within {timeout:g} s: {expected}; observed: {observed()}")
+        time.sleep(POLL_SECONDS)
 
 
-def expect(truth: bool, what: str, seen: object) -> None:
-    """Raise DemoFailed where `what` is not so."""
-    if not truth:
-        raise DemoFailed(f"expected: {what}; seen: {seen}")
+def expect(condition: bool, expected: str, observed: object) -> None:
+    """Raise DemoFailed unless the condition holds."""
+    if not condition:
+        raise DemoFailed(f"expected: {expected}; observed: {observed}")

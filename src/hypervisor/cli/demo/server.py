@@ -1,4 +1,4 @@
-"""The stage: a temporary folder, a real server in it, and the promise that nothing of either remains."""
+"""The server of the demo: a `hypervisor serve` process in a temporary folder, removed at the end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ import psutil
 from hypervisor.cli.demo.polling import DemoFailed, until
 from hypervisor.client import Client
 
-READY_WITHIN = 90.0
-STOP_WITHIN = 30.0
+READY_TIMEOUT = 90.0
+STOP_TIMEOUT = 30.0
+"""Timeouts in seconds."""
 LOG_TAIL = 12
+"""Lines of the log in an error message."""
 _READY = re.compile(r"ready at (http://\S+)")
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 
 class DemoServer:
-    """One server on one folder. `shared` is where workloads hand files to each other."""
+    """One server in one folder. Workloads exchange files in `shared`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,10 +38,13 @@ class DemoServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def open(self) -> None:
-        """Start `hypervisor serve` on a new SQLite file and a free port; return when it answers."""
+        """Start `hypervisor serve` with a new SQLite file on a free port.
+
+        Returns when the server is ready.
+        """
         self.shared.mkdir()
         with self._log.open("wb") as log:
-            # A session of its own: Ctrl-C reaches the demo alone, which then ends the server in order.
+            # In a new session, so that Ctrl-C reaches only the demo, which then stops the server.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hypervisor", "serve"],
                 cwd=self.folder,
@@ -49,35 +54,41 @@ class DemoServer:
                 stderr=log,
                 start_new_session=True,
             )
-        self.url = until("the server answers", self._find_url, within=READY_WITHIN, seen=self.log_tail)
+        self.url = until("the server is ready", self._find_url, timeout=READY_TIMEOUT, observed=self.log_tail)
 
     def client(self) -> Client:
+        """A new client of the server, without a session."""
         return Client(self.url)
 
     def close(self) -> None:
-        """End the server; workloads would go on, as they do in earnest."""
+        """Stop the server. Workloads continue, as with any stop of a server."""
         process = self._process
         if process is None or process.poll() is not None:
             return
         process.terminate()
         try:
-            process.wait(STOP_WITHIN)
+            process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(STOP_WITHIN)
+            process.wait(STOP_TIMEOUT)
 
     def remaining(self) -> list[psutil.Process]:
-        """Living processes that work in this folder: the server, supervisors, workloads."""
+        """The live processes of this folder: the server, supervisors, workloads."""
         folder = str(self.folder)
-        return [each for each in psutil.process_iter() if each.pid != os.getpid() and _works_in(each, folder)]
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid != os.getpid() and _uses_folder(process, folder)
+        ]
 
-    def sweep(self) -> None:
-        """After a failure: end what is left."""
+    def kill_remaining(self) -> None:
+        """Kill the processes that are left after a failure."""
         for process in self.remaining():
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
 
     def log_tail(self) -> str:
+        """The last lines of the server's log, in one line."""
         with suppress(OSError):
             lines = self._log.read_text(errors="replace").splitlines()
             return " / ".join(lines[-LOG_TAIL:]) or "an empty log"
@@ -85,13 +96,13 @@ class DemoServer:
 
     def _find_url(self) -> str | None:
         if self._process is not None and self._process.poll() is not None:
-            raise DemoFailed(f"the server ended at its start: {self.log_tail()}")
+            raise DemoFailed(f"the server did not start: {self.log_tail()}")
         found = _READY.search(self._log.read_text(errors="replace"))
         return found[1] if found else None
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of the caller's own settings: the demo is the same everywhere."""
-        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        """The environment of the server, without the caller's settings, so that every run is the same."""
+        kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         return kept | {
             "DATABASE_URL": f"sqlite:///{self.folder / 'demo.db'}",
             "DATA_DIR": str(self.folder / "data"),
@@ -105,19 +116,19 @@ class DemoServer:
 
 @contextmanager
 def demo_server() -> Iterator[DemoServer]:
-    """An open stage that is taken down whatever happens."""
+    """A running server. At the end its processes and its folder are removed, after a failure too."""
     folder = Path(tempfile.mkdtemp(prefix="hypervisor-demo-")).resolve()
-    stage = DemoServer(folder)
+    server = DemoServer(folder)
     try:
-        stage.open()
-        yield stage
+        server.open()
+        yield server
     finally:
-        stage.close()
-        stage.sweep()
+        server.close()
+        server.kill_remaining()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _works_in(process: psutil.Process, folder: str) -> bool:
+def _uses_folder(process: psutil.Process, folder: str) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False

@@ -1,9 +1,10 @@
-"""The scenes of the demo, one method each, in the order in which they are played."""
+"""The steps of the demo, one method each, in order."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
@@ -20,29 +21,30 @@ from hypervisor.client.models import Deployment, Receipt
 FLOWER = [6.9, 3.1, 5.4, 2.1]
 """Row 140 of the data, in centimetres."""
 SPECIES = "virginica"
-GOOD_ACCURACY = 0.9
+MIN_ACCURACY = 0.9
 FIRST_RESULTS = 4
-SOON = 60.0
+SHORT = 60.0
 LONG = 120.0
-"""Seconds that a step may take on a very busy machine."""
+"""Timeouts in seconds, for a very busy machine."""
+REQUEST_TIMEOUT = 5
 
 
 class DemoSteps:
-    """Two people at one server; what each scene leaves behind is what the next begins with."""
+    """The steps of two users on one server. Each step depends on the steps before it."""
 
-    def __init__(self, console: Console, stage: DemoServer) -> None:
+    def __init__(self, console: Console, server: DemoServer) -> None:
         self._console = console
-        self._stage = stage
-        self._ada = stage.client()
-        self._ben = stage.client()
+        self._server = server
+        self._ada = server.client()
+        self._ben = server.client()
         self._ids: dict[str, int] = {}
         self._victims: list[str] = []
-        self._scene = 0
-        self._say(f"A server is running at {stage.url}, on a SQLite file in a temporary folder.")
+        self._step = 0
+        self._print(f"A server runs at {server.url}, on a SQLite file in a temporary folder.")
 
-    def gather(self) -> None:
-        """Two people, one organization by invite code, one small cluster."""
-        self._title("Two people, an organization, a cluster")
+    def create_users_and_cluster(self) -> None:
+        """Register two users, create an organization and a cluster, and join by invite code."""
+        self._print_title("Two users, an organization, a cluster")
         for client, name in ((self._ada, "ada"), (self._ben, "ben")):
             password = secrets.token_urlsafe(16)
             client.accounts.register(name, f"{name}@example.com", password)
@@ -51,173 +53,183 @@ class DemoSteps:
         code = self._ada.organizations.invite_code(organization["id"])["invite_code"]
         joined = self._ben.organizations.join(code)
         expect(joined["role"] == "developer", "ben joins as developer", joined["role"])
-        self._say(f"ada made {organization['name']}; ben joined it as {joined['role']} with the invite code.")
+        self._print(
+            f"ada created {organization['name']}; ben joined it as {joined['role']} with the invite code."
+        )
         cluster = self._ada.clusters.create("workbench", deployments.CLUSTER)
-        self._say(
-            f"ada declared the cluster workbench: {amounts(cluster['capacity'])}. The process runtime "
-            "takes her word for it: the GPUs exist on paper, nothing here needs a real one."
+        self._print(
+            f"ada created the cluster workbench with {amounts(cluster['capacity'])}. The process runtime "
+            "does not check the hardware, so the demo needs no real GPU."
         )
 
-    def fill(self) -> None:
-        """Low-priority jobs take all there is."""
-        self._title("Low-priority jobs fill the cluster")
-        specs = [deployments.sweep(number, self._stage.shared) for number in range(1, deployments.SWEEPS + 1)]
+    def fill_cluster(self) -> None:
+        """Fill the cluster with low-priority jobs."""
+        self._print_title("Low-priority jobs fill the cluster")
+        specs = [
+            deployments.sweep(number, self._server.shared) for number in range(1, deployments.SWEEPS + 1)
+        ]
         self._remember(self._ben.deployments.create_batch(specs))
-        self._until_all(self._sweeps(), "RUNNING", within=SOON)
+        self._wait_for_state(self._sweeps(), "RUNNING", timeout=SHORT)
         until(
             "every sweep has its first results",
             lambda: all(len(self._log(name)) >= FIRST_RESULTS for name in self._sweeps()),
-            within=SOON,
-            seen=lambda: {name: self._log(name) for name in self._sweeps()},
+            timeout=SHORT,
+            observed=lambda: {name: self._log(name) for name in self._sweeps()},
         )
-        self._say(
-            f"ben's {deployments.SWEEPS} sweeps run: each looks for the best k of k-nearest-neighbours."
+        self._print(
+            f"ben's {deployments.SWEEPS} sweeps run: each searches the best k of k-nearest-neighbours."
         )
-        self._table(self._sweeps())
+        self._print_table(self._sweeps())
 
-    def wait_in_line(self) -> None:
-        """One more does not fit: why?"""
-        self._title("Why is the next one waiting?")
-        extra = deployments.sweep(deployments.SWEEPS + 1, self._stage.shared)
+    def explain_queued(self) -> None:
+        """Submit one more job, which does not fit, and show the reason."""
+        self._print_title("Why is the next one waiting?")
+        extra = deployments.sweep(deployments.SWEEPS + 1, self._server.shared)
         self._remember([self._ben.deployments.create(extra)])
         name = str(extra["name"])
         until(
             f"{name} is QUEUED with a reason",
-            lambda: self._look(name)["status"] == "QUEUED" and self._look(name).get("reason_data"),
-            within=SOON,
-            seen=lambda: self._state_of(name),
+            lambda: self._get(name)["status"] == "QUEUED" and self._get(name).get("reason_data"),
+            timeout=SHORT,
+            observed=lambda: self._state_of(name),
         )
         explanation = self._ben.deployments.explain(self._ids[name])
         reason = explanation.get("reason") or {}
         expect(
             any((reason.get("shortfall") or {}).values()), "a reason with the exact shortfall", explanation
         )
-        self._show(explanation_lines(name, explanation))
+        self._print_lines(explanation_lines(name, explanation))
 
     def preempt(self) -> None:
-        """A HIGH job makes exactly as many give way as it needs; a service waits for its result."""
-        self._title("An urgent training job makes room for itself")
-        train = self._ada.deployments.create(deployments.training(self._stage.shared))
-        serve = self._ada.deployments.create(deployments.prediction(self._stage.shared))
+        """Submit a HIGH job, which preempts as few jobs as necessary, and a service that depends on it."""
+        self._print_title("An urgent training job preempts")
+        train = self._ada.deployments.create(deployments.training(self._server.shared))
+        serve = self._ada.deployments.create(deployments.prediction(self._server.shared))
         self._remember([train, serve])
         expect(serve["status"] == "BLOCKED", "serve-iris waits for train-iris", serve["status"])
-        self._say(
+        self._print(
             "ada submitted train-iris (HIGH) and serve-iris, which starts when train-iris has succeeded."
         )
         receipt = until(
             "train-iris has a preemption receipt",
             lambda: self._receipt("train-iris"),
-            within=SOON,
-            seen=lambda: self._state_of("train-iris"),
+            timeout=SHORT,
+            observed=lambda: self._state_of("train-iris"),
         )
-        deployments.cue(self._stage.shared).touch()
+        deployments.finish_file(self._server.shared).touch()
         self._victims = [victim["name"] for victim in receipt["victims"]]
         expect(
             len(self._victims) == deployments.NEEDED_VICTIMS
             and len(set(self._victims)) == deployments.NEEDED_VICTIMS,
-            f"exactly {deployments.NEEDED_VICTIMS} of {deployments.SWEEPS} give way",
+            f"exactly {deployments.NEEDED_VICTIMS} of {deployments.SWEEPS} sweeps are evicted",
             self._victims,
         )
-        self._show(receipt_lines(receipt))
+        self._print_lines(receipt_lines(receipt))
 
     def train(self) -> None:
-        """The training really happens."""
-        self._title("It trains a neural network on iris, with NumPy")
-        self._until_all(["train-iris"], "SUCCEEDED", within=LONG)
+        """Wait for the training and show its accuracy."""
+        self._print_title("It trains a neural network on iris, with NumPy")
+        self._wait_for_state(["train-iris"], "SUCCEEDED", timeout=LONG)
         lines = self._log("train-iris")
         expect(any("held-out accuracy" in line for line in lines), "an accuracy in the log", lines[-3:])
-        self._show([lines[0], lines[-2], lines[-1]])
+        self._print_lines([lines[0], lines[-2], lines[-1]])
 
     def predict(self) -> None:
-        """The service has started, has loaded the file, and answers."""
-        self._title("The service that waited for the model answers")
-        self._until_all(["serve-iris"], "RUNNING", within=SOON)
+        """Wait for the service, which loads the model, and request a prediction."""
+        self._print_title("The service that waited for the model returns a prediction")
+        self._wait_for_state(["serve-iris"], "RUNNING", timeout=SHORT)
         url = until(
             "serve-iris has an endpoint",
-            lambda: next(
-                (each["url"] for each in self._look("serve-iris")["endpoints"] if each.get("url")), None
-            ),
-            within=SOON,
-            seen=lambda: self._state_of("serve-iris"),
+            self._endpoint_url,
+            timeout=SHORT,
+            observed=lambda: self._state_of("serve-iris"),
         )
-        answer = until(
-            "a prediction", lambda: _ask(url), within=SOON, seen=lambda: self._state_of("serve-iris")
+        prediction = until(
+            "a prediction",
+            lambda: _request_prediction(url),
+            timeout=SHORT,
+            observed=lambda: self._state_of("serve-iris"),
         )
-        expect(answer["held_out_accuracy"] >= GOOD_ACCURACY, f"accuracy of {GOOD_ACCURACY} or more", answer)
-        expect(answer["species"] == SPECIES, f"the flower is taken for a {SPECIES}", answer)
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in answer["probabilities"].items())
-        self._say(f"POST {url} {FLOWER} → {answer['species']} ({shares})")
-        self._say(f"Accuracy on flowers that it never saw: {answer['held_out_accuracy']:.1%}.")
+        accuracy = prediction["held_out_accuracy"]
+        expect(accuracy >= MIN_ACCURACY, f"accuracy of {MIN_ACCURACY} or more", prediction)
+        expect(prediction["species"] == SPECIES, f"the species {SPECIES}", prediction)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in prediction["probabilities"].items())
+        self._print(f"POST {url} {FLOWER} → {prediction['species']} ({shares})")
+        self._print(f"Accuracy on the held-out flowers: {accuracy:.1%}.")
 
-    def return_of_the_preempted(self) -> None:
-        """Whoever gave way comes back and finishes, as do all others."""
-        self._title("Those that gave way come back and finish")
-        everyone = [*self._sweeps(), f"sweep-{deployments.SWEEPS + 1}"]
-        self._until_all(everyone, "SUCCEEDED", within=LONG)
+    def resume_preempted(self) -> None:
+        """Wait until the preempted jobs and all others have succeeded."""
+        self._print_title("The preempted jobs resume and finish")
+        jobs = [*self._sweeps(), f"sweep-{deployments.SWEEPS + 1}"]
+        self._wait_for_state(jobs, "SUCCEEDED", timeout=LONG)
         for name in self._victims:
-            deployment = self._look(name)
+            deployment = self._get(name)
             expect(deployment["preemptions"] >= 1, f"{name} was preempted", deployment["preemptions"])
             expect(deployment["attempts_made"] >= 2, f"{name} ran again", deployment["attempts_made"])
             log = self._log(name)
             expect(any("resumed" in line for line in log), f"{name} resumed from its checkpoint", log)
-            self._say(f"{name}: {log[0]}; {log[-1]}")
+            self._print(f"{name}: {log[0]}; {log[-1]}")
 
-    def bow(self) -> None:
-        """The end: stop the service, show how all ended."""
-        self._title("How it ended")
+    def stop_service(self) -> None:
+        """Stop the service and show the final states."""
+        self._print_title("The final states")
         self._ada.deployments.stop(self._ids["serve-iris"])
-        self._until_all(["serve-iris"], "STOPPED", within=SOON)
-        self._table(self._ids)
+        self._wait_for_state(["serve-iris"], "STOPPED", timeout=SHORT)
+        self._print_table(self._ids)
 
-    def _title(self, text: str) -> None:
-        self._scene += 1
-        self._console.print(f"\n{self._scene}. {text}", style="bold cyan")
+    def _print_title(self, text: str) -> None:
+        self._step += 1
+        self._console.print(f"\n{self._step}. {text}", style="bold cyan")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text)
 
-    def _show(self, lines: Iterable[RenderableType]) -> None:
+    def _print_lines(self, lines: Iterable[RenderableType]) -> None:
         for line in lines:
             self._console.print(line)
 
-    def _table(self, names: Iterable[str]) -> None:
-        self._console.print(deployments_table([self._look(name) for name in names], self._console.width))
+    def _print_table(self, names: Iterable[str]) -> None:
+        self._console.print(deployments_table([self._get(name) for name in names], self._console.width))
 
-    def _remember(self, deployments: Iterable[Deployment]) -> None:
-        self._ids.update({each["name"]: each["id"] for each in deployments})
+    def _remember(self, created: Iterable[Deployment]) -> None:
+        self._ids.update({deployment["name"]: deployment["id"] for deployment in created})
 
     def _sweeps(self) -> list[str]:
         return [f"sweep-{number}" for number in range(1, deployments.SWEEPS + 1)]
 
-    def _look(self, name: str) -> Deployment:
+    def _get(self, name: str) -> Deployment:
         return self._ada.deployments.get(self._ids[name])
 
     def _log(self, name: str) -> list[str]:
         return self._ben.deployments.logs(self._ids[name]).splitlines()
 
     def _state_of(self, name: str) -> str:
-        deployment = self._look(name)
+        deployment = self._get(name)
         return f"{name} is {deployment['status']} ({deployment.get('reason')})"
 
     def _receipt(self, name: str) -> Receipt | None:
         receipts = self._ada.deployments.explain(self._ids[name]).get("receipts") or []
         return receipts[0] if receipts else None
 
-    def _until_all(self, names: list[str], state: str, *, within: float) -> None:
+    def _endpoint_url(self) -> str | None:
+        endpoints = self._get("serve-iris")["endpoints"]
+        return next((endpoint["url"] for endpoint in endpoints if endpoint.get("url")), None)
+
+    def _wait_for_state(self, names: list[str], state: str, *, timeout: float) -> None:
         until(
             f"{', '.join(names)}: {state}",
-            lambda: all(self._look(name)["status"] == state for name in names),
-            within=within,
-            seen=lambda: "; ".join(self._state_of(name) for name in names),
+            lambda: all(self._get(name)["status"] == state for name in names),
+            timeout=timeout,
+            observed=lambda: "; ".join(self._state_of(name) for name in names),
         )
 
 
-def _ask(url: str) -> dict[str, Any] | None:
-    """One prediction, None while the service does not listen yet."""
+def _request_prediction(url: str) -> dict[str, Any] | None:
+    """One prediction; None before the service listens."""
     try:
-        answer = httpx2.post(url, json={"measurements": FLOWER}, timeout=5)
+        response = httpx2.post(url, json={"measurements": FLOWER}, timeout=REQUEST_TIMEOUT)
     except httpx2.TransportError:
         return None
-    expect(answer.status_code == 200, "the prediction answers 200", answer.text)
-    content: dict[str, Any] = answer.json()
-    return content
+    expect(response.status_code == HTTPStatus.OK, "the prediction responds with 200", response.text)
+    prediction: dict[str, Any] = response.json()
+    return prediction

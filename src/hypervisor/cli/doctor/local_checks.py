@@ -1,4 +1,4 @@
-"""Configuration, secret key, data folder and disk: what can be seen without asking anybody."""
+"""Checks without a connection: configuration, secret key, data folder and disk."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
 
 CONFIGURATION, KEY, FOLDER, DISK = "configuration", "secret key", "data folder", "disk"
-FEW_INODES = 0.02
-"""The part of a disk's files that should be left."""
+MIN_FREE_INODES = 0.02
+"""The share of a disk's inodes that should be free."""
 
 
 async def configuration(settings: Settings) -> Sequence[Finding]:
-    """What the settings say together."""
-    return [*_of_roles(settings), *_of_addresses(settings), *_of_env_file()] or [
+    """Contradictions between the settings, and the mode of the .env file."""
+    return [*_role_findings(settings), *_address_findings(settings), *_env_file_findings()] or [
         Finding(
             CONFIGURATION,
             "ok",
@@ -32,81 +32,91 @@ async def configuration(settings: Settings) -> Sequence[Finding]:
 
 
 async def secret_key(settings: Settings) -> Sequence[Finding]:
-    """Whether there is a key, and whether only the server can read it."""
+    """Whether the key exists, and whether only the server can read it."""
     if settings.secret_key is not None:
         return [Finding(KEY, "ok", f"SECRET_KEY is set (key {key_id(settings)})")]
     path = settings.data_dir / FILE_NAME
     if not settings.binds_loopback_only:
-        told = f"HOST={settings.host} is reachable from other machines, and SECRET_KEY is not set"
-        return [Finding(KEY, "problem", told, "set SECRET_KEY: `openssl rand -hex 32` makes one")]
+        detail = f"HOST={settings.host} is reachable from other machines, and SECRET_KEY is not set"
+        return [Finding(KEY, "problem", detail, "set SECRET_KEY: `openssl rand -hex 32` generates a key")]
     if not path.exists():
-        return [Finding(KEY, "ok", f"none yet: the first start makes one in {path}")]
+        return [Finding(KEY, "ok", f"no key yet: the first start generates one in {path}")]
     key, mode = path.read_bytes().strip(), stat.S_IMODE(path.stat().st_mode)
     if len(key) < KEY_BYTES:
         return [Finding(KEY, "problem", f"{path} is damaged", "restore it from a backup")]
     if mode & 0o077:
-        told = f"{path} can be read by others (mode {mode:o})"
-        return [Finding(KEY, "warning", told, f"chmod 600 {path}")]
-    return [Finding(KEY, "ok", f"kept in {path} (key {Encryptor(key).key_id})")]
+        detail = f"other users can read {path} (mode {mode:o})"
+        return [Finding(KEY, "warning", detail, f"chmod 600 {path}")]
+    return [Finding(KEY, "ok", f"stored in {path} (key {Encryptor(key).key_id})")]
 
 
 async def folder_and_disk(settings: Settings) -> Sequence[Finding]:
-    """Whether the server can write where it has to, and how much room is left there."""
+    """Whether the server can write to its folders, and how much disk space is free there."""
     folder = settings.data_dir.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        told = f"{there} cannot be written by this user (id {os.geteuid()})"
-        return [Finding(FOLDER, "problem", told, "run as the server's user, or choose another DATA_DIR")]
-    made = "" if there == folder else ", made at the first start"
-    disks = {folder: "DATA_DIR"}
+    existing = _existing(folder)
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        detail = f"this user (id {os.geteuid()}) cannot write to {existing}"
+        return [Finding(FOLDER, "problem", detail, "run as the server's user, or set another DATA_DIR")]
+    note = "" if existing == folder else ", created at the first start"
+    purposes = {folder: "DATA_DIR"}
     file = database_file(settings.database_url)
     if file is not None and not file.absolute().is_relative_to(folder):
-        disks[file.absolute().parent] = "the database"
-    found = (_disk(path, of, settings.disk_min_free_mb) for path, of in disks.items())
-    return [Finding(FOLDER, "ok", f"{folder}{made}"), *found]
+        purposes[file.absolute().parent] = "the database"
+    disks = (_disk(path, purpose, settings.disk_min_free_mb) for path, purpose in purposes.items())
+    return [Finding(FOLDER, "ok", f"{folder}{note}"), *disks]
 
 
 def key_id(settings: Settings) -> str | None:
-    """The id of the key that the server would use, None while there is none."""
+    """The id of the server's key; None without a key."""
     path = settings.data_dir / FILE_NAME
     if settings.secret_key is not None:
         return Encryptor(settings.secret_key.get_secret_value().encode()).key_id
     return Encryptor(path.read_bytes().strip()).key_id if path.exists() else None
 
 
-def _of_roles(settings: Settings) -> Iterator[Finding]:
+def _role_findings(settings: Settings) -> Iterator[Finding]:
     if database_file(settings.database_url) is not None and settings.role != "all":
-        told = f"ROLE={settings.role} with an embedded database, which one process alone can use"
-        yield Finding(CONFIGURATION, "problem", told, "set DATABASE_URL to PostgreSQL, or leave ROLE out")
+        detail = f"ROLE={settings.role} with an embedded database, which only one process can use"
+        yield Finding(CONFIGURATION, "problem", detail, "set DATABASE_URL to PostgreSQL, or unset ROLE")
 
 
-def _of_addresses(settings: Settings) -> Iterator[Finding]:
+def _address_findings(settings: Settings) -> Iterator[Finding]:
     if settings.reports_url is None:
-        told = "PUBLIC_URL is not set: workloads of this scheduler are not told where to report checkpoints"
-        yield Finding(CONFIGURATION, "warning", told, "set PUBLIC_URL to where workloads reach the API")
+        detail = "PUBLIC_URL is not set: workloads of this scheduler cannot report checkpoints"
+        yield Finding(
+            CONFIGURATION, "warning", detail, "set PUBLIC_URL to the API address that workloads can reach"
+        )
         return
     if not settings.binds_loopback_only and settings.public_url is None:
-        told = f"PUBLIC_URL is not set: workloads are told to report to {settings.reachable_url}"
-        yield Finding(CONFIGURATION, "warning", told, "set PUBLIC_URL to where workloads reach this server")
+        detail = f"PUBLIC_URL is not set: workloads report checkpoints to {settings.reachable_url}"
+        yield Finding(
+            CONFIGURATION, "warning", detail, "set PUBLIC_URL to the server address that workloads can reach"
+        )
 
 
-def _of_env_file() -> Iterator[Finding]:
+def _env_file_findings() -> Iterator[Finding]:
     path = Path(".env")
     if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077 and b"SECRET_KEY=" in path.read_bytes():
-        told = f"{path.absolute()} can be read by others"
-        yield Finding(CONFIGURATION, "warning", told, f"chmod 600 {path}")
+        detail = f"other users can read {path.absolute()}"
+        yield Finding(CONFIGURATION, "warning", detail, f"chmod 600 {path}")
 
 
-def _disk(folder: Path, of: str, least_mib: int) -> Finding:
+def _disk(folder: Path, purpose: str, min_free_mib: int) -> Finding:
     free = free_bytes(folder) // MIB
-    seen = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
-    told = f"{free} MiB are free for {of} ({folder})"
-    if free < least_mib:
-        why = f"{told}; DISK_MIN_FREE_MB={least_mib}, so no new process is started"
-        return Finding(DISK, "problem", why, "free room there; what waits then starts by itself")
-    if seen.f_files and seen.f_favail < FEW_INODES * seen.f_files:
-        why = f"{told}, but only {seen.f_favail} more files can be made"
-        return Finding(DISK, "warning", why, "delete files there, or make a file system with more inodes")
-    if free < 4 * least_mib:
-        return Finding(DISK, "warning", told, f"below {least_mib} MiB no new process is started: free room")
-    return Finding(DISK, "ok", told)
+    file_system = os.statvfs(_existing(folder))
+    detail = f"{free} MiB free for {purpose} ({folder})"
+    if free < min_free_mib:
+        stopped = f"{detail}, below DISK_MIN_FREE_MB={min_free_mib}: no new process starts"
+        return Finding(DISK, "problem", stopped, "free disk space; queued deployments then start again")
+    if file_system.f_files and file_system.f_favail < MIN_FREE_INODES * file_system.f_files:
+        few = f"{detail}, but only {file_system.f_favail} free inodes"
+        return Finding(DISK, "warning", few, "delete files, or create a file system with more inodes")
+    if free < 4 * min_free_mib:
+        advice = f"free disk space: below {min_free_mib} MiB no new process starts"
+        return Finding(DISK, "warning", detail, advice)
+    return Finding(DISK, "ok", detail)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

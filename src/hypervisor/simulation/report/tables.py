@@ -105,7 +105,8 @@ def describe_splits(run: Figures) -> str:
     jobs = sum(each["jobs"] for each in run["splits"])
     parts = [
         f"{each['gpus']} GPUs as {each['replicas']} x {each['gpus_each']}"
-        f"{'' if each['fills_nodes'] else ', as no size of a node divides it'} ({counted(each['jobs'], 'job')})"
+        f"{'' if each['fills_nodes'] else ', because no node size divides it'}"
+        f" ({counted(each['jobs'], 'job')})"
         for each in run["splits"]
     ]
     return f"{counted(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"

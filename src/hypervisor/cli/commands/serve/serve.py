@@ -1,6 +1,6 @@
-"""serve.
+"""The command `hypervisor serve`.
 
-What needs the API's client stays out of here: a server would keep it in memory and never call it.
+This module must not import the SDK: a server process would keep it in memory without using it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,39 @@ from hypervisor.infra.observability.logging import configure_logging
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1 (HOST).")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port, 0 for any free one (PORT).")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one; default 8000 (PORT)."),
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="sqlite:/// or postgresql:// (DATABASE_URL).")
+        str | None,
+        typer.Option(help="sqlite:///FILE or postgresql://...; default: SQLite in DATA_DIR (DATABASE_URL)."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder for workloads and logs (DATA_DIR).")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for workloads and logs; default hypervisor-data (DATA_DIR)."),
+    ] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="auto, docker, process or simulated (DEFAULT_RUNTIME).")
+        str | None,
+        typer.Option(
+            help="Runtime of clusters without one: auto (default), docker, process or simulated "
+            "(DEFAULT_RUNTIME)."
+        ),
     ] = None,
     role: Annotated[
-        str | None, typer.Option(help="all, api (requests only) or scheduler (loops only) (ROLE).")
+        str | None,
+        typer.Option(help="all (default), api (requests only) or scheduler (control loops only) (ROLE)."),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (LOG_LEVEL).")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info (default), warning or error (LOG_LEVEL).")
+    ] = None,
 ) -> None:
-    """Run the server. Everything can also be set in the environment or in a .env file."""
-    given = {
+    """Run the server.
+
+    Each option sets the environment variable in parentheses. The variables can also be in a .env file.
+    """
+    options = {
         "HOST": host,
         "PORT": port,
         "DATABASE_URL": database_url,
@@ -44,8 +59,8 @@ def serve(
         "ROLE": role,
         "LOG_LEVEL": log_level,
     }
-    # The app reads its settings from the environment itself; this is how options reach it.
-    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    # The app reads its settings from the environment.
+    os.environ.update({name: str(value) for name, value in options.items() if value is not None})
     settings = load_settings()
     configure_logging(settings)
     run_server(settings, make_console(stderr=True))

@@ -1,4 +1,4 @@
-"""Running the ASGI app: a socket of our own, a banner when it answers, one line when it cannot start."""
+"""The uvicorn server of `hypervisor serve`: it opens the socket, prints the banner, reports start errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypervisor.settings import Settings
 
 APP_FACTORY = "hypervisor.app:create_app"
 BACKLOG = 2048
-_NOISE = "Application startup failed. Exiting."
+_SUPPRESSED_LOG_LINE = "Application startup failed. Exiting."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,11 +30,12 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 def run_server(settings: Settings, console: Console) -> None:
-    """Serve until a signal ends it. Raises StartupError when it cannot start as configured."""
+    """Serve until SIGINT or SIGTERM. Raises StartupError when the server cannot start as configured."""
     listener = _listen(settings.host, settings.port)
-    # The app reads its settings itself and tells workloads where to report; a free port is known only now.
+    # The app reads its settings from the environment. With port 0 the real port is known only now, and the
+    # report URL of workloads needs it.
     os.environ["PORT"] = str(listener.getsockname()[1])
-    app = _App(import_from_string(APP_FACTORY)(), settings.database_url)
+    app = _StartupReporter(import_from_string(APP_FACTORY)(), settings.database_url)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -44,13 +45,13 @@ def run_server(settings: Settings, console: Console) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_stop_seconds,
     )
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _NOISE)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _SUPPRESSED_LOG_LINE)
     with listener:
         _Server(config, app, settings, listener, console).run(sockets=[listener])
 
 
-class _App:
-    """The app, with the reason of a failed start kept for people instead of a traceback in the log."""
+class _StartupReporter:
+    """The ASGI app. It keeps the cause of a failed start, instead of a traceback in the log."""
 
     def __init__(self, app: Any, database_url: str) -> None:
         self._app = app
@@ -63,38 +64,43 @@ class _App:
         return runtimes
 
     @property
-    def sharing(self) -> Coordination:
-        sharing: Coordination = self._app.state.services.sharing
-        return sharing
+    def coordination(self) -> Coordination:
+        coordination: Coordination = self._app.state.services.sharing
+        return coordination
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        refused: list[Message] = []
+        failures: list[Message] = []
 
-        async def pass_on(message: Message) -> None:
+        async def forward(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
-                refused.append(message)
+                failures.append(message)
             else:
                 await send(message)
 
         try:
             with using_database(self._database_url):
-                await self._app(scope, receive, pass_on)
+                await self._app(scope, receive, forward)
         except StartupError as error:
-            if not refused:
+            if not failures:
                 raise
             self.failure = error
             await send({"type": "lifespan.startup.failed", "message": ""})
         finally:
-            if refused and self.failure is None:
-                await send(refused[0])
+            if failures and self.failure is None:
+                await send(failures[0])
 
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, app: _App, settings: Settings, listener: socket.socket, console: Console
+        self,
+        config: uvicorn.Config,
+        app: _StartupReporter,
+        settings: Settings,
+        listener: socket.socket,
+        console: Console,
     ) -> None:
         super().__init__(config)
         self._app = app
@@ -106,7 +112,7 @@ class _Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit:
-            raise self._app.failure or StartupError("the server could not start; its log says why") from None
+            raise self._app.failure or StartupError("the server could not start: see its log") from None
         self._console.print(await self._banner())
 
     async def _banner(self) -> Any:
@@ -116,24 +122,24 @@ class _Server(uvicorn.Server):
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
             ("Database", printable_database(self._settings.database_url)),
-            ("Replicas", self._app.sharing.describe()),
+            ("Coordination", self._app.coordination.describe()),
             ("Data", str(self._settings.data_dir.absolute())),
             *((f"Runtime {name}", description) for name, description in runtimes.items()),
-            *self._invitation(url),
-            ("Stop", "Ctrl-C; workloads go on and are found again at the next start"),
+            *self._usage(url),
+            ("Stop", "Ctrl-C; workloads continue, and the next start adopts them"),
         ]
         return facts(lines)
 
-    def _invitation(self, url: str) -> list[tuple[str, str]]:
+    def _usage(self, url: str) -> list[tuple[str, str]]:
         if self._settings.role == "scheduler":
-            reports = self._settings.reports_url or "nowhere, as PUBLIC_URL is not set: no checkpoints"
+            reports = self._settings.reports_url or "none: set PUBLIC_URL to receive checkpoint reports"
             return [
-                ("Role", f"scheduler: control loops only; {url}/readyz and {url}/metrics answer"),
-                ("Reports to", reports),
+                ("Role", f"scheduler: control loops only, with {url}/readyz and {url}/metrics"),
+                ("Report URL", reports),
             ]
         return [
-            ("Default", self._settings.default_runtime),
-            ("API", f"{url}/docs (try it out), {url}/redoc (read it)"),
+            ("Default runtime", self._settings.default_runtime),
+            ("API", f"{url}/docs (try requests), {url}/redoc (reference)"),
             ("Next", f"hypervisor register --url {url}"),
         ]
 
@@ -143,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise StartupError(
-            f"cannot listen on {host}:{port}: {why}; choose another with --port or --host"
+            f"cannot listen on {host}:{port}: {cause}; choose another address with --port or --host"
         ) from None
