@@ -1,4 +1,4 @@
-"""The nodes of a simulated cluster: made from a specification, and changed for a what-if."""
+"""Node specifications such as `100x8gpu:A100,64cpu,512gb`, and changes of their number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypervisor.scheduling.snapshots.snapshot import MAX_GPUS_PER_NODE, NodeTabl
 from hypervisor.simulation.errors import WorkloadError
 
 UNLIMITED = 1 << 40
-"""CPU or RAM of a node whose specification does not say: never short, and no share of it is reckoned."""
+"""CPU or RAM of a node without a value in its specification. It is never short, and has no utilization."""
 
-_GROUP = re.compile(r"(?:(?P<count>\d+)x)?(?P<parts>\S+)")
+_SPEC = re.compile(r"(?:(?P<count>\d+)x)?(?P<parts>\S+)")
 _PART = re.compile(r"(?P<amount>\d+(?:\.\d+)?)(?P<unit>gpu|cpu|gb)(?::(?P<model>\S+))?", re.IGNORECASE)
 _CHANGE = re.compile(r"(?P<sign>[+-])(?P<amount>\d+(?:\.\d+)?)(?P<percent>%?)")
 _MOST_NODES = 1_000_000
@@ -23,6 +23,8 @@ _MOST_NODES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
+    """A node in milli-CPU, MiB and whole GPUs."""
+
     name: str
     cpu_milli: int = UNLIMITED
     ram_mib: int = UNLIMITED
@@ -35,20 +37,24 @@ NodeSpecs = tuple[NodeSpec, ...]
 
 
 def parse_node_specs(text: str) -> NodeSpecs:
-    """`100x8gpu:A100,64cpu,512gb` as nodes; the model is optional, and CPU or RAM that is left out is never
-    short. Raises WorkloadError."""
-    group = _GROUP.fullmatch(text.strip())
-    parts = [_PART.fullmatch(part) for part in group["parts"].split(",")] if group else []
-    if not group or not all(parts):
-        raise WorkloadError(f"{text!r} is neither a file nor nodes like 100x8gpu,64cpu,512gb")
-    made = NodeSpec("")
+    """Parse `100x8gpu:A100,64cpu,512gb`: count, GPUs with an optional model, CPU cores, RAM in GB.
+
+    Missing CPU or RAM is UNLIMITED. Raises WorkloadError.
+    """
+    match = _SPEC.fullmatch(text.strip())
+    parts = [_PART.fullmatch(part) for part in match["parts"].split(",")] if match else []
+    if not match or not all(parts):
+        raise WorkloadError(
+            f"{text!r} is neither a file nor a node specification such as 100x8gpu,64cpu,512gb"
+        )
+    node = NodeSpec("")
     for part in parts:
         if part is not None:
-            made = _with(made, part, text)
-    count = int(group["count"] or 1)
+            node = _with(node, part, text)
+    count = int(match["count"] or 1)
     if count > _MOST_NODES:
         raise WorkloadError(f"{text!r}: at most {_MOST_NODES:,} nodes")
-    return tuple(replace(made, name=f"node-{number}") for number in range(1, count + 1))
+    return tuple(replace(node, name=f"node-{number}") for number in range(1, count + 1))
 
 
 def _with(node: NodeSpec, part: re.Match[str], text: str) -> NodeSpec:
@@ -65,42 +71,42 @@ def _with(node: NodeSpec, part: re.Match[str], text: str) -> NodeSpec:
 
 
 def is_resize(text: str) -> bool:
-    """Whether this is a change of the nodes, like `+10%` or `-4`."""
+    """Whether the text is a change such as `+10%` or `-4`."""
     return _CHANGE.fullmatch(text.strip()) is not None
 
 
-def resize(fleet: Sequence[NodeSpec], change: str) -> NodeSpecs:
-    """More or fewer nodes of the same mix: `+10%`, `-25%`, `+4`, `-4`.
+def resize(nodes: Sequence[NodeSpec], change: str) -> NodeSpecs:
+    """Add or remove nodes and keep the mix: `+10%`, `-25%`, `+4`, `-4`.
 
-    Nodes are copied or taken away at equal distances along the list, so every kind has its share. Raises
-    WorkloadError if none would be left.
+    Nodes are copied or removed at equal distances in the list, so every type of node has its share. Raises
+    WorkloadError for another text, or if no node would be left.
     """
-    found = _CHANGE.fullmatch(change.strip())
-    if not found:
-        raise WorkloadError(f"{change!r} is no change of the nodes; write +10%, -25%, +4 or -4")
-    amount = float(found["amount"])
-    if not found["percent"] and amount != int(amount):
-        raise WorkloadError(f"{change!r}: nodes are whole, unless it is a percentage")
-    count = round(len(fleet) * amount / 100) if found["percent"] else int(amount)
-    if found["sign"] == "+":
-        picked = [fleet[index * len(fleet) // count] for index in range(count)]
-        more = (replace(node, name=f"{node.name}-more-{number}") for number, node in enumerate(picked, 1))
-        return (*fleet, *more)
-    if count >= len(fleet):
-        raise WorkloadError(f"{change!r} of {len(fleet)} nodes leaves none")
-    gone = {index * len(fleet) // count for index in range(count)}
-    return tuple(node for index, node in enumerate(fleet) if index not in gone)
+    match = _CHANGE.fullmatch(change.strip())
+    if not match:
+        raise WorkloadError(f"{change!r} is not a node change: write +10%, -25%, +4 or -4")
+    amount = float(match["amount"])
+    if not match["percent"] and amount != int(amount):
+        raise WorkloadError(f"{change!r}: the number of nodes must be whole, or a percentage")
+    count = round(len(nodes) * amount / 100) if match["percent"] else int(amount)
+    if match["sign"] == "+":
+        copied = [nodes[index * len(nodes) // count] for index in range(count)]
+        added = (replace(node, name=f"{node.name}-more-{number}") for number, node in enumerate(copied, 1))
+        return (*nodes, *added)
+    if count >= len(nodes):
+        raise WorkloadError(f"{change!r}: no node of {len(nodes)} would be left")
+    removed = {index * len(nodes) // count for index in range(count)}
+    return tuple(node for index, node in enumerate(nodes) if index not in removed)
 
 
-def node_table(fleet: Sequence[NodeSpec]) -> NodeTable:
-    """The nodes as the scheduler sees them, with ids from 1 in their order."""
+def node_table(nodes: Sequence[NodeSpec]) -> NodeTable:
+    """The node table of the snapshot, with ids from 1 in the order of the list."""
     return NodeTable(
-        id=np.arange(1, len(fleet) + 1, dtype=np.int64),
-        cpu_milli=np.array([node.cpu_milli for node in fleet], np.int64),
-        ram_mib=np.array([node.ram_mib for node in fleet], np.int64),
-        gpu_count=np.array([node.gpu_count for node in fleet], np.int32),
-        schedulable=np.ones(len(fleet), np.bool_),
-        name=tuple(node.name for node in fleet),
-        gpu_model=tuple(node.gpu_model for node in fleet),
-        labels=tuple(dict(node.labels) for node in fleet),
+        id=np.arange(1, len(nodes) + 1, dtype=np.int64),
+        cpu_milli=np.array([node.cpu_milli for node in nodes], np.int64),
+        ram_mib=np.array([node.ram_mib for node in nodes], np.int64),
+        gpu_count=np.array([node.gpu_count for node in nodes], np.int32),
+        schedulable=np.ones(len(nodes), np.bool_),
+        name=tuple(node.name for node in nodes),
+        gpu_model=tuple(node.gpu_model for node in nodes),
+        labels=tuple(dict(node.labels) for node in nodes),
     )

@@ -1,4 +1,4 @@
-"""Who shares the simulated cluster, and on which terms."""
+"""The quotas of organizations on a shared cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypervisor.scheduling.snapshots.wording import described
 from hypervisor.simulation.jobs import Job, Rejection
 
 Amounts = tuple[int | None, int | None, int | None]
-"""Milli-CPU, MiB and milli-GPU; None where nothing is said."""
+"""Milli-CPU, MiB and milli-GPU; None for an unset amount."""
 
 NOT_SHARED = -1
 _UNLIMITED = 1 << 53
@@ -21,10 +21,10 @@ _UNLIMITED = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class QuotaTerms:
-    """What one organization was promised.
+    """The quota of one organization.
 
-    A limit that is not given is none. Of a guarantee, what is not given follows the largest part of the
-    cluster that is, so that guaranteed GPUs come with the CPU and RAM to use them.
+    An unset limit is no limit. An unset part of a guarantee is the same share of the cluster as the largest
+    set part, so that guaranteed GPUs come with CPU and RAM.
     """
 
     organization: str
@@ -34,58 +34,60 @@ class QuotaTerms:
 
 
 class OrganizationQuotas:
-    """Organizations by number, the index into `quotas`; without any terms the cluster is not shared.
+    """The index of each organization into `quotas`. Without terms the cluster is not shared.
 
-    Who has no terms has no guarantee and no limit.
+    An organization without terms has no guarantee and no limit.
     """
 
     def __init__(self, terms: Sequence[QuotaTerms], nodes: NodeTable) -> None:
-        self._whole = (
+        self._capacity = (
             int(nodes.cpu_milli.sum()),
             int(nodes.ram_mib.sum()),
             int(nodes.gpu_count.sum()) * WHOLE_GPU,
         )
-        self._number_of: dict[str, int] = {}
+        self._index_of: dict[str, int] = {}
         self.quotas: tuple[Quota, ...] = ()
-        for each in terms:
-            self._add(each)
+        for organization_terms in terms:
+            self._add(organization_terms)
 
     @property
     def is_shared(self) -> bool:
         return bool(self.quotas)
 
     def index_of(self, organization: str) -> int:
-        """NOT_SHARED where nobody has terms."""
+        """The index of an organization; NOT_SHARED when the cluster is not shared."""
         if not self.is_shared:
             return NOT_SHARED
-        found = self._number_of.get(organization)
-        return self._add(QuotaTerms(organization)) if found is None else found
+        index = self._index_of.get(organization)
+        return self._add(QuotaTerms(organization)) if index is None else index
 
     def limit_rejection(self, job: Job) -> Rejection | None:
-        """Why its organization may never run it: it alone is above the limit."""
+        """A rejection for a job that alone exceeds the limit of its organization; None otherwise."""
         if not self.is_shared:
             return None
-        number = self.index_of(job.organization)
-        account = QuotaUsage(self.quotas[number], Resources(), Resources())
-        over = account.over_limit(requested(job.shape, job.replicas))
-        if over.is_zero:
+        index = self.index_of(job.organization)
+        usage = QuotaUsage(self.quotas[index], Resources(), Resources())
+        excess = usage.over_limit(requested(job.shape, job.replicas))
+        if excess.is_zero:
             return None
         return Rejection(
             ReasonCode.QUOTA_LIMIT.value,
-            f"asks for {described(over)} more than {job.organization} may use in all",
+            f"requests {described(excess)} more than the limit of {job.organization}",
         )
 
     def _add(self, terms: QuotaTerms) -> int:
-        number = self._number_of[terms.organization] = len(self.quotas)
+        index = self._index_of[terms.organization] = len(self.quotas)
         limit = Resources(*(_UNLIMITED if part is None else part for part in terms.limit))
         is_limited = any(part is not None for part in terms.limit)
         guaranteed = self._guarantee(terms.guaranteed)
-        quota = Quota(number + 1, guaranteed, limit if is_limited else None, terms.weight)
+        quota = Quota(index + 1, guaranteed, limit if is_limited else None, terms.weight)
         self.quotas = (*self.quotas, quota)
-        return number
+        return index
 
-    def _guarantee(self, given: Amounts) -> Resources:
-        parts = [part / whole for part, whole in zip(given, self._whole, strict=True) if part and whole]
-        largest = min(1.0, max(parts, default=0.0))
-        pairs = zip(given, self._whole, strict=True)
-        return Resources(*(int(whole * largest) if part is None else part for part, whole in pairs))
+    def _guarantee(self, amounts: Amounts) -> Resources:
+        pairs = list(zip(amounts, self._capacity, strict=True))
+        shares = [amount / capacity for amount, capacity in pairs if amount and capacity]
+        largest = min(1.0, max(shares, default=0.0))
+        return Resources(
+            *(int(capacity * largest) if amount is None else amount for amount, capacity in pairs)
+        )

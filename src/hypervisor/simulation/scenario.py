@@ -1,4 +1,4 @@
-"""One run from its description to what was measured, and two of them side by side."""
+"""A scenario (nodes and rules), and the outcome of its simulation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypervisor.simulation.readers.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A workload on nodes under rules. `label` tells it from the one beside it."""
+    """The nodes and the rules of a run. `label` distinguishes the runs of a report."""
 
     label: str
     nodes: NodeSpecs
@@ -21,7 +21,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a scenario. `end` is when the last thing happened, in seconds since the first arrival."""
+    """The result of a scenario. `end` is the time of the last event, in seconds since the first arrival."""
 
     scenario: Scenario
     recorder: Recorder
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def simulate(workload: Workload, scenario: Scenario, progress: Progress | None = None) -> Outcome:
-    """Run it to the end. Raises WorkloadError for a bad row; see `Simulation.run`."""
+    """Run a scenario to its end. Raises like `Simulation.run`."""
     nodes = node_table(scenario.nodes)
     recorder = Recorder(nodes, workload.span)
     simulation = Simulation(workload, nodes, scenario.rules, [recorder])
@@ -42,6 +42,6 @@ def simulate(workload: Workload, scenario: Scenario, progress: Progress | None =
         recorder=recorder,
         end=simulation.now,
         running=len(simulation.cluster.attempts),
-        waiting=len(simulation.waiting),
+        waiting=len(simulation.queue),
         passes=simulation.passes,
     )

@@ -20,6 +20,7 @@ from hypervisor.cli.main import run
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.store.database import Database
 from hypervisor.store.file_lock import sole_server
+from hypervisor.store.migrations.runner import head_revision
 from hypervisor.store.tables import Cluster, Event, Invite, Node, Organization, Server
 from tests.support.releases import move_to, previous_revision
 from tests.support.servers import free_port
@@ -207,6 +208,7 @@ async def _add_node(session: Any) -> None:
     session.add(Node(cluster_id=cluster.id, name="n", cpu_milli=1000, ram_mib=1024, created_at=now))
 
 
+@pytest.mark.skipif(previous_revision() == head_revision(), reason="no release has an older schema yet")
 def test_an_old_schema_is_reported_with_advice(doctor: Doctor, database_url: str) -> None:
     asyncio.run(move_to(database_url, previous_revision(), down=True))
     report = doctor(DATABASE_URL=database_url)

@@ -217,7 +217,7 @@ def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
         (["-n", "1x1gpu"], "no jobs: set --workload FILE"),
         (["-w", "JOBS"], "no nodes: set --nodes FILE"),
         (["-w", "JOBS", "-n", "+10%"], "no nodes: set --nodes FILE"),
-        (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
+        (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor a node specification"),
         (
             ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
             "--vs takes fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "

@@ -1,4 +1,4 @@
-"""Nodes from a few words, and what-if changes of them."""
+"""Node specifications and node changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.node_specs import UNLIMITED, NodeSpec, is_resize, parse_node_specs, resize
 
 
-def test_a_specification_says_count_devices_and_what_goes_with_them() -> None:
+def test_a_specification_has_count_gpus_cpu_and_ram() -> None:
     assert parse_node_specs("2x8gpu:A100,64cpu,512gb") == (
         NodeSpec("node-1", 64000, 524288, 8, "A100"),
         NodeSpec("node-2", 64000, 524288, 8, "A100"),
@@ -19,7 +19,7 @@ def test_a_specification_says_count_devices_and_what_goes_with_them() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nodes.csv", "10", "3x", "2x65gpu", "1.5gpu", "8gpu 4cpu", "4cpu:A100"])
-def test_what_is_no_specification_is_refused(text: str) -> None:
+def test_an_invalid_specification_is_refused(text: str) -> None:
     with pytest.raises(WorkloadError):
         parse_node_specs(text)
 
@@ -45,7 +45,7 @@ def test_a_change_keeps_the_mix(change: str, expected: dict[str, int]) -> None:
 
 
 def test_a_change_leaves_at_least_one_node() -> None:
-    with pytest.raises(WorkloadError, match="leaves none"):
+    with pytest.raises(WorkloadError, match="no node of 100 would be left"):
         resize(MIXED, "-100%")
     assert not is_resize("10x8gpu")
     with pytest.raises(WorkloadError):

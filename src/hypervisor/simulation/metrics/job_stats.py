@@ -1,4 +1,4 @@
-"""The same figures for every group of jobs: a priority, an organization, or all of them."""
+"""Statistics of a group of jobs: of one priority, of one organization, or of all jobs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(slots=True)
 class JobStats:
-    """Counts of jobs, work in GPU-seconds and CPU-seconds, and how long jobs waited for their first start.
+    """Job counts, work in GPU-seconds and CPU-seconds, waits until the first start, and turnaround times.
 
-    `done` is work that was finished, `lost` what evictions threw away.
+    `done` is the work of ended jobs, `lost` the work of evicted attempts.
     """
 
     arrived: int = 0
@@ -34,15 +34,17 @@ class JobStats:
 
     @property
     def used_gpu_seconds(self) -> float:
-        """Of work that has come to an end, by itself or by an eviction."""
+        """GPU-seconds of ended and evicted attempts."""
         return self.done_gpu_seconds + self.lost_gpu_seconds
 
     def add_eviction(self, job: Job, seconds: float) -> None:
+        """Count the eviction of an attempt that ran for `seconds`."""
         self.evictions += 1
         self.lost_gpu_seconds += job.gpus * seconds
         self.lost_cpu_seconds += job.cores * seconds
 
     def add_end(self, job: Job, now: float) -> None:
+        """Count the end of a job."""
         self.ended += 1
         self.done_gpu_seconds += job.gpus * job.duration
         self.done_cpu_seconds += job.cores * job.duration
@@ -50,21 +52,22 @@ class JobStats:
 
 
 class StatsByGroup(Generic[K]):
-    """A tally per key, as they turn up; beyond `most` of them, the rest share one."""
+    """Statistics by key. After `limit` keys all further keys share the key `other`."""
 
-    def __init__(self, rest: K, most: int = 250) -> None:
-        self._rest = rest
-        self._most = most
-        self._tallies: dict[K, JobStats] = {}
+    def __init__(self, other: K, limit: int = 250) -> None:
+        self._other = other
+        self._limit = limit
+        self._stats: dict[K, JobStats] = {}
 
     def stats_for(self, key: K) -> JobStats:
-        found = self._tallies.get(key)
-        if found is not None:
-            return found
-        if len(self._tallies) >= self._most:
-            key = self._rest
-        return self._tallies.setdefault(key, JobStats())
+        """The statistics of a key, created at its first use."""
+        stats = self._stats.get(key)
+        if stats is not None:
+            return stats
+        if len(self._stats) >= self._limit:
+            key = self._other
+        return self._stats.setdefault(key, JobStats())
 
     def items(self) -> list[tuple[K, JobStats]]:
-        """In the order of first arrival."""
-        return list(self._tallies.items())
+        """Keys and statistics in the order of their first use."""
+        return list(self._stats.items())

@@ -1,7 +1,7 @@
 """Quantiles of durations in bounded memory.
 
-Buckets whose bounds grow by a constant factor, after DDSketch (Masson et al., VLDB 2019): a quantile is off
-by at most 1 %, whatever the distribution.
+The bounds of the buckets grow by a constant factor, after DDSketch (Masson et al., VLDB 2019). The relative
+error of a quantile is at most 1 %, for every distribution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SMALLEST = 1e-3
 
 
 class DurationQuantiles:
-    """Seconds from 0 up. What is below a millisecond counts as 0."""
+    """A sketch of durations in seconds. Durations below a millisecond count as 0."""
 
     __slots__ = ("_buckets", "_zeros", "count", "longest", "total")
 
@@ -27,6 +27,7 @@ class DurationQuantiles:
         self._buckets: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
+        """Add a duration."""
         self.count += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)
@@ -38,18 +39,19 @@ class DurationQuantiles:
 
     @property
     def mean(self) -> float | None:
+        """The exact mean; None without durations."""
         return self.total / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
-        """The duration that `share` (0 to 1) of all do not exceed; None without any."""
+        """The quantile for `share` (0 to 1); None without durations."""
         if not self.count:
             return None
         rank = max(1, ceil(share * self.count))
-        seen = self._zeros
-        if seen >= rank:
+        count = self._zeros
+        if count >= rank:
             return 0.0
         for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= rank:
+            count += self._buckets[bucket]
+            if count >= rank:
                 return min(2 * _GROWTH**bucket / (_GROWTH + 1), self.longest)
         return self.longest

@@ -1,4 +1,4 @@
-"""Watches one simulation and keeps what its report needs."""
+"""The observer that records the metrics for the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BINS_OF_ARRIVALS = 240
 
 @dataclass(slots=True)
 class RejectedJobs:
-    """Jobs of one reason that could never run; `example` is what was said of the first."""
+    """Rejected jobs with the same reason; `example` is the sentence for the first one."""
 
     example: str
     jobs: int = 0
@@ -35,7 +35,10 @@ class RejectedJobs:
 
 
 class Recorder:
-    """An observer. `span` is the time of the last arrival; capacity is None where it is unlimited."""
+    """An observer that records metrics.
+
+    `span` is the time of the last arrival. The capacity of a resource is None when it is unlimited.
+    """
 
     def __init__(self, nodes: NodeTable, span: float) -> None:
         self.span = span
@@ -68,32 +71,32 @@ class Recorder:
 
     def arrived(self, job: Job, now: float) -> None:
         self._fragmentation.arrived(job.shape)
-        for tally in self._tallies(job):
-            tally.arrived += 1
+        for stats in self._stats_of(job):
+            stats.arrived += 1
 
     def split(self, job: Job, how: Split, now: float) -> None:
         self.splits[how] += 1
 
     def rejected(self, job: Job, why: Rejection, now: float) -> None:
-        asked = job.gpus * job.duration if isfinite(job.duration) else 0.0
-        for tally in self._tallies(job):
-            tally.rejected += 1
-            tally.rejected_gpu_seconds += asked
-        refused = self.rejected_jobs.setdefault(why.code, RejectedJobs(why.sentence))
-        refused.jobs += 1
-        refused.gpu_seconds += asked
+        gpu_seconds = job.gpus * job.duration if isfinite(job.duration) else 0.0
+        for stats in self._stats_of(job):
+            stats.rejected += 1
+            stats.rejected_gpu_seconds += gpu_seconds
+        rejected = self.rejected_jobs.setdefault(why.code, RejectedJobs(why.sentence))
+        rejected.jobs += 1
+        rejected.gpu_seconds += gpu_seconds
 
     def started(self, attempt: Attempt, now: float) -> None:
-        ticket = attempt.record
-        if ticket.first_started_at is None:
-            for tally in self._tallies(ticket.job):
-                tally.started += 1
-                tally.waits.add(now - ticket.job.arrival)
+        record = attempt.record
+        if record.first_started_at is None:
+            for stats in self._stats_of(record.job):
+                stats.started += 1
+                stats.waits.add(now - record.job.arrival)
 
     def evicted(self, attempt: Attempt, preemptor_id: int, now: float) -> None:
         job, seconds = attempt.record.job, now - attempt.started_at
-        for tally in self._tallies(job):
-            tally.add_eviction(job, seconds)
+        for stats in self._stats_of(job):
+            stats.add_eviction(job, seconds)
         self.time_series.add(now, "evictions", 1)
         self.time_series.add(now, "lost_gpu_seconds", job.gpus * seconds)
 
@@ -103,17 +106,17 @@ class Recorder:
 
     def ended(self, attempt: Attempt, now: float) -> None:
         job = attempt.record.job
-        for tally in self._tallies(job):
-            tally.add_end(job, now)
+        for stats in self._stats_of(job):
+            stats.add_end(job, now)
 
     def utilization(self, resource: str) -> float | None:
-        """The mean share in use up to the last arrival; None where nothing can be said."""
+        """The mean allocated share up to the last arrival; None for unlimited or missing capacity."""
         capacity = self.capacity[resource]
         if not capacity or not self.span:
             return None
         return float(self.until_last_arrival[LEVELS.index(resource)]) / (capacity * self.span)
 
-    def _tallies(self, job: Job) -> tuple[JobStats, JobStats, JobStats]:
+    def _stats_of(self, job: Job) -> tuple[JobStats, JobStats, JobStats]:
         return (
             self.totals,
             self.by_priority.stats_for(job.priority),
@@ -121,13 +124,16 @@ class Recorder:
         )
 
     def _take_sample(self, free: FreeCapacity) -> None:
-        """Fragmentation is costly, so it is looked at once a bin and taken to last until the next look."""
+        """Measure the fragmentation.
+
+        This is slow, so it happens once per bin and holds until the next bin.
+        """
         share = self._fragmentation.share(free)
         self._sample = (0.0, 0.0) if share is None else (share, 1.0)
 
 
 def _levels(load: ClusterLoad) -> tuple[float, ...]:
-    """In the order of LEVELS."""
+    """The levels in the order of LEVELS."""
     return (
         load.gpu_milli,
         load.cpu_milli,
@@ -139,7 +145,7 @@ def _levels(load: ClusterLoad) -> tuple[float, ...]:
 
 
 def _capacity(nodes: NodeTable) -> dict[str, int | None]:
-    """All nodes together; None where one of them is unlimited."""
+    """The total per resource; None when a node is unlimited."""
     cpu, ram = int(nodes.cpu_milli.sum()), int(nodes.ram_mib.sum())
     return {
         "gpu_milli": int(nodes.gpu_count.sum()) * WHOLE_GPU,

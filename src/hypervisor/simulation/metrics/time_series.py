@@ -1,4 +1,4 @@
-"""Courses over time in a fixed number of bins."""
+"""Time series in a fixed number of bins."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypervisor.scheduling.snapshots.snapshot import Float64
 
 
 class TimeSeries:
-    """Several quantities over time. When time runs beyond the last bin, neighbours are merged.
+    """Several quantities over time. When the time exceeds the last bin, neighbouring bins are merged.
 
-    A quantity is either a level, of which each bin holds the integral over time, or a sum of amounts that
-    fell into the bin.
+    A quantity is a level or a sum. A bin has the time integral of a level, or the sum of the amounts in the
+    bin.
     """
 
     def __init__(self, quantities: Sequence[str], width: float, bins: int = 512) -> None:
@@ -23,9 +23,9 @@ class TimeSeries:
         self._bins: Float64 = np.zeros((bins, len(quantities)))
 
     def add_levels(self, start: float, end: float, levels: Float64) -> None:
-        """The first `len(levels)` quantities had these levels from `start` to `end`."""
-        # Reaching may merge bins, so it comes first.
-        last = self._reach(end)
+        """Add the levels of the first `len(levels)` quantities from `start` to `end`."""
+        # This may merge bins, so it must be first.
+        last = self._extend_to(end)
         first = self.bin_of(start)
         columns = slice(0, len(levels))
         if first == last:
@@ -36,30 +36,30 @@ class TimeSeries:
         self._bins[last, columns] += levels * (end - self.width * last)
 
     def add(self, at: float, quantity: str, amount: float) -> None:
-        """Something happened at one moment."""
-        self._bins[self._reach(at), self._column[quantity]] += amount
+        """Add an amount of a sum at a time."""
+        self._bins[self._extend_to(at), self._column[quantity]] += amount
 
     def bin_of(self, at: float) -> int:
-        """The number of the bin that a time falls into."""
+        """The index of the bin of a time."""
         return int(at / self.width)
 
     def used_bins(self) -> int:
-        """How many bins there is anything in."""
+        """The number of bins up to the last time."""
         return min(len(self._bins), self.bin_of(self.end) + 1)
 
     def values(self, quantity: str) -> Float64:
         """The used bins of one quantity."""
-        found: Float64 = self._bins[: self.used_bins(), self._column[quantity]]
-        return found
+        values: Float64 = self._bins[: self.used_bins(), self._column[quantity]]
+        return values
 
     def bin_lengths(self) -> Float64:
-        """Seconds in each used bin; the last one may not be full."""
+        """Seconds of each used bin; the last one may be shorter."""
         starts = np.arange(self.used_bins()) * self.width
         lengths: Float64 = np.minimum(self.width, self.end - starts)
         return lengths
 
-    def _reach(self, at: float) -> int:
-        """Make room up to this time; the number of its bin."""
+    def _extend_to(self, at: float) -> int:
+        """Merge bins until this time has a bin. Returns the index of the bin."""
         while self.bin_of(at) >= len(self._bins):
             half = len(self._bins) // 2
             merged = self._bins[0::2] + self._bins[1::2]

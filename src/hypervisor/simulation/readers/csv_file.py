@@ -1,4 +1,4 @@
-"""CSV rows that know where they stand, so that a complaint can say so and a row can be read again."""
+"""CSV files whose rows have their line and offset, for error messages and for random access."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FALSE = frozenset({"0", "false", "no"})
 
 
 class Row:
-    """The fields of one line by column name, as the types that a reader wants."""
+    """The fields of one line by column name, with typed access."""
 
     __slots__ = ("_values", "line", "offset", "path")
 
@@ -26,11 +26,11 @@ class Row:
         self._values = values
 
     def error(self, message: str) -> WorkloadError:
-        """The complaint about this line, to be raised."""
+        """An error for this line, to be raised by the caller."""
         return WorkloadError(f"{self.path}:{self.line}: {message}")
 
     def text(self, column: str, default: str | None = None) -> str:
-        """The field without blanks around it; `default` where it is empty or the column is missing."""
+        """The stripped field; `default` for an empty field or a missing column."""
         value = self._values.get(column, "").strip()
         if value:
             return value
@@ -39,7 +39,7 @@ class Row:
         return default
 
     def number(self, column: str, default: float | None = None) -> float:
-        """A finite number that is not negative."""
+        """The field as a finite number from 0 up."""
         text = self.text(column, None if default is None else "")
         if not text and default is not None:
             return default
@@ -52,13 +52,14 @@ class Row:
         return value
 
     def integer(self, column: str, default: int | None = None) -> int:
-        """A whole number that is not negative; `4.0` will do."""
+        """The field as a whole number from 0 up; `4.0` is valid."""
         value = self.number(column, default)
         if value != int(value):
             raise self.error(f"{column} must be a whole number, not {value:g}")
         return int(value)
 
     def boolean(self, column: str, default: bool) -> bool:
+        """The field as true or false; 1, yes, 0 and no are valid."""
         text = self.text(column, "").lower()
         if text and text not in _TRUE | _FALSE:
             raise self.error(f"{column} must be true or false, not {text!r}")
@@ -66,7 +67,7 @@ class Row:
 
 
 class CsvFile:
-    """A CSV file with a header, one row a line. Opening it reads the header only."""
+    """A CSV file with a header and one row per line. The constructor reads the header only."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,9 +79,9 @@ class CsvFile:
             raise WorkloadError(f"{path}: {error.strerror or error}") from None
         self.columns = tuple(name.strip() for name in self._fields(first, 1, "utf-8-sig"))
         if not any(self.columns):
-            raise WorkloadError(f"{path}:1: a line with the names of the columns is missing")
+            raise WorkloadError(f"{path}:1: the header with the column names is missing")
         if len(set(self.columns)) != len(self.columns):
-            raise WorkloadError(f"{path}:1: a column is named twice")
+            raise WorkloadError(f"{path}:1: two columns have the same name")
 
     def require(self, *columns: str) -> None:
         """Raise WorkloadError if a column is missing."""
@@ -89,7 +90,7 @@ class CsvFile:
             raise WorkloadError(f"{self.path}:1: the column {missing[0]} is missing")
 
     def rows(self) -> Iterator[Row]:
-        """Every row from first to last; blank lines are passed over."""
+        """All rows in file order, without blank lines."""
         with self.path.open("rb") as file:
             file.seek(self._begin)
             offset = self._begin
@@ -99,7 +100,7 @@ class CsvFile:
                 offset += len(content)
 
     def row_at(self, file: BinaryIO, offset: int, line: int) -> Row:
-        """The row that begins at `offset` of the opened file and is its line number `line`."""
+        """The row at `offset` of the opened file, with its line number."""
         file.seek(offset)
         return self._row(file.readline(), line, offset)
 
@@ -116,4 +117,4 @@ class CsvFile:
             text = content.decode(encoding).rstrip("\r\n")
             return next(csv.reader([text], strict=True), [])
         except (UnicodeDecodeError, csv.Error) as error:
-            raise WorkloadError(f"{self.path}:{line}: not a line of UTF-8 CSV: {error}") from None
+            raise WorkloadError(f"{self.path}:{line}: the line is not valid UTF-8 CSV: {error}") from None

@@ -1,4 +1,4 @@
-"""Our own workload format, described in docs/simulator.md."""
+"""The simulator's own CSV workload format; docs/simulator.md describes the columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACK, SPREAD = "pack", "spread"
 
 
 class CsvFormat:
-    """Columns in any order; a name that is not ours is refused, as it would be a typing error."""
+    """Columns in any order. An unknown column is an error, because it may be a misspelled name."""
 
     name = "csv"
 
@@ -62,16 +62,16 @@ class CsvFormat:
 
 
 def check_columns(file: CsvFile, known: tuple[str, ...]) -> None:
-    """Raise WorkloadError for a column that nobody reads, with the name that was probably meant."""
+    """Raise WorkloadError for an unknown column, with the most similar known name."""
     for name in file.columns:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            matches = get_close_matches(name, known, n=1)
+            hint = f"did you mean {matches[0]}?" if matches else f"known columns are {', '.join(known)}"
             raise WorkloadError(f"{file.path}:1: unknown column {name!r}; {hint}")
 
 
 def parse_gpu_models(text: str) -> tuple[str, ...]:
-    """`A|B` as ("A", "B"); nothing means any model."""
+    """`A|B` as ("A", "B"); empty for any model."""
     return tuple(sorted({part.strip() for part in text.split("|") if part.strip()}))
 
 
@@ -86,7 +86,7 @@ def _amounts(row: Row) -> tuple[int, int, int]:
     except InvalidAmount as error:
         raise row.error(str(error)) from None
     if amount.is_zero:
-        raise row.error("asks for nothing: give cpu_cores, ram_gb or gpu_count")
+        raise row.error("the request is empty: set cpu_cores, ram_gb or gpu_count")
     return amount.cpu_milli, amount.ram_mib, amount.gpu_milli
 
 
@@ -112,7 +112,7 @@ def _priority(row: Row) -> int:
 
 
 def node_gpu_count(row: Row, column: str) -> int:
-    """Devices of a node. Raises WorkloadError for more than a node may have."""
+    """The GPU count of a node. Raises WorkloadError for more than MAX_GPUS_PER_NODE."""
     count = row.integer(column, 0)
     if count > MAX_GPUS_PER_NODE:
         raise row.error(f"a node has at most {MAX_GPUS_PER_NODE} GPUs, not {count}")

@@ -1,4 +1,4 @@
-"""Node lists: openb's as published, and our own CSV."""
+"""Node lists: the published openb list, and the simulator's own CSV format."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ COLUMNS = ("name", "count", "cpu_cores", "ram_gb", "gpu_count", "gpu_model")
 
 
 def read_nodes(path: Path) -> NodeSpecs:
-    """The nodes of a file, whichever of the two it is. Raises WorkloadError with file and line."""
+    """Read a node list of either format. Raises WorkloadError with file and line."""
     file = CsvFile(path)
     if "cpu_milli" in file.columns:
         file.require("sn", "cpu_milli", "memory_mib", "gpu")
-        fleet = tuple(_openb_node(row) for row in file.rows())
+        nodes = tuple(_openb_node(row) for row in file.rows())
     else:
         file.require("name")
         check_columns(file, COLUMNS)
-        fleet = tuple(node for row in file.rows() for node in _own_nodes(row))
-    if not fleet:
-        raise WorkloadError(f"{path}: there are no nodes in it")
-    return fleet
+        nodes = tuple(node for row in file.rows() for node in _csv_nodes(row))
+    if not nodes:
+        raise WorkloadError(f"{path}: the file has no nodes")
+    return nodes
 
 
 def _openb_node(row: Row) -> NodeSpec:
@@ -38,8 +38,8 @@ def _openb_node(row: Row) -> NodeSpec:
     )
 
 
-def _own_nodes(row: Row) -> list[NodeSpec]:
-    """One row is `count` equal nodes; CPU or RAM that is left empty is never short."""
+def _csv_nodes(row: Row) -> list[NodeSpec]:
+    """The `count` equal nodes of a row. Empty CPU or RAM is unlimited."""
     try:
         amount = Resources.from_edge(
             cpu_cores=row.number("cpu_cores", 0.0), ram_gb=row.number("ram_gb", 0.0), gpu_count=0.0

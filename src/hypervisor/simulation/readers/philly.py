@@ -1,9 +1,8 @@
-"""The GPU jobs of Microsoft's Philly cluster, in the published CSV form: timestamp, duration, num_gpus,
-gpu_time, cluster.
+"""The Philly format: GPU jobs of Microsoft's Philly cluster, as CSV.
 
-The virtual cluster is the organization. The trace knows no CPU, no RAM and no priority: jobs ask for whole
-GPUs only, at the default priority. Nor does it say how the larger ones were laid out over servers: they are
-divisible.
+The columns are timestamp, duration, num_gpus, gpu_time and cluster. The virtual cluster is the organization.
+The trace has no CPU, RAM or priority, so jobs request whole GPUs only, at the default priority. It does not
+record the placement of large jobs on servers, so jobs are divisible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""More or less of the same work, by drawing jobs with a seed."""
+"""A workload with more or fewer jobs, drawn at random with a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 100.0
 
 @dataclass(frozen=True, slots=True)
 class ScaledWorkload:
-    """Each job of another workload some whole number of times; see `scale`."""
+    """The jobs of `base`, each repeated `copies` times; see `scale`."""
 
     base: Workload
     factor: float
@@ -48,9 +48,10 @@ class ScaledWorkload:
 
 
 def scale(workload: Workload, factor: float, seed: int) -> Workload:
-    """The work times `factor`: each job the whole part of it times, and once more with the rest's chance.
+    """Multiply the number of jobs by `factor`.
 
-    Copies arrive together with their original. Raises WorkloadError for a factor that is not above 0.
+    A factor of 2.3 repeats every job twice, and a third time with probability 0.3. Copies arrive together
+    with the original. Raises WorkloadError for a factor that is not above 0 and at most 100.
     """
     if factor == 1.0:
         return workload

@@ -1,4 +1,4 @@
-"""The outcome of simulations as plain data, ready for JSON. The fields are described in docs/simulator.md."""
+"""The outcomes of simulations as plain data for JSON; docs/simulator.md describes the fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOUR = 3600.0
 
 
 def build_figures(workload: Workload, outcomes: Sequence[Outcome]) -> Figures:
-    """Everything that is known of one workload and its runs."""
+    """The figures of a workload and of its runs."""
     return {
         "workload": {
             "name": workload.name,
@@ -38,7 +38,7 @@ def build_figures(workload: Workload, outcomes: Sequence[Outcome]) -> Figures:
 
 def _run(outcome: Outcome) -> Figures:
     recorder, scenario = outcome.recorder, outcome.scenario
-    tally = recorder.totals
+    totals = recorder.totals
     return {
         "label": scenario.label,
         "policy": scenario.rules.policy.placement,
@@ -50,42 +50,47 @@ def _run(outcome: Outcome) -> Figures:
         "end_seconds": outcome.end,
         "passes": outcome.passes,
         "jobs": {
-            "arrived": tally.arrived,
-            "ended": tally.ended,
+            "arrived": totals.arrived,
+            "ended": totals.ended,
             "running": outcome.running,
             "waiting": outcome.waiting,
-            "rejected": tally.rejected,
+            "rejected": totals.rejected,
         },
         "utilization": {name: recorder.utilization(level) for name, level in RESOURCES.items()},
         "gpu_hours": {
-            "done": tally.done_gpu_seconds / _HOUR,
-            "lost": tally.lost_gpu_seconds / _HOUR,
+            "done": totals.done_gpu_seconds / _HOUR,
+            "lost": totals.lost_gpu_seconds / _HOUR,
             "held_in_grace": recorder.grace_gpu_seconds / _HOUR,
-            "rejected": tally.rejected_gpu_seconds / _HOUR,
+            "rejected": totals.rejected_gpu_seconds / _HOUR,
         },
-        "evictions": tally.evictions,
+        "evictions": totals.evictions,
         "highest_waiting": recorder.highest_waiting,
-        "wait_seconds": _durations(tally.waits),
-        "turnaround_seconds": _durations(tally.turnarounds),
+        "wait_seconds": _durations(totals.waits),
+        "turnaround_seconds": _durations(totals.turnarounds),
         "by_priority": _by_priority(recorder),
         "by_organization": _by_organization(recorder),
         "rejected": [
-            {"code": code, "jobs": each.jobs, "gpu_hours": each.gpu_seconds / _HOUR, "example": each.example}
-            for code, each in recorder.rejected_jobs.items()
+            {
+                "code": code,
+                "jobs": rejected.jobs,
+                "gpu_hours": rejected.gpu_seconds / _HOUR,
+                "example": rejected.example,
+            }
+            for code, rejected in recorder.rejected_jobs.items()
         ],
         "splits": _splits(recorder),
-        "time_series": _courses(recorder),
+        "time_series": _time_series(recorder),
     }
 
 
 def _splits(recorder: Recorder) -> list[Figures]:
-    """How jobs larger than a node were divided, the smallest first."""
+    """The splits of jobs larger than a node, the smallest job first."""
     ranked = sorted(recorder.splits.items(), key=lambda item: (item[0].gpus, item[0].gpus_each))
     return [{**asdict(how), "jobs": jobs} for how, jobs in ranked]
 
 
 def _capacity(recorder: Recorder) -> Figures:
-    """In API units; None where the nodes do not say."""
+    """The capacity in API units; None for an unlimited resource."""
     gpu, cpu, ram = (recorder.capacity[level] for level in RESOURCES.values())
     return {
         "gpu_count": None if gpu is None else gpu / MILLI,
@@ -106,47 +111,47 @@ def _durations(durations: DurationQuantiles) -> Figures:
 
 
 def _by_priority(recorder: Recorder) -> list[Figures]:
-    """From the highest priority down."""
+    """The figures by priority, the highest first."""
     return [
         {
             "priority": priority if priority != OTHER_PRIORITIES else None,
             "label": priority_label(priority) if priority != OTHER_PRIORITIES else "(others)",
-            **_tally(tally),
+            **_stats(stats),
         }
-        for priority, tally in sorted(recorder.by_priority.items(), reverse=True)
+        for priority, stats in sorted(recorder.by_priority.items(), reverse=True)
     ]
 
 
 def _by_organization(recorder: Recorder) -> list[Figures]:
-    """From the one with the most jobs down."""
+    """The figures by organization, the one with the most jobs first."""
     ranked = sorted(recorder.by_organization.items(), key=lambda item: (-item[1].arrived, item[0]))
-    whole = recorder.totals.used_gpu_seconds
+    total = recorder.totals.used_gpu_seconds
     return [
         {
             "label": name,
-            "share_of_gpu_hours": tally.used_gpu_seconds / whole if whole else None,
-            **_tally(tally),
+            "share_of_gpu_hours": stats.used_gpu_seconds / total if total else None,
+            **_stats(stats),
         }
-        for name, tally in ranked
+        for name, stats in ranked
     ]
 
 
-def _tally(tally: JobStats) -> Figures:
+def _stats(stats: JobStats) -> Figures:
     return {
-        "arrived": tally.arrived,
-        "ended": tally.ended,
-        "rejected": tally.rejected,
-        "evictions": tally.evictions,
-        "done_gpu_hours": tally.done_gpu_seconds / _HOUR,
-        "done_cpu_hours": tally.done_cpu_seconds / _HOUR,
-        "lost_gpu_hours": tally.lost_gpu_seconds / _HOUR,
-        "lost_cpu_hours": tally.lost_cpu_seconds / _HOUR,
-        "wait_seconds": _durations(tally.waits),
+        "arrived": stats.arrived,
+        "ended": stats.ended,
+        "rejected": stats.rejected,
+        "evictions": stats.evictions,
+        "done_gpu_hours": stats.done_gpu_seconds / _HOUR,
+        "done_cpu_hours": stats.done_cpu_seconds / _HOUR,
+        "lost_gpu_hours": stats.lost_gpu_seconds / _HOUR,
+        "lost_cpu_hours": stats.lost_cpu_seconds / _HOUR,
+        "wait_seconds": _durations(stats.waits),
     }
 
 
-def _courses(recorder: Recorder) -> Figures:
-    """Per bin of time: mean shares in use, mean numbers, sums of evictions and of what they lost."""
+def _time_series(recorder: Recorder) -> Figures:
+    """Per bin: mean allocated shares, mean job counts, sums of evictions and of lost work."""
     time_series = recorder.time_series
     lengths = time_series.bin_lengths()
     known = time_series.values("fragmentation_known")
@@ -167,6 +172,6 @@ def _courses(recorder: Recorder) -> Figures:
 
 
 def _means(totals: Float64, weights: Float64) -> list[float | None]:
-    """Element by element; None where there is nothing to take the mean of."""
+    """The mean per bin; None for a bin without weight."""
     safe = np.where(weights > 0, weights, 1.0)
     return [float(mean) if weight > 0 else None for mean, weight in zip(totals / safe, weights, strict=True)]

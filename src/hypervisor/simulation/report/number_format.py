@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the round numbers of axes."""
+"""Formats of numbers and durations, and ticks of axes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def share(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """`12,345`, `12.3`, `0.12`: three digits or all of a whole number."""
+    """`12,345`, `12.3`, `0.12`: three digits, or all digits of a whole number."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
@@ -58,19 +58,20 @@ def short_duration(seconds: float) -> str:
 
 
 def round_ticks(highest: float, about: int = 4) -> list[float]:
-    """Round numbers from 0 to `highest` or just above it, about so many."""
+    """About `about` round numbers from 0 to `highest` or just above it."""
     if highest <= 0:
         return [0.0, 1.0]
     raw = highest / about
     scale = 10.0 ** floor(log10(raw))
-    step = next(scale * each for each in _STEPS if scale * each >= raw * 0.999)
+    step = next(scale * factor for factor in _STEPS if scale * factor >= raw * 0.999)
     return [step * number for number in range(ceil(highest / step - 1e-9) + 1)]
 
 
 def time_ticks(end: float, about: int = 7) -> tuple[list[float], float, str]:
-    """Round times from 0 to `end`, with the seconds and the name of the unit to label them in."""
+    """About `about` round times from 0 to `end`, with the seconds and the name of the label unit."""
     step = next(
-        (each for each in _TIME_STEPS if end / each <= about), ceil(end / about / 1000 / DAY) * 1000 * DAY
+        (seconds for seconds in _TIME_STEPS if end / seconds <= about),
+        ceil(end / about / 1000 / DAY) * 1000 * DAY,
     )
     ticks = [step * number for number in range(floor(end / step + 1e-9) + 1)]
     for limit, unit, name in ((MINUTE, 1.0, "seconds"), (HOUR, MINUTE, "minutes"), (DAY, HOUR, "hours")):
