@@ -51,7 +51,7 @@ class Commands(LazyGroup):
         "doctor": LazyCommand(
             _SERVER,
             "hypervisor.cli.doctor.doctor:doctor",
-            "Check configuration, database, Redis, engines, clock and disk.",
+            "Check the configuration and the services of a server.",
             ("json",),
         ),
         "backup": _command(_SERVER, "backups:backup", "Back up the embedded database.", ("json",)),

@@ -1,4 +1,4 @@
-"""`hypervisor deploy`: submit one deployment by flags, or any number from a YAML file."""
+"""`hypervisor deploy`: submit one deployment from options, or several from a YAML file."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PLAIN = {
     "replicas": "replicas",
     "gang_timeout": "gang_timeout_seconds",
 }
-"""Options whose value is a field of the API as it is; `_LISTS` are those that may be repeated."""
+"""Options whose value is the value of an API field; `_LISTS` has the repeatable ones."""
 _LISTS = {"port": "ports", "gpu_model": "gpu_models"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class _WithCommand(TyperCommand):
-    """Everything after `--` is the workload's command and is not read as options."""
+    """A command with `-- COMMAND...`: everything after `--` is the workload's command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
@@ -90,11 +90,11 @@ def deploy(
     wait: deploy_flags.Wait = False,
     timeout: deploy_flags.Timeout = None,
 ) -> None:
-    """Submit a deployment; everything after -- is its command.
+    """Submit a deployment. Everything after -- is its command.
 
     hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
     """
-    # The parameters declare the options; what describes the deployment is read from `context.params`.
+    # The parameters declare the options. The fields of the deployment are read from `context.params`.
     session = Session.of(context)
     fields = _fields(context.params, context.meta.get(_COMMAND))
     specs = _specs(name, file, fields)
@@ -106,7 +106,7 @@ def deploy(
 
 
 def _fields(options: Mapping[str, Any], command: list[str] | None) -> dict[str, Any]:
-    """What the options say of the deployment, under the names of the API."""
+    """The deployment fields of the options, by API name."""
     plain = {field: options[option] for option, field in _PLAIN.items()}
     plain |= {field: list(options[option] or ()) or None for option, field in _LISTS.items()}
     after = options["after"]
@@ -132,36 +132,38 @@ def _fields(options: Mapping[str, Any], command: list[str] | None) -> dict[str, 
 def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:
     if file is None:
         if name is None:
-            raise typer.BadParameter("a name is needed, or a file with -f")
+            raise typer.BadParameter("set a name, or a file with -f")
         return [{"name": name, **fields}]
     if name is not None or fields:
-        raise typer.BadParameter("with -f the file says everything; only --cluster, --org, --wait go with it")
+        raise typer.BadParameter(
+            "with -f set the fields in the file; only --cluster, --org, --plan, --wait apply"
+        )
     return read_file(file)
 
 
 def _submit(session: Session, specs: list[dict[str, Any]], cluster: str | None) -> list[Deployment]:
-    requests = [_with_place(session, spec, cluster) for spec in specs]
+    requests = [_with_ids(session, spec, cluster) for spec in specs]
     if len(requests) == 1:
         return [session.client.deployments.create(requests[0])]
     return session.client.deployments.create_batch(requests)
 
 
 def _show_plan(session: Session, specs: list[dict[str, Any]], cluster: str | None) -> None:
-    """Each by itself: what would become of it if it alone was submitted now."""
-    requests = [_with_place(session, spec, cluster) for spec in specs]
+    """A forecast for each deployment, as if it alone was submitted now."""
+    requests = [_with_ids(session, spec, cluster) for spec in specs]
     forecasts = [session.client.deployments.plan(request) for request in requests]
-    told = zip(requests, forecasts, strict=True)
-    lines = [line for request, one in told for line in forecast_lines(request["name"], one)]
+    pairs = zip(requests, forecasts, strict=True)
+    lines = [line for request, forecast in pairs for line in forecast_lines(request["name"], forecast)]
     session.show(forecasts if len(forecasts) > 1 else forecasts[0], *lines)
 
 
-def _with_place(session: Session, spec: dict[str, Any], cluster: str | None) -> dict[str, Any]:
-    """Names of cluster and organization become ids; what the file says wins over the options."""
+def _with_ids(session: Session, spec: dict[str, Any], cluster: str | None) -> dict[str, Any]:
+    """Replace the names of cluster and organization by ids. The file has precedence over the options."""
     fields = dict(spec)
-    wanted = fields.pop("cluster", None) or cluster
+    cluster_name = fields.pop("cluster", None) or cluster
     organization = fields.pop("organization", None)
-    if wanted is not None and "cluster_id" not in fields:
-        fields["cluster_id"] = resolve.cluster(session, str(wanted))["id"]
+    if cluster_name is not None and "cluster_id" not in fields:
+        fields["cluster_id"] = resolve.cluster(session, str(cluster_name))["id"]
     if organization is not None:
         fields["organization_id"] = resolve.organization(session, str(organization))["id"]
     elif "cluster_id" not in fields and "organization_id" not in fields:
@@ -176,19 +178,21 @@ def _report(
         lines = [_line(deployment) for deployment in submitted]
         session.show(submitted if from_file else submitted[0], *lines)
         return
-    ended = Progress(session).wait_for(submitted, has_settled, timeout=timeout)
-    lines = [_line(deployment) for deployment in ended]
-    session.show(ended if from_file else ended[0], *lines)
-    unwell = [each["name"] for each in ended if each["status"] not in ("SUCCEEDED", "RUNNING")]
-    if unwell:
-        raise CommandFailed(f"not well: {', '.join(unwell)} (see `hypervisor explain`, `hypervisor logs`)")
+    settled = Progress(session).wait_for(submitted, has_settled, timeout=timeout)
+    lines = [_line(deployment) for deployment in settled]
+    session.show(settled if from_file else settled[0], *lines)
+    failed = [found["name"] for found in settled if found["status"] not in ("SUCCEEDED", "RUNNING")]
+    if failed:
+        raise CommandFailed(
+            f"did not succeed: {', '.join(failed)} (see `hypervisor explain`, `hypervisor logs`)"
+        )
 
 
 def _line(deployment: Deployment) -> str:
     line = f"{deployment['name']} (id {deployment['id']}): {deployment['status']}"
     if deployment.get("queue_position") and deployment["status"] == "QUEUED":
         line += f", place {deployment['queue_position']} in the queue"
-    urls = [each["url"] for each in deployment.get("endpoints") or [] if each.get("url")]
+    urls = [endpoint["url"] for endpoint in deployment.get("endpoints") or [] if endpoint.get("url")]
     if urls:
         return f"{line} at {' '.join(urls)}"
     return f"{line} - {deployment['reason']}" if deployment.get("reason") else line

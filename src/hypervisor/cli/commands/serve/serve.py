@@ -25,7 +25,10 @@ def serve(
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(help="sqlite:///FILE or postgresql://...; default: SQLite in DATA_DIR (DATABASE_URL)."),
+        typer.Option(
+            help="sqlite:///FILE or postgresql://...; default "
+            "sqlite:///hypervisor-data/hypervisor.db (DATABASE_URL)."
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
