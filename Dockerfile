@@ -1,11 +1,11 @@
 # The image of every role: docker build -t mlops-hypervisor .
 #
-# BASE is any image with Python 3.11 or newer. The default is pinned by digest, so that a build today and one in a
-# month start from the same bytes; a newer digest is one `docker pull python:3.12-slim-bookworm` away:
+# BASE is any image with Python 3.11 or newer. The default is pinned by digest, so that every build starts from the
+# same bytes. `docker pull python:3.12-slim-bookworm` prints a newer digest:
 #   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... -t mlops-hypervisor .
 #
-# EXTRAS are those of pyproject.toml that are installed. `optimal`, the solver of `packer: exact`, is large, so it is in
-# there only where asked for: --build-arg EXTRAS="telemetry optimal"
+# EXTRAS are the extras of pyproject.toml to install. `optimal`, the solver of `solver: exact`, is large, so it is not
+# installed by default: --build-arg EXTRAS="telemetry optimal"
 ARG BASE=python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 
 FROM ${BASE} AS build
@@ -20,7 +20,7 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/hypervisor \
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet "uv>=0.9,<1"
 WORKDIR /src
 ARG EXTRAS=telemetry
-# Dependencies first: they change more rarely than the code.
+# Dependencies first: they change less often than the code.
 COPY pyproject.toml uv.lock ./
 RUN /opt/uv/bin/uv sync --frozen --no-dev $(for extra in $EXTRAS; do echo --extra $extra; done) --no-install-project
 COPY README.md LICENSE ./
@@ -34,7 +34,7 @@ RUN groupadd --gid 10001 hypervisor \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hypervisor --shell /usr/sbin/nologin hypervisor \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/hypervisor
 COPY --from=build /opt/hypervisor /opt/hypervisor
-# All interfaces of the container: the server then insists on a SECRET_KEY.
+# HOST is every interface of the container, so the server requires a SECRET_KEY.
 ENV PATH=/opt/hypervisor/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 \
@@ -46,7 +46,7 @@ USER 10001:10001
 WORKDIR /var/lib/hypervisor
 VOLUME /var/lib/hypervisor
 EXPOSE 8000
-# The process lives; whether it can work is for the proxy to ask (/readyz).
+# Checks only that the process lives; the proxy checks whether it can work (/readyz).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=4)"]
 ENTRYPOINT ["hypervisor"]

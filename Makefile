@@ -1,4 +1,4 @@
-# Everything a newcomer needs; `make` alone lists it. Only python3 (3.11 or newer) has to be there.
+# The commands for developers; `make` alone lists them. They need python3 (3.11 or newer) and nothing else.
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 export UV_PYTHON_DOWNLOADS := never
-# Trust what the machine trusts, a company's own authority included; pip has its own settings for that.
+# Trust the machine's certificates, a company's authority included; pip has separate settings for that.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS := true
 endif
@@ -22,32 +22,32 @@ endif
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv with everything in it (quick when nothing changed)
+setup: $(STAMP) ## Create .venv with the locked dependencies (quick when nothing changed)
 	@echo "$(VENV) is ready"
 
-demo: $(STAMP) ## Watch organizations share a small cluster, in about a minute
+demo: $(STAMP) ## Play preemption and dependencies on a small cluster, in about a minute
 	@$(BIN)/hypervisor demo
 
 run: $(STAMP) ## Serve on http://127.0.0.1:8000 with an embedded database
 	@$(BIN)/hypervisor serve
 
-test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to choose)
+test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to select)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
 simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n, FIRST=n)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-chaos: $(STAMP) ## Kill, pause and cut off real servers, 10 times at each failpoint (KILLS=n)
+chaos: $(STAMP) ## Kill, pause and disconnect real servers, 10 times at each failpoint (KILLS=n)
 	@CHAOS_KILLS=$(KILLS) CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/chaos
 
 replicas: MINUTES = 5
-replicas: $(STAMP) ## Two schedulers and two APIs, one of each killed every 20 s (MINUTES=n)
+replicas: $(STAMP) ## Run two schedulers and two API servers, one of each killed every 20 s (MINUTES=n)
 	@$(BIN)/python -m tests.replicas --minutes $(MINUTES)
 
-mutants: $(STAMP) ## Plant known defects in a copy and see that the suite finds each
+mutants: $(STAMP) ## Plant known defects in a copy and check that the suite finds each
 	@$(BIN)/python -m tests.mutants
 
-soak: $(STAMP) ## Load a server for MINUTES=n; memory, descriptors and invariants each minute
+soak: $(STAMP) ## Load a server for MINUTES=n; check memory, descriptors, invariants each minute
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lint: $(STAMP) ## Check style, formatting, types and the import contracts
@@ -56,10 +56,10 @@ lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-words: $(STAMP) ## Refuse the words that scripts/words.toml lists
+words: $(STAMP) ## Refuse the words in scripts/words.toml
 	@$(BIN)/python -m scripts.check_words
 
-fmt: $(STAMP) ## Format the code and mend what ruff can mend
+fmt: $(STAMP) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 

@@ -23,6 +23,7 @@ from benchmarks.support.report import print_report
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
@@ -100,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--queue", type=int, default=10_000, help="pending deployments")
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--shapes", default="91", help="number of distinct requests, or 'distinct'")
-    parser.add_argument("--placement", choices=["fgd", "fill", "bestfit", "spread"], default="fgd")
+    parser.add_argument("--placement", choices=policy_names(), default="fgd")
     parser.add_argument("--preempting", action="store_true", help="nodes full of low-priority work")
     parser.add_argument("--idle", action="store_true", help="nothing fits: a pass with nothing to do")
     parser.add_argument("--growth", action="store_true", help="growing queues and node counts in turn")

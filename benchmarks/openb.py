@@ -16,13 +16,14 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.support.openb_trace import Trace, arrivals, made_up_trace, read_trace, typical_requests
 from benchmarks.support.report import print_report
 from benchmarks.support.trace_replay import Outcome, PlanPlayer, Player, RandomPlayer, Replay
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.scoring.registry import policy_names
 
 _RANDOM = "random"
 _TOP_CLASS = "LS"
@@ -74,7 +75,7 @@ def run(trace: Trace, seed: int, policy: str, priority: bool, gap: float = 1.0) 
     if policy == _RANDOM:
         player = RandomPlayer(seed)
     else:
-        placement: PlacementScore = next(name for name in get_args(PlacementScore) if name == policy)
+        placement = policy
         typical = typical_requests(trace.pods)
         player = PlanPlayer(Policy(placement=placement, preemption=priority, target_workload=typical))
     return Replay(nodes, pods, player, gap).run(priority)
@@ -121,7 +122,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--nodes", type=Path, help="openb node list; without files, a small made-up trace")
     parser.add_argument("--pods", type=Path, help="openb pod list")
     parser.add_argument("--seeds", type=_seeds, default=[42], help="like 42,43 or 42-51")
-    parser.add_argument("--policy", choices=[*get_args(PlacementScore), _RANDOM], default="fgd")
+    parser.add_argument("--policy", choices=[*policy_names(), _RANDOM], default="fgd")
     parser.add_argument("--priority", action="store_true", help="QoS classes are priorities; preemption")
     parser.add_argument(
         "--gap", type=float, default=1.0, help="seconds between arrivals, which is what lost work is made of"

@@ -7,8 +7,8 @@ each arrival `plan()` is applied until nothing changes. The optimum, by CP-SAT, 
 highest priority, then of the next, and so on, and among those moves the fewest running pods.
 
 *Ours* is measured three times: `greedy` is `plan()` alone; `arranged` lets each pass arrange what it places
-itself (`improvement_steps`), without moving anybody; `ours` moves running pods in the end, as `consolidate()`
-proposes with `--improve` steps. Both search by `--packer`. Nobody is evicted for that whose priority is the
+itself (`optimizer_steps`), without moving anybody; `ours` moves running pods in the end, as `consolidate()`
+proposes with `--improve` steps. Both search by `--solver`. Nobody is evicted for that whose priority is the
 same or higher.
 
 The default of kube-scheduler is stood in for by the same with the `spread` score, which is its
@@ -28,11 +28,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.support.instances import Instance, Result, make_instance, play
 from benchmarks.support.report import print_report
-from hypervisor.scheduling.policy import PlacementScore, Policy, SolverName
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 
 try:
     from benchmarks.support.optimum import Model, Optimum
@@ -97,7 +99,7 @@ def main() -> None:
             "seed": arguments.seed,
             "policy": arguments.policy,
             "improve_steps": arguments.improve,
-            "packer": arguments.packer,
+            "solver": arguments.solver,
             "arrivals": "together" if arguments.together else "one group after the other",
             "solver_limit_seconds_per_level": arguments.limit,
             **figures_of(cases),
@@ -108,7 +110,7 @@ def main() -> None:
 def work_out(instance: Instance, arguments: argparse.Namespace) -> Case:
     """Play both sides, then prove the optimum."""
     policy, together = Policy(placement=arguments.policy), arguments.together
-    arranging = replace(policy, optimizer_steps=arguments.improve, solver=arguments.packer)
+    arranging = replace(policy, optimizer_steps=arguments.improve, solver=arguments.solver)
     greedy, arranged = play(instance, policy, together), play(instance, arranging, together)
     ours = play(instance, arranging, together, arguments.improve)
     default = play(instance, _LIKE_KUBE, together)
@@ -200,9 +202,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare decisions with the proven optimum.")
     parser.add_argument("--instances", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--policy", choices=get_args(PlacementScore), default="fgd")
+    parser.add_argument("--policy", choices=policy_names(), default="fgd")
     parser.add_argument("--improve", type=int, default=200_000, help="steps of a search for a better packing")
-    parser.add_argument("--packer", choices=get_args(SolverName), default="search")
+    parser.add_argument("--solver", choices=solver_names(), default="search")
     parser.add_argument("--together", action="store_true", help="everything arrives at once")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for the solver per level")
     parser.add_argument("--workers", type=int, default=2, help="threads of the solver")

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from hypervisor import __version__, bootstrap
 from hypervisor.admin.mount import mount as mount_admin
 from hypervisor.api import docs, health, metric_routes, openapi, problems
-from hypervisor.api.aliases import API_PREFIX
 from hypervisor.api.middleware import ProtocolMiddleware
+from hypervisor.api.path_aliases import API_PREFIX
 from hypervisor.api.permissions import undeclared_routes
 from hypervisor.api.request_metrics import RequestMetrics, is_probe
 from hypervisor.clusters.routes import router as clusters_router

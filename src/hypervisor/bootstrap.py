@@ -41,13 +41,13 @@ from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.process.reader import ProcessReader
+from hypervisor.runtimes.docker.endpoint import describe_engine
+from hypervisor.runtimes.process.read_only import ReadOnlyProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.simulated import SimulatedRuntime
-from hypervisor.runtimes.simulated_reader import SimulatedReader
-from hypervisor.runtimes.sockets import look
+from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
@@ -113,7 +113,9 @@ async def _build(
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),
         wakeup=wakeup,
-        sharing=connect(wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id),
+        coordination=connect(
+            wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id
+        ),
         relay=EventRelay(database, clock, wakeup),
         runtimes=_shown_runtimes(settings, install_id, clock),
         telemetry=telemetry,
@@ -132,7 +134,7 @@ def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> St
 
 async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
     """Hints and the index of the queues; processes with control loops keep the index like the rows."""
-    sharing, database = services.sharing, services.database
+    sharing, database = services.coordination, services.database
     if sharing.queue is not None:
         feed(sharing.queue, database)
     await sharing.start()
@@ -170,10 +172,10 @@ def _shown_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtim
     if _loops_alone(settings):
         return runtimes
     folder = settings.data_dir.absolute()
-    return runtimes.replaced(
+    return runtimes.with_factories(
         {
-            "process": lambda _: ProcessReader(folder / "process", install_id),
-            "simulated": lambda _: SimulatedReader(folder, install_id, clock),
+            "process": lambda _: ReadOnlyProcessRuntime(folder / "process", install_id),
+            "simulated": lambda _: ReadOnlySimulatedRuntime(folder, install_id, clock),
         }
     )
 
@@ -187,13 +189,13 @@ def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> Runtime
             "process": lambda _: ProcessRuntime(folder / "process", install_id, clock),
             "simulated": lambda _: SimulatedRuntime(folder, install_id, clock),
         },
-        looks={"docker": lambda: look(settings.docker_host)},
+        describers={"docker": lambda: describe_engine(settings.docker_host)},
     )
 
 
 def _docker(settings: Settings, install_id: str, endpoint: str | None) -> Runtime:
     """Loaded only where there is an engine: the client takes megabytes."""
-    runtime: Runtime = import_module("hypervisor.runtimes.docker").DockerRuntime(
+    runtime: Runtime = import_module("hypervisor.runtimes.docker.runtime").DockerRuntime(
         install_id,
         endpoint or settings.docker_host,
         pull_policy=settings.docker_pull_policy,

@@ -107,7 +107,7 @@ async def test_it_starts_and_serves_while_redis_is_away(
 ) -> None:
     nowhere = f"redis://someone:secret@127.0.0.1:{free_port()}/0"
     async with team_on(sqlite_url, tmp_path / "data", nowhere, monkeypatch) as team:
-        told = team.api.services.sharing.describe()
+        told = team.api.services.coordination.describe()
         assert "does not answer" in told
         assert "secret" not in told
         cluster = (await team.cluster())["id"]
@@ -133,7 +133,7 @@ async def in_use(api: Api, cluster_id: int) -> None:
 
 
 def queue_index(api: Api) -> QueueIndex:
-    index = api.services.sharing.queue
+    index = api.services.coordination.queue
     assert index is not None
     return index
 

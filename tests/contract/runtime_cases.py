@@ -1,8 +1,8 @@
-"""One small adapter a runtime: how to say "run until stopped" or "exit 3" in its own terms.
+"""One adapter for each runtime: how to express "run until stopped" or "exit 3" for it.
 
-`test_runtimes.py` runs every case below. To add a runtime, subclass `RuntimeCase` (or `ShellCase` where a
-POSIX shell does the work) and append the class to `CASES`; a case whose engine is not there says why in
-`unavailable()` and is skipped with that line.
+`test_runtimes.py` runs every case below. To add a runtime, subclass `RuntimeCase` (or `ShellCase` for
+workloads with a POSIX shell) and append the class to `CASES`. A case without an engine returns the reason in
+`unavailable()` and is skipped.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.docker import DockerRuntime
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support import docker
 from tests.support.wait import eventually
 
@@ -48,17 +48,17 @@ class RealClock:
 
 
 class RuntimeCase(ABC):
-    """How to open one runtime on a state directory, and its way to say what a workload does."""
+    """Opens one runtime on a state directory, and makes its launch specs."""
 
     name: ClassVar[str]
     marks: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     runs_commands: ClassVar[bool] = True
-    """False where nothing really runs, so that environment and ports have nobody to arrive at."""
+    """False for a runtime that runs nothing, so that environment and ports have no effect."""
     gpu_environment: ClassVar[Sequence[tuple[tuple[int, ...], str, str]]] = (
         ((1, 3), "CUDA_VISIBLE_DEVICES", "1,3"),
         ((), "CUDA_VISIBLE_DEVICES", ""),
     )
-    """For granted devices, a variable and its value as the workload sees them."""
+    """GPU indices, a variable, and its value in the workload."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
@@ -68,32 +68,32 @@ class RuntimeCase(ABC):
 
     @classmethod
     def unavailable(cls) -> str | None:
-        """Why this runtime cannot be tested here, None if it can."""
+        """The reason why this runtime cannot be tested here. None if it can."""
         return None
 
     @abstractmethod
     def _new(self) -> Runtime:
-        """A runtime object on this case's state, as a freshly started server would make it."""
+        """A new runtime object on this case's state, as after a start of the server."""
 
     @abstractmethod
     def sleeps(self) -> LaunchSpec:
-        """Prints "ready", runs until it is stopped, and then ends at once on SIGTERM."""
+        """Prints "ready", runs until it is stopped, and ends at once on SIGTERM."""
 
     @abstractmethod
     def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
-        """Writes the lines and ends by itself with `code`: at once, or, if `held`, when it is let go."""
+        """Writes the lines and exits with `code`: at once, or with `held` after `let_go`."""
 
     @abstractmethod
     async def let_go(self, instance: str) -> None:
-        """Let what is held end; wait until it has, without asking the runtime."""
+        """End a held instance, and wait for its end without the runtime."""
 
     @abstractmethod
     def ignores_term(self) -> LaunchSpec:
-        """Prints "ready" once SIGTERM does nothing to it, and then runs until it is killed."""
+        """Prints "ready" when it ignores SIGTERM, and runs until it is killed."""
 
     @abstractmethod
     def cannot_start(self) -> tuple[LaunchSpec, str]:
-        """A spec that can never start, and a word that its LaunchFailed must carry."""
+        """A spec that cannot start, and a text that its LaunchFailed must contain."""
 
     def prints_env(
         self, *names: str, env: Mapping[str, str], gpu_indices: tuple[int, ...] = ()
@@ -110,13 +110,13 @@ class RuntimeCase(ABC):
         return str(InstanceName(self.install, next(self._ids), 1))
 
     def open(self) -> Runtime:
-        """Another runtime object on the same state; closed at the end of the test at the latest."""
+        """Another runtime object on the same state. It is closed after the test."""
         runtime = self._new()
         self._opened.append(runtime)
         return runtime
 
     async def clean_up(self) -> None:
-        """End and remove everything that the test started, and close what it opened."""
+        """Stop and remove every instance of the test, and close its runtimes."""
         for runtime in self._opened:
             await runtime.close()
         runtime = self._new()
@@ -139,7 +139,7 @@ class ShellCase(RuntimeCase):
 
     @abstractmethod
     def gate(self, instance: str) -> Path:
-        """The path, as the instance sees it, of a file that `let_go` makes."""
+        """The path inside the instance of the file that `let_go` creates."""
 
     def sleeps(self) -> LaunchSpec:
         return self.shell("trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done")
@@ -223,7 +223,7 @@ class SimulatedCase(RuntimeCase):
 class DockerCase(ShellCase):
     name = "docker"
     marks = (pytest.mark.docker,)
-    # Granting devices needs the engine's own support; that none are granted can be seen everywhere.
+    # Device requests need the engine's support, so only "no device" can be tested everywhere.
     gpu_environment = (((), "NVIDIA_VISIBLE_DEVICES", "void"),)
 
     @classmethod

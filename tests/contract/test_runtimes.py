@@ -1,4 +1,4 @@
-"""What every runtime promises (see `hypervisor/runtimes/protocol.py`), run on each of them."""
+"""The contract of every runtime (`hypervisor/runtimes/protocol.py`), run on each of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def runtime(runtime_case: RuntimeCase) -> Runtime:
     return runtime_case.open()
 
 
-async def test_it_says_its_name_and_answers_a_probe(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+async def test_it_has_a_name_and_answers_a_probe(runtime: Runtime, runtime_case: RuntimeCase) -> None:
     info = await runtime.probe()
     assert runtime.name == runtime_case.name == info.name
     assert info.description
@@ -81,7 +81,7 @@ async def test_concurrent_starts_are_one_instance(runtime_case: RuntimeCase) -> 
     assert await lines(runtimes[0], spec.instance) == ["once"]
 
 
-async def test_what_was_never_started_is_absent_and_may_be_stopped_and_removed(
+async def test_an_unknown_instance_is_absent_and_can_be_stopped_and_removed(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
     name = runtime_case.instance()
@@ -94,7 +94,9 @@ async def test_what_was_never_started_is_absent_and_may_be_stopped_and_removed(
     assert name not in await runtime.list_instances()
 
 
-async def test_stop_ends_what_listens_to_term_at_once(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+async def test_stop_ends_an_instance_that_handles_term_at_once(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
     spec = runtime_case.sleeps()
     await start_and_be_ready(runtime, spec)
     await runtime.stop(spec.instance, 3600)
@@ -113,15 +115,15 @@ async def test_stop_right_after_start_is_not_lost(runtime: Runtime, runtime_case
         assert (await end_of(runtime, spec.instance)).exit_code is not None
 
 
-async def test_what_ignores_term_is_killed_when_grace_is_over(
+async def test_an_instance_that_ignores_term_is_killed_after_the_grace_period(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
     spec = runtime_case.ignores_term()
     await start_and_be_ready(runtime, spec)
-    asked = time.monotonic()
+    stopped_at = time.monotonic()
     await runtime.stop(spec.instance, 1)
     assert (await end_of(runtime, spec.instance)).exit_code == 137
-    assert time.monotonic() - asked >= 0.9
+    assert time.monotonic() - stopped_at >= 0.9
 
 
 async def test_a_second_stop_never_restarts_the_grace_period(
@@ -155,7 +157,7 @@ async def test_instances_outlive_the_server_and_are_adopted(runtime_case: Runtim
     assert (await end_of(second, running.instance)).exit_code is not None
 
 
-async def test_what_ended_while_nobody_looked_keeps_its_exit_code(runtime_case: RuntimeCase) -> None:
+async def test_an_end_without_a_server_keeps_its_exit_code(runtime_case: RuntimeCase) -> None:
     spec = runtime_case.runs(code=7, held=True)
     first = runtime_case.open()
     await first.start(spec)
@@ -164,7 +166,7 @@ async def test_what_ended_while_nobody_looked_keeps_its_exit_code(runtime_case: 
     assert (await end_of(runtime_case.open(), spec.instance)).exit_code == 7
 
 
-async def test_a_kill_that_was_due_is_made_up_for_by_the_next_server(runtime_case: RuntimeCase) -> None:
+async def test_the_next_server_carries_out_an_overdue_kill(runtime_case: RuntimeCase) -> None:
     spec = runtime_case.ignores_term()
     first = runtime_case.open()
     await start_and_be_ready(first, spec)
@@ -240,7 +242,7 @@ async def test_close_ends_the_hints(runtime: Runtime) -> None:
     assert await asyncio.wait_for(listener, PROMPT) == []
 
 
-async def test_remove_forgets_what_has_ended_and_keeps_its_logs_until_the_purge(
+async def test_remove_deletes_an_ended_instance_and_keeps_its_logs_until_the_purge(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
     spec = runtime_case.runs("kept")
@@ -250,20 +252,20 @@ async def test_remove_forgets_what_has_ended_and_keeps_its_logs_until_the_purge(
     await runtime.remove(spec.instance)
     assert await look(runtime, spec.instance) == ABSENT
     assert spec.instance not in await runtime.list_instances()
-    # "where the engine allows it": none at all or all of it, never a part.
+    # "If the engine allows it": all of the log or none of it, never a part.
     assert await lines(runtime, spec.instance) in ([], kept)
     await runtime.purge_logs(spec.instance)
     assert await lines(runtime, spec.instance) == []
 
 
-async def test_what_runs_is_not_removed(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+async def test_a_running_instance_is_not_removed(runtime: Runtime, runtime_case: RuntimeCase) -> None:
     spec = runtime_case.sleeps()
     await runtime.start(spec)
     await runtime.remove(spec.instance)
     assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
 
 
-async def test_what_cannot_start_says_why_and_leaves_nothing(
+async def test_a_launch_failure_has_a_reason_and_leaves_nothing(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
     spec, word = runtime_case.cannot_start()

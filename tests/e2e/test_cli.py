@@ -227,7 +227,7 @@ def test_a_password_is_asked_for_at_a_terminal_without_showing_it(
         (["show", "no-such-one"], 1, "error: there is no deployment 'no-such-one'"),
         (["org", "show", "nobody"], 1, "error: there is no organization 'nobody'; known: Vision team"),
         (["deploy", "x", "--cpu", "99", "--", "true"], 1, "error: "),
-        (["org", "join", "wrong"], 1, "error: This invite code does not work"),
+        (["org", "join", "wrong"], 1, "error: This invite code is not valid"),
         (["ps", "--url", "ftp://x"], 1, "error: 'ftp://x' is not an http:// or https:// URL"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -49,9 +49,3 @@ def test_the_printed_yaml_is_valid() -> None:
     (printed,) = blocks("yaml")
     names = [each["name"] for each in yaml.safe_load(printed)["deployments"]]
     assert names == ["train", "serve"]
-
-
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

@@ -86,11 +86,11 @@ MUTANTS = (
     ),
     Mutant(
         "the pid alone is trusted",
-        "runtimes/process/proc.py",
-        "        if seen is None or seen.is_dead or seen.start_ticks != self.start_ticks:\n"
+        "runtimes/process/procfs.py",
+        "        if process is None or process.is_dead or process.start_ticks != self.start_ticks:\n"
         "            return False\n"
         '        return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\\0")\n',
-        "        return seen is not None and not seen.is_dead\n",
+        "        return process is not None and not process.is_dead\n",
         "tests/component/runtimes/process/test_adoption.py -k reused_pid",
     ),
     Mutant(

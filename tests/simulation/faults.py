@@ -9,7 +9,7 @@ from random import Random
 
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, RuntimeUnavailable
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 
 
 @dataclass(slots=True)

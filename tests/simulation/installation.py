@@ -25,7 +25,7 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.base import Base
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Cluster, Membership, Node, NodeGpu, Organization, User

@@ -10,7 +10,7 @@ import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from tests.support import docker
 

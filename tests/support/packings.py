@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
+from hypervisor.scheduling.capacity.shortfall import gpu_shortfall
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
 from hypervisor.scheduling.repacking.packing import NO_BIN, HeadGuard, Item, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Shape

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support.observing import look
 

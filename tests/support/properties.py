@@ -14,17 +14,21 @@ from hypothesis import strategies as st
 
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.scoring.registry import policy_names
 
 T = TypeVar("T")
 
-_IMPROVING = {"improvement_steps": st.sampled_from([0, 2_000]), "patience": st.sampled_from([0.0, 10_000.0])}
+_OPTIMIZING = {
+    "optimizer_steps": st.sampled_from([0, 2_000]),
+    "overtake_limit_seconds": st.sampled_from([0.0, 10_000.0]),
+}
 POLICIES = st.builds(
     Policy,
-    placement=st.sampled_from(["fgd", "fill", "bestfit", "spread"]),
+    placement=st.sampled_from(policy_names()),
     preemption=st.booleans(),
-    **_IMPROVING,
+    **_OPTIMIZING,
 )
-PREEMPTING = st.builds(Policy, **_IMPROVING)
+PREEMPTING = st.builds(Policy, **_OPTIMIZING)
 
 
 def checked(examples: int = 200) -> settings:

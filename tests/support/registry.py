@@ -31,7 +31,7 @@ class OneImageRegistry:
             {
                 "schemaVersion": 2,
                 "mediaType": _MANIFEST,
-                "config": _described("application/vnd.docker.services.image.v1+json", config),
+                "config": _described("application/vnd.docker.container.image.v1+json", config),
                 "layers": [_described("application/vnd.docker.image.rootfs.diff.tar", layer)],
             }
         ).encode()

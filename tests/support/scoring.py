@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.expected_fill_tables import (
     COLUMNS,
     ROWS,
@@ -15,12 +16,15 @@ from hypervisor.scheduling.scoring.expected_fill_tables import (
     weighted,
 )
 from hypervisor.scheduling.scoring.expected_fill_tables import SCALE as FILL_SCALE
-from hypervisor.scheduling.snapshots.snapshot import Int64, NodeTable, Shape
+from hypervisor.scheduling.scoring.target_workload import target_workload
+from hypervisor.scheduling.snapshots.requests import Eligibility
+from hypervisor.scheduling.snapshots.snapshot import Int64, NodeTable, Shape, Snapshot
 
 _SCALE = 1 << 24
 _SHARE = 1_000_000
 Room = tuple[int, int, list[int]]
 Typical = Sequence[tuple[Shape, float]]
+Reference = Callable[[int], int | tuple[int, int]]
 
 
 def room_on(state: WorkingState, node: int) -> Room:
@@ -148,3 +152,40 @@ def _corners(surface: Int64, row: tuple[int, int], column: tuple[int, int]) -> i
             corner = surface[(row[0] + down) * STRIDE + column[0] + right]
             total += int(corner) * down_weight * right_weight
     return total >> 16
+
+
+def _target_workload(snapshot: Snapshot) -> Typical:
+    return target_workload(snapshot, Policy())
+
+
+def _admitted(snapshot: Snapshot) -> Callable[[int], Typical]:
+    """By node the typical requests that its model and labels admit."""
+    typical, eligibility = _target_workload(snapshot), Eligibility(snapshot.nodes)
+    return lambda node: [item for item in typical if eligibility.matching(item[0])[node]]
+
+
+def _fgd(snapshot: Snapshot, state: WorkingState, shape: Shape) -> Reference:
+    admitted = _admitted(snapshot)
+    return lambda node: fgd_loss(admitted(node), room_on(state, node), shape)
+
+
+def _fill(snapshot: Snapshot, state: WorkingState, shape: Shape) -> Reference:
+    admitted, typical = _admitted(snapshot), _target_workload(snapshot)
+    return lambda node: fill_loss(state, admitted(node), typical, room_on(state, node), shape)
+
+
+def _bestfit(snapshot: Snapshot, state: WorkingState, shape: Shape) -> Reference:
+    return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
+
+
+def _spread(snapshot: Snapshot, state: WorkingState, shape: Shape) -> Reference:
+    return lambda node: spread_loss(snapshot.nodes, node, room_on(state, node), shape)
+
+
+REFERENCE_SCORES: dict[str, Callable[[Snapshot, WorkingState, Shape], Reference]] = {
+    "fgd": _fgd,
+    "fill": _fill,
+    "bestfit": _bestfit,
+    "spread": _spread,
+}
+"""The plain definition of each placement policy: the score of a shape by node, lower is better."""

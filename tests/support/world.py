@@ -27,10 +27,10 @@ from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
 from hypervisor.store.installation import ensure_installation
 from hypervisor.store.tables import (

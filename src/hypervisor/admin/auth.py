@@ -16,7 +16,7 @@ from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
 COOKIE_PATH = "/admin"
-REFUSED = "The username or password is not right, or this account is no superuser."
+REFUSED = "The username or password is wrong, or this account is no superuser."
 
 
 class SuperuserLogin(AuthProvider):

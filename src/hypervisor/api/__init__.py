@@ -1,5 +1,5 @@
-"""What every endpoint shares: the container, declared permissions, request models, pages, problems, streams.
+"""The base of every endpoint: services, permissions, base schemas, pagination, problems, streams.
 
-Knows HTTP but no domain. Routers of the domains above build on it; the app puts them behind `Edge` and,
-inside of it, `RequestMetrics`. Health, readiness and `/metrics` are answered here.
+Knows HTTP and no domain. The routers of the domains build on it. The app wraps them in `ProtocolMiddleware`
+and, inside of that, `RequestMetrics`. Health, readiness and `/metrics` are served here.
 """

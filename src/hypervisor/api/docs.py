@@ -1,4 +1,4 @@
-"""The documentation pages, from files of the package: no page asks any other server for anything."""
+"""Serves the documentation pages from files of the package; no page loads anything from another server."""
 
 from __future__ import annotations
 
@@ -52,16 +52,18 @@ router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
 @router.get("/docs")
 @router.get("/swagger")
 async def swagger() -> HTMLResponse:
-    """Swagger UI; its Authorize button logs in with the OAuth2 password form."""
+    """Swagger UI. Its Authorize button logs in with the OAuth2 password form."""
     return _page(_SWAGGER)
 
 
 @router.get("/redoc")
 async def redoc() -> HTMLResponse:
+    """ReDoc, the reference view of the same API."""
     return _page(_REDOC)
 
 
 def static_files() -> StaticFiles:
+    """The app that serves the files below `STATIC_PATH`."""
     return StaticFiles(directory=Path(str(resources.files("hypervisor.api") / "static")))
 
 

@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can work, and where to go from its root."""
+"""Routes for liveness, readiness and the root of the server."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ router = APIRouter(tags=["Service"])
 
 
 class Health(BaseModel):
+    """The server is alive."""
+
     status: Literal["ok"] = "ok"
 
 
 class CheckResponse(BaseModel):
-    """What was looked at and found; `detail` also says what to do when it is not ok."""
+    """One check. If it is not ok, `detail` also says what to do."""
 
     name: str
     ok: bool
@@ -29,10 +31,14 @@ class CheckResponse(BaseModel):
 
 
 class Ready(Health):
+    """The server is ready. `checks` has one entry for each check."""
+
     checks: list[CheckResponse]
 
 
 class Landing(BaseModel):
+    """The product, its version and the paths of its entry points."""
+
     name: str = "MLOps Hypervisor"
     version: str = __version__
     api: str = "/api/v1"
@@ -42,27 +48,29 @@ class Landing(BaseModel):
     admin: str = "/admin/"
 
 
-@router.get("/", dependencies=[PUBLIC])
+@router.get("/", summary="Entry points", dependencies=[PUBLIC])
 async def landing() -> Landing:
-    """What this is and where its documentation lies."""
+    """Show the version and the paths of the API, its documentation and the admin pages."""
     return Landing()
 
 
-@router.get("/healthz", dependencies=[PROBE])
+@router.get("/healthz", summary="Liveness", dependencies=[PROBE])
 async def healthz() -> Health:
-    """The process lives. Stays true while the database is away: a restart would not bring it back."""
+    """Report that the process is alive. The database does not matter: a restart would not repair it."""
     return Health()
 
 
-@router.get("/readyz", dependencies=[PROBE], responses=documented(503))
+@router.get("/readyz", summary="Readiness", dependencies=[PROBE], responses=documented(503))
 async def readyz(services: ServicesDep) -> Ready:
-    """The server can work: it is not going down, the database answers with a schema that it knows, and the
-    loops of this process take their turns. Else the answer is 503, with the same `checks`.
+    """Report whether the server can serve requests.
+
+    It is ready if it is not shutting down, the database answers with a current schema, and the control loops
+    of this process make progress. Otherwise the status is 503, with the same `checks`.
     """
-    found = await services.readiness.check()
-    checks = [CheckResponse(name=each.name, ok=each.ok, detail=each.detail) for each in found]
-    for each in found:
-        if not each.ok:
-            shown = [check.model_dump() for check in checks]
-            raise Unavailable(each.code, each.detail, extra={"checks": shown})
+    results = await services.readiness.check()
+    checks = [CheckResponse(name=check.name, ok=check.ok, detail=check.detail) for check in results]
+    for check in results:
+        if not check.ok:
+            shown = [response.model_dump() for response in checks]
+            raise Unavailable(check.code, check.detail, extra={"checks": shown})
     return Ready(checks=checks)

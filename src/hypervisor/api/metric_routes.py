@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus."""
+"""The route `/metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ router = APIRouter(tags=["Service"])
 
 
 @declares("public")
-async def _scraper(
+async def _check_scraper(
     services: ServicesDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> None:
-    """METRICS and METRICS_TOKEN decide. Not counted against a rate limit: a scraper comes for ever."""
+    """Check METRICS and METRICS_TOKEN. There is no rate limit, because a scraper never stops."""
     settings = services.settings
     if settings.metrics == "off":
-        raise NotFound("metrics_off", "This server gives out no metrics (METRICS=off).")
+        raise NotFound("metrics_off", "Metrics are disabled on this server (METRICS=off).")
     if settings.metrics_token is None:
         return
-    wanted = f"Bearer {settings.metrics_token.get_secret_value()}"
-    if not hmac.compare_digest((authorization or "").encode(), wanted.encode()):
+    expected = f"Bearer {settings.metrics_token.get_secret_value()}"
+    if not hmac.compare_digest((authorization or "").encode(), expected.encode()):
         raise Unauthenticated(
             "metrics_token_needed",
-            "Metrics need the token that METRICS_TOKEN names, as `Authorization: Bearer ...`.",
+            "Metrics need a token: send the value of METRICS_TOKEN as `Authorization: Bearer <token>`.",
             headers={"WWW-Authenticate": "Bearer"},
         )
 
 
 @router.get(
     "/metrics",
-    dependencies=[Depends(_scraper)],
+    dependencies=[Depends(_check_scraper)],
     response_class=PlainTextResponse,
     responses=documented(401, 404),
 )
 async def get_metrics(
     services: ServicesDep, accept: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> PlainTextResponse:
-    """For Prometheus: what this process counts, and what the database says of queue, capacity and leases."""
+    """Metrics for Prometheus: of this process, and of queue, capacity and leases in the database."""
     metrics = services.telemetry.metrics
     await services.state_metrics.refresh()
     for check in await services.readiness.check():
         metrics.ready.labels(check.name).set(check.ok)
     metrics.event_streams.set(services.relay.listeners)
-    for look in services.telemetry.before_scrape:
-        look()
+    for update in services.telemetry.before_scrape:
+        update()
     encode, content_type = choose_encoder(accept)
     body = await asyncio.to_thread(encode, metrics.registry)
     return PlainTextResponse(body, headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""The outer middleware: canonical paths, request ids, a limit on bodies, security headers, a last word."""
+"""The outermost middleware: path aliases, request ids, size limit, security headers, unexpected errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hypervisor.api.aliases import API_PREFIX, canonical_path
+from hypervisor.api.path_aliases import API_PREFIX, canonical_path
 from hypervisor.api.problems import render_refusal, render_unexpected
 from hypervisor.errors import Unavailable
 
 MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
-_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -27,13 +27,13 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Answers of the API are no pages; pages bring a policy of their own.
+    # For responses that are not pages. A page sets its own policy.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
 
 def _raw(headers: Mapping[str, str]) -> RawHeaders:
-    """As they go over the wire; every answer gets them."""
+    """The headers in the form of ASGI messages."""
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
@@ -43,7 +43,7 @@ _API_HEADERS = _raw({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 
 class ProtocolMiddleware:
-    """Wraps the whole app, so that refusals and failures get the same headers as answers."""
+    """Wraps the whole app, so that error responses get the same headers as all others."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,9 +63,9 @@ class ProtocolMiddleware:
         except asyncio.CancelledError:
             if not scope["app"].state.services.stopping.is_set():
                 raise
-            # Its time is over: whoever waits is told so, and may ask another server.
+            # The shutdown has cancelled the request. The client can retry on another server.
             if not sender.started:
-                await render_refusal(_cut_off())(inner, receive, sender)
+                await render_refusal(_stopping())(inner, receive, sender)
         except Exception as error:
             if sender.started:
                 raise
@@ -73,9 +73,9 @@ class ProtocolMiddleware:
 
 
 class _Receiver:
-    """Passes the body on as long as it is small enough.
+    """Passes the body on up to the size limit, whether or not the request declares a length.
 
-    What it raises reaches the handler of HTTP errors from wherever the body is read, declared length or not.
+    The HTTPException reaches the error handler from every place that reads the body.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -92,7 +92,7 @@ class _Receiver:
 
 
 class _Sender:
-    """Adds the headers to an answer and remembers whether one has begun."""
+    """Adds the headers to a response and remembers whether it has started."""
 
     def __init__(self, send: Send, request_id: str, path: str) -> None:
         self._send = send
@@ -103,22 +103,22 @@ class _Sender:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            given = list(message.get("headers", ()))
-            message["headers"] = given + self._added({name for name, _ in given})
+            headers = list(message.get("headers", ()))
+            message["headers"] = headers + self._missing({name for name, _ in headers})
         await self._send(message)
 
-    def _added(self, given: Container[bytes]) -> RawHeaders:
-        """The request's id, and the headers that the answer does not set itself."""
-        usual = _API_HEADERS if self._is_api else _HEADERS
-        return [(_REQUEST_ID, self._request_id.encode()), *(one for one in usual if one[0] not in given)]
+    def _missing(self, present: Container[bytes]) -> RawHeaders:
+        """The request id, and the default headers that the response does not set."""
+        defaults = _API_HEADERS if self._is_api else _HEADERS
+        return [(_REQUEST_ID, self._request_id.encode()), *(one for one in defaults if one[0] not in present)]
 
 
-def _cut_off() -> Unavailable:
+def _stopping() -> Unavailable:
     return Unavailable(
-        "stopping", "The server went down before this was done; look what became of it, or try again."
+        "stopping", "The server shut down before this request was finished. Check its result, or try again."
     )
 
 
 def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID_HEADER, "")
-    return given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+    request_id = headers.get(REQUEST_ID_HEADER, "")
+    return request_id if _VALID_REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)

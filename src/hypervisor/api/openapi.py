@@ -1,4 +1,4 @@
-"""The OpenAPI description: tags, the schema of problems, stable operation ids."""
+"""Builds the OpenAPI document: tags, the schema of problems, stable operation ids."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from hypervisor.api.problems import MEDIA_TYPE, Problem
 
 DESCRIPTION = """Who may use which GPUs, what runs where, what waits, what yields, and why.
 
-Register, log in (the *Authorize* button does it here), create an organization or join one by invite code,
-add a cluster and submit deployments. Errors are `application/problem+json`: `code` is stable, `detail` says
-what to do."""
+Register and log in (use the *Authorize* button on this page). Create an organization, or join one with an
+invite code. Then add a cluster and submit deployments.
+
+Errors are `application/problem+json` (RFC 9457): `code` is stable, and `detail` says what is wrong and what
+to do."""
 
 TAGS = [
     {"name": "Accounts", "description": "Registration, logins, sessions."},
     {"name": "Organizations", "description": "Tenants: members, roles, invite codes."},
-    {"name": "Clusters", "description": "Nodes with CPU, RAM and GPUs, and what is used of them."},
-    {"name": "Deployments", "description": "Workloads: submit, follow, stop, and ask why they wait."},
-    {"name": "Service", "description": "Health of the server."},
+    {"name": "Clusters", "description": "Nodes with CPU, RAM and GPUs, their capacity and their use."},
+    {
+        "name": "Deployments",
+        "description": "Workloads: submit, follow and stop them, and explain why they are pending.",
+    },
+    {"name": "Service", "description": "Health, metrics and version of the server."},
 ]
 
 
 def operation_id(route: APIRoute) -> str:
-    """The function's name: stable while paths move."""
+    """Use the function's name as operation id: it stays when a path changes."""
     return route.name
 
 
 def install(app: FastAPI) -> None:
-    """Make `app.openapi()` answer our description; built once, on first use."""
+    """Make `app.openapi()` return this document. It is built once, on first use."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -58,7 +63,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _describe_validation(operation: dict[str, Any]) -> None:
-    """What FastAPI says about 422 is not what we answer."""
+    """Replace FastAPI's schema of status 422 by Problem, which the server returns."""
     invalid = operation.get("responses", {}).get("422")
     if invalid is not None:
         invalid["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

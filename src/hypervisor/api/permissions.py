@@ -1,7 +1,7 @@
-"""Declared permissions: a route without one does not get served.
+"""Declared permissions: every route must have one.
 
-A dependency that decides who may call is marked with `@declares("...")`. `undeclared_routes` finds routes
-whose dependencies contain no such mark; the app refuses to start with one.
+`@declares("...")` marks a dependency that checks the caller. `undeclared_routes` finds the routes without
+one; the app refuses to start if there are any.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARK = "__hypervisor_permission__"
 
 
 def declares(permission: str) -> Callable[[F], F]:
-    """Mark a dependency as the one that decides who may call, for example "developer of the organization"."""
+    """Mark a dependency as the permission check of a route, e.g. "developer of the organization"."""
 
     def mark(dependency: F) -> F:
         setattr(dependency, _MARK, permission)
@@ -40,16 +40,16 @@ async def _anyone(request: Request, services: ServicesDep) -> None:
 
 
 PUBLIC = Depends(_anyone)
-"""For `dependencies=[PUBLIC]`: anyone may call, within the rate limit of their address."""
+"""For `dependencies=[PUBLIC]`: no login is needed; the rate limit of the address applies."""
 
 
 @declares("public")
 async def _prober() -> None:
-    """Health checks come from one address again and again; they must not use up its rate limit."""
+    """Not counted: health checks always come from the same address and must not use up its rate limit."""
 
 
 PROBE = Depends(_prober)
-"""For `dependencies=[PROBE]`: anyone may call as often as they like. The answer has to be cheap."""
+"""For `dependencies=[PROBE]`: no login is needed, and there is no rate limit. The route must be cheap."""
 
 
 def undeclared_routes(routes: Sequence[BaseRoute]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): a status, a stable code and a sentence."""
+"""Error responses as `application/problem+json` (RFC 9457): a status, a stable code and a sentence."""
 
 from __future__ import annotations
 
@@ -22,29 +22,34 @@ from hypervisor.errors import HypervisorError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
-_RETRYABLE_SQLSTATES = {"40001", "40P01", "55P03", "57014", "57P01", "25P03"}
+_TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03", "57014", "57P01", "25P03"}
 _DISK_FULL_SQLSTATE = "53100"
-# What the framework itself refuses. The codes are ours: Python renames statuses between versions.
-_HTTP = {
-    400: ("bad_request", "The request body cannot be read."),
-    404: ("not_found", "There is nothing at this path; /docs lists what there is."),
+# Errors of the framework. The codes are fixed here, because Python renames statuses between versions.
+_FRAMEWORK_ERRORS = {
+    400: (
+        "bad_request",
+        "The request body cannot be read. Send valid JSON, or the form that /docs describes.",
+    ),
+    404: ("not_found", "There is no such path. /docs lists all paths."),
     405: (
         "method_not_allowed",
-        "This path does not take this method; the Allow header and /docs say which it takes.",
+        "This path does not support this method. The Allow header and /docs list the supported methods.",
     ),
-    413: ("body_too_large", "The request body is larger than 1 MiB."),
+    413: ("body_too_large", "The request body is larger than 1 MiB. Send a smaller one."),
 }
 
 log = get_logger(__name__)
 
 
 class FieldError(BaseModel):
+    """An invalid field: its location in the request and the reason."""
+
     loc: list[str | int]
     msg: str
 
 
 class Problem(BaseModel):
-    """The body of every error answer. Some errors have further members, for example `retry_after`."""
+    """The body of every error response. Some errors have more fields, for example `retry_after`."""
 
     type: str = "about:blank"
     title: str
@@ -56,10 +61,12 @@ class Problem(BaseModel):
 
 
 class ProblemResponse(Response):
+    """A response with a problem as its body."""
+
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        # ASCII only: an error may quote text that UTF-8 cannot hold.
+        # ASCII only: an error may quote text that UTF-8 cannot encode.
         return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -71,7 +78,7 @@ def problem(
     extra: Mapping[str, object] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ProblemResponse:
-    """An error answer; `extra` become further members of the body."""
+    """Make an error response. `extra` adds fields to the body."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
     body |= {name: value for name, value in get_contextvars().items() if name == "request_id"}
@@ -79,7 +86,7 @@ def problem(
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: the error answers of a route, as OpenAPI shows them."""
+    """For `responses=`: the error responses of a route in the OpenAPI document."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -91,52 +98,57 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
-    app.add_exception_handler(HypervisorError, _refusal)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _validation)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
-    app.add_exception_handler(DBAPIError, _database)
-    app.add_exception_handler(PoolTimeout, _database)
+    app.add_exception_handler(HypervisorError, _on_refusal)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _on_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _on_http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(PoolTimeout, _on_database_error)
 
 
 def render_refusal(error: HypervisorError) -> ProblemResponse:
+    """The response for an error of the product."""
     return problem(error.status, error.code, error.detail, extra=error.extra, headers=error.headers)
 
 
 def render_unexpected(error: Exception) -> ProblemResponse:
-    """What went wrong goes to the log, never into the answer."""
+    """The response for an unexpected error. The details go to the log, never to the client."""
     log.error("request.failed", exc_info=error)
-    return problem(500, "internal_error", "Something went wrong here; the server's log has the details.")
+    return problem(
+        500,
+        "internal_error",
+        "The server had an internal error. Its log has the details under this `request_id`.",
+    )
 
 
-async def _refusal(_request: Request, error: HypervisorError) -> Response:
+async def _on_refusal(_request: Request, error: HypervisorError) -> Response:
     return render_refusal(error)
 
 
-async def _validation(_request: Request, error: RequestValidationError) -> Response:
+async def _on_invalid(_request: Request, error: RequestValidationError) -> Response:
     errors = [{"loc": list(item["loc"]), "msg": _message(item)} for item in error.errors()]
-    return problem(422, "invalid_request", _sentence(errors), extra={"errors": errors})
+    return problem(422, "invalid_request", _validation_detail(errors), extra={"errors": errors})
 
 
-async def _http(_request: Request, error: HTTPException) -> Response:
-    code, detail = _HTTP.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
+async def _on_http_error(_request: Request, error: HTTPException) -> Response:
+    code, detail = _FRAMEWORK_ERRORS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
     return problem(error.status_code, code, detail, headers=error.headers)
 
 
-async def _database(_request: Request, error: Exception) -> Response:
+async def _on_database_error(_request: Request, error: Exception) -> Response:
     if _is_disk_full(error):
         log.error("request.disk_full", error=str(error))
         return problem(
             507,
             "disk_full",
-            "The server's disk is full; nothing was changed, and what runs goes on. "
-            "Its operator has to free room there.",
+            "The server's disk is full. Nothing was changed, and running workloads continue. "
+            "The operator must free disk space.",
         )
-    if not _is_passing(error):
+    if not _is_transient(error):
         return render_unexpected(error)
     log.warning("request.database_unavailable", error=str(error))
     refusal = Unavailable(
         "database_busy",
-        "The database did not answer in time; nothing was changed. Try again.",
+        "The database did not answer in time. Nothing was changed. Try again.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
     return render_refusal(refusal)
@@ -149,7 +161,7 @@ def _is_disk_full(error: Exception) -> bool:
     return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):
@@ -157,7 +169,7 @@ def _is_passing(error: Exception) -> bool:
     sqlstate = getattr(error.orig, "sqlstate", None)
     return (
         error.connection_invalidated
-        or sqlstate in _RETRYABLE_SQLSTATES
+        or sqlstate in _TRANSIENT_SQLSTATES
         or isinstance(error, OperationalError)
     )
 
@@ -166,8 +178,8 @@ def _message(item: Mapping[str, Any]) -> str:
     return str(item["msg"]).removeprefix("Value error, ")
 
 
-def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:
-    """The first problem as a sentence that names the field, and how many more there are."""
+def _validation_detail(errors: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence with the first invalid field, and the number of others."""
     if not errors:
         return "The request is not valid."
     first = errors[0]

@@ -1,6 +1,6 @@
-"""Counts and times requests by route template, and writes one log line for each when that is wanted.
+"""Counts and times requests by route template, and writes the access log.
 
-Sits inside of `Edge`: the routes leave in the scope what they matched.
+It runs inside of `ProtocolMiddleware`, so that the scope holds the matched route.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hypervisor.api.services import AppServices
 
 UNMATCHED = "(none)"
-"""The route of requests to paths that do not exist: whatever people try must not become a label."""
+"""The route label of unknown paths. A path that a client makes up must not become a label."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class RequestMetrics:
-    """Wraps the routes."""
+    """The middleware around the routes."""
 
     def __init__(self, app: ASGIApp, served: FastAPI) -> None:
         self._app = app
@@ -41,21 +41,21 @@ class RequestMetrics:
             return
         services: AppServices = self._served.state.services
         metrics = services.telemetry.metrics
-        answer = _Answer(send)
+        response = _TimedResponse(send)
         metrics.http_in_progress.inc()
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, response)
         except asyncio.CancelledError:
-            answer.cut_off()
+            response.cancelled()
             raise
         finally:
             metrics.http_in_progress.dec()
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = self._template(scope)
-            metrics.http_requests.labels(method, route, str(answer.status)).inc()
-            metrics.http_seconds.labels(method, route).observe(answer.seconds)
+            metrics.http_requests.labels(method, route, str(response.status)).inc()
+            metrics.http_seconds.labels(method, route).observe(response.seconds)
             if services.settings.access_log and not is_probe(scope):
-                _note(scope, route, answer)
+                _log_access(scope, route, response)
 
     def _template(self, scope: Scope) -> str:
         if self._templates is None:
@@ -64,58 +64,61 @@ class RequestMetrics:
 
 
 def is_probe(scope: MutableMapping[str, Any]) -> bool:
-    """Whether this is a machine that looks in again and again: not worth a trace or a log line."""
+    """Whether this is a health check or a scrape, which gets neither a trace nor a log line."""
     return scope.get("path", "").rstrip("/") in PROBES
 
 
-class _Answer:
-    """Passes an answer on and remembers its status and how long it took to begin."""
+class _TimedResponse:
+    """Passes a response on and records its status and the time until it started."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._began = perf_counter()
-        self._until: float | None = None
+        self._requested = perf_counter()
+        self._started: float | None = None
         self.status = 500
-        """What the client sees when the app raises before it answers."""
+        """The status that the client gets when the app raises before it responds."""
 
-    def cut_off(self) -> None:
-        """The server stops before the answer has begun: `Edge` says so to the client."""
-        if self._until is None:
+    def cancelled(self) -> None:
+        """Record a shutdown before the response started: `ProtocolMiddleware` responds with 503."""
+        if self._started is None:
             self.status = 503
 
     @property
     def seconds(self) -> float:
-        return (self._until or perf_counter()) - self._began
+        """Time until the response started."""
+        return (self._started or perf_counter()) - self._requested
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._until = perf_counter()
+            self._started = perf_counter()
             self.status = message["status"]
         await self._send(message)
 
 
 class _Templates:
-    """The full path template of each route: routes of included routers know only the end of theirs."""
+    """The full path template of each route. A route of an included router only holds the end of it."""
 
     def __init__(self, app: FastAPI) -> None:
         self._by_route = {id(each.original_route): each.path for each in iter_route_contexts(app.routes)}
         self._mounts = [route.path for route in app.routes if isinstance(route, Mount)]
 
     def of(self, scope: Scope) -> str:
-        known = self._by_route.get(id(scope.get("route")))
-        return known or next((mount for mount in self._mounts if _is_below(scope["path"], mount)), UNMATCHED)
+        template = self._by_route.get(id(scope.get("route")))
+        return template or next(
+            (mount for mount in self._mounts if _is_below(scope["path"], mount)), UNMATCHED
+        )
 
 
 def _is_below(path: str, mount: str) -> bool:
     return f"{path}/".startswith(f"{mount}/")
 
 
-def _note(scope: Scope, route: str, answer: _Answer) -> None:
+def _log_access(scope: Scope, route: str, response: _TimedResponse) -> None:
     log.info(
         "request.answered",
         method=scope["method"],
         path=scope["path"],
         route=route,
-        status=answer.status,
-        seconds=round(answer.seconds, 4),
+        status=response.status,
+        seconds=round(response.seconds, 4),
     )

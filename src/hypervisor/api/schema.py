@@ -1,6 +1,6 @@
-"""Base classes and field types of requests and answers.
+"""Base classes and field types of requests and responses.
 
-Requests refuse unknown fields; no text with NUL or half a surrogate pair gets in.
+Requests refuse unknown fields, and text with NUL or a lone surrogate.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_BIG_ID = 2**63 - 1
 
 
 class RequestModel(BaseModel):
-    """A request body: unknown fields are refused, so that nothing is silently ignored or smuggled in."""
+    """A request body. Unknown fields are refused, so that no field is silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _no_unsafe_text(cls, value: Any) -> Any:
-        # Once for the whole body, so that no field can be forgotten.
+        # One check for the whole body covers every field.
         reason = _unsafe_within(value)
         if reason is not None:
             raise ValueError(f"text {reason}")
@@ -32,7 +32,7 @@ class RequestModel(BaseModel):
 
 
 class ResponseModel(BaseModel):
-    """An answer; may be read from a table row."""
+    """A response body. It can be built from a table row."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -51,7 +51,7 @@ def _check_one_line(text: str) -> str:
 
 
 SafeStr = Annotated[str, AfterValidator(_check_safe)]
-"""Any text that every database can hold; use it for path and query parameters too."""
+"""Text that every database can store. Use it for path and query parameters too."""
 
 Name = Annotated[
     str,
@@ -59,21 +59,21 @@ Name = Annotated[
     AfterValidator(_check_safe),
     AfterValidator(_check_one_line),
 ]
-"""A name for people: one line of 1 to 100 characters, spaces around it removed."""
+"""A display name: one line of 1 to 100 characters, without spaces around it."""
 
 OrganizationId = Annotated[int, Path(ge=1, le=MAX_ID, description="The organization's id.")]
 
 
 def _unsafe_within(value: Any) -> str | None:
-    left = [value]
-    while left:
-        one = left.pop()
+    pending = [value]
+    while pending:
+        one = pending.pop()
         if isinstance(one, str):
             if reason := unsafe_reason(one):
                 return reason
         elif isinstance(one, dict):
-            left += one
-            left += one.values()
+            pending += one
+            pending += one.values()
         elif isinstance(one, list):
-            left += one
+            pending += one
     return None

@@ -1,4 +1,4 @@
-"""What a request can reach: the adapters that were chosen at start, handed to routes as a dependency."""
+"""The services of a request: the adapters that bootstrap chose, as a dependency of routes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from hypervisor.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
-    """Built once by `hypervisor.bootstrap`; everything in it lives as long as the server.
+    """Built once by `hypervisor.bootstrap`. Every service lives as long as the server.
 
-    `wakeup` wakes the control loops, `sharing` carries its hints to other replicas and has the index of the
-    queues, `relay` passes events on to open streams. `stopping` is set when the server goes down: streams
-    end on it. `cookie_key` signs the cookies of the admin pages.
+    `wakeup` wakes the control loops. `coordination` sends its hints to other servers and holds the queue
+    index. `relay` passes events to open streams. `stopping` is set at shutdown and ends the streams.
+    `cookie_key` signs the cookies of the admin pages.
     """
 
     settings: Settings
@@ -46,7 +46,7 @@ class AppServices:
     limiter: RateLimiter
     request_limit: RateLimitItem | None
     wakeup: Wakeup
-    sharing: Coordination
+    coordination: Coordination
     relay: EventRelay
     runtimes: RuntimeRegistry
     telemetry: Telemetry
@@ -57,10 +57,10 @@ class AppServices:
 
 
 async def services_of(connection: HTTPConnection) -> AppServices:
-    """The services of the app that serves this request.
+    """Return the services of the app that serves this request.
 
-    A coroutine, because the framework runs plain functions in a thread: that costs more than all the rest of
-    finding out who calls.
+    A coroutine, because the framework runs plain functions in a thread. That would cost more than the whole
+    authentication.
     """
     return cast(AppServices, connection.app.state.services)
 

@@ -1,7 +1,7 @@
-"""Metrics of what all processes share, read from the database: queue, capacity, leases, what engines owe.
+"""Metrics from the database: queue, capacity, leases, and the lag of engines.
 
-Every replica can answer for them. Each figure comes from an index, and an answer is kept for some seconds,
-so that several scrapers cost no more than one.
+Every control-plane server returns the same values. Each value is read from an index and cached for some
+seconds, so that several scrapers cost no more than one.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from hypervisor.store.tables import (
     Server,
 )
 
-FRESH_SECONDS = 5.0
-WITHIN_SECONDS = 3.0
-"""A scrape must not hang with the database; it then says that the database is down."""
-FORGOTTEN = timedelta(hours=1)
-"""Leases of engines that no node names any more are not renewed; they stay in the table."""
+CACHE_SECONDS = 5.0
+DATABASE_TIMEOUT_SECONDS = 3.0
+"""A scrape must not hang with the database. After this time it reports the database as down."""
+UNUSED_LEASE_AGE = timedelta(hours=1)
+"""Age after which an expired engine lease is left out: no node uses the engine, but the row stays."""
 LIVE_STATES = (State.BLOCKED, State.STARTING, State.RUNNING, State.STOPPING)
 
 Families = list[GaugeMetricFamily]
 
 
 class StateMetrics(Collector):
-    """Call `refresh`, then let the metrics library collect."""
+    """Call `refresh` before the metrics library collects."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -59,18 +59,18 @@ class StateMetrics(Collector):
         yield from self._families
 
     async def refresh(self) -> None:
-        """Read what is older than some seconds; a database that does not answer is a figure, not an error."""
+        """Read the values again if they are too old. An unreachable database is a value, not an error."""
         async with self._lock:
-            if self._clock.monotonic() - self._read_at < FRESH_SECONDS:
+            if self._clock.monotonic() - self._read_at < CACHE_SECONDS:
                 return
-            began = perf_counter()
+            started = perf_counter()
             try:
-                async with asyncio.timeout(WITHIN_SECONDS), self._database.read() as session:
+                async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS), self._database.read() as session:
                     families = await _read_all(session, self._clock.now())
             except (SQLAlchemyError, OSError, TimeoutError):
                 self._families = [_up(0)]
                 return
-            self._families = [_up(1), _took(perf_counter() - began), *families]
+            self._families = [_up(1), _read_seconds(perf_counter() - started), *families]
             self._read_at = self._clock.monotonic()
 
 
@@ -82,21 +82,21 @@ async def _read_all(session: ReadSession, now: datetime) -> Families:
         *await _resources(session),
         *await _leases(session, clusters, await lease_time(session, now)),
         await _lag(session, now),
-        await _closed(session),
+        await _cordoned_engines(session),
     ]
 
 
 def _up(value: float) -> GaugeMetricFamily:
-    return _figure("hypervisor_database_up", "1 if the database answered this scrape, else 0.", value)
+    return _gauge("hypervisor_database_up", "1 if the database answered this scrape, else 0.", value)
 
 
-def _took(seconds: float) -> GaugeMetricFamily:
-    text = "What reading the figures of this answer from the database took."
-    return _figure("hypervisor_database_read_seconds", text, seconds)
+def _read_seconds(seconds: float) -> GaugeMetricFamily:
+    text = "Time that the database queries of this scrape took."
+    return _gauge("hypervisor_database_read_seconds", text, seconds)
 
 
 async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
-    """Depth and how long the head has waited, for each cluster and class of priorities; zeros included."""
+    """Depth and wait of the head, for each cluster and priority class, zeros included."""
     depth: dict[tuple[int, str], int] = defaultdict(int)
     since: dict[tuple[int, str], datetime] = defaultdict(lambda: now)
     for cluster_id, priority, waiting, head in await session.execute(_queues_with_heads()):
@@ -104,8 +104,8 @@ async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -
         depth[key] += waiting
         since[key] = min(since[key], head or now)
     labels = ("cluster", "priority")
-    depths = GaugeMetricFamily("hypervisor_queue_depth", "Deployments that wait for a place.", labels=labels)
-    text = "How long whoever was submitted first has been in the queue."
+    depths = GaugeMetricFamily("hypervisor_queue_depth", "Queued deployments.", labels=labels)
+    text = "Time in the queue of the deployment that was submitted first."
     waits = GaugeMetricFamily("hypervisor_queue_head_wait_seconds", text, labels=labels)
     for cluster_id in clusters:
         for name in NAMED_PRIORITIES:
@@ -116,7 +116,7 @@ async def _queue(session: ReadSession, clusters: Sequence[int], now: datetime) -
 
 
 def _queues_with_heads() -> Select[int, int, int, datetime | None]:
-    """Counted on the index of the queue alone; only the row of each head is looked up."""
+    """Count on the index of the queue alone. Only the row of each head is read."""
     lengths = (
         select(Deployment.cluster_id, Deployment.priority, func.count().label("waiting"))
         .where(IS_QUEUED)
@@ -138,8 +138,8 @@ def _queues_with_heads() -> Select[int, int, int, datetime | None]:
 
 
 async def _deployments(session: ReadSession) -> GaugeMetricFamily:
-    """By state. What is queued has a figure of its own; what has ended is the history, which only grows."""
-    text = "Deployments that neither wait in the queue nor have ended."
+    """By state, without queued deployments (see `_queue`) and without ended ones (history only grows)."""
+    text = "Deployments that are neither queued nor ended."
     family = GaugeMetricFamily("hypervisor_deployments", text, labels=("cluster", "state"))
     rows = await session.execute(select(Cluster.id, *(_in_state(state) for state in LIVE_STATES)))
     for cluster_id, *counts in rows:
@@ -149,7 +149,7 @@ async def _deployments(session: ReadSession) -> GaugeMetricFamily:
 
 
 def _in_state(state: State) -> ScalarSelect[int]:
-    """A count for each cluster by its index: a join would tempt the database to read all rows."""
+    """A count for each cluster by its index. With a join the database may read all rows."""
     return (
         select(func.count())
         .where(Deployment.cluster_id == Cluster.id, Deployment.state == state.value)
@@ -160,16 +160,16 @@ def _in_state(state: State) -> ScalarSelect[int]:
 
 async def _resources(session: ReadSession) -> Families:
     labels = ("cluster", "resource", "unit")
-    text = "What the nodes of a cluster have."
+    text = "Capacity of the nodes of a cluster."
     capacity = GaugeMetricFamily("hypervisor_cluster_capacity", text, labels=labels)
-    text = "What is held by work that is placed there, until its end was observed."
+    text = "Resources of the deployments that are placed there, until their end is observed."
     allocated = GaugeMetricFamily("hypervisor_cluster_allocated", text, labels=labels)
-    held = await session.execute(
+    gpu_use = await session.execute(
         select(Node.cluster_id, func.sum(NodeGpu.used_milli))
         .join(Node, Node.id == NodeGpu.node_id)
         .group_by(Node.cluster_id)
     )
-    gpus = {row[0]: row[1] for row in held}
+    gpus = {row[0]: row[1] for row in gpu_use}
     rows = await session.execute(
         select(
             Node.cluster_id,
@@ -186,38 +186,40 @@ async def _resources(session: ReadSession) -> Families:
             ("memory", "byte"): (ram * 2**20, used_ram * 2**20),
             ("gpu", "device"): (gpu_count, gpus.get(cluster_id, 0) / 1000),
         }
-        for resource, (there, used) in by_resource.items():
-            capacity.add_metric([str(cluster_id), *resource], float(there))
+        for resource, (total, used) in by_resource.items():
+            capacity.add_metric([str(cluster_id), *resource], float(total))
             allocated.add_metric([str(cluster_id), *resource], float(used))
     return [capacity, allocated]
 
 
 async def _leases(session: ReadSession, clusters: Sequence[int], now: datetime) -> Families:
-    """Who lives and what is held, by the clock that leases go by. Leases of what is gone are left out."""
+    """Live servers and leases, by the clock of the leases. Leases of deleted clusters are left out."""
     alive = await session.scalar(select(func.count()).select_from(Server).where(Server.expires_at > now))
-    text = "Processes that share the scheduling and are alive."
-    members = _figure("hypervisor_members", text, alive or 0)
-    there = {f"cluster:{cluster_id}" for cluster_id in clusters}
-    text = "How often the lease has changed hands; it only rises."
+    text = "Live control-plane servers with control loops."
+    servers = _gauge("hypervisor_servers", text, alive or 0)
+    cluster_leases = {f"cluster:{cluster_id}" for cluster_id in clusters}
+    text = "Epoch of the lease: rises with each change of its holder."
     epochs = GaugeMetricFamily("hypervisor_lease_epoch", text, labels=("lease",))
-    text = "Until the lease runs out unless it is renewed; below zero while nobody holds it."
-    left = GaugeMetricFamily("hypervisor_lease_remaining_seconds", text, labels=("lease",))
+    text = "Time until the lease expires without a renewal. Negative while no server holds it."
+    remaining = GaugeMetricFamily("hypervisor_lease_remaining_seconds", text, labels=("lease",))
     rows = await session.execute(
         select(LeaseEpoch.name, LeaseEpoch.epoch, Lease.expires_at)
         .join(Lease, Lease.name == LeaseEpoch.name)
         .order_by(LeaseEpoch.name)
     )
     for name, epoch, expires_at in rows:
-        if name not in there and (name.startswith("cluster:") or expires_at < now - FORGOTTEN):
+        if name not in cluster_leases and (
+            name.startswith("cluster:") or expires_at < now - UNUSED_LEASE_AGE
+        ):
             continue
         epochs.add_metric([name], epoch)
-        left.add_metric([name], (expires_at - now).total_seconds())
-    return [members, epochs, left]
+        remaining.add_metric([name], (expires_at - now).total_seconds())
+    return [servers, epochs, remaining]
 
 
 async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:
-    """How far engines are behind what was committed."""
-    text = "How long the oldest committed start has not been seen running, or the oldest stop is overdue."
+    """How far the engines are behind the committed state."""
+    text = "Age of the oldest committed start that is not running yet, and delay of the oldest overdue stop."
     lag = GaugeMetricFamily("hypervisor_reconcile_lag_seconds", text, labels=("operation",))
     placed = await session.scalar(
         select(func.min(Attempt.created_at)).where(
@@ -229,16 +231,16 @@ async def _lag(session: ReadSession, now: datetime) -> GaugeMetricFamily:
             Attempt.finished_at.is_(None), Attempt.stop_requested_at.is_not(None)
         )
     )
-    due = [asked + timedelta(seconds=grace or 0) for asked, grace in rows if asked is not None]
+    due = [requested + timedelta(seconds=grace or 0) for requested, grace in rows if requested is not None]
     lag.add_metric(["start"], (now - placed).total_seconds() if placed is not None else 0.0)
     lag.add_metric(["stop"], max((now - min(due, default=now)).total_seconds(), 0.0))
     return lag
 
 
-async def _closed(session: ReadSession) -> GaugeMetricFamily:
-    """Engines that nobody drives are out of reach for all, so no process counts them among its own."""
-    text = "Engines of nodes that nobody drives: none of the live processes reaches them."
-    family = GaugeMetricFamily("hypervisor_engines_closed", text, labels=("runtime",))
+async def _cordoned_engines(session: ReadSession) -> GaugeMetricFamily:
+    """Engines that no live server reaches, so that no server reports them as its own."""
+    text = "Cordoned engines of nodes: no live server reaches them."
+    family = GaugeMetricFamily("hypervisor_engines_cordoned", text, labels=("runtime",))
     of_nodes = select(Cluster.resolved_runtime, func.coalesce(Node.engine_endpoint, "")).join(
         Node, Node.cluster_id == Cluster.id
     )
@@ -250,11 +252,11 @@ async def _closed(session: ReadSession) -> GaugeMetricFamily:
         )
         .group_by(EngineState.runtime)
     )
-    closed = {row[0]: row[1] for row in rows}
+    cordoned = {row[0]: row[1] for row in rows}
     for runtime in sorted(await session.scalars(select(Cluster.resolved_runtime).distinct())):
-        family.add_metric([runtime], closed.get(runtime, 0))
+        family.add_metric([runtime], cordoned.get(runtime, 0))
     return family
 
 
-def _figure(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)

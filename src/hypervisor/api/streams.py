@@ -1,6 +1,7 @@
-"""Server-sent events that end when the server stops or when their reader may not read any more.
+"""Server-sent events that end when the server stops, or when the reader loses access.
 
-An open stream never holds up a shutdown, and a login that has ended keeps no stream open for long.
+An open stream never delays a shutdown. A login that has ended keeps a stream open for at most
+`ACCESS_CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from hypervisor.api.services import AppServices
 
 T = TypeVar("T")
 
-LOOK_AGAIN_SECONDS = 20.0
-"""How often it is asked whether the reader may still read."""
-LAST_WORDS_SECONDS = 0.5
-"""How long after the stop of the server a stream may pass on what it already has."""
+ACCESS_CHECK_SECONDS = 20.0
+"""Time between two checks of the reader's access."""
+DRAIN_SECONDS = 0.5
+"""Time after the server's stop in which a stream may still send pending events."""
 PING_SECONDS = 15.0
+"""Silence after which a stream sends a comment."""
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events that are formatted already. Many of them in one chunk cost little more than one."""
+    """A response with formatted server-sent events. A chunk may hold many events."""
 
     media_type = "text/event-stream"
 
     def __init__(self, chunks: AsyncIterator[bytes], status_code: int = 200) -> None:
-        # The second header keeps nginx from gathering events before it passes them on.
+        # The second header keeps nginx from buffering events.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(chunks, status_code, headers)
 
@@ -38,36 +40,37 @@ class EventStream(StreamingResponse):
 async def until_stopping(
     services: AppServices,
     source: AsyncGenerator[T, None],
-    may_go_on: Callable[[], Awaitable[bool]] | None = None,
+    has_access: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[T]:
-    """Pass on what `source` yields until it ends, the server stops or `may_go_on` says no; `source` is
-    closed in any case.
+    """Yield the items of `source` until it ends, the server stops, or `has_access` returns False.
+
+    `source` is closed in any case.
 
     For routes with `response_class=EventStream`:
 
-        return EventStream(until_stopping(services, with_pings(chunks()), may_go_on=still_member(...)))
+        return EventStream(until_stopping(services, with_pings(chunks()), has_access=still_member(...)))
     """
     now = asyncio.get_running_loop().time
     stopping = asyncio.ensure_future(services.stopping.wait())
     step: asyncio.Future[T] | None = None
-    look_at = now() + LOOK_AGAIN_SECONDS
-    until: float | None = None
+    check_at = now() + ACCESS_CHECK_SECONDS
+    drain_until: float | None = None
     async with aclosing(source):
         try:
             while True:
                 step = step or asyncio.ensure_future(anext(source))
-                left = None if may_go_on is None else max(0.0, look_at - now())
-                await asyncio.wait((step, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                timeout = None if has_access is None else max(0.0, check_at - now())
+                await asyncio.wait((step, stopping), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if stopping.done():
-                    # What was handed over before the stop is still passed on.
-                    until = until or now() + LAST_WORDS_SECONDS
-                    await asyncio.wait((step,), timeout=max(0.0, until - now()))
-                    if not step.done() or now() >= until:
+                    # Items from before the stop are still sent.
+                    drain_until = drain_until or now() + DRAIN_SECONDS
+                    await asyncio.wait((step,), timeout=max(0.0, drain_until - now()))
+                    if not step.done() or now() >= drain_until:
                         return
-                if may_go_on is not None and now() >= look_at:
-                    if not await may_go_on():
+                if has_access is not None and now() >= check_at:
+                    if not await has_access():
                         return
-                    look_at = now() + LOOK_AGAIN_SECONDS
+                    check_at = now() + ACCESS_CHECK_SECONDS
                 if not step.done():
                     continue
                 try:
@@ -83,7 +86,7 @@ async def until_stopping(
 
 
 async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Comments while nothing happens, so that no proxy takes the stream for dead."""
+    """Yield comments during silence, so that no proxy closes the stream as idle."""
     step: asyncio.Future[bytes] | None = None
     async with aclosing(source):
         try:
@@ -105,7 +108,7 @@ async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
 
 
 async def _cancel(future: asyncio.Future[T]) -> None:
-    """End a future and wait for it, so that nothing of it runs on when the stream is closed."""
+    """Cancel a future and wait for it, so that it does not run after the stream is closed."""
     future.cancel()
     with suppress(asyncio.CancelledError, StopAsyncIteration):
         await future

@@ -98,8 +98,8 @@ class Cluster(TypedDict, total=False):
     resolved_runtime: str
     runtime_note: str
     placement: str
-    improvement_steps: int
-    packer: str
+    optimizer_steps: int
+    solver: str
     preemption: bool
     min_runtime_seconds: int
     created_at: str
@@ -266,6 +266,7 @@ class Receipt(TypedDict, total=False):
     at: str
     role: str
     rule: str
+    rule_sentence: str
     preemptor: Party
     victims: list[Party]
     spared: list[Party]

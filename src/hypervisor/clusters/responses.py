@@ -71,8 +71,8 @@ class ClusterResponse(ResponseModel):
     resolved_runtime: str
     runtime_note: str
     placement: str
-    improvement_steps: int
-    packer: str
+    optimizer_steps: int
+    solver: str
     preemption: bool
     min_runtime_seconds: int
     preemption_budget: int
@@ -149,8 +149,8 @@ def cluster_answer(
         resolved_runtime=cluster.resolved_runtime,
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
         placement=cluster.placement,
-        improvement_steps=cluster.improvement_steps,
-        packer=cluster.packer,
+        optimizer_steps=cluster.optimizer_steps,
+        solver=cluster.solver,
         preemption=cluster.preemption,
         min_runtime_seconds=cluster.min_runtime_seconds,
         preemption_budget=cluster.preemption_budget,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from hypervisor.api.schema import MAX_ID, Name
+from hypervisor.clusters.choices import enum_of, one_of
 from hypervisor.clusters.field_types import (
     CpuCores,
     GpuDevices,
@@ -18,10 +19,11 @@ from hypervisor.clusters.field_types import (
     StrictRequest,
 )
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.policy import SolverName
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 
 MAX_NODES_AT_ONCE = 10_000
-MAX_IMPROVEMENT_STEPS = 1_000_000
+MAX_OPTIMIZER_STEPS = 1_000_000
 """Some seconds a pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
@@ -36,22 +38,31 @@ Budget = Annotated[
         "preemption_cooldown_seconds; 0: never.",
     ),
 ]
-ImprovementSteps = Annotated[
+OptimizerSteps = Annotated[
     int,
     Field(
         ge=0,
-        le=MAX_IMPROVEMENT_STEPS,
+        le=MAX_OPTIMIZER_STEPS,
         description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
         "places that places more; 0: no search.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
-PlacementName = Literal["fgd", "fill", "bestfit", "spread"]
-Packer = Annotated[
-    SolverName,
+PlacementName = Annotated[
+    str,
+    one_of(policy_names),
     Field(
-        description="Who searches for such an arrangement. exact: where the search ends a solver goes on, "
-        "on small clusters; the server needs the extra `optimal` for it."
+        description="Which node is best among those that can take a request.",
+        json_schema_extra=enum_of(policy_names),
+    ),
+]
+SolverName = Annotated[
+    str,
+    one_of(solver_names),
+    Field(
+        description="What searches for such an arrangement. exact: a solver goes on where the search ends, "
+        "on small clusters; the server needs the extra `optimal` for it.",
+        json_schema_extra=enum_of(solver_names),
     ),
 ]
 
@@ -104,8 +115,8 @@ class ClusterCreate(StrictRequest):
     name: Name
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
     placement: PlacementName = "fgd"
-    improvement_steps: ImprovementSteps = 0
-    packer: Packer = "search"
+    optimizer_steps: OptimizerSteps = 0
+    solver: SolverName = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -150,8 +161,8 @@ class ClusterUpdate(StrictRequest):
 
     name: Name | None = None
     placement: PlacementName | None = None
-    improvement_steps: ImprovementSteps | None = None
-    packer: Packer | None = None
+    optimizer_steps: OptimizerSteps | None = None
+    solver: SolverName | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None

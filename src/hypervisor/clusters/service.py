@@ -15,8 +15,7 @@ from hypervisor.clusters.responses import ClusterResponse, as_guest, cluster_ans
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
-from hypervisor.runtimes.registry import Resolved
-from hypervisor.scheduling.policy import SolverName
+from hypervisor.runtimes.registry import ResolvedRuntime
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import are_many, forget_attempts
@@ -26,8 +25,8 @@ NAMED_OCCUPANTS = 10
 _SETTINGS = (
     "name",
     "placement",
-    "improvement_steps",
-    "packer",
+    "optimizer_steps",
+    "solver",
     "preemption",
     "min_runtime_seconds",
     "preemption_budget",
@@ -42,15 +41,15 @@ async def create(
     request: ClusterCreate,
     *,
     runtime: str,
-    resolved: Resolved,
+    resolved: ResolvedRuntime,
     now: datetime,
     actor: str,
 ) -> ClusterResponse:
     """Add a cluster with its nodes.
 
-    Raises Conflict for a name that the organization uses already, Invalid for a packer that is not installed.
+    Raises Conflict for a name that the organization uses already, Invalid for a solver that is not installed.
     """
-    _check_packer(request.packer)
+    _check_solver(request.solver)
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
@@ -61,8 +60,8 @@ async def create(
         runtime=runtime,
         resolved_runtime=resolved.name,
         placement=request.placement,
-        improvement_steps=request.improvement_steps,
-        packer=request.packer,
+        optimizer_steps=request.optimizer_steps,
+        solver=request.solver,
         preemption=request.preemption,
         min_runtime_seconds=request.min_runtime_seconds,
         preemption_budget=request.preemption_budget,
@@ -119,7 +118,7 @@ async def update(
     now: datetime,
 ) -> ClusterResponse:
     """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
-    _check_packer(request.packer)
+    _check_solver(request.solver)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
     cluster = await nodes.lock_cluster(session, access)
@@ -197,9 +196,9 @@ async def _check_name(session: AsyncSession, organization_id: int, name: str) ->
         raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
 
 
-def _check_packer(name: SolverName | None) -> None:
+def _check_solver(name: str | None) -> None:
     if name is not None and not is_installed(name):
-        raise Invalid("packer_not_installed", str(SolverNotInstalled(name)))
+        raise Invalid("solver_not_installed", str(SolverNotInstalled(name)))
 
 
 async def _resize_only_node(

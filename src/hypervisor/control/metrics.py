@@ -7,7 +7,7 @@ from collections import Counter
 from hypervisor.control.leases.held import HeldLeases
 from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.scheduling.preemption.legality import PreemptionRule
+from hypervisor.scheduling.plan_result import PreemptionRule
 
 LEASE_KINDS = ("cluster", "engine", "janitor")
 

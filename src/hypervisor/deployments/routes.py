@@ -119,7 +119,7 @@ async def list_deployments(
     )
     async with services.database.read() as session:
         found = await listing.page(session, filters, before=before, limit=limit)
-        items = await presenter.describe_all(session, found.rows, services.sharing.queue)
+        items = await presenter.describe_all(session, found.rows, services.coordination.queue)
     await _place(services, items)
     return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
 
@@ -139,7 +139,7 @@ async def update_deployment(
     async def work(session: WriteSession) -> DeploymentResponse:
         now = services.clock.now()
         changed = await update.update(session, access, body, encryptor=services.encryptor, now=now)
-        return await presenter.describe(session, changed, services.sharing.queue)
+        return await presenter.describe(session, changed, services.coordination.queue)
 
     answer = await _refused_alone(services, work)
     await _place(services, [answer])
@@ -226,7 +226,7 @@ async def _made_before(services: AppServices, ids: Sequence[int]) -> list[Deploy
                 "idempotency_key_gone",
                 "What was made under this Idempotency-Key has been deleted since; use a new key.",
             )
-        return await presenter.describe_all(session, found, services.sharing.queue)
+        return await presenter.describe_all(session, found, services.coordination.queue)
 
 
 def _keyed(
@@ -254,7 +254,7 @@ async def _describe(services: AppServices, access: DeploymentAccess) -> Deployme
         deployment = await repository.find(session, access.deployment_id)
         if deployment is None:
             raise access.hidden
-        answer = await presenter.describe(session, deployment, services.sharing.queue)
+        answer = await presenter.describe(session, deployment, services.coordination.queue)
     await _place(services, [answer])
     return answer
 
@@ -267,7 +267,7 @@ async def _obey(
         deployment = await commands.apply_command(
             session, access, command, now=now, grace_seconds=grace_seconds
         )
-        return await presenter.describe(session, deployment, services.sharing.queue)
+        return await presenter.describe(session, deployment, services.coordination.queue)
 
     answer = await services.database.transact(work)
     _wake(services, "scheduler", "reconciler")
@@ -276,7 +276,7 @@ async def _obey(
 
 
 async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
-    await positions.fill_positions(services.database, services.sharing.queue, answers, new=new)
+    await positions.fill_positions(services.database, services.coordination.queue, answers, new=new)
 
 
 def _wake(services: AppServices, *topics: str) -> None:

@@ -1,4 +1,4 @@
-"""People and their logins: registration, passwords, sessions, tokens, and who is calling.
+"""Users and their logins: registration, passwords, sessions, tokens, and the caller of a request.
 
-Roles in organizations are read here (a principal carries its memberships), but granted in `organizations`.
+A principal holds the roles of a user in organizations. `organizations` grants them.
 """

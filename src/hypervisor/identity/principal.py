@@ -1,4 +1,4 @@
-"""Who is calling: the principal of a request, read from the database each time."""
+"""The principal of a request: the caller, read from the database for each request."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ LOGIN_PATH = "/api/v1/auth/login"
 
 @dataclass(frozen=True, slots=True)
 class OrganizationRole:
+    """The role of a user in one organization."""
+
     organization_id: int
     name: str
     role: Role
@@ -47,7 +49,7 @@ class Principal:
         return user_actor(self.user_id)
 
     def role_in(self, organization_id: int) -> Role | None:
-        """The role there; None: not a member. A superuser is admin everywhere, member or not."""
+        """The role in an organization. None for a non-member. A superuser is admin in every organization."""
         if self.is_superuser:
             return Role.ADMIN
         membership = self.memberships.get(organization_id)
@@ -57,7 +59,7 @@ class Principal:
 _bearer = OAuth2PasswordBearer(
     tokenUrl=LOGIN_PATH,
     auto_error=False,
-    description="Log in with a username (or e-mail address) and password.",
+    description="Log in with a username or e-mail address, and a password.",
 )
 
 
@@ -65,9 +67,9 @@ BearerToken = Annotated[str | None, Depends(_bearer)]
 
 
 class Authentication(SecurityBase):
-    """The bearer scheme that also finds who is calling.
+    """The bearer scheme, which also loads the caller.
 
-    One dependency and not three: to resolve one costs more than what most of them do.
+    This is one dependency instead of three, because resolving a dependency costs more than most of them do.
     """
 
     def __init__(self) -> None:
@@ -75,7 +77,10 @@ class Authentication(SecurityBase):
         self.scheme_name = _bearer.scheme_name
 
     async def __call__(self, request: Request) -> Principal:
-        """The caller. Raises Unauthenticated; counts the call against the rate limit of user or address."""
+        """Return the caller. Counts the request for the rate limit of the user, or of the address.
+
+        Raises Unauthenticated, TooManyRequests.
+        """
         services = await services_of(request)
         try:
             principal = await _identify(services, await _bearer(request))
@@ -93,8 +98,9 @@ CurrentUser = Annotated[Principal, Depends(authenticated)]
 
 @declares("superuser")
 async def superuser(principal: CurrentUser) -> Principal:
+    """The caller, who must be a superuser. Raises Forbidden."""
     if not principal.is_superuser:
-        raise Forbidden("superuser_only", "Only a superuser may do this.")
+        raise Forbidden("superuser_only", "Only a superuser can do this.")
     return principal
 
 
@@ -102,8 +108,8 @@ Superuser = Annotated[Principal, Depends(superuser)]
 
 
 async def load_principal(services: AppServices, claims: AccessClaims) -> Principal | None:
-    """The user behind a session that is still live, or None."""
-    login = await services.database.read_together(_logins, claims.session_id)
+    """Return the user of a live session. None if the session has ended or expired."""
+    login = await services.database.read_together(_load_logins, claims.session_id)
     if login is None or login.user_id != claims.user_id or login.expires_at <= services.clock.now():
         return None
     return Principal(
@@ -115,24 +121,27 @@ async def load_principal(services: AppServices, claims: AccessClaims) -> Princip
     )
 
 
-async def _logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
-    """What requests that came at the same time ask, in one query; each request asks anew."""
-    found = await repository.logins(connection, session_ids)
-    return [found.get(one) for one in session_ids]
+async def _load_logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
+    """Load the logins of concurrent requests in one query. Nothing is cached between requests."""
+    logins = await repository.logins(connection, session_ids)
+    return [logins.get(session_id) for session_id in session_ids]
 
 
 async def _identify(services: AppServices, token: str | None) -> Principal:
     if token is None:
-        raise _unauthenticated("not_authenticated", "Log in first: this needs an access token (Bearer).")
+        raise _unauthenticated(
+            "not_authenticated",
+            "This needs an access token. Log in and send `Authorization: Bearer <token>`.",
+        )
     try:
         claims = services.tokens.read(token, services.clock.now())
     except InvalidToken:
         raise _unauthenticated(
-            "invalid_token", "The access token is not valid or is over; refresh or log in again."
+            "invalid_token", "The access token is not valid or has expired. Refresh it or log in again."
         ) from None
     principal = await load_principal(services, claims)
     if principal is None:
-        raise _unauthenticated("session_ended", "This login has ended; log in again.")
+        raise _unauthenticated("session_ended", "This login has ended. Log in again.")
     return principal
 
 

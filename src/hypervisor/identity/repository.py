@@ -1,4 +1,4 @@
-"""Rows of users, sessions, refresh tokens and login throttles."""
+"""Queries for users, sessions, refresh tokens and login throttles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypervisor.store.tables import (
 
 @dataclass(frozen=True, slots=True)
 class MembershipRow:
-    """An organization with the role in it."""
+    """An organization, and the role of the user in it."""
 
     id: int
     name: str
@@ -32,7 +32,7 @@ class MembershipRow:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A session that was not ended, with its active user and their organizations; it may have expired."""
+    """A session that was not revoked, its active user and their organizations. It may have expired."""
 
     user_id: int
     username: str
@@ -65,7 +65,7 @@ _LOGINS = (
 
 
 async def user_of_live_session(session: AsyncSession, session_id: str, now: datetime) -> User | None:
-    """The active user of a session that has neither ended nor expired."""
+    """The active user of a session that is neither revoked nor expired. None otherwise."""
     return await session.scalar(
         select(User)
         .join(LoginSession, LoginSession.user_id == User.id)
@@ -79,27 +79,27 @@ async def user_of_live_session(session: AsyncSession, session_id: str, now: date
 
 
 async def logins(connection: AsyncConnection, session_ids: Collection[str]) -> dict[str, Login]:
-    """Those of the sessions that nobody has ended and whose users are active, in one query."""
+    """Load the sessions that are not revoked and have an active user, in one query, by session id."""
     rows = await connection.execute(_LOGINS, {"ids": sorted(set(session_ids))})
-    found: dict[str, Login] = {}
+    by_session: dict[str, Login] = {}
     for session_id, expires_at, user_id, username, is_superuser, organization_id, name, role in rows:
-        login = found.get(session_id)
+        login = by_session.get(session_id)
         if login is None:
-            login = found[session_id] = Login(user_id, username, is_superuser, expires_at, [])
+            login = by_session[session_id] = Login(user_id, username, is_superuser, expires_at, [])
         if organization_id is not None:
             login.memberships.append(MembershipRow(organization_id, name, role))
-    return found
+    return by_session
 
 
 async def find_user(session: AsyncSession, key: str) -> User | None:
-    """By folded username or address; usernames hold no @, so the two never meet."""
+    """Find a user by folded username or e-mail address. A username has no @, so the two never collide."""
     return await session.scalar(
         select(User).where(or_(User.username_normalized == key, User.email_normalized == key))
     )
 
 
 async def taken_fields(session: AsyncSession, username_normalized: str, email_normalized: str) -> set[str]:
-    """Which of "username" and "email" somebody has already."""
+    """Return which of "username" and "email" another user has."""
     rows = await session.execute(
         select(User.username_normalized, User.email_normalized).where(
             or_(User.username_normalized == username_normalized, User.email_normalized == email_normalized)
@@ -113,7 +113,7 @@ async def taken_fields(session: AsyncSession, username_normalized: str, email_no
 
 
 async def revoke_session(session: WriteSession, session_id: str, reason: str, now: datetime) -> None:
-    """End one login; its access tokens stop working with this transaction."""
+    """End one login. Its access tokens stop working when this transaction commits."""
     await session.execute(
         update(LoginSession)
         .where(LoginSession.id == session_id, LoginSession.revoked_at.is_(None))
@@ -124,7 +124,7 @@ async def revoke_session(session: WriteSession, session_id: str, reason: str, no
 async def revoke_user_sessions(
     session: WriteSession, user_id: int, reason: str, now: datetime, *, keep: str | None = None
 ) -> None:
-    """End all logins of a user but `keep`."""
+    """End all logins of a user except the session `keep`."""
     await session.execute(
         update(LoginSession)
         .where(
@@ -137,7 +137,7 @@ async def revoke_user_sessions(
 
 
 async def consume_refresh_token(session: WriteSession, token_hash: str, now: datetime) -> str | None:
-    """Use a token up in one conditional UPDATE. Returns its session's id, None when it cannot be used."""
+    """Mark a token as used in one conditional UPDATE. Return its session id; None for an invalid token."""
     return await session.scalar(
         update(RefreshToken)
         .where(
@@ -151,7 +151,7 @@ async def consume_refresh_token(session: WriteSession, token_hash: str, now: dat
 
 
 async def session_of_used_token(session: WriteSession, token_hash: str) -> str | None:
-    """The session of a token that was used before; None for unknown or merely expired tokens."""
+    """The session id of a used token. None for an unknown token and for an expired unused one."""
     return await session.scalar(
         select(RefreshToken.session_id).where(
             RefreshToken.token_hash == token_hash, RefreshToken.used_at.is_not(None)
@@ -160,11 +160,12 @@ async def session_of_used_token(session: WriteSession, token_hash: str) -> str |
 
 
 async def throttle(session: AsyncSession, account: str) -> LoginThrottle | None:
+    """The failed logins of an account. None if there are none."""
     return await session.get(LoginThrottle, account)
 
 
 async def locked_throttle(session: WriteSession, account: str, now: datetime) -> LoginThrottle:
-    """The account's row, made if missing, locked until the end of the transaction."""
+    """The row of an account, created if missing, locked until the end of the transaction."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"account": account, "failures": 0, "updated_at": now}
     await session.execute(insert(LoginThrottle).values(values).on_conflict_do_nothing())
@@ -172,8 +173,10 @@ async def locked_throttle(session: WriteSession, account: str, now: datetime) ->
 
 
 async def clear_throttle(session: WriteSession, account: str) -> None:
+    """Delete the failed logins of an account."""
     await session.execute(delete(LoginThrottle).where(LoginThrottle.account == account))
 
 
 async def count_users(session: AsyncSession) -> int:
+    """The number of users, active or not."""
     return await session.scalar(select(func.count()).select_from(User)) or 0

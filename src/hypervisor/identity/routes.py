@@ -1,4 +1,4 @@
-"""Endpoints under /auth."""
+"""Routes of /auth."""
 
 from __future__ import annotations
 
@@ -34,33 +34,35 @@ router = APIRouter(prefix="/auth", tags=["Accounts"])
     responses=documented(409, 422, 429),
 )
 async def register(body: RegisterRequest, services: ServicesDep) -> UserResponse:
-    """Make an account. It has no rights until its owner creates or joins an organization."""
+    """Create an account. It has no rights until its user creates or joins an organization."""
     return UserResponse.model_validate(await service.register(services, body))
 
 
-@router.post("/login", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+@router.post("/login", summary="Log in", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenResponse:
     """Log in with a username or e-mail address (OAuth2 password form)."""
     address = request.client.host if request.client else None
     return await sessions.login(services, form.username, form.password, address)
 
 
-@router.post("/refresh", dependencies=[PUBLIC], responses=documented(401, 422, 429))
+@router.post("/refresh", summary="Refresh tokens", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenResponse:
-    """Exchange a refresh token for a new pair. Each works once: a second use ends the whole login."""
+    """Exchange a refresh token for a new pair. A token works once: a second use ends the login."""
     return await sessions.refresh(services, body.refresh_token)
 
 
-@router.post("/logout", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429))
+@router.post(
+    "/logout", summary="Log out", status_code=status.HTTP_204_NO_CONTENT, responses=documented(401, 422, 429)
+)
 async def logout(user: CurrentUser, services: ServicesDep, _body: LogoutRequest | None = None) -> None:
-    """End this login: its access and refresh tokens stop working at once."""
+    """End this login. Its access and refresh tokens stop working at once."""
     async with services.database.write() as session:
         await repository.revoke_session(session, user.session_id, "logout", services.clock.now())
 
 
-@router.get("/me", responses=documented(401, 429))
+@router.get("/me", summary="Current user", responses=documented(401, 429))
 async def me(user: CurrentUser, services: ServicesDep) -> MeResponse:
-    """Who is logged in, and the roles in their organizations."""
+    """Return the logged-in user and their role in each organization."""
     async with services.database.read() as session:
         row = await session.get_one(User, user.user_id)
     roles = [OrganizationRoleResponse.model_validate(one) for one in user.memberships.values()]
@@ -73,5 +75,5 @@ async def me(user: CurrentUser, services: ServicesDep) -> MeResponse:
     responses=documented(401, 403, 409, 422, 429),
 )
 async def change_password(body: ChangePasswordRequest, user: CurrentUser, services: ServicesDep) -> None:
-    """Change the password and end all other logins of this account."""
+    """Change the password, and end all other logins of this account."""
     await service.change_password(services, user, body.current_password, body.new_password)

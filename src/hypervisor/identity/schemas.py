@@ -1,4 +1,4 @@
-"""Requests and answers about people and their logins."""
+"""Requests and responses of accounts and logins."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_EMAIL = 254
 
 def _check_username(text: str) -> str:
     if not USERNAME.fullmatch(text):
-        raise ValueError("must be 2 to 64 letters, digits and . _ - only, and begin with a letter or digit")
+        raise ValueError("must have 2 to 64 letters, digits and . _ - only, and start with a letter or digit")
     return text
 
 
 def _check_email(text: str) -> str:
     try:
-        # Internal domains are fine here: nothing is ever sent to the open internet.
+        # Internal domains are fine: the server never sends mail.
         checked = validate_email(text, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
         raise ValueError(f"is not an e-mail address: {error}") from None
@@ -39,7 +39,7 @@ Username = Annotated[
     StringConstraints(strip_whitespace=True),
     AfterValidator(_check_username),
     Field(
-        description="2 to 64 letters, digits, dots, hyphens and underscores; case does not matter.",
+        description="2 to 64 letters, digits, dots, underscores and hyphens. Case does not matter.",
         examples=["ada"],
     ),
 ]
@@ -49,16 +49,18 @@ Email = Annotated[
     AfterValidator(_check_email),
     Field(examples=["ada@example.com"]),
 ]
-GivenPassword = Annotated[SafeStr, Field(max_length=1024, examples=["a long sentence is a good password"])]
+Password = Annotated[SafeStr, Field(max_length=1024, examples=["a long sentence is a good password"])]
 
 
 class RegisterRequest(RequestModel):
+    """A new account."""
+
     username: Username
     email: Email
-    password: GivenPassword
+    password: Password
     role: Annotated[str, Field(max_length=16)] | None = Field(
         default=None,
-        description="A wish for people to see; it grants nothing. Roles come with invites.",
+        description="The role that the user wishes for. It grants nothing: roles come from invite codes.",
         examples=["developer"],
     )
 
@@ -70,8 +72,10 @@ class RegisterRequest(RequestModel):
 
 
 class ChangePasswordRequest(RequestModel):
-    current_password: GivenPassword
-    new_password: GivenPassword
+    """The current and the new password."""
+
+    current_password: Password
+    new_password: Password
 
     @field_validator("new_password")
     @classmethod
@@ -80,7 +84,7 @@ class ChangePasswordRequest(RequestModel):
 
 
 class LoginForm(BaseModel):
-    """The OAuth2 password form (RFC 6749, 4.3.2); what a client sends beyond name and password is ignored."""
+    """The OAuth2 password form (RFC 6749, section 4.3.2). Only username and password are used."""
 
     username: Annotated[SafeStr, Field(max_length=MAX_EMAIL, description="Username or e-mail address.")]
     password: Annotated[SafeStr, Field(max_length=1024, json_schema_extra={"format": "password"})]
@@ -91,39 +95,51 @@ class LoginForm(BaseModel):
 
 
 class RefreshRequest(RequestModel):
+    """The refresh token to exchange."""
+
     refresh_token: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class LogoutRequest(RequestModel):
+    """Optional body of a logout."""
+
     refresh_token: Annotated[str, Field(max_length=256)] | None = Field(
-        default=None, description="May be sent along; it ends with its login in any case."
+        default=None, description="Not needed: the refresh token ends with its login."
     )
 
 
 class TokenResponse(BaseModel):
+    """A pair of tokens. Send the access token as `Authorization: Bearer <token>`."""
+
     access_token: str
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105
-    expires_in: int = Field(description="Seconds until the access token is over.")
+    expires_in: int = Field(description="Seconds until the access token expires.")
 
 
 class UserResponse(ResponseModel):
+    """An account."""
+
     id: int
     username: str
     email: str
-    requested_role: str | None = Field(description="What was wished for at registration; grants nothing.")
+    requested_role: str | None = Field(description="The `role` of the registration. It grants nothing.")
     is_superuser: bool
     is_active: bool
     created_at: datetime
 
 
 class OrganizationRoleResponse(ResponseModel):
+    """The role of the user in one organization."""
+
     organization_id: int
     name: str
     role: Role
 
 
 class MeResponse(UserResponse):
+    """The logged-in user."""
+
     organizations: list[OrganizationRoleResponse]
 
 

@@ -1,4 +1,4 @@
-"""Accounts: registration, superusers, changed passwords. Logins and sessions are in `sessions`."""
+"""Accounts: registration, superusers, password changes. Logins and sessions are in `sessions`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from hypervisor.store.tables import User
 
 
 async def register(services: AppServices, request: RegisterRequest) -> User:
-    """Make an account without any rights; `role` is only remembered. Raises Conflict for a taken name."""
+    """Create an account without rights; `role` is only stored.
+
+    Raises Conflict for a taken username or e-mail address.
+    """
     user = User(
         username=request.username,
         username_normalized=fold(request.username),
@@ -36,9 +39,10 @@ async def register(services: AppServices, request: RegisterRequest) -> User:
 async def create_superuser(
     database: Database, clock: Clock, username: str, email: str, password: str
 ) -> User:
-    """Make an account that may do everything, for the command line.
+    """Create a superuser, for the command line.
 
-    Raises pydantic.ValidationError for a bad name, address or password, Conflict for a taken one.
+    Raises pydantic.ValidationError for an invalid username, e-mail address or password, Conflict for a taken
+    username or address.
     """
     request = RegisterRequest(username=username, email=email, password=password)
     user = User(
@@ -57,11 +61,12 @@ async def create_superuser(
 async def change_password(services: AppServices, principal: Principal, current: str, new: str) -> None:
     """Replace the password and end every other login of this user.
 
-    Raises Forbidden for a wrong current password (counted like a failed login), TooManyRequests.
+    Raises Forbidden for a wrong current password, which counts as a failed login; Invalid, Conflict and
+    TooManyRequests.
     """
     user = await sessions.check_password(services, principal.username, current)
     if user is None or user.id != principal.user_id:
-        raise Forbidden("wrong_password", "The current password is not right.")
+        raise Forbidden("wrong_password", "The current password is wrong.")
     if current == new:
         raise Invalid("same_password", "The new password must differ from the current one.")
     new_hash = await services.passwords.hash(new)
@@ -73,7 +78,10 @@ async def change_password(services: AppServices, principal: Principal, current: 
             .returning(User.id)
         )
         if changed is None:
-            raise Conflict("password_changed_meanwhile", "The password was changed by another request.")
+            raise Conflict(
+                "password_changed_meanwhile",
+                "Another request has changed the password. Log in again with the new one.",
+            )
         await repository.revoke_user_sessions(
             session, user.id, "password changed", services.clock.now(), keep=principal.session_id
         )
@@ -87,7 +95,7 @@ async def _insert(database: Database, user: User) -> User:
             )
             session.add(user)
     except IntegrityError:
-        # Somebody else took it between the look and the insert.
+        # Another request took it between the check and the insert.
         async with database.read() as session:
             _refuse_taken(
                 await repository.taken_fields(session, user.username_normalized, user.email_normalized)
@@ -98,6 +106,6 @@ async def _insert(database: Database, user: User) -> User:
 
 def _refuse_taken(taken: set[str]) -> None:
     if "username" in taken:
-        raise Conflict("username_taken", "This username is taken; choose another.")
+        raise Conflict("username_taken", "This username is taken. Choose another one.")
     if "email" in taken:
-        raise Conflict("email_taken", "There is an account with this e-mail address already; log in instead.")
+        raise Conflict("email_taken", "An account with this e-mail address exists. Log in instead.")

@@ -1,4 +1,4 @@
-"""Logins: the password check with its back-off, sessions, and the rotation of refresh tokens."""
+"""Logins: the password check with its backoff, sessions, and the rotation of refresh tokens."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, U
 async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenResponse:
     """Start a session for a username or e-mail address.
 
-    Raises Unauthenticated in the same words for unknown, inactive and wrong; TooManyRequests.
+    Raises Unauthenticated with one message for unknown users, inactive users and wrong passwords, and
+    TooManyRequests.
     """
     await limit_address(services, address)
     user = await check_password(services, name, password)
     if user is None:
-        raise _refused()
+        raise _invalid_credentials()
     now = services.clock.now()
     async with services.database.write() as session:
         current = await session.get(User, user.id, with_for_update=True)
-        # A password changed since the check has ended all sessions; this must not become one more.
+        # A password change since the check has ended all sessions. This session must not be created.
         if current is None or not current.is_active or current.password_hash != user.password_hash:
-            raise _refused()
+            raise _invalid_credentials()
         login_session = LoginSession(
             id=secrets.token_hex(16),
             user_id=user.id,
@@ -46,69 +47,77 @@ async def login(services: AppServices, name: str, password: str, address: str | 
         await session.flush()
         refresh_token = _add_refresh_token(session, login_session, now)
     await _rehash(services, user, password)
-    return _answer(services, user.id, login_session.id, refresh_token, now)
+    return _token_response(services, user.id, login_session.id, refresh_token, now)
 
 
 async def refresh(services: AppServices, refresh_token: str) -> TokenResponse:
-    """Exchange a refresh token for a new pair; a second use of one ends its whole session.
+    """Exchange a refresh token for a new pair. A second use of a token ends its session.
 
     Raises Unauthenticated.
     """
     now = services.clock.now()
     async with services.database.write() as session:
         rotated = await _rotate(session, hash_secret(refresh_token), now)
-    # Raised only here, outside of the transaction: ending a session on reuse must be committed.
+    # Raised outside of the transaction, because the end of the session on reuse must be committed.
     if rotated is None:
         raise Unauthenticated(
             "invalid_refresh_token",
-            "The refresh token is not valid, was used before or is over; log in again.",
+            "The refresh token is not valid, was used before or has expired. Log in again.",
         )
     user_id, session_id, new_token = rotated
-    return _answer(services, user_id, session_id, new_token, now)
+    return _token_response(services, user_id, session_id, new_token, now)
 
 
 async def check_password(services: AppServices, name: str, password: str) -> User | None:
-    """The active user with this name (or address) and password, else None after counting a failure.
+    """Return the active user with this username or address and password. None counts as a failure.
 
-    Unknown names take as long and are counted alike. Raises TooManyRequests while the account must wait;
-    who guesses in parallel learns nothing either, because the wait is looked at again after the check.
+    An unknown name takes as long and counts like a wrong password. Raises TooManyRequests during the backoff
+    of the account. The backoff is checked again after the password, so parallel guesses learn nothing.
     """
     key = fold(name.strip())
     async with services.database.read() as session:
         user = await repository.find_user(session, key)
         account = _account(user.username_normalized if user else key)
-        _refuse_while_blocked(await repository.throttle(session, account), services.clock.now())
-    right = await services.passwords.verify(password, user.password_hash if user else None)
+        _check_backoff(await repository.throttle(session, account), services.clock.now())
+    is_right = await services.passwords.verify(password, user.password_hash if user else None)
     now = services.clock.now()
     async with services.database.write() as session:
-        if right:
-            _refuse_while_blocked(await repository.throttle(session, account), now)
+        if is_right:
+            _check_backoff(await repository.throttle(session, account), now)
             await repository.clear_throttle(session, account)
         else:
             await _count_failure(session, account, now)
-    return user if right and user is not None and user.is_active else None
+    return user if is_right and user is not None and user.is_active else None
 
 
 async def limit_address(services: AppServices, address: str | None) -> None:
-    """Count one login try of a network address. Raises TooManyRequests."""
+    """Count one login attempt of a network address. Raises TooManyRequests."""
     await services.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
 
 
 async def purge(database: Database, now: datetime) -> None:
-    """Forget old failures, and tokens and sessions that are long over. For the janitor."""
-    over = now - timedelta(days=1)
-    forgotten = LoginThrottle.updated_at < now - policy.FAILURES_FORGOTTEN_AFTER
-    await delete_in_batches(database, LoginThrottle.account, forgotten, oldest_first=LoginThrottle.updated_at)
+    """Delete old failures, and tokens and sessions that expired a day ago. Called by the janitor."""
+    expired_before = now - timedelta(days=1)
+    old_failures = LoginThrottle.updated_at < now - policy.FAILURE_LIFETIME
     await delete_in_batches(
-        database, RefreshToken.id, RefreshToken.expires_at < over, oldest_first=RefreshToken.expires_at
+        database, LoginThrottle.account, old_failures, oldest_first=LoginThrottle.updated_at
     )
     await delete_in_batches(
-        database, LoginSession.id, LoginSession.expires_at < over, oldest_first=LoginSession.expires_at
+        database,
+        RefreshToken.id,
+        RefreshToken.expires_at < expired_before,
+        oldest_first=RefreshToken.expires_at,
+    )
+    await delete_in_batches(
+        database,
+        LoginSession.id,
+        LoginSession.expires_at < expired_before,
+        oldest_first=LoginSession.expires_at,
     )
 
 
 async def _rotate(session: WriteSession, token_hash: str, now: datetime) -> tuple[int, str, str] | None:
-    """User id, session id and new token; None when refused (a used token also ends its session)."""
+    """Return user id, session id and new token. None for an invalid token; a used one ends its session."""
     session_id = await repository.consume_refresh_token(session, token_hash, now)
     if session_id is None:
         reused = await repository.session_of_used_token(session, token_hash)
@@ -136,7 +145,7 @@ def _add_refresh_token(session: WriteSession, login_session: LoginSession, now: 
     return token
 
 
-def _answer(
+def _token_response(
     services: AppServices, user_id: int, session_id: str, refresh_token: str, now: datetime
 ) -> TokenResponse:
     return TokenResponse(
@@ -148,25 +157,25 @@ def _answer(
 
 async def _count_failure(session: WriteSession, account: str, now: datetime) -> None:
     row = await repository.locked_throttle(session, account, now)
-    row.failures = policy.failures_so_far(row.failures, row.updated_at, now) + 1
+    row.failures = policy.counted_failures(row.failures, row.updated_at, now) + 1
     row.blocked_until = now + policy.backoff(row.failures)
     row.updated_at = now
 
 
-def _refuse_while_blocked(row: LoginThrottle | None, now: datetime) -> None:
+def _check_backoff(row: LoginThrottle | None, now: datetime) -> None:
     if row is not None and row.blocked_until is not None and row.blocked_until > now:
-        raise _must_wait(row.blocked_until - now)
+        raise _backoff_error(row.blocked_until - now)
 
 
-def _must_wait(wait: timedelta) -> TooManyRequests:
+def _backoff_error(wait: timedelta) -> TooManyRequests:
     seconds = wait.total_seconds()
     return too_many_requests(
-        "login_backoff", f"Too many failed logins for this account; try again in {seconds:.0f} s.", seconds
+        "login_backoff", f"Too many failed logins for this account. Try again in {seconds:.0f} s.", seconds
     )
 
 
 async def _rehash(services: AppServices, user: User, password: str) -> None:
-    """Replace a hash of an older kind now that the password is at hand."""
+    """Replace a hash of an older algorithm while the password is available."""
     if not services.passwords.needs_rehash(user.password_hash):
         return
     new_hash = await services.passwords.hash(password)
@@ -178,14 +187,14 @@ async def _rehash(services: AppServices, user: User, password: str) -> None:
         )
 
 
-def _refused() -> Unauthenticated:
+def _invalid_credentials() -> Unauthenticated:
     return Unauthenticated(
         "invalid_credentials",
-        "The username or password is not right.",
+        "The username or password is wrong.",
         headers={"WWW-Authenticate": "Bearer"},
     )
 
 
 def _account(key: str) -> str:
-    """Throttles are kept by hash: people type passwords into the name field, and names may be long."""
+    """The hashed key of a throttle: users type passwords into the name field, and names may be long."""
     return hashlib.sha256(key.encode()).hexdigest()

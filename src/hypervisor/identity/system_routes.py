@@ -1,4 +1,4 @@
-"""What this installation is, for people who are logged in."""
+"""Routes of /system: information about this installation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypervisor.identity.principal import CurrentUser
 router = APIRouter(prefix="/system", tags=["Service"])
 
 
-class SystemInfo(ResponseModel):
-    """`runtimes` says for each runtime what was found, or why it cannot be used now."""
+class SystemInfoResponse(ResponseModel):
+    """`runtimes` has a description of each runtime, or the reason why it is not available."""
 
     version: str
     database: str
@@ -24,12 +24,12 @@ class SystemInfo(ResponseModel):
 
 
 @router.get("/info", responses=documented(401, 429))
-async def get_system_info(_user: CurrentUser, services: ServicesDep) -> SystemInfo:
-    """Version, database and the runtimes that were found."""
-    return SystemInfo(
+async def get_system_info(_user: CurrentUser, services: ServicesDep) -> SystemInfoResponse:
+    """Return the version, the database and the available runtimes."""
+    return SystemInfoResponse(
         version=__version__,
         database="sqlite" if services.database.is_sqlite else "postgresql",
         install_id=services.install_id,
         default_runtime=services.settings.default_runtime,
-        runtimes=await services.runtimes.found(),
+        runtimes=await services.runtimes.describe_all(),
     )

@@ -1,1 +1,1 @@
-"""Organizations: members, roles and invite codes, and the one place that says who may do what in them."""
+"""Organizations: members, roles and invite codes, and the access rules of everything that belongs to one."""

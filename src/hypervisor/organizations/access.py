@@ -1,6 +1,6 @@
-"""Who may do what in an organization: dependencies for routes, `resolve_organization` for services.
+"""Access checks for organizations: dependencies for routes, `resolve_organization` for services.
 
-An organization that the caller is not in does not exist for them: the answer is the same 404.
+A non-member gets the same 404 as for an organization that does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hypervisor.store.tables import Organization
 
 @dataclass(frozen=True, slots=True)
 class OrganizationAccess:
-    """The caller in one organization, with a role that was found to be enough."""
+    """The caller in one organization, with a role that was checked."""
 
     organization_id: int
     name: str
@@ -33,22 +33,25 @@ class OrganizationAccess:
     principal: Principal
 
 
-def not_found(what: str, id: int) -> NotFound:
-    """The one answer for what does not exist and for what belongs to somebody else."""
-    return NotFound(f"{what.replace(' ', '_')}_not_found", f"There is no {what} {id} that you can see.")
+def not_found(kind: str, id: int) -> NotFound:
+    """The error both for a missing object and for one that the caller has no access to."""
+    return NotFound(
+        f"{kind.replace(' ', '_')}_not_found", f"There is no {kind} {id}, or you have no access to it."
+    )
 
 
 def check_role(principal: Principal, organization_id: int, minimum: Role, *, hidden: NotFound) -> Role:
-    """The caller's role there. Raises `hidden` for non-members, Forbidden for a role below `minimum`.
+    """Return the caller's role. Raises `hidden` for non-members, Forbidden for a role below `minimum`.
 
-    For rows found by id: pass the row's own organization and `not_found("deployment", id)`.
+    For a row that was loaded by id: pass the row's organization, and `not_found("deployment", id)`.
     """
     role = principal.role_in(organization_id)
     if role is None:
         raise hidden
     if not role.includes(minimum):
         raise Forbidden(
-            "role_too_low", f"This needs the role {minimum} in the organization; yours is {role}."
+            "role_too_low",
+            f"This needs the role {minimum} in the organization. Your role is {role}.",
         )
     return role
 
@@ -56,35 +59,38 @@ def check_role(principal: Principal, organization_id: int, minimum: Role, *, hid
 async def access_organization(
     session: AsyncSession, principal: Principal, organization_id: int, minimum: Role
 ) -> OrganizationAccess:
-    """The organization, if the caller has at least the role `minimum` there.
+    """Load the organization, and check that the caller has at least the role `minimum` in it.
 
-    Raises NotFound, Forbidden; Conflict when more than reading is wanted and it is being deleted.
+    Raises NotFound, Forbidden; Conflict for more than reading in an organization that is being deleted.
     """
     hidden = not_found("organization", organization_id)
     check_role(principal, organization_id, minimum, hidden=hidden)
     organization = await session.get(Organization, organization_id)
-    return judge_access(principal, organization_id, organization, minimum)
+    return access_from_row(principal, organization_id, organization, minimum)
 
 
-def judge_access(
+def access_from_row(
     principal: Principal, organization_id: int, organization: Organization | None, minimum: Role
 ) -> OrganizationAccess:
-    """`access_organization` by the organization's row; None: there is none."""
+    """`access_organization` for a loaded row. `organization` None: there is no such row."""
     hidden = not_found("organization", organization_id)
     role = check_role(principal, organization_id, minimum, hidden=hidden)
     if organization is None:
         raise hidden
     if organization.deleting_at is not None and minimum is not Role.VIEWER:
-        raise Conflict("organization_deleting", f"The organization {organization.name!r} is being deleted.")
+        raise Conflict(
+            "organization_deleting",
+            f"The organization {organization.name!r} is being deleted and cannot be changed.",
+        )
     return OrganizationAccess(organization_id, organization.name, role, principal)
 
 
 async def check_access(
     session: AsyncSession, principal: Principal, organization_id: int, minimum: Role, *, hidden: NotFound
 ) -> None:
-    """`check_role` for a row of the organization; more than reading needs an organization that stays.
+    """`check_role` for a row of the organization, which must not be in deletion for more than reading.
 
-    Raises `hidden` for non-members, Forbidden for a role below `minimum`, Conflict where it is being deleted.
+    Raises `hidden` for non-members, Forbidden for a role below `minimum`, Conflict during a deletion.
     """
     check_role(principal, organization_id, minimum, hidden=hidden)
     if minimum is not Role.VIEWER:
@@ -94,9 +100,9 @@ async def check_access(
 async def resolve_organization(
     session: AsyncSession, principal: Principal, organization_id: int | None, minimum: Role
 ) -> OrganizationAccess:
-    """`access_organization`, where None means the one organization that the caller belongs to.
+    """`access_organization`. None stands for the caller's only organization.
 
-    Raises Invalid that names the choices (or how to get one) when there is not exactly one.
+    Raises Invalid if the caller is not in exactly one organization, with the choices.
     """
     if organization_id is None:
         organization_id = only_organization(principal)
@@ -106,23 +112,25 @@ async def resolve_organization(
 def still_member(
     services: AppServices, principal: Principal, organization_id: int
 ) -> Callable[[], Awaitable[bool]]:
-    """For streams, which outlive the check of their request: whether the login lives on and its user is
-    still in the organization. While the database does not answer, what was found last holds.
+    """Return a check for streams, which outlive the check of their request.
+
+    It returns whether the login is live and its user is still in the organization. While the database does
+    not answer, the access continues.
     """
 
     async def check() -> bool:
         claims = AccessClaims(principal.user_id, principal.session_id)
         try:
-            now = await load_principal(services, claims)
+            current = await load_principal(services, claims)
         except (SQLAlchemyError, OSError):
             return True
-        return now is not None and now.role_in(organization_id) is not None
+        return current is not None and current.role_in(organization_id) is not None
 
     return check
 
 
 def require(minimum: Role) -> Callable[..., Awaitable[OrganizationAccess]]:
-    """A dependency for paths with `{organization_id}`: the caller needs at least this role there."""
+    """A dependency for paths with `{organization_id}`: the caller needs at least this role."""
 
     @declares(f"{minimum} of the organization")
     async def check(
@@ -140,18 +148,18 @@ AdminAccess = Annotated[OrganizationAccess, Depends(require(Role.ADMIN))]
 
 
 def only_organization(principal: Principal) -> int:
-    """The one organization of the caller. Raises Invalid that names the choices where there is not one."""
-    choices = sorted(principal.memberships.values(), key=lambda one: one.organization_id)
+    """Return the id of the caller's only organization. Raises Invalid with the choices otherwise."""
+    choices = sorted(principal.memberships.values(), key=lambda role: role.organization_id)
     if len(choices) == 1:
         return choices[0].organization_id
     if not choices:
         raise Invalid(
             "no_organization",
-            "You are in no organization yet: create one (POST /api/v1/organizations) or join one by code.",
+            "You are in no organization. Create one (POST /api/v1/organizations) or join one by invite code.",
         )
     named = ", ".join(f"{one.organization_id} ({one.name})" for one in choices)
     raise Invalid(
         "organization_id_required",
-        f"organization_id is needed, because you are in several organizations: {named}.",
+        f"You are in several organizations. Set organization_id to one of: {named}.",
         extra={"organizations": [{"id": one.organization_id, "name": one.name} for one in choices]},
     )

@@ -1,4 +1,4 @@
-"""Invite codes: one current code an organization, consumed by one conditional UPDATE."""
+"""Invite codes: one current code for each organization, consumed by one conditional UPDATE."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from hypervisor.store.tables import Invite, Membership
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 CODE_LENGTH = 27
-"""31 ** 27 is about 2 ** 133: at least 128 bits, in characters that nobody mixes up."""
+"""31 ** 27 is about 2 ** 133: at least 128 bits, without characters that look alike."""
 PURPOSE = "invite"
 
 
 async def current(session: AsyncSession, encryptor: Encryptor, access: OrganizationAccess) -> InviteResponse:
-    """The organization's code. Raises NotFound when there is none."""
+    """Return the current code of the organization. Raises NotFound if there is none."""
     invite = await repository.live_invite(session, access.organization_id)
     if invite is None:
-        raise NotFound("no_invite", "There is no invite code; POST regenerate-invite makes one.")
-    return _answer(invite, encryptor.decrypt(invite.code_encrypted, PURPOSE))
+        raise NotFound(
+            "no_invite", "This organization has no invite code. Create one with POST .../regenerate-invite."
+        )
+    return _invite_response(invite, encryptor.decrypt(invite.code_encrypted, PURPOSE))
 
 
 async def replace(
@@ -42,9 +44,9 @@ async def replace(
     options: InviteOptions,
     now: datetime,
 ) -> InviteResponse:
-    """Make a new code; the old one stops working. Raises Forbidden for a role above the inviter's."""
+    """Create a new code. The old one stops working. Raises Forbidden for a role above the inviter's."""
     check_grant(access.role, options.role)
-    # The lock makes two simultaneous replacements leave one code, not two.
+    # Without the lock two concurrent replacements would leave two codes.
     await repository.lock(session, access.organization_id)
     await repository.revoke_invites(session, access.organization_id, now)
     code = new_code()
@@ -67,9 +69,9 @@ async def replace(
         at=now,
         actor=access.principal.actor,
         type="invite.created",
-        message=f"{access.principal.username} made a new invite code for the role {options.role}.",
+        message=f"{access.principal.username} created an invite code for the role {options.role}.",
     )
-    return _answer(invite, code)
+    return _invite_response(invite, code)
 
 
 async def join(
@@ -80,27 +82,26 @@ async def join(
     *,
     organization_id: int | None = None,
 ) -> OrganizationAccess:
-    """Use a code. With `organization_id` only one of that organization is accepted.
+    """Join the organization of a code. With `organization_id` the code must belong to that organization.
 
-    Raises NotFound in the same words for every code that does not work; Conflict for members, without
-    using up the code.
+    Raises NotFound with one message for every invalid code; Conflict for members, without using the code.
     """
     code_hash = hash_secret(code.strip())
-    found = await repository.organization_of_invite(session, code_hash)
-    if found is None or organization_id not in (None, found):
-        raise _not_valid()
-    # Locked before the invite, in the same order as `replace` does.
-    organization = await repository.lock(session, found)
+    target_id = await repository.organization_of_invite(session, code_hash)
+    if target_id is None or organization_id not in (None, target_id):
+        raise _invalid_invite()
+    # Lock the organization before the invite: the same order as in `replace`.
+    organization = await repository.lock(session, target_id)
     reached("invite_after_check_before_consume")
     role = await repository.consume_invite(session, code_hash, now)
     if organization is None or organization.deleting_at is not None or role is None:
-        raise _not_valid()
+        raise _invalid_invite()
     membership = Membership(
         organization_id=organization.id, user_id=principal.user_id, role=role, joined_at=now
     )
     if not await repository.add_member(session, membership):
-        # Rolls the transaction back, and with it the counted use.
-        raise Conflict("already_member", f"You are a member of {organization.name!r} already.")
+        # This rolls back the transaction with the counted use.
+        raise Conflict("already_member", f"You are already a member of {organization.name!r}.")
     record(
         session,
         organization_id=organization.id,
@@ -114,6 +115,7 @@ async def join(
 
 
 def new_code() -> str:
+    """A random invite code."""
     return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
 
 
@@ -121,14 +123,14 @@ def _expiry(options: InviteOptions, now: datetime) -> datetime | None:
     return now + timedelta(hours=options.expires_in_hours) if options.expires_in_hours is not None else None
 
 
-def _not_valid() -> NotFound:
+def _invalid_invite() -> NotFound:
     return NotFound(
         "invalid_invite",
-        "This invite code does not work: mistyped, expired, used up or replaced. Ask for a new one.",
+        "This invite code is not valid: mistyped, expired, used up or replaced. Ask an admin for a new one.",
     )
 
 
-def _answer(invite: Invite, code: str) -> InviteResponse:
+def _invite_response(invite: Invite, code: str) -> InviteResponse:
     return InviteResponse(
         invite_code=code,
         role=Role(invite.role),

@@ -1,4 +1,4 @@
-"""Who may grant which role. Every path that gives somebody a role goes through `check_grant`."""
+"""Rules for granting roles and removing members. Every grant of a role calls `check_grant`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from hypervisor.errors import Forbidden
 from hypervisor.kernel.roles import Role
 
 
-def check_grant(granter: Role, wanted: Role) -> None:
-    """Raises Forbidden when the wanted role is above the granter's own."""
-    if not granter.includes(wanted):
-        raise Forbidden("role_above_own", f"You cannot grant {wanted}: your own role is {granter}.")
+def check_grant(granter: Role, role: Role) -> None:
+    """Raises Forbidden if the role is above the granter's."""
+    if not granter.includes(role):
+        raise Forbidden("role_above_own", f"You cannot grant the role {role}: your own role is {granter}.")
 
 
 def check_removal(remover: Role, *, is_self: bool) -> None:
-    """Everybody may leave; only admins remove others. Raises Forbidden."""
+    """Raises Forbidden unless a member leaves, or an admin removes a member."""
     if not is_self and remover is not Role.ADMIN:
-        raise Forbidden("role_too_low", f"Removing somebody needs the role admin; yours is {remover}.")
+        raise Forbidden("role_too_low", f"Only an admin can remove another member. Your role is {remover}.")

@@ -1,4 +1,4 @@
-"""Rows of organizations, memberships and invites."""
+"""Queries for organizations, memberships and invites."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ ACTIVE_STATES = ("STARTING", "RUNNING", "STOPPING")
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
+    """A member of an organization with their account."""
+
     user_id: int
     username: str
     email: str
@@ -27,11 +29,12 @@ class MemberRow:
 
 
 async def lock(session: WriteSession, organization_id: int) -> Organization | None:
-    """The row, locked until the end of the transaction: changes of its members queue up behind each other."""
+    """The row, locked until the end of the transaction. This serialises changes of the members."""
     return await session.get(Organization, organization_id, with_for_update=True, populate_existing=True)
 
 
 async def name_taken(session: AsyncSession, name_normalized: str, *, besides: int | None = None) -> bool:
+    """Whether another organization than `besides` has this name."""
     query = select(Organization.id).where(
         Organization.name_normalized == name_normalized, Organization.id != (besides or 0)
     )
@@ -41,7 +44,7 @@ async def name_taken(session: AsyncSession, name_normalized: str, *, besides: in
 async def page(
     session: AsyncSession, *, member: int | None, after: int, limit: int
 ) -> Sequence[tuple[Organization, str | None]]:
-    """Organizations by id with the member's role; all of them when `member` is None."""
+    """Organizations by id, with the role of the user `member`. None: all organizations."""
     own = (Membership.organization_id == Organization.id) & (Membership.user_id == (member or 0))
     query = (
         select(Organization, Membership.role)
@@ -54,31 +57,33 @@ async def page(
 
 
 async def count_running(session: AsyncSession, organization_id: int) -> int:
-    """Deployments that run, start or stop, or of which an attempt is not over."""
+    """The number of deployments that start, run or stop, or that have a live attempt."""
     active = select(Deployment.id).where(
         Deployment.organization_id == organization_id, Deployment.state.in_(ACTIVE_STATES)
     )
     live = select(Attempt.deployment_id).where(
         Attempt.organization_id == organization_id, Attempt.finished_at.is_(None)
     )
-    # As one condition with OR it would be asked of the whole history.
+    # One condition with OR would scan the whole history.
     return await session.scalar(select(func.count()).select_from(union(active, live).subquery())) or 0
 
 
 async def members(
     session: AsyncSession, organization_id: int, *, after: int, limit: int
 ) -> Sequence[MemberRow]:
-    """Members by user id."""
+    """Members after a user id, by user id."""
     query = _member_query(organization_id).where(User.id > after).order_by(User.id).limit(limit)
     return [MemberRow(*row) for row in await session.execute(query)]
 
 
 async def member(session: AsyncSession, organization_id: int, user_id: int) -> MemberRow | None:
+    """One member. None for a non-member."""
     row = (await session.execute(_member_query(organization_id).where(User.id == user_id))).first()
     return MemberRow(*row) if row else None
 
 
 async def count_admins(session: AsyncSession, organization_id: int) -> int:
+    """The number of admins."""
     query = select(func.count()).where(
         Membership.organization_id == organization_id, Membership.role == "admin"
     )
@@ -86,7 +91,7 @@ async def count_admins(session: AsyncSession, organization_id: int) -> int:
 
 
 async def add_member(session: WriteSession, row: Membership) -> bool:
-    """Insert a membership; False when there is one already."""
+    """Insert a membership. False if it exists."""
     values = {
         "organization_id": row.organization_id,
         "user_id": row.user_id,
@@ -100,7 +105,7 @@ async def add_member(session: WriteSession, row: Membership) -> bool:
 
 
 async def live_invite(session: AsyncSession, organization_id: int) -> Invite | None:
-    """The organization's current code, also when it has expired or is used up."""
+    """The current code of the organization, even if it is expired or used up."""
     return await session.scalar(
         select(Invite)
         .where(Invite.organization_id == organization_id, Invite.revoked_at.is_(None))
@@ -110,6 +115,7 @@ async def live_invite(session: AsyncSession, organization_id: int) -> Invite | N
 
 
 async def revoke_invites(session: WriteSession, organization_id: int, now: datetime) -> None:
+    """Revoke the current code of the organization."""
     await session.execute(
         update(Invite)
         .where(Invite.organization_id == organization_id, Invite.revoked_at.is_(None))
@@ -118,12 +124,12 @@ async def revoke_invites(session: WriteSession, organization_id: int, now: datet
 
 
 async def organization_of_invite(session: AsyncSession, code_hash: str) -> int | None:
-    """The organization that a code belongs to, whether or not it still works."""
+    """The organization of a code, which may be revoked, expired or used up. None for an unknown code."""
     return await session.scalar(select(Invite.organization_id).where(Invite.code_hash == code_hash))
 
 
 async def consume_invite(session: WriteSession, code_hash: str, now: datetime) -> Role | None:
-    """Count one use in one conditional UPDATE. Returns the role; None: the code lets nobody in (any more)."""
+    """Count one use in one conditional UPDATE. Return the role of the code; None for an invalid code."""
     role = await session.scalar(
         update(Invite)
         .where(

@@ -1,4 +1,4 @@
-"""Endpoints under /organizations."""
+"""Routes of /organizations."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ UserId = Annotated[int, Path(ge=1, le=MAX_ID, description="The member's user id.
 async def create_organization(
     body: OrganizationCreate, user: CurrentUser, services: ServicesDep
 ) -> OrganizationResponse:
-    """Create an organization; the caller becomes its admin."""
+    """Create an organization. The caller becomes its admin."""
     async with services.database.write() as session:
         organization = await service.create(
             session, services.encryptor, user, body.name, services.clock.now()
         )
-    return _answer(organization, Role.ADMIN)
+    return _response(organization, Role.ADMIN)
 
 
 @router.get("", responses=documented(401, 422, 429))
 async def list_organizations(
     user: CurrentUser, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[OrganizationResponse]:
-    """The caller's organizations by id; a superuser sees all."""
+    """List the caller's organizations by id. A superuser gets all organizations."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     member = None if user.is_superuser else user.user_id
     async with services.database.read() as session:
         rows = await repository.page(session, member=member, after=after, limit=limit + 1)
-    answers = [_answer(row, Role(role) if role else Role.ADMIN) for row, role in rows]
-    return page_of(answers, limit, lambda last: encode_cursor(last.id))
+    responses = [_response(row, Role(role) if role else Role.ADMIN) for row, role in rows]
+    return page_of(responses, limit, lambda last: encode_cursor(last.id))
 
 
 @router.post("/join", responses=documented(401, 404, 409, 422, 429))
 async def join_organization(
     body: JoinRequest, user: CurrentUser, services: ServicesDep
 ) -> OrganizationResponse:
-    """Join the organization of an invite code."""
+    """Join an organization with an invite code."""
     return await _join(services, user, body.invite_code)
 
 
@@ -70,16 +70,16 @@ async def join_organization(
 async def join_organization_by_path(
     invite_code: InviteCode, user: CurrentUser, services: ServicesDep
 ) -> OrganizationResponse:
-    """As /join, with the code in the path."""
+    """Like /join, with the code in the path."""
     return await _join(services, user, invite_code)
 
 
 @router.get("/{organization_id}", responses=documented(401, 404, 422, 429))
 async def get_organization(access: ViewerAccess, services: ServicesDep) -> OrganizationResponse:
-    """One organization that the caller belongs to."""
+    """Return one organization of the caller."""
     async with services.database.read() as session:
         organization = await session.get_one(Organization, access.organization_id)
-    return _answer(organization, access.role)
+    return _response(organization, access.role)
 
 
 @router.patch("/{organization_id}", responses=documented(401, 403, 404, 409, 422, 429))
@@ -89,7 +89,7 @@ async def update_organization(
     """Rename the organization."""
     async with services.database.write() as session:
         organization = await service.rename(session, access, body.name, services.clock.now())
-    return _answer(organization, access.role)
+    return _response(organization, access.role)
 
 
 router.add_api_route(
@@ -105,25 +105,29 @@ router.add_api_route(
     "/{organization_id}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses={
-        202: {"description": "Accepted: what still runs is being stopped; the organization goes after that."},
+        202: {
+            "description": "Accepted. Deployments are being stopped; the organization is deleted after that."
+        },
         **documented(401, 403, 404, 409, 422, 429),
     },
 )
 async def delete_organization(
     access: AdminAccess,
     services: ServicesDep,
-    force: Annotated[bool, Query(description="Also while something runs: it is stopped first.")] = False,
+    force: Annotated[
+        bool, Query(description="Stop running deployments first instead of refusing the request.")
+    ] = False,
 ) -> Response:
-    """Delete the organization with all that is in it. Refused while something runs, unless `force`."""
+    """Delete the organization and everything in it. Refused while deployments run, unless `force`."""
     async with services.database.write() as session:
-        gone = await service.delete(session, access, services.clock.now(), force=force)
+        deleted = await service.delete(session, access, services.clock.now(), force=force)
     services.wakeup.notify("janitor")
-    return Response(status_code=status.HTTP_204_NO_CONTENT if gone else status.HTTP_202_ACCEPTED)
+    return Response(status_code=status.HTTP_204_NO_CONTENT if deleted else status.HTTP_202_ACCEPTED)
 
 
 @router.get("/{organization_id}/invite-code", responses=documented(401, 403, 404, 422, 429))
 async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteResponse:
-    """The current invite code with its role, expiry, limit and uses."""
+    """Return the current invite code with its role, expiry, limit and number of uses."""
     async with services.database.read() as session:
         return await invites.current(session, services.encryptor, access)
 
@@ -132,7 +136,7 @@ async def get_invite_code(access: AdminAccess, services: ServicesDep) -> InviteR
 async def regenerate_invite(
     access: AdminAccess, services: ServicesDep, body: InviteOptions | None = None
 ) -> InviteResponse:
-    """Make a new invite code; the old one stops working."""
+    """Create a new invite code. The old one stops working."""
     async with services.database.write() as session:
         return await invites.replace(
             session, services.encryptor, access, body or InviteOptions(), services.clock.now()
@@ -143,7 +147,7 @@ async def regenerate_invite(
 async def join_named_organization(
     organization_id: OrganizationId, body: JoinRequest, user: CurrentUser, services: ServicesDep
 ) -> OrganizationResponse:
-    """As /join, for a code of this organization only."""
+    """Like /join, for a code of this organization only."""
     return await _join(services, user, body.invite_code, organization_id)
 
 
@@ -151,19 +155,19 @@ async def join_named_organization(
 async def list_members(
     access: ViewerAccess, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[MemberResponse]:
-    """The members with their roles, by user id."""
+    """List the members with their roles, by user id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await repository.members(session, access.organization_id, after=after, limit=limit + 1)
-    answers = [MemberResponse.model_validate(row) for row in rows]
-    return page_of(answers, limit, lambda last: encode_cursor(last.user_id))
+    responses = [MemberResponse.model_validate(row) for row in rows]
+    return page_of(responses, limit, lambda last: encode_cursor(last.user_id))
 
 
 @router.patch("/{organization_id}/members/{user_id}", responses=documented(401, 403, 404, 409, 422, 429))
 async def change_member_role(
     user_id: UserId, body: MemberUpdate, access: AdminAccess, services: ServicesDep
 ) -> MemberResponse:
-    """Give a member another role. The last admin cannot be demoted."""
+    """Change the role of a member. The last admin must stay admin."""
     async with services.database.write() as session:
         row = await service.change_role(session, access, user_id, body.role, services.clock.now())
     return MemberResponse.model_validate(row)
@@ -175,7 +179,7 @@ async def change_member_role(
     responses=documented(401, 403, 404, 409, 422, 429),
 )
 async def remove_member(user_id: UserId, access: ViewerAccess, services: ServicesDep) -> None:
-    """Remove a member (admins), or leave. Who was removed still knows the invite code: regenerate it."""
+    """Remove a member (admins only), or leave. A removed member still has the invite code: regenerate it."""
     check_removal(access.role, is_self=user_id == access.principal.user_id)
     async with services.database.write() as session:
         await service.remove_member(session, access, user_id, services.clock.now())
@@ -189,10 +193,10 @@ async def _join(
             session, user, code, services.clock.now(), organization_id=organization_id
         )
         organization = await session.get_one(Organization, access.organization_id)
-    return _answer(organization, access.role)
+    return _response(organization, access.role)
 
 
-def _answer(organization: Organization, role: Role) -> OrganizationResponse:
+def _response(organization: Organization, role: Role) -> OrganizationResponse:
     return OrganizationResponse(
         id=organization.id,
         name=organization.name,

@@ -1,4 +1,4 @@
-"""Organizations and their members. Each function works in the caller's transaction."""
+"""Commands on organizations and members. Each function runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from hypervisor.store.tables import Attempt, Deployment, Event, Membership, Orga
 async def create(
     session: WriteSession, encryptor: Encryptor, principal: Principal, name: str, now: datetime
 ) -> Organization:
-    """Make an organization with the caller as its admin and a first invite code. Raises Conflict."""
+    """Create an organization with the caller as its admin and a first invite code.
+
+    Raises Conflict for a taken name.
+    """
     organization = Organization(
         name=name, name_normalized=fold(name), created_by=principal.user_id, created_at=now, deleting_at=None
     )
@@ -51,11 +54,11 @@ async def create(
 async def rename(
     session: WriteSession, access: OrganizationAccess, name: str | None, now: datetime
 ) -> Organization:
-    """Change the name; None leaves it. Raises Conflict for a taken one."""
+    """Change the name. None keeps it. Raises Conflict for a taken name."""
     organization = await _locked(session, access)
     if name is None or name == organization.name:
         return organization
-    before, organization.name, organization.name_normalized = organization.name, name, fold(name)
+    old_name, organization.name, organization.name_normalized = organization.name, name, fold(name)
     await _save_name(session, organization)
     record(
         session,
@@ -63,16 +66,16 @@ async def rename(
         at=now,
         actor=access.principal.actor,
         type="organization.renamed",
-        message=f"{access.principal.username} renamed the organization from {before!r} to {name!r}.",
+        message=f"{access.principal.username} renamed the organization from {old_name!r} to {name!r}.",
     )
     return organization
 
 
 async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
-    """Delete the organization at once when nothing of it runs and its history is short; True then.
+    """Delete the organization. True if it is gone already: it has no running deployment and a short history.
 
-    Else it is marked (`deleting_at`): the janitor stops what runs, and deletes the row after everything else.
-    Raises Conflict while something runs, without `force`.
+    Otherwise it is marked (`deleting_at`), and the janitor stops its deployments and deletes all rows.
+    Raises Conflict while deployments run, unless `force`.
     """
     organization = await _locked(session, access)
     running = await repository.count_running(session, organization.id)
@@ -84,7 +87,7 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
     if running and not force:
         raise Conflict(
             "organization_busy",
-            f"{running} deployment(s) of this organization still run; stop them or delete with ?force=true.",
+            f"{running} deployment(s) are running. Stop them, or delete with ?force=true.",
             extra={"running": running},
         )
     if organization.deleting_at is None:
@@ -95,7 +98,7 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
             at=now,
             actor=access.principal.actor,
             type="organization.deleting",
-            message=f"{access.principal.username} deletes it; {running} deployment(s) have to end first.",
+            message=f"{access.principal.username} is deleting it; {running} deployment(s) must end first.",
         )
     return False
 
@@ -103,14 +106,14 @@ async def delete(session: WriteSession, access: OrganizationAccess, now: datetim
 async def change_role(
     session: WriteSession, access: OrganizationAccess, user_id: int, role: Role, now: datetime
 ) -> MemberRow:
-    """Give a member another role. Raises NotFound, Forbidden; Conflict for the last admin."""
+    """Change the role of a member. Raises NotFound, Forbidden; Conflict for the last admin."""
     check_grant(access.role, role)
     await _locked(session, access)
     member = await _member(session, access, user_id)
     if member.role == role:
         return member
     if member.role == Role.ADMIN:
-        await _keep_an_admin(session, access.organization_id)
+        await _check_other_admin(session, access.organization_id)
     await session.execute(
         update(Membership)
         .where(Membership.organization_id == access.organization_id, Membership.user_id == user_id)
@@ -122,7 +125,7 @@ async def change_role(
         at=now,
         actor=access.principal.actor,
         type="member.role_changed",
-        message=f"{access.principal.username} made {member.username} {role} (was {member.role}).",
+        message=f"{access.principal.username} changed {member.username} from {member.role} to {role}.",
         data={"user_id": user_id, "from": member.role, "to": role},
     )
     return await _member(session, access, user_id)
@@ -131,14 +134,14 @@ async def change_role(
 async def remove_member(
     session: WriteSession, access: OrganizationAccess, user_id: int, now: datetime
 ) -> None:
-    """Remove a member, or leave: everybody may remove themselves, admins anybody.
+    """Remove a member. The caller has checked that they leave or that an admin removes them.
 
     Raises NotFound; Conflict for the last admin.
     """
     await _locked(session, access)
     member = await _member(session, access, user_id)
     if member.role == Role.ADMIN:
-        await _keep_an_admin(session, access.organization_id)
+        await _check_other_admin(session, access.organization_id)
     await session.execute(
         delete_rows(Membership).where(
             Membership.organization_id == access.organization_id, Membership.user_id == user_id
@@ -175,22 +178,23 @@ async def _has_long_history(session: WriteSession, organization_id: int) -> bool
 async def _member(session: WriteSession, access: OrganizationAccess, user_id: int) -> MemberRow:
     member = await repository.member(session, access.organization_id, user_id)
     if member is None:
-        raise NotFound("member_not_found", f"User {user_id} is no member of this organization.")
+        raise NotFound("member_not_found", f"User {user_id} is not a member of this organization.")
     return member
 
 
-async def _keep_an_admin(session: WriteSession, organization_id: int) -> None:
-    """Called with the organization locked, so that two admins cannot both go at once."""
+async def _check_other_admin(session: WriteSession, organization_id: int) -> None:
+    """Raises Conflict for the last admin. The organization is locked, so two admins cannot leave at once."""
     if await repository.count_admins(session, organization_id) <= 1:
         raise Conflict(
             "last_admin",
-            "This is the last admin: make somebody else admin first, or delete the organization.",
+            "This is the last admin. Give another member the role admin first, or delete the organization.",
         )
 
 
 async def _save_name(session: WriteSession, organization: Organization) -> None:
     taken = Conflict(
-        "organization_name_taken", f"There is an organization called {organization.name!r} already."
+        "organization_name_taken",
+        f"The name {organization.name!r} is taken by another organization. Choose another one.",
     )
     with session.no_autoflush:
         if await repository.name_taken(session, organization.name_normalized, besides=organization.id):

@@ -1,5 +1,5 @@
-"""How workloads really run: one `Runtime` protocol and an adapter for each engine.
+"""One `Runtime` protocol, and one package for each implementation of it.
 
-An adapter starts, observes, stops and removes instances by their deterministic name and knows nothing of
+A runtime starts, observes, stops and removes instances by their deterministic name. It does not know about
 deployments, queues or the database.
 """

@@ -1,12 +1,12 @@
-"""The contract that every runtime keeps; `tests/contract/test_runtimes.py` runs the same cases on each.
+"""The contract of every runtime. `tests/contract/test_runtimes.py` runs the same cases on each runtime.
 
-Rules that the rest of the product relies on:
+The rest of the product relies on these rules:
 
-* Every call is idempotent by instance name. `start` of a name that exists adopts what is there; `stop` and
-  `remove` of a name that does not exist succeed.
-* Not being able to see is not the same as seeing nothing: when the engine cannot be asked, a call raises
-  `RuntimeUnavailable`. `ObservedState.ABSENT` is only ever said on the engine's own word.
-* Instances outlive the server. A new process that opens the same runtime sees and drives them.
+* Every call is idempotent by instance name. `start` of an existing name adopts the instance; `stop` and
+  `remove` of a missing name succeed.
+* Unreachable is not absent. When the engine does not answer, a call raises `RuntimeUnavailable`.
+  `ObservedState.ABSENT` is returned only when the engine has reported that there is no such instance.
+* Instances outlive the server. A new process that opens the same runtime observes and drives them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = [
 
 
 class RuntimeUnavailable(Exception):
-    """The engine cannot be reached or did not answer: nothing is known, nothing may be concluded."""
+    """The engine cannot be reached or did not answer. The caller must not conclude anything from that."""
 
 
 class LaunchFailed(Exception):
-    """The engine refused to start this instance for good (no such image, no such program).
+    """The engine refused to start this instance (no such image, no such program).
 
-    The message is in the engine's own words. `retryable` tells whether the same call may succeed later.
+    The message is the engine's. `retryable`: the same call may succeed later.
     """
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
@@ -48,7 +48,7 @@ class LaunchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """Everything that a runtime needs to start one instance.
+    """The input of `start`: one instance to run.
 
     `image` is None for runtimes that run a plain command. `command` is an argv list, empty for the image's
     own entry point. `gpu_indices` are the device numbers on the node; `gpu_milli` is the share of each
@@ -71,7 +71,7 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What `probe` found: a short description for people, and what the machine behind the engine has."""
+    """The result of `probe`: a short description for people, and the size of the engine's machine."""
 
     name: str
     description: str
@@ -79,7 +79,7 @@ class RuntimeInfo:
     ram_mib: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
     identity: str | None = None
-    """What only this very engine says of itself, wherever it is asked from. None: there is nothing."""
+    """An id of the engine that is the same from every machine. None if the engine has none."""
 
 
 class Runtime(Protocol):
@@ -87,47 +87,49 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """The word in settings and on clusters: "process", "docker", "simulated"."""
+        """The name in settings and on clusters: "process", "docker", "simulated"."""
         ...
 
     async def probe(self) -> RuntimeInfo:
-        """Ask the engine whether it is there. Raises RuntimeUnavailable."""
+        """Check that the engine answers, and describe it. Raises RuntimeUnavailable."""
         ...
 
     async def start(self, spec: LaunchSpec) -> Observation:
-        """Create and start the instance, or adopt the one that has this name; return how it looks now.
+        """Create and start the instance, or adopt the existing one of this name. Return its observation.
 
-        Exactly one instance runs even when two callers race or the caller dies in between and calls again.
-        Raises LaunchFailed, RuntimeUnavailable.
+        Exactly one instance runs, even if two callers race, or if the caller dies during the call and repeats
+        it. Raises LaunchFailed, RuntimeUnavailable.
         """
         ...
 
     async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
-        """How each named instance looks now, ABSENT ones included. One engine round trip where possible.
+        """Return the current observation of each instance, ABSENT ones included, by name.
+
+        Uses one request to the engine if possible.
 
         Raises RuntimeUnavailable.
         """
         ...
 
     async def stop(self, instance: str, grace_seconds: float) -> None:
-        """Ask the instance to end: SIGTERM to all of it now, SIGKILL when `grace_seconds` have passed.
+        """Stop the instance: SIGTERM to all its processes now, SIGKILL after `grace_seconds`.
 
-        Returns once the request is on its way, not when the instance has ended; calling it again is
-        harmless and never restarts the grace period. After a restart of this process, calling it again
-        makes sure that the kill still happens.
+        Returns when SIGTERM is sent, not when the instance has ended. A second call never restarts the grace
+        period. After a restart of this process a second call ensures that the kill still happens.
         Raises RuntimeUnavailable.
         """
         ...
 
     async def remove(self, instance: str) -> None:
-        """Forget an instance that has ended: container, working directory, state files. Its logs are kept
-        where the engine allows it until `purge_logs`. A running instance is not removed (no-op).
+        """Delete an ended instance: container, working directory, state files.
+
+        Its logs stay until `purge_logs` if the engine allows it. A running instance is not removed (no-op).
         Raises RuntimeUnavailable.
         """
         ...
 
     async def list_instances(self) -> Mapping[str, Observation]:
-        """Every instance of this installation that the engine knows, for adoption and garbage collection.
+        """Return every instance of this installation on the engine, for adoption and garbage collection.
 
         Raises RuntimeUnavailable.
         """
@@ -136,19 +138,19 @@ class Runtime(Protocol):
     def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
         """Lines (without the newline) that the instance wrote to stdout and stderr, oldest first.
 
-        `tail` limits to the last so many lines, None is all that is kept. With `follow` the iterator goes
-        on until the instance has ended. An unknown instance yields nothing.
+        `tail` is the number of last lines, None for all stored lines. With `follow` the iterator ends when
+        the instance has ended. An unknown instance yields nothing.
         """
         ...
 
     async def purge_logs(self, instance: str) -> None:
-        """Delete what is kept of an instance's logs. Unknown names are fine."""
+        """Delete the stored logs of an instance. An unknown name is fine."""
         ...
 
     def changes(self) -> AsyncIterator[str]:
-        """Names of instances that may have changed, as they do. Hints only: one may be lost or doubled."""
+        """Names of instances that may have changed. These are hints: one may be lost or repeated."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections and tasks of this process. Running instances go on."""
+        """Close the connections and tasks of this process. Instances keep running."""
         ...

@@ -1,4 +1,4 @@
-"""A runtime that another process drives, for a process that only shows what there is: logs and states."""
+"""The base class of read-only runtimes: logs and states of instances that another process drives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, R
 
 
 class ReadOnlyRuntime(ABC):
-    """Implements `hypervisor.runtimes.protocol.Runtime` by reading; whatever changes something is refused."""
+    """A `Runtime` that only reads. Every call that changes something raises RuntimeUnavailable."""
 
     @property
     @abstractmethod
@@ -44,7 +44,9 @@ class ReadOnlyRuntime(ABC):
         self._refuse()
 
     async def close(self) -> None:  # noqa: B027
-        """Nothing is held open between two calls."""
+        """Do nothing: no connection or file stays open between two calls."""
 
     def _refuse(self) -> NoReturn:
-        raise RuntimeUnavailable(f"this process only reads the runtime {self.name}; a scheduler drives it")
+        raise RuntimeUnavailable(
+            f"this process only reads the {self.name} runtime; only a scheduler process can change instances"
+        )

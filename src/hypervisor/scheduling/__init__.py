@@ -1,4 +1,4 @@
-"""The pure core that decides: `plan(snapshot, policy) -> Plan`, and nothing else decides.
+"""The pure core: `plan(snapshot, policy) -> Plan` makes all scheduling decisions.
 
 No I/O, no clock, no randomness: the same snapshot gives the same plan, bit for bit. NumPy is welcome;
 asyncio, the database and pydantic are not (import-linter checks it). `now` is part of the snapshot.

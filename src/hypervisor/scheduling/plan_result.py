@@ -1,4 +1,4 @@
-"""What `plan()` answers: placements, evictions with their nominations, and a reason for whatever waits."""
+"""The result of `plan()`: placements, evictions, nominations, and a reason for everything that waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination
 
 
 class ReasonCode(StrEnum):
-    """Why a deployment waits; the order of the members is the precedence of the top reason."""
+    """Why a deployment waits. The first code that applies is the reason."""
 
     CLUSTER_HAS_NO_NODES = "cluster_has_no_nodes"
     NO_SCHEDULABLE_NODE = "no_schedulable_node"
@@ -69,11 +69,20 @@ class Placement:
     replica: int = 0
 
 
+class PreemptionRule(StrEnum):
+    """Why an eviction was legal; see `preemption/legality.py`."""
+
+    PRIORITY = "priority"
+    RECLAIM = "reclaim"
+    FAIR_SHARE = "fair_share"
+
+
 @dataclass(frozen=True, slots=True)
 class Eviction:
     """Stop this allocation so that `preemptor_id` can run.
 
-    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds.
+    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds. The priorities are those that were
+    compared; they include priority inherited along dependencies.
     """
 
     allocation_id: int
@@ -81,12 +90,14 @@ class Eviction:
     node_id: int
     preemptor_id: int
     lost_work: float
-    rule: str
+    rule: PreemptionRule
+    preemptor_priority: int
+    victim_priority: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reprieved:
-    """A lower one on the chosen node that was not needed, and why; for the receipt."""
+    """A lower deployment on the node that was not evicted, and why; for the receipt."""
 
     deployment_id: int
     why: str

@@ -1,35 +1,31 @@
-"""The settable part of a decision."""
+"""The policy of a cluster: what of a decision can be set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
-
-PlacementScore = Literal["fgd", "fill", "bestfit", "spread"]
-SolverName = Literal["search", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How one cluster is scheduled.
 
-    `typical` are (shape, weight) pairs for the FGD score; None derives them from what the snapshot holds.
-    On a shared cluster waiting for `age_horizon` seconds is worth as much as `age_weight` of dominant share,
-    waiting for less the according part.
+    `placement` names a placement policy (`scoring/registry.py`). `target_workload` are (shape, weight) pairs
+    of typical requests; None derives them from the snapshot. On a shared cluster waiting for `age_horizon`
+    seconds is worth `age_weight` of dominant share; a shorter wait is worth its part of that.
 
-    `improvement_steps` bounds the search for a packing that places more of what waits (0: no search); a step
-    looks at one deployment on one node. What has waited for `patience` seconds is not overtaken by it.
-    `packer` is how it is searched: "exact" lets a solver go on where the search ends (the extra `optimal`).
+    `optimizer_steps` bounds the search that rearranges placements so that more deployments fit; 0 means no
+    search. A step examines one deployment on one node. A deployment that has waited for
+    `overtake_limit_seconds` is not overtaken. `solver` names what searches (`repacking/solvers.py`).
     """
 
-    placement: PlacementScore = "fgd"
+    placement: str = "fgd"
     preemption: bool = True
     target_workload: Sequence[tuple[Shape, float]] | None = None
     age_horizon: float = 86_400.0
     age_weight: float = 0.5
     optimizer_steps: int = 0
     overtake_limit_seconds: float = 300.0
-    solver: SolverName = "search"
+    solver: str = "search"

@@ -1,4 +1,4 @@
-"""Whether a stored decision comes out again: `plan()` on the stored snapshot, compared to the bit."""
+"""Replay of a stored decision: `plan()` on the stored snapshot, compared bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Replay:
 def replay(blob: bytes, snapshot_hash: str, plan_hash: str) -> Replay:
     """Decide again on a stored snapshot.
 
-    Raises UnreadableSnapshot for one of another version, PackerMissing where its packer is not installed.
+    Raises UnreadableSnapshot for a snapshot of another version, and SolverNotInstalled.
     """
     snapshot, policy = decode(blob)
     decided = plan(snapshot, policy)

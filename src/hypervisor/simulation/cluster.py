@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.preemption.gang import replicas_per_node
+from hypervisor.scheduling.capacity.replicas import replicas_per_node
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, NodeTable
 from hypervisor.simulation.cluster_load import FreeCapacity

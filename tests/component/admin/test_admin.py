@@ -64,7 +64,7 @@ async def test_the_login_has_the_same_back_off(api: Api, browser: httpx2.AsyncCl
     root = await api.superuser()
     for _ in range(5):
         await _log_in(browser, root.username, "guess")
-    assert "try again in" in (await _log_in(browser, root.username)).text
+    assert "Try again in" in (await _log_in(browser, root.username)).text
     refused(await api.login(root.username), 429, "login_backoff")
 
 

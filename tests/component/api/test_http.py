@@ -1,4 +1,4 @@
-"""What holds for every request: problems, headers, body limits, pages without other servers, health."""
+"""Rules for every request: problems, headers, body limits, documentation pages, health."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_answers_of_the_api_are_not_stored(sqlite_api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_documentation_asks_no_other_server(sqlite_api: Api, path: str) -> None:
+async def test_documentation_loads_nothing_from_another_server(sqlite_api: Api, path: str) -> None:
     page = await sqlite_api.http.get(path)
     assert "://" not in page.text
     assert "unsafe-inline" not in page.headers["Content-Security-Policy"].split("style-src")[0]
@@ -96,11 +96,11 @@ async def test_health_and_readiness(sqlite_api: Api) -> None:
     ok(await sqlite_api.http.get("/healthz"))
 
 
-async def test_the_root_tells_where_to_go(sqlite_api: Api) -> None:
+async def test_the_root_lists_the_entry_points(sqlite_api: Api) -> None:
     assert ok(await sqlite_api.http.get("/"))["docs"] == "/docs"
 
 
-async def test_what_goes_wrong_inside_stays_inside(sqlite_api: Api) -> None:
+async def test_internal_errors_do_not_leak_details(sqlite_api: Api) -> None:
     def fail(error: Exception) -> Any:
         async def endpoint() -> None:
             raise error

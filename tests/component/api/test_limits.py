@@ -1,4 +1,4 @@
-"""The limits: of requests, per user or per address for those without a login; and of the disk."""
+"""Limits: the rate limit for each user or address, and a full disk."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ async def test_each_user_has_a_limit_of_their_own(sqlite_url: str, tmp_path: Pat
         ok(await bob.get("/api/v1/auth/me"))
 
 
-async def test_those_without_a_login_share_the_limit_of_their_address(
-    sqlite_url: str, tmp_path: Path
-) -> None:
+async def test_anonymous_requests_share_the_limit_of_their_address(sqlite_url: str, tmp_path: Path) -> None:
     async with running_api(sqlite_url, tmp_path, rate_limit="3/minute") as api:
         statuses = [(await api.http.get("/api/v1/auth/me")).status_code for _ in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
 
 
-async def test_a_full_disk_is_told_changes_nothing_and_passes(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_changes_nothing(sqlite_url: str, tmp_path: Path) -> None:
     async with running_api(sqlite_url, tmp_path) as api:
         ada = await api.person()
         async with api.services.database.write() as session:

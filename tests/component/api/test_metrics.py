@@ -1,4 +1,4 @@
-"""What /metrics gives out: to whom, about what, and never a name."""
+"""The content of /metrics, access to it, and that it contains no names."""
 
 from __future__ import annotations
 
@@ -62,26 +62,26 @@ async def test_queue_and_capacity_come_from_the_database(api: Api) -> None:
         labels = {"cluster": cluster, "resource": resource, "unit": unit}
         assert seen[of("hypervisor_cluster_capacity", **labels)] == capacity
         assert seen[of("hypervisor_cluster_allocated", **labels)] == allocated
-    assert of("hypervisor_members") in seen
+    assert of("hypervisor_servers") in seen
     assert seen[of("hypervisor_lease_epoch", lease=f"cluster:{cluster}")] >= 1
     assert seen[of("hypervisor_queue_wait_seconds_count", cluster=cluster, priority="MEDIUM")] == 1
 
 
-async def test_an_engine_that_nobody_drives_is_a_figure_of_the_installation(api: Api) -> None:
-    """No process counts it among those that it cannot reach, as none holds its lease."""
+async def test_cordoned_engines_of_nodes_are_counted_for_the_installation(api: Api) -> None:
+    """No server holds its lease, so no server reports it as unreachable."""
     person = await api.person()
     await person.organization()
     ok(await person.post("/api/v1/clusters", {"name": "lab", "total_cpu_cores": 2, "total_ram_gb": 4}), 201)
-    assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 0
-    closed = {"runtime": "simulated", "cordoned_since": api.clock.now()}
+    assert (await scrape(api))[of("hypervisor_engines_cordoned", runtime="simulated")] == 0
+    cordoned = {"runtime": "simulated", "cordoned_since": api.clock.now()}
     async with api.services.database.write() as session:
-        session.add(EngineState(name="of-the-node", endpoint=None, **closed))
-        session.add(EngineState(name="of-no-node-any-more", endpoint="tcp://gone:2376", **closed))
+        session.add(EngineState(name="of-the-node", endpoint=None, **cordoned))
+        session.add(EngineState(name="of-no-node-any-more", endpoint="tcp://gone:2376", **cordoned))
     api.clock.advance(6)
-    assert (await scrape(api))[of("hypervisor_engines_closed", runtime="simulated")] == 1
+    assert (await scrape(api))[of("hypervisor_engines_cordoned", runtime="simulated")] == 1
 
 
-async def test_requests_are_counted_by_template_and_no_name_is_given_out(sqlite_api: Api) -> None:
+async def test_requests_are_counted_by_template_and_no_name_is_exposed(sqlite_api: Api) -> None:
     person = await sqlite_api.person("somebody-special")
     organization = await person.organization("Secret Lab")
     size = {"name": "hidden-cluster", "total_cpu_cores": 2, "total_ram_gb": 4}
@@ -113,7 +113,7 @@ async def test_probes_do_not_use_up_the_rate_limit(sqlite_url: str, tmp_path: Pa
         assert answers == [200, 200, 200, 429]
 
 
-async def test_metrics_may_be_off_or_want_a_token(sqlite_url: str, tmp_path: Path) -> None:
+async def test_metrics_can_be_off_or_need_a_token(sqlite_url: str, tmp_path: Path) -> None:
     async with running_api(sqlite_url, tmp_path / "data", metrics="off") as api:
         refused(await api.http.get("/metrics"), 404, "metrics_off")
     token = "the scraper's own token"
@@ -126,13 +126,13 @@ async def test_metrics_may_be_off_or_want_a_token(sqlite_url: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
-async def test_a_scraper_gets_the_format_that_it_asks_for(sqlite_api: Api, accept: str) -> None:
+async def test_a_scraper_gets_the_requested_format(sqlite_api: Api, accept: str) -> None:
     answer = await sqlite_api.http.get("/metrics", headers={"Accept": accept})
     assert answer.headers["content-type"].startswith(accept.split(";")[0])
     assert "hypervisor_database_up 1.0" in answer.text
 
 
-async def test_a_database_that_is_gone_is_a_figure_of_its_own() -> None:
+async def test_an_unreachable_database_is_a_metric() -> None:
     database = Database(GONE)
     state = StateMetrics(database, FakeClock())
     await state.refresh()

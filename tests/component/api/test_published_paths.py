@@ -1,4 +1,4 @@
-"""Every published path of accounts and organizations does its work, at every address it was published at."""
+"""Every published path of accounts and organizations works, with all its aliases."""
 
 from __future__ import annotations
 

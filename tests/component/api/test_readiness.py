@@ -1,4 +1,4 @@
-"""Readiness names what is wrong and what to do; liveness does not care."""
+"""Readiness names the failed check and the remedy; liveness does not depend on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_every_check_is_shown(sqlite_api: Api) -> None:
     assert by_name(body) == {"serving": True, "database": True, "schema": True, "loops": True}
 
 
-async def test_without_its_database_it_lives_but_is_not_ready(sqlite_api: Api) -> None:
+async def test_without_its_database_the_server_is_alive_but_not_ready(sqlite_api: Api) -> None:
     gone, before = Database(GONE), sqlite_api.services
     readiness = Readiness(gone, Heartbeats(FakeClock()), before.stopping)
     sqlite_api.app.state.services = replace(before, readiness=readiness)
@@ -59,7 +59,7 @@ async def test_a_schema_may_be_ahead_but_not_behind(
         assert "hypervisor migrate" in refused(answer, 503, "schema_outdated")["detail"]
 
 
-async def test_a_loop_that_takes_no_turns_is_named(sqlite_url: str) -> None:
+async def test_a_loop_without_a_heartbeat_is_named(sqlite_url: str) -> None:
     clock = FakeClock()
     heartbeats, database = Heartbeats(clock), Database(sqlite_url)
     readiness = Readiness(database, heartbeats, asyncio.Event())
@@ -79,7 +79,7 @@ async def test_a_loop_that_takes_no_turns_is_named(sqlite_url: str) -> None:
     await database.close()
 
 
-async def test_whoever_asks_at_the_same_time_shares_one_look(sqlite_api: Api) -> None:
+async def test_concurrent_callers_share_one_check(sqlite_api: Api) -> None:
     readiness = sqlite_api.services.readiness
     answers = await asyncio.gather(*(readiness.check() for _ in range(20)))
     assert all(answer is answers[0] for answer in answers)

@@ -1,4 +1,4 @@
-"""Rules over all routes: declared permissions, stable names, documented errors, answers with a model."""
+"""Rules for all routes: declared permissions, stable names, documented errors, response models."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_an_undeclared_route_is_found() -> None:
     assert undeclared_routes(app.routes) == ["GET /x/open"]
 
 
-async def test_what_is_not_public_answers_401_without_a_login(sqlite_api: Api) -> None:
-    asked = 0
+async def test_private_routes_answer_401_without_a_login(sqlite_api: Api) -> None:
+    requested = 0
     for route, permissions in declared_permissions(sqlite_api.app.routes):
         method, path = route.split(" ")
         if permissions == ["public"]:
@@ -58,8 +58,8 @@ async def test_what_is_not_public_answers_401_without_a_login(sqlite_api: Api) -
             path = path.replace(f"{{{name}}}", "1")
         answer = await sqlite_api.http.request(method.split(",")[0], path)
         assert answer.status_code == 401, route
-        asked += 1
-    assert asked > 15
+        requested += 1
+    assert requested > 15
 
 
 def test_operation_ids_are_unique(app: FastAPI) -> None:
@@ -81,7 +81,7 @@ def test_errors_are_documented_as_problems(app: FastAPI) -> None:
                 assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
-def test_answers_have_a_model(app: FastAPI) -> None:
+def test_responses_have_a_model(app: FastAPI) -> None:
     without = [
         context.path
         for context in iter_route_contexts(app.routes)

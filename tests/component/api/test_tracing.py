@@ -1,4 +1,4 @@
-"""One trace leads from the request of whoever submits to the start on the engine."""
+"""One trace joins the submit request, the scheduler's commit and the start on the engine."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ async def test_a_trace_joins_the_request_the_scheduler_and_the_engine(
     assert request.parent_span_id.hex() == CALLER
     assert schedule.parent_span_id == start.parent_span_id == request.span_id
     assert schedule.end_time_unix_nano > schedule.start_time_unix_nano > 0
-    told = {each.key: each.value for each in start.attributes}
-    assert told["deployment.id"].int_value == made["id"]
-    assert told["runtime"].string_value == "simulated"
+    attributes = {each.key: each.value for each in start.attributes}
+    assert attributes["deployment.id"].int_value == made["id"]
+    assert attributes["runtime"].string_value == "simulated"
     assert collector.services == {"mlops-hypervisor"}
     assert not any("healthz" in span.name for span in collector.spans)
 
 
-def test_a_collector_without_the_packages_for_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_telemetry_packages_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "hypervisor.infra.observability.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(StartupError, match=r"pip install 'mlops-hypervisor\[telemetry\]'"):
         open_tracing("http://127.0.0.1:4318")
 
 
-def test_without_an_endpoint_nothing_is_recorded() -> None:
+def test_without_an_endpoint_no_span_is_recorded() -> None:
     assert open_tracing(None) == Tracing()
     assert not Tracing().tracer.start_span("nothing").is_recording()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from hypervisor.control.maintenance import deletions
+from hypervisor.scheduling.repacking.solvers import is_installed, solver_names
+from hypervisor.scheduling.scoring.registry import PLACEMENT_POLICIES, policy_names
 from hypervisor.store import batches, removals
 from tests.support.api import ok, refused
 from tests.support.teams import Team
@@ -50,9 +52,11 @@ async def test_auto_without_an_engine_says_plainly_that_nothing_really_runs(
     registry = type(team.api.services.runtimes)
 
     async def no_engine(self: Any, choice: str) -> Any:
-        from hypervisor.runtimes.registry import Resolved
+        from hypervisor.runtimes.registry import ResolvedRuntime
 
-        return Resolved("simulated", "no engine") if choice == "auto" else Resolved(choice, choice)
+        return (
+            ResolvedRuntime("simulated", "no engine") if choice == "auto" else ResolvedRuntime(choice, choice)
+        )
 
     monkeypatch.setattr(registry, "resolve", no_engine)
     made = await team.cluster(runtime="auto")
@@ -186,33 +190,62 @@ async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     )
     changed = ok(await team.admin.call("PUT", path, json={"min_runtime_seconds": 60}))
     assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
-    assert changed["improvement_steps"] == 0
-    changed = ok(await team.admin.patch(path, {"improvement_steps": 20_000}))
-    assert changed["improvement_steps"] == 20_000
-    refused(await team.admin.patch(path, {"improvement_steps": -1}), 422, "invalid_request")
+    assert changed["optimizer_steps"] == 0
+    changed = ok(await team.admin.patch(path, {"optimizer_steps": 20_000}))
+    assert changed["optimizer_steps"] == 20_000
+    refused(await team.admin.patch(path, {"optimizer_steps": -1}), 422, "invalid_request")
 
 
-async def test_a_packer_is_chosen_where_what_it_needs_is_installed(
+async def test_a_solver_is_chosen_where_what_it_needs_is_installed(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
     cluster = await team.cluster()
     path = f"{CLUSTERS}/{cluster['id']}"
-    assert cluster["packer"] == "search"
-    assert ok(await team.admin.patch(path, {"packer": "exact"}))["packer"] == "exact"
-    refused(await team.admin.patch(path, {"packer": "best"}), 422, "invalid_request")
+    assert cluster["solver"] == "search"
+    assert ok(await team.admin.patch(path, {"solver": "exact"}))["solver"] == "exact"
+    refused(await team.admin.patch(path, {"solver": "best"}), 422, "invalid_request")
     monkeypatch.setitem(sys.modules, "ortools", None)
-    told = refused(await team.admin.patch(path, {"packer": "exact"}), 422, "packer_not_installed")
+    told = refused(await team.admin.patch(path, {"solver": "exact"}), 422, "solver_not_installed")
     assert "pip install 'mlops-hypervisor[optimal]'" in told["detail"]
-    assert ok(await team.admin.patch(path, {"improvement_steps": 100}))["packer"] == "exact"
-    assert ok(await team.admin.patch(path, {"packer": "search"}))["packer"] == "search"
+    assert ok(await team.admin.patch(path, {"optimizer_steps": 100}))["solver"] == "exact"
+    assert ok(await team.admin.patch(path, {"solver": "search"}))["solver"] == "search"
 
 
-async def test_every_placement_score_places(team: Team) -> None:
-    for score in ("fgd", "fill", "bestfit", "spread"):
-        cluster = await team.cluster(name=score, placement=score)
-        assert cluster["placement"] == score
-        await team.running(cluster, score, required_cpu_cores=1, required_ram_gb=1, required_gpu_count=0.5)
+async def test_every_placement_policy_places(team: Team) -> None:
+    for name in policy_names():
+        cluster = await team.cluster(name=name, placement=name)
+        assert cluster["placement"] == name
+        await team.running(cluster, name, required_cpu_cores=1, required_ram_gb=1, required_gpu_count=0.5)
+
+
+async def test_a_policy_needs_no_more_than_its_line_in_the_registry(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {"runtime": "simulated", "total_cpu_cores": 4, "total_ram_gb": 8}
+    answer = await team.admin.post(CLUSTERS, {"name": "early", "placement": "first_fit", **size})
+    assert "fgd, fill, bestfit or spread" in str(refused(answer, 422, "invalid_request"))
+    monkeypatch.setitem(PLACEMENT_POLICIES, "first_fit", "tests.support.first_fit")
+    cluster = await team.cluster(
+        placement="first_fit", nodes=[{"name": "n", "count": 3, "cpu_cores": 4, "ram_gb": 8}]
+    )
+    assert cluster["placement"] == "first_fit"
+    placed = await team.running(cluster, "a", required_cpu_cores=1, required_ram_gb=1)
+    assert placed["node_name"] == "n-1"
+
+
+async def test_every_solver_has_a_name_that_clusters_accept(team: Team) -> None:
+    cluster = await team.cluster()
+    for name in filter(is_installed, solver_names()):
+        changed = await team.admin.patch(f"{CLUSTERS}/{cluster['id']}", {"solver": name})
+        assert ok(changed)["solver"] == name
+
+
+async def test_the_schema_lists_the_registered_names(team: Team) -> None:
+    schemas = ok(await team.admin.get("/openapi.json"))["components"]["schemas"]
+    fields = schemas["ClusterCreate"]["properties"]
+    assert fields["placement"]["enum"] == list(policy_names())
+    assert fields["solver"]["enum"] == list(solver_names())
 
 
 async def test_totals_resize_only_a_cluster_of_one_node(team: Team) -> None:

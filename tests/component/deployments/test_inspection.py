@@ -13,8 +13,8 @@ from hypervisor.api import streams
 from hypervisor.events.relay import EventRelay
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
-from hypervisor.runtimes.simulated import SimulatedRuntime
-from hypervisor.runtimes.simulated_reader import SimulatedReader
+from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
 from tests.support.api import Person, ok, refused
 from tests.support.teams import Team
@@ -193,8 +193,8 @@ async def test_an_engine_that_cannot_be_asked_is_told_as_such(
         raise RuntimeUnavailable("connection refused")
         yield ""
 
-    monkeypatch.setattr(SimulatedReader, "observe", gone)
-    monkeypatch.setattr(SimulatedReader, "logs", no_lines)
+    monkeypatch.setattr(ReadOnlySimulatedRuntime, "observe", gone)
+    monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", no_lines)
     for query in ("", "?follow=true"):
         problem = refused(await team.viewer.get(path(work, f"/logs{query}")), 503, "runtime_unavailable")
         assert "connection refused" in problem["detail"]
@@ -259,7 +259,7 @@ async def test_the_stream_passes_on_what_happens(team: Team) -> None:
 async def test_a_stream_ends_with_the_login_or_the_membership(
     team: Team, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "ACCESS_CHECK_SECONDS", 0.05)
     reader = await team.api.member(team.admin, team.id, "viewer")
     url = f"/api/v1/organizations/{team.id}/events/stream"
     headers = {"Authorization": f"Bearer {reader.access_token}"}

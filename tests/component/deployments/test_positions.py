@@ -36,7 +36,7 @@ async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyP
 async def test_places_far_back_of_new_ones_are_known_without_asking(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    team.api.services.sharing.queue = None
+    team.api.services.coordination.queue = None
     monkeypatch.setattr(position_counter, "FAR_BACK", 2)
     monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()

@@ -1,4 +1,4 @@
-"""Registration, who am I, and changed passwords."""
+"""Registration, the current user, and password changes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_names_and_addresses_are_unique_without_regard_to_case(
         ({"is_active": True}, "is_active"),
     ],
 )
-async def test_what_registration_refuses(api: Api, fields: dict[str, Any], field: str) -> None:
+async def test_registration_refuses_invalid_fields(api: Api, fields: dict[str, Any], field: str) -> None:
     problem = refused(await api.register(**{"username": "ada", **fields}), 422, "invalid_request")
     assert field in problem["errors"][0]["loc"] or field == ""
     assert problem["detail"].startswith(field)

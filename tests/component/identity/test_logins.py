@@ -1,4 +1,4 @@
-"""Logins, their back-off, sessions and refresh tokens."""
+"""Logins, their backoff, sessions and refresh tokens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_unknown_wrong_and_inactive_get_the_same_answer(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])
-async def test_failures_make_an_account_wait_longer_and_longer(api: Api, name: str) -> None:
+async def test_the_backoff_of_an_account_doubles_with_each_failure(api: Api, name: str) -> None:
     ok(await api.register("ada"), 201)
     for _ in range(5):
         refused(await api.login(name, "guess"), 401, "invalid_credentials")
@@ -58,7 +58,7 @@ async def test_failures_make_an_account_wait_longer_and_longer(api: Api, name: s
         refused(await api.login(name, "guess"), 401, "invalid_credentials")
 
 
-async def test_the_wait_is_bounded_and_a_right_password_ends_the_count(api: Api) -> None:
+async def test_the_backoff_is_bounded_and_the_right_password_resets_it(api: Api) -> None:
     ok(await api.register("ada"), 201)
     for _ in range(20):
         refused(await api.login("ada", "guess"), 401, "invalid_credentials")
@@ -76,7 +76,7 @@ async def test_the_address_and_the_name_count_as_one_account(api: Api) -> None:
     refused(await api.login("ada"), 429, "login_backoff")
 
 
-async def test_guessing_in_parallel_does_not_pass_the_back_off(api: Api) -> None:
+async def test_parallel_guesses_do_not_pass_the_backoff(api: Api) -> None:
     ok(await api.register("ada"), 201)
     guesses = [api.login("ada", f"guess number {number}") for number in range(12)]
     await asyncio.gather(*guesses)
@@ -210,7 +210,7 @@ async def test_a_deactivated_user_is_out_at_once(api: Api) -> None:
     assert (await _refresh(api, ada.refresh_token))[0] == 401
 
 
-async def test_what_is_long_over_is_forgotten_and_the_rest_stays(api: Api) -> None:
+async def test_purge_deletes_only_old_rows(api: Api) -> None:
     await api.person("ada")
     refused(await api.login("nobody", "guess"), 401, "invalid_credentials")
     api.clock.advance(29 * 86400)

@@ -1,4 +1,4 @@
-"""Invite codes: seen, replaced, expired, used up, and used by many at once."""
+"""Invite codes: read, replaced, expired, used up, and used concurrently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_new_organization_has_a_code_for_developers(api: Api) -> None:
     assert ok(await ada.get(path))["uses"] == 1
 
 
-async def test_codes_are_stored_hashed_and_sealed(api: Api) -> None:
+async def test_codes_are_stored_hashed_and_encrypted(api: Api) -> None:
     ada = await api.person()
     code = await ada.invite(await ada.organization())
     async with api.services.database.read() as session:
@@ -55,7 +55,7 @@ async def test_a_code_expires(api: Api) -> None:
     refused(await bob.join(code), 404, "invalid_invite")
 
 
-async def test_a_code_lets_in_as_many_as_it_says(api: Api) -> None:
+async def test_a_code_can_be_used_up_to_its_limit(api: Api) -> None:
     ada, bob, eve = await api.person(), await api.person(), await api.person()
     organization = await ada.organization()
     code = await ada.invite(organization, max_uses=1)
@@ -63,7 +63,7 @@ async def test_a_code_lets_in_as_many_as_it_says(api: Api) -> None:
     refused(await eve.join(code), 404, "invalid_invite")
 
 
-async def test_all_codes_that_do_not_work_get_the_same_answer(api: Api) -> None:
+async def test_all_invalid_codes_get_the_same_response(api: Api) -> None:
     ada, bob = await api.person(), await api.person()
     organization = await ada.organization()
     replaced = await ada.invite(organization)
@@ -77,7 +77,7 @@ async def test_all_codes_that_do_not_work_get_the_same_answer(api: Api) -> None:
     assert all(other == first for other in others)
 
 
-async def test_joining_twice_is_told_and_uses_nothing_up(api: Api) -> None:
+async def test_joining_twice_is_refused_and_uses_nothing_up(api: Api) -> None:
     ada, bob = await api.person(), await api.person()
     organization = await ada.organization()
     code = await ada.invite(organization, max_uses=2)
@@ -152,14 +152,14 @@ async def test_joining_while_the_code_is_replaced_ends_without_deadlock(api: Api
         {"organization_id": 1},
     ],
 )
-async def test_what_regenerating_refuses(api: Api, options: dict[str, object]) -> None:
+async def test_regenerating_refuses_invalid_options(api: Api, options: dict[str, object]) -> None:
     ada = await api.person()
     organization = await ada.organization()
     answer = await ada.post(f"/api/v1/organizations/{organization}/regenerate-invite", options)
     refused(answer, 422, "invalid_request")
 
 
-async def test_joining_with_a_role_of_ones_own_is_refused(api: Api) -> None:
+async def test_joining_with_a_chosen_role_is_refused(api: Api) -> None:
     ada, bob = await api.person(), await api.person()
     code = await ada.invite(await ada.organization())
     body = {"invite_code": code, "role": "admin"}

@@ -1,4 +1,4 @@
-"""Members: roles, removal, leaving, and that an organization always keeps an admin."""
+"""Members: roles, removal, leaving, and the last admin."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_admins_change_roles_and_they_hold_at_once(api: Api) -> None:
         {"role": "admin", "is_superuser": True},
     ],
 )
-async def test_what_a_change_of_role_refuses(api: Api, body: dict[str, object]) -> None:
+async def test_a_change_of_role_refuses_invalid_bodies(api: Api, body: dict[str, object]) -> None:
     ada = await api.person()
     organization = await ada.organization()
     refused(await ada.patch(_member(organization, ada), body), 422, "invalid_request")
@@ -92,7 +92,7 @@ async def test_two_admins_cannot_leave_at_the_same_time(api: Api) -> None:
         assert [one["role"] for one in members].count("admin") == 1
 
 
-async def test_removed_members_are_out_at_once(api: Api) -> None:
+async def test_removed_members_lose_access_at_once(api: Api) -> None:
     ada = await api.person()
     organization = await ada.organization()
     bob = await api.member(ada, organization, "admin")
@@ -103,7 +103,7 @@ async def test_removed_members_are_out_at_once(api: Api) -> None:
     refused(await ada.delete(_member(organization, bob)), 404, "member_not_found")
 
 
-async def test_anybody_may_leave_and_come_back(api: Api) -> None:
+async def test_members_can_leave_and_join_again(api: Api) -> None:
     ada = await api.person()
     organization = await ada.organization()
     bob = await api.member(ada, organization, "viewer")

@@ -1,4 +1,4 @@
-"""Organizations: create, list, rename, delete, and that they do not see each other."""
+"""Organizations: create, list, rename, delete, and their isolation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_the_creator_becomes_admin(api: Api) -> None:
         None,
     ],
 )
-async def test_what_creation_refuses(api: Api, body: object) -> None:
+async def test_creation_refuses_invalid_bodies(api: Api, body: object) -> None:
     ada = await api.person()
     problem = refused(await ada.post(ORGANIZATIONS, body), 422, "invalid_request")
     assert problem["errors"]
@@ -156,7 +156,7 @@ async def test_an_idle_organization_is_deleted_at_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize("state", ["STARTING", "RUNNING", "STOPPING"])
-async def test_while_something_runs_deletion_needs_force(api: Api, state: str) -> None:
+async def test_deletion_needs_force_while_deployments_run(api: Api, state: str) -> None:
     ada = await api.person()
     organization = await ada.organization()
     await _deployment(api.services, organization, state=state)
@@ -166,7 +166,7 @@ async def test_while_something_runs_deletion_needs_force(api: Api, state: str) -
     assert refused(await ada.delete(path), 409, "organization_busy")["running"] == 1
     ok(await ada.delete(f"{path}?force=true"), 202)
 
-    # What is on its way out takes no new members and no changes.
+    # An organization in deletion accepts no new members and no changes.
     answer = await bob.join(code)
     assert answer.status_code == 404
     assert (await ada.patch(path, {"name": "New"})).status_code in (404, 409)
@@ -192,7 +192,7 @@ async def test_only_admins_rename_delete_and_invite(api: Api, role: str) -> None
         assert role in refused(answer, 403, "role_too_low")["detail"]
 
 
-async def test_history_tells_who_did_what(api: Api) -> None:
+async def test_events_name_the_actor(api: Api) -> None:
     ada = await api.person("ada")
     organization = await ada.organization("Vision")
     bob = await api.member(ada, organization, "viewer")

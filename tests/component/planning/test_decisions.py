@@ -58,7 +58,7 @@ async def test_passes_that_change_something_are_kept_and_come_out_again(world: W
 
 
 async def test_a_cluster_that_asks_for_it_arranges_what_it_places(world: World) -> None:
-    cluster = await world.cluster(nodes=2, cpu=10_000, improvement_steps=3_000)
+    cluster = await world.cluster(nodes=2, cpu=10_000, optimizer_steps=3_000)
     sizes = [{"cpu_milli": cores * 1_000, "ram_mib": 64, **simulated()} for cores in (5, 4, 3, 2, 6)]
     ids = await world.submit_many(cluster, sizes)
     async with world.loops():
@@ -71,7 +71,7 @@ async def test_a_cluster_that_asks_for_it_arranges_what_it_places(world: World) 
 
 async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) -> None:
     """Of a million, as many as are known to be done in half a second."""
-    cluster = await world.cluster(nodes=2, cpu=10_000, improvement_steps=1_000_000)
+    cluster = await world.cluster(nodes=2, cpu=10_000, optimizer_steps=1_000_000)
     sizes = [{"cpu_milli": cores * 1_000, "ram_mib": 64, **simulated()} for cores in (5, 4, 3, 2, 6)]
     await world.submit_many(cluster, sizes)
     async with world.database.read() as session:
@@ -90,7 +90,7 @@ async def test_steps_that_were_granted_are_kept_with_the_decision(world: World) 
 async def test_a_scheduler_without_the_solver_goes_on_with_the_search(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = await world.cluster(packer="exact", improvement_steps=3_000)
+    cluster = await world.cluster(solver="exact", optimizer_steps=3_000)
     monkeypatch.setitem(sys.modules, "ortools", None)
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
@@ -102,7 +102,7 @@ async def test_a_solver_that_cannot_be_loaded_holds_nobody_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
-    cluster = await world.cluster(packer="exact", improvement_steps=3_000)
+    cluster = await world.cluster(solver="exact", optimizer_steps=3_000)
     await world.submit(cluster, **simulated())
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())

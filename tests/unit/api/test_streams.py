@@ -1,4 +1,4 @@
-"""Streams end when their source does, when the server stops, and take their source with them."""
+"""Streams end with their source or with the server, and close their source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.wait import PROMPT
 
 
 class _Source:
-    """Yields what it is given, then waits for ever or ends."""
+    """Yields the items, then ends or waits forever."""
 
     def __init__(self, *items: int, ends: bool = False) -> None:
         self._items = items
@@ -55,8 +55,8 @@ async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
     assert source.closed
 
 
-async def test_what_came_before_the_stop_is_still_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LAST_WORDS_SECONDS", PROMPT)
+async def test_items_from_before_the_stop_are_still_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "DRAIN_SECONDS", PROMPT)
     services = _services()
     services.stopping.set()
     seen = [item async for item in until_stopping(services, _Source(1, 2, ends=True).rows())]
@@ -76,15 +76,15 @@ async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> N
             pass
 
 
-async def test_a_stream_ends_when_its_reader_may_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LOOK_AGAIN_SECONDS", 0.01)
+async def test_a_stream_ends_when_its_reader_loses_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ACCESS_CHECK_SECONDS", 0.01)
     source, answers, seen = _Source(1, 2), iter([True, True, False]), []
 
-    async def may_go_on() -> bool:
+    async def has_access() -> bool:
         return next(answers)
 
     async with asyncio.timeout(PROMPT):
-        async for item in until_stopping(_services(), source.rows(), may_go_on):
+        async for item in until_stopping(_services(), source.rows(), has_access):
             seen.append(item)
     assert seen == [1, 2]
     assert source.closed

@@ -9,7 +9,7 @@ from benchmarks.loops import run_workload
 from benchmarks.support.audit import Audit, inversions
 from benchmarks.support.virtual_cluster import Job, Node, Running, World, random_world
 
-from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
+from hypervisor.scheduling.plan_result import Eviction, Placement, Plan, PreemptionRule
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 
 
@@ -29,7 +29,7 @@ def runs(of: Job, *devices: int) -> Running:
 
 
 def eviction(victim: int, preemptor: int) -> Eviction:
-    return Eviction(victim, victim, 1, preemptor, 0.0, "")
+    return Eviction(victim, victim, 1, preemptor, 0.0, PreemptionRule.PRIORITY, 500, 100)
 
 
 def test_finds_one_that_evicting_a_lower_one_would_admit() -> None:

@@ -47,7 +47,8 @@ def test_an_explanation_names_shortfall_suggestion_line_and_receipt() -> None:
         "receipts": [
             {
                 "at": "2026-01-01T10:00:00Z",
-                "rule": "lower priority first",
+                "rule": "priority",
+                "rule_sentence": "priority 750 over 100",
                 "preemptor": {"id": 9, "name": "urgent", "priority": 750},
                 "victims": [{"id": 7, "name": "sweep", "priority": 100, "lost_work_seconds": 3.5}],
                 "spared": [{"id": 8, "name": "other", "why": "was not needed"}],

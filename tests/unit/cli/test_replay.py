@@ -54,7 +54,7 @@ def test_without_the_solver_the_error_line_has_the_install_command(
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["replay", "3"]) == 1
     assert capsys.readouterr().err == (
-        "error: cannot replay decision 3 on this machine: packer 'exact' needs OR-tools, which is not "
+        "error: cannot replay decision 3 on this machine: solver 'exact' needs OR-tools, which is not "
         "installed here: pip install 'mlops-hypervisor[optimal]'\n"
     )
     assert shown == []

@@ -1,10 +1,10 @@
-"""The back-off of logins."""
+"""The backoff of logins."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from hypervisor.identity.policy import backoff, failures_so_far
+from hypervisor.identity.policy import backoff, counted_failures
 from tests.support.clock import START
 
 
@@ -15,5 +15,5 @@ def test_waiting_begins_at_the_fifth_failure_and_doubles_up_to_fifteen_minutes()
 
 
 def test_failures_are_forgotten_after_a_day() -> None:
-    assert failures_so_far(7, START, START + timedelta(hours=23)) == 7
-    assert failures_so_far(7, START, START + timedelta(hours=24)) == 0
+    assert counted_failures(7, START, START + timedelta(hours=23)) == 7
+    assert counted_failures(7, START, START + timedelta(hours=24)) == 0

@@ -1,4 +1,4 @@
-"""The one granting function, and which organization is meant when none is named."""
+"""Grants of roles, access checks, and the default organization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _principal(*memberships: OrganizationRole, superuser: bool = False) -> Princ
 
 @pytest.mark.parametrize("granter", list(Role))
 @pytest.mark.parametrize("wanted", list(Role))
-def test_nobody_grants_more_than_they_have(granter: Role, wanted: Role) -> None:
+def test_a_grant_is_limited_to_the_granters_own_role(granter: Role, wanted: Role) -> None:
     if granter.includes(wanted):
         check_grant(granter, wanted)
     else:
@@ -25,7 +25,7 @@ def test_nobody_grants_more_than_they_have(granter: Role, wanted: Role) -> None:
             check_grant(granter, wanted)
 
 
-def test_everybody_may_leave_but_only_admins_remove() -> None:
+def test_every_member_can_leave_and_only_admins_remove() -> None:
     for role in Role:
         check_removal(role, is_self=True)
     check_removal(Role.ADMIN, is_self=False)
@@ -34,7 +34,7 @@ def test_everybody_may_leave_but_only_admins_remove() -> None:
             check_removal(role, is_self=False)
 
 
-def test_strangers_get_the_hidden_answer_and_members_are_told_their_role() -> None:
+def test_non_members_get_the_hidden_error_and_members_see_their_role() -> None:
     viewer = _principal(OrganizationRole(7, "Vision", Role.VIEWER))
     with pytest.raises(NotFound):
         check_role(viewer, 8, Role.VIEWER, hidden=not_found("deployment", 3))
@@ -48,8 +48,8 @@ def test_the_only_organization_is_meant() -> None:
     assert only_organization(_principal(OrganizationRole(7, "Vision", Role.VIEWER))) == 7
 
 
-def test_without_an_organization_one_is_told_how_to_get_one() -> None:
-    with pytest.raises(Invalid, match=r"create .* or join") as refused:
+def test_without_an_organization_the_error_explains_how_to_get_one() -> None:
+    with pytest.raises(Invalid, match=r"Create .* or join") as refused:
         only_organization(_principal())
     assert refused.value.code == "no_organization"
 

@@ -1,4 +1,4 @@
-"""What is asked of the engine for a launch spec, without an engine."""
+"""The container configuration of a launch spec, and other pure parts of the Docker runtime."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import (
     check_image,
     container_config,
@@ -16,10 +17,9 @@ from hypervisor.runtimes.docker.config import (
     network_config,
     network_name,
 )
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.docker.images import pull_failure
 from hypervisor.runtimes.docker.logs import LineSplitter
-from hypervisor.runtimes.docker.observe import observation, state_of
+from hypervisor.runtimes.docker.observe import observation, observed_state
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState, PortBinding
 
 SPEC = LaunchSpec("hv-inst-1-1-0", Resources(1500, 512), image="team/model:1")
@@ -40,7 +40,7 @@ def test_limits_are_exact_and_leave_no_swap() -> None:
     assert host["PidsLimit"] == 256
 
 
-def test_no_amount_is_no_limit_and_a_tiny_one_is_the_smallest_the_engine_takes() -> None:
+def test_zero_sets_no_limit_and_a_tiny_amount_sets_the_smallest_limit() -> None:
     none = config(resources=Resources())["HostConfig"]
     assert "NanoCPUs" not in none
     assert "Memory" not in none
@@ -49,7 +49,7 @@ def test_no_amount_is_no_limit_and_a_tiny_one_is_the_smallest_the_engine_takes()
     assert tiny["Memory"] == 6 * 1024 * 1024
 
 
-def test_it_is_hardened_and_mounts_nothing() -> None:
+def test_the_container_is_hardened_and_mounts_nothing() -> None:
     host = config()["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -72,7 +72,7 @@ def test_containers_of_one_installation_cannot_reach_each_other() -> None:
     assert network_config("inst", isolated=False)["Options"] == {}
 
 
-def test_whole_and_fractional_gpus_are_asked_for_by_index() -> None:
+def test_whole_and_fractional_gpus_are_requested_by_index() -> None:
     assert "DeviceRequests" not in config()["HostConfig"]
     for gpu_milli in (1000, 250):
         host = config(gpu_indices=(1, 3), gpu_milli=gpu_milli)["HostConfig"]
@@ -86,7 +86,7 @@ def test_no_deployment_can_grant_itself_devices_by_its_environment() -> None:
     assert seen["NVIDIA_VISIBLE_DEVICES"] == "2"
 
 
-def test_ports_are_published_on_loopback_and_told_to_the_workload() -> None:
+def test_ports_are_published_on_loopback_and_passed_in_the_environment() -> None:
     host = config(ports=(8080, 9090))["HostConfig"]
     assert host["PortBindings"] == {
         "8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
@@ -103,7 +103,7 @@ def test_a_command_is_the_whole_argv_and_none_is_the_images_own() -> None:
     assert with_command["Cmd"] == []
 
 
-def test_labels_say_whose_it_is() -> None:
+def test_labels_identify_installation_and_instance() -> None:
     assert config()["Labels"] == {"hypervisor.install": "inst", "hypervisor.instance": "hv-inst-1-1-0"}
 
 
@@ -119,7 +119,7 @@ def test_real_image_names_pass(image: str) -> None:
     "image",
     [None, "", "-v", "--privileged", "a b", "a\n", "a\x00b", " a", "a?tag=b", "a#b", "a%20b", "é", "a" * 600],
 )
-def test_what_cannot_be_an_image_name_is_refused(image: str | None) -> None:
+def test_invalid_image_names_are_refused(image: str | None) -> None:
     with pytest.raises(LaunchFailed) as refusal:
         check_image(image)
     assert not refusal.value.retryable
@@ -131,7 +131,7 @@ def test_names_that_could_leave_their_place_in_a_url_are_no_container_names(name
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "retryable"),
+    ("message", "status", "retryable"),
     [
         ("No such image: a:latest", 404, False),
         ("pull access denied for a, repository does not exist or may require 'docker login'", 404, False),
@@ -145,9 +145,9 @@ def test_names_that_could_leave_their_place_in_a_url_are_no_container_names(name
         ("unexpected EOF", 0, True),
     ],
 )
-def test_a_failed_pull_says_whether_to_try_again(words: str, status: int, retryable: bool) -> None:
-    failure = pull_failure(words, status)
-    assert str(failure) == words
+def test_a_failed_pull_is_retryable_or_permanent(message: str, status: int, retryable: bool) -> None:
+    failure = pull_failure(message, status)
+    assert str(failure) == message
     assert failure.retryable is retryable
 
 
@@ -177,8 +177,8 @@ def test_an_endless_line_does_not_fill_the_memory() -> None:
         ("stopped", ObservedState.EXITED),
     ],
 )
-def test_only_what_has_surely_ended_counts_as_ended(word: str, state: ObservedState) -> None:
-    assert state_of(word) is state
+def test_only_ended_containers_count_as_exited(word: str, state: ObservedState) -> None:
+    assert observed_state(word) is state
 
 
 def test_times_with_nanoseconds_and_other_zones_are_read_as_utc() -> None:
@@ -208,18 +208,18 @@ def test_a_running_container_has_ports_and_no_exit_code() -> None:
 @pytest.mark.parametrize("endpoint", ["/var/run/docker.sock", "ssh://host", "file:///x"])
 def test_an_endpoint_of_another_kind_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match="endpoint"):
-        Engine(endpoint)
+        DockerClient(endpoint)
 
 
-def test_an_engine_may_be_made_and_closed_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_can_be_created_and_closed_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://example:2375")
-    engine = Engine(None)
-    assert engine.endpoint == "tcp://example:2375"
-    asyncio.run(engine.close())
+    client = DockerClient(None)
+    assert client.endpoint == "tcp://example:2375"
+    asyncio.run(client.close())
 
 
 def details(status: str, **state: Any) -> dict[str, Any]:
-    """As much of an inspected container as is looked at."""
+    """The used part of an inspected container."""
     never = "0001-01-01T00:00:00Z"
     return {
         "Name": "/hv-inst-1-1-0",

@@ -1,4 +1,4 @@
-"""What is said of runtimes without opening them."""
+"""Runtimes are described without being opened."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.runtimes.docker.endpoint import describe_engine
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.sockets import look
 from tests.support.own_engine import short_folder
 
 VERSION = (
@@ -20,12 +20,12 @@ VERSION = (
 
 
 def opened(_: str | None) -> Runtime:
-    raise AssertionError("opened, though a look is enough")
+    raise AssertionError("opened, although the describer is enough")
 
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
-    """The endpoint of something that gives this answer to whatever it is asked."""
+    """The endpoint of a server that sends this response to every request."""
 
     async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -37,31 +37,33 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
             yield f"unix://{folder / 'engine.sock'}"
 
 
-async def test_an_engine_that_answers_is_described_by_a_look() -> None:
+async def test_an_engine_that_answers_is_described_without_its_client() -> None:
     async with answering(VERSION) as endpoint:
-        runtimes = RuntimeRegistry({"docker": opened}, looks={"docker": lambda: look(endpoint)})
+        runtimes = RuntimeRegistry(
+            {"docker": opened}, describers={"docker": lambda: describe_engine(endpoint)}
+        )
         described = f"Docker Engine 27.1 at {endpoint}"
-        assert await runtimes.found() == {"docker": described}
+        assert await runtimes.describe_all() == {"docker": described}
         resolved = await runtimes.resolve("auto")
     assert (resolved.name, resolved.note) == ("docker", f"auto: {described}")
 
 
-async def test_an_engine_whose_socket_is_missing_is_not_even_opened(tmp_path: Path) -> None:
+async def test_an_engine_without_a_socket_is_not_opened(tmp_path: Path) -> None:
     endpoint = f"unix://{tmp_path / 'none.sock'}"
-    runtimes = RuntimeRegistry({"docker": opened}, looks={"docker": lambda: look(endpoint)})
+    runtimes = RuntimeRegistry({"docker": opened}, describers={"docker": lambda: describe_engine(endpoint)})
     assert (await runtimes.resolve("auto")).name == "simulated"
-    found = await runtimes.found()
+    found = await runtimes.describe_all()
     assert found["docker"] == (
         f"not available: no answer from the engine at {endpoint}: there is no such socket"
     )
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 404 no\r\n\r\n{}"])
-async def test_what_is_no_engine_is_not_taken_for_one(answer: bytes) -> None:
+async def test_another_server_is_not_taken_for_an_engine(answer: bytes) -> None:
     async with answering(answer) as endpoint:
         with pytest.raises(RuntimeUnavailable, match="not a container engine"):
-            await look(endpoint)
+            await describe_engine(endpoint)
 
 
-async def test_over_a_network_only_the_client_can_tell() -> None:
-    assert await look("tcp://gpu-7:2376") is None
+async def test_a_network_endpoint_needs_the_client() -> None:
+    assert await describe_engine("tcp://gpu-7:2376") is None

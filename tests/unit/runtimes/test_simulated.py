@@ -1,4 +1,4 @@
-"""The simulated runtime's labels, by a clock that the test moves."""
+"""The labels of the simulated runtime, with a fake clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, Observation, ObservedState
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support.clock import START, FakeClock
 from tests.support.wait import PROMPT
 
@@ -78,7 +78,7 @@ async def test_a_run_that_ends_inside_grace_keeps_its_own_exit_code(
     assert (await look(runtime)).exit_code == 0
 
 
-async def test_what_has_ended_stays_so_when_the_clock_is_set_back(
+async def test_an_ended_instance_stays_ended_when_the_clock_is_set_back(
     runtime: SimulatedRuntime, clock: FakeClock
 ) -> None:
     await runtime.start(spec({"simulate/duration": "10"}))
@@ -99,7 +99,7 @@ async def test_another_server_finds_stops_and_ends(clock: FakeClock, tmp_path: P
     assert await SimulatedRuntime(tmp_path, "another", clock).list_instances() == {}
 
 
-async def test_a_hint_comes_when_the_clock_says_that_it_is_due(
+async def test_a_hint_comes_when_the_clock_reaches_the_end(
     runtime: SimulatedRuntime, clock: FakeClock
 ) -> None:
     changes = runtime.changes()
@@ -122,10 +122,10 @@ async def test_a_hint_comes_when_the_clock_says_that_it_is_due(
         ({"simulate/exit-code": "256"}, "whole number from 0 to 255, not '256'"),
         ({"simulate/exit-code": "²"}, "whole number"),
         ({"simulate/ignore-term": "yes"}, 'must be "true" or "false"'),
-        ({"simulate/durration": "1"}, "unknown label simulate/durration; known are "),
+        ({"simulate/durration": "1"}, "unknown label simulate/durration; the labels are "),
     ],
 )
-async def test_labels_that_make_no_sense_are_refused(
+async def test_invalid_labels_are_refused(
     runtime: SimulatedRuntime, labels: dict[str, str], words: str
 ) -> None:
     with pytest.raises(LaunchFailed, match=words):

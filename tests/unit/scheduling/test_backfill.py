@@ -9,12 +9,11 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hypervisor.scheduling.passes.cycle import admit_queue
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, Reason, ReasonCode
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queueing.ordering import queue_order
-from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape
 from tests.support.scheduling import World, commit, fits, free_on, worlds
@@ -140,10 +139,9 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
         pending=replace(plain.pending, max_runtime=_column(longest, plain.pending.deployment_id)),
     )
     policy = Policy(preemption=preemption)
-    admission = PassState(snapshot, policy, Queue(snapshot, queue_order(snapshot, policy)))
-    admission.claim_nominations()
-    admission.admit_queue()
-    hold = admission.head_reservation
+    state = PassState(snapshot, policy)
+    admit_queue(state)
+    hold = state.head_reservation
     if hold is None or math.isinf(hold.latest_start):
         return
     decided = plan(snapshot, policy)

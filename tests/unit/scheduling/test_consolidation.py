@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.defragmentation.consolidation import Consolidation, consolidate
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.policy import Policy, SolverName
-from hypervisor.scheduling.repacking.solvers import is_installed
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.repacking.solvers import is_installed, solver_names
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked
 from tests.support.scheduling import (
@@ -48,9 +48,7 @@ def rested(seed: int) -> World:
 
 
 rested_worlds = st.builds(rested, st.integers(0, 10**9))
-policies = st.sampled_from(
-    [replace(POLICY, solver=name) for name in get_args(SolverName) if is_installed(name)]
-)
+policies = st.sampled_from([replace(POLICY, solver=name) for name in solver_names() if is_installed(name)])
 
 
 def moved(world: World, found: Consolidation) -> World:

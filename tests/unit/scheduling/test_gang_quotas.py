@@ -11,7 +11,7 @@ from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.plan_result import Placement
+from hypervisor.scheduling.plan_result import Placement, PreemptionRule
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, Running, World, gang_fits, gang_worlds, gpu, spoken_for
@@ -46,7 +46,7 @@ def test_a_lenders_gang_takes_the_guarantee_back_over_several_nodes_and_no_more(
     decided = plan(wanted.snapshot())
     assert {one.node_id for one in decided.nominations} == {1, 2}
     assert Counter(one.node_id for one in decided.evictions) == {1: 3, 2: 3}
-    assert all(one.rule.startswith("reclaim") for one in decided.evictions)
+    assert all(one.rule is PreemptionRule.RECLAIM for one in decided.evictions)
     after = settled(wanted)
     assert (after.usage(MINE).gpu_milli, after.usage(THEIRS).gpu_milli) == (6000, 2000)
 
@@ -60,7 +60,7 @@ def test_a_borrowing_gang_evicts_lower_work_only_up_to_even_shares() -> None:
     lower = lent(0, 0, priority=100)
     decided = plan(lower.pending(MINE, 1, priority=900, size=2, replicas=2).snapshot())
     assert len(decided.evictions) == 4
-    assert all(one.rule.startswith("priority 900 over 100") for one in decided.evictions)
+    assert all((one.preemptor_priority, one.victim_priority) == (900, 100) for one in decided.evictions)
     assert plan(lower.pending(MINE, 1, priority=900, size=3, replicas=2).snapshot()).evictions == ()
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hypervisor.scheduling.capacity.replicas import assign_replicas
 from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, ReasonCode
-from hypervisor.scheduling.policy import PlacementScore, Policy
-from hypervisor.scheduling.preemption.gang import assign_replicas
+from hypervisor.scheduling.policy import Policy
 from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
 
 
@@ -46,7 +46,7 @@ def test_layout(
 
 
 @pytest.mark.parametrize("policy", ["fgd", "bestfit", "spread"])
-def test_replicas_are_packed_unless_they_are_to_spread(policy: PlacementScore) -> None:
+def test_replicas_are_packed_unless_they_are_to_spread(policy: str) -> None:
     world = World(
         tuple(gpu_node(number, gpus=4) for number in (1, 2, 3)), (), (Pending(10, gpu(1), 500, replicas=3),)
     )

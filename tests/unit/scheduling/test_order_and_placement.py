@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 
@@ -71,7 +71,7 @@ def test_fgd_does_not_strand_gpus_without_cpu() -> None:
 
 
 @pytest.mark.parametrize(("score", "node"), [("bestfit", 2), ("spread", 1)])
-def test_bestfit_fills_up_and_spread_evens_out(score: PlacementScore, node: int) -> None:
+def test_bestfit_fills_up_and_spread_evens_out(score: str, node: int) -> None:
     running = (Running(1, 2, gpu(2), devices=(0, 1), priority=500),)
     world = World((gpu_node(1), gpu_node(2)), running, (Pending(2, gpu(1), priority=500),))
     assert placed(world, Policy(placement=score))[2][0] == node

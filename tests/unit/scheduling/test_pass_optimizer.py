@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from hypervisor.scheduling.decision_codec.encoding import encode, plan_digest
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
-from hypervisor.scheduling.policy import Policy, SolverName
-from hypervisor.scheduling.repacking.solvers import is_installed
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.repacking.solvers import is_installed, solver_names
 from hypervisor.scheduling.replay import replay
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from tests.support.properties import checked, comparable, shuffled
@@ -23,9 +22,9 @@ from tests.support.scheduling import NOW, Node, Pending, Running, World, admits,
 
 PLAIN = Policy()
 IMPROVING = Policy(optimizer_steps=3_000)
-BY_ANY_PACKER = [replace(IMPROVING, solver=name) for name in get_args(SolverName) if is_installed(name)]
-improving = st.sampled_from(BY_ANY_PACKER)
-by_any_packer = pytest.mark.parametrize("policy", BY_ANY_PACKER, ids=lambda one: one.solver)
+BY_ANY_SOLVER = [replace(IMPROVING, solver=name) for name in solver_names() if is_installed(name)]
+improving = st.sampled_from(BY_ANY_SOLVER)
+by_any_solver = pytest.mark.parametrize("policy", BY_ANY_SOLVER, ids=lambda one: one.solver)
 
 
 def tight_world(seed: int) -> World:
@@ -180,14 +179,14 @@ def waiting(*cores: int, priority: int = 500, created_at: float = NOW) -> tuple[
     )
 
 
-@by_any_packer
+@by_any_solver
 def test_all_five_fit_once_they_are_arranged(policy: Policy) -> None:
     world = World(NODES, pending=waiting(5, 4, 3, 2, 6))
     assert len(plan(world.snapshot(), PLAIN).placements) < 5
     assert len(plan(world.snapshot(), policy).placements) == 5
 
 
-@by_any_packer
+@by_any_solver
 def test_of_equals_the_one_that_came_first_gets_the_place(policy: Policy) -> None:
     """One of the two 6 fits once the others are arranged, and the older one gets it, whatever its id."""
     first = waiting(5, 4, 3, 2, created_at=NOW - 2)
@@ -197,7 +196,7 @@ def test_of_equals_the_one_that_came_first_gets_the_place(policy: Policy) -> Non
     assert placed == {1, 2, 3, 4, 9}
 
 
-@by_any_packer
+@by_any_solver
 def test_a_replay_finds_the_same_arrangement(policy: Policy) -> None:
     snapshot = World(NODES, pending=waiting(5, 4, 3, 2, 6)).snapshot()
     stored = encode(snapshot, policy)

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.plan_result import ReasonCode
+from hypervisor.scheduling.plan_result import PreemptionRule, ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Quota
 from tests.support.properties import checked
 from tests.support.scheduling import NOW, spoken_for, worlds
@@ -52,7 +52,7 @@ def test_those_who_wait_to_borrow_do_not_hold_up_the_lender() -> None:
 
 def test_the_rule_of_a_reclaim_is_told() -> None:
     (eviction,) = plan(guaranteed(4, 4).running(THEIRS, range(8)).pending(MINE, 1).snapshot()).evictions
-    assert eviction.rule.startswith("reclaim")
+    assert eviction.rule is PreemptionRule.RECLAIM
 
 
 def test_nothing_within_a_guarantee_yields_to_another_organization() -> None:

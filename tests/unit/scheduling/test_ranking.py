@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
 
 import pytest
 
 from hypervisor.scheduling.capacity.feasibility import usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.policy import PlacementScore, Policy
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.node_ranking import NO_NODE, NodeRanking
-from hypervisor.scheduling.scoring.registry import scorer_for
-from hypervisor.scheduling.scoring.target_workload import target_workload
+from hypervisor.scheduling.scoring.registry import policy_names, scorer_for
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
-from tests.support.scoring import best_node, bestfit_loss, fgd_loss, fill_loss, room_on, spread_loss
+from tests.support.scoring import REFERENCE_SCORES, best_node
 
 HISTORIES = int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", "200")) // 10
 CPUS, RAMS = (0, 500, 1000, 4000), (0, 512, 4096)
@@ -54,32 +52,14 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
     )
 
 
-def reference_loss(
-    placement: PlacementScore, snapshot: Snapshot, state: WorkingState, shape: Shape
-) -> Callable[[int], int | tuple[int, int]]:
-    typical = target_workload(snapshot, Policy())
-    if placement == "bestfit":
-        return lambda node: bestfit_loss(snapshot.nodes, room_on(state, node), shape)
-    if placement == "spread":
-        return lambda node: spread_loss(snapshot.nodes, node, room_on(state, node), shape)
-    eligibility = Eligibility(snapshot.nodes)
-
-    def admitted(node: int) -> list[tuple[Shape, float]]:
-        return [item for item in typical if eligibility.matching(item[0])[node]]
-
-    if placement == "fill":
-        return lambda node: fill_loss(state, admitted(node), typical, room_on(state, node), shape)
-    return lambda node: fgd_loss(admitted(node), room_on(state, node), shape)
-
-
 def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
     usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
     state.place(node, request, tuple(rng.sample(usable, request.device_count)))
 
 
-@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
+@pytest.mark.parametrize("placement", policy_names())
 @pytest.mark.parametrize("burst", [1, 40])
-def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore, burst: int) -> None:
+def test_the_best_node_is_that_of_the_plain_definition(placement: str, burst: int) -> None:
     """Between two questions one node changes, or many: both ways of catching up are walked."""
     for seed in range(HISTORIES):
         rng = random.Random(seed)
@@ -92,7 +72,7 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: PlacementScore
             request = rng.choice(requests)
             node = ranking.best_node(request) if step % burst == 0 else NO_NODE
             if step % burst == 0:
-                loss = reference_loss(placement, snapshot, state, request.shape)
+                loss = REFERENCE_SCORES[placement](snapshot, state, request.shape)
                 expected = best_node(state, request.shape, request.eligible.tolist(), loss)
                 assert node == (NO_NODE if expected is None else expected), (seed, step)
             fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]
@@ -120,8 +100,8 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
         assert (state.idle_gpu >= 0).all()
 
 
-@pytest.mark.parametrize("placement", ["fgd", "fill", "bestfit", "spread"])
-def test_a_column_says_what_the_rows_say(placement: PlacementScore) -> None:
+@pytest.mark.parametrize("placement", policy_names())
+def test_a_column_says_what_the_rows_say(placement: str) -> None:
     rng = random.Random(7)
     snapshot = random_snapshot(rng, shapes=12)
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)

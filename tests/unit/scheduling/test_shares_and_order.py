@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
+from hypervisor.scheduling.preemption.legality import applicable_rule
 from hypervisor.scheduling.queueing.ordering import order_components, queue_order
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
@@ -82,7 +83,7 @@ def test_across_organizations(
     found = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=priority,
         theirs=theirs,
         victim=gpus(1),
@@ -101,7 +102,7 @@ def test_within_an_organization_only_strictly_lower_ones(
     found = applicable_rule(
         same_organization=True,
         mine=one,
-        job=gpus(1),
+        demand=gpus(1),
         priority=100,
         theirs=one,
         victim=gpus(1),
@@ -117,7 +118,7 @@ def test_only_what_is_contested_counts_as_borrowed() -> None:
     rule = applicable_rule(
         same_organization=False,
         mine=mine,
-        job=gpus(1),
+        demand=gpus(1),
         priority=900,
         theirs=theirs,
         victim=Resources(1000, 0, 1000),

@@ -15,6 +15,9 @@ from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
+from hypervisor.scheduling.snapshots.wording import listed
 
 app = make_group("Create, change and share clusters, and manage their nodes.")
 app.command()(cluster_fragmentation.fragmentation)
@@ -42,7 +45,8 @@ Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label. Repeatable.")
 ]
 Placement = Annotated[
-    str | None, typer.Option(help="Placement score: fgd (default), fill, bestfit or spread.")
+    str | None,
+    typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}; the first is the default."),
 ]
 Improve = Annotated[
     int | None,
@@ -51,9 +55,12 @@ Improve = Annotated[
         help="Optimizer steps after each pass, to place more deployments; default 0, no optimizer.",
     ),
 ]
-Packer = Annotated[
+Solver = Annotated[
     str | None,
-    typer.Option(help="Optimizer: search (default), or exact, which adds a solver after the search."),
+    typer.Option(
+        help=f"Optimizer: {listed(solver_names(), 'or')}; the first is the default. exact adds a "
+        "solver after the search."
+    ),
 ]
 Preemption = Annotated[
     bool | None,
@@ -87,7 +94,7 @@ def create(
     runtime: Annotated[str | None, typer.Option(help="auto (default), docker, process or simulated.")] = None,
     placement: Placement = None,
     improve: Improve = None,
-    packer: Packer = None,
+    solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
 ) -> None:
@@ -102,8 +109,8 @@ def create(
         "organization_id": resolve.organization_id(session),
         "runtime": runtime,
         "placement": placement,
-        "improvement_steps": improve,
-        "packer": packer,
+        "optimizer_steps": improve,
+        "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         "labels": parse_pairs(label),
@@ -158,7 +165,7 @@ def update(
     gpu: Gpu = None,
     placement: Placement = None,
     improve: Improve = None,
-    packer: Packer = None,
+    solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
     force: Force = False,
@@ -168,8 +175,8 @@ def update(
     fields = {
         "name": name,
         "placement": placement,
-        "improvement_steps": improve,
-        "packer": packer,
+        "optimizer_steps": improve,
+        "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
         **_totals(cpu, ram, gpu, None),
@@ -290,8 +297,8 @@ def _facts(cluster: Cluster) -> Any:
 
 
 def _optimizer(cluster: Cluster) -> str:
-    steps, packer = cluster.get("improvement_steps", 0), cluster.get("packer", "search")
-    solver = ", then a solver" if packer == "exact" else ""
+    steps = cluster.get("optimizer_steps", 0)
+    solver = ", then a solver" if cluster.get("solver") == "exact" else ""
     return f"up to {steps:,} steps per pass{solver}" if steps else ""
 
 

@@ -49,8 +49,8 @@ def receipt_lines(receipt: Receipt) -> list[Text]:
         Text(f"  reprieved  {reprieved['name']}: {reprieved.get('why', '')}", style="dim")
         for reprieved in receipt.get("spared") or []
     ]
-    if receipt.get("rule"):
-        lines.append(Text(f"  rule       {receipt['rule']}"))
+    if receipt.get("rule_sentence"):
+        lines.append(Text(f"  rule       {receipt['rule_sentence']}"))
     if receipt.get("returns"):
         lines.append(Text(f"  afterwards {receipt['returns']}"))
     return lines

@@ -16,7 +16,7 @@ from hypervisor.cli.doctor.database import NodeEngines, check_clock
 from hypervisor.cli.doctor.finding import Finding, first_line
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file

@@ -26,8 +26,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import State
-from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
-from hypervisor.scheduling.preemption.legality import is_reclaim
+from hypervisor.scheduling.plan_result import Eviction, Placement, Plan, PreemptionRule
 from hypervisor.scheduling.snapshots.snapshot import Nomination
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
@@ -46,7 +45,7 @@ class Committed:
     stopping: list[str] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
     placed: list[Deployment] = field(default_factory=list)
-    evicted_by: list[str] = field(default_factory=list)
+    evicted_by: list[PreemptionRule] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -277,9 +276,9 @@ def _still_evictable(work: _Work, preemptor: Deployment, evictions: Sequence[Evi
     return True
 
 
-def _may_evict(work: _Work, preemptor: Deployment, victim: Deployment, rule: str) -> bool:
+def _may_evict(work: _Work, preemptor: Deployment, victim: Deployment, rule: PreemptionRule) -> bool:
     """Only what an organization has lent comes back to it whatever the priorities."""
-    if preemptor.organization_id != victim.organization_id and is_reclaim(rule):
+    if preemptor.organization_id != victim.organization_id and rule is PreemptionRule.RECLAIM:
         return True
     priority = work.view.priority_of(preemptor.id, preemptor.priority)
     return work.view.priority_of(victim.id, victim.priority) < priority
@@ -298,7 +297,7 @@ def _stop_victim(work: _Work, preemptor: Deployment, victim_id: int, parts: Sequ
         preempted_by=preemptor.id,
         data={
             "preemptor": preemptor.id if victim.organization_id == preemptor.organization_id else None,
-            "rule": parts[0].rule,
+            "rule": parts[0].rule.value,
             "lost_work_seconds": sum(part.lost_work for part in parts),
         },
     )

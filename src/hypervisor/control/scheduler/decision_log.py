@@ -52,11 +52,11 @@ def decide(view: ClusterView, retention: Retention, watch: SearchObserver | None
 
 
 def _workable(policy: Policy) -> Policy:
-    """With the search instead of a packer that is installed but cannot be loaded: passes must go on."""
+    """With the search instead of a solver that is installed but cannot be loaded: passes must go on."""
     try:
         load_solvers(policy.solver)
     except SolverNotInstalled as error:
-        log.warning("scheduler.packer_broken", instead="search", error=str(error.__cause__))
+        log.warning("scheduler.solver_broken", instead="search", error=str(error.__cause__))
         return replace(policy, solver="search")
     return policy
 

@@ -10,7 +10,6 @@ from hypervisor.control.scheduler.commit import Committed
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import record_span
 from hypervisor.kernel.priority import priority_class
-from hypervisor.scheduling.preemption.legality import rule_of
 
 
 def measure_round(telemetry: Telemetry, now: datetime) -> None:
@@ -26,7 +25,7 @@ def measure_commit(
     metrics = telemetry.metrics
     metrics.conflicts.inc(len(committed.rejected))
     for rule in committed.evicted_by:
-        metrics.evictions.labels(rule_of(rule).value).inc()
+        metrics.evictions.labels(rule.value).inc()
     for deployment in committed.placed:
         waited = ended - (deployment.queued_at or deployment.created_at)
         labels = (str(cluster_id), priority_class(deployment.priority))

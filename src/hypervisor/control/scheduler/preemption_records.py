@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hypervisor.events.log import SCHEDULER, record_about
+from hypervisor.scheduling.explanation.rule_sentence import rule_sentence
 from hypervisor.scheduling.explanation.shared_reasons import OTHER_ORGANIZATIONS_DEPLOYMENT
-from hypervisor.scheduling.plan_result import Eviction
+from hypervisor.scheduling.plan_result import Eviction, PreemptionRule
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
@@ -53,7 +54,7 @@ def record_preemption(
             victim,
             PREEMPTED,
             message,
-            {**receipt, "rule": parts[0].rule, "role": "victim"},
+            {**receipt, **_rule(parts), "role": "victim"},
             now,
         )
 
@@ -88,14 +89,14 @@ def _receipt(
     node_names: Sequence[str],
 ) -> dict[str, object]:
     return {
-        "rule": victims[0][0][0].rule,
+        **_rule(victims[0][0]),
         "node": node_names[0],
         "nodes": list(node_names),
         "preemptor": _entry(viewer, preemptor),
         "victims": [
             {
                 **_entry(viewer, victim),
-                "rule": parts[0].rule,
+                **_rule(parts),
                 "lost_work_seconds": round(sum(part.lost_work for part in parts), 3),
             }
             for parts, victim in victims
@@ -114,8 +115,13 @@ def _entry(viewer: Deployment, other: Deployment) -> dict[str, object]:
     }
 
 
+def _rule(parts: Sequence[Eviction]) -> dict[str, object]:
+    """The rule as a code, and in words."""
+    return {"rule": parts[0].rule.value, "rule_sentence": rule_sentence(parts[0])}
+
+
 def _is_lower(parts: Sequence[Eviction]) -> bool:
-    return parts[0].rule.startswith("priority")
+    return parts[0].rule is not PreemptionRule.RECLAIM
 
 
 def _write(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.clock import Clock
-from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import solver_stages
 
 FIRST_PACE = 1 / 50_000
@@ -28,7 +28,7 @@ class SearchBudget:
         """`seconds` a pass may search; 0: no limit in time."""
         self._clock = clock
         self._seconds = seconds
-        self._pace: dict[tuple[int, SolverName], float] = {}
+        self._pace: dict[tuple[int, str], float] = {}
 
     def granted(self, cluster_id: int, policy: Policy) -> Policy:
         """The policy with as many of its steps as should be done in time."""
@@ -42,7 +42,7 @@ class SearchBudget:
         """What is to be told of the search of one pass."""
         return Stopwatch(self, self._clock, cluster_id)
 
-    def learn(self, cluster_id: int, stage: SolverName, steps: int, seconds: float) -> None:
+    def learn(self, cluster_id: int, stage: str, steps: int, seconds: float) -> None:
         """So many steps took so long; few steps say little."""
         if steps < FEWEST_STEPS:
             return
@@ -53,7 +53,7 @@ class SearchBudget:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.Watch`."""
+    """Measures one search. Implements `hypervisor.scheduling.repacking.budget.SearchObserver`."""
 
     pacing: SearchBudget
     clock: Clock
@@ -63,5 +63,5 @@ class Stopwatch:
     def stage_started(self) -> None:
         self.began = self.clock.monotonic()
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
+    def stage_ended(self, stage: str, steps: int) -> None:
         self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)

@@ -17,8 +17,9 @@ from hypervisor.deployments.queue.priority_inheritance import Inherited, inherit
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
-from hypervisor.scheduling.policy import Policy, SolverName
-from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
+from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed, solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 from hypervisor.store.database import ReadSession
@@ -107,27 +108,35 @@ def eligible(now: datetime) -> ColumnElement[bool]:
 def policy_of(cluster: Cluster) -> Policy:
     """What the cluster's settings mean for a pass."""
     return Policy(
-        placement=cluster.placement,  # type: ignore[arg-type]
+        placement=_placement_of(cluster),
         preemption=cluster.preemption,
-        optimizer_steps=cluster.improvement_steps,
-        solver=_packer_of(cluster),
+        optimizer_steps=cluster.optimizer_steps,
+        solver=_solver_of(cluster),
     )
 
 
-def _packer_of(cluster: Cluster) -> SolverName:
-    """The cluster's own; the search where this process lacks what that needs (another one took the order)."""
-    name: SolverName = "exact" if cluster.packer == "exact" else "search"
-    if is_installed(name):
+def _placement_of(cluster: Cluster) -> str:
+    """The cluster's own, or the default if this process does not have it: another version accepted it."""
+    default = policy_names()[0]
+    if cluster.placement in policy_names():
+        return cluster.placement
+    _warn_once("scheduler.placement_unknown", cluster.id, default, f"no policy {cluster.placement!r} here")
+    return default
+
+
+def _solver_of(cluster: Cluster) -> str:
+    """The cluster's own, or the search if this process lacks it: another process accepted it."""
+    default, name = solver_names()[0], cluster.solver
+    if name in solver_names() and is_installed(name):
         return name
-    _tell_of_missing(cluster.id, name)
-    return "search"
+    error = str(SolverNotInstalled(name)) if name in solver_names() else f"no solver {name!r} here"
+    _warn_once("scheduler.solver_missing", cluster.id, default, error)
+    return default
 
 
 @cache
-def _tell_of_missing(cluster_id: int, name: SolverName) -> None:
-    log.warning(
-        "scheduler.packer_missing", cluster=cluster_id, instead="search", error=str(SolverNotInstalled(name))
-    )
+def _warn_once(event: str, cluster_id: int, instead: str, error: str) -> None:
+    log.warning(event, cluster=cluster_id, instead=instead, error=error)
 
 
 def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) -> int:

@@ -22,8 +22,8 @@ from hypervisor.identity.principal import Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import (
     OrganizationAccess,
+    access_from_row,
     check_role,
-    judge_access,
     not_found,
     only_organization,
 )
@@ -129,7 +129,7 @@ async def _hold_organizations(
         if case.refusal is None:
             with case.capture_refusal():
                 organization = held.organizations.get(case.organization_id)
-                accesses[index] = judge_access(
+                accesses[index] = access_from_row(
                     case.principal, case.organization_id, organization, Role.DEVELOPER
                 )
     return accesses

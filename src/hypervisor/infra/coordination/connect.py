@@ -53,7 +53,7 @@ def connect(wakeup: Wakeup, *, redis_url: str | None, database_url: URL, install
     Raises StartupError for a `redis_url` that is none.
     """
     if redis_url:
-        shared: Coordination = _module("redis_sharing").connect_redis(
+        shared: Coordination = _module("redis_coordination").connect_redis(
             wakeup, normalise_redis_url(redis_url), install
         )
         return shared

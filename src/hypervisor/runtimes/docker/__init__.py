@@ -1,11 +1,14 @@
-"""The Docker runtime: instances are containers on a Docker-compatible engine, driven through its API.
+"""The Docker runtime: each instance is a container on a Docker-compatible engine.
 
-`runtime` implements the protocol by putting the parts together: `config` (pure: a launch spec as a container
-configuration), `engine` (the connection and what its errors mean), `launch`, `images`, `network`, `observe`,
-`stop`, `logs` and `events`. No command line is ever built here, and nothing knows of deployments or the
-database.
+All calls go through the engine's HTTP API; no command line is ever built here.
+
+- `runtime`: implements the protocol and combines the other modules.
+- `config`: pure; translates a launch spec into a container configuration.
+- `client`: the HTTP connection, and the meaning of its errors.
+- `launch`, `images`, `network`: create and start a container.
+- `observe`, `event_listener`, `event_history`: read the state of containers.
+- `stop`, `logs`: stop containers, read and archive their logs.
+- `endpoint`: finds the engine of this machine without loading the client.
+
+This file imports nothing, because the client takes several megabytes.
 """
-
-from hypervisor.runtimes.docker.runtime import DockerRuntime
-
-__all__ = ["DockerRuntime"]

@@ -1,4 +1,4 @@
-"""What is asked of the engine for one instance: pure translation of a launch spec, hardening included."""
+"""Translates a launch spec into a container configuration, hardening included; no I/O."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ _LOOPBACK: Final = "127.0.0.1"
 _MIB: Final = 1024 * 1024
 _NANO_PER_MILLI: Final = 1_000_000
 _PIDS_LIMIT: Final = 256
-# The engine refuses less than these; a smaller wish gets the smallest limit there is rather than none.
-_LEAST_MEMORY_MIB: Final = 6
-_LEAST_CPU_MILLI: Final = 10
+# The engine refuses smaller limits. A smaller request gets these limits instead of none.
+_MIN_MEMORY_MIB: Final = 6
+_MIN_CPU_MILLI: Final = 10
 _DEFAULT_SHM_MIB: Final = 64
 
 
 def network_name(install: str) -> str:
-    """The bridge network that all instances of one installation share and nothing else is on."""
+    """The name of the bridge network that only the instances of one installation use."""
     return f"hv-{install}"
 
 
 def is_container_name(text: str) -> bool:
-    """Whether the engine could know a container by this name; safe inside a URL path."""
+    """Whether this is a valid container name, and so safe in a URL path."""
     return _CONTAINER_NAME.fullmatch(text) is not None
 
 
 def check_image(image: str | None) -> str:
-    """The image reference if it can be one: no leading "-", no blanks or control characters.
+    """Return the image reference if it has no leading "-", no blanks and no control characters.
 
-    The finer grammar is the engine's to judge. Raises LaunchFailed.
+    The engine checks the rest of the grammar. Raises LaunchFailed.
     """
     if not image:
-        raise LaunchFailed("the docker runtime needs an image, and none is given")
+        raise LaunchFailed("the docker runtime needs an image, and this deployment has none")
     if _IMAGE.fullmatch(image) is None:
         raise LaunchFailed(f"invalid image name: {image!r}")
     return image
 
 
 def network_config(install: str, *, isolated: bool = True) -> dict[str, Any]:
-    """The network of an installation; `isolated` keeps its containers from reaching each other."""
+    """The network of an installation. With `isolated` its containers cannot reach each other."""
     options = {"com.docker.network.bridge.enable_icc": "false"} if isolated else {}
     return {
         "Name": network_name(install),
         "CheckDuplicate": True,
-        "EngineDriver": "bridge",
+        "Driver": "bridge",
         "Options": options,
         "Labels": {INSTALL_LABEL: install},
     }
 
 
 def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> dict[str, Any]:
-    """The body of the engine's "create container" call.
+    """The body of the "create container" call.
 
-    A command replaces the image's entry point, so that what runs is exactly that argv. With `init` the
-    engine's init is PID 1 and forwards SIGTERM; without it, a workload that installs no handler ignores
-    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an image name that cannot be one.
+    A command replaces the image's entry point, so the container runs exactly that argv. With `init` the
+    engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
+    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an invalid image name.
     """
     config: dict[str, Any] = {
         "Image": check_image(spec.image),
@@ -89,12 +89,12 @@ def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any
 
 
 def _limits(spec: LaunchSpec) -> dict[str, Any]:
-    """CPU, memory (swap included, so there is none) and GPUs; an amount of 0 sets no limit."""
+    """CPU, memory without swap, and GPUs. An amount of 0 sets no limit."""
     limits: dict[str, Any] = {"PidsLimit": _PIDS_LIMIT}
     if spec.resources.cpu_milli:
-        limits["NanoCPUs"] = max(spec.resources.cpu_milli, _LEAST_CPU_MILLI) * _NANO_PER_MILLI
+        limits["NanoCPUs"] = max(spec.resources.cpu_milli, _MIN_CPU_MILLI) * _NANO_PER_MILLI
     if spec.resources.ram_mib:
-        memory = max(spec.resources.ram_mib, _LEAST_MEMORY_MIB) * _MIB
+        memory = max(spec.resources.ram_mib, _MIN_MEMORY_MIB) * _MIB
         # Shared memory counts against the limit; the engine's 64 MiB is too little for data loaders.
         shared = max(_DEFAULT_SHM_MIB * _MIB, memory // 2)
         limits |= {"Memory": memory, "MemorySwap": memory, "ShmSize": shared}
@@ -117,14 +117,14 @@ def _hardening(spec: LaunchSpec) -> dict[str, Any]:
 
 
 def _environment(spec: LaunchSpec, *, init: bool) -> dict[str, str]:
-    """The deployment's variables and ours; ours win, for they are facts about ports and devices."""
+    """The deployment's variables, overridden by those of the runtime: ports and devices."""
     environment = {**spec.env}
     if spec.ports:
         environment["PORT"] = str(spec.ports[0])
         environment |= {f"PORT_{port}": str(port) for port in spec.ports}
-    # Where the nvidia runtime is the engine's default, an image's own "all" would show every device.
+    # If nvidia is the engine's default runtime, an image that sets "all" would get every device.
     environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpu_indices)) or "void"
     if init:
-        # tini then signals the whole process group of the workload, not only its first process.
+        # tini then signals the whole process group of the workload and not only its first process.
         environment["TINI_KILL_PROCESS_GROUP"] = "1"
     return environment

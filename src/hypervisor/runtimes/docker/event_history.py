@@ -1,4 +1,4 @@
-"""What the engine remembers of a container that is not there any more."""
+"""Reads from the engine's event log how a removed container ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
-from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.protocol import Observation, ObservedState, RuntimeUnavailable
 
 _SECONDS: Final = 10.0
@@ -20,15 +20,15 @@ _REMOVALS: Final = frozenset({"destroy", "remove"})
 
 
 class EventHistory:
-    """Reads the engine's log of events, which is short: it tells of the last moments only."""
+    """Reads the engine's event log, which only holds recent events."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
 
-    async def end_of(self, container: str, created: str) -> Observation | None:
-        """How a removed container ended, None if it never ran as far as the engine still knows.
+    async def exit_of(self, container: str, created: str) -> Observation | None:
+        """The end of a removed container. None if the event log has no run of it.
 
-        `created` is the engine's own time of its creation, RFC 3339.
+        `created` is the engine's creation time of the container (RFC 3339).
         """
         ended: Observation | None = None
         try:
@@ -36,23 +36,23 @@ class EventHistory:
                 async for event in events:
                     action = str(event.get("Action") or event.get("status"))
                     if action in _ENDS:
-                        ended = _ending(event)
+                        ended = _exit_observation(event)
                     if action in _REMOVALS:
                         break
         except (TimeoutError, RuntimeUnavailable, DockerError):
-            # It forgets fast, and need not answer: the look before the removal has to do then.
+            # The log may be short or unavailable. The caller then relies on the state before the removal.
             return ended
         return ended
 
     async def _events(self, container: str, created: str) -> AsyncGenerator[Mapping[str, Any], None]:
         since = int(datetime.fromisoformat(created).timestamp()) - 1
         params = {"since": str(since), "filters": json.dumps({"container": [container]})}
-        async with self._engine.stream("events", params, idle_seconds=_SECONDS) as body:
+        async with self._client.stream("events", params, idle_seconds=_SECONDS) as body:
             async for line in body:
                 yield json.loads(line)
 
 
-def _ending(event: Mapping[str, Any]) -> Observation:
+def _exit_observation(event: Mapping[str, Any]) -> Observation:
     attributes: Mapping[str, str] = event.get("Actor", {}).get("Attributes", {})
     code = attributes.get("exitCode") or attributes.get("containerExitCode")
     at = datetime.fromtimestamp(int(event["time"]), UTC)
@@ -60,5 +60,5 @@ def _ending(event: Mapping[str, Any]) -> Observation:
         ObservedState.EXITED,
         exit_code=None if code is None else int(code),
         finished_at=at,
-        message=None if code == "0" else "it ended while its start was being taken over",
+        message=None if code == "0" else "ended while another scheduler took over its start",
     )

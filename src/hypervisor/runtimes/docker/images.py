@@ -1,4 +1,4 @@
-"""Pulling images: one pull an image however many starts wait for it, and what a failed pull means."""
+"""Pulls images, once for all concurrent starts, and classifies failed pulls."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from typing import Final
 
 from aiodocker.exceptions import DockerError
 
-from hypervisor.runtimes.docker.engine import Engine
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.protocol import LaunchFailed
 
-# Engines report registry refusals as 404, 500 or inside a 200 stream; only their words tell them apart.
-_FOR_GOOD = re.compile(
+# Engines report a registry's refusal as 404, 500 or inside a 200 stream. Only the message tells them apart.
+_PERMANENT = re.compile(
     r"no such image|not found|manifest unknown|does not exist|access denied|denied:|unauthorized"
     r"|invalid reference|invalid repository|no matching manifest|no basic auth credentials",
     re.IGNORECASE,
 )
-_TROUBLE = re.compile(
+_TRANSIENT = re.compile(
     r"no such host|timeout|timed out|connection re|i/o|EOF|TLS|toomanyrequests|dial tcp", re.IGNORECASE
 )
-# An engine reports progress all the time; this much silence means that nobody is pulling any more.
-_SILENT_SECONDS: Final = 600.0
+# An engine reports progress during a pull. After this silence the pull counts as failed.
+_IDLE_SECONDS: Final = 600.0
 
 
-def pull_failure(words: str, status: int = 0) -> LaunchFailed:
-    """A failed pull in the engine's words; retryable unless the image is not there to be had."""
-    for_good = status in (400, 401, 403, 404) or _FOR_GOOD.search(words) is not None
-    return LaunchFailed(words, retryable=not for_good or _TROUBLE.search(words) is not None)
+def pull_failure(message: str, status: int = 0) -> LaunchFailed:
+    """A failed pull with the engine's message. Retryable unless the image cannot be pulled at all."""
+    permanent = status in (400, 401, 403, 404) or _PERMANENT.search(message) is not None
+    return LaunchFailed(message, retryable=not permanent or _TRANSIENT.search(message) is not None)
 
 
 class ImagePuller:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    """Runs at most one pull of an image at a time."""
+
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
         self._pulls: dict[str, asyncio.Task[None]] = {}
 
     async def pull(self, image: str) -> None:
-        """Pull, or wait for the pull of this image that is under way.
+        """Pull the image, or wait for the running pull of it.
 
         Raises LaunchFailed, RuntimeUnavailable.
         """
@@ -46,7 +48,7 @@ class ImagePuller:
             task = asyncio.create_task(self._pull(image), name=f"pull {image}")
             self._pulls[image] = task
             task.add_done_callback(lambda done: self._forget(image, done))
-        # One start that is given up must not take the image away from the others.
+        # A cancelled start must not cancel the pull for the others.
         await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -58,8 +60,8 @@ class ImagePuller:
     async def _pull(self, image: str) -> None:
         params = {"fromImage": image} if _has_tag(image) else {"fromImage": image, "tag": "latest"}
         try:
-            async with self._engine.stream(
-                "images/create", params, method="POST", idle_seconds=_SILENT_SECONDS
+            async with self._client.stream(
+                "images/create", params, method="POST", idle_seconds=_IDLE_SECONDS
             ) as body:
                 async for line in body:
                     _check_progress(line)
@@ -69,16 +71,16 @@ class ImagePuller:
     def _forget(self, image: str, done: asyncio.Task[None]) -> None:
         self._pulls.pop(image, None)
         if not done.cancelled():
-            done.exception()  # seen, even when every start that waited for it has been given up
+            done.exception()  # retrieve it, even if every waiting start was cancelled
 
 
 def _check_progress(line: bytes) -> None:
     if not line.strip():
         return
     progress = json.loads(line)
-    words = (progress.get("errorDetail") or {}).get("message") or progress.get("error")
-    if words:
-        raise pull_failure(str(words))
+    message = (progress.get("errorDetail") or {}).get("message") or progress.get("error")
+    if message:
+        raise pull_failure(str(message))
 
 
 def _has_tag(image: str) -> bool:

@@ -1,4 +1,4 @@
-"""The bridge network of an installation: made when missing, again when pruned, one even if two are made."""
+"""The bridge network of an installation: created when missing or pruned, reduced to one if there are two."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, TypeVar
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, network_config, network_name
-from hypervisor.runtimes.docker.engine import Engine
 from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 
 T = TypeVar("T")
 
 
 class InstallNetwork:
-    """Made sure of once a process; starts that come at the same time wait for the same answer."""
+    """Ensures the network once for each process. Concurrent starts share one check."""
 
-    def __init__(self, engine: Engine, install: str) -> None:
-        self._engine = engine
+    def __init__(self, client: DockerClient, install: str) -> None:
+        self._client = client
         self._install = install
         self._name = network_name(install)
         self._ensured: asyncio.Task[None] | None = None
 
     async def run(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Run an engine call that needs the network; once more if it was pruned or doubled meanwhile.
+        """Run a call that needs the network. Run it again if the network was pruned or duplicated.
 
-        Raises LaunchFailed when the network cannot be had, RuntimeUnavailable, and what `action` raises.
+        Raises LaunchFailed when the network cannot be created, RuntimeUnavailable, and what `action` raises.
         """
         await self._ensure()
         try:
             return await action()
         except DockerError as error:
-            if not self._is_blamed(error):
+            if not self._is_network_error(error):
                 raise
         self._ensured = None
         await self._ensure()
@@ -44,13 +44,13 @@ class InstallNetwork:
             self._ensured.cancel()
             await asyncio.gather(self._ensured, return_exceptions=True)
 
-    def _is_blamed(self, error: DockerError) -> bool:
-        words = error.message
-        return f"network {self._name}" in words and ("not found" in words or "ambiguous" in words)
+    def _is_network_error(self, error: DockerError) -> bool:
+        message = error.message
+        return f"network {self._name}" in message and ("not found" in message or "ambiguous" in message)
 
     async def _ensure(self) -> None:
         if self._ensured is None:
-            self._ensured = asyncio.create_task(self._make_one(), name="engine network")
+            self._ensured = asyncio.create_task(self._create_one(), name="engine network")
         task = self._ensured
         try:
             await asyncio.shield(task)
@@ -59,51 +59,52 @@ class InstallNetwork:
                 self._ensured = None
             raise
 
-    async def _make_one(self) -> None:
+    async def _create_one(self) -> None:
         try:
-            if not await self._present():
+            if not await self._list():
                 await self._create()
-            await self._drop_doubles()
+            await self._delete_duplicates()
         except DockerError as error:
             raise LaunchFailed(error.message, retryable=True) from error
 
-    async def _present(self) -> list[Mapping[str, Any]]:
-        """Our networks, oldest first."""
+    async def _list(self) -> list[Mapping[str, Any]]:
+        """The networks of this installation, oldest first."""
         filters = {"label": [f"{INSTALL_LABEL}={self._install}"]}
-        found = await self._engine.attempt(lambda docker: docker.networks.list(filters=filters))
-        ours = [network for network in found if network["Name"] == self._name]
-        return sorted(ours, key=lambda network: (network["Created"], network["Id"]))
+        networks = await self._client.call(lambda docker: docker.networks.list(filters=filters))
+        own = [network for network in networks if network["Name"] == self._name]
+        return sorted(own, key=lambda network: (network["Created"], network["Id"]))
 
     async def _create(self) -> None:
         try:
             await self._post(isolated=True)
         except DockerError as error:
-            if error.status == 409:  # another process was faster
+            if error.status == 409:  # another process created it
                 return
-            # Some versions of Podman do not know the option; a network of its own is better than none.
+            # Some versions of Podman lack the option. A network without it is better than none.
             if "enable_icc" not in error.message:
                 raise
             await self._post(isolated=False)
 
     async def _post(self, *, isolated: bool) -> None:
         config = network_config(self._install, isolated=isolated)
-        await self._engine.attempt(lambda docker: docker.networks.create(config))
+        await self._client.call(lambda docker: docker.networks.create(config))
 
-    async def _drop_doubles(self) -> None:
-        """Engines do not keep two clients from making the same name at once, and then refuse to use it.
+    async def _delete_duplicates(self) -> None:
+        """Delete all networks of this name but one.
 
-        Everybody drops the youngest first; one that is already in use cannot be dropped, and stays.
+        Engines let two clients create the same name at once, and then refuse to use it. Every process deletes
+        the youngest first. A network that is in use cannot be deleted and stays.
         """
-        networks = await self._present()
-        too_many = len(networks) - 1
+        networks = await self._list()
+        excess = len(networks) - 1
         for network in reversed(networks):
-            if too_many > 0 and await self._drop(network["Id"]):
-                too_many -= 1
+            if excess > 0 and await self._delete(network["Id"]):
+                excess -= 1
 
-    async def _drop(self, network_id: str) -> bool:
+    async def _delete(self, network_id: str) -> bool:
         try:
-            network = await self._engine.attempt(lambda docker: docker.networks.get(network_id))
-            await self._engine.attempt(lambda _: network.delete())
+            network = await self._client.call(lambda docker: docker.networks.get(network_id))
+            await self._client.call(lambda _: network.delete())
         except DockerError as error:
             return error.status == 404
         return True

@@ -1,6 +1,6 @@
-"""How containers look: one list call for all of them, an inspect only for what the list does not tell.
+"""Observes containers with one list call, and inspects only those that need it.
 
-What an inspect said about a running or an ended container does not change, so it is asked once for each.
+The details of a running or an ended container do not change, so each is inspected once for each state.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hypervisor.runtimes.docker.client import ContainerNotFound, DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer
 from hypervisor.runtimes.docker.logs import last_lines
 from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, PortBinding
 
@@ -25,25 +26,28 @@ _STATES: Final = {
     "dead": ObservedState.EXITED,
 }
 _MIB: Final = 1024 * 1024
-_INSPECTS_AT_ONCE: Final = 16
+_MAX_INSPECTS: Final = 16
 _NOT_RUNNABLE: Final = (126, 127)
 
 
-def state_of(word: str) -> ObservedState:
-    """Docker's and Podman's words; what is paused, restarting or being removed still holds its resources."""
-    return _STATES.get(word.lower(), ObservedState.RUNNING)
+def observed_state(status: str) -> ObservedState:
+    """The state for a status of Docker or Podman.
+
+    A container that is paused, restarting or being removed counts as running: it still holds its resources.
+    """
+    return _STATES.get(status.lower(), ObservedState.RUNNING)
 
 
-def is_ours(details: Mapping[str, Any], install: str) -> bool:
+def belongs_to_install(details: Mapping[str, Any], install: str) -> bool:
     """Whether an inspected container belongs to this installation."""
     labels = details.get("Config", {}).get("Labels") or {}
     return bool(labels.get(INSTALL_LABEL) == install)
 
 
 def observation(details: Mapping[str, Any]) -> Observation:
-    """An inspected container as the product sees it."""
+    """The observation of an inspected container (the engine's JSON)."""
     state: Mapping[str, Any] = details["State"]
-    observed = state_of(state["Status"])
+    observed = observed_state(state["Status"])
     ended = observed is ObservedState.EXITED
     code = int(state["ExitCode"]) if ended else None
     oom_killed = bool(ended and code and state.get("OOMKilled"))
@@ -53,101 +57,101 @@ def observation(details: Mapping[str, Any]) -> Observation:
         oom_killed=oom_killed,
         started_at=_time(state.get("StartedAt")),
         finished_at=_time(state.get("FinishedAt")) if ended else None,
-        message=_oom_words(details) if oom_killed else state.get("Error") or None,
+        message=_oom_message(details) if oom_killed else state.get("Error") or None,
         ports=() if ended else _ports(details),
     )
 
 
 class Observer:
-    """Looks at the containers of one installation."""
+    """Observes the containers of one installation."""
 
-    def __init__(self, engine: Engine, install: str) -> None:
-        self._engine = engine
+    def __init__(self, client: DockerClient, install: str) -> None:
+        self._client = client
         self._install = install
-        self._known: dict[str, Observation] = {}
+        self._cache: dict[str, Observation] = {}
 
     async def inspect(self, name: str) -> dict[str, Any] | None:
-        """The engine's details of one container, None when it has none of this name.
+        """The engine's JSON of one container. None if there is no such container.
 
         Raises RuntimeUnavailable.
         """
         if not is_container_name(name):
             return None
         try:
-            container = await self._engine.ask(lambda docker: docker.containers.get(name))
-        except NoSuchContainer:
+            container = await self._client.call_container(lambda docker: docker.containers.get(name))
+        except ContainerNotFound:
             return None
         return container._container
 
-    async def one(self, name: str) -> Observation:
-        """One container by name, ABSENT also where the name is somebody else's."""
+    async def observe(self, name: str) -> Observation:
+        """One container by name. A container of another installation counts as ABSENT."""
         details = await self.inspect(name)
-        if details is None or not is_ours(details, self._install):
+        if details is None or not belongs_to_install(details, self._install):
             return ABSENT
-        return await self._explained(details)
+        return await self._with_init_message(details)
 
-    async def many(self, wanted: Collection[str] | None = None) -> dict[str, Observation]:
-        """The named containers, or all of the installation. Those that are not there are left out."""
+    async def observe_many(self, names: Collection[str] | None = None) -> dict[str, Observation]:
+        """Observations by name, of these containers or of all. Absent containers are left out."""
         summaries = {_name(summary): summary for summary in await self._list()}
         self._prune(summaries.values())
-        chosen = [name for name in summaries if wanted is None or name in wanted]
-        gate = asyncio.Semaphore(_INSPECTS_AT_ONCE)
-        looks = await asyncio.gather(*(self._look(name, summaries[name], gate) for name in chosen))
-        return {name: look for name, look in zip(chosen, looks, strict=True) if look is not ABSENT}
+        chosen = [name for name in summaries if names is None or name in names]
+        limit = asyncio.Semaphore(_MAX_INSPECTS)
+        observed = await asyncio.gather(
+            *(self._observe_listed(name, summaries[name], limit) for name in chosen)
+        )
+        return {name: one for name, one in zip(chosen, observed, strict=True) if one is not ABSENT}
 
-    async def names(self) -> list[str]:
-        """The names alone, at the cost of one call."""
+    async def instance_names(self) -> list[str]:
+        """The names of all containers, with one call."""
         return [_name(summary) for summary in await self._list()]
 
     async def _list(self) -> list[Mapping[str, Any]]:
         filters = json.dumps({"label": [f"{INSTALL_LABEL}={self._install}"]})
-        containers = await self._engine.ask(lambda docker: docker.containers.list(all=True, filters=filters))
+        containers = await self._client.call_container(
+            lambda docker: docker.containers.list(all=True, filters=filters)
+        )
         return [container._container for container in containers]
 
-    async def _look(self, name: str, summary: Mapping[str, Any], gate: asyncio.Semaphore) -> Observation:
-        state = state_of(summary["State"])
+    async def _observe_listed(
+        self, name: str, summary: Mapping[str, Any], limit: asyncio.Semaphore
+    ) -> Observation:
+        state = observed_state(summary["State"])
         if state is ObservedState.CREATED:
             return Observation(state)
-        known = self._known.get(summary["Id"])
-        if known is not None and known.state is state:
-            return known
-        async with gate:
-            seen = await self.one(name)
-        if seen.state in (ObservedState.RUNNING, ObservedState.EXITED):
-            self._known[summary["Id"]] = seen
-        return seen
+        cached = self._cache.get(summary["Id"])
+        if cached is not None and cached.state is state:
+            return cached
+        async with limit:
+            observed = await self.observe(name)
+        if observed.state in (ObservedState.RUNNING, ObservedState.EXITED):
+            self._cache[summary["Id"]] = observed
+        return observed
 
     def _prune(self, summaries: Collection[Mapping[str, Any]]) -> None:
-        there = {summary["Id"] for summary in summaries}
-        for gone in self._known.keys() - there:
-            del self._known[gone]
+        ids = {summary["Id"] for summary in summaries}
+        for gone in self._cache.keys() - ids:
+            del self._cache[gone]
 
-    async def _explained(self, details: Mapping[str, Any]) -> Observation:
-        """With the init as PID 1 a program that cannot be run is reported by it, in the log."""
-        seen = observation(details)
-        if seen.exit_code not in _NOT_RUNNABLE or seen.message:
-            return seen
-        words = await self._init_words(details["Name"].lstrip("/"))
-        return seen if words is None else _with_message(seen, words)
+    async def _with_init_message(self, details: Mapping[str, Any]) -> Observation:
+        """Add the message that the init (PID 1) logs for a program that it cannot run."""
+        observed = observation(details)
+        if observed.exit_code not in _NOT_RUNNABLE or observed.message:
+            return observed
+        message = await self._init_message(details["Name"].lstrip("/"))
+        return observed if message is None else replace(observed, message=message)
 
-    async def _init_words(self, name: str) -> str | None:
-        for line in await last_lines(self._engine, name, 3):
+    async def _init_message(self, name: str) -> str | None:
+        for line in await last_lines(self._client, name, 3):
             if line.startswith("[FATAL tini"):
                 return line.partition("] ")[2]
         return None
-
-
-def _with_message(seen: Observation, words: str) -> Observation:
-    return Observation(
-        seen.state, seen.exit_code, seen.oom_killed, seen.started_at, seen.finished_at, words, seen.ports
-    )
 
 
 def _name(summary: Mapping[str, Any]) -> str:
     return str(summary["Names"][0]).lstrip("/")
 
 
-def _oom_words(details: Mapping[str, Any]) -> str:
+def _oom_message(details: Mapping[str, Any]) -> str:
     limit = int(details.get("HostConfig", {}).get("Memory") or 0)
     return f"killed: out of memory (limit {limit // _MIB} MiB)" if limit else "killed: out of memory"
 
@@ -163,7 +167,7 @@ def _ports(details: Mapping[str, Any]) -> tuple[PortBinding, ...]:
 
 
 def _time(text: str | None) -> datetime | None:
-    """The engine's RFC 3339 time in UTC; its zero time (year 1) means "never"."""
+    """Parse the engine's RFC 3339 time as UTC. Its zero time (year 1) means "never"."""
     if not text or text.startswith("0001-"):
         return None
     return datetime.fromisoformat(text).astimezone(UTC)

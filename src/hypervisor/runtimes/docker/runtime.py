@@ -1,4 +1,4 @@
-"""The Docker runtime as the rest of the product sees it."""
+"""Implements the protocol with the other modules of this package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.client import (
+    ContainerNotFound,
+    ContainerStateConflict,
+    DockerClient,
+    is_container_not_found,
+)
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer, WrongState, is_absent
-from hypervisor.runtimes.docker.events import EventListener
+from hypervisor.runtimes.docker.event_listener import EventListener
 from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
 from hypervisor.runtimes.docker.logs import LogArchive, read_lines
-from hypervisor.runtimes.docker.observe import Observer, is_ours, state_of
+from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observed_state
 from hypervisor.runtimes.docker.stop import Stopper
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -34,15 +39,15 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Turn:
-    """Whose turn it is to start one instance; lives as long as somebody waits for it."""
+class _StartLock:
+    """Serialises the starts of one instance. Deleted with its last waiter."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
+    waiters: int = 0
 
 
 class DockerRuntime:
-    """Implements `Runtime` on a Docker-compatible engine (Docker from 20.10, Podman's compatible API)."""
+    """Implements `hypervisor.runtimes.protocol.Runtime` on Docker (20.10 or later) or Podman's Docker API."""
 
     def __init__(
         self,
@@ -52,32 +57,32 @@ class DockerRuntime:
         pull_policy: PullPolicy = "if-missing",
         log_dir: Path | None = None,
     ) -> None:
-        """`install` labels what is ours on the engine; `endpoint` as for `Engine`.
+        """`install` labels the containers of this installation; `endpoint` as for `DockerClient`.
 
-        The engine drops a container's log with the container: `remove` saves its last MiB in `log_dir`,
-        where `logs` finds it until `purge_logs`. Deadlines of stops are kept there as well. Without
-        `log_dir`, logs end with `remove`, and a restart of this process starts a new grace period.
+        The engine deletes a log with its container, so `remove` saves the last MiB of it in `log_dir`, where
+        `logs` reads it until `purge_logs`. The deadlines of stops are stored there as well. Without `log_dir`
+        the logs end with `remove`, and a restart of this process starts a new grace period.
         """
-        self._engine = Engine(endpoint)
+        self._client = DockerClient(endpoint)
         self._install = install
-        self._observer = Observer(self._engine, install)
-        self._launcher = Launcher(self._engine, self._observer, install, pull_policy)
-        self._stopper = Stopper(self._engine, log_dir)
+        self._observer = Observer(self._client, install)
+        self._launcher = Launcher(self._client, self._observer, install, pull_policy)
+        self._stopper = Stopper(self._client, log_dir)
         self._archive = LogArchive(log_dir)
-        self._turns: dict[str, _Turn] = {}
-        self._events = EventListener(self._engine, self._observer, install, self._turns.__contains__)
+        self._start_locks: dict[str, _StartLock] = {}
+        self._events = EventListener(self._client, self._observer, install, self._start_locks.__contains__)
 
     @property
     def name(self) -> str:
         return "docker"
 
     async def probe(self) -> RuntimeInfo:
-        """Version and size of the engine's machine. Raises RuntimeUnavailable."""
-        version, info = await self._facts()
+        """Return the version of the engine and the size of its machine. Raises RuntimeUnavailable."""
+        version, info = await self._version_and_info()
         gpu = "nvidia" if "nvidia" in (info.get("Runtimes") or {}) else "none"
         return RuntimeInfo(
             name=self.name,
-            description=f"Docker Engine {version['Version']} at {self._engine.endpoint}",
+            description=f"Docker Engine {version['Version']} at {self._client.endpoint}",
             cpu_milli=int(info["NCPU"]) * 1000,
             ram_mib=int(info["MemTotal"]) // _MIB,
             details={
@@ -86,38 +91,38 @@ class DockerRuntime:
                 "os": str(info.get("OperatingSystem", "")),
                 "gpu_runtime": gpu,
             },
-            identity=_identity(self._engine.endpoint, version, info),
+            identity=_identity(self._client.endpoint, version, info),
         )
 
     async def start(self, spec: LaunchSpec) -> Observation:
         if not is_container_name(spec.instance):
             raise LaunchFailed(f"invalid instance name: {spec.instance!r}")
-        async with self._one_start(spec.instance):
-            seen = await self._launcher.launch(spec)
-            self._stopper.started(spec.instance)
-            return seen
+        async with self._start_lock(spec.instance):
+            observed = await self._launcher.launch(spec)
+            self._stopper.record_start(spec.instance)
+            return observed
 
     async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
-        wanted = set(instances)
-        if not wanted:
+        names = set(instances)
+        if not names:
             return {}
-        if len(wanted) == 1:
-            only = next(iter(wanted))
-            return {only: await self._observer.one(only)}
-        seen = await self._observer.many(wanted)
-        return {name: seen.get(name, ABSENT) for name in wanted}
+        if len(names) == 1:
+            (name,) = names
+            return {name: await self._observer.observe(name)}
+        observed = await self._observer.observe_many(names)
+        return {name: observed.get(name, ABSENT) for name in names}
 
     async def list_instances(self) -> Mapping[str, Observation]:
-        return await self._observer.many()
+        return await self._observer.observe_many()
 
     async def stop(self, instance: str, grace_seconds: float) -> None:
         await self._stopper.stop(instance, grace_seconds)
 
     async def remove(self, instance: str) -> None:
         details = await self._observer.inspect(instance)
-        if details is None or not is_ours(details, self._install):
+        if details is None or not belongs_to_install(details, self._install):
             return
-        if state_of(details["State"]["Status"]) is ObservedState.RUNNING:
+        if observed_state(details["State"]["Status"]) is ObservedState.RUNNING:
             return
         await self._save_logs(instance)
         await self._delete(instance)
@@ -126,15 +131,15 @@ class DockerRuntime:
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
     ) -> AsyncIterator[str]:
-        """Lines from the engine, or the saved ones of a removed container. Raises RuntimeUnavailable."""
+        """Lines from the engine, or the saved lines of a removed container. Raises RuntimeUnavailable."""
         if not is_container_name(instance):
             return
         try:
-            async for line in read_lines(self._engine, instance, tail=tail, follow=follow):
+            async for line in read_lines(self._client, instance, tail=tail, follow=follow):
                 yield line
         except DockerError as error:
-            if not is_absent(error) and error.status != 409:  # 409: it is being removed at this moment
-                raise RuntimeUnavailable(f"no logs of {instance}: {error.message}") from error
+            if not is_container_not_found(error) and error.status != 409:  # 409: it is being removed
+                raise RuntimeUnavailable(f"cannot read the log of {instance}: {error.message}") from error
             for line in await self._archive.lines(instance, tail):
                 yield line
 
@@ -142,54 +147,56 @@ class DockerRuntime:
         await self._archive.purge(instance)
 
     def changes(self) -> AsyncIterator[str]:
-        return self._events.listen()
+        return self._events.subscribe()
 
     async def close(self) -> None:
         await self._events.close()
         await self._stopper.close()
         await self._launcher.close()
-        await self._engine.close()
+        await self._client.close()
 
-    async def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    async def _version_and_info(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         try:
-            version = await self._engine.ask(lambda docker: docker.version())
-            return version, await self._engine.ask(lambda docker: docker.system.info())
-        except (NoSuchContainer, WrongState) as error:
-            raise RuntimeUnavailable(f"{self._engine.endpoint} is no engine: {error}") from error
+            version = await self._client.call_container(lambda docker: docker.version())
+            return version, await self._client.call_container(lambda docker: docker.system.info())
+        except (ContainerNotFound, ContainerStateConflict) as error:
+            raise RuntimeUnavailable(f"{self._client.endpoint} is not a container engine: {error}") from error
 
     @asynccontextmanager
-    async def _one_start(self, name: str) -> AsyncIterator[None]:
-        """Starts of one name wait for each other; others, with their long pulls, do not."""
-        turn = self._turns.setdefault(name, _Turn())
-        turn.waiting += 1
+    async def _start_lock(self, name: str) -> AsyncIterator[None]:
+        """Serialise the starts of one name. Other starts, with their long pulls, do not wait."""
+        start = self._start_locks.setdefault(name, _StartLock())
+        start.waiters += 1
         try:
-            async with turn.lock:
+            async with start.lock:
                 yield
         finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[name]
+            start.waiters -= 1
+            if not start.waiters:
+                del self._start_locks[name]
 
     async def _save_logs(self, instance: str) -> None:
-        """Best effort: a full disk or an unreadable log must not keep a container for ever."""
+        """Save the log if possible: a full disk or an unreadable log must not prevent the removal."""
         try:
-            await self._archive.save(self._engine, instance)
+            await self._archive.save(self._client, instance)
         except (OSError, DockerError) as error:
-            _log.warning("the log of %s is lost with its container: %s", instance, error)
+            _log.warning("cannot save the log of %s before its container is removed: %s", instance, error)
 
     async def _delete(self, instance: str) -> None:
         try:
-            await self._engine.ask(lambda docker: docker.containers.container(instance).delete(v=True))
-        except NoSuchContainer:
+            await self._client.call_container(
+                lambda docker: docker.containers.container(instance).delete(v=True)
+            )
+        except ContainerNotFound:
             return
-        except WrongState as error:
-            _log.info("%s is not removed now: %s", instance, error)
+        except ContainerStateConflict as error:
+            _log.info("cannot remove %s now: %s", instance, error)
 
 
 def _identity(endpoint: str, version: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
-    """A network address names the same engine from everywhere; behind a socket, Docker's own id tells.
+    """The identity of the engine: its network address, or Docker's own id for an engine behind a socket.
 
-    Podman makes up another id for each answer.
+    None for Podman behind a socket, which makes up another id for each response.
     """
     if not endpoint.startswith("unix://"):
         return endpoint

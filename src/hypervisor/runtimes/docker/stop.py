@@ -1,7 +1,7 @@
-"""Ending containers: SIGTERM now, SIGKILL at a deadline that no later call can push away.
+"""Stops containers: SIGTERM at once, SIGKILL at a deadline that a later call cannot postpone.
 
-The engine's own "stop with a timeout" is not used: its deadline is in whole seconds, and some versions kill
-at once when the client that asked goes away.
+The engine's "stop with a timeout" is not used: its timeout is in whole seconds, and some versions kill the
+container at once when the client disconnects.
 """
 
 from __future__ import annotations
@@ -11,78 +11,78 @@ import time
 from pathlib import Path
 from typing import Final
 
+from hypervisor.runtimes.docker.client import ContainerNotFound, ContainerStateConflict, DockerClient
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.engine import Engine, NoSuchContainer, WrongState
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _RETRY_SECONDS: Final = 1.0
-# The kernel drops a SIGTERM to a PID 1 that has not set up its handlers; it is repeated to the very young.
+# The kernel drops a SIGTERM to a PID 1 without a handler, so a container this young gets a second SIGTERM.
 _YOUNG_SECONDS: Final = 1.0
 
 
 class DeadlineFiles:
-    """When each container is due to be killed (seconds since the epoch), for the next process to know."""
+    """Stores the kill deadline of each container (seconds since the epoch) for the next process."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
 
     def write(self, name: str, due: float) -> None:
-        if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file(self._folder, name).write_text(repr(due))
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file(self._directory, name).write_text(repr(due))
 
     def read(self, name: str) -> float | None:
-        if self._folder is None:
+        if self._directory is None:
             return None
         try:
-            return float(self._file(self._folder, name).read_text())
+            return float(self._file(self._directory, name).read_text())
         except (FileNotFoundError, ValueError):
             return None
 
     def delete(self, name: str) -> None:
-        if self._folder is not None:
-            self._file(self._folder, name).unlink(missing_ok=True)
+        if self._directory is not None:
+            self._file(self._directory, name).unlink(missing_ok=True)
 
     @staticmethod
-    def _file(folder: Path, name: str) -> Path:
-        return folder / f"{name}.stopping"
+    def _file(directory: Path, name: str) -> Path:
+        return directory / f"{name}.stopping"
 
 
 class Stopper:
-    """Remembers when each container that was asked to end is to be killed."""
+    """Sends the signals, and keeps the kill deadline of each container that was stopped."""
 
-    def __init__(self, engine: Engine, folder: Path | None) -> None:
-        """With a `folder`, deadlines survive this process; without, a restart begins the grace anew."""
-        self._engine = engine
-        self._files = DeadlineFiles(folder)
+    def __init__(self, client: DockerClient, directory: Path | None) -> None:
+        """With a `directory` deadlines survive this process. Else a restart starts a new grace period."""
+        self._client = client
+        self._files = DeadlineFiles(directory)
         self._started: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
-        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._terminating: dict[str, asyncio.Task[bool]] = {}
 
-    def started(self, name: str) -> None:
-        """This process has just started it."""
+    def record_start(self, name: str) -> None:
+        """Remember that this process has just started a container."""
         now = time.monotonic()
         self._started = {other: at for other, at in self._started.items() if now - at < _YOUNG_SECONDS}
         self._started[name] = now
 
     async def stop(self, name: str, grace_seconds: float) -> None:
-        """Ask once, and arm the kill; a further call can only bring the deadline forward.
+        """Send SIGTERM once and schedule the kill. A second call can only move the deadline forward.
 
-        Raises RuntimeUnavailable, and then nothing is armed.
+        Raises RuntimeUnavailable; then no kill is scheduled.
         """
         if not is_container_name(name):
             return
         due = time.time() + grace_seconds
-        known = self._due.get(name) or self._files.read(name)
-        if known is not None:
-            self._arm(name, min(due, known))
-        elif await self._ask_to_end(name):
+        earlier = self._due.get(name) or self._files.read(name)
+        if earlier is not None:
+            self._schedule_kill(name, min(due, earlier))
+        elif await self._terminate(name):
             self._files.write(name, due)
-            self._arm(name, due)
+            self._schedule_kill(name, due)
 
     def forget(self, name: str) -> None:
-        """The container has ended: nothing is left to kill."""
+        """Cancel the kill of a container that has ended."""
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()
@@ -91,27 +91,28 @@ class Stopper:
         self._files.delete(name)
 
     async def close(self) -> None:
-        tasks = [*self._timers.values(), *self._asking.values()]
+        """Cancel the scheduled kills. Their deadlines stay on disk."""
+        tasks = [*self._timers.values(), *self._terminating.values()]
         self._timers.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask_to_end(self, name: str) -> bool:
-        """SIGTERM, once for all callers that come at the same time; whether it was running."""
-        task = self._asking.get(name)
+    async def _terminate(self, name: str) -> bool:
+        """Send SIGTERM, once for all concurrent callers. True if the container was running."""
+        task = self._terminating.get(name)
         if task is None:
             task = asyncio.create_task(self._signal(name, "SIGTERM"), name=f"stop {name}")
-            self._asking[name] = task
-            task.add_done_callback(lambda done: self._asked(name, done))
+            self._terminating[name] = task
+            task.add_done_callback(lambda done: self._on_terminated(name, done))
         return await asyncio.shield(task)
 
-    def _asked(self, name: str, done: asyncio.Task[bool]) -> None:
-        del self._asking[name]
+    def _on_terminated(self, name: str, done: asyncio.Task[bool]) -> None:
+        del self._terminating[name]
         if not done.cancelled():
-            done.exception()  # seen, even when the callers have gone
+            done.exception()  # retrieve it, even if every caller was cancelled
 
-    def _arm(self, name: str, due: float) -> None:
+    def _schedule_kill(self, name: str, due: float) -> None:
         timer = self._timers.get(name)
         if timer is not None and self._due.get(name, due) <= due:
             return
@@ -124,14 +125,14 @@ class Stopper:
         age = time.monotonic() - self._started.get(name, float("-inf"))
         if age < _YOUNG_SECONDS < age + due - time.time():
             await asyncio.sleep(_YOUNG_SECONDS - age)
-            await self._signal_surely(name, "SIGTERM")
+            await self._signal_until_sent(name, "SIGTERM")
         await asyncio.sleep(max(0.0, due - time.time()))
-        await self._signal_surely(name, "SIGKILL")
+        await self._signal_until_sent(name, "SIGKILL")
         self._timers.pop(name, None)
         self.forget(name)
 
-    async def _signal_surely(self, name: str, signal: str) -> None:
-        """Again and again while the engine cannot be reached."""
+    async def _signal_until_sent(self, name: str, signal: str) -> None:
+        """Send a signal. Try again while the engine cannot be reached."""
         while True:
             try:
                 await self._signal(name, signal)
@@ -141,9 +142,11 @@ class Stopper:
                 return
 
     async def _signal(self, name: str, signal: str) -> bool:
-        """Whether there was a running container to send it to."""
+        """Send a signal. True if the container was running."""
         try:
-            await self._engine.ask(lambda docker: docker.containers.container(name).kill(signal=signal))
-        except (NoSuchContainer, WrongState):
+            await self._client.call_container(
+                lambda docker: docker.containers.container(name).kill(signal=signal)
+            )
+        except (ContainerNotFound, ContainerStateConflict):
             return False
         return True

@@ -1,11 +1,12 @@
-"""Workloads as plain processes of this machine: no isolation, for one trusted tenant.
+"""The process runtime: each workload is a plain process of this machine, without isolation.
 
-`shim` starts each workload under a shell of a tenth of a megabyte that outlives the server and records the
-exit code; `proc` reads /proc and tells processes apart; `folder` is what is on disk; `instances` adopts and
-watches; `stopping` sends TERM and KILL; `sweeper` ends what a workload leaves behind; `logs` rotates and
-reads the output; `runtime` is the contract's face on all of it. Linux only (pidfd, /proc).
+It is meant for one trusted tenant. It needs Linux (pidfd, /proc).
+
+- `runtime`: implements the protocol. `read_only` does it for a process that only answers requests.
+- `supervisor`: starts each workload under a small shell, which outlives the server and writes the exit code.
+- `procfs`, `procfs_scanner`: read /proc and tell processes apart.
+- `instance_dir`: the files of each instance.
+- `tracked_instance`, `instance_tracker`: the instances in memory; adopt and watch them.
+- `stop`: sends SIGTERM and SIGKILL. `reaper` kills what a workload leaves behind.
+- `logs`: rotates and reads the output. `ports` chooses free ports.
 """
-
-from hypervisor.runtimes.process.runtime import ProcessRuntime
-
-__all__ = ["ProcessRuntime"]

@@ -1,12 +1,12 @@
-"""What is on disk: one folder an instance, and the logs of those that were removed.
+"""The files of the process runtime: one directory for each instance, and the logs of removed instances.
 
-instances/<name>/launch    when it was asked for and its ports (JSON); never its command or environment
-                 state     line 1 the claim (pid, start time, boot; or "void"), then "exit N", "swept T"
+instances/<name>/launch    time of the start and ports (JSON); never the command or the environment
+                 state     line 1 the claim (pid, start time, boot; or "void"), then "exit N", "finished T"
                  stop      the stop order (JSON)
-                 log*      its output
+                 log*      output of the workload
                  work/     its working directory
-logs/<name>/               what is kept of a removed instance until the purge: its logs and the claim
-trash/                     folders on their way out
+logs/<name>/               logs and claim of a removed instance, until `purge_logs`
+trash/                     directories to delete
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.process.proc import Identity, is_supervised
+from hypervisor.runtimes.process.procfs import ProcessIdentity, is_supervised
 
 VOID = "void"
 LOG = "log"
@@ -29,89 +29,97 @@ STATE = "state"
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchRecord:
+    """The content of the `launch` file."""
+
     started_at: datetime
     ports: dict[int, int]
     """Host port by declared port."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """`identity` is None for a void claim: the instance was stopped before it began, or will never begin."""
+class InstanceState:
+    """The content of the `state` file.
 
-    identity: Identity | None
+    `identity` is the supervisor that claimed the instance. None is a void claim: the instance was stopped
+    before it began, or can never begin.
+    """
+
+    identity: ProcessIdentity | None
     exit_code: int | None = None
-    swept_at: float | None = None
-    """Seconds since the epoch of the end, written once nothing of the instance was left."""
+    finished_at: float | None = None
+    """The end in seconds since the epoch. Written when no process of the instance is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopOrder:
-    """A stop as asked for. `deadline` is the time of the kill in seconds since the epoch."""
+    """A requested stop. `deadline` is the time of the SIGKILL in seconds since the epoch."""
 
     deadline: float
     grace: float
     sent: bool = False
+    """SIGTERM was sent."""
     killed: bool = False
+    """SIGKILL was sent."""
 
     def remaining(self, now: float) -> float:
-        """Seconds of grace left, never more than were granted even if the wall clock was set back."""
+        """Seconds of grace left. Never more than `grace`, even if the wall clock was set back."""
         return min(self.grace, max(0.0, self.deadline - now))
 
 
 class InstanceDir:
-    """The files of one instance."""
+    """The directory of one instance."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state = path / STATE
 
-    def prepare(self, launch: Launch) -> Launch:
-        """Make the folder, or take the one that is there; the launch that is written down in the end."""
+    def prepare(self, record: LaunchRecord) -> LaunchRecord:
+        """Create the directory and its launch file unless they exist. Return the stored launch record."""
         (self.path / "work").mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"started_at": launch.started_at.isoformat(), "ports": list(launch.ports.items())})
+        text = json.dumps({"started_at": record.started_at.isoformat(), "ports": list(record.ports.items())})
         draft = self.path / f".launch.{os.getpid()}"
         draft.write_text(text)
         try:
             os.link(draft, self.path / "launch")
         except FileExistsError:
-            return self.launch() or launch
+            return self.launch() or record
         finally:
             draft.unlink()
-        return launch
+        return record
 
-    def launch(self) -> Launch | None:
-        """None if nothing (readable) was written."""
+    def launch(self) -> LaunchRecord | None:
+        """Return the stored launch record. None if it is missing or unreadable."""
         try:
             data = json.loads((self.path / "launch").read_text())
             ports = {int(port): int(host_port) for port, host_port in data["ports"]}
-            return Launch(datetime.fromisoformat(data["started_at"]), ports)
+            return LaunchRecord(datetime.fromisoformat(data["started_at"]), ports)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def state(self) -> State | None:
-        """None if nobody has claimed the instance, or whoever does has not written its name down yet."""
+    def state(self) -> InstanceState | None:
+        """Return the stored state. None while no supervisor has written its claim."""
         try:
             text = self._state.read_text(errors="replace")
             if "\n" not in text:
-                # A supervisor makes the file and then writes. Only where none lives is nothing to come.
+                # A supervisor creates the file before it writes. The file is final if no supervisor lives.
                 if is_supervised(self.path.name):
                     return None
                 text = self._state.read_text(errors="replace")
         except FileNotFoundError:
             return None
         lines = text.splitlines()
-        identity, exit_code, swept_at = _parse_claim(lines[0] if lines else ""), None, None
+        identity, exit_code, finished_at = _parse_claim(lines[0] if lines else ""), None, None
         for line in lines[1:]:
             match line.split():
                 case ["exit", code] if exit_code is None and code.isdigit():
                     exit_code = int(code)
-                case ["swept", at] if swept_at is None:
-                    swept_at = float(at)
-        return State(identity, exit_code, swept_at)
+                case ["finished", at] if finished_at is None:
+                    finished_at = float(at)
+        return InstanceState(identity, exit_code, finished_at)
 
     def claim_void(self) -> bool:
-        """Claim the instance so that no supervisor ever can; False if one already has."""
+        """Claim the instance so that no supervisor can. False if it is claimed already."""
         try:
             with self._state.open("x") as file:
                 file.write(f"{VOID}\n")
@@ -120,22 +128,29 @@ class InstanceDir:
         return True
 
     def record_exit(self, code: int) -> None:
+        """Append the exit code, for a supervisor that could not write it."""
         self._append(f"exit {code}")
 
-    def record_swept(self, at: float) -> None:
-        self._append(f"swept {at!r}")
+    def record_finished(self, at: float) -> None:
+        """Append the end (seconds since the epoch): no process of the instance is left."""
+        self._append(f"finished {at!r}")
 
     def changed_at(self) -> float:
-        """When `state` was last written, seconds since the epoch: the end, if the supervisor wrote last."""
+        """Time of the last write to `state`, in seconds since the epoch.
+
+        This is the end of the instance if its supervisor wrote last.
+        """
         return self._state.stat().st_mtime
 
     def stop_order(self) -> StopOrder | None:
+        """Return the stored stop order. None if it is missing or unreadable."""
         try:
             return StopOrder(**json.loads((self.path / "stop").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def write_stop_order(self, order: StopOrder) -> None:
+        """Replace the stop order in one step."""
         draft = self.path / ".stop"
         draft.write_text(json.dumps(asdict(order)))
         draft.replace(self.path / "stop")
@@ -146,7 +161,7 @@ class InstanceDir:
 
 
 class StateRoot:
-    """The folders of one installation."""
+    """The state directory of one installation."""
 
     def __init__(self, root: Path, install: str) -> None:
         self._install = install
@@ -156,45 +171,52 @@ class StateRoot:
         self._root = root
 
     def create(self) -> None:
-        """Make what is missing, closed to other users of the machine."""
+        """Create the missing directories, closed to other users of the machine."""
         for path in (self._root, self._instances, self._logs, self._trash):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def folder(self, instance: str) -> InstanceDir:
-        """Raises ValueError for a name that is none of ours (it must never become a path)."""
-        if InstanceName.parse(instance) is None:
-            raise ValueError(f"not an instance name: {instance!r}")
-        return InstanceDir(self._instances / instance)
+    def instance_dir(self, name: str) -> InstanceDir:
+        """Return the directory of an instance, which may not exist yet.
 
-    def names(self) -> Iterator[str]:
+        Raises ValueError for text that is not an instance name: it must never become a path.
+        """
+        if InstanceName.parse(name) is None:
+            raise ValueError(f"not an instance name: {name!r}")
+        return InstanceDir(self._instances / name)
+
+    def instance_names(self) -> Iterator[str]:
+        """The instances of this installation that have a directory."""
         for path in self._instances.iterdir():
             name = InstanceName.parse(path.name)
             if name is not None and name.install == self._install:
                 yield path.name
 
-    def kept_logs(self, instance: str) -> Path:
-        return self._logs / instance
+    def archived_logs(self, name: str) -> Path:
+        """The directory that holds the logs of an instance after its removal."""
+        return self._logs / name
 
-    def keep_logs(self, folder: InstanceDir) -> None:
-        """Leave of an instance its logs, where they outlive it, and the claim: a late supervisor, which is in
-        this folder still, must find that it is not wanted. What a crash interrupts is done by the next call.
+    def archive_logs(self, directory: InstanceDir) -> None:
+        """Move the logs and the claim of an instance to the archive, and discard its other files.
+
+        The claim stays because a late supervisor may still be in this directory: it must find that the
+        instance is taken. After a crash the next call completes the removal.
         """
-        self.discard(folder.path / "work")
-        kept = self._logs / folder.path.name
+        self.discard(directory.path / "work")
+        archived = self._logs / directory.path.name
         try:
-            folder.path.rename(kept)
+            directory.path.rename(archived)
         except OSError:
-            # Logs of that name are there already: an earlier version was interrupted in its removal.
-            for path in folder.path.glob(f"{LOG}*"):
-                path.replace(kept / path.name)
-            self.discard(folder.path)
+            # The archive exists: an earlier version was interrupted during its removal.
+            for path in directory.path.glob(f"{LOG}*"):
+                path.replace(archived / path.name)
+            self.discard(directory.path)
             return
-        for path in kept.iterdir():
+        for path in archived.iterdir():
             if not path.name.startswith((LOG, STATE)):
                 self._delete(path)
 
     def discard(self, path: Path) -> None:
-        """Take a folder out of sight in one step, an empty one for good; `empty_trash` deletes the others."""
+        """Remove an empty directory, or move it to the trash in one step. A missing directory is fine."""
         with contextlib.suppress(FileNotFoundError):
             try:
                 path.rmdir()
@@ -202,7 +224,7 @@ class StateRoot:
                 path.rename(self._trash / f"{path.name}.{os.urandom(4).hex()}")
 
     def empty_trash(self) -> None:
-        """Slow for large working directories: for a thread."""
+        """Delete what is in the trash. Slow for large working directories: call it in a thread."""
         for path in self._trash.iterdir():
             shutil.rmtree(path, ignore_errors=True)
 
@@ -210,18 +232,19 @@ class StateRoot:
         try:
             path.unlink()
         except IsADirectoryError:
-            # The workload made it, beside its own folder.
+            # The workload created it outside of its working directory.
             self.discard(path)
 
 
 def utc(seconds: float) -> datetime:
+    """Seconds since the epoch as a datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _parse_claim(line: str) -> Identity | None:
-    """None for "void" and for what a power cut left unreadable: either way nothing runs under it."""
+def _parse_claim(line: str) -> ProcessIdentity | None:
+    """None for "void" and for a line that a power failure made unreadable: no process runs under either."""
     match line.split():
         case [pid, start_ticks, boot] if pid.isdigit() and start_ticks.isdigit():
-            return Identity(int(pid), int(start_ticks), boot)
+            return ProcessIdentity(int(pid), int(start_ticks), boot)
         case _:
             return None

@@ -1,7 +1,7 @@
-"""The output of one instance: bounded on disk by rotation, readable as one stream of lines.
+"""The output of one instance: rotated, so that it is bounded on disk, and read as one stream of lines.
 
-The workload holds the file open, so rotation copies it and cuts it to nothing (the supervisor opened it for
-appending). What is written between the copy and the cut, a few microseconds, can be lost.
+The workload keeps the file open, so a rotation copies the file and truncates it (the supervisor opened it for
+appending). Output between the copy and the truncation, a few microseconds, can be lost.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
 LONGEST_LINE = 1024 * 1024
-"""Bytes after which a line without an end is handed out in pieces."""
+"""Bytes after which a line without a newline is returned in pieces."""
 
 FOLLOW_INTERVAL = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """How many bytes a file holds on average, and how many files there are (the current one included, at
-    least 2). Their product bounds what one instance keeps on disk.
+    """Average bytes of a file, and the number of files (with the current one, at least 2).
+
+    Their product bounds the output of one instance on disk.
     """
 
     max_bytes: int = 10_000_000
@@ -34,40 +35,43 @@ class LogLimits:
 
 
 class RotatingLog:
-    """`log`, `log.1`, ... in `folder`, newest first. The rotated ones together hold at most `max_bytes` each;
-    the current one is cut at every `rotate`. Positions count all bytes written since this object was made, so
-    that a reader keeps its place across rotations. Safe to use from several threads.
+    """The files `log`, `log.1`, ... in `directory`, newest first.
+
+    The rotated files hold at most `max_bytes` each on average; `rotate` truncates the current one. A position
+    counts all bytes since this object was created, so a reader keeps its position across rotations. Safe to
+    use from several threads.
     """
 
-    def __init__(self, folder: Path, limits: LogLimits) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, limits: LogLimits) -> None:
+        self._directory = directory
         self._max_bytes = limits.max_bytes
         self._files = limits.files
         self._rotated_out = 0
         self._lock = threading.Lock()
 
     def is_too_large(self) -> bool:
-        # Early enough that what is written until the next look still fits.
+        """Whether the next `rotate` makes room."""
+        # Early enough that the output until the next check still fits.
         return _size(self._path(0)) > self._max_bytes * 3 // 4
 
     def rotate(self) -> None:
-        """Make room if the current file is too large. A full disk is no reason to stop: it is tried again."""
+        """Rotate if the current file is too large. The next call tries again after an error (a full disk)."""
         with self._lock, contextlib.suppress(OSError):
             if self.is_too_large():
                 self._rotate()
 
-    def move(self, folder: Path) -> None:
-        """The files are somewhere else from now on."""
+    def move(self, directory: Path) -> None:
+        """Use another directory: the files were moved."""
         with self._lock:
-            self._folder = folder
+            self._directory = directory
 
     def bounds(self) -> tuple[int, int]:
-        """The positions of the first byte that is still there and of the end."""
+        """The positions of the oldest byte on disk and of the end."""
         with self._lock:
             return self._segments()[0][0], self._rotated_out + _size(self._path(0))
 
     def read(self, position: int, limit: int) -> tuple[bytes, int]:
-        """Up to `limit` bytes from `position` (or from the oldest byte left) and the position after them."""
+        """Return up to `limit` bytes from `position` or the oldest byte, and the position after them."""
         with self._lock:
             segments = self._segments()
             position = max(position, segments[0][0])
@@ -76,24 +80,24 @@ class RotatingLog:
             return data, position + len(data)
 
     def tail(self, lines: int) -> int:
-        """The position at which the last `lines` lines begin."""
+        """The position where the last `lines` lines begin."""
         start, end = self.bounds()
         if lines <= 0:
             return end
-        position, wanted = end, lines
+        position, needed = end, lines
         while position > start:
             begin = max(start, position - CHUNK)
-            block = self._exactly(begin, position - begin)
+            block = self._read_block(begin, position - begin)
             if position == end and block.endswith(b"\n"):
-                wanted += 1
+                needed += 1
             found = block.count(b"\n")
-            if found >= wanted:
-                return begin + _nth_newline_from_end(block, wanted) + 1
-            wanted -= found
+            if found >= needed:
+                return begin + _nth_newline_from_end(block, needed) + 1
+            needed -= found
             position = begin
         return start
 
-    def _exactly(self, position: int, size: int) -> bytes:
+    def _read_block(self, position: int, size: int) -> bytes:
         parts = []
         while size > 0:
             data, after = self.read(position, size)
@@ -105,7 +109,7 @@ class RotatingLog:
         return b"".join(parts)
 
     def _segments(self) -> list[tuple[int, Path]]:
-        """The files that may hold something with the position at which each begins, oldest first."""
+        """The files and the position where each begins, oldest first."""
         begin, segments = self._rotated_out, [(self._rotated_out, self._path(0))]
         for index in range(1, self._files):
             if size := _size(self._path(index)):
@@ -114,9 +118,9 @@ class RotatingLog:
         return segments[::-1]
 
     def _rotate(self) -> None:
-        """Copy, then cut. What is kept is always the newest output without a gap in between."""
+        """Copy, then truncate. The remaining files are always the newest output, without a gap."""
         room = (self._files - 1) * self._max_bytes
-        current, draft = self._path(0), self._folder / ".log.copy"
+        current, draft = self._path(0), self._directory / ".log.copy"
         with current.open("r+b") as source, draft.open("wb") as target:
             position = begin = max(0, _size(current) - room)
             while sent := os.sendfile(target.fileno(), source.fileno(), position, CHUNK):
@@ -127,7 +131,7 @@ class RotatingLog:
         self._rotated_out += position
 
     def _shift(self, room: int) -> None:
-        """Move each rotated file one on, newest first; those that do not fit into `room` bytes go."""
+        """Increment the number of each rotated file. Delete the oldest that do not fit into `room` bytes."""
         sizes = [_size(self._path(index)) for index in range(1, self._files)]
         kept = 0
         while kept < len(sizes) - 1 and sum(sizes[: kept + 1]) <= room:
@@ -139,18 +143,18 @@ class RotatingLog:
                 self._path(index).replace(self._path(index + 1))
 
     def _path(self, index: int) -> Path:
-        return self._folder / (f"{LOG}.{index}" if index else LOG)
+        return self._directory / (f"{LOG}.{index}" if index else LOG)
 
 
 async def read_lines(
-    log: RotatingLog, *, tail: int | None, follow: bool, ended: asyncio.Event
+    log: RotatingLog, *, tail: int | None, follow: bool, finished: asyncio.Event
 ) -> AsyncIterator[str]:
-    """The lines of a log, oldest first; with `follow` until `ended` is set and all was read."""
+    """The lines of a log, oldest first. `follow` goes on until `finished` is set and all was read."""
     begin, end = await asyncio.to_thread(log.bounds)
     position = begin if tail is None else await asyncio.to_thread(log.tail, tail)
     rest = b""
     while follow or position < end:
-        over = ended.is_set()
+        was_finished = finished.is_set()
         data, position = await asyncio.to_thread(log.read, position, CHUNK)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
@@ -159,9 +163,9 @@ async def read_lines(
             yield rest.decode(errors="replace")
             rest = b""
         if not data:
-            if over or not follow:
+            if was_finished or not follow:
                 break
-            await _wait(ended, FOLLOW_INTERVAL)
+            await _wait(finished, FOLLOW_INTERVAL)
     if rest:
         yield rest.decode(errors="replace")
 
@@ -175,7 +179,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 def _read_at(path: Path, offset: int, limit: int) -> bytes:
-    """Bytes of one file; none where there is no file."""
+    """Up to `limit` bytes of a file; empty if there is no such file."""
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(offset)

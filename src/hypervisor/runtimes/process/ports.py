@@ -1,4 +1,4 @@
-"""Free ports of this machine for workloads to listen on."""
+"""Chooses free ports of this machine for workloads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from hypervisor.runtimes.protocol import LaunchFailed
 
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_767
-"""Below the range from which Linux takes the ports of outgoing connections, so that none of these grabs a
-port between its choice and the moment the workload listens."""
+"""Below the range that Linux uses for outgoing connections.
+
+So no connection takes a port between its choice and the moment that the workload listens on it.
+"""
 
 _TRIES = 200
 
 
 def choose(declared: Iterable[int], taken: Collection[int]) -> dict[int, int]:
-    """A free host port for each declared one, none of `taken` (given to others that may not listen yet).
+    """Return a free host port for each declared port, by declared port.
 
-    Raises LaunchFailed.
+    `taken` are the ports of other instances, which may not listen on them yet. Raises LaunchFailed.
     """
     chosen: dict[int, int] = {}
     for port in declared:

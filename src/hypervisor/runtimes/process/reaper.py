@@ -1,6 +1,6 @@
-"""Ending what a workload leaves behind: an instance is over only when nothing of it is left.
+"""Kills what a workload leaves behind: an instance has finished only when no process of it is left.
 
-A preempted training run whose workers still hold the GPU has freed nothing, whatever its first process said.
+A preempted training run whose workers still hold the GPU has freed nothing, even if its first process exited.
 """
 
 from __future__ import annotations
@@ -10,67 +10,73 @@ import contextlib
 import signal
 from collections.abc import Callable, Collection, Iterable
 
-from hypervisor.runtimes.process.proc import Process
-from hypervisor.runtimes.process.scanner import Scanner
-from hypervisor.runtimes.process.tracked import Tracked
+from hypervisor.runtimes.process.procfs import Process
+from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
+from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-SHARE = 4
-"""The sweeper rests this many times as long as a scan took: it never uses more than a fifth of a core."""
+PAUSE_FACTOR = 4
+"""The pause after a scan, as a multiple of its duration: the reaper uses at most a fifth of a core."""
 
 
 class Reaper:
-    """Kills the rest of each instance given to `add` and calls `on_clean` when nothing is left of it.
+    """Kills the remaining processes of each added instance, and calls `on_clean` when none is left.
 
-    One scan of /proc serves all instances that wait for one. What cannot be killed (a process stuck in a
-    driver, or another user's) is looked at again for as long as it takes.
+    One scan of /proc serves all pending instances. A process that cannot be killed (stuck in a driver, or
+    owned by another user) is checked again until it has ended.
     """
 
-    def __init__(self, on_clean: Callable[[Tracked], None], scanner: Scanner) -> None:
+    def __init__(self, on_clean: Callable[[TrackedInstance], None], scanner: ProcessScanner) -> None:
         self._on_clean = on_clean
         self._scanner = scanner
-        self._waiting: dict[str, Tracked] = {}
+        self._pending: dict[str, TrackedInstance] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, tracked: Tracked) -> None:
-        self._waiting[tracked.name] = tracked
+    def add(self, tracked: TrackedInstance) -> None:
+        """Reap an instance whose supervisor has ended."""
+        self._pending[tracked.name] = tracked
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
+        """Stop. Pending instances are not reported."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
-        while self._waiting:
-            begun = clock()
-            batch = list(self._waiting.values())
-            dirty = await self._sweep(batch)
+        while self._pending:
+            began = clock()
+            batch = list(self._pending.values())
+            remaining = await self._reap(batch)
             for tracked in batch:
-                if tracked.name not in dirty:
-                    del self._waiting[tracked.name]
+                if tracked.name not in remaining:
+                    del self._pending[tracked.name]
                     self._on_clean(tracked)
-            pause = min(2 * pause, LONGEST_PAUSE) if len(dirty) == len(batch) else FIRST_PAUSE
-            if self._waiting:
-                await asyncio.sleep(max(pause if dirty else 0.0, SHARE * (clock() - begun)))
+            pause = min(2 * pause, LONGEST_PAUSE) if len(remaining) == len(batch) else FIRST_PAUSE
+            if self._pending:
+                await asyncio.sleep(max(pause if remaining else 0.0, PAUSE_FACTOR * (clock() - began)))
 
-    async def _sweep(self, batch: Collection[Tracked]) -> set[str]:
-        """Kill what is left of each; the names of those of which something was left."""
+    async def _reap(self, batch: Collection[TrackedInstance]) -> set[str]:
+        """Kill the remaining processes. Return the names of the instances that had any."""
         try:
             table = await self._scanner.table()
-            left = {one.name: table.members(one.name, one.identity) for one in batch if one.identity}
-            for members in left.values():
-                send_all(members, signal.SIGKILL)
+            remaining = {
+                tracked.name: table.processes_of(tracked.name, tracked.identity)
+                for tracked in batch
+                if tracked.identity
+            }
+            for processes in remaining.values():
+                send_all(processes, signal.SIGKILL)
         except OSError:
-            # No descriptor to look with: nothing is known, so nothing is called clean.
-            return {one.name for one in batch}
-        return {name for name, members in left.items() if members}
+            # Without a file descriptor there is no scan, so no instance counts as clean.
+            return {tracked.name for tracked in batch}
+        return {name for name, processes in remaining.items() if processes}
 
 
 def send_all(processes: Iterable[Process], signum: int) -> None:
-    """Signal each that may be signalled: another user's processes (sudo in a workload) are passed over."""
+    """Signal each process. Skip those of another user (sudo in a workload)."""
     for process in processes:
         with contextlib.suppress(PermissionError):
             process.send(signum)

@@ -1,4 +1,4 @@
-"""The face of the process runtime: the contract's calls, in terms of `Instances` and the state folder."""
+"""Implements the protocol with an `InstanceTracker` and the state directory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.hints import ChangeHints
-from hypervisor.runtimes.process import ports, shim
-from hypervisor.runtimes.process.instance_dir import Launch, StateRoot
-from hypervisor.runtimes.process.instances import Instances
+from hypervisor.runtimes.change_hints import ChangeHints
+from hypervisor.runtimes.process import ports, supervisor
+from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
+from hypervisor.runtimes.process.instance_tracker import InstanceTracker
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
-from hypervisor.runtimes.process.proc import read_stat
-from hypervisor.runtimes.process.tracked import Tracked
+from hypervisor.runtimes.process.procfs import read_stat
+from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchFailed,
@@ -33,10 +33,10 @@ HOUSEKEEPING_INTERVAL = 1.0
 
 
 class ProcessRuntime:
-    """Implements `hypervisor.runtimes.protocol.Runtime` on this machine's processes.
+    """Implements `hypervisor.runtimes.protocol.Runtime` with processes of this machine.
 
-    `state_dir` belongs to this runtime alone and to one server at a time. `log_limits` bounds each instance's
-    output on disk; every `housekeeping_interval` seconds what has grown over it is rotated.
+    Only this runtime may use `state_dir`, and only one server at a time. `log_limits` bounds the output of
+    each instance on disk; logs that are too large are rotated every `housekeeping_interval` seconds.
     """
 
     name = "process"
@@ -55,75 +55,82 @@ class ProcessRuntime:
         self._interval = housekeeping_interval
         self._state = StateRoot(state_dir, install)
         self._hints = ChangeHints()
-        self._instances = Instances(self._state, self._hints, clock, log_limits)
+        self._instances = InstanceTracker(self._state, self._hints, clock, log_limits)
         self._housekeeper: asyncio.Task[None] | None = None
         self._has_trash = True
 
     async def probe(self) -> RuntimeInfo:
         if not hasattr(os, "pidfd_open") or read_stat(os.getpid()) is None:
             raise RuntimeUnavailable("the process runtime needs Linux with /proc and pidfd")
-        with self._engine():
+        with self._opened():
             return RuntimeInfo(
                 self.name,
-                "processes of this machine, without isolation: for trusted use",
+                "processes of this machine, without isolation: for trusted users only",
                 cpu_milli=1000 * len(os.sched_getaffinity(0)),
                 ram_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-                details={"supervisor": shim.SHELL},
+                details={"supervisor": supervisor.SHELL},
             )
 
     async def start(self, spec: LaunchSpec) -> Observation:
-        with self._engine():
+        with self._opened():
             tracked = self._instances.find(spec.instance)
-            if tracked is None or tracked.look().state is ObservedState.CREATED:
+            if tracked is None or tracked.observe().state is ObservedState.CREATED:
                 tracked = self._launch(spec)
-            return tracked.look()
+            return tracked.observe()
 
     async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
-        with self._engine():
-            return {name: self._look(name) for name in instances}
+        with self._opened():
+            return {name: self._observe(name) for name in instances}
 
     async def stop(self, instance: str, grace_seconds: float) -> None:
-        """As the contract says; a second stop with less grace brings the kill forward."""
-        with self._engine():
+        """As in the protocol. A second stop with less grace moves the kill forward."""
+        with self._opened():
             tracked = self._instances.find(instance)
             if tracked is not None and tracked.final is None:
                 self._instances.stop(tracked, max(0.0, grace_seconds))
 
     async def remove(self, instance: str) -> None:
-        with self._engine():
+        with self._opened():
             tracked = self._instances.find(instance)
-            if tracked is None or not self._may_go(tracked):
+            if tracked is None or not self._is_removable(tracked):
                 return
-            self._state.keep_logs(tracked.folder)
-            tracked.log.move(self._state.kept_logs(instance))
+            self._state.archive_logs(tracked.directory)
+            tracked.log.move(self._state.archived_logs(instance))
             self._instances.forget(tracked)
             self._has_trash = True
 
     async def list_instances(self) -> Mapping[str, Observation]:
-        with self._engine():
-            seen = {name: self._look(name) for name in self._state.names()}
-            return {name: look for name, look in seen.items() if look.state is not ObservedState.ABSENT}
+        with self._opened():
+            observations = {name: self._observe(name) for name in self._state.instance_names()}
+            return {
+                name: observation
+                for name, observation in observations.items()
+                if observation.state is not ObservedState.ABSENT
+            }
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
     ) -> AsyncIterator[str]:
         if InstanceName.parse(instance) is None:
             return
-        with self._engine():
+        with self._opened():
             tracked = self._instances.find(instance)
-            log, over = (tracked.log, tracked.over) if tracked else (self._kept_log(instance), _set_event())
-        async for line in read_lines(log, tail=tail, follow=follow, ended=over):
+            if tracked is not None:
+                log, finished = tracked.log, tracked.finished
+            else:
+                log, finished = self._archived_log(instance), _set_event()
+        async for line in read_lines(log, tail=tail, follow=follow, finished=finished):
             yield line
 
     async def purge_logs(self, instance: str) -> None:
-        """Logs of an instance that is not removed yet stay."""
+        """Delete the archived logs. The logs of an instance that was not removed stay."""
         if InstanceName.parse(instance) is None:
             return
-        with self._engine():
-            self._discard(self._state.kept_logs(instance))
+        with self._opened():
+            self._discard(self._state.archived_logs(instance))
 
     def changes(self) -> AsyncIterator[str]:
-        with self._engine():
+        with self._opened():
             return self._hints.subscribe()
 
     async def close(self) -> None:
@@ -134,61 +141,63 @@ class ProcessRuntime:
         self._hints.close()
 
     @contextlib.contextmanager
-    def _engine(self) -> Iterator[None]:
-        """Adopt what is there on first use, and say in the contract's words that the disk does not answer."""
+    def _opened(self) -> Iterator[None]:
+        """Adopt the existing instances on first use. An error of the disk raises RuntimeUnavailable."""
         try:
             if self._housekeeper is None:
                 self._state.create()
-                shim.handle_ignored_signals()
-                self._housekeeper = asyncio.create_task(self._keep_house())
+                supervisor.handle_ignored_signals()
+                self._housekeeper = asyncio.create_task(self._run_housekeeping())
                 self._instances.adopt_all()
             yield
         except OSError as error:
-            raise RuntimeUnavailable(f"the state folder of the process runtime: {error}") from error
+            raise RuntimeUnavailable(
+                f"cannot use the state directory of the process runtime: {error}"
+            ) from error
 
-    def _look(self, name: str) -> Observation:
+    def _observe(self, name: str) -> Observation:
         tracked = self._instances.find(name)
-        return ABSENT if tracked is None else tracked.look()
+        return ABSENT if tracked is None else tracked.observe()
 
-    def _launch(self, spec: LaunchSpec) -> Tracked:
-        folder = self._state.folder(spec.instance)
-        given = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
-        launch = Launch(self._clock.now(), ports.choose(spec.ports, given))
-        shim.check_program(spec.command, shim.environment(spec, launch.ports)["PATH"])
-        launch = folder.prepare(launch)
+    def _launch(self, spec: LaunchSpec) -> TrackedInstance:
+        directory = self._state.instance_dir(spec.instance)
+        taken = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
+        launch = LaunchRecord(self._clock.now(), ports.choose(spec.ports, taken))
+        supervisor.check_program(spec.command, supervisor.environment(spec, launch.ports)["PATH"])
+        launch = directory.prepare(launch)
         reached("runtime_after_create_before_ack")
-        env = shim.environment(spec, launch.ports)
+        env = supervisor.environment(spec, launch.ports)
         try:
-            pid = shim.spawn(spec.instance, spec.command, env, folder.path)
+            pid = supervisor.spawn(spec.instance, spec.command, env, directory.path)
         except LaunchFailed:
-            if folder.claim_void():
-                self._discard(folder.path)
+            if directory.claim_void():
+                self._discard(directory.path)
             raise
-        return self._instances.track(spec.instance, folder, launch, pid)
+        return self._instances.add(spec.instance, directory, launch, pid)
 
-    def _may_go(self, tracked: Tracked) -> bool:
-        """Whether it has ended, or never began and from now on never can."""
+    def _is_removable(self, tracked: TrackedInstance) -> bool:
+        """Whether the instance has finished, or never started and from now on never can."""
         if tracked.final is not None:
             return True
-        return tracked.look().state is ObservedState.CREATED and tracked.folder.claim_void()
+        return tracked.observe().state is ObservedState.CREATED and tracked.directory.claim_void()
 
     def _discard(self, path: Path) -> None:
-        """Many go at the same time; the housekeeping deletes them in one turn."""
+        """Move a directory to the trash, which the housekeeping empties."""
         self._state.discard(path)
         self._has_trash = True
 
-    def _kept_log(self, instance: str) -> RotatingLog:
-        return RotatingLog(self._state.kept_logs(instance), self._limits)
+    def _archived_log(self, name: str) -> RotatingLog:
+        return RotatingLog(self._state.archived_logs(name), self._limits)
 
-    async def _keep_house(self) -> None:
+    async def _run_housekeeping(self) -> None:
         while True:
             if self._has_trash:
                 await self._empty_trash()
             await asyncio.sleep(self._interval)
             for tracked in self._instances.live():
-                # A full disk or table of files must not end the housekeeping: the next round tries again.
+                # A full disk, or a full file table, must not end the housekeeping: it tries again.
                 with contextlib.suppress(OSError):
-                    self._instances.look_after(tracked)
+                    self._instances.poll(tracked)
                     if tracked.log.is_too_large():
                         await asyncio.to_thread(tracked.log.rotate)
 

@@ -1,1 +1,1 @@
-"""What is free: the mutable copy of a snapshot's capacity, and whether a request fits on one node or many."""
+"""Capacity during a pass: `working_state` holds it, `feasibility` and `replicas` say what fits where."""

@@ -1,4 +1,4 @@
-"""Whether a request fits: over many nodes as arrays, and on one node by device."""
+"""Whether a request fits: on many nodes at once, and on one node by device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fits_on_node(state: WorkingState, request: Request, node: int) -> bool:
 
 
 def fits_after_release(state: WorkingState, request: Request) -> Bool:
-    """Which nodes can start the request once everything that is releasing has gone."""
+    """Which nodes can start the request once all releasing work is gone."""
     fits: Bool = state.idle_cpu + state.releasing_cpu >= request.cpu
     fits &= state.idle_ram + state.releasing_ram >= request.ram
     if request.whole_devices:
@@ -50,7 +50,7 @@ def fits_after_release(state: WorkingState, request: Request) -> Bool:
 
 
 def fits_in_rooms(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
-    """The same for any amounts of room: `cpu` and `ram` per node, `gpu` per node and device."""
+    """Which nodes could start the request with this room; `gpu` is per node and device."""
     fits: Bool = eligible & (cpu >= request.cpu) & (ram >= request.ram)
     if request.whole_devices:
         fits &= (gpu == WHOLE_GPU).sum(axis=1) >= request.device_count
@@ -70,7 +70,7 @@ def fits_empty_nodes(nodes: NodeTable, request: Request, eligible: Bool) -> Bool
 
 
 def usable_devices(request: Request, gpu: Sequence[int]) -> list[int]:
-    """Indices of the devices of one node that the request could use, given the milli-GPU free on each."""
+    """The devices of one node that the request could use, given the free milli-GPU of each."""
     if request.whole_devices:
         return [index for index, free in enumerate(gpu) if free == WHOLE_GPU]
     return [index for index, free in enumerate(gpu) if free >= request.milli_per_device]

@@ -1,4 +1,4 @@
-"""Nodes in the same state, so that a score is worked out once for all of them."""
+"""Groups of nodes in the same state: a score is computed once a group."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class NodeGroups:
-    """The nodes that were alike when this was made: capacity, model, labels, state, and what is free.
+    """Nodes with the same capacity, model, labels, state and idle capacity when this was made.
 
-    `group` is the number of each node's group, `count` how many there are. Who has changed since is left to
-    the caller.
+    `group_of` has the number of each node's group; `count` is the number of groups. The caller keeps track of
+    nodes that change afterwards.
     """
 
     def __init__(self, state: WorkingState) -> None:
@@ -23,11 +23,11 @@ class NodeGroups:
         self.group_of: Int64 = group.reshape(-1)
         self.count = len(first)
         if (rows != rows[first][self.group_of]).any():
-            # Two states have the same hash: everyone is a group of its own then.
+            # Two states have the same hash: every node becomes a group of its own.
             self.group_of, self.count = np.arange(len(rows)), len(rows)
 
     def unchanged(self, changed: Int64) -> tuple[Int64, Int64]:
-        """Groups that still have an unchanged node, and the first such node of each."""
+        """The groups that still have an unchanged node, and the first such node of each."""
         still = np.ones(len(self.group_of), np.bool_)
         still[changed] = False
         nodes = np.flatnonzero(still)[::-1]
@@ -38,7 +38,7 @@ class NodeGroups:
 
 
 def _states(state: WorkingState) -> Int64:
-    """One row per node, equal for nodes that no score and no request could tell apart."""
+    """One row per node, equal for nodes that every score and request treats alike."""
     nodes = state.nodes
     columns = [
         nodes.cpu_milli,
@@ -54,7 +54,7 @@ def _states(state: WorkingState) -> Int64:
 
 
 def _descriptions(nodes: NodeTable) -> Int64:
-    """Model and labels as a number, equal for equal ones."""
+    """Model and labels of each node as a number, equal for equal ones."""
     numbers: dict[object, int] = {}
     described = (
         (model, tuple(sorted(labels.items())) if labels else ())
@@ -65,7 +65,7 @@ def _descriptions(nodes: NodeTable) -> Int64:
 
 
 def _hashes(rows: Int64) -> Int64:
-    """A hash of each row: as good as never equal for different rows, and checked by the caller."""
+    """A hash of each row. Different rows almost never share one; the caller checks."""
     mixed = np.zeros(len(rows), np.uint64)
     for column in rows.T.astype(np.uint64):
         mixed = (mixed ^ column) * _GOLDEN

@@ -1,4 +1,4 @@
-"""Sorting by several keys, faster than one stable sort a key."""
+"""Sorting by several keys, faster than one stable sort for each key."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BITS = 63
 
 
 def sorted_rows(*keys: NDArray[Any]) -> Int64:
-    """Row numbers in the order of the keys, the most significant first; equal rows keep their order.
+    """Row numbers in the order of the keys, the most significant key first; equal rows keep their order.
 
-    The keys are packed into one integer a row, which NumPy sorts with vector instructions; where they do
-    not fit into 63 bits, or the rows are few, it is `numpy.lexsort`.
+    The keys of a row are packed into one integer, which NumPy sorts with vector instructions. Few rows, and
+    keys that do not fit into 63 bits, are sorted by `numpy.lexsort`.
     """
     count = len(keys[0])
     if count > _FEW:
@@ -44,7 +44,7 @@ def _packed(keys: tuple[NDArray[Any], ...]) -> Int64 | None:
 
 
 def _ranks(key: NDArray[Any]) -> Int64:
-    """Integers from 0 on in the order of the key; equal where it is equal."""
+    """Integers from 0 on in the order of the key; equal keys get equal integers."""
     if key.dtype.kind in "iu":
         least, greatest = int(key.min()), int(key.max())
         if greatest - least < max(_NARROW, len(key)):

@@ -1,11 +1,13 @@
-"""What is free while a plan is being made: the mutable copy of the snapshot's capacity.
+"""The capacity of a cluster while a plan is made: a mutable copy of that in the snapshot.
 
-Two layers per node. `free` can be used at once; `coming` is held by allocations that have been asked to
-stop, and will be free when their end was observed. Nominations claim from `free` first and from `coming`
-for the rest, so whoever comes later sees neither. During a pass capacity only shrinks, except when a
-nomination is given up; caches rely on that and are told by `generation`. `touched` is the log of changed
-nodes, `changes` their number per node; `full` and `widest` sum up the free devices of a node (how many are
-whole, the most free milli-GPU on one), `later_full` and `later_widest` the same with what is coming.
+Each node has two layers. Idle capacity can be used at once. Releasing capacity is held by allocations that
+are stopping, and becomes idle when their end is observed. A nomination claims idle capacity first and
+releasing capacity for the rest, so later deployments see neither. During a pass capacity only shrinks, except
+when a nomination is withdrawn. Caches rely on that; `generation` rises when it happens.
+
+`dirty_log` lists the changed nodes, `change_counts` has the number of changes per node. `whole_gpus` and
+`largest_fraction` sum up the devices of a node: how many are idle as a whole, and the most idle milli-GPU on
+one. `later_whole_gpus` and `later_largest_fraction` are the same with releasing capacity added.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int6
 
 @dataclass(slots=True)
 class Claim:
-    """What a nomination took of one node: the parts that were free, and the parts still to come."""
+    """What a nomination claims on one node: the idle part and the releasing part."""
 
     node: int
     idle_cpu: int
@@ -34,7 +36,7 @@ class Claim:
 
 
 class WorkingState:
-    """Capacity per node as arrays: milli-CPU, MiB, and milli-GPU per device (absent devices have 0)."""
+    """Capacity per node as arrays: milli-CPU, MiB, and milli-GPU per device. Absent devices have 0."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         nodes, allocations = snapshot.nodes, snapshot.allocations
@@ -62,7 +64,7 @@ class WorkingState:
     def usage_of(
         self, allocations: AllocationTable, chosen: Bool | None = None
     ) -> tuple[Int64, Int64, Int64]:
-        """What the chosen allocations (without `chosen` all) hold per node, and per node and device."""
+        """What the chosen allocations, or all, hold per node, and per node and device."""
         count = len(self.nodes)
         if chosen is not None and not chosen.any():
             return (
@@ -84,26 +86,26 @@ class WorkingState:
         return cpu, ram, np.where(self.device_exists, held.reshape(count, self.width), 0)
 
     def place(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
-        """Use free capacity now."""
+        """Use idle capacity."""
         self.idle_cpu[node] -= request.cpu
         self.idle_ram[node] -= request.ram
         if devices:
             for device in devices:
                 self.idle_gpu[node, device] -= request.milli_per_device
             self._recount(node)
-        self._touch(node)
+        self._mark_dirty(node)
 
     def unplace(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
-        """Undo `place`; call `grew` unless as much is used again at once."""
+        """Undo `place`; call `invalidate` unless as much is used again at once."""
         self.idle_cpu[node] += request.cpu
         self.idle_ram[node] += request.ram
         for device in devices:
             self.idle_gpu[node, device] += request.milli_per_device
         self._recount(node)
-        self._touch(node)
+        self._mark_dirty(node)
 
     def claim(self, node: int, request: Request, devices: tuple[int, ...]) -> Claim:
-        """Keep capacity for a nomination: what is free first, the rest of what is coming."""
+        """Claim capacity for a nomination: idle capacity first, releasing capacity for the rest."""
         free_cpu = min(max(int(self.idle_cpu[node]), 0), request.cpu)
         free_ram = min(max(int(self.idle_ram[node]), 0), request.ram)
         free_gpu = tuple(min(max(int(self.idle_gpu[node, i]), 0), request.milli_per_device) for i in devices)
@@ -121,22 +123,22 @@ class WorkingState:
         return claim
 
     def release_claim(self, claim: Claim) -> None:
-        """Give back what a nomination kept; call `grew` unless the same is taken again at once."""
+        """Release a claim; call `invalidate` unless the same is claimed again at once."""
         self._apply(claim, 1)
 
     def invalidate(self) -> None:
-        """Capacity has grown: what did not fit before may fit now. Only a lost nomination does that."""
+        """Note that capacity has grown: requests that did not fit may fit now."""
         self.generation += 1
 
     def mark_releasing(self, node: int, cpu: int, ram: int, devices: tuple[int, ...], each: int) -> None:
-        """Count an evicted allocation's capacity as coming; negative amounts take that back."""
+        """Count the capacity of an evicted allocation as releasing; negative amounts undo that."""
         self.releasing_cpu[node] += cpu
         self.releasing_ram[node] += ram
         for device in devices:
             self.releasing_gpu[node, device] += each
         self.has_releasing = True
         self._recount(node)
-        self._touch(node)
+        self._mark_dirty(node)
 
     def _apply(self, claim: Claim, sign: int) -> None:
         node = claim.node
@@ -144,13 +146,13 @@ class WorkingState:
         self.idle_ram[node] += sign * claim.idle_ram
         self.releasing_cpu[node] += sign * claim.releasing_cpu
         self.releasing_ram[node] += sign * claim.releasing_ram
-        for device, free, coming in zip(claim.devices, claim.idle_gpu, claim.releasing_gpu, strict=True):
+        for device, free, releasing in zip(claim.devices, claim.idle_gpu, claim.releasing_gpu, strict=True):
             self.idle_gpu[node, device] += sign * free
-            self.releasing_gpu[node, device] += sign * coming
+            self.releasing_gpu[node, device] += sign * releasing
         self._recount(node)
-        self._touch(node)
+        self._mark_dirty(node)
 
-    def _touch(self, node: int) -> None:
+    def _mark_dirty(self, node: int) -> None:
         self.dirty_log.append(node)
         self.change_counts[node] += 1
 
@@ -165,7 +167,7 @@ class WorkingState:
 
 
 def devices_in_use(allocations: AllocationTable, width: int) -> tuple[Int64, Int64]:
-    """Pairs (allocation row, device index) for every device in use, devices beyond `width` left out."""
+    """Pairs (allocation row, device index) for every device in use, without devices beyond `width`."""
     shifts = np.arange(width, dtype=np.uint64)
     bits = (allocations.gpu_mask[:, None] >> shifts) & np.uint64(1)
     row, device = np.nonzero(bits)

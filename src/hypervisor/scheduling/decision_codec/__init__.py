@@ -1,1 +1,1 @@
-"""Decisions kept for later: snapshot, policy and plan as bytes, exactly, without an object per deployment."""
+"""Stored decisions: snapshot, policy and plan as exact bytes, without an object for each deployment."""

@@ -1,9 +1,9 @@
 """A decision's input as bytes and back, exactly: a JSON header, then the columns, compressed by zlib.
 
 The encoding is canonical: equal snapshots (same rows in the same order) and policies give equal bytes before
-compression, and those are what is hashed. It follows the dataclasses by their fields, so that a new column
-or a new kind of value is stored without a change here; `FORMAT` rises when the layout itself changes. A
-stored snapshot is read back by the version that wrote it: an unknown field is refused.
+compression, and these bytes are hashed. It follows the fields of the dataclasses, so a new column needs no
+change here. `FORMAT` rises when the layout itself changes. Only the version that wrote a snapshot reads it:
+an unknown field is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1
 _MAGIC = b"HVS%d\n" % FORMAT
 _LENGTH = 8
 _LEVEL = 1
-"""Of zlib: the fastest. Columns of ids and repeated amounts shrink well even so."""
+"""The fastest level of zlib. Columns of ids and repeated amounts still shrink well."""
 _REASONS_UP_TO = 10_000
 _KNOWN: Mapping[str, type[Any]] = {
     kind.__name__: kind
@@ -39,7 +39,7 @@ _KNOWN: Mapping[str, type[Any]] = {
 
 
 class UnreadableSnapshot(ValueError):
-    """Bytes that are no snapshot, or one of another version."""
+    """The bytes are no snapshot, or a snapshot of another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Encoded:
 
 
 def encode(snapshot: Snapshot, policy: Policy) -> Encoded:
-    """The snapshot with its policy. Linear in its size; call it where `plan()` was called."""
+    """Encode a snapshot with its policy. The time is linear in its size."""
     columns: list[np.ndarray[Any, Any]] = []
     packed = _pack([snapshot, policy], columns)
     shapes = [[column.dtype.str, len(column)] for column in columns]
@@ -86,32 +86,32 @@ def digest_of(blob: bytes) -> str:
 def plan_digest(plan: Plan) -> str:
     """SHA-256 of what a plan says, in hex.
 
-    Everything that it does and who waits; the reasons too, unless more than 10,000 wait: wording those would
-    cost more than the decision.
+    It covers all actions and the waiting deployments. It covers the reasons too, unless more than 10,000
+    wait: their sentences would cost more than the decision.
     """
     waiting = plan.unplaced
     reasons: list[Reason] = []
     if isinstance(waiting, LazyUnplaced) and len(waiting) > _REASONS_UP_TO:
         ids, numbers = waiting.deployment_ids, np.zeros(0, np.int64)
     else:
-        told = list(waiting)
-        ids = np.array([one.deployment_id for one in told], np.int64)
-        numbers, reasons = _numbered([one.reason for one in told])
-    said = [_rows(plan.placements), _rows(plan.evictions), _rows(plan.nominations)]
+        listed = list(waiting)
+        ids = np.array([one.deployment_id for one in listed], np.int64)
+        numbers, reasons = _numbered([one.reason for one in listed])
+    actions = [_rows(plan.placements), _rows(plan.evictions), _rows(plan.nominations)]
     words = _pack([dict(plan.reprieved), reasons], [])
-    state = sha256(json.dumps([said, words], separators=(",", ":")).encode())
+    state = sha256(json.dumps([actions, words], separators=(",", ":")).encode())
     state.update(ids.tobytes())
     state.update(numbers.tobytes())
     return state.hexdigest()
 
 
 def _rows(items: Sequence[Any]) -> list[Any]:
-    """Their fields, without a Python call an item: a plan may hold 100,000 of them."""
+    """The fields of the items, without a Python call per item: a plan may hold 100,000 of them."""
     return list(map(attrgetter(*(field.name for field in fields(items[0]))), items)) if items else []
 
 
 def _numbered(reasons: Sequence[Reason]) -> tuple[Int64, list[Reason]]:
-    """Each reason by the number of its like, in the order in which they first occur."""
+    """A number for each reason, equal for equal ones, and the distinct reasons in order."""
     distinct: dict[Reason, int] = {}
     numbers = [distinct.setdefault(reason, len(distinct)) for reason in reasons]
     return np.array(numbers, np.int64), list(distinct)

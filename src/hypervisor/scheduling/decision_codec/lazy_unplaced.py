@@ -10,10 +10,10 @@ from hypervisor.scheduling.snapshots.snapshot import Int64
 
 
 class LazyUnplaced(Sequence[Unplaced]):
-    """Deployments by id and pending row, as `Unplaced` items made when they are looked at.
+    """Deployments by id and pending row; `Unplaced` items are made on access.
 
-    `deployment_ids` has all of them in queue order. `reason` tells a row's reason. It is asked only then too,
-    on the state in which the pass has ended, so the snapshot's arrays must still be what they were.
+    `deployment_ids` has all of them in queue order. `reason` gives the reason of a row. It is called on
+    access, on the final state of the pass, so the arrays of the snapshot must not have changed.
     """
 
     def __init__(self, deployment_ids: Int64, rows: Int64, reason: Callable[[int], Reason]) -> None:

@@ -1,1 +1,1 @@
-"""Running work that would have to be elsewhere: holes, moves that open one, proposals, smaller nodes."""
+"""Moving running work: fragmentation, moves that open a place, consolidation, and smaller nodes."""

@@ -1,9 +1,9 @@
-"""Which running deployments would have to run elsewhere so that more of what waits gets a place.
+"""Which running deployments would have to move so that more pending deployments fit.
 
-A proposal, not a decision: nothing here is part of `plan()`, since a move costs the work done since the last
-checkpoint. Only work that may be evicted is moved, in whole deployments of one replica, onto nodes that
-accept new work. Nobody has to give way for good: everything that runs has its place in the outcome. What a
-head of the queue that must not be overtaken gathers stays there, and shared clusters are left alone.
+This is a proposal, not part of `plan()`, as a move costs the work since the last checkpoint. Only evictable
+work moves, in whole deployments with one replica, to nodes that accept new work. Every running deployment has
+a place in the result. The room that a protected head of the queue gathers stays there. Shared clusters are
+left alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy as np
 
 from hypervisor.scheduling.defragmentation.moves import Move
 from hypervisor.scheduling.passes.apply_plan import is_steady, mask_of, with_started
+from hypervisor.scheduling.passes.cycle import admit_queue
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queueing.ordering import queue_order
-from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.repacking.budget import StepBudget
 from hypervisor.scheduling.repacking.packing import NO_BIN
 from hypervisor.scheduling.repacking.solvers import load_solvers
@@ -37,7 +36,7 @@ from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """`moves` of running deployments, and who of those that wait can start where once all of them are done.
+    """`moves` of running deployments, and `placements` of pending ones once all moves are done.
 
     The first `in_turn` moves can be done one after the other, each into room that is free then; the others
     change places with each other.
@@ -51,133 +50,131 @@ class Consolidation:
 def consolidate(
     snapshot: Snapshot, policy: Policy, steps: int, limits: Mapping[int, Shape] | None = None
 ) -> Consolidation:
-    """Few moves that place as much of what waits as a search of so many steps finds room for.
+    """Few moves that let as many pending deployments start as a search of this many steps finds.
 
     Nothing if the next pass would place or evict anything, now or after the moves. `limits` are the
     shapes of running deployments whose GPU models or node labels are limited.
     """
-    admission = _resting(snapshot, policy)
-    ground = None if admission is None else _ground(admission, limits or {})
-    if admission is None or ground is None:
+    state = _steady_state(snapshot, policy)
+    problem = None if state is None else _subproblem(state, limits or {})
+    if state is None or problem is None:
         return Consolidation()
-    seed = [admission.queue.deployment_id(row) for row in ground.pending_rows]
-    for _, packer in load_solvers(policy.solver):
-        packer.repack_with_few_moves(ground.packing, ground.waiting_items, StepBudget(steps), seed)
-    in_turn, exchanging = _in_order(ground)
-    moves = _moves(admission, ground, [*in_turn, *exchanging])
-    found = Consolidation(moves, _placements(admission, ground), len(in_turn))
-    if not found.placements or not is_steady(_after(admission, ground, found), admission.policy):
+    seed = [state.queue.deployment_id(row) for row in problem.pending_rows]
+    for _, solver in load_solvers(policy.solver):
+        solver.repack_with_few_moves(problem.packing, problem.waiting_items, StepBudget(steps), seed)
+    in_turn, exchanging = _in_order(problem)
+    moves = _moves(state, problem, [*in_turn, *exchanging])
+    found = Consolidation(moves, _placements(state, problem), len(in_turn))
+    if not found.placements or not is_steady(_after(state, problem, found), state.policy):
         return Consolidation()
     return found
 
 
-def _resting(snapshot: Snapshot, policy: Policy) -> PassState | None:
-    """The state after a pass that changes nothing; None where it changes something."""
+def _steady_state(snapshot: Snapshot, policy: Policy) -> PassState | None:
+    """The state after a pass that changes nothing; None if it changes something."""
     if snapshot.quotas or not len(snapshot.pending):
         return None
-    chosen = replace(policy, optimizer_steps=0)
-    admission = PassState(snapshot, chosen, Queue(snapshot, queue_order(snapshot, chosen)))
-    admission.claim_nominations()
-    admission.admit_queue()
-    return None if admission.placements or admission.evictions else admission
+    state = PassState(snapshot, replace(policy, optimizer_steps=0))
+    admit_queue(state)
+    return None if state.placements or state.evictions else state
 
 
-def _ground(admission: PassState, limits: Mapping[int, Shape]) -> Subproblem | None:
-    rows = waiting_rows(admission)
-    nodes = nearest_nodes(admission, rows, ()) if rows else []
-    movable = _movable(admission, nodes, limits)
-    return build_subproblem(admission, nodes, movable, rows) if movable else None
+def _subproblem(state: PassState, limits: Mapping[int, Shape]) -> Subproblem | None:
+    rows = waiting_rows(state)
+    nodes = nearest_nodes(state, rows, ()) if rows else []
+    movable = _movable(state, nodes, limits)
+    return build_subproblem(state, nodes, movable, rows) if movable else None
 
 
-def _movable(admission: PassState, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
-    table = admission.snapshot.allocations
-    chosen = admission.candidates.evictable & np.isin(table.node, nodes)
-    chosen[list(admission.candidates.gangs)] = False
+def _movable(state: PassState, nodes: Sequence[int], limits: Mapping[int, Shape]) -> list[Movable]:
+    table = state.snapshot.allocations
+    chosen = state.candidates.evictable & np.isin(table.node, nodes)
+    chosen[list(state.candidates.gangs)] = False
     rows = np.flatnonzero(chosen)
     return [
         Movable(
             int(table.deployment_id[row]),
-            _request(admission, row, limits),
+            _request(state, row, limits),
             int(table.priority[row]),
             int(table.node[row]),
             _devices(int(table.gpu_mask[row])),
-            _is_guarded(admission, row),
+            _is_guarded(state, row),
         )
         for row in rows[np.argsort(table.id[rows], kind="stable")].tolist()
     ]
 
 
-def _request(admission: PassState, row: int, limits: Mapping[int, Shape]) -> Request:
-    table = admission.snapshot.allocations
+def _request(state: PassState, row: int, limits: Mapping[int, Shape]) -> Request:
+    table = state.snapshot.allocations
     gpu = len(_devices(int(table.gpu_mask[row]))) * int(table.gpu_milli_per_device[row])
     plain = Shape(int(table.cpu_milli[row]), int(table.ram_mib[row]), gpu)
-    return admission.eligibility.request(0, limits.get(int(table.deployment_id[row]), plain))
+    return state.eligibility.request(0, limits.get(int(table.deployment_id[row]), plain))
 
 
 def _devices(mask: int) -> tuple[int, ...]:
     return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)
 
 
-def _is_guarded(admission: PassState, row: int) -> bool:
-    """Whether it may not take more of what the head gathers: that could not evict it, or not in time."""
-    hold, table = admission.head_reservation, admission.snapshot.allocations
-    if hold is None or table.ends_at[row] <= hold.latest_start < np.inf:
+def _is_guarded(state: PassState, row: int) -> bool:
+    """Whether it may not take more of the room that the head gathers: the head could not evict it."""
+    head, table = state.head_reservation, state.snapshot.allocations
+    if head is None or table.ends_at[row] <= head.latest_start < np.inf:
         return False
     priority = int(table.priority[row])
-    evictable = admission.policy.preemption and priority < hold.priority
-    return not evictable and is_guarded_against(admission, priority)
+    evictable = state.policy.preemption and priority < head.priority
+    return not evictable and is_guarded_against(state, priority)
 
 
-def _after(admission: PassState, ground: Subproblem, found: Consolidation) -> Snapshot:
+def _after(state: PassState, problem: Subproblem, found: Consolidation) -> Snapshot:
     """The snapshot once all moves and placements are made."""
-    snapshot, packing = admission.snapshot, ground.packing
+    snapshot, packing = state.snapshot, problem.packing
     table = snapshot.allocations
     node, mask = table.node.copy(), table.gpu_mask.copy()
     row_of = {int(id_): row for row, id_ in enumerate(table.deployment_id)}
-    for index, one in enumerate(ground.movable):
-        node[row_of[one.deployment_id]] = ground.nodes[packing.bin_of[index]]
+    for index, one in enumerate(problem.movable):
+        node[row_of[one.deployment_id]] = problem.nodes[packing.bin_of[index]]
         mask[row_of[one.deployment_id]] = mask_of(packing.devices[index])
     moved = replace(snapshot, allocations=replace(table, node=node, gpu_mask=mask))
-    return with_started(moved, admission.queue, found.placements)
+    return with_started(moved, state.queue, found.placements)
 
 
-def _placements(admission: PassState, ground: Subproblem) -> tuple[Placement, ...]:
-    packing, ids = ground.packing, admission.snapshot.nodes.id
+def _placements(state: PassState, problem: Subproblem) -> tuple[Placement, ...]:
+    packing, ids = problem.packing, state.snapshot.nodes.id
     return tuple(
         Placement(
-            admission.queue.deployment_id(row),
-            int(ids[ground.nodes[packing.bin_of[index]]]),
+            state.queue.deployment_id(row),
+            int(ids[problem.nodes[packing.bin_of[index]]]),
             packing.devices[index],
         )
-        for index, row in zip(ground.waiting_items, ground.pending_rows, strict=True)
+        for index, row in zip(problem.waiting_items, problem.pending_rows, strict=True)
         if packing.bin_of[index] != NO_BIN
     )
 
 
-def _in_order(ground: Subproblem) -> tuple[list[int], list[int]]:
-    """The moved items: those that can go one by one, in that order, and the rest."""
-    packing = ground.packing
-    left = [index for index in range(len(ground.movable)) if not packing.is_home(index)]
+def _in_order(problem: Subproblem) -> tuple[list[int], list[int]]:
+    """The moved items: those that can move one after the other, in that order, and the rest."""
+    packing = problem.packing
+    left = [index for index in range(len(problem.movable)) if not packing.is_home(index)]
     target = {index: (packing.bin_of[index], packing.devices[index]) for index in left}
-    course = packing.at_home()
+    sequence = packing.at_home()
     done: list[int] = []
-    while free := [index for index in left if course.relocate(index, *target[index])]:
+    while free := [index for index in left if sequence.relocate(index, *target[index])]:
         done += free
         left = [index for index in left if index not in free]
     return done, left
 
 
-def _moves(admission: PassState, ground: Subproblem, moved: Sequence[int]) -> tuple[Move, ...]:
-    packing, ids = ground.packing, admission.snapshot.nodes.id
-    table, lost = admission.snapshot.allocations, admission.candidates.lost_work
+def _moves(state: PassState, problem: Subproblem, moved: Sequence[int]) -> tuple[Move, ...]:
+    packing, ids = problem.packing, state.snapshot.nodes.id
+    table, lost = state.snapshot.allocations, state.candidates.lost_work
     work = dict(zip(table.deployment_id.tolist(), lost.tolist(), strict=True))
     return tuple(
         Move(
             one.deployment_id,
             int(ids[one.node]),
-            int(ids[ground.nodes[packing.bin_of[index]]]),
+            int(ids[problem.nodes[packing.bin_of[index]]]),
             packing.devices[index],
             work[one.deployment_id],
         )
-        for index, one in ((index, ground.movable[index]) for index in moved)
+        for index, one in ((index, problem.movable[index]) for index in moved)
     )

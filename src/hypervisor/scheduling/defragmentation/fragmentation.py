@@ -1,4 +1,4 @@
-"""How well the free room serves typical requests, and which few moves would open a place for one."""
+"""How well the free room serves the target workload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snap
 
 @dataclass(frozen=True, slots=True)
 class ShapeFragmentation:
-    """What the free room is worth to one typical request.
+    """What the free room is worth for one typical request.
 
     `weight` is its share of all requests. `fits_now` is how many of it would fit at once, all alone.
     `unusable_gpu_milli` is the idle GPU that it could not use.
@@ -44,14 +44,14 @@ class NodeFragmentation:
 
 @dataclass(frozen=True, slots=True)
 class Fragmentation:
-    """The whole cluster; shapes by their weight, nodes by id."""
+    """The whole cluster: shapes by weight, nodes by id."""
 
     shapes: tuple[ShapeFragmentation, ...]
     nodes: tuple[NodeFragmentation, ...]
 
 
 def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
-    """Judge the free room. What is kept for nominated deployments is not free."""
+    """Measure the free room. Nominated capacity is not free."""
     state, eligibility = idle_capacity(snapshot)
     idle: Int64 = np.maximum(state.idle_gpu, 0).sum(axis=1)
     expected: Float64 = np.zeros(len(idle))
@@ -78,7 +78,7 @@ def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
 
 
 def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
-    """What is free, less what nominations keep."""
+    """The idle capacity without what nominations claim."""
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
     rows = {int(id_): row for row, id_ in enumerate(snapshot.nodes.id)}
     shape_of = dict(
@@ -93,7 +93,7 @@ def idle_capacity(snapshot: Snapshot) -> tuple[WorkingState, Eligibility]:
 
 
 def _usable(state: WorkingState, request: Request) -> Int64:
-    """Idle milli-GPU per node that such requests could use; one without GPUs uses none."""
+    """Idle milli-GPU per node that such requests could use; 0 for requests without GPUs."""
     if not request.device_count:
         return np.zeros(len(state.nodes), np.int64)
     if request.whole_devices:
@@ -104,7 +104,7 @@ def _usable(state: WorkingState, request: Request) -> Int64:
 
 
 def _count(state: WorkingState, request: Request) -> Int64:
-    """How many of the request each node could take at once."""
+    """How many such requests each node could take at once."""
     counts = [np.full(len(state.nodes), np.iinfo(np.int64).max)]
     if request.cpu:
         counts.append(state.idle_cpu // request.cpu)

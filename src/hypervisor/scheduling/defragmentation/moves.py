@@ -1,8 +1,8 @@
-"""Which one to three deployments would have to run elsewhere so that a request gets a place.
+"""Up to three moves of running deployments that make room for a request.
 
-Only work that may be evicted is moved, only to places that are free now, and only whole deployments of one
-replica. The fewest moves first, then the least lost work, then the node's id. The search is bounded: the
-nearest nodes, and on each the work that loses least.
+Only evictable work moves, only to room that is free now, and only whole deployments with one replica. The
+fewest moves are best, then the least lost work, then the lower node id. The search is bounded to the nearest
+nodes, and on each node to the work that loses least.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from hypervisor.scheduling.capacity.feasibility import (
     fits_in_room,
     usable_devices,
 )
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.defragmentation.fragmentation import idle_capacity
-from hypervisor.scheduling.passes.backfill import shortfall_distance
 from hypervisor.scheduling.preemption.cost import lost_work
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
 from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
@@ -44,14 +44,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The node that has room for the request once the moves are done; none where it fits already."""
+    """The node that has room once the moves are done; without moves if the request fits already."""
 
     node_id: int
     moves: tuple[Move, ...]
 
 
 def find_opening(snapshot: Snapshot, shape: Shape, limits: Mapping[int, Shape]) -> Opening | None:
-    """The cheapest opening for a request, None where no three moves make one.
+    """The cheapest opening for a request; None if no three moves make one.
 
     `limits` are the shapes of running deployments whose GPU models or node labels are limited.
     """
@@ -99,7 +99,7 @@ class _Search:
         self.movable = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now) & alone
 
     def nearest(self, request: Request) -> Sequence[int]:
-        """Nodes that are large enough, those with the least missing first."""
+        """Nodes that are large enough, those that lack least first."""
         nodes, state = self.snapshot.nodes, self.state
         gpu = state.whole_gpus if request.whole_devices else state.largest_fraction
         distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
@@ -109,7 +109,7 @@ class _Search:
         return chosen
 
     def open_on(self, node: int, request: Request) -> Opening | None:
-        """The fewest moves away from a node that make room there."""
+        """The fewest moves off a node that make room there."""
         table = self.snapshot.allocations
         rows = np.flatnonzero(self.movable & (table.node == node))
         rows = rows[np.lexsort((table.id[rows], self._lost[rows]))][:_CANDIDATES]
@@ -134,7 +134,7 @@ class _Search:
         return fits_in_room(request, cpu, ram, gpu)
 
     def _move_all(self, node: int, rows: Sequence[int]) -> tuple[Move, ...] | None:
-        """Places elsewhere for all of them together, the largest first."""
+        """Moves of all of them to other nodes, the largest first; None if they do not fit there together."""
         table = self.snapshot.allocations
         taken: dict[int, _Room] = {}
         moves = []
@@ -147,7 +147,7 @@ class _Search:
         return tuple(moves)
 
     def move(self, row: int, targets: Sequence[int], taken: dict[int, _Room]) -> Move | None:
-        """To the target with the least idle GPU and CPU on which it fits; `taken` rooms are brought along."""
+        """The move to the target with the least idle GPU and CPU on which it fits; updates `taken`."""
         request = self._request(row)
         fits = fits_idle(self.state, request)
         idle = self.state.idle_gpu.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Making a node smaller although work runs there: who must leave."""
+"""Shrinking a node that is in use: which allocations must go."""
 
 from __future__ import annotations
 

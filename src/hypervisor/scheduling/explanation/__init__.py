@@ -1,1 +1,1 @@
-"""Why something waits: a reason with exact shortfalls, worked out per shape and told per kind."""
+"""Why a deployment waits: a reason with exact shortfalls, and the words for rules of preemption."""

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from hypervisor.kernel.resources import MILLI, WHOLE_GPU, Resources
+from hypervisor.scheduling.capacity.replicas import replicas_per_node
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.explanation.shared_reasons import visible_owners
-from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.preemption.gang import replicas_per_node
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int64
 from hypervisor.scheduling.snapshots.wording import described, gaps, listed
 
-if TYPE_CHECKING:
-    from hypervisor.scheduling.passes.pass_state import PassState
 
-
-def gang_reason(admission: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
-    """The reason at the end of a pass for a gang that the empty cluster could take."""
-    state = admission.capacity
-    room = (state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy())
+def gang_reason(state: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
+    """The reason for a gang that the empty cluster could take, at the end of a pass."""
+    capacity = state.capacity
+    room = (capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy())
     counts = replicas_per_node(request, request.eligible, *room)
     fitting = int(counts.sum())
-    if fitting >= replicas or _unreserved(admission, request) >= replicas:
-        return _kept_for_others(admission, organization)
+    if fitting >= replicas or _unreserved(state, request) >= replicas:
+        return _reserved_for_others(state, organization)
     _fill(request, counts, *room)
-    return _incomplete(admission, request, replicas, fitting, room)
+    return _incomplete(state, request, replicas, fitting, room)
 
 
-def _unreserved(admission: PassState, request: Request) -> int:
-    """How many would fit if nothing were kept for others."""
-    state = admission.capacity
-    cpu, ram, gpu = state.idle_cpu.copy(), state.idle_ram.copy(), state.idle_gpu.copy()
-    for held in admission.nominations.all():
+def _unreserved(state: PassState, request: Request) -> int:
+    """How many replicas would fit without nominations."""
+    capacity = state.capacity
+    cpu, ram, gpu = capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy()
+    for held in state.nominations.all():
         cpu[held.node] += held.claim.idle_cpu
         ram[held.node] += held.claim.idle_ram
         for device, amount in zip(held.devices, held.claim.idle_gpu, strict=True):
@@ -43,11 +39,11 @@ def _unreserved(admission: PassState, request: Request) -> int:
     return int(replicas_per_node(request, request.eligible, cpu, ram, gpu).sum())
 
 
-def _kept_for_others(admission: PassState, organization: int) -> Reason:
-    rows = {held.deployment_id: held.row for held in admission.nominations.all()}
-    if admission.head_reservation is not None:
-        rows[admission.head_reservation.deployment_id] = admission.head_reservation.row
-    shown = visible_owners(admission.tenancy, rows, organization)
+def _reserved_for_others(state: PassState, organization: int) -> Reason:
+    rows = {held.deployment_id: held.row for held in state.nominations.all()}
+    if state.head_reservation is not None:
+        rows[state.head_reservation.deployment_id] = state.head_reservation.row
+    shown = visible_owners(state.quotas, rows, organization)
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,
         f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",
@@ -56,7 +52,7 @@ def _kept_for_others(admission: PassState, organization: int) -> Reason:
 
 
 def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -> None:
-    """Take what the replicas that fit would use, so that what the next one lacks can be seen."""
+    """Take what the fitting replicas would use, to see what the next one lacks."""
     for node in np.flatnonzero(counts).tolist():
         count = int(counts[node])
         cpu[node] -= count * request.cpu
@@ -70,13 +66,13 @@ def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -
 
 
 def _incomplete(
-    admission: PassState, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
+    state: PassState, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
 ) -> Reason:
     cpu, ram, gpu = room
     devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
     distance = shortfall_distance(request, cpu, ram, devices)
     node = int(np.where(request.eligible, distance, np.inf).argmin())
-    name = admission.snapshot.nodes.name[node]
+    name = state.snapshot.nodes.name[node]
     each = MILLI if request.whole_devices else 1
     free = Resources(max(0, int(cpu[node])), max(0, int(ram[node])), max(0, int(devices[node])) * each)
     missing = request.shape.resources.shortfall(free)

@@ -6,9 +6,9 @@ import numpy as np
 
 from hypervisor.kernel.resources import MILLI, Resources
 from hypervisor.scheduling.capacity.feasibility import fits_empty_nodes
-from hypervisor.scheduling.passes.backfill import shortfall_distance
+from hypervisor.scheduling.capacity.replicas import replicas_when_empty
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.preemption.gang import replicas_when_empty
 from hypervisor.scheduling.snapshots.requests import Eligibility, selector_mask
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape, Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed
@@ -17,8 +17,8 @@ from hypervisor.scheduling.snapshots.wording import described, listed
 def explain_request(snapshot: Snapshot, shape: Shape, replicas: int = 1) -> Reason | None:
     """Why this request can never run on the cluster as it is, or None if the empty cluster could take it.
 
-    For refusing at submit. Cordoned nodes count as nodes, since they may come back; a cluster without nodes
-    gives CLUSTER_HAS_NO_NODES, which a caller may accept as something to wait for.
+    Submits are refused by it. Cordoned nodes count, as they may come back. A cluster without nodes gives
+    CLUSTER_HAS_NO_NODES, which a caller may accept as something to wait for.
     """
     return infeasibility(snapshot.nodes, Eligibility(snapshot.nodes), shape, replicas)
 
@@ -26,7 +26,7 @@ def explain_request(snapshot: Snapshot, shape: Shape, replicas: int = 1) -> Reas
 def infeasibility(
     nodes: NodeTable, eligibility: Eligibility, shape: Shape, replicas: int = 1
 ) -> Reason | None:
-    """`explain_request` on prepared eligibility, for one shape after another."""
+    """`explain_request` with the eligibility given, for many shapes."""
     if not len(nodes):
         return Reason(
             ReasonCode.CLUSTER_HAS_NO_NODES,

@@ -1,4 +1,4 @@
-"""Reasons that have to do with others: limits of organizations, reservations, and who may be named."""
+"""Reasons that involve others: limits of organizations, reservations, and whom a reason may name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from math import isinf
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.passes.backfill import HeadReservation
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.preemption.tenancy import Tenancy
+from hypervisor.scheduling.preemption.quota_accounting import QuotaAccounting
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 from hypervisor.scheduling.snapshots.wording import described, listed
 
@@ -18,12 +18,12 @@ MOST_NAMED = 3
 OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 
 
-def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
-    """That the limit of its organization on this cluster stands in the way, or None."""
-    over = tenancy.over_limit(row)
-    if over.is_zero or tenancy.ledger is None:
+def limit_reason(quotas: QuotaAccounting, row: int) -> Reason | None:
+    """The reason if the limit of its organization on this cluster is in the way, else None."""
+    over = quotas.over_limit(row)
+    if over.is_zero or quotas.ledger is None:
         return None
-    account, job = tenancy.ledger.projected(tenancy.organization(row)), tenancy.demand(row)
+    account, job = quotas.ledger.projected(quotas.organization(row)), quotas.demand(row)
     limit = account.quota.limit or Resources()
     asked = Resources(
         limit.cpu_milli if over.cpu_milli else 0,
@@ -42,12 +42,12 @@ def limit_reason(tenancy: Tenancy, row: int) -> Reason | None:
     )
 
 
-def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Reason:
-    """The reason of the head of the queue, with its reservation where it has one in time."""
-    if isinf(hold.latest_start):
+def head_reason(snapshot: Snapshot, head: HeadReservation, reason: Reason) -> Reason:
+    """The reason of the head of the queue, with the time of its reservation if that is known."""
+    if isinf(head.latest_start):
         return reason
-    names, start = listed([snapshot.nodes.name[node] for node in hold.nodes]), _clock(hold.latest_start)
-    verb = "are" if hold.other_nodes else "is"
+    names, start = listed([snapshot.nodes.name[node] for node in head.nodes]), _clock(head.latest_start)
+    verb = "are" if head.other_nodes else "is"
     return replace(
         reason,
         sentence=f"{reason.sentence}; {names} {verb} reserved for it and free at {start} at the latest",
@@ -55,14 +55,14 @@ def head_reason(snapshot: Snapshot, hold: HeadReservation, reason: Reason) -> Re
     )
 
 
-def head_start_text(hold: HeadReservation | None) -> str | None:
-    """When the head can start at the latest, where its reservation has a time."""
-    return None if hold is None or isinf(hold.latest_start) else _clock(hold.latest_start)
+def head_start_text(head: HeadReservation | None) -> str | None:
+    """When the head can start at the latest, as text; None if no time is known."""
+    return None if head is None or isinf(head.latest_start) else _clock(head.latest_start)
 
 
-def visible_owners(tenancy: Tenancy, rows: Mapping[int, int], organization: int) -> str:
-    """Deployments (id: pending row) as far as somebody of this organization may know them."""
-    own = sorted(id_ for id_, row in rows.items() if tenancy.organization(row) == organization)
+def visible_owners(quotas: QuotaAccounting, rows: Mapping[int, int], organization: int) -> str:
+    """The deployments (id: pending row) in words that this organization may read."""
+    own = sorted(id_ for id_, row in rows.items() if quotas.organization(row) == organization)
     if not own:
         return OTHER_ORGANIZATIONS_DEPLOYMENT
     return f"deployment {listed([str(id_) for id_ in own[:MOST_NAMED]])}"

@@ -1,1 +1,1 @@
-"""What will become of a deployment: the real `plan()` asked "what if", and played forward in virtual time."""
+"""What will become of a deployment: `plan()` on a changed snapshot, and simulated forward in time."""

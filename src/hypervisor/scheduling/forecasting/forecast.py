@@ -1,4 +1,4 @@
-"""What would become of a deployment now: the real `plan()` on the snapshot with one deployment more."""
+"""What would become of a deployment now: `plan()` on the snapshot with one deployment more."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEVER_CODES = frozenset(
         ReasonCode.GANG_LARGER_THAN_CLUSTER,
     }
 )
-"""Reasons that no waiting cures: the cluster or the request has to change."""
+"""Reasons that no waiting cures: the cluster or the request must change."""
 
 
 class ForecastOutcome(StrEnum):
@@ -37,7 +37,7 @@ class ForecastOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WhatIfRequest:
-    """A deployment that is not in the queue (yet). `max_runtime` is in seconds, +inf where there is none."""
+    """A deployment that is not in the queue. `max_runtime` is in seconds, +inf if there is none."""
 
     deployment_id: int
     shape: Shape
@@ -61,10 +61,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfResult:
-    """What a plan says about one deployment, read off a plan.
+    """What a plan says about one deployment.
 
-    `assignments` are the places it starts on, or that are kept for it. `victims` are those evicted for it.
-    `position` is its place, from 1, among those that still wait after the pass; None when it starts.
+    `assignments` are where it starts, or where it is nominated. `victims` are evicted for it. `position` is
+    its place, from 1, among the deployments that wait after the pass; None if it starts.
     """
 
     outcome: ForecastOutcome
@@ -75,20 +75,20 @@ class WhatIfResult:
     plan: Plan
 
 
-def with_request(snapshot: Snapshot, wish: WhatIfRequest) -> Snapshot:
-    """The snapshot with the wish at its place in the queue."""
-    snapshot, shape = with_shape(snapshot, wish.shape)
-    snapshot, organization = with_organization(snapshot, wish.organization_id)
+def with_request(snapshot: Snapshot, request: WhatIfRequest) -> Snapshot:
+    """The snapshot with this deployment in the queue."""
+    snapshot, shape = with_shape(snapshot, request.shape)
+    snapshot, organization = with_organization(snapshot, request.organization_id)
     builder = SnapshotBuilder(snapshot.now).add_pending(
-        wish.deployment_id,
-        wish.shape,
-        priority=wish.priority,
-        created_at=wish.created_at,
-        preemptible=wish.preemptible,
-        protected=wish.protected,
-        replicas=wish.replicas,
-        spread=wish.spread,
-        max_runtime=wish.max_runtime,
+        request.deployment_id,
+        request.shape,
+        priority=request.priority,
+        created_at=request.created_at,
+        preemptible=request.preemptible,
+        protected=request.protected,
+        replicas=request.replicas,
+        spread=request.spread,
+        max_runtime=request.max_runtime,
     )
     row = replace(
         builder.build().pending,
@@ -99,18 +99,18 @@ def with_request(snapshot: Snapshot, wish: WhatIfRequest) -> Snapshot:
 
 
 def unused_id(snapshot: Snapshot) -> int:
-    """A deployment id above all of the snapshot: the youngest, as a new one would be."""
+    """A deployment id above all ids of the snapshot, as a new deployment would get."""
     known = (snapshot.pending.deployment_id, snapshot.allocations.deployment_id)
     return 1 + max((int(ids.max()) for ids in known if len(ids)), default=0)
 
 
 def what_if(snapshot: Snapshot, policy: Policy, deployment_id: int) -> WhatIfResult:
-    """What the next pass does with a pending deployment of the snapshot. Raises KeyError for another."""
+    """What the next pass does with a pending deployment. Raises KeyError if it is not pending."""
     return result_of_plan(plan(snapshot, policy), deployment_id)
 
 
 def result_of_plan(decided: Plan, deployment_id: int) -> WhatIfResult:
-    """The part of a plan that is about one of its deployments."""
+    """What the plan says about one of its deployments."""
     placed = [one for one in decided.placements if one.deployment_id == deployment_id]
     if placed:
         assignments = tuple(Assignment(one.node_id, one.gpu_indices) for one in placed)

@@ -1,4 +1,4 @@
-"""A cluster played forward in virtual time with the real `plan()` until one deployment starts."""
+"""A cluster simulated forward in virtual time with `plan()`, until one deployment starts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 MOST_PASSES = 200
 _FEWEST_PASSES = 6
 _WORK = 500_000
-"""Rows that all passes together may look at: a large cluster is played in fewer, coarser steps."""
+"""The rows that all passes together may look at. A large cluster takes fewer, coarser steps."""
 
 RemainingTime = Callable[[int, float, float], float]
-"""(deployment id, seconds that it has run, seconds left by its limit) -> seconds that it goes on."""
+"""(deployment id, seconds that it has run, seconds left by its limit) -> seconds that it still runs."""
 StopTime = Callable[[int], float]
 """Deployment id -> seconds that its stop takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedStart:
-    """When the deployment started, and whose ends came right before; +inf: later than was played."""
+    """When the deployment starts, +inf if after the simulated time; and what ended just before."""
 
     at: float
     after: tuple[int, ...]
@@ -43,29 +43,29 @@ def simulate_forward(
     remaining: RemainingTime,
     stopping: StopTime,
 ) -> PredictedStart | None:
-    """The start of a deployment that `decided`, the plan for the snapshot, leaves waiting.
+    """The start of a deployment that waits in `decided`, the plan for the snapshot.
 
-    None when no end that is expected lets it start. The number of passes is bounded, and they do without the
-    search for improvements. Whoever stands behind it in the queue is left out.
+    None if no expected end lets it start. The number of passes is bounded, and the passes do not rearrange
+    placements. Deployments behind it in the queue are left out.
     """
-    course = _Course(snapshot, deployment_id, remaining, stopping)
-    course.apply(decided)
-    course.forget_behind(decided)
+    rollout = _Rollout(snapshot, deployment_id, remaining, stopping)
+    rollout.apply(decided)
+    rollout.drop_behind(decided)
     policy = replace(policy, optimizer_steps=0)
-    passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // course.rows))
-    course.coarsen(passes // 2)
+    passes = min(MOST_PASSES, max(_FEWEST_PASSES, _WORK // rollout.rows))
+    rollout.coarsen(passes // 2)
     for _ in range(passes):
-        if not course.advance():
+        if not rollout.advance():
             return None
-        decided = plan(course.snapshot, policy)
+        decided = plan(rollout.snapshot, policy)
         if any(one.deployment_id == deployment_id for one in decided.placements):
-            return PredictedStart(course.snapshot.now, course.ended)
-        course.apply(decided)
+            return PredictedStart(rollout.snapshot.now, rollout.ended)
+        rollout.apply(decided)
     return PredictedStart(math.inf, ())
 
 
-class _Course:
-    """The state at one moment. `ended` are the deployments whose ends brought it there."""
+class _Rollout:
+    """The state at one moment. `ended` are the deployments that ended at this moment."""
 
     def __init__(
         self, snapshot: Snapshot, deployment_id: int, remaining: RemainingTime, stopping: StopTime
@@ -75,7 +75,7 @@ class _Course:
         self._own = deployment_id
         self._remaining = remaining
         self._stopping = stopping
-        self._returning: set[int] = set()
+        self._requeued: set[int] = set()
         self._next_id = -1
         self._ends = {int(id_): self._end_of(row) for row, id_ in enumerate(snapshot.allocations.id)}
 
@@ -85,7 +85,7 @@ class _Course:
         return 1 + len(snapshot.nodes) + len(snapshot.allocations) + len(snapshot.pending)
 
     def apply(self, decided: Plan) -> None:
-        """What was decided happens: the evicted begin to stop, the placed run."""
+        """Let the plan come true: evicted deployments begin to stop, placed ones run."""
         self._evict([one.allocation_id for one in decided.evictions])
         self.snapshot = replace(self.snapshot, nominations=decided.nominations)
         by_deployment: dict[int, list[Placement]] = defaultdict(list)
@@ -96,8 +96,8 @@ class _Course:
         self._run(np.flatnonzero(starting).tolist(), by_deployment)
         self.snapshot = replace(self.snapshot, pending=rows_where(pending, ~starting))
 
-    def forget_behind(self, decided: Plan) -> None:
-        """Leave out of the queue whoever waits behind the own deployment in the plan."""
+    def drop_behind(self, decided: Plan) -> None:
+        """Remove the deployments behind the own one from the queue."""
         ahead = []
         for waiting in decided.unplaced:
             ahead.append(waiting.deployment_id)
@@ -109,7 +109,7 @@ class _Course:
         self.snapshot = replace(self.snapshot, pending=rows_where(pending, kept), nominations=nominations)
 
     def coarsen(self, most: int) -> None:
-        """Let at most so many moments be ends: each end moves to the next of them."""
+        """Merge ends into at most this many moments: each end moves to the next of them."""
         moments = sorted({end for end in self._ends.values() if not math.isinf(end)})
         if len(moments) <= most:
             return
@@ -119,7 +119,7 @@ class _Course:
                 self._ends[id_] = float(picked[np.searchsorted(picked, end)])
 
     def advance(self) -> bool:
-        """Go to the next end and take away what has ended; False when nothing ends any more."""
+        """Advance to the next end and remove what has ended; False if nothing ends any more."""
         table = self.snapshot.allocations
         ends = np.array([self._ends[id_] for id_ in table.id.tolist()])
         at = float(ends.min(initial=math.inf))
@@ -127,7 +127,7 @@ class _Course:
             return False
         gone = ends <= at
         self.ended = tuple(sorted({int(id_) for id_ in table.deployment_id[gone]}))
-        self._queue_again(np.flatnonzero(gone & np.isin(table.id, list(self._returning))).tolist())
+        self._requeue_all(np.flatnonzero(gone & np.isin(table.id, list(self._requeued))).tolist())
         self.snapshot = replace(
             self.snapshot, now=max(at, self.snapshot.now), allocations=rows_where(table, ~gone)
         )
@@ -147,12 +147,12 @@ class _Course:
         self.snapshot = replace(
             self.snapshot, allocations=replace(table, releasing=table.releasing | leaving)
         )
-        self._returning.update(allocation_ids)
+        self._requeued.update(allocation_ids)
         for row in np.flatnonzero(leaving).tolist():
             self._ends[int(table.id[row])] = self._end_of(row)
 
     def _run(self, rows: list[int], placements: Mapping[int, list[Placement]]) -> None:
-        """All at once: a table that grew by a row each time would be copied as often."""
+        """Start all rows at once, so that the table is copied only once."""
         pending = self.snapshot.pending
         builder, organizations = SnapshotBuilder(self.snapshot.now), list[int]()
         for node_id in {one.node_id for each in placements.values() for one in each}:
@@ -189,15 +189,15 @@ class _Course:
             self._ends[self._next_id] = end
             self._next_id -= 1
 
-    def _queue_again(self, rows: list[int]) -> None:
-        """The evicted that have stopped wait again, before whatever else has their priority."""
+    def _requeue_all(self, rows: list[int]) -> None:
+        """Queue stopped victims again, ahead of other deployments of their priority."""
         by_deployment: dict[int, list[int]] = defaultdict(list)
         for row in rows:
             by_deployment[int(self.snapshot.allocations.deployment_id[row])].append(row)
         for id_, own in by_deployment.items():
-            self._wait(id_, own)
+            self._requeue(id_, own)
 
-    def _wait(self, deployment_id: int, rows: list[int]) -> None:
+    def _requeue(self, deployment_id: int, rows: list[int]) -> None:
         table, first = self.snapshot.allocations, rows[0]
         devices = int(np.bitwise_count(table.gpu_mask[first]))
         shape = Shape(

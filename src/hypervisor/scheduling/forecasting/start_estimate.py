@@ -1,9 +1,9 @@
-"""When a waiting deployment will start: the real `plan()` played forward to the ends that are expected.
+"""When a waiting deployment will start: `plan()` simulated forward through the expected ends, twice.
 
-Played twice. The earliest takes the median of past runs for how long what runs goes on; the latest takes
-`max_runtime_seconds` where there is one, as that is enforced, and the 90th percentile of past runs elsewhere.
-Services end only at their `max_runtime_seconds`. Of work that has run for a while only those past runs
-count that were longer. What nobody can know is told as unknown, not guessed.
+The earliest estimate takes the median of past runs for how long running work continues. The latest estimate
+takes `max_runtime_seconds`, as that is enforced, and the 90th percentile of past runs where there is none.
+Services end only at their `max_runtime_seconds`. For work that has run for a while only longer past runs
+count. What nobody can know is reported as unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MEDIAN, _LONG = 0.5, 0.9
 
 @dataclass(frozen=True, slots=True)
 class ForecastInputs:
-    """What is known beside the snapshot.
+    """What a forecast needs beside the snapshot.
 
     `runs` are the lengths of finished runs in seconds, ascending. `services` run until they are stopped.
     `stops_within` says for live deployments how many seconds a stop takes at most from now.
@@ -37,7 +37,7 @@ class ForecastInputs:
 
 @dataclass(frozen=True, slots=True)
 class StartRange:
-    """Seconds since the epoch, None where nobody can know; `how` says how it was reckoned, or why not.
+    """Seconds since the epoch, None if unknown; `how` explains the estimate, or why there is none.
 
     `after` are the deployments whose ends bring the start, those of the latest estimate that is known.
     """
@@ -49,9 +49,9 @@ class StartRange:
 
 
 def estimate_start(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, background: ForecastInputs
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, inputs: ForecastInputs
 ) -> StartRange:
-    """The start of a pending deployment of the snapshot, whose outlook is `seen`."""
+    """The start of a pending deployment of the snapshot; `seen` is what the next pass does with it."""
     now = snapshot.now
     if seen.outcome is ForecastOutcome.FITS_NOW:
         return StartRange(now, now, "it fits into what is free, so the next pass starts it")
@@ -59,49 +59,49 @@ def estimate_start(
         return StartRange(None, None, "no waiting helps: the cluster as it is can never run it")
     if seen.victims:
         ids = tuple(sorted({one.deployment_id for one in seen.victims}))
-        longest = max(background.stops_within.get(id_, 0.0) for id_ in ids)
+        longest = max(inputs.stops_within.get(id_, 0.0) for id_ in ids)
         return StartRange(now, now + longest, _stopping_sentence(longest), ids)
-    return _played(snapshot, policy, deployment_id, seen, background)
+    return _simulated(snapshot, policy, deployment_id, seen, inputs)
 
 
-def _played(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, background: ForecastInputs
+def _simulated(
+    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, inputs: ForecastInputs
 ) -> StartRange:
-    lengths = _Lengths(background)
+    lengths = _Lengths(inputs)
     early = simulate_forward(snapshot, policy, deployment_id, seen.plan, lengths.likely, lambda _: 0.0)
-    stops = background.stops_within
+    stops = inputs.stops_within
     late = simulate_forward(
         snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0)
     )
     if early is None:
-        return StartRange(None, None, _unknown_sentence(background))
+        return StartRange(None, None, _unknown_sentence(inputs))
     if math.isinf(early.at):
         return StartRange(None, None, "unknown: too much ends before it to play all of that forward")
     known = late if late is not None and not math.isinf(late.at) else None
     earliest = early.at if known is None else min(early.at, known.at)
     latest = None if known is None else max(early.at, known.at)
-    return StartRange(earliest, latest, _sentence(background, lengths, late), (known or early).after)
+    return StartRange(earliest, latest, _sentence(inputs, lengths, late), (known or early).after)
 
 
 class _Lengths:
-    """How much longer a run goes on, in seconds; remembers what it was told by."""
+    """How much longer a run continues, in seconds; remembers what the estimates were based on."""
 
-    def __init__(self, background: ForecastInputs) -> None:
-        self._background = background
+    def __init__(self, inputs: ForecastInputs) -> None:
+        self._inputs = inputs
         self.by_history = False
         self.by_limit = False
 
     def likely(self, deployment_id: int, elapsed: float, limit: float) -> float:
-        """By the median of past runs; without any it may end at any moment."""
-        if deployment_id in self._background.services:
+        """By the median of past runs; without past runs it may end at any moment."""
+        if deployment_id in self._inputs.services:
             return self._limited(limit)
         past = self._remaining(elapsed, _MEDIAN)
         return min(limit, 0.0 if past is None else past)
 
     def longest(self, deployment_id: int, elapsed: float, limit: float) -> float:
-        """Until its limit ended it and it has stopped, else by the 90th percentile, else without end."""
-        if deployment_id in self._background.services or not math.isinf(limit):
-            return self._limited(limit) + self._background.stops_within.get(deployment_id, 0.0)
+        """By its limit plus the time to stop, else by the 90th percentile, else without end."""
+        if deployment_id in self._inputs.services or not math.isinf(limit):
+            return self._limited(limit) + self._inputs.stops_within.get(deployment_id, 0.0)
         past = self._remaining(elapsed, _LONG)
         return math.inf if past is None else past
 
@@ -110,7 +110,7 @@ class _Lengths:
         return limit
 
     def _remaining(self, elapsed: float, quantile: float) -> float | None:
-        runs = self._background.runs
+        runs = self._inputs.runs
         longer = runs[bisect_right(runs, elapsed) :]
         if not longer:
             return None
@@ -124,8 +124,8 @@ def _stopping_sentence(longest: float) -> str:
     return f"it starts when those that give way have stopped, within their grace of {span(longest)}"
 
 
-def _sentence(background: ForecastInputs, lengths: _Lengths, late: PredictedStart | None) -> str:
-    runs = background.runs
+def _sentence(inputs: ForecastInputs, lengths: _Lengths, late: PredictedStart | None) -> str:
+    runs = inputs.runs
     parts = []
     if lengths.by_history and runs:
         middle, long = runs[int(_MEDIAN * len(runs))], runs[min(len(runs) - 1, int(_LONG * len(runs)))]
@@ -133,17 +133,17 @@ def _sentence(background: ForecastInputs, lengths: _Lengths, late: PredictedStar
         parts.append(f"{many} here (median {span(middle)}, 90th percentile {span(long)})")
     if lengths.by_limit:
         parts.append("the max_runtime_seconds of what runs and of what is ahead in the queue")
-    told = f"played forward from {listed(parts)}" if parts else "what stops now is gone soon"
+    sentence = f"played forward from {listed(parts)}" if parts else "what stops now is gone soon"
     if not lengths.by_history and lengths.by_limit:
-        told += "; work may also end earlier, at any moment"
+        sentence += "; work may also end earlier, at any moment"
     if late is None:
-        told += "; no latest time, as something ahead of it has no known end"
+        sentence += "; no latest time, as something ahead of it has no known end"
     elif math.isinf(late.at):
-        told += "; no latest time, as too much may come before it to play all of that forward"
-    return told
+        sentence += "; no latest time, as too much may come before it to play all of that forward"
+    return sentence
 
 
-def _unknown_sentence(background: ForecastInputs) -> str:
-    if background.services:
+def _unknown_sentence(inputs: ForecastInputs) -> str:
+    if inputs.services:
         return "unknown: what it waits for are services without max_runtime_seconds, which run until stopped"
     return "unknown: nothing that is expected to end makes room for it"

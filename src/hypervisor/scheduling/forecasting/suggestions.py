@@ -1,4 +1,4 @@
-"""What would let a waiting deployment start now: changes that were tried with the real `plan()`."""
+"""What would let a waiting deployment start now: changes that were tried with `plan()`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SuggestionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A change of the request, in the API's field names, with what the plan then says of it."""
+    """A change of the request, in the API's field names, and what the plan then says."""
 
     kind: SuggestionKind
     sentence: str
@@ -42,42 +42,42 @@ class Suggestion:
     then: WhatIfResult
 
 
-def find_suggestions(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> list[Suggestion]:
-    """Changes that make the wish start at the next pass, the smaller first.
+def find_suggestions(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -> list[Suggestion]:
+    """Changes that make the request start at the next pass, the smaller change first.
 
     A request lowered by at most half is a smaller change than a higher priority, which costs others.
     """
-    lowered = _lower_request(snapshot, policy, wish)
-    raised = _raise_priority(snapshot, policy, wish)
+    lowered = _lower_request(snapshot, policy, request)
+    raised = _raise_priority(snapshot, policy, request)
     found = [suggestion for suggestion in (lowered, raised) if suggestion is not None]
-    if lowered is not None and raised is not None and _kept_share(wish.shape, lowered) < 0.5:
+    if lowered is not None and raised is not None and _kept_share(request.shape, lowered) < 0.5:
         found.reverse()
     return found
 
 
-def _lower_request(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> Suggestion | None:
-    """The largest part of the request that starts without evicting anybody."""
-    for shape in _smaller_shapes(snapshot, wish.shape):
-        then = _with(snapshot, policy, replace(wish, shape=shape))
+def _lower_request(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -> Suggestion | None:
+    """The largest part of the request that starts without evictions."""
+    for shape in _smaller_shapes(snapshot, request.shape):
+        then = _with(snapshot, policy, replace(request, shape=shape))
         if then.outcome is ForecastOutcome.FITS_NOW:
-            asked = wish.shape.resources
+            asked = request.shape.resources
             changed = _differing(asked, shape.resources)
             sentence = f"ask for {described(changed)} instead of {described(_same_kinds(asked, changed))}"
             return Suggestion(SuggestionKind.LOWER_REQUEST, sentence, _fields(changed), then)
     return None
 
 
-def _raise_priority(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> Suggestion | None:
-    """The lowest priority that starts it, by a binary search over the levels of what runs and waits."""
+def _raise_priority(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -> Suggestion | None:
+    """The lowest priority that starts it, by a binary search over the priorities in the cluster."""
     there = np.concatenate([snapshot.allocations.priority, snapshot.pending.priority])
     levels = [
-        int(level) + 1 for level in np.unique(there) if wish.priority <= level < _HIGHEST and level >= 0
+        int(level) + 1 for level in np.unique(there) if request.priority <= level < _HIGHEST and level >= 0
     ]
     best: Suggestion | None = None
     while levels:
         middle = (len(levels) - 1) // 2 if best is not None else len(levels) - 1
         priority = levels[middle]
-        then = _with(snapshot, policy, replace(wish, priority=priority))
+        then = _with(snapshot, policy, replace(request, priority=priority))
         if then.outcome in _STARTS:
             best = Suggestion(
                 SuggestionKind.RAISE_PRIORITY,
@@ -93,8 +93,8 @@ def _raise_priority(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> 
     return best
 
 
-def _with(snapshot: Snapshot, policy: Policy, wish: WhatIfRequest) -> WhatIfResult:
-    return what_if(with_request(snapshot, wish), policy, wish.deployment_id)
+def _with(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -> WhatIfResult:
+    return what_if(with_request(snapshot, request), policy, request.deployment_id)
 
 
 def _cost(then: WhatIfResult) -> str:
@@ -105,7 +105,7 @@ def _cost(then: WhatIfResult) -> str:
 
 
 def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
-    """What nodes have free of what is asked for, the largest shares first; nothing is lowered to zero."""
+    """Smaller shapes that fit a node now, the largest parts first; no amount is lowered to zero."""
     state = WorkingState(snapshot)
     eligible = Eligibility(snapshot.nodes).schedulable(shape)
     whole = shape.gpu_milli >= WHOLE_GPU
@@ -152,7 +152,7 @@ def _same_kinds(asked: Resources, changed: Resources) -> Resources:
 
 
 def _fields(amounts: Resources) -> dict[str, float]:
-    """Those that are not zero, in the API's names and units."""
+    """The amounts that are not zero, in the API's names and units."""
     named = {
         "required_cpu_cores": amounts.cpu_milli / MILLI,
         "required_ram_gb": amounts.ram_mib / 1024,

@@ -1,4 +1,4 @@
-"""What a cluster looks like once placements have come true, and whether a pass would leave it so."""
+"""A cluster after its plan has come true, and whether a pass would change anything in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hypervisor.scheduling.passes.cycle import admit_queue
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Placement
 from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.queueing.ordering import queue_order
 from hypervisor.scheduling.queueing.queue import Queue
 from hypervisor.scheduling.snapshots.columns import joined, rows_where
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
@@ -18,16 +18,14 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Snapshot
 
 def is_steady(snapshot: Snapshot, policy: Policy) -> bool:
     """Whether a pass would place nothing, evict nothing and keep the nominations."""
-    plain = replace(policy, optimizer_steps=0)
-    admission = PassState(snapshot, plain, Queue(snapshot, queue_order(snapshot, plain)))
-    admission.claim_nominations()
-    admission.admit_queue()
-    same = set(admission.nominations_for_plan()) == set(snapshot.nominations)
-    return same and not admission.placements and not admission.evictions
+    state = PassState(snapshot, replace(policy, optimizer_steps=0))
+    admit_queue(state)
+    same = set(state.nominations_for_plan()) == set(snapshot.nominations)
+    return same and not state.placements and not state.evictions
 
 
 def with_started(snapshot: Snapshot, queue: Queue, placements: Sequence[Placement]) -> Snapshot:
-    """The snapshot with these replicas running instead of waiting; `queue` is the snapshot's own."""
+    """The snapshot with these replicas running instead of pending. `queue` is that of the snapshot."""
     rows = queue.rows_of({one.deployment_id for one in placements})
     placed = np.zeros(len(snapshot.pending), np.bool_)
     placed[list(rows.values())] = True

@@ -1,8 +1,8 @@
-"""What a blocked gang at the head of the queue holds: room for all of its replicas, node by node.
+"""The reservation of a blocked gang at the head of the queue: room for all its replicas, node by node.
 
-Where the ends of what runs are known, these are the nodes on which all replicas can start first. Else it is
-what there is room for already, and the nearest node for the next replica: so the room for a gang gathers
-instead of being taken away in pieces by those behind it.
+Where the ends of running work are known, the gang reserves the nodes on which all replicas can start first.
+Else it reserves the room that is there already, and the nearest node for the next replica. So room for the
+gang accumulates; smaller work behind it cannot take it away in pieces.
 """
 
 from __future__ import annotations
@@ -14,105 +14,91 @@ from math import inf
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.passes.backfill import HeadReservation, RoomArrays, head_room, shortfall_distance
-from hypervisor.scheduling.preemption.candidates import EvictionCandidates
-from hypervisor.scheduling.preemption.gang import assign_replicas, replicas_per_node
-from hypervisor.scheduling.preemption.nominations import ActiveNominations
+from hypervisor.scheduling.capacity.replicas import assign_replicas, replicas_per_node
+from hypervisor.scheduling.capacity.shortfall import shortfall_distance
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
+from hypervisor.scheduling.passes.head_room import RoomArrays, head_room, room_at
+from hypervisor.scheduling.passes.pass_state import PassState
+from hypervisor.scheduling.queueing.queue import QueueEntry
 from hypervisor.scheduling.snapshots.requests import Request
-from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int64
+from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 
-def reserve_for_gang(
-    head: tuple[int, int, int],
-    request: Request,
-    wanted: tuple[int, bool],
-    admissible: Bool,
-    state: WorkingState,
-    candidates: EvictionCandidates,
-    reservations: ActiveNominations,
-    *,
-    now: float,
-    preempts: bool,
-) -> HeadReservation:
-    """The hold of a gang (deployment id, priority, rank) of `wanted` replicas that are to spread or not.
+def gang_reservation(state: PassState, entry: QueueEntry, admissible: Bool) -> HeadReservation:
+    """The reservation of a gang that fits into the empty cluster.
 
-    `admissible` marks nodes large enough for one replica; the empty cluster could take all of them.
+    `admissible` marks the nodes that are large enough for one replica.
     """
-    deployment_id, priority, rank = head
-    replicas, spread = wanted
-    room, staying = head_room(priority, rank, state, candidates, reservations, preempts=preempts)
-    start, room = _earliest(request, replicas, admissible, state, candidates.table, staying, room)
+    queue, request = state.queue, entry.request
+    replicas = queue.replicas(entry.row)
+    room, staying = head_room(state, entry)
+    start, room = _earliest(state, request, replicas, admissible, staying, room)
     counts = replicas_per_node(request, admissible, *room)
-    nodes = assign_replicas(counts, np.zeros(len(counts), np.int64), replicas, spread)
-    held = Counter(nodes) if nodes is not None else _gathering(request, admissible, counts, room)
-    cpu, ram, gpu = room
-    holds = [
-        HeadReservation(
-            deployment_id,
-            priority,
-            node,
-            _together(request, count),
-            int(cpu[node]),
-            int(ram[node]),
-            gpu[node].tolist(),
-            latest_start=max(now, start),
-        )
-        for node, count in sorted(held.items())
-    ]
-    first, *others = holds
-    first.other_nodes = {hold.node: hold for hold in others}
+    no_preference = np.zeros(len(counts), np.int64)
+    nodes = assign_replicas(counts, no_preference, replicas, queue.spread(entry.row))
+    count_on = Counter(nodes) if nodes is not None else _accumulated(request, admissible, counts, room)
+    parts = [_part(state, entry, node, count, room, start) for node, count in sorted(count_on.items())]
+    first, *others = parts
+    first.other_nodes = {part.node: part for part in others}
     return first
 
 
-def _earliest(
-    request: Request,
-    replicas: int,
-    admissible: Bool,
-    state: WorkingState,
-    table: AllocationTable,
-    staying: Bool,
-    room: RoomArrays,
-) -> tuple[float, RoomArrays]:
-    """When all replicas fit at the earliest by the known ends, and the room at that time.
+def _part(
+    state: PassState, entry: QueueEntry, node: int, count: int, room: RoomArrays, start: float
+) -> HeadReservation:
+    """The part of the reservation that is on one node."""
+    cpu, ram, gpu = room
+    return HeadReservation(
+        state.queue.deployment_id(entry.row),
+        state.queue.priority(entry.row),
+        node,
+        _combined(entry.request, count),
+        int(cpu[node]),
+        int(ram[node]),
+        gpu[node].tolist(),
+        latest_start=max(state.snapshot.now, start),
+    )
 
-    +inf and the room as it is where the known ends do not suffice.
+
+def _earliest(
+    state: PassState, request: Request, replicas: int, admissible: Bool, staying: Bool, room: RoomArrays
+) -> tuple[float, RoomArrays]:
+    """The earliest time at which all replicas fit by the known ends, and the room at that time.
+
+    +inf and the room as it is, where the known ends do not suffice.
     """
+    table = state.candidates.table
     ends = np.unique(table.ends_at[staying & np.isfinite(table.ends_at)])
     low, high = 0, len(ends)
     while low < high:
         middle = (low + high) // 2
-        counts = replicas_per_node(request, admissible, *_after(state, table, staying, room, ends[middle]))
+        counts = replicas_per_node(request, admissible, *room_at(state, staying, room, ends[middle]))
         if int(counts.sum()) >= replicas:
             high = middle
         else:
             low = middle + 1
     if low == len(ends):
         return inf, room
-    return float(ends[low]), _after(state, table, staying, room, float(ends[low]))
+    return float(ends[low]), room_at(state, staying, room, float(ends[low]))
 
 
-def _after(
-    state: WorkingState, table: AllocationTable, staying: Bool, room: RoomArrays, at: float
-) -> RoomArrays:
-    cpu, ram, gpu = state.usage_of(table, staying & (table.ends_at <= at))
-    return room[0] + cpu, room[1] + ram, room[2] + gpu
-
-
-def _gathering(request: Request, admissible: Bool, counts: Int64, room: RoomArrays) -> Counter[int]:
-    """Every replica that there is room for, and the nearest node without any for the next one."""
-    held = Counter({node: int(counts[node]) for node in np.flatnonzero(counts).tolist()})
+def _accumulated(request: Request, admissible: Bool, counts: Int64, room: RoomArrays) -> Counter[int]:
+    """Every replica that there is room for, and the nearest node without room for the next replica."""
+    count_on = Counter({node: int(counts[node]) for node in np.flatnonzero(counts).tolist()})
     empty = admissible & (counts == 0)
     if empty.any():
         cpu, ram, gpu = room
         devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
         distance = shortfall_distance(request, cpu, ram, devices)
-        held[int(np.where(empty, distance, inf).argmin())] = 1
-    return held
+        count_on[int(np.where(empty, distance, inf).argmin())] = 1
+    return count_on
 
 
-def _together(request: Request, count: int) -> Request:
-    """What so many replicas need of one node."""
+def _combined(request: Request, count: int) -> Request:
+    """What `count` replicas need of one node."""
     return replace(
-        request, cpu=request.cpu * count, ram=request.ram * count, device_count=request.device_count * count
+        request,
+        cpu=request.cpu * count,
+        ram=request.ram * count,
+        device_count=request.device_count * count,
     )

@@ -1,5 +1,6 @@
-"""Who must yield: which evictions are legal, what they cost, and the cheapest set that makes the room.
+"""Preemption: which evictions are legal, what they cost, and the cheapest set of victims that makes room.
 
-`legality` is the one rule; `cheapest` serves clusters of one organization, `careful` and `gathering` those
-where it matters whose work it is. `reservations` keeps the room for whom it was made.
+`legality` is the one rule. `victim_search` chooses the search: `single_node_search` for clusters of one
+organization, `quota_search` and `gang_search` where quotas decide. `nominations` keeps the room for the
+preemptor.
 """

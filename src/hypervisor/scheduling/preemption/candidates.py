@@ -1,4 +1,4 @@
-"""Who could yield on each node, and how much room that would make."""
+"""The allocations that may be evicted, by node, and the room that evicting them makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.sorting import sorted_rows
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.preemption.cost import lost_work
-from hypervisor.scheduling.preemption.gang import EvictionGroup, merge_candidates, rows_by_gang
+from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, merge_candidates, rows_by_gang
 from hypervisor.scheduling.preemption.victims import EvictionCandidate
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Bool, Float64, Int64, Snapshot
@@ -21,7 +21,7 @@ Amounts = tuple[Int64, Int64, Int64]
 
 @dataclass(frozen=True, slots=True)
 class PreemptibleRoom:
-    """Room per node once everything is gone that a priority may evict, and releasing work as well."""
+    """Room per node, without releasing work and without everything that a priority may evict."""
 
     cpu: Int64
     ram: Int64
@@ -29,7 +29,7 @@ class PreemptibleRoom:
     largest_fraction: Int64
 
     def fits(self, request: Request) -> Bool:
-        """Nodes on which the request would fit then."""
+        """The nodes on which the request would fit."""
         fits: Bool = request.eligible & (self.cpu >= request.cpu) & (self.ram >= request.ram)
         if request.whole_devices:
             fits &= self.whole_gpus >= request.device_count
@@ -39,113 +39,117 @@ class PreemptibleRoom:
 
 
 class EvictionCandidates:
-    """The evictable allocations: preemptible, not releasing, past their minimum runtime, not yet taken."""
+    """Evictable allocations: preemptible, not releasing, past their minimum runtime, not evicted yet.
 
-    def __init__(self, snapshot: Snapshot, state: WorkingState) -> None:
+    `lost_work` is per row. `evictable` and `evicting` are masks over the rows; `evicting` includes releasing
+    rows. `gangs` has all rows of a gang for each of its rows.
+    """
+
+    def __init__(self, snapshot: Snapshot, capacity: WorkingState) -> None:
         table = snapshot.allocations
         self.table = table
-        self._state = state
+        self._capacity = capacity
         self.lost_work: Float64 = lost_work(table, snapshot.now)
         self.gangs = rows_by_gang(table)
         self.evictable: Bool = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now)
         for rows in set(self.gangs.values()):
             self.evictable[list(rows)] = self.evictable[list(rows)].all()
         self.evicting: Bool = table.releasing.copy()
-        self._below: dict[int, Bool] = {}
+        self._lower: dict[int, Bool] = {}
         self._on_node: dict[int, list[EvictionCandidate]] = {}
-        self._sums: dict[int, Amounts] = {}
+        self._freed: dict[int, Amounts] = {}
         self._rooms: dict[int, PreemptibleRoom] = {}
         self._rooms_at = 0
 
     def lower_than(self, priority: int) -> Bool:
-        """Mask of the rows that may be evicted for this priority; the caller's own to change."""
-        return self._known_below(priority).copy()
+        """A mask of the rows that this priority may evict. The caller may change it."""
+        return self._lower_mask(priority).copy()
 
     def any_lower_than(self, priority: int) -> bool:
-        """Whether anything at all may be evicted for this priority."""
-        return bool(self._known_below(priority).any())
+        """Whether this priority may evict anything at all."""
+        return bool(self._lower_mask(priority).any())
 
-    def _known_below(self, priority: int) -> Bool:
-        found = self._below.get(priority)
+    def _lower_mask(self, priority: int) -> Bool:
+        found = self._lower.get(priority)
         if found is None:
-            found = self._below[priority] = self.evictable & (self.table.priority < priority)
+            found = self._lower[priority] = self.evictable & (self.table.priority < priority)
         return found
 
     def freed_by(self, priority: int) -> Amounts:
-        """CPU and RAM per node, milli-GPU per node and device, that such evictions would free."""
-        found = self._sums.get(priority)
+        """CPU and RAM per node, milli-GPU per node and device, that this priority can free."""
+        found = self._freed.get(priority)
         if found is None:
-            found = self._sums[priority] = self._state.usage_of(self.table, self.lower_than(priority))
+            found = self._freed[priority] = self._capacity.usage_of(self.table, self.lower_than(priority))
         return found
 
     def room(self, priority: int) -> PreemptibleRoom:
-        """The potential room for a priority, kept until any node changes."""
-        state = self._state
-        if self._rooms_at != len(state.dirty_log):
+        """The room for a priority; cached until any node changes."""
+        capacity = self._capacity
+        if self._rooms_at != len(capacity.dirty_log):
             self._rooms.clear()
-            self._rooms_at = len(state.dirty_log)
+            self._rooms_at = len(capacity.dirty_log)
         found = self._rooms.get(priority)
         if found is None:
             cpu, ram, gpu = self.freed_by(priority)
-            gpu = state.idle_gpu + state.releasing_gpu + gpu
+            gpu = capacity.idle_gpu + capacity.releasing_gpu + gpu
             found = self._rooms[priority] = PreemptibleRoom(
-                state.idle_cpu + state.releasing_cpu + cpu,
-                state.idle_ram + state.releasing_ram + ram,
+                capacity.idle_cpu + capacity.releasing_cpu + cpu,
+                capacity.idle_ram + capacity.releasing_ram + ram,
                 (gpu == WHOLE_GPU).sum(axis=1),
                 gpu.max(axis=1),
             )
         return found
 
     def on_node(self, node: int) -> list[EvictionCandidate]:
-        """Everything that runs on the node and is not releasing, the most important first."""
+        """Everything on the node that is not releasing, the most important first."""
         found = self._on_node.get(node)
         if found is None:
             order, start = self._by_importance
             rows = order[start[node] : start[node + 1]].tolist()
             found = [self._candidate(row) for row in rows if not self.table.releasing[row]]
             if self.gangs:
-                found = self._joined(found)
+                found = self._merge_gangs(found)
             self._on_node[node] = found
         return found
 
     @cached_property
     def _by_importance(self) -> tuple[Int64, Int64]:
-        """The rows node by node, the most important first, and where each node's begin."""
+        """The rows node by node, the most important first, and the index at which each node begins."""
         table = self.table
         order = sorted_rows(
             table.node, -table.priority.astype(np.int64), -self.lost_work, table.started_at, table.id
         )
-        return order, np.searchsorted(table.node[order], np.arange(len(self._state.nodes) + 1))
+        return order, np.searchsorted(table.node[order], np.arange(len(self._capacity.nodes) + 1))
 
     def evict(self, victim: EvictionCandidate) -> list[int]:
-        """Evict, a gang whole: the capacity is coming now, and this one cannot be taken twice.
+        """Evict the victim, a gang whole: its capacity is releasing now.
 
-        Answers the rows of its allocations.
+        Returns the rows of its allocations.
         """
         rows = self.gangs.get(victim.row)
         if rows is None:
-            self._move(victim, int(self.table.node[victim.row]), going=True)
+            self._set_evicting(victim, int(self.table.node[victim.row]), evicting=True)
             return [victim.row]
         for row in rows:
-            self._move(self._candidate(row), int(self.table.node[row]), going=True)
-        # Its other nodes have come nearer to what waits.
-        self._state.invalidate()
+            self._set_evicting(self._candidate(row), int(self.table.node[row]), evicting=True)
+        # Pending deployments may fit its other nodes now.
+        self._capacity.invalidate()
         return list(rows)
 
     def restore(self, victim: EvictionCandidate) -> None:
-        """Undo `take`: the victim, a gang whole, stays after all."""
+        """Undo `evict`: the victim, a gang whole, stays."""
         for row in self.gangs.get(victim.row, (victim.row,)):
-            self._move(self._candidate(row), int(self.table.node[row]), going=False)
+            self._set_evicting(self._candidate(row), int(self.table.node[row]), evicting=False)
 
-    def _move(self, victim: EvictionCandidate, node: int, *, going: bool) -> None:
-        self.evictable[victim.row] = not going
-        self.evicting[victim.row] = going
-        self._below.clear()
-        sign = 1 if going else -1
-        self._state.mark_releasing(
+    def _set_evicting(self, victim: EvictionCandidate, node: int, *, evicting: bool) -> None:
+        self.evictable[victim.row] = not evicting
+        self.evicting[victim.row] = evicting
+        self._lower.clear()
+        sign = 1 if evicting else -1
+        self._capacity.mark_releasing(
             node, sign * victim.cpu, sign * victim.ram, victim.devices, sign * victim.milli_per_device
         )
-        for priority, (cpu, ram, gpu) in self._sums.items():
+        for priority, (cpu, ram, gpu) in self._freed.items():
             if victim.priority < priority:
                 cpu[node] -= sign * victim.cpu
                 ram[node] -= sign * victim.ram
@@ -153,7 +157,7 @@ class EvictionCandidates:
                     gpu[node, device] -= sign * victim.milli_per_device
 
     def groups(self, chosen: Bool) -> list[EvictionGroup]:
-        """Who of the chosen rows yields together; what yields with a chosen row belongs to it as well."""
+        """The groups that the chosen rows belong to; each is complete, even if only some rows are chosen."""
         found = []
         done: set[int] = set()
         for row in np.flatnonzero(chosen).tolist():
@@ -161,17 +165,17 @@ class EvictionCandidates:
             if deployment_id in done:
                 continue
             done.add(deployment_id)
-            found.append(self._party(row))
+            found.append(self._group(row))
         return found
 
     def group_of(self, candidate: EvictionCandidate) -> EvictionGroup:
-        """The candidate with everything that yields with it."""
+        """The group of the candidate."""
         if candidate.row in self.gangs:
-            return self._party(candidate.row)
+            return self._group(candidate.row)
         row = candidate.row
         return EvictionGroup(int(self.table.deployment_id[row]), ((int(self.table.node[row]), candidate),))
 
-    def _party(self, row: int) -> EvictionGroup:
+    def _group(self, row: int) -> EvictionGroup:
         deployment_id = int(self.table.deployment_id[row])
         nodes = sorted({int(self.table.node[each]) for each in self.gangs.get(row, (row,))})
         return EvictionGroup(deployment_id, tuple((node, self._part(node, deployment_id)) for node in nodes))
@@ -180,8 +184,8 @@ class EvictionCandidates:
         ids = self.table.deployment_id
         return next(item for item in self.on_node(node) if ids[item.row] == deployment_id)
 
-    def _joined(self, found: list[EvictionCandidate]) -> list[EvictionCandidate]:
-        """The candidates of a node with those of one gang made one."""
+    def _merge_gangs(self, found: list[EvictionCandidate]) -> list[EvictionCandidate]:
+        """The candidates of a node, with those of one gang merged into one."""
         alone = [item for item in found if item.row not in self.gangs]
         together: dict[tuple[int, ...], list[EvictionCandidate]] = {}
         for item in found:
@@ -203,6 +207,6 @@ class EvictionCandidates:
             started_at=float(table.started_at[row]),
             cpu=int(table.cpu_milli[row]),
             ram=int(table.ram_mib[row]),
-            devices=tuple(i for i in range(self._state.width) if mask >> i & 1),
+            devices=tuple(i for i in range(self._capacity.width) if mask >> i & 1),
             milli_per_device=int(table.gpu_milli_per_device[row]),
         )

@@ -1,4 +1,4 @@
-"""Nodes in the order of what evictions there would cost, cheapest first."""
+"""A heap of nodes by the cost of evictions there, the cheapest first."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LOWEST = -(1 << 40)
 
 
 def lower_bound(priority: int, lost: float) -> Cost:
-    """The least cost with this highest victim priority and at least this much lost work."""
+    """The least cost that has this highest victim priority and at least this much lost work."""
     return priority, lost, _LOWEST, 0, -inf
 
 
 class CostHeap:
-    """(cost, node) entries: the bounds from the start as one sorted list, what was changed since in a heap.
+    """(cost, node) entries: the first bounds are one sorted list, entries changed since are in a heap.
 
     Most bounds are never looked at, so they are sorted as arrays and become entries one at a time.
     """
@@ -36,17 +36,18 @@ class CostHeap:
         self._advance()
 
     def peek(self) -> Entry | None:
-        """The least entry; None if there is none left."""
+        """The cheapest entry; None if the heap is empty."""
         return self._heap[0] if self._is_changed() else self._next
 
     def pop(self) -> None:
+        """Remove the cheapest entry."""
         if self._is_changed():
             heappop(self._heap)
         else:
             self._advance()
 
     def replace(self, entry: Entry) -> None:
-        """Put another entry in the place of the least one."""
+        """Replace the cheapest entry."""
         if self._is_changed():
             heapreplace(self._heap, entry)
         else:
@@ -54,10 +55,11 @@ class CostHeap:
             self._advance()
 
     def push(self, entry: Entry) -> None:
+        """Add an entry."""
         heappush(self._heap, entry)
 
     def _is_changed(self) -> bool:
-        """Whether the least entry is one that was changed since the start."""
+        """Whether the cheapest entry is one of those changed since the start."""
         return bool(self._heap) and (self._next is None or self._heap[0] < self._next)
 
     def _advance(self) -> None:

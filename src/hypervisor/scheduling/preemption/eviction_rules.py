@@ -1,4 +1,4 @@
-"""By which rule each of several victims may go for one deployment, one after the other."""
+"""The rule for each of several victims of one preemptor, chosen one after the other."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.preemption.legality import PreemptionRule, applicable_rule
+from hypervisor.scheduling.plan_result import PreemptionRule
+from hypervisor.scheduling.preemption.legality import applicable_rule
 from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, QuotaUsage
 
 
 @dataclass(frozen=True, slots=True)
 class Preemptor:
-    """Who wants a place: `job` is what all its replicas hold.
+    """The deployment that needs room. `demand` is what all its replicas hold.
 
-    `account` is its organization's as the search begins (None where nothing is shared). It stays that while
-    victims are chosen: its own work may be among them, and may stay after all.
+    `quota_usage` is that of its organization when the search begins; None without quotas. It does not change
+    while victims are chosen: victims of its own organization may be reprieved.
     """
 
     deployment_id: int
@@ -28,7 +29,7 @@ class Preemptor:
 
 @dataclass(frozen=True, slots=True)
 class VictimUsage:
-    """What is judged of a victim: whose it is, what goes with it (a gang whole), and its priority."""
+    """What the rules see of a victim: its organization, all that it holds (a gang whole), its priority."""
 
     organization: int
     amount: Resources
@@ -36,49 +37,51 @@ class VictimUsage:
 
 
 class EvictionRules:
-    """Judges each victim by what its organization has left without those let go before it.
+    """Judges each victim by the usage of its organization without the victims chosen before.
 
-    Whoever was let go may stay after all: with more left, the others may still go.
+    A victim chosen before may be reprieved later. Its organization then uses more, so the others stay legal.
     """
 
     def __init__(
-        self, asker: Preemptor, shares: QuotaLedger | None, accounts: Mapping[int, QuotaUsage] | None = None
+        self, preemptor: Preemptor, ledger: QuotaLedger | None, usages: Mapping[int, QuotaUsage] | None = None
     ) -> None:
-        self.preemptor = asker
-        self._shares = shares
-        self._accounts = dict(accounts or {})
+        self.preemptor = preemptor
+        self._ledger = ledger
+        self._usages = dict(usages or {})
 
     def copy(self) -> EvictionRules:
-        """One that may let others go without this one taking notice."""
-        return EvictionRules(self.preemptor, self._shares, self._accounts)
+        """A copy; victims removed there are not removed here."""
+        return EvictionRules(self.preemptor, self._ledger, self._usages)
 
-    def rule_for(self, stake: VictimUsage) -> PreemptionRule | None:
+    def rule_for(self, usage: VictimUsage) -> PreemptionRule | None:
         """The rule by which running work may be evicted, or None if it may not."""
-        asker = self.preemptor
-        if self._shares is None or asker.quota_usage is None:
-            return PreemptionRule.PRIORITY if stake.priority < asker.priority else None
+        preemptor = self.preemptor
+        if self._ledger is None or preemptor.quota_usage is None:
+            return PreemptionRule.PRIORITY if usage.priority < preemptor.priority else None
         return applicable_rule(
-            same_organization=stake.organization == asker.organization,
-            mine=asker.quota_usage,
-            job=asker.demand,
-            priority=asker.priority,
-            theirs=self._account(self._shares, stake.organization),
-            victim=stake.amount,
-            victim_priority=stake.priority,
+            same_organization=usage.organization == preemptor.organization,
+            mine=preemptor.quota_usage,
+            demand=preemptor.demand,
+            priority=preemptor.priority,
+            theirs=self._usage_of(self._ledger, usage.organization),
+            victim=usage.amount,
+            victim_priority=usage.priority,
         )
 
-    def may_override(self, stake: VictimUsage) -> bool:
-        """Whether a nomination that ranks lower has to give way: any of its own organization, and of
-        another one where an eviction were legal."""
-        if self._shares is None or stake.organization == self.preemptor.organization:
+    def may_override(self, usage: VictimUsage) -> bool:
+        """Whether a lower-ranked nomination must give way.
+
+        Within one organization always; across organizations if an eviction were legal.
+        """
+        if self._ledger is None or usage.organization == self.preemptor.organization:
             return True
-        return self.rule_for(stake) is not None
+        return self.rule_for(usage) is not None
 
-    def remove(self, stake: VictimUsage) -> None:
-        """Judge the next ones without this."""
-        if self._shares is not None:
-            account = self._account(self._shares, stake.organization)
-            self._accounts[stake.organization] = replace(account, usage=account.usage - stake.amount)
+    def remove(self, usage: VictimUsage) -> None:
+        """Judge the next victims without this one."""
+        if self._ledger is not None:
+            before = self._usage_of(self._ledger, usage.organization)
+            self._usages[usage.organization] = replace(before, usage=before.usage - usage.amount)
 
-    def _account(self, shares: QuotaLedger, organization: int) -> QuotaUsage:
-        return self._accounts.get(organization) or shares.projected(organization)
+    def _usage_of(self, ledger: QuotaLedger, organization: int) -> QuotaUsage:
+        return self._usages.get(organization) or ledger.projected(organization)

@@ -1,84 +1,51 @@
-"""Who may be evicted for whom: the one rule, as a function of the two accounts and the two jobs."""
+"""Which evictions are legal: one function of the usage of two organizations and the two deployments."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from hypervisor.kernel.resources import Resources
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
-
-_RECLAIM = "reclaim: within its organization's guarantee, from an organization above its own"
-_LARGER_SHARE = ", of an organization with a larger share"
-
-
-class PreemptionRule(StrEnum):
-    """Why an eviction was legal."""
-
-    PRIORITY = "priority"
-    RECLAIM = "reclaim"
-    FAIR_SHARE = "fair_share"
 
 
 def applicable_rule(
     *,
     same_organization: bool,
     mine: QuotaUsage,
-    job: Resources,
+    demand: Resources,
     priority: int,
     theirs: QuotaUsage,
     victim: Resources,
     victim_priority: int,
 ) -> PreemptionRule | None:
-    """The rule by which `job` may evict `victim`, or None if it may not.
+    """The rule by which a deployment with this demand may evict the victim, or None if it may not.
 
-    Within one organization: only what has a strictly lower priority (PRIORITY).
+    Within one organization a victim must have a strictly lower priority (PRIORITY).
 
-    Across organizations only work of an organization that uses more than its guarantee of something that
-    both the job asks for and the victim holds: what is within a guarantee yields to no other organization.
-    Of such borrowers
+    Across organizations a victim must belong to a borrower: an organization that uses more than its guarantee
+    of some resource that both the demand and the victim contain. Of borrowers
 
-    - a job within its own organization's guarantee may evict anything, whatever the priorities (RECLAIM):
-      the capacity was lent, and the lender wants it back;
-    - any other job may evict what has a strictly lower priority, if its organization's share with the job
-      is at most the victim's organization's share without the victim (FAIR_SHARE): else the victim could
-      turn round and take it back.
+    - a deployment within its own organization's guarantee may evict work of any priority (RECLAIM). The
+      capacity was lent, and the lender wants it back.
+    - any other deployment may evict work of strictly lower priority, if its organization's share with the
+      demand is at most the victim's organization's share without the victim (FAIR_SHARE). Else the victim
+      could take its place back by the same rule.
 
-    The victim's account is to be given without what has been chosen before it, so that no sequence of
-    victims takes an organization below its guarantee by more than its last one. No chain of evictions
-    comes back to its start: after RECLAIM the preemptor is within a guarantee, where nobody else can evict
-    it; FAIR_SHARE and PRIORITY replace work by work of a higher priority.
+    `theirs` is the usage of the victim's organization without the victims chosen before. So no sequence of
+    victims takes an organization below its guarantee by more than the last victim. No chain of evictions
+    returns to its start: after RECLAIM the preemptor is within a guarantee, where no other organization can
+    evict it, and FAIR_SHARE and PRIORITY replace work by work of a higher priority.
     """
     if same_organization:
         return PreemptionRule.PRIORITY if victim_priority < priority else None
     contested = Resources(
-        min(job.cpu_milli, victim.cpu_milli),
-        min(job.ram_mib, victim.ram_mib),
-        min(job.gpu_milli, victim.gpu_milli),
+        min(demand.cpu_milli, victim.cpu_milli),
+        min(demand.ram_mib, victim.ram_mib),
+        min(demand.gpu_milli, victim.gpu_milli),
     )
     if not theirs.borrows(contested):
         return None
-    if mine.is_guaranteed(job):
+    if mine.is_guaranteed(demand):
         return PreemptionRule.RECLAIM
-    if victim_priority < priority and mine.dominant_share(plus=job) <= theirs.dominant_share(minus=victim):
+    if victim_priority < priority and mine.dominant_share(plus=demand) <= theirs.dominant_share(minus=victim):
         return PreemptionRule.FAIR_SHARE
     return None
-
-
-def describe(rule: PreemptionRule, priority: int, victim_priority: int) -> str:
-    """The rule in words, for receipts; it names no organization."""
-    if rule is PreemptionRule.RECLAIM:
-        return _RECLAIM
-    over = f"priority {priority} over {victim_priority}"
-    return over if rule is PreemptionRule.PRIORITY else f"{over}{_LARGER_SHARE}"
-
-
-def rule_of(words: str) -> PreemptionRule:
-    """The rule that `describe` put into these words."""
-    if is_reclaim(words):
-        return PreemptionRule.RECLAIM
-    return PreemptionRule.FAIR_SHARE if words.endswith(_LARGER_SHARE) else PreemptionRule.PRIORITY
-
-
-def is_reclaim(words: str) -> bool:
-    """Whether these are the words of a reclaim."""
-    return words == _RECLAIM

@@ -1,4 +1,4 @@
-"""Capacity kept for nominated deployments, node by node."""
+"""Nominations that are active during a pass, and the capacity that they claim."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hypervisor.scheduling.snapshots.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class ActiveNomination:
-    """One nomination in force, of one replica. `rank` is its place in the queue order.
+    """The nomination of one replica. `rank` is the place of its deployment in the queue order.
 
-    `yields` says that it would be evictable once it runs (preemptible, without a minimum runtime).
+    `evictable_on_start` says that it could be evicted as soon as it runs: it is preemptible, without a
+    minimum runtime. `claim` is the capacity that it holds.
     """
 
     row: int
@@ -31,7 +32,7 @@ class ActiveNomination:
     replica: int = 0
 
     def as_candidate(self) -> EvictionCandidate:
-        """How it looks to a higher-ranked deployment that may override it: no work is lost with it."""
+        """The candidate that a higher-ranked deployment may override; no work is lost with it."""
         return EvictionCandidate(
             row=-1,
             id=self.deployment_id,
@@ -46,57 +47,57 @@ class ActiveNomination:
 
 
 class ActiveNominations:
-    """All nominations in force, by pending row and by node."""
+    """All active nominations, by pending row and by node."""
 
-    def __init__(self, state: WorkingState) -> None:
-        self._state = state
+    def __init__(self, capacity: WorkingState) -> None:
+        self._capacity = capacity
         self._by_row: dict[int, tuple[ActiveNomination, ...]] = {}
         self._by_node: dict[int, dict[tuple[int, int], ActiveNomination]] = {}
-        self._unsettled: dict[tuple[int, int], int] = {}
+        self._unconfirmed: dict[tuple[int, int], int] = {}
 
     def is_feasible(self, request: Request, node: int, devices: tuple[int, ...]) -> bool:
-        """Whether these devices of the node, and CPU and RAM, are free or coming for the request."""
-        state = self._state
+        """Whether these devices of the node, and CPU and RAM, are idle or releasing for the request."""
+        capacity = self._capacity
         if not request.eligible[node] or len(set(devices)) != request.device_count:
             return False
-        if devices and not 0 <= min(devices) <= max(devices) < int(state.nodes.gpu_count[node]):
+        if devices and not 0 <= min(devices) <= max(devices) < int(capacity.nodes.gpu_count[node]):
             return False
         if (
-            state.idle_cpu[node] + state.releasing_cpu[node] < request.cpu
-            or state.idle_ram[node] + state.releasing_ram[node] < request.ram
+            capacity.idle_cpu[node] + capacity.releasing_cpu[node] < request.cpu
+            or capacity.idle_ram[node] + capacity.releasing_ram[node] < request.ram
         ):
             return False
         need = WHOLE_GPU if request.whole_devices else request.milli_per_device
-        return all(state.idle_gpu[node, i] + state.releasing_gpu[node, i] >= need for i in devices)
+        return all(capacity.idle_gpu[node, i] + capacity.releasing_gpu[node, i] >= need for i in devices)
 
-    def add(self, made: ActiveNomination, settled: bool) -> None:
-        """Put a nomination in force; its claim is already made.
+    def add(self, made: ActiveNomination, confirmed: bool) -> None:
+        """Activate a nomination; its claim is made already.
 
-        `settled` says that the pass has come to its deployment; until then those ahead may override it.
+        `confirmed` says that its deployment had its turn; until then deployments ahead may override it.
         """
-        if not settled:
-            self._unsettled[made.row, made.replica] = made.node
+        if not confirmed:
+            self._unconfirmed[made.row, made.replica] = made.node
         self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
         self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
 
     def drop(self, row: int) -> tuple[ActiveNomination, ...]:
-        """Give back what is kept for all replicas of the deployment, if anything is; they are returned.
+        """Release what is kept for all replicas of the pending row, and return those nominations.
 
-        The caller says whether capacity has `grown` by that.
+        The caller invalidates the working state if that frees capacity.
         """
         dropped = self._by_row.pop(row, ())
         for held in dropped:
             key = (row, held.replica)
-            self._unsettled.pop(key, None)
+            self._unconfirmed.pop(key, None)
             on_node = self._by_node[held.node]
             del on_node[key]
             if not on_node:
                 del self._by_node[held.node]
-            self._state.release_claim(held.claim)
+            self._capacity.release_claim(held.claim)
         return dropped
 
     def first_of(self, row: int) -> ActiveNomination | None:
-        """The nomination of its only (or first) replica."""
+        """The nomination of the only replica, or of the first replica of a gang."""
         return next(iter(self._by_row.get(row, ())), None)
 
     def of_row(self, row: int) -> tuple[ActiveNomination, ...]:
@@ -104,14 +105,17 @@ class ActiveNominations:
         return self._by_row.get(row, ())
 
     def on_node(self, node: int) -> Iterable[ActiveNomination]:
+        """The nominations on a node."""
         return self._by_node.get(node, {}).values()
 
     def unconfirmed_nodes(self) -> list[int]:
-        """Nodes with nominations whose turn has not come yet."""
-        return sorted(set(self._unsettled.values()))
+        """Nodes with nominations whose deployments had no turn yet."""
+        return sorted(set(self._unconfirmed.values()))
 
     def any(self) -> bool:
+        """Whether anything is nominated."""
         return bool(self._by_row)
 
     def all(self) -> Iterable[ActiveNomination]:
+        """All nominations, deployment by deployment."""
         return chain.from_iterable(self._by_row.values())

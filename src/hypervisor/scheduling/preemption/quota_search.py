@@ -1,8 +1,8 @@
-"""Victims where it matters whose work it is: shared clusters, and pairs that may not evict each other.
+"""Victims on one node where the owner matters: shared clusters, and pairs that may not evict each other.
 
-The plain search keeps bounds that hold for everybody of one priority. Here each pending deployment may evict
-others than the next one, so nodes are worked out for it alone: the most promising first, and no more than
-`MOST_OPTIONS` that would do.
+`MinCostPreemption` keeps bounds that hold for every deployment of a priority. Here each preemptor may evict
+other work than the next one. So nodes are examined for it alone, the most promising first, until
+`MOST_OPTIONS` of them would do.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ import numpy as np
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
+from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, GangRoom
 from hypervisor.scheduling.preemption.eviction_rules import EvictionRules, Preemptor, VictimUsage
-from hypervisor.scheduling.preemption.gang import EvictionGroup, GangRoom
-from hypervisor.scheduling.preemption.gang_search import (
-    MOST_NODES,
-    GangPreemption,
-    GroupCandidate,
-    GroupCandidates,
-)
-from hypervisor.scheduling.preemption.legality import describe
+from hypervisor.scheduling.preemption.gang_search import MOST_NODES, GangPreemption
+from hypervisor.scheduling.preemption.group_candidates import GroupCandidate, GroupCandidates
 from hypervisor.scheduling.preemption.nominations import ActiveNomination, ActiveNominations
 from hypervisor.scheduling.preemption.single_node_search import PreemptionOption
 from hypervisor.scheduling.preemption.victims import EvictionCandidate, choose_victims, cost
@@ -36,22 +32,22 @@ MOST_OPTIONS = 64
 
 
 class QuotaAwarePreemption:
-    """Searches the best node for one deployment; `shares` is None where no quotas are."""
+    """Finds victims by quotas and frozen pairs; `ledger` is None without quotas."""
 
     def __init__(
         self,
         snapshot: Snapshot,
-        state: WorkingState,
+        capacity: WorkingState,
         candidates: EvictionCandidates,
-        reservations: ActiveNominations,
-        shares: QuotaLedger | None,
+        nominations: ActiveNominations,
+        ledger: QuotaLedger | None,
         enabled: bool,
     ) -> None:
         self._snapshot = snapshot
-        self._state = state
+        self._capacity = capacity
         self._candidates = candidates
-        self._reservations = reservations
-        self._shares = shares
+        self._nominations = nominations
+        self._ledger = ledger
         self._enabled = enabled
         self._amounts = allocated(snapshot)
         self._frozen: dict[int, set[int]] = defaultdict(set)
@@ -59,91 +55,96 @@ class QuotaAwarePreemption:
             self._frozen[preemptor].add(victim)
 
     def applies_to(self, deployment_id: int) -> bool:
-        """Whether the plain search would not do for this one."""
-        return self._shares is not None or deployment_id in self._frozen
+        """Whether this deployment needs this search."""
+        return self._ledger is not None or deployment_id in self._frozen
 
-    def find(self, request: Request, asker: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
-        """The best node with its victims and the rule for each, or None if no node would do."""
+    def find(self, request: Request, preemptor: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
+        """The best node, except `without`, with its victims and the rule for each; None if there is none."""
         found: list[PreemptionOption] = []
-        for node in self._promising(request, asker):
+        for node in self._promising(request, preemptor):
             if node == without:
                 continue
-            option = self._work_out(request, asker, node)
+            option = self._option_on(request, preemptor, node)
             if option is not None:
                 found.append(option)
                 if len(found) >= MOST_OPTIONS:
                     break
         return min(found, key=lambda option: (option.cost, option.node), default=None)
 
-    def _promising(self, request: Request, asker: Preemptor) -> list[int]:
-        """Nodes that might do, those whose least important candidate matters least first."""
-        state, table = self._state, self._candidates.table
-        chosen = self._may_be_evicted(asker)
-        cpu, ram, gpu = state.usage_of(table, chosen)
-        cpu, ram = cpu + state.idle_cpu + state.releasing_cpu, ram + state.idle_ram + state.releasing_ram
-        gpu = gpu + state.idle_gpu + state.releasing_gpu
-        for node in self._reservations.unconfirmed_nodes():
-            for held in self._overridden_on(node, asker):
+    def _promising(self, request: Request, preemptor: Preemptor) -> list[int]:
+        """Nodes that might do, those with the least important candidate first."""
+        capacity, table = self._capacity, self._candidates.table
+        chosen = self._may_be_evicted(preemptor)
+        cpu, ram, gpu = capacity.usage_of(table, chosen)
+        cpu, ram = (
+            cpu + capacity.idle_cpu + capacity.releasing_cpu,
+            ram + capacity.idle_ram + capacity.releasing_ram,
+        )
+        gpu = gpu + capacity.idle_gpu + capacity.releasing_gpu
+        for node in self._nominations.unconfirmed_nodes():
+            for held in self._overridable_on(node, preemptor):
                 cpu[node] += held.request.cpu
                 ram[node] += held.request.ram
                 gpu[node, list(held.devices)] += held.request.milli_per_device
         nodes = np.flatnonzero(fits_in_rooms(request, request.eligible, cpu, ram, gpu))
-        least = np.full(len(state.nodes), np.iinfo(np.int64).max)
+        least = np.full(len(capacity.nodes), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[chosen], table.priority[chosen])
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
         return ordered
 
-    def _may_be_evicted(self, asker: Preemptor) -> Bool:
-        """A superset of the allocations that it may evict."""
+    def _may_be_evicted(self, preemptor: Preemptor) -> Bool:
+        """A mask that covers every allocation that it may evict; the rules decide on each of them."""
         table = self._candidates.table
         if not self._enabled:
             return np.zeros(len(table), np.bool_)
         chosen = self._candidates.evictable.copy()
-        frozen = self._frozen.get(asker.deployment_id)
+        frozen = self._frozen.get(preemptor.deployment_id)
         if frozen:
             chosen &= ~np.isin(table.deployment_id, list(frozen))
-        lower = table.priority < asker.priority
-        if self._shares is None:
+        lower = table.priority < preemptor.priority
+        if self._ledger is None:
             return chosen & lower
-        own: Bool = table.organization == asker.organization
-        guaranteed = self._shares.projected(asker.organization).is_guaranteed(asker.demand)
+        own: Bool = table.organization == preemptor.organization
+        guaranteed = self._ledger.projected(preemptor.organization).is_guaranteed(preemptor.demand)
         return chosen & (lower | ~own) if guaranteed else chosen & lower
 
-    def _work_out(self, request: Request, asker: Preemptor, node: int) -> PreemptionOption | None:
-        state = self._state
-        rules: dict[int, str] = {}
-        yielding = self._yielding(asker, node, rules)
+    def _option_on(self, request: Request, preemptor: Preemptor, node: int) -> PreemptionOption | None:
+        capacity = self._capacity
+        rules: dict[int, PreemptionRule] = {}
+        candidates_here = self._evictable_on(preemptor, node, rules)
         room = (
-            int(state.idle_cpu[node] + state.releasing_cpu[node]),
-            int(state.idle_ram[node] + state.releasing_ram[node]),
-            (state.idle_gpu[node] + state.releasing_gpu[node]).tolist(),
+            int(capacity.idle_cpu[node] + capacity.releasing_cpu[node]),
+            int(capacity.idle_ram[node] + capacity.releasing_ram[node]),
+            (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist(),
         )
-        victims = choose_victims(request, *room, yielding)
+        victims = choose_victims(request, *room, candidates_here)
         if victims is None:
             return None
         used = {victim.row: rules[victim.row] for victim in victims if victim.row >= 0}
         return PreemptionOption(node, tuple(victims), cost(victims), used)
 
-    def _yielding(self, asker: Preemptor, node: int, rules: dict[int, str]) -> list[EvictionCandidate]:
-        """Everything there that may be evicted together, and nominations that may be overridden.
+    def _evictable_on(
+        self, preemptor: Preemptor, node: int, rules: dict[int, PreemptionRule]
+    ) -> list[EvictionCandidate]:
+        """Candidates that may be evicted together, and nominations that may be overridden.
 
-        Taken from the least important up, each judged by what its organization has left by then.
+        They are judged from the least important up, each without the usage of those before.
         """
-        judge = EvictionRules(asker, self._shares)
-        found = [held.as_candidate() for held in self._overridden_on(node, asker)]
-        for candidate in reversed(self._may_be_evicted_on(node, asker)):
-            stake = self._stake_of(candidate)
-            rule = judge.rule_for(stake)
+        legality = EvictionRules(preemptor, self._ledger)
+        found = [held.as_candidate() for held in self._overridable_on(node, preemptor)]
+        for candidate in reversed(self._may_be_evicted_on(node, preemptor)):
+            usage = self._usage_of(candidate)
+            rule = legality.rule_for(usage)
             if rule is not None:
-                judge.remove(stake)
-                rules[candidate.row] = describe(rule, asker.priority, candidate.priority)
+                legality.remove(usage)
+                rules[candidate.row] = rule
                 found.append(candidate)
         return sorted(found, key=lambda candidate: candidate.importance)
 
-    def _may_be_evicted_on(self, node: int, asker: Preemptor) -> list[EvictionCandidate]:
+    def _may_be_evicted_on(self, node: int, preemptor: Preemptor) -> list[EvictionCandidate]:
         if not self._enabled:
             return []
-        table, frozen = self._candidates.table, self._frozen.get(asker.deployment_id, ())
+        table, frozen = self._candidates.table, self._frozen.get(preemptor.deployment_id, ())
         return [
             candidate
             for candidate in self._candidates.on_node(node)
@@ -151,55 +152,57 @@ class QuotaAwarePreemption:
             and int(table.deployment_id[candidate.row]) not in frozen
         ]
 
-    def _stake_of(self, candidate: EvictionCandidate) -> VictimUsage:
-        """Whose it is, and what goes with it: its allocation, or those of its whole gang."""
+    def _usage_of(self, candidate: EvictionCandidate) -> VictimUsage:
+        """The organization of the candidate, and what goes with it: its allocation, or its whole gang."""
         rows = list(self._candidates.gangs.get(candidate.row, (candidate.row,)))
         total: Int64 = self._amounts[rows].sum(axis=0)
         organization = int(self._candidates.table.organization[candidate.row])
         return VictimUsage(organization, Resources(*total.tolist()), candidate.priority)
 
-    def _overridden_on(self, node: int, asker: Preemptor) -> list[ActiveNomination]:
-        """Nominations there that rank lower; of another organization only where an eviction were legal."""
-        lower = [held for held in self._reservations.on_node(node) if held.rank > asker.rank]
-        return [held for held in lower if self.may_override(held, asker)]
+    def _overridable_on(self, node: int, preemptor: Preemptor) -> list[ActiveNomination]:
+        """Lower-ranked nominations on the node that may be overridden."""
+        lower = [held for held in self._nominations.on_node(node) if held.rank > preemptor.rank]
+        return [held for held in lower if self.may_override(held, preemptor)]
 
-    def may_override(self, held: ActiveNomination, asker: Preemptor) -> bool:
-        """Whether a nomination that ranks lower has to give way."""
-        if held.deployment_id in self._frozen.get(asker.deployment_id, ()):
+    def may_override(self, held: ActiveNomination, preemptor: Preemptor) -> bool:
+        """Whether a lower-ranked nomination must give way."""
+        if held.deployment_id in self._frozen.get(preemptor.deployment_id, ()):
             return False
-        return EvictionRules(asker, self._shares).may_override(self._stake_of_held(held))
+        return EvictionRules(preemptor, self._ledger).may_override(self._usage_of_nomination(held))
 
     def find_groups(
-        self, asker: Preemptor, room: GangRoom, replicas: int, over: Resources
+        self, preemptor: Preemptor, room: GangRoom, replicas: int, over: Resources
     ) -> list[GroupCandidate] | None:
-        """Who must yield, on whatever node, so that all replicas fit into `room` and its organization does
-        not use `over` more than its limit; None if that cannot be had."""
-        yielders = self._yielders(asker)
-        possible = room.counts_with(*yielders.held_resources(self._state))
+        """Victims on any nodes that make all replicas fit into `room` and make up for `over`.
+
+        `over` is by how much its organization would exceed its limit. None if there is no such set.
+        """
+        candidates = self._group_candidates(preemptor)
+        possible = room.counts_with(*candidates.held_resources(self._capacity))
         if int(possible.sum()) < replicas:
             return None
-        nodes = yielders.promising_nodes(possible - room.counts, max(MOST_NODES, 2 * replicas))
+        nodes = candidates.promising_nodes(possible - room.counts, max(MOST_NODES, 2 * replicas))
         return GangPreemption(
-            room, replicas, over, EvictionRules(asker, self._shares), yielders
+            room, replicas, over, EvictionRules(preemptor, self._ledger), candidates
         ).find_victims(nodes)
 
-    def _yielders(self, asker: Preemptor) -> GroupCandidates:
+    def _group_candidates(self, preemptor: Preemptor) -> GroupCandidates:
         lower: dict[int, list[ActiveNomination]] = defaultdict(list)
-        for held in self._reservations.all():
-            if held.rank > asker.rank and self.may_override(held, asker):
+        for held in self._nominations.all():
+            if held.rank > preemptor.rank and self.may_override(held, preemptor):
                 lower[held.deployment_id].append(held)
-        nominations = [
+        overridable = [
             GroupCandidate(
                 EvictionGroup(id_, tuple((held.node, held.as_candidate()) for held in all_held)),
-                self._stake_of_held(all_held[0]),
+                self._usage_of_nomination(all_held[0]),
                 is_nomination=True,
             )
             for id_, all_held in lower.items()
         ]
-        return GroupCandidates(self._candidates, self._may_be_evicted(asker), nominations, self._stake_of)
+        return GroupCandidates(self._candidates, self._may_be_evicted(preemptor), overridable, self._usage_of)
 
-    def _stake_of_held(self, held: ActiveNomination) -> VictimUsage:
-        """What its deployment asks for with all replicas, as they are nominated together."""
+    def _usage_of_nomination(self, held: ActiveNomination) -> VictimUsage:
+        """The demand of all its replicas, as they are nominated together."""
         pending = self._snapshot.pending
         amount = requested(held.request.shape, int(pending.replicas[held.row]))
         return VictimUsage(int(pending.organization[held.row]), amount, held.priority)

@@ -1,4 +1,4 @@
-"""The words of a preemption: by which rule, and why others on the node were spared."""
+"""Why lower deployments on the node of a preemption were reprieved."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from hypervisor.scheduling.preemption.candidates import EvictionCandidates
 from hypervisor.scheduling.preemption.victims import EvictionCandidate
 
 
-def rule_of(preemptor: int, victim: int) -> str:
-    return f"priority {preemptor} over {victim}"
-
-
 def reprieved_on_node(
     candidates: EvictionCandidates, now: float, node: int, priority: int, evicted: Sequence[EvictionCandidate]
 ) -> tuple[Reprieved, ...]:
-    """Every lower one on the node that stays, with the reason."""
+    """Every lower deployment that stays on the node, with the reason."""
     table = candidates.table
-    gone = {int(table.deployment_id[victim.row]) for victim in evicted}
-    spared = []
+    evicted_ids = {int(table.deployment_id[victim.row]) for victim in evicted}
+    found = []
     for candidate in candidates.on_node(node):
         row = candidate.row
-        if candidate.priority >= priority or int(table.deployment_id[row]) in gone:
+        if candidate.priority >= priority or int(table.deployment_id[row]) in evicted_ids:
             continue
         if not table.preemptible[row]:
             why = "not preemptible"
@@ -32,5 +28,5 @@ def reprieved_on_node(
             why = "already evicted for another deployment"
         else:
             why = "fits beside the preemptor"
-        spared.append(Reprieved(int(table.deployment_id[row]), why))
-    return tuple(spared)
+        found.append(Reprieved(int(table.deployment_id[row]), why))
+    return tuple(found)

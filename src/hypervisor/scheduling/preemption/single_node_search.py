@@ -1,12 +1,11 @@
-"""The node on which a deployment can be admitted by evicting lower ones, at the least cost.
+"""The node on which evictions admit a deployment at the least cost.
 
-Node order: lowest highest-victim priority, then least lost work, then lowest sum of priorities, then fewest
-victims, then latest start, then node id (kube-scheduler's order with lost work put second).
+Nodes are compared by: the lowest highest victim priority, the least lost work, the lowest sum of priorities,
+the fewest victims, the latest start, the node id. That is kube-scheduler's order with lost work put second.
 
-Working out the victims of a node is a loop over its allocations, so it is done for few nodes: every node
-has a lower bound of its first two keys, computed for all nodes at once, and only nodes whose bound is the
-lowest are worked out. Since capacity only shrinks within a pass, what was known of a node stays a lower
-bound after the node has changed.
+Finding the victims of a node is a loop over its allocations, so it is done for few nodes. A lower bound of
+the first two keys is computed for all nodes at once, and only nodes with the lowest bound are resolved.
+Capacity only shrinks within a pass. So a cost found earlier stays a lower bound after the node has changed.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
 from hypervisor.scheduling.preemption.cost_heap import CostHeap, Entry, lower_bound
 from hypervisor.scheduling.preemption.nominations import ActiveNominations
@@ -34,163 +34,165 @@ _NOTHING = CostHeap(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class PreemptionOption:
-    """A node with the victims that a request needs there.
+    """A node, and the victims that a request needs there.
 
-    `rules` says, by allocation row, by which rule each may go; those left out go by their lower priority.
+    `rules` has the rule for each victim by its allocation row. Victims without one have a lower priority.
     """
 
     node: int
     victims: tuple[EvictionCandidate, ...]
     cost: Cost
-    rules: Mapping[int, str] = field(default_factory=dict)
+    rules: Mapping[int, PreemptionRule] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Bounds:
-    """Nodes for one shape and priority by cost: exact where worked out, else a lower bound.
+    """Nodes for one shape and priority by cost, exact or a lower bound.
 
-    `known` holds what was worked out of a node, with the node's number of changes at that time.
+    `exact` holds the option found on a node, with the number of changes of that node at that time.
     """
 
-    frontier: CostHeap
-    known: dict[int, tuple[int, PreemptionOption]]
+    heap: CostHeap
+    exact: dict[int, tuple[int, PreemptionOption]]
     generation: int
 
 
 class MinCostPreemption:
-    """Searches victims; holds its bounds per (shape, priority) for the length of a pass."""
+    """Finds victims by cost alone; keeps its bounds per shape and priority for the whole pass."""
 
     def __init__(
         self,
-        state: WorkingState,
+        capacity: WorkingState,
         candidates: EvictionCandidates,
-        reservations: ActiveNominations,
+        nominations: ActiveNominations,
         enabled: bool,
     ) -> None:
-        self._state = state
+        self._capacity = capacity
         self._candidates = candidates
-        self._reservations = reservations
+        self._nominations = nominations
         self._enabled = enabled
         self._bounds: dict[tuple[int, int], _Bounds] = {}
-        self._least: dict[tuple[int, int], tuple[int, Cost | None]] = {}
+        self._node_bounds: dict[tuple[int, int], tuple[int, Cost | None]] = {}
 
     def find(
         self, request: Request, priority: int, rank: int, without: int = NO_NODE
     ) -> PreemptionOption | None:
-        """The best node for a deployment of this priority and rank, or None if no node would do.
+        """The cheapest node, except `without`, for this priority and rank; None if there is none.
 
-        Nominations that rank lower may be overridden; they count as victims without lost work.
+        Lower-ranked nominations may be overridden. They count as victims without lost work.
         """
-        options = self._overriding(request, priority, rank, without)
+        options = self._override_options(request, priority, rank, without)
         if self._enabled:
-            evicting = self._evicting(request, priority, without)
+            evicting = self._evict_option(request, priority, without)
             if evicting is not None:
                 options.append(evicting)
         return min(options, key=lambda option: (option.cost, option.node), default=None)
 
-    def _overriding(self, request: Request, priority: int, rank: int, without: int) -> list[PreemptionOption]:
-        """Options on nodes with lower-ranked nominations, which change too often for bounds."""
+    def _override_options(
+        self, request: Request, priority: int, rank: int, without: int
+    ) -> list[PreemptionOption]:
+        """Options on nodes with lower-ranked nominations. These change too often for bounds."""
         found = []
-        for node in self._reservations.unconfirmed_nodes():
+        for node in self._nominations.unconfirmed_nodes():
             if node == without or not request.eligible[node]:
                 continue
-            lower = [held.as_candidate() for held in self._reservations.on_node(node) if held.rank > rank]
-            option = self._work_out(request, priority, node, lower) if lower else None
+            lower = [held.as_candidate() for held in self._nominations.on_node(node) if held.rank > rank]
+            option = self._option_on(request, priority, node, lower) if lower else None
             if option is not None:
                 found.append(option)
         return found
 
-    def _evicting(self, request: Request, priority: int, without: int) -> PreemptionOption | None:
-        bounds = self._bounds_of(request, priority)
-        frontier, aside, found = bounds.frontier, None, None
+    def _evict_option(self, request: Request, priority: int, without: int) -> PreemptionOption | None:
+        bounds = self._bounds_for(request, priority)
+        heap, held_back, found = bounds.heap, None, None
         while found is None:
-            first = frontier.peek()
-            if first is None:
+            top = heap.peek()
+            if top is None:
                 break
-            if first[1] == without:
-                aside = first
-                frontier.pop()
+            if top[1] == without:
+                held_back = top
+                heap.pop()
                 continue
-            found = self._known(bounds, first[1])
-            if found is None and not self._raise_bound(frontier, first, priority):
-                self._work_out_first(bounds, request, priority, first[1])
-        if aside is not None:
-            frontier.push(aside)
+            found = self._exact(bounds, top[1])
+            if found is None and not self._raise_bound(heap, top, priority):
+                self._resolve_top(bounds, request, priority, top[1])
+        if held_back is not None:
+            heap.push(held_back)
         return found
 
-    def _known(self, bounds: _Bounds, node: int) -> PreemptionOption | None:
-        """What was worked out of the node, if nothing has happened there since."""
-        changes, option = bounds.known.get(node, (-1, None))
-        return option if changes == self._state.change_counts[node] else None
+    def _exact(self, bounds: _Bounds, node: int) -> PreemptionOption | None:
+        """The option found on the node, if the node has not changed since."""
+        changes, option = bounds.exact.get(node, (-1, None))
+        return option if changes == self._capacity.change_counts[node] else None
 
-    def _raise_bound(self, frontier: CostHeap, first: Entry, priority: int) -> bool:
-        """Move the first entry down if whoever is left on its node costs more; much cheaper than victims."""
-        known, node = first
-        least = self._least_important(node, priority)
+    def _raise_bound(self, heap: CostHeap, top: Entry, priority: int) -> bool:
+        """Raise the bound of the top entry if the candidates left on its node cost more; else False."""
+        bound, node = top
+        least = self._node_bound(node, priority)
         if least is None:
-            frontier.pop()
-        elif least <= known:
+            heap.pop()
+        elif least <= bound:
             return False
         else:
-            frontier.replace((least, node))
+            heap.replace((least, node))
         return True
 
-    def _least_important(self, node: int, priority: int) -> Cost | None:
-        """The bound that the least important one on the node sets; None if nobody there may be evicted."""
-        changes = self._state.change_counts[node]
-        seen, least = self._least.get((node, priority), (-1, None))
+    def _node_bound(self, node: int, priority: int) -> Cost | None:
+        """The bound by the least important candidate on the node; None if there is no candidate."""
+        changes = self._capacity.change_counts[node]
+        seen, least = self._node_bounds.get((node, priority), (-1, None))
         if seen != changes:
             evictable = self._candidates.evictable
             least = None
-            # The least important one comes last.
+            # The least important candidate is the last.
             for candidate in reversed(self._candidates.on_node(node)):
                 if candidate.priority < priority and evictable[candidate.row]:
                     least = lower_bound(candidate.priority, candidate.lost_work)
                     break
-            self._least[node, priority] = changes, least
+            self._node_bounds[node, priority] = changes, least
         return least
 
-    def _work_out_first(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
-        """Replace the first entry, a bound, by the exact cost; drop it if nothing helps there any more."""
-        option = self._work_out(request, priority, node, [])
+    def _resolve_top(self, bounds: _Bounds, request: Request, priority: int, node: int) -> None:
+        """Replace the bound of the top entry by the exact cost; remove it if no eviction helps there."""
+        option = self._option_on(request, priority, node, [])
         if option is None:
-            bounds.frontier.pop()
+            bounds.heap.pop()
         else:
-            bounds.known[node] = (self._state.change_counts[node], option)
-            bounds.frontier.replace((option.cost, node))
+            bounds.exact[node] = (self._capacity.change_counts[node], option)
+            bounds.heap.replace((option.cost, node))
 
-    def _bounds_of(self, request: Request, priority: int) -> _Bounds:
+    def _bounds_for(self, request: Request, priority: int) -> _Bounds:
         key = (request.index, priority)
         found = self._bounds.get(key)
-        if found is None or found.generation != self._state.generation:
-            frontier = self._lower_bounds(request, priority)
-            found = self._bounds[key] = _Bounds(frontier, {}, self._state.generation)
+        if found is None or found.generation != self._capacity.generation:
+            heap = self._lower_bounds(request, priority)
+            found = self._bounds[key] = _Bounds(heap, {}, self._capacity.generation)
         return found
 
-    def _work_out(
+    def _option_on(
         self, request: Request, priority: int, node: int, lower_ranked: list[EvictionCandidate]
     ) -> PreemptionOption | None:
-        state, evictable = self._state, self._candidates.evictable
-        yielding = list(lower_ranked)
+        capacity, evictable = self._capacity, self._candidates.evictable
+        candidates_here = list(lower_ranked)
         if self._enabled:
-            yielding += [
+            candidates_here += [
                 candidate
                 for candidate in self._candidates.on_node(node)
                 if candidate.priority < priority and evictable[candidate.row]
             ]
         if lower_ranked:
-            yielding.sort(key=lambda candidate: candidate.importance)
+            candidates_here.sort(key=lambda candidate: candidate.importance)
         victims = choose_victims(
             request,
-            int(state.idle_cpu[node] + state.releasing_cpu[node]),
-            int(state.idle_ram[node] + state.releasing_ram[node]),
-            (state.idle_gpu[node] + state.releasing_gpu[node]).tolist(),
-            yielding,
+            int(capacity.idle_cpu[node] + capacity.releasing_cpu[node]),
+            int(capacity.idle_ram[node] + capacity.releasing_ram[node]),
+            (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist(),
+            candidates_here,
         )
         return None if victims is None else PreemptionOption(node, tuple(victims), cost(victims))
 
     def _lower_bounds(self, request: Request, priority: int) -> CostHeap:
-        """A bound for every node on which evictions could make the request fit."""
+        """Lower bounds for every node on which evictions could make the request fit."""
         if not self._candidates.any_lower_than(priority):
             return _NOTHING
         level = self._lowest_levels(request, priority)
@@ -200,65 +202,68 @@ class MinCostPreemption:
         return CostHeap(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
 
     def _lowest_levels(self, request: Request, priority: int) -> Int64:
-        """Per node the lowest priority such that evicting everything up to it makes the request fit.
+        """Per node the lowest priority up to which everything must be evicted so that the request fits.
 
         A binary search over the priorities that occur, for all nodes at once.
         """
         table = self._candidates.table
-        below = self._candidates.lower_than(priority)
-        if not below.any():
-            return np.full(len(self._state.nodes), _NONE)
+        lower = self._candidates.lower_than(priority)
+        if not lower.any():
+            return np.full(len(self._capacity.nodes), _NONE)
         possible = self._candidates.room(priority).fits(request)
-        below &= possible[table.node]
-        priorities = np.unique(table.priority[below]).astype(np.int64)
+        lower &= possible[table.node]
+        priorities = np.unique(table.priority[lower]).astype(np.int64)
         if not len(priorities):
             return np.full(len(possible), _NONE)
         low = np.zeros(len(possible), np.int64)
         high = np.full(len(possible), len(priorities) - 1)
         while (low < high).any():
             middle = (low + high) // 2
-            chosen = below & (table.priority <= priorities[middle][table.node])
-            fits = self._fits_with(request, self._state.usage_of(table, chosen))
+            chosen = lower & (table.priority <= priorities[middle][table.node])
+            fits = self._fits_without(request, self._capacity.usage_of(table, chosen))
             high = np.where(fits, middle, high)
             low = np.where(fits, low, np.minimum(middle + 1, high))
         return np.where(possible, priorities[high], _NONE)
 
-    def _fits_with(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
-        state = self._state
+    def _fits_without(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
+        capacity = self._capacity
         cpu, ram, gpu = freed
         return fits_in_rooms(
             request,
             request.eligible,
-            state.idle_cpu + state.releasing_cpu + cpu,
-            state.idle_ram + state.releasing_ram + ram,
-            state.idle_gpu + state.releasing_gpu + gpu,
+            capacity.idle_cpu + capacity.releasing_cpu + cpu,
+            capacity.idle_ram + capacity.releasing_ram + ram,
+            capacity.idle_gpu + capacity.releasing_gpu + gpu,
         )
 
     def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
-        """A lower bound of the work lost per node: someone at the highest level must go, and enough devices
-        must be cleared, each of which costs at least its share of those who use it."""
+        """A lower bound of the lost work per node.
+
+        Some candidate at the highest level must go. Enough devices must be cleared, and each costs at least
+        its share of the work of those that use it.
+        """
         table, lost = self._candidates.table, self._candidates.lost_work
-        below = self._candidates.lower_than(priority)
-        at_level = np.flatnonzero(below & (table.priority == level[table.node]))
+        lower = self._candidates.lower_than(priority)
+        at_level = np.flatnonzero(lower & (table.priority == level[table.node]))
         lower_bound = np.full(len(level), np.inf)
         np.minimum.at(lower_bound, table.node[at_level], lost[at_level])
         lower_bound[np.isinf(lower_bound)] = 0.0
         if request.whole_devices:
-            lower_bound = np.maximum(lower_bound, self._clearing_devices(request, below, level))
+            lower_bound = np.maximum(lower_bound, self._device_cost(request, lower, level))
         return lower_bound * _ROUNDING
 
-    def _clearing_devices(self, request: Request, below: Bool, level: Int64) -> Float64:
-        state, table = self._state, self._candidates.table
-        chosen = below & (table.priority <= level[table.node])
-        row, device = state.devices_in_use
+    def _device_cost(self, request: Request, lower: Bool, level: Int64) -> Float64:
+        capacity, table = self._capacity, self._candidates.table
+        chosen = lower & (table.priority <= level[table.node])
+        row, device = capacity.devices_in_use
         picked = chosen[row]
         row, device = row[picked], device[picked]
         share = self._candidates.lost_work[row] / np.bitwise_count(table.gpu_mask[row])
-        flat = table.node[row].astype(np.int64) * state.width + device
-        price = np.bincount(flat, share, level.size * state.width).astype(np.float64)
-        price = price.reshape(level.size, state.width)
-        _, _, freed = state.usage_of(table, chosen)
-        room = state.idle_gpu + state.releasing_gpu
+        flat = table.node[row].astype(np.int64) * capacity.width + device
+        price = np.bincount(flat, share, level.size * capacity.width).astype(np.float64)
+        price = price.reshape(level.size, capacity.width)
+        _, _, freed = capacity.usage_of(table, chosen)
+        room = capacity.idle_gpu + capacity.releasing_gpu
         price[room + freed != WHOLE_GPU] = np.inf
         price[room == WHOLE_GPU] = 0.0
         price.sort(axis=1)

@@ -1,9 +1,9 @@
-"""Which allocations of one node must go so that a request fits: as few and as unimportant as possible.
+"""The victims on one node that make a request fit: few and unimportant ones.
 
-The method is kube-scheduler's and Kueue's: take away every candidate, see whether the request fits, then
-put them back from the most important down as long as it still does. What stays away is a minimal set:
-putting any of them back breaks the fit. On top, the GPU devices are chosen with care: a set of devices is
-also tried that is cheapest to clear, and the better outcome is taken.
+The method is that of kube-scheduler and Kueue. All candidates are evicted; if the request fits then, they are
+reprieved one by one, the most important first, as long as the request still fits. The victims that remain are
+a minimal set: restoring any of them breaks the fit. In addition the devices that are cheapest to clear are
+tried, and the cheaper result is taken.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _FREE: Cost = (-1, 0.0, 0, 0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """What could yield: an allocation (`row` of its table), or a lower-ranked nomination (`row` is -1).
+    """An allocation (`row` of its table) or a lower-ranked nomination (`row` is -1) that could give way.
 
-    For a gang it is all that the gang holds on the node (`row` is one of its rows there, a device that
-    several replicas share occurs as often); what is lost is that of the whole gang.
+    For a gang it is all that the gang holds on the node: `row` is one of its rows there, `devices` has a
+    device once for each replica on it, and `lost_work` is that of the whole gang.
     """
 
     row: int
@@ -39,12 +39,12 @@ class EvictionCandidate:
 
     @property
     def importance(self) -> tuple[int, float, float, int]:
-        """Sorts the most important first: priority, then lost work, then the earlier start, then the id."""
+        """Sort key, the most important first: priority, lost work, the earlier start, the id."""
         return (-self.priority, -self.lost_work, self.started_at, self.id)
 
 
 class VictimRoom:
-    """The room on one node for one request, with every candidate taken away at first."""
+    """The room on one node for one request, while candidates are evicted and restored."""
 
     __slots__ = ("_pinned", "_request", "cpu", "gpu", "ram")
 
@@ -58,7 +58,7 @@ class VictimRoom:
         self.gpu = list(gpu)
 
     def fits(self) -> bool:
-        """Whether the request fits, on the pinned devices where some are pinned."""
+        """Whether the request fits; on the pinned devices, if there are any."""
         request = self._request
         if self.cpu < request.cpu or self.ram < request.ram:
             return False
@@ -71,12 +71,14 @@ class VictimRoom:
         return max(self.gpu) >= request.milli_per_device
 
     def restore(self, candidate: EvictionCandidate) -> None:
+        """Undo `evict`."""
         self.cpu -= candidate.cpu
         self.ram -= candidate.ram
         for device in candidate.devices:
             self.gpu[device] -= candidate.milli_per_device
 
     def evict(self, candidate: EvictionCandidate) -> None:
+        """Free the room of the candidate."""
         self.cpu += candidate.cpu
         self.ram += candidate.ram
         for device in candidate.devices:
@@ -86,17 +88,17 @@ class VictimRoom:
 def choose_victims(
     request: Request, cpu: int, ram: int, gpu: Sequence[int], candidates: Sequence[EvictionCandidate]
 ) -> list[EvictionCandidate] | None:
-    """A minimal set of candidates whose going makes the request fit into the room that is there now.
+    """A minimal set of candidates that makes the request fit when evicted.
 
     `cpu`, `ram`, `gpu` are the room with all candidates in place; candidates come sorted by importance.
-    None if it would not fit even with all of them gone; an empty list if it fits as it is.
+    None if the request does not fit even without all of them; an empty list if it fits as it is.
     """
     room = VictimRoom(request, cpu, ram, gpu)
     for candidate in candidates:
         room.evict(candidate)
     if not room.fits():
         return None
-    # One victim alone cannot be bettered: putting back from the top has left the least important that does.
+    # A single victim is optimal: reprieving from the top leaves the least important one that suffices.
     best = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu), candidates)
     if len(best) <= 1 or not request.device_count:
         return best
@@ -111,7 +113,7 @@ def choose_victims(
 
 
 def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
-    """Return what may return, the first first; those that cannot are the victims."""
+    """Restore the candidates that still fit beside the request, in this order. The others are the victims."""
     victims = []
     for candidate in candidates:
         room.restore(candidate)
@@ -122,10 +124,10 @@ def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[
 
 
 def cost(victims: Sequence[EvictionCandidate]) -> Cost:
-    """How bad it is to lose these; the lesser is to be preferred.
+    """The cost of evicting these; lower is better.
 
-    Highest priority among them, then lost work, then the sum of priorities, then their number, then the
-    earliest start (the later the better).
+    The highest priority, then the lost work, then the sum of priorities, then the number, then the earliest
+    start (a later one is better).
     """
     if not victims:
         return _FREE
@@ -140,38 +142,38 @@ def cost(victims: Sequence[EvictionCandidate]) -> Cost:
 
 
 def _cheapest_devices(
-    request: Request, gpu: Sequence[int], cleared: Sequence[int], candidates: Sequence[EvictionCandidate]
+    request: Request, gpu: Sequence[int], emptied: Sequence[int], candidates: Sequence[EvictionCandidate]
 ) -> list[int]:
-    """Devices that are cheapest to clear, picked one by one; those who leave for one leave for all."""
-    possible = set(usable_devices(request, cleared))
-    now = list(gpu)
-    leaving: set[int] = set()
+    """The devices that are cheapest to clear, picked one by one. A victim on several devices counts once."""
+    possible = set(usable_devices(request, emptied))
+    idle_now = list(gpu)
+    evicted: set[int] = set()
     pinned: list[int] = []
     while len(pinned) < request.device_count:
         options = [
-            (cost(left), device, left)
+            (cost(cleared_by), device, cleared_by)
             for device in sorted(possible.difference(pinned))
-            for left in [_clear(request, now[device], device, candidates, leaving)]
+            for cleared_by in [_victims_on(request, idle_now[device], device, candidates, evicted)]
         ]
-        _, device, left = min(options, key=lambda option: option[:2])
+        _, device, cleared_by = min(options, key=lambda option: option[:2])
         pinned.append(device)
-        for candidate in left:
-            leaving.add(id(candidate))
+        for candidate in cleared_by:
+            evicted.add(id(candidate))
             for index in candidate.devices:
-                now[index] += candidate.milli_per_device
+                idle_now[index] += candidate.milli_per_device
     return pinned
 
 
-def _clear(
-    request: Request, free: int, device: int, candidates: Sequence[EvictionCandidate], leaving: set[int]
+def _victims_on(
+    request: Request, free: int, device: int, candidates: Sequence[EvictionCandidate], evicted: set[int]
 ) -> list[EvictionCandidate]:
-    """The least important of those on the device whose going makes it usable."""
-    left = []
+    """The least important candidates on the device that make it usable when evicted."""
+    cleared_by = []
     need = WHOLE_GPU if request.whole_devices else request.milli_per_device
     for candidate in reversed(candidates):
         if free >= need:
             break
-        if device in candidate.devices and id(candidate) not in leaving:
+        if device in candidate.devices and id(candidate) not in evicted:
             free += candidate.milli_per_device * candidate.devices.count(device)
-            left.append(candidate)
-    return left
+            cleared_by.append(candidate)
+    return cleared_by

@@ -1,1 +1,1 @@
-"""Who is considered first: the total order over a queue, and what each organization's share does to it."""
+"""The order of the queue, its equivalence classes, and the usage of the organizations."""

@@ -1,8 +1,8 @@
-"""Who is considered first: a total order over the queue, with every component of it.
+"""The total order of the queue, with every component of it.
 
-Priority first. On a shared cluster (a snapshot with quotas) fair share and age follow, as in Slurm's
-multifactor order: the share that an organization has with everything of its own that stands ahead, less
-what waiting is worth. Then creation time, then the id.
+Priority comes first. On a shared cluster (a snapshot with quotas) fair share and age follow, as in Slurm's
+multifactor order: the share of the organization, counting its own deployments ahead, less what the waiting
+time is worth. Then come the creation time and the id.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hypervisor.scheduling.snapshots.snapshot import Float64, Int32, Int64, Pend
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OrderComponents:
-    """What the place of each pending deployment is made of; arrays in the order of the pending rows.
+    """The components of the order, as arrays in the order of the pending rows.
 
-    `share` is its organization's dominant share, counting what it uses and what it has waiting ahead of
-    this one (0 where no quotas are). `age_factor` is 0..1, of the policy's `age_horizon`; blocked time
-    does not count. `position` is the place in the queue from 0 on. Inside a priority the lower
-    `share - age_weight * age_factor` goes first, then the older.
+    `share` is the dominant share of the organization; it counts what the organization uses and its pending
+    deployments ahead of this one. It is 0 without quotas. `age_factor` is the waiting time as a part of the
+    policy's `age_horizon`, 0 to 1; blocked time does not count. `position` is the place in the queue, from 0.
+    Within a priority the lower `share - age_weight * age_factor` goes first, then the older deployment.
     """
 
     deployment_id: Int64
@@ -36,7 +36,7 @@ class OrderComponents:
 
 
 def order_components(snapshot: Snapshot, policy: Policy | None = None) -> OrderComponents:
-    """Every component of the order of the queue, for showing it."""
+    """Every component of the order, for display."""
     chosen, pending = policy or Policy(), snapshot.pending
     order = queue_order(snapshot, chosen)
     position = np.empty(len(order), np.int64)
@@ -52,16 +52,16 @@ def order_components(snapshot: Snapshot, policy: Policy | None = None) -> OrderC
 
 
 def queue_order(snapshot: Snapshot, policy: Policy | None = None) -> Int64:
-    """Rows of the queue from first to last.
+    """The pending rows from first to last.
 
-    Ending in an id makes the order total, so that the same queue is always worked through the same way.
+    The last key is the id, so the order is total: the same queue always has the same order.
     """
     pending = snapshot.pending
     if not snapshot.quotas:
         return _plain_order(pending)
     chosen = policy or Policy()
-    standing = _shares_ahead(snapshot) - chosen.age_weight * _age_factor(snapshot, chosen)
-    keys = (pending.deployment_id, pending.created_at, standing, -pending.priority.astype(np.int64))
+    share_less_age = _shares_ahead(snapshot) - chosen.age_weight * _age_factor(snapshot, chosen)
+    keys = (pending.deployment_id, pending.created_at, share_less_age, -pending.priority.astype(np.int64))
     return np.lexsort(keys).astype(np.int64)
 
 
@@ -76,13 +76,13 @@ def _age_factor(snapshot: Snapshot, policy: Policy) -> Float64:
 
 
 def _shares_ahead(snapshot: Snapshot) -> Float64:
-    """Per row the share of its organization with what it uses and everything of its own that goes first.
+    """Per row the share of its organization, with its usage and its own deployments ahead of this one.
 
-    That is start-time fair queueing: of equal organizations each gets its turn, however many deployments
-    one of them has submitted. What is larger than the whole cluster takes no turn.
+    That is start-time fair queueing: equal organizations take turns, however many deployments each has
+    submitted. A deployment larger than the whole cluster does not count.
     """
     pending, table = snapshot.pending, snapshot.allocations
-    whole = lendable(snapshot)
+    total = lendable(snapshot)
     organization = pending.organization.astype(np.int64)
     order = np.lexsort(
         (
@@ -92,26 +92,26 @@ def _shares_ahead(snapshot: Snapshot) -> Float64:
             organization,
         )
     )
-    wanted = _wanted(snapshot)
-    possible = (wanted <= np.array([whole.cpu_milli, whole.ram_mib, whole.gpu_milli])).all(axis=1)
-    wanted[~possible] = 0
-    ahead = np.zeros_like(wanted)
-    ahead[order] = np.cumsum(wanted[order], axis=0) - wanted[order]
+    demand = _demands(snapshot)
+    possible = (demand <= np.array([total.cpu_milli, total.ram_mib, total.gpu_milli])).all(axis=1)
+    demand[~possible] = 0
+    ahead = np.zeros_like(demand)
+    ahead[order] = np.cumsum(demand[order], axis=0) - demand[order]
     firsts = np.flatnonzero(np.diff(organization[order], prepend=-2))
-    start_of = np.zeros_like(wanted)
+    start_of = np.zeros_like(demand)
     if len(order):
         group = np.cumsum(np.isin(np.arange(len(order)), firsts)) - 1
         start_of[order] = ahead[order[firsts]][group]
     used = np.zeros((len(snapshot.quotas) + 1, 3), np.int64)
     staying = ~table.releasing
     np.add.at(used, table.organization[staying], allocated(snapshot)[staying])
-    return dominant_shares(snapshot.quotas, used[organization] + ahead - start_of, organization, whole)
+    return dominant_shares(snapshot.quotas, used[organization] + ahead - start_of, organization, total)
 
 
-def _wanted(snapshot: Snapshot) -> Int64:
-    """What each pending deployment asks for, all replicas together."""
+def _demands(snapshot: Snapshot) -> Int64:
+    """The demand of each pending deployment, all replicas together."""
     shapes = np.array([(s.cpu_milli, s.ram_mib, s.gpu_milli) for s in snapshot.shapes], np.int64).reshape(
         -1, 3
     )
-    wanted: Int64 = shapes[snapshot.pending.shape] * snapshot.pending.replicas.astype(np.int64)[:, None]
-    return wanted
+    demand: Int64 = shapes[snapshot.pending.shape] * snapshot.pending.replicas.astype(np.int64)[:, None]
+    return demand

@@ -1,32 +1,50 @@
-"""The queue as a pass sees it: in order, and grouped into kinds that are decided alike."""
+"""The queue as a pass sees it: in order, and grouped into equivalence classes that are decided alike."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Snapshot
 
 _DENSE = 1 << 22
 
 
-class Queue:
-    """Pending rows in queue order. A kind is a shape at a priority, in as many replicas, that yields or not;
-    on a shared cluster also of one organization. Known maximum runtimes are told apart in steps of a fifth:
-    a short one may start where the head of the queue would be held up by a long one.
+class QueueEntry(NamedTuple):
+    """A pending row at its turn.
 
-    `yields` says that it could be evicted as soon as it runs: preemptible and without a minimum runtime.
-    When one member of a kind could not be admitted, those behind it cannot either, so a pass over a deep
-    queue with nothing to do is a pass over the kinds.
+    `rank` is its place in the queue order. `respects_head` says whether the reservation of the head binds it.
+    `previous_node` is the node of a nomination that it has just lost, else NO_NODE.
+    """
+
+    row: int
+    rank: int
+    request: Request
+    respects_head: bool
+    previous_node: int
+
+
+class Queue:
+    """Pending rows in queue order, in equivalence classes.
+
+    Rows of a class have the same shape, priority, number of replicas and evictability; on a shared cluster
+    also the same organization. Known maximum runtimes are distinguished in steps of a fifth: a short one may
+    start where a long one would hold up the head of the queue.
+
+    If one row of a class cannot be admitted, the rows of the class behind it cannot either. So a pass over a
+    deep queue with nothing to do is a pass over the classes. `representative` is the last row of each class.
     """
 
     def __init__(self, snapshot: Snapshot, order: Int64) -> None:
         pending = snapshot.pending
         self.pending = pending
         self.order = order
-        self._yields = pending.preemptible & ~pending.protected
+        self._evictable_on_start = pending.preemptible & ~pending.protected
         level = pending.priority.astype(np.int64)
         level -= level.min(initial=0)
-        keys = (level * max(1, len(snapshot.shapes)) + pending.shape) * 2 + self._yields
+        keys = (level * max(1, len(snapshot.shapes)) + pending.shape) * 2 + self._evictable_on_start
         self.any_gangs = bool((pending.replicas > 1).any())
         if self.any_gangs:
             sizes = _numbered(pending.replicas.astype(np.int64) * 2 + pending.spread)
@@ -42,35 +60,42 @@ class Queue:
         self.representative[self.equivalence_class] = np.arange(len(keys))
 
     def deployment_id(self, row: int) -> int:
+        """The id of the deployment in this row."""
         return int(self.pending.deployment_id[row])
 
     def priority(self, row: int) -> int:
+        """Its priority, inherited priority included."""
         return int(self.pending.priority[row])
 
     def shape(self, row: int) -> int:
+        """The index of its shape."""
         return int(self.pending.shape[row])
 
     def replicas(self, row: int) -> int:
+        """How many replicas it has."""
         return int(self.pending.replicas[row])
 
     def spread(self, row: int) -> bool:
+        """Whether its replicas should be on different nodes."""
         return bool(self.pending.spread[row])
 
     def is_gang(self, row: int) -> bool:
+        """Whether it has several replicas, which start all or none."""
         return self.any_gangs and int(self.pending.replicas[row]) > 1
 
     def evictable_on_start(self, row: int) -> bool:
-        return bool(self._yields[row])
+        """Whether it could be evicted as soon as it runs: preemptible, without a minimum runtime."""
+        return bool(self._evictable_on_start[row])
 
     def rows_of(self, deployment_ids: set[int]) -> dict[int, int]:
-        """Pending rows of these deployments, by id; those that are not pending are left out."""
+        """The pending rows of these deployments, by id; deployments that are not pending are left out."""
         wanted = np.fromiter(deployment_ids, np.int64, len(deployment_ids))
         rows = np.flatnonzero(np.isin(self.pending.deployment_id, wanted))
         return {int(self.pending.deployment_id[row]): int(row) for row in rows}
 
 
 def _length_classes(seconds: Float64) -> Int64:
-    """0 where there is no maximum runtime, else a number that rises by 4 with each doubling of it."""
+    """0 without a maximum runtime, else a number that rises by 4 with each doubling of it."""
     finite = np.isfinite(seconds)
     classes = np.zeros(len(seconds), np.int64)
     classes[finite] = np.ceil(4 * np.log2(np.maximum(seconds[finite], 1.0))).astype(np.int64) + 1
@@ -78,7 +103,7 @@ def _length_classes(seconds: Float64) -> Int64:
 
 
 def _numbered(keys: Int64) -> Int64:
-    """Equal keys get equal numbers from 0 on; by a table where the keys allow one, as sorting is slower."""
+    """Equal keys get equal numbers from 0 on. Small keys are numbered by a table, as sorting is slower."""
     if not len(keys):
         return keys
     largest = int(keys.max())

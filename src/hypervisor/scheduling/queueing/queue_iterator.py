@@ -1,4 +1,4 @@
-"""The queue in its order, without those whose kind has turned out hopeless."""
+"""The queue in its order, without the classes that proved inadmissible."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ _MOST = 8_192
 
 
 class QueueIterator:
-    """Whose turn it is. A kind that was found hopeless is passed over until `grew`.
+    """Iterates over the queue. A class marked inadmissible is skipped until capacity is freed.
 
-    Looking ahead a stretch at a time, what is passed over costs nothing in Python: a pass over a deep queue
-    with nothing to do takes as many turns as there are kinds.
+    The iterator looks ahead a stretch at a time, so skipped rows cost nothing in Python. A pass over a deep
+    queue with nothing to do takes as many turns as there are classes.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._hopeless: Bool = np.zeros(queue.class_count, np.bool_)
-        self._growths = 0
+        self._inadmissible: Bool = np.zeros(queue.class_count, np.bool_)
+        self._times_freed = 0
 
     def mark_inadmissible(self, row: int) -> None:
-        """Nobody of this row's kind can be admitted any more."""
-        self._hopeless[self._queue.equivalence_class[row]] = True
+        """Skip the class of this row."""
+        self._inadmissible[self._queue.equivalence_class[row]] = True
 
     def on_capacity_freed(self) -> None:
-        """Capacity has come back: nothing is hopeless any more."""
-        self._hopeless[:] = False
-        self._growths += 1
+        """Consider all classes again."""
+        self._inadmissible[:] = False
+        self._times_freed += 1
 
     def walk(self, always: Int64) -> Iterator[tuple[int, int]]:
-        """(rank, row) of everyone in turn; the rows in `always` get theirs whatever their kind."""
-        order, hopeless = self._queue.order, self._hopeless
-        kind, kept = self._queue.equivalence_class[order], np.zeros(len(order), np.bool_)
+        """(rank, row) in queue order; the rows in `always` are never skipped."""
+        order, inadmissible = self._queue.order, self._inadmissible
+        class_of, always_visited = self._queue.equivalence_class[order], np.zeros(len(order), np.bool_)
         if len(always):
-            kept = np.isin(order, always)
+            always_visited = np.isin(order, always)
         start, length = 0, _FIRST
         while start < len(order):
             end = min(start + length, len(order))
             length = min(2 * length, _MOST)
-            growths = self._growths
-            ranks = np.flatnonzero(~hopeless[kind[start:end]] | kept[start:end]) + start
+            times_freed = self._times_freed
+            ranks = np.flatnonzero(~inadmissible[class_of[start:end]] | always_visited[start:end]) + start
             start = end
-            turns = zip(ranks.tolist(), order[ranks].tolist(), kind[ranks].tolist(), strict=True)
-            for rank, row, number in turns:
-                if hopeless[number] and not kept[rank]:
+            stretch = zip(ranks.tolist(), order[ranks].tolist(), class_of[ranks].tolist(), strict=True)
+            for rank, row, number in stretch:
+                if inadmissible[number] and not always_visited[rank]:
                     continue
                 yield rank, row
-                if growths != self._growths:
+                if times_freed != self._times_freed:
                     start, length = rank + 1, _FIRST
                     break

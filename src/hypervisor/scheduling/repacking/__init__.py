@@ -1,8 +1,8 @@
-"""Repacking: moving what may be moved so that more of what waits fits, bounded in steps.
+"""Repacking: moving what may be moved so that more pending deployments fit, bounded in steps.
 
-A small bin packing problem with its own plain tables (`packing`), and a search over it: chains of moves
-(`chains`), then nodes emptied and filled again (`neighbourhoods`), then fewer moves for the same result
-(`fewer_moves`). `exact` hands on to a solver what the search has found: as a `layout`, of which the `program`
-speaks. `packers` knows both by name. None of these knows of queues, quotas and reservations: `ground`,
-`improvement` and the consolidation in `defragmentation` say what may be moved and where to.
+`packing` is a small bin packing problem with plain tables of its own. `local_search` solves it: ejection
+chains, then large neighbourhood search, then move minimisation. `exact_solver` gives what the search found to
+CP-SAT, as a `cp_layout` of a `cp_model`. `solvers` knows both by name. These modules know nothing of queues,
+quotas and nominations. `subproblem`, `pass_optimizer` and the consolidation in `defragmentation` decide what
+may move where.
 """

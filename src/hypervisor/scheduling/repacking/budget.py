@@ -1,33 +1,32 @@
-"""What a search may spend: steps and not seconds, so that the same input gives the same plan."""
+"""The budget of a search: steps instead of seconds, so that the same input gives the same plan."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from hypervisor.scheduling.policy import SolverName
-
 
 class SearchObserver(Protocol):
-    """Is told when each stage of a search begins and ends, and cannot change what it finds."""
+    """Sees when each stage of a search starts and ends. It cannot change the result."""
 
-    def stage_started(self) -> None: ...
+    def stage_started(self) -> None:
+        """A stage starts."""
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
-        """This stage took so many steps."""
+    def stage_ended(self, stage: str, steps: int) -> None:
+        """The stage has taken this many steps."""
 
 
 class NullObserver:
-    """Nobody wants to know."""
+    """Ignores everything."""
 
     def stage_started(self) -> None:
-        """Nothing happens."""
+        """Does nothing."""
 
-    def stage_ended(self, stage: SolverName, steps: int) -> None:
-        """Nothing happens."""
+    def stage_ended(self, stage: str, steps: int) -> None:
+        """Does nothing."""
 
 
 class StepBudget:
-    """One step looks at one item in one bin."""
+    """The steps that are left. One step examines one item in one bin."""
 
     __slots__ = ("remaining",)
 
@@ -35,15 +34,16 @@ class StepBudget:
         self.remaining = most
 
     def spend(self, count: int = 1) -> bool:
-        """Take that many; False if there were not so many left."""
+        """Spend this many; False if fewer were left."""
         self.remaining -= count
         return self.remaining >= 0
 
     def split(self, share: float) -> StepBudget:
-        """A budget of its own, taken from this one; `take_back` returns what it left."""
+        """Split off a budget of its own; `return_unused` gives back what it leaves."""
         given = StepBudget(int(max(0, self.remaining) * share))
         self.remaining -= given.remaining
         return given
 
     def return_unused(self, part: StepBudget) -> None:
+        """Take back what a split-off budget has left."""
         self.remaining += max(0, part.remaining)

@@ -1,4 +1,4 @@
-"""Where items are, told by kinds: what an integer program speaks of; and back to single items."""
+"""Where items are, counted by item class as a CP model counts them, and back to single items."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 
 Spot = tuple[int, tuple[int, ...]]
-"""A bin and devices of it."""
+"""A bin, and devices of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemClass:
-    """Items of the same size and priority with the same choice of bins.
+    """Items of the same size and priority that may go into the same bins.
 
-    `items` are indexes into a packing: first those that have a home, then those that wait, as they queue.
+    `items` are indexes into a packing: first those that have a home, then the waiting ones in queue order.
     """
 
     request: Request
@@ -29,8 +29,10 @@ class ItemClass:
 
 @dataclass(slots=True)
 class CpLayout:
-    """How many of each kind are where, kinds by their number: `counts` by (kind, bin), `shares` of devices by
-    (kind, bin, device), `whole` devices that are taken by (bin, device, guarded); and who stays at home.
+    """How many items of each class are where. A class is an index.
+
+    `counts` is by (class, bin). `shares` counts parts of devices by (class, bin, device). `whole` has the
+    devices taken as a whole, as (bin, device, guarded). `stays` are the items that stay at home.
     """
 
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -40,12 +42,12 @@ class CpLayout:
 
 
 def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
-    """The items by kind; `waiting` are those without a home in the order of the queue.
+    """The items by class; `waiting` are those without a home, in queue order.
 
-    Left out is what is where it may not be put any more, as the labels of a node were changed.
+    Items that are where they may not go any more, as the labels of a node have changed, are left out.
     """
-    waits = set(waiting)
-    homes = (index for index in range(len(packing.items)) if index not in waits)
+    waiting_set = set(waiting)
+    homes = (index for index in range(len(packing.items)) if index not in waiting_set)
     alike: dict[tuple[object, ...], list[int]] = {}
     for index in (*homes, *waiting):
         item, bin_ = packing.items[index], packing.bin_of[index]
@@ -53,25 +55,28 @@ def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
             continue
         size = item.request.cpu, item.request.ram, item.request.device_count, item.request.milli_per_device
         alike.setdefault((*size, item.priority, item.bins, item.guarded), []).append(index)
-    return [_kind(packing, indexes) for indexes in alike.values()]
+    return [_class_of(packing, indexes) for indexes in alike.values()]
 
 
-def spots_for(packing: Packing, kinds: Sequence[ItemClass]) -> int:
-    """In how many bins, and for parts of devices on how many devices, each kind could be; all added up."""
+def spots_for(packing: Packing, classes: Sequence[ItemClass]) -> int:
+    """The number of spots of all classes: bins, and for parts of devices also devices."""
     devices = sum(map(len, packing.gpu))
-    shared = sum(bool(kind.request.device_count) and not kind.request.whole_devices for kind in kinds)
-    return len(kinds) * len(packing) + shared * devices
+    shared = sum(
+        bool(item_class.request.device_count) and not item_class.request.whole_devices
+        for item_class in classes
+    )
+    return len(classes) * len(packing) + shared * devices
 
 
-def at_home(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> set[int]:
-    """As many as can be where they were to begin with, if so many of each kind are where the layout says."""
+def at_home(packing: Packing, classes: Sequence[ItemClass], layout: CpLayout) -> set[int]:
+    """The items that can stay at home, if the layout says how many items of each class are where."""
     stays: set[int] = set()
     counts, shares = layout.counts.copy(), layout.shares.copy()
-    for number, kind in enumerate(kinds):
-        for index in kind.items:
+    for number, item_class in enumerate(classes):
+        for index in item_class.items:
             home, devices = packing.items[index].home, packing.items[index].home_devices
-            if kind.request.whole_devices:
-                free = all((home, device, kind.guarded) in layout.whole for device in devices)
+            if item_class.request.whole_devices:
+                free = all((home, device, item_class.guarded) in layout.whole for device in devices)
             else:
                 free = all(shares[number, home, device] > 0 for device in devices)
             if free and counts[number, home] > 0:
@@ -81,17 +86,17 @@ def at_home(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> s
     return stays
 
 
-def layout_of(packing: Packing, kinds: Sequence[ItemClass]) -> CpLayout:
-    """Where the items of the packing are now."""
+def layout_of(packing: Packing, classes: Sequence[ItemClass]) -> CpLayout:
+    """The layout of the items in the packing now."""
     found = CpLayout()
-    for number, kind in enumerate(kinds):
-        for index in kind.items:
+    for number, item_class in enumerate(classes):
+        for index in item_class.items:
             bin_, devices = packing.bin_of[index], packing.devices[index]
             if bin_ == NO_BIN:
                 continue
             found.counts[number, bin_] += 1
-            if kind.request.whole_devices:
-                found.whole.update((bin_, device, kind.guarded) for device in devices)
+            if item_class.request.whole_devices:
+                found.whole.update((bin_, device, item_class.guarded) for device in devices)
             elif devices:
                 found.shares[number, bin_, devices[0]] += 1
             if packing.is_home(index):
@@ -99,24 +104,24 @@ def layout_of(packing: Packing, kinds: Sequence[ItemClass]) -> CpLayout:
     return found
 
 
-def spots_of(packing: Packing, kinds: Sequence[ItemClass], layout: CpLayout) -> Iterator[tuple[int, Spot]]:
-    """A spot for each item that the layout places: who stays first, then who has a home, then the queue."""
+def spots_of(packing: Packing, classes: Sequence[ItemClass], layout: CpLayout) -> Iterator[tuple[int, Spot]]:
+    """A spot for each placed item: items that stay at home first, then items with a home, then the queue."""
     free = set(layout.whole)
     for index in sorted(layout.stays):
         item = packing.items[index]
         free -= {(item.home, device, item.guarded) for device in item.home_devices}
         yield index, (item.home, item.home_devices)
-    for number, kind in enumerate(kinds):
-        moving = [index for index in kind.items if index not in layout.stays]
-        yield from zip(moving, _spots_left(packing, kind, number, layout, free), strict=False)
+    for number, item_class in enumerate(classes):
+        moving = [index for index in item_class.items if index not in layout.stays]
+        yield from zip(moving, _spots_left(packing, item_class, number, layout, free), strict=False)
 
 
 def _spots_left(
-    packing: Packing, kind: ItemClass, number: int, layout: CpLayout, free: set[tuple[int, int, bool]]
+    packing: Packing, item_class: ItemClass, number: int, layout: CpLayout, free: set[tuple[int, int, bool]]
 ) -> Iterator[Spot]:
-    """Spots of this kind that nobody has who stays; `free` are the whole devices left, and shrink."""
-    stays = [packing.items[index] for index in kind.items if index in layout.stays]
-    if kind.request.device_count and not kind.request.whole_devices:
+    """The spots of this class without those of items that stay; removes the devices used from `free`."""
+    stays = [packing.items[index] for index in item_class.items if index in layout.stays]
+    if item_class.request.device_count and not item_class.request.whole_devices:
         shares = Counter({key[1:]: count for key, count in layout.shares.items() if key[0] == number})
         shares.subtract((item.home, item.home_devices[0]) for item in stays)
         yield from ((bin_, (device,)) for bin_, device in sorted(shares.elements()))
@@ -124,12 +129,12 @@ def _spots_left(
     counts = Counter({key[1]: count for key, count in layout.counts.items() if key[0] == number})
     counts.subtract(item.home for item in stays)
     for bin_ in sorted(counts.elements()):
-        usable = sorted(one for one in free if one[0] == bin_ and one[2] == kind.guarded)
-        taken = usable[: kind.request.device_count]
+        usable = sorted(one for one in free if one[0] == bin_ and one[2] == item_class.guarded)
+        taken = usable[: item_class.request.device_count]
         free -= set(taken)
         yield bin_, tuple(device for _, device, _ in taken)
 
 
-def _kind(packing: Packing, indexes: Sequence[int]) -> ItemClass:
+def _class_of(packing: Packing, indexes: Sequence[int]) -> ItemClass:
     one = packing.items[indexes[0]]
     return ItemClass(one.request, one.priority, one.bins, one.guarded, tuple(indexes))

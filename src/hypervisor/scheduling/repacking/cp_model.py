@@ -1,8 +1,8 @@
-"""A packing as an integer program for CP-SAT, the solver of OR-tools (the extra `optimal`).
+"""A packing as a model for CP-SAT, the constraint solver of OR-tools (the extra `optimal`).
 
-Items of a kind are alike, so the variables are how many of a kind are in a bin, and on which of its devices.
-One thread, a fixed seed and a limit in the solver's own deterministic time: the same packing and limit give
-the same result with the same version of OR-tools on the same kind of machine.
+The items of a class are alike. So the variables count how many items of a class are in a bin, and on which of
+its devices. One thread, a fixed seed and a limit in the solver's own deterministic time: the same packing and
+limit give the same result, with the same version of OR-tools on the same kind of machine.
 """
 
 from __future__ import annotations
@@ -22,75 +22,77 @@ _Terms = list[tuple[IntVar, int]]
 
 
 class CpModel:
-    """For an **emptied** packing: all its items are out. Whoever has a home must come back somewhere."""
+    """For an **emptied** packing: all its items are out. Every item with a home must get a place again."""
 
-    def __init__(self, packing: Packing, kinds: Sequence[ItemClass]) -> None:
+    def __init__(self, packing: Packing, classes: Sequence[ItemClass]) -> None:
         self._packing = packing
-        self._kinds = kinds
+        self._classes = classes
         self._model = cp_model.CpModel()
         self._count: dict[tuple[int, int], IntVar] = {}
         self._share: dict[tuple[int, int, int], IntVar] = {}
         self._whole: dict[tuple[int, int, bool], IntVar] = {}
         self._stay: dict[int, IntVar] = {}
         self.spent = 0.0
-        """Deterministic time of all that was solved; a unit is about a second."""
+        """The deterministic time spent so far; a unit is about a second."""
         for bin_ in range(len(packing)):
             self._add_bin(bin_)
-        for number, kind in enumerate(kinds):
-            homes = sum(packing.items[index].home != NO_BIN for index in kind.items)
-            everywhere: _Terms = [(one, 1) for (other, _), one in self._count.items() if other == number]
-            self._bound(everywhere, homes, len(kind.items))
+        for number, item_class in enumerate(classes):
+            homes = sum(packing.items[index].home != NO_BIN for index in item_class.items)
+            in_all_bins: _Terms = [(one, 1) for (other, _), one in self._count.items() if other == number]
+            self._bound(in_all_bins, homes, len(item_class.items))
 
     def __len__(self) -> int:
-        """How many variables there are."""
+        """The number of variables."""
         return len(self._count) + len(self._share) + len(self._whole) + len(self._stay)
 
     def keep(self, priority: int, least: int) -> None:
-        """From now on at least so many of this priority are placed."""
+        """Require that at least this many items of the priority are placed."""
         self._bound(self._placed(priority), least, len(self._packing.items))
 
     def place_most(self, priority: int, hint: CpLayout, limit: float) -> CpLayout | None:
-        """The most of this priority, as far as a search of `limit` finds; None if it finds nothing."""
+        """The most items of this priority that a search of `limit` finds; None if it finds nothing."""
         self._model.maximize(_weighted(self._placed(priority)))
         return self._solve(hint, limit, interleaved=True)
 
     def move_fewest(self, hint: CpLayout, limit: float) -> CpLayout | None:
-        """The most at home, in the same way."""
-        for number in range(len(self._kinds)):
+        """The layout with the most items at home, found in the same way."""
+        for number in range(len(self._classes)):
             self._add_stays(number)
         self._model.maximize(_weighted([(one, 1) for one in self._stay.values()]))
         return self._solve(hint, limit, interleaved=False)
 
     def _placed(self, priority: int) -> _Terms:
-        kinds = self._kinds
-        return [(one, 1) for (number, _), one in self._count.items() if kinds[number].priority == priority]
+        classes = self._classes
+        return [(one, 1) for (number, _), one in self._count.items() if classes[number].priority == priority]
 
     def _add_bin(self, bin_: int) -> None:
         packing = self._packing
-        here: dict[int, IntVar] = {}
-        for number, kind in enumerate(self._kinds):
-            most = _most(packing, kind, bin_)
+        counts_here: dict[int, IntVar] = {}
+        for number, item_class in enumerate(self._classes):
+            most = _most(packing, item_class, bin_)
             if most > 0:
-                here[number] = self._count[number, bin_] = self._model.new_int_var(0, most, "")
-        requests = [(one, self._kinds[number].request) for number, one in here.items()]
+                counts_here[number] = self._count[number, bin_] = self._model.new_int_var(0, most, "")
+        requests = [(one, self._classes[number].request) for number, one in counts_here.items()]
         self._bound([(one, request.cpu) for one, request in requests], 0, packing.cpu[bin_])
         self._bound([(one, request.ram) for one, request in requests], 0, packing.ram[bin_])
-        loads = self._add_devices(bin_, here)
+        loads = self._add_devices(bin_, counts_here)
         if bin_ in packing.guards:
-            self._add_guard(packing.guards[bin_], here, loads)
+            self._add_guard(packing.guards[bin_], counts_here, loads)
 
-    def _add_devices(self, bin_: int, here: Mapping[int, IntVar]) -> dict[int, _Terms]:
-        """Who takes how much of which device; what guarded ones take of each is returned."""
-        sharing = {number: one for number, one in here.items() if _shares(self._kinds[number])}
-        users = {number: one for number, one in here.items() if self._kinds[number].request.whole_devices}
+    def _add_devices(self, bin_: int, counts_here: Mapping[int, IntVar]) -> dict[int, _Terms]:
+        """Add the use of each device. Returns what guarded items take of each."""
+        sharing = {number: one for number, one in counts_here.items() if _shares(self._classes[number])}
+        users = {
+            number: one for number, one in counts_here.items() if self._classes[number].request.whole_devices
+        }
         guarded: dict[int, _Terms] = {}
         for device, room in enumerate(self._packing.gpu[bin_]):
             guarded[device], terms = [], []
             for number in sharing:
-                each = self._kinds[number].request.milli_per_device
+                each = self._classes[number].request.milli_per_device
                 part = self._share[number, bin_, device] = self._model.new_int_var(0, room // each, "")
                 terms.append((part, each))
-                guarded[device] += [(part, each)] * self._kinds[number].guarded
+                guarded[device] += [(part, each)] * self._classes[number].guarded
             for is_guarded in (False, True) if users and room == WHOLE_GPU else ():
                 taken = self._whole[bin_, device, is_guarded] = self._model.new_bool_var("")
                 terms.append((taken, WHOLE_GPU))
@@ -100,23 +102,29 @@ class CpModel:
         return guarded
 
     def _sum_devices(self, bin_: int, sharing: Mapping[int, IntVar], users: Mapping[int, IntVar]) -> None:
-        """On its devices a bin has as many as it has in all."""
+        """The items on the devices of a bin add up to the items in the bin."""
         devices = range(len(self._packing.gpu[bin_]))
         for number, count in sharing.items():
             self._bound([(count, -1), *((self._share[number, bin_, one], 1) for one in devices)], 0, 0)
         for is_guarded in (False, True) if users else ():
-            mine = {number: one for number, one in users.items() if self._kinds[number].guarded == is_guarded}
+            mine = {
+                number: one for number, one in users.items() if self._classes[number].guarded == is_guarded
+            }
             wanted: _Terms = [
-                (one, -self._kinds[number].request.device_count) for number, one in mine.items()
+                (one, -self._classes[number].request.device_count) for number, one in mine.items()
             ]
             spots = [(bin_, device, is_guarded) for device in devices]
             taken: _Terms = [(self._whole[spot], 1) for spot in spots if spot in self._whole]
             self._bound([*wanted, *taken], 0, 0)
 
-    def _add_guard(self, guard: HeadGuard, here: Mapping[int, IntVar], loads: Mapping[int, _Terms]) -> None:
-        """What guarded items leave to the head of the queue, as `HeadGuard.allows` has it."""
+    def _add_guard(
+        self, guard: HeadGuard, counts_here: Mapping[int, IntVar], loads: Mapping[int, _Terms]
+    ) -> None:
+        """What guarded items leave to the head of the queue, as in `HeadGuard.allows`."""
         requests = [
-            (one, self._kinds[number].request) for number, one in here.items() if self._kinds[number].guarded
+            (one, self._classes[number].request)
+            for number, one in counts_here.items()
+            if self._classes[number].guarded
         ]
         self._bound([(one, request.cpu) for one, request in requests], 0, guard.cpu - guard.least_cpu)
         self._bound([(one, request.ram) for one, request in requests], 0, guard.ram - guard.least_ram)
@@ -138,34 +146,34 @@ class CpModel:
         self._bound(left, needed, needed * len(left))
 
     def _add_stays(self, number: int) -> None:
-        """Who of a kind is at home, on the same devices."""
-        packing, kind = self._packing, self._kinds[number]
+        """Which items of a class stay at home, on the same devices."""
+        packing, item_class = self._packing, self._classes[number]
         homes: defaultdict[tuple[int, tuple[int, ...]], _Terms] = defaultdict(list)
-        for index in kind.items:
+        for index in item_class.items:
             item = packing.items[index]
             if item.home == NO_BIN or (number, item.home) not in self._count:
                 continue
             stay = self._stay[index] = self._model.new_bool_var("")
-            homes[item.home, item.home_devices if _shares(kind) else ()].append((stay, -1))
-            for device in item.home_devices if kind.request.whole_devices else ():
-                taken = self._whole.get((item.home, device, kind.guarded))
+            homes[item.home, item.home_devices if _shares(item_class) else ()].append((stay, -1))
+            for device in item.home_devices if item_class.request.whole_devices else ():
+                taken = self._whole.get((item.home, device, item_class.guarded))
                 self._bound([(stay, -1), *([(taken, 1)] if taken is not None else [])], 0, 1)
         for (bin_, devices), stays in homes.items():
             there = self._share[number, bin_, devices[0]] if devices else self._count[number, bin_]
-            self._bound([(there, 1), *stays], 0, len(kind.items))
+            self._bound([(there, 1), *stays], 0, len(item_class.items))
 
     def _bound(self, terms: _Terms, least: int, most: int) -> None:
         if terms:
             self._model.add_linear_constraint(_weighted(terms), least, most)
 
     def _solve(self, hint: CpLayout, limit: float, *, interleaved: bool) -> CpLayout | None:
-        """`interleaved` takes turns between many ways to search: good at finding more, not at few moves."""
+        """`interleaved` alternates between search strategies: good at placing more, not at few moves."""
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.num_workers, parameters.random_seed = 1, 0
         parameters.interleave_search = interleaved
         parameters.max_deterministic_time = limit
-        # The process has its own way to end.
+        # The process handles SIGINT itself.
         parameters.catch_sigint_signal = False
         self._hint(hint)
         status = solver.solve(self._model)
@@ -189,15 +197,15 @@ class CpModel:
             Counter({key: solver.value(one) for key, one in self._share.items()}),
             {key for key, one in self._whole.items() if solver.value(one)},
         )
-        found.stays = at_home(self._packing, self._kinds, found)
+        found.stays = at_home(self._packing, self._classes, found)
         return found
 
 
-def _most(packing: Packing, kind: ItemClass, bin_: int) -> int:
-    """How many of the kind the empty bin takes at most."""
-    if kind.bins is not None and bin_ not in kind.bins:
+def _most(packing: Packing, item_class: ItemClass, bin_: int) -> int:
+    """How many items of the class the empty bin takes at most."""
+    if item_class.bins is not None and bin_ not in item_class.bins:
         return 0
-    request, free, most = kind.request, packing.gpu[bin_], len(kind.items)
+    request, free, most = item_class.request, packing.gpu[bin_], len(item_class.items)
     for need, room in ((request.cpu, packing.cpu[bin_]), (request.ram, packing.ram[bin_])):
         most = min(most, max(0, room) // need) if need else most
     if request.whole_devices:
@@ -207,9 +215,9 @@ def _most(packing: Packing, kind: ItemClass, bin_: int) -> int:
     return most
 
 
-def _shares(kind: ItemClass) -> bool:
-    """Whether it takes part of one device."""
-    return bool(kind.request.device_count) and not kind.request.whole_devices
+def _shares(item_class: ItemClass) -> bool:
+    """Whether its items take a part of one device."""
+    return bool(item_class.request.device_count) and not item_class.request.whole_devices
 
 
 def _weighted(terms: _Terms) -> LinearExpr:

@@ -1,6 +1,6 @@
-"""Chains of moves: what waits takes the place of few, which find one elsewhere, if need be in the same way.
+"""Chains of moves: a waiting item takes the place of a few others, which find another place in the same way.
 
-A depth-first search with a bound (ejection chains; Glover, 1996). It finds the solutions with few moves.
+A bounded depth-first search (ejection chains; Glover, 1996). It finds the solutions with few moves.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _CANDIDATES = 12
 
 
 class EjectionChains:
-    """Places waiting items one at a time; what was just placed is not pushed out again."""
+    """Places waiting items one at a time. An item placed in a chain is not ejected again in it."""
 
     def __init__(self, packing: Packing, steps: StepBudget) -> None:
         self._packing = packing
         self._steps = steps
-        self._settled: set[int] = set()
+        self._placed: set[int] = set()
 
     def place(self, index: int, depth: int, most: int) -> bool:
-        """Place a waiting item, up to `most` leaving a bin at each of `depth` levels; else change nothing."""
-        self._settled = set()
+        """Place a waiting item; each of `depth` levels ejects up to `most` items. Else change nothing."""
+        self._placed = set()
         return self._place(index, depth, most, NO_BIN)
 
     def _place(self, index: int, depth: int, most: int, not_in: int) -> bool:
@@ -39,42 +39,42 @@ class EjectionChains:
             return True
         if not depth:
             return False
-        self._settled.add(index)
-        found = any(self._push_out(index, bin_, depth, most) for bin_ in self._nearest(index, bins))
-        self._settled.discard(index)
+        self._placed.add(index)
+        found = any(self._eject(index, bin_, depth, most) for bin_ in self._nearest(index, bins))
+        self._placed.discard(index)
         return found
 
-    def _push_out(self, index: int, bin_: int, depth: int, most: int) -> bool:
-        """Take the bin, whoever leaves it going elsewhere."""
+    def _eject(self, index: int, bin_: int, depth: int, most: int) -> bool:
+        """Put the item into the bin, if the items that leave it find other places."""
         packing = self._packing
         before = len(packing.journal)
-        for leaving in self._sets(index, bin_, most):
-            for other in leaving:
+        for ejected in self._ejectable(index, bin_, most):
+            for other in ejected:
                 packing.remove(other)
             packing.put(index, bin_)
-            if all(self._place(other, depth - 1, most, bin_) for other in reversed(leaving)):
+            if all(self._place(other, depth - 1, most, bin_) for other in reversed(ejected)):
                 return True
             packing.undo(before)
         return False
 
     def _nearest(self, index: int, bins: Sequence[int]) -> list[int]:
-        """Bins in which it could be if others left, those with the least missing first."""
+        """Bins that could take the item if others left, those that lack least first."""
         packing = self._packing
         possible = [bin_ for bin_ in bins if packing.admits(index, bin_) and packing.items_in[bin_]]
         return sorted(possible, key=lambda bin_: (packing.missing(index, bin_), bin_))[:_BINS]
 
-    def _sets(self, index: int, bin_: int, most: int) -> Iterator[tuple[int, ...]]:
-        """Few items whose going makes room for this one: the fewest first, of those the smallest."""
+    def _ejectable(self, index: int, bin_: int, most: int) -> Iterator[tuple[int, ...]]:
+        """Small sets of items that make room for this one by leaving: the fewest first, then the smallest."""
         packing = self._packing
-        inside = sorted(packing.items_in[bin_] - self._settled, key=lambda one: (packing.bulk[one], one))
+        inside = sorted(packing.items_in[bin_] - self._placed, key=lambda one: (packing.bulk[one], one))
         for count in range(1, most + 1):
-            for leaving in combinations(inside[:_CANDIDATES], count):
+            for ejected in combinations(inside[:_CANDIDATES], count):
                 if not self._steps.spend():
                     return
                 before = len(packing.journal)
-                for other in leaving:
+                for other in ejected:
                     packing.remove(other)
-                opens = packing.fits(index, bin_)
+                fits = packing.fits(index, bin_)
                 packing.undo(before)
-                if opens:
-                    yield leaving
+                if fits:
+                    yield ejected

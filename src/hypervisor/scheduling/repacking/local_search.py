@@ -1,4 +1,4 @@
-"""The search as a whole."""
+"""The local search: ejection chains, large neighbourhood search, and move minimisation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
 from hypervisor.scheduling.repacking.rng import SeededRandom
 
 _CHAINS = ((0, 0), (1, 1), (1, 2), (2, 1), (2, 2))
-"""(depth, most at once) of the chains that are tried, from simple to involved."""
+"""(depth, most items at once) of the chains, from simple to complex."""
 _CHAIN_SHARE = 0.3
 _MOVES_SHARE = 0.3
 
 
 def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]) -> None:
-    """Place as much as possible of what waits; `waiting` is in the order of the queue."""
+    """Place as many waiting items as possible; `waiting` is in queue order."""
     part = steps.split(_CHAIN_SHARE)
     _chain(packing, waiting, part)
     steps.return_unused(part)
@@ -29,7 +29,7 @@ def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Se
 def repack_with_few_moves(
     packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
 ) -> None:
-    """The same, with part of the steps kept for getting there with as few moves as can be found."""
+    """The same; a part of the steps then reduces the moves."""
     part = steps.split(1.0 - _MOVES_SHARE)
     repack(packing, waiting, part, seed)
     steps.return_unused(part)
@@ -37,7 +37,7 @@ def repack_with_few_moves(
 
 
 def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
-    """Whoever is earlier in the queue gets the place of a later one, where it fits there instead."""
+    """Give an earlier item in the queue the place of a later one, where it fits."""
     for place, index in enumerate(waiting):
         for later in waiting[place + 1 :]:
             if packing.bin_of[index] != NO_BIN:

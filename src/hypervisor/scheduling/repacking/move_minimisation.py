@@ -1,7 +1,7 @@
-"""The same result with fewer moves: what was moved goes back home where it can.
+"""The same result with fewer moves: items return home where they can.
 
-First single steps (going home, also by taking turns with who is there instead, and two bins exchanging all
-that they hold), then two to four bins emptied and filled again, those at home there first.
+First single steps: an item goes home, or exchanges places with the item there, or two bins exchange all their
+items. Then two to four bins are emptied and filled again, those at home there first.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ _STAYS = 0.85
 
 
 class MoveMinimisation:
-    """Brings items home without anything falling out that is in a bin."""
+    """Brings items home. Every item that is in a bin stays in some bin."""
 
-    def __init__(self, packing: Packing, draws: SeededRandom, steps: StepBudget) -> None:
+    def __init__(self, packing: Packing, rng: SeededRandom, steps: StepBudget) -> None:
         self._packing = packing
-        self._draws = draws
+        self._rng = rng
         self._steps = steps
         self._bins = list(range(len(packing)))
 
     def search(self) -> None:
-        """Until nothing is away from home or the steps are used up."""
+        """Search until every item is at home or the steps are spent."""
         self._simple()
         while self._steps.remaining > 0 and self._away(self._bins):
-            chosen = self._draws.sample(self._bins, min(2 + self._draws.below(3), len(self._bins)))
+            chosen = self._rng.sample(self._bins, min(2 + self._rng.below(3), len(self._bins)))
             before = self._away(chosen)
             if before and self._try(partial(self._refill, chosen), chosen) and self._away(chosen) < before:
                 self._simple()
 
     def _simple(self) -> None:
-        """Single steps as long as one helps."""
+        """Single steps, as long as one helps."""
         helped = True
         while helped and self._steps.remaining > 0:
             helped = False
@@ -45,7 +45,7 @@ class MoveMinimisation:
             helped = helped or self._exchange_any()
 
     def _bring_home(self, index: int) -> bool:
-        """Home, alone or in exchange for one that is there and has its home elsewhere."""
+        """Move an item home, alone or in exchange for an item whose home is elsewhere."""
         packing = self._packing
         home, away = packing.items[index].home, packing.bin_of[index]
         if self._try(partial(self._move, index, home), (home, away), fewer=1):
@@ -54,7 +54,7 @@ class MoveMinimisation:
         return any(self._try(partial(self._swap, index, other), (home, away), fewer=1) for other in foreign)
 
     def _exchange_any(self) -> bool:
-        """Two bins take over all that the other one holds, if that helps."""
+        """Let two bins exchange all their items, if that helps."""
         return any(
             self._try(partial(self._exchange, one, other), (one, other), fewer=1)
             for one in self._bins
@@ -63,7 +63,7 @@ class MoveMinimisation:
         )
 
     def _try(self, change: Callable[[], bool], bins: Sequence[int], fewer: int = 0) -> bool:
-        """Make a change to these bins if it works out and so many `fewer` are away from home then."""
+        """Keep a change to these bins if it succeeds and `fewer` items are away from home afterwards."""
         packing = self._packing
         packing.commit()
         before = self._away(bins)
@@ -87,26 +87,26 @@ class MoveMinimisation:
 
     def _exchange(self, one: int, other: int) -> bool:
         packing = self._packing
-        ours, theirs = sorted(packing.items_in[one]), sorted(packing.items_in[other])
-        self._steps.spend(len(ours) + len(theirs))
-        for index in (*ours, *theirs):
+        first_items, second_items = sorted(packing.items_in[one]), sorted(packing.items_in[other])
+        self._steps.spend(len(first_items) + len(second_items))
+        for index in (*first_items, *second_items):
             packing.remove(index)
-        return all(self._put(index, other) for index in ours) and all(
-            self._put(index, one) for index in theirs
+        return all(self._put(index, other) for index in first_items) and all(
+            self._put(index, one) for index in second_items
         )
 
     def _refill(self, bins: Sequence[int]) -> bool:
-        """Empty the bins; those at home there go back, most of them, then the others where they fit best."""
-        packing, draws = self._packing, self._draws
+        """Empty the bins. Most items at home there go back first; the others go where they fit best."""
+        packing, rng = self._packing, self._rng
         inside = sorted(index for bin_ in bins for index in packing.items_in[bin_])
         self._steps.spend(len(inside) * len(bins))
         for index in inside:
             packing.remove(index)
-        here, noise = set(bins), draws.uniform()
+        here, noise = set(bins), rng.uniform()
         keyed = []
         for index in inside:
-            stays = packing.items[index].home in here and draws.uniform() < _STAYS
-            size = packing.bulk[index] * (1.0 + noise * (draws.uniform() - 0.5))
+            stays = packing.items[index].home in here and rng.uniform() < _STAYS
+            size = packing.bulk[index] * (1.0 + noise * (rng.uniform() - 0.5))
             keyed.append((not stays, -size, index))
         keyed.sort()
         return all(self._place(index, bins, not away) for away, _, index in keyed)
@@ -129,7 +129,7 @@ class MoveMinimisation:
         return True
 
     def _away(self, bins: Sequence[int]) -> int:
-        """How many of those in these bins are not at home."""
+        """How many items in these bins are not at home."""
         packing = self._packing
         return sum(
             packing.items[index].home != NO_BIN and not packing.is_home(index)

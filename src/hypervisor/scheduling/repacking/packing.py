@@ -1,4 +1,4 @@
-"""Items in bins: deployments on nodes as plain numbers, quick to take away and to put back."""
+"""Items in bins: deployments on nodes as plain numbers, fast to remove and to put back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.passes.backfill import HeadReservation, gpu_shortfall
+from hypervisor.scheduling.capacity.shortfall import gpu_shortfall
+from hypervisor.scheduling.passes.head_reservation import HeadReservation
 from hypervisor.scheduling.snapshots.requests import Request
 
 NO_BIN = -1
@@ -16,8 +17,8 @@ NO_BIN = -1
 class Item:
     """A replica that may be anywhere in `bins` (None: in every bin).
 
-    `home` is the bin in which it is to begin with, NOWHERE if it waits; whoever has a home stays packed.
-    `guarded` items may not take what a guard keeps.
+    `home` is the bin in which it is at first, NO_BIN if it waits. An item with a home always keeps a place.
+    `guarded` items may not take what a guard protects.
     """
 
     request: Request
@@ -29,22 +30,22 @@ class Item:
 
 
 class HeadGuard:
-    """What guarded items leave to the head of the queue in a bin in which it gathers room.
+    """What guarded items must leave to the head of the queue, in a bin where it gathers room.
 
-    They may come and go there as long as the head does not miss more than it did at first.
+    They may come and go as long as the head does not lack more than at first.
     """
 
-    def __init__(self, hold: HeadReservation) -> None:
-        self.request = hold.request
-        self.cpu, self.ram, self.gpu = hold.cpu, hold.ram, list(hold.gpu)
-        """What the head counts on, without what guarded items take of it now."""
-        self.least_cpu = min(hold.cpu, hold.request.cpu)
-        self.least_ram = min(hold.ram, hold.request.ram)
-        self.shortfall = gpu_shortfall(hold.request, self.gpu)
-        """Of its GPUs, the most that it may miss."""
+    def __init__(self, head: HeadReservation) -> None:
+        self.request = head.request
+        self.cpu, self.ram, self.gpu = head.cpu, head.ram, list(head.gpu)
+        """The room for the head, without what guarded items take of it now."""
+        self.least_cpu = min(head.cpu, head.request.cpu)
+        self.least_ram = min(head.ram, head.request.ram)
+        self.shortfall = gpu_shortfall(head.request, self.gpu)
+        """The most GPU that the head may lack."""
 
     def allows(self, request: Request, devices: Sequence[int]) -> bool:
-        """Whether the head misses no more than at first if the request takes these devices."""
+        """Whether the head lacks no more than at first if the request takes these devices."""
         if request.cpu and self.cpu - request.cpu < self.least_cpu:
             return False
         if request.ram and self.ram - request.ram < self.least_ram:
@@ -55,7 +56,7 @@ class HeadGuard:
         return not devices or gpu_shortfall(self.request, after) <= self.shortfall
 
     def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
-        """Someone guarded has come (-1) or gone (1)."""
+        """Count a guarded item that comes (-1) or goes (1)."""
         self.cpu += sign * request.cpu
         self.ram += sign * request.ram
         for device in devices:
@@ -63,12 +64,12 @@ class HeadGuard:
 
 
 def total(parts: tuple[float, float, float]) -> float:
-    """Their sum, added from left to right on every version of Python, unlike by `sum`."""
+    """Their sum, added from left to right. `sum` does not do that on every version of Python."""
     return parts[0] + parts[1] + parts[2]
 
 
 class Packing:
-    """Where every item is. `cpu`, `ram` and `gpu` (by device) are what is free in each bin now."""
+    """Where every item is. `cpu`, `ram` and `gpu` (by device) are what is free in each bin."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Packing:
         self.bin_of = [item.home for item in items]
         self.devices = [item.home_devices for item in items]
         self.journal: list[tuple[int, int, tuple[int, ...]]] = []
-        """What was where before each change since the last `settle`, for `undo`."""
+        """The place of an item before each change since the last `commit`, for `undo`."""
         self.items_in: list[set[int]] = [set() for _ in self.cpu]
         for index, item in enumerate(items):
             if item.home != NO_BIN:
@@ -94,7 +95,7 @@ class Packing:
         self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
         self.sizes = [self._share(item.request) for item in items]
         self.bulk = [total(size) for size in self.sizes]
-        """How large each item is: its parts of an average bin, added up."""
+        """The size of each item: its parts of an average bin, added up."""
 
     def __len__(self) -> int:
         return len(self.cpu)
@@ -118,12 +119,12 @@ class Packing:
         return True
 
     def put(self, index: int, bin_: int) -> None:
-        """Put the item into a bin that it fits; onto the devices that it had at home, if they are free."""
+        """Put the item into a bin that it fits, on its home devices if they are free."""
         self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, self._pick(self.items[index], bin_))
 
     def put_on(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
-        """Put an item that is out onto these very devices of a bin, if it may be there and there is room."""
+        """Put an item that is out on exactly these devices of a bin, if it may be there and fits."""
         item = self.items[index]
         if item.bins is not None and bin_ not in item.bins:
             return False
@@ -136,12 +137,12 @@ class Packing:
         return True
 
     def remove(self, index: int) -> None:
-        """Take the item out of its bin."""
+        """Remove the item from its bin."""
         self.journal.append((index, self.bin_of[index], self.devices[index]))
         self._lift(index)
 
     def undo(self, position: int) -> None:
-        """Go back to where everything was when the journal was so long."""
+        """Restore the places at the time when the journal had this length."""
         journal = self.journal
         while len(journal) > position:
             index, bin_, devices = journal.pop()
@@ -151,7 +152,7 @@ class Packing:
                 self._take(index, bin_, devices)
 
     def relocate(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
-        """Move an item onto these very devices of a bin if they, and the rest that it needs, are free."""
+        """Move an item to exactly these devices of a bin, if it fits there."""
         before = len(self.journal)
         self.remove(index)
         if self._has_room(self.items[index].request, bin_, devices):
@@ -161,7 +162,7 @@ class Packing:
         return False
 
     def at_home(self) -> Packing:
-        """Another packing of the same items, all of them at home and what waits outside; without guards."""
+        """A packing of the same items, all of them at home and the waiting ones out; without guards."""
         cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
         for sign, places in ((1, zip(self.bin_of, self.devices, strict=True)), (-1, self._homes())):
             for item, (bin_, devices) in zip(self.items, places, strict=True):
@@ -176,11 +177,11 @@ class Packing:
         return ((item.home, item.home_devices) for item in self.items)
 
     def commit(self) -> None:
-        """Nothing so far is to be undone any more."""
+        """Forget the changes so far; they cannot be undone any more."""
         self.journal.clear()
 
     def admits(self, index: int, bin_: int) -> bool:
-        """Whether it could be in the bin if all other items were elsewhere; GPUs only by their sum."""
+        """Whether the bin could take it without all other items; GPUs only by their sum."""
         item, (cpu, ram, gpu) = self.items[index], self._rooms[bin_]
         request = item.request
         if cpu < request.cpu or ram < request.ram or gpu < request.device_count * request.milli_per_device:
@@ -188,7 +189,7 @@ class Packing:
         return item.bins is None or bin_ in item.bins
 
     def may_fit(self, index: int) -> bool:
-        """Whether any moves at all could make room for it; False is certain."""
+        """Whether any moves could make room for it. False is certain, True is not."""
         item, request = self.items[index], self.items[index].request
         bins = range(len(self)) if item.bins is None else sorted(item.bins)
         if sum(max(0, self.cpu[bin_]) for bin_ in bins) < request.cpu:
@@ -201,7 +202,7 @@ class Packing:
         )
 
     def missing(self, index: int, bin_: int) -> float:
-        """How far the item is from fitting into the bin: the sum of what is missing, in average bins."""
+        """How far the item is from fitting into the bin: the sum of what it lacks, in average bins."""
         request = self.items[index].request
         gpu = request.device_count * request.milli_per_device - sum(self.gpu[bin_])
         scale = self._scale
@@ -214,7 +215,7 @@ class Packing:
         return self.cpu[bin_] / cpu, self.ram[bin_] / ram, sum(self.gpu[bin_]) / gpu
 
     def is_home(self, index: int) -> bool:
-        """Whether the item is where it was to begin with, on the same devices."""
+        """Whether the item is where it was at first, on the same devices."""
         item = self.items[index]
         return self.bin_of[index] == item.home and self.devices[index] == item.home_devices
 
@@ -248,7 +249,7 @@ class Packing:
         self.items_in[bin_].add(index)
 
     def _room(self, bin_: int) -> tuple[int, int, int]:
-        """What would be free in the bin without any item."""
+        """The room of the bin without any item."""
         inside = [self.items[index].request for index in self.items_in[bin_]]
         return (
             self.cpu[bin_] + sum(request.cpu for request in inside),
@@ -261,7 +262,7 @@ class Packing:
         return request.cpu / cpu, request.ram / ram, request.device_count * request.milli_per_device / gpu
 
     def _pick(self, item: Item, bin_: int) -> tuple[int, ...]:
-        """Whole devices by their number; for a part of one the tightest."""
+        """The devices for an item: whole devices by their number, a part of one on the fullest device."""
         request, gpu = item.request, self.gpu[bin_]
         if not request.device_count:
             return ()

@@ -1,4 +1,4 @@
-"""Numbers that look random and are the same for the same seed, on every machine and version of NumPy."""
+"""Random numbers that are the same for the same seed, on every machine and version of NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class SeededRandom:
-    """Uniform numbers from the raw stream of PCG64, the part of NumPy's randomness that never changes."""
+    """Uniform numbers from the raw stream of PCG64, which NumPy never changes."""
 
     def __init__(self, seed: Sequence[int]) -> None:
         self._source = np.random.PCG64(list(seed))
@@ -26,11 +26,11 @@ class SeededRandom:
         return self._left.pop()
 
     def below(self, count: int) -> int:
-        """One of 0 .. count - 1."""
+        """An integer from 0 to count - 1."""
         return int(self.uniform() * count)
 
     def sample(self, items: MutableSequence[_T], count: int) -> list[_T]:
-        """So many different ones of the items, whose order changes."""
+        """This many different items. Changes the order of `items`."""
         for index in range(count):
             other = index + self.below(len(items) - index)
             items[index], items[other] = items[other], items[index]

@@ -1,69 +1,89 @@
-"""Which ways there are to repack, by the names that policies give them."""
+"""The solvers that rearrange placements, by name. A new solver is one file and one line here.
+
+A solver's module is imported when it is first used, as it may need a package that is not installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from hypervisor.scheduling.policy import SolverName
-from hypervisor.scheduling.repacking.budget import StepBudget
-from hypervisor.scheduling.repacking.packing import Packing
+if TYPE_CHECKING:
+    from hypervisor.scheduling.repacking.budget import StepBudget
+    from hypervisor.scheduling.repacking.packing import Packing
 
-_STAGES: Mapping[SolverName, Sequence[SolverName]] = {"search": ("search",), "exact": ("search", "exact")}
-_MODULES = {
-    "search": "hypervisor.scheduling.repacking.local_search",
-    "exact": "hypervisor.scheduling.repacking.exact_solver",
+
+class SolverSpec(NamedTuple):
+    """Where a solver is, the package that it needs, and the solver whose result it starts from."""
+
+    module: str
+    needs: str | None = None
+    starts_from: str | None = None
+
+
+SOLVERS: dict[str, SolverSpec] = {
+    "search": SolverSpec("hypervisor.scheduling.repacking.local_search"),
+    "exact": SolverSpec("hypervisor.scheduling.repacking.exact_solver", "ortools", starts_from="search"),
 }
-_NEEDS = {"exact": "ortools"}
+"""By name: at most 32 characters. The first is the default."""
 
 
 class SolverNotInstalled(Exception):
-    """What the packer needs is not installed; the message is one line that says what to do."""
+    """What the solver needs is not installed; the message is one line that says what to do."""
 
-    def __init__(self, name: SolverName) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(
-            f"packer {name!r} needs OR-tools, which is not installed here: "
+            f"solver {name!r} needs OR-tools, which is not installed here: "
             "pip install 'mlops-hypervisor[optimal]'"
         )
 
 
 class Solver(Protocol):
-    """A module that repacks. `waiting` are items without a home, in the order of the queue; nothing is random
-    but by `seed`, and whoever has a home keeps a place.
+    """A module that repacks. `waiting` are items without a home, in queue order.
+
+    The result depends on the arguments alone; `seed` is the only source of randomness. Every item that has a
+    home keeps a place.
     """
 
     def repack(
         self, packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
     ) -> None:
-        """Place as much as possible of what waits."""
+        """Place as many waiting items as possible."""
 
     def repack_with_few_moves(
         self, packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
     ) -> None:
-        """The same, with as few as can be found away from home in the end."""
+        """The same, and move as few items from their homes as the solver finds."""
 
 
-def solver_stages(name: SolverName) -> Sequence[SolverName]:
-    """Who goes on where the one before has ended, each with as many steps."""
-    return _STAGES[name]
+def solver_names() -> tuple[str, ...]:
+    """The names of all solvers, the default first."""
+    return tuple(SOLVERS)
 
 
-def is_installed(name: SolverName) -> bool:
-    """Whether the packer can be had here; costs next to nothing."""
-    return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
+def solver_stages(name: str) -> list[str]:
+    """The solvers that run one after the other, each with as many steps. Each starts from the last result."""
+    before = SOLVERS[name].starts_from
+    return [*(solver_stages(before) if before else ()), name]
 
 
-def load_solvers(name: SolverName) -> list[tuple[SolverName, Solver]]:
-    """The stages, each by its name, loaded when they are first asked for. Raises PackerMissing."""
+def is_installed(name: str) -> bool:
+    """Whether what the solver needs is installed; does not load it."""
+    needs = SOLVERS[name].needs
+    return needs is None or find_spec(needs) is not None
+
+
+def load_solvers(name: str) -> list[tuple[str, Solver]]:
+    """The stages, each with its name, loaded when first asked for. Raises SolverNotInstalled."""
     return [(stage, _load(stage)) for stage in solver_stages(name)]
 
 
-def _load(name: SolverName) -> Solver:
+def _load(name: str) -> Solver:
     if not is_installed(name):
         raise SolverNotInstalled(name)
     try:
-        return cast(Solver, import_module(_MODULES[name]))
+        return cast(Solver, import_module(SOLVERS[name].module))
     except ImportError as error:
         raise SolverNotInstalled(name) from error

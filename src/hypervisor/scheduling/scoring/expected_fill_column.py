@@ -1,7 +1,7 @@
-"""The losses of expected fill of many requests on one node; see `Column`.
+"""The expected-fill scores of many requests on one node; see `ScoreColumn`.
 
-What the devices of a node let be filled, now and after each amount of GPU, depends on what is free on them
-in whatever order. Few combinations of that occur, so it is worked out once a combination.
+How much the devices of a node can be filled, now and after each amount of GPU, depends on what is idle on
+them in any order. Few combinations of that occur, so it is computed once per combination.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MOST_REMEMBERED = 4096
 
 
 class ExpectedFillColumn:
-    """`of(node)` gives one loss per request. Behind the requests stands one for nothing: the value now."""
+    """See `ScoreColumn`. An empty request follows the others: its value is that of the node now."""
 
-    def __init__(self, state: WorkingState, value: ExpectedFillValue, requests: Sequence[Request]) -> None:
-        self._state = state
+    def __init__(self, capacity: WorkingState, value: ExpectedFillValue, requests: Sequence[Request]) -> None:
+        self._capacity = capacity
         self._value = value
         self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
         self._ram = np.array([*(request.ram for request in requests), 0], np.int64)
@@ -35,24 +35,24 @@ class ExpectedFillColumn:
         self._known: dict[tuple[int, tuple[int, ...]], Int64] = {}
 
     def at(self, node: int) -> Int32:
-        state, value = self._state, self._value
+        capacity, value = self._capacity, self._value
         kind = int(value.kind[node])
-        free = tuple(sorted(state.idle_gpu[node].tolist()))
+        free = tuple(sorted(capacity.idle_gpu[node].tolist()))
         known = self._known.get((kind, free))
         if known is None:
             known = self._fillable_after(kind, free)
             if len(self._known) < _MOST_REMEMBERED:
                 self._known[kind, free] = known
         fillable = known[self._amount]
-        cpu, ram = state.idle_cpu[node] - self._cpu, state.idle_ram[node] - self._ram
+        cpu, ram = capacity.idle_cpu[node] - self._cpu, capacity.idle_ram[node] - self._ram
         values = value.at(kind, cpu, ram, fillable)
         idle = np.array(sum(free))
-        losses = value.encoded(values[-1] - values, self._gpu, idle)
-        losses[(cpu < 0) | (ram < 0) | (fillable < 0)] = INFEASIBLE
-        return losses[:-1].astype(np.int32)
+        scores = value.encoded(values[-1] - values, self._gpu, idle)
+        scores[(cpu < 0) | (ram < 0) | (fillable < 0)] = INFEASIBLE
+        return scores[:-1].astype(np.int32)
 
     def _fillable_after(self, kind: int, free: tuple[int, ...]) -> Int64:
-        """What the devices let be filled after each amount of GPU; negative where it does not fit."""
+        """How much the devices can be filled after each amount of GPU; negative where it does not fit."""
         value, room = self._value, np.array(free, np.int64)
         full = np.array(free.count(WHOLE_GPU))
         now = int(value.fillable(kind, room, full))

@@ -1,7 +1,7 @@
-"""The look-up tables behind the expected fill; `scoring/fill.py` says what they are for.
+"""The look-up tables of the expected fill; `scoring/expected_fill.py` explains them.
 
-All of them are integers, so a value is the same on every machine: amounts of GPU are milli-GPU x SCALE,
-weights sum to about WEIGHT.
+They hold integers, so a value is the same on every machine. Amounts of GPU are milli-GPU x SCALE, and weights
+sum to about WEIGHT.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
 SCALE = 1 << 10
 WEIGHT = 1 << 16
 HORIZON = 128
-"""So many random requests are taken to come by a device before the filling is looked at."""
+"""The number of random requests that arrive before the fill is measured."""
 ROWS, COLUMNS = 128, 256
 STRIDE = COLUMNS + 2
-"""Cells of a surface, for the room and for the GPU, and the length of one of its rows in memory."""
+"""The cells of a surface, by room and by GPU, and the length of one of its rows in memory."""
 PART_BITS = 8
 PART = 1 << PART_BITS
-"""Interpolation between cells is in 256ths."""
+"""Interpolation between cells has steps of 1/256."""
 _STEPS_PER_OCTAVE = 4
 
 Asked = tuple[int, int, int, int]
@@ -36,9 +36,9 @@ Asked = tuple[int, int, int, int]
 class ExpectedFillTables:
     """What a random stream of requests still fills.
 
-    `device[free]` of a partly used device, `full[count]` of devices that are wholly free. The surfaces lead
-    from (CPU or RAM of a node, GPU that the devices alone would let be filled) to what that room lets be
-    filled; flat, `ROWS + 2` rows of STRIDE cells. `ram` is None where no request asks for RAM.
+    `device[free]` is for a partly used device, `full[count]` for wholly idle devices. The surfaces map (CPU
+    or RAM of a node, GPU that its devices alone could be filled with) to the fill that this room allows. They
+    are flat: `ROWS + 2` rows of STRIDE cells. `ram` is None if no request asks for RAM.
     """
 
     device: Int64
@@ -50,8 +50,8 @@ class ExpectedFillTables:
 def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int], ...]:
     """The typical requests that need a GPU, with coarse integer weights.
 
-    What is typical changes a little with every deployment. Weights in steps of a quarter octave keep the
-    tables of the last pass good for the next one.
+    The target workload changes a little with every deployment. Weights in steps of a quarter octave keep the
+    tables of the last pass valid for the next one.
     """
     chosen = [(shape, weight) for shape, weight in typical if shape.gpu_milli and weight > 0]
     coarse = [2 ** (round(_STEPS_PER_OCTAVE * log2(weight)) / _STEPS_PER_OCTAVE) for _, weight in chosen]
@@ -66,7 +66,7 @@ def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int],
 def expected_fill_tables(
     asked: tuple[Asked, ...], most_cpu: int, most_ram: int, width: int
 ) -> ExpectedFillTables:
-    """The tables for nodes of at most so much CPU and RAM, and `width` devices."""
+    """The tables for nodes with at most this much CPU and RAM, and `width` devices."""
     amounts: dict[int, int] = {}
     for _, _, milli, weight in asked:
         amounts[milli] = amounts.get(milli, 0) + weight
@@ -85,9 +85,9 @@ def expected_fill_tables(
 
 
 def _device_table(amounts: dict[int, int]) -> Int64:
-    """By free milli-GPU, what the requests of the horizon fill on average, each taken where it fits.
+    """By idle milli-GPU, what the requests of the horizon fill on average if each is taken where it fits.
 
-    Wholly free devices are counted in `full`, so the last entry is 0.
+    Wholly idle devices count in `full`, so the last entry is 0.
     """
     table = np.zeros(WHOLE_GPU + 1, np.int64)
     for _ in range(HORIZON):
@@ -101,7 +101,7 @@ def _device_table(amounts: dict[int, int]) -> Int64:
 
 
 def _full_table(amounts: dict[int, int], device: Int64, width: int) -> Int64:
-    """By the number of free devices; a fraction opens one, and leaves the rest of it to other fractions."""
+    """By the number of idle devices. A fraction opens one device and leaves its rest to other fractions."""
     table = np.zeros(width + 1, np.int64)
     for _ in range(HORIZON):
         gain = np.zeros_like(table)
@@ -115,11 +115,11 @@ def _full_table(amounts: dict[int, int], device: Int64, width: int) -> Int64:
 
 
 def _surface(need: Int64, gpu: Int64, weight: Int64, most: int, width: int) -> Int64:
-    """By (room of a resource, GPU) what is filled when random requests come until none fits any more.
+    """By (room of a resource, GPU) what is filled when random requests arrive until none fits.
 
-    Each value is the average over the requests that fit, of what they fill and what is filled after them: at
-    the room less `need`, and the GPU less `gpu`, between cells interpolated. Every request takes one cell of
-    GPU or more, so a column depends on those before it only.
+    Each value is an average over the requests that fit: what a request fills, plus the value at the room less
+    `need` and the GPU less `gpu`, interpolated between cells. Every request takes at least one cell of GPU,
+    so a column depends only on the columns before it.
     """
     down, down_part = _cells(need, ROWS, max(1, most))
     right, right_part = _cells(gpu, COLUMNS, width * WHOLE_GPU)
@@ -151,7 +151,7 @@ def _surface(need: Int64, gpu: Int64, weight: Int64, most: int, width: int) -> I
 
 
 def _cells(amounts: Int64, cells: int, most: int) -> tuple[Int64, Int64]:
-    """Each amount in cells, rounded up, and by how many 256ths of a cell that is too much."""
+    """Each amount in cells, rounded up, and by how many 256ths of a cell that exceeds it."""
     up = -(-amounts * cells // most)
     return up, (up * most - amounts * cells) * PART // most
 

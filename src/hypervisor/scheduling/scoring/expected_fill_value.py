@@ -1,4 +1,4 @@
-"""The value of nodes by the tables of the expected fill, for the nodes of one snapshot."""
+"""The values of the nodes of one snapshot, from the tables of the expected fill."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _RATIO_BITS = 20
 
 
 class ExpectedFillValue:
-    """Values of nodes and of what would be left of them, in milli-GPU x SCALE.
+    """The values of nodes, now and after a placement, in milli-GPU x SCALE.
 
-    Nodes are told apart by which typical requests their model and labels admit, the eight commonest kinds of
-    nodes; others are taken to admit everything. `kind` has the kind of each node, `kinds` their number; all
-    methods take kinds as an array, or as a number for all.
+    A node's kind is the set of typical requests that its model and labels admit. The eight most common kinds
+    are kept; other nodes are treated as if they admitted everything. `kind` has the kind of each node,
+    `kinds` the number of kinds. Methods take kinds as an array, or as one number for all.
     """
 
     def __init__(
-        self, typical: Sequence[tuple[Shape, float]], eligibility: Eligibility, state: WorkingState
+        self, typical: Sequence[tuple[Shape, float]], eligibility: Eligibility, capacity: WorkingState
     ) -> None:
-        nodes = state.nodes
-        self.width = state.width
+        nodes = capacity.nodes
+        self.width = capacity.width
         self._most_cpu = max(1, int(nodes.cpu_milli.max(initial=1)))
         self._most_ram = max(1, int(nodes.ram_mib.max(initial=1)))
         self.kind, asked = _kinds(weighted(typical), eligibility, len(nodes))
@@ -57,37 +57,37 @@ class ExpectedFillValue:
             unlimited = np.full(len(tables[0].cpu), _UNLIMITED)
             self._ram = np.concatenate([unlimited if each.ram is None else each.ram for each in tables])
         self._surface = len(tables[0].cpu)
-        # The finest that keeps the largest loss within its bits.
+        # The finest steps that keep the largest loss within its bits.
         self._fineness = _MOST_STEPS // (self.width * WHOLE_GPU)
 
     def fillable(self, kind: Int64 | int, free: Int64, full: Int64) -> Int64:
-        """What the devices would let be filled; `free` is per node and device, `full` counts free ones."""
+        """How much the devices can be filled; `free` is per node and device, `full` counts idle devices."""
         start = np.asarray(kind)[..., None] * (WHOLE_GPU + 1) if self.kinds > 1 else 0
         filled: Int64 = self._device.take(start + free, mode="clip").sum(axis=-1)
         filled += self._full.take(kind * (self.width + 1) + full)
         return filled
 
     def full_change(self, kind: Int64 | int, full: Int64, devices: int) -> Int64:
-        """How that changes when so many free devices are taken."""
+        """The change of that when so many idle devices are taken."""
         start = kind * (self.width + 1)
         left = np.maximum(full - devices, 0)
         changed: Int64 = self._full.take(start + left) - self._full.take(start + full)
         return changed
 
     def device_change(self, kind: Int64 | int, free: Int64, full: Int64, each: int) -> Int64:
-        """How it changes, per node and device, when a fraction goes there; IMPOSSIBLE without room."""
+        """The change, per node and device, when a fraction goes there; IMPOSSIBLE without room."""
         start: Int64 | int = np.asarray(kind)[..., None] * (WHOLE_GPU + 1) if self.kinds > 1 else 0
         left = free - each
         change: Int64 = self._device.take(start + left, mode="clip") - self._device.take(
             start + free, mode="clip"
         )
-        # What a whole free device was worth is not in its own entry but in the count.
+        # The value of a wholly idle device is in the count, not in its own entry.
         change += np.where(free == WHOLE_GPU, self.full_change(kind, full, 1)[..., None], 0)
         change[left < 0] = IMPOSSIBLE
         return change
 
     def at(self, kind: Int64 | int, cpu: Int64, ram: Int64, fillable: Int64) -> Int64:
-        """The value of nodes with so much CPU and RAM left, on whose devices so much could be filled."""
+        """The value of nodes with this much CPU and RAM left, whose devices can be filled this much."""
         column, right = _position(fillable, COLUMNS, self.width * WHOLE_GPU * SCALE)
         start = column + kind * self._surface if self.kinds > 1 else column
         row, down = _position(cpu, ROWS, self._most_cpu)
@@ -99,17 +99,17 @@ class ExpectedFillValue:
         return value
 
     def encoded(self, fall: Int64, gpu_milli: Int64 | int, idle: Int64) -> Int64:
-        """The loss as one number: what the value falls by beyond the request's own GPU, then the idle GPU."""
+        """The score as one number: the fall of the value beyond the request's own GPU, then the idle GPU."""
         steps = (fall - gpu_milli * SCALE) * self._fineness // SCALE
-        losses: Int64 = np.clip(steps, -_MOST_STEPS, _MOST_STEPS - 1) * _IDLE_STEPS
-        losses += idle * (_IDLE_STEPS - 1) // (self.width * WHOLE_GPU)
-        return losses
+        scores: Int64 = np.clip(steps, -_MOST_STEPS, _MOST_STEPS - 1) * _IDLE_STEPS
+        scores += idle * (_IDLE_STEPS - 1) // (self.width * WHOLE_GPU)
+        return scores
 
 
 def _kinds(
     pairs: Sequence[tuple[Shape, int]], eligibility: Eligibility, nodes: int
 ) -> tuple[Int64, list[tuple[Asked, ...]]]:
-    """The kind of each node, and what is asked for on nodes of each kind."""
+    """The kind of each node, and the typical requests on nodes of each kind."""
     everything = [(shape.cpu_milli, shape.ram_mib, shape.gpu_milli, weight) for shape, weight in pairs]
     kind, admitted = node_kinds([shape for shape, _ in pairs], eligibility, nodes)
     asked = [
@@ -125,14 +125,14 @@ def _kinds(
 
 
 def _position(amounts: Int64, cells: int, most: int) -> tuple[Int64, Int64]:
-    """The cell that each amount lies in, and by how many 256ths beyond its edge."""
+    """The cell of each amount, and by how many 256ths it is beyond the edge of the cell."""
     ratio = (cells * PART << _RATIO_BITS) // most
     position = np.clip((amounts * ratio) >> _RATIO_BITS, 0, cells * PART).astype(np.int64)
     return position >> PART_BITS, position & (PART - 1)
 
 
 def _between(surface: Int64, cell: Int64, down: Int64, right: Int64) -> Int64:
-    """Interpolated between the four corners of a cell."""
+    """The interpolation between the four corners of a cell."""
     left = PART - right
     upper: Int64 = surface.take(cell) * left + surface.take(cell + 1) * right
     lower: Int64 = surface.take(cell + STRIDE) * left + surface.take(cell + STRIDE + 1) * right

@@ -1,81 +1,90 @@
 """Fragmentation Gradient Descent (Weng et al., USENIX ATC'23), with table look-ups instead of loops.
 
-F(node) = sum over typical requests of their weight x the idle milli-GPU of the node that such a request
-could not use: all of it where the request does not fit (or needs no GPU), else the devices with too little
-room for it. A request goes where F grows least. Since placing u milli-GPU takes u from the idle total on
-every node alike, that is where the *usable* idle GPU, total - F, falls least.
+F(node) is the idle milli-GPU of the node that a typical request could not use, on average over the target
+workload. If the request does not fit, or needs no GPU, that is all of it; else it is the devices with too
+little room. A request goes where F grows least. Placing u milli-GPU takes u from the idle total on every node
+alike. So F grows least where the *usable* idle GPU, the total less F, falls least.
 
-Usable idle GPU splits into a sum over devices for requests of one device, and a term of the number of
-free devices for requests of several. Both depend on the node's CPU and RAM only through the set of typical
-requests that these admit. So: one small table from (node kind, CPU, RAM) to such a set, one from (set, free
-milli-GPU of a device) to its usable amount, and one from (set, free devices).
+Usable idle GPU is a sum over devices for requests of one device, plus a term for requests of several devices
+that depends on the number of idle devices. Both depend on the node's CPU and RAM only through the set of
+typical requests that these admit. So there is a small table from (node kind, CPU, RAM) to such a set, one
+from (set, idle milli-GPU of a device) to its usable amount, and one from (set, idle devices).
 
-As in the published scheduler, the change of F goes through a sigmoid to whole points from 0 to 100. That
-blunting matters: differences of a few hundredths of a device are noise, and chasing them packs worse. Among
+As in the published scheduler, the change of F goes through a sigmoid to whole points from 0 to 100. The
+rounding matters: differences of a few hundredths of a device are noise, and following them packs worse. Among
 nodes with the same points the one with the least idle GPU is taken, so that emptier nodes stay empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.working_state import WorkingState
+from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.fgd_column import BEYOND_IDLE, FgdColumn
 from hypervisor.scheduling.scoring.fgd_tables import IMPOSSIBLE, SCALE, STRIDE, FgdTables
-from hypervisor.scheduling.scoring.scorer import ScoreColumn
+from hypervisor.scheduling.scoring.scorer import ScoreColumn, Scorer
+from hypervisor.scheduling.scoring.target_workload import target_workload
 from hypervisor.scheduling.snapshots.requests import Eligibility, Request
-from hypervisor.scheduling.snapshots.snapshot import Int64, Shape
+from hypervisor.scheduling.snapshots.snapshot import Int64, Shape, Snapshot
 
 _POINTS = 100
 _STEPS = np.arange(1, _POINTS) / _POINTS
-# The fall of F, in scaled milli-GPU, from which on a placement earns 1, 2, .. 99 points: the inverse sigmoid.
+# The inverse sigmoid: the fall of F, in scaled milli-GPU, that earns 1, 2, .. 99 points.
 _THRESHOLDS = np.round(np.log(_STEPS / (1 - _STEPS)) * WHOLE_GPU * SCALE).astype(np.int64)
+
+
+def make_scorer(
+    snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
+) -> Scorer:
+    """See `PlacementPolicy`."""
+    return FgdScorer(capacity, partial(target_workload, snapshot, policy), eligibility)
 
 
 class FgdScorer:
     """The least growth of expected fragmentation first. Weights are scaled to integers, so sums are exact.
 
-    The tables are made when the first node is scored: a pass in which nothing fits needs none.
+    The tables are made for the first node that is scored. A pass in which nothing fits needs none.
     """
 
     def __init__(
         self,
-        state: WorkingState,
+        capacity: WorkingState,
         typical: Callable[[], Sequence[tuple[Shape, float]]],
         eligibility: Eligibility,
     ) -> None:
-        self._state = state
+        self._capacity = capacity
         self._typical = typical
         self._eligibility = eligibility
 
     @cached_property
     def _tables(self) -> FgdTables:
-        state = self._state
-        return FgdTables(self._typical(), self._eligibility, len(state.nodes), state.width)
+        capacity = self._capacity
+        return FgdTables(self._typical(), self._eligibility, len(capacity.nodes), capacity.width)
 
     def score(self, request: Request, nodes: Int64) -> Int64:
-        """The points missing to 100, and among equals the idle GPU of the node; see `Scorer`."""
+        """The points missing to 100, then the idle GPU of the node; see `Scorer`."""
         fall = request.shape.gpu_milli * SCALE - self._lost_usable(request, nodes)
         missing = _POINTS - _THRESHOLDS.searchsorted(fall, "right")
-        losses: Int64 = missing * BEYOND_IDLE + self._state.idle_gpu[nodes].sum(axis=1)
-        return losses
+        scores: Int64 = missing * BEYOND_IDLE + self._capacity.idle_gpu[nodes].sum(axis=1)
+        return scores
 
     def column(self, requests: Sequence[Request]) -> ScoreColumn:
         """See `Scorer`."""
-        return FgdColumn(self._state, self._tables, requests, _THRESHOLDS)
+        return FgdColumn(self._capacity, self._tables, requests, _THRESHOLDS)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
-        """The devices of the node by the usable GPU that is left, the most first."""
-        state, tables = self._state, self._tables
-        cpu, ram = int(state.idle_cpu[node]) - request.cpu, int(state.idle_ram[node]) - request.ram
+        """The devices by the usable GPU that is left on the node, the most first."""
+        capacity, tables = self._capacity, self._tables
+        cpu, ram = int(capacity.idle_cpu[node]) - request.cpu, int(capacity.idle_ram[node]) - request.ram
         number = tables.set_at(cpu, ram, node)
-        free = state.idle_gpu[node].tolist()
+        free = capacity.idle_gpu[node].tolist()
         table, several = tables.device, tables.several[number]
-        start, full = number * STRIDE, int(state.whole_gpus[node])
+        start, full = number * STRIDE, int(capacity.whole_gpus[node])
         change = {
             room: int(table[start + room - request.milli_per_device] - table[start + room])
             for room in set(free)
@@ -85,14 +94,16 @@ class FgdScorer:
         return sorted(devices, key=lambda index: (-change[free[index]], index))
 
     def _lost_usable(self, request: Request, nodes: Int64) -> Int64:
-        """How much usable idle GPU is lost, in scaled milli-GPU."""
-        state, tables = self._state, self._tables
-        sets = tables.set_of(state.idle_cpu[nodes] - request.cpu, state.idle_ram[nodes] - request.ram, nodes)
-        gpu = state.idle_gpu[nodes]
+        """The usable idle GPU that the placement takes away, in scaled milli-GPU."""
+        capacity, tables = self._capacity, self._tables
+        sets = tables.set_of(
+            capacity.idle_cpu[nodes] - request.cpu, capacity.idle_ram[nodes] - request.ram, nodes
+        )
+        gpu = capacity.idle_gpu[nodes]
         flat = (sets * STRIDE)[:, None] + gpu
         now = tables.device.take(flat, mode="clip")
         usable = np.add.reduce(now, axis=1)
-        full = state.whole_gpus[nodes]
+        full = capacity.whole_gpus[nodes]
         if request.whole_devices:
             usable -= request.device_count * tables.device[sets * STRIDE + WHOLE_GPU]
             full = full - request.device_count
@@ -106,7 +117,7 @@ class FgdScorer:
     def _best_change(
         self, request: Request, sets: Int64, gpu: Int64, flat: Int64, now: Int64, full: Int64
     ) -> Int64:
-        """Per node: how usable GPU changes when a fraction goes to the device where that is best."""
+        """Per node the change of usable GPU if a fraction goes to the best device."""
         tables = self._tables
         change = tables.device.take(flat - request.milli_per_device, mode="clip") - now
         if tables.has_several:
@@ -117,9 +128,9 @@ class FgdScorer:
         return best
 
     def _usable_now(self, nodes: Int64) -> Int64:
-        state, tables = self._state, self._tables
-        sets = tables.set_of(state.idle_cpu[nodes], state.idle_ram[nodes], nodes)
-        flat = (sets * STRIDE)[:, None] + state.idle_gpu[nodes]
+        capacity, tables = self._capacity, self._tables
+        sets = tables.set_of(capacity.idle_cpu[nodes], capacity.idle_ram[nodes], nodes)
+        flat = (sets * STRIDE)[:, None] + capacity.idle_gpu[nodes]
         usable: Int64 = tables.device.take(flat, mode="clip").sum(axis=1)
-        usable += tables.several[sets, state.whole_gpus[nodes]]
+        usable += tables.several[sets, capacity.whole_gpus[nodes]]
         return usable

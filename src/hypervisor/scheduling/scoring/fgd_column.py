@@ -1,9 +1,9 @@
-"""The FGD losses of many requests on one node, by memory instead of arithmetic.
+"""The FGD scores of many requests on one node, by look-ups instead of arithmetic.
 
-After a placement one node has to be scored again for every request class. Of the node's state the score
-needs two things: which set of typical requests its CPU and RAM admit, now and once the request is placed, and
-what is free on its devices, whatever their order. Few combinations of the set now and the free devices occur,
-so the loss of each (set afterwards, amount of GPU) is worked out once a combination; a column is a look-up.
+After a placement one node must be scored again for every score class. The score depends on two things: the
+set of typical requests that the node's CPU and RAM admit, before and after, and the idle milli-GPU of its
+devices in any order. Few combinations of the set before and the idle devices occur. So the score of each
+(set after, amount of GPU) is computed once per combination, and a column is a look-up.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _MOST_BYTES = 64 << 20
 _WORTH_A_TABLE = 3
 
 _Combination = tuple[int, tuple[int, ...]]
-"""The pair of "nothing" on a node, which says what its CPU and RAM admit now, and its free devices sorted."""
+"""The pair of the empty request on a node (what its CPU and RAM admit now), and its sorted idle devices."""
 
 
 class FgdColumn:
-    """`of(node)` gives one loss per request; see `Column`.
+    """See `ScoreColumn`.
 
-    Each request comes down to one of `FgdPairs`. Behind the requests stands one for nothing: its pair says
-    what the node admits now.
+    Each request is one of `FgdPairs`. An empty request follows the others: its pair says what the node admits
+    now.
     """
 
     def __init__(
-        self, state: WorkingState, tables: FgdTables, requests: Sequence[Request], thresholds: Int64
+        self, capacity: WorkingState, tables: FgdTables, requests: Sequence[Request], thresholds: Int64
     ) -> None:
-        self._state = state
+        self._capacity = capacity
         self._tables = tables
         self._cpu = np.array([*(request.cpu for request in requests), 0], np.int64)
         self._ram = np.array([*(request.ram for request in requests), 0], np.int64)
@@ -57,23 +57,23 @@ class FgdColumn:
         self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (12 * len(self._outcomes)))
         self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
         self._one_kind = tables.kinds == 1
-        self._losses = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
-        self._losses[-1] = INFEASIBLE
+        self._scores = (np.arange(1, len(self._thresholds) + 2) * BEYOND_IDLE).astype(np.int32)
+        self._scores[-1] = INFEASIBLE
 
     def at(self, node: int) -> Int32:
-        state = self._state
-        cpu, ram = int(state.idle_cpu[node]), int(state.idle_ram[node])
+        capacity = self._capacity
+        cpu, ram = int(capacity.idle_cpu[node]), int(capacity.idle_ram[node])
         if cpu < 0 or ram < 0:
             return np.full(len(self._cpu) - 1, INFEASIBLE, np.int32)
-        free = tuple(sorted(state.idle_gpu[node].tolist()))
+        free = tuple(sorted(capacity.idle_gpu[node].tolist()))
         pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
         key = int(pairs[-1]), free
         known = self._known.get(key)
-        column = self._work_out(pairs, key) if known is None else known.take(pairs)
+        column = self._compute(pairs, key) if known is None else known.take(pairs)
         return column[:-1]
 
     def _pair_table(self, amounts: int) -> tuple[Int64, int]:
-        """Flat table (amount, node kind, CPU step, RAM step) -> pair, where step 0 is "does not suffice"."""
+        """Flat table (amount, node kind, CPU step, RAM step) -> pair; step 0 means "does not suffice"."""
         tables = self._tables
         sets = np.full((tables.kinds, tables.wide + 1, tables.deep + 1), tables.count, np.int64)
         sets[:, 1:, 1:] = tables.sets.reshape(tables.kinds, tables.wide, tables.deep)
@@ -98,30 +98,30 @@ class FgdColumn:
                 self._by_ram[ram] = found
         return found
 
-    def _work_out(self, pairs: Int64, key: _Combination) -> Int32:
-        """The losses of these pairs, of which the last is "nothing"; all pairs when it has come up before."""
+    def _compute(self, pairs: Int64, key: _Combination) -> Int32:
+        """The scores of these pairs; a combination that recurs gets a table of all pairs."""
         now, free = key
         usable = self._usable.get(free)
         if usable is None and self._is_worth_a_table(free, len(self._usable)):
             usable = self._usable[free] = self._outcomes.usable_after(free)
         if usable is None:
             after = self._outcomes.usable_after(free, pairs)
-            return self._losses_of(after, after[-1], free)
+            return self._scores_of(after, after[-1], free)
         if self._is_worth_a_table(key, len(self._known)):
-            known = self._known[key] = self._losses_of(usable, usable[now], free)
+            known = self._known[key] = self._scores_of(usable, usable[now], free)
             return known.take(pairs)
-        return self._losses_of(usable.take(pairs), usable[now], free)
+        return self._scores_of(usable.take(pairs), usable[now], free)
 
     def _is_worth_a_table(self, key: _Combination | tuple[int, ...], tables: int) -> bool:
         self._seen[key] += 1
         return self._seen[key] >= _WORTH_A_TABLE and tables < self._most_tables
 
-    def _losses_of(self, usable: Int64, now: np.int64, free: tuple[int, ...]) -> Int32:
-        losses: Int32 = self._losses.take(self._thresholds.searchsorted(now - usable))
-        losses += sum(free)
-        return losses
+    def _scores_of(self, usable: Int64, now: np.int64, free: tuple[int, ...]) -> Int32:
+        scores: Int32 = self._scores.take(self._thresholds.searchsorted(now - usable))
+        scores += sum(free)
+        return scores
 
 
 def _steps(bounds: Int64, left: Int64) -> Int64:
-    """1 + how many bounds are within what is left; 0 where it is negative."""
+    """1 + the number of bounds within what is left; 0 where that is negative."""
     return np.where(left < 0, 0, bounds.searchsorted(left, "right") + 1)

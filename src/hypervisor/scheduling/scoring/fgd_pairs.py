@@ -1,4 +1,4 @@
-"""What is usable of a node's idle GPU after a placement, for many outcomes of its CPU and RAM at once."""
+"""The usable idle GPU of a node after a placement, for many results of its CPU and RAM at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
 
 class _Columns(NamedTuple):
-    """What is fixed per pair: where its rows of the two tables begin, and what is placed."""
+    """The constants of each pair: where its rows of the two tables begin, and the amount that is placed."""
 
     start: Int64
     several: Int64
@@ -28,8 +28,10 @@ class _Columns(NamedTuple):
 
 
 class FgdPairs:
-    """Pairs (set of typical requests that stay possible, amount of GPU placed), numbered set x amounts +
-    amount; the pairs of the last set, one beyond those of the tables, stand for "does not fit"."""
+    """Pairs (set of typical requests that stay possible, amount of GPU placed).
+
+    They are numbered set x amounts + amount. The pairs of the set after the last one mean "does not fit".
+    """
 
     def __init__(self, tables: FgdTables, amounts: Sequence[int]) -> None:
         self._tables = tables
@@ -53,7 +55,7 @@ class FgdPairs:
         return len(self._all.start)
 
     def usable_after(self, free: Sequence[int], pairs: Int64 | None = None) -> Int64:
-        """Usable idle GPU, plus the amount placed, for these pairs (None: for all) on such devices."""
+        """The usable idle GPU plus the amount placed, for these pairs or for all, on such devices."""
         columns = self._all if pairs is None else self._all.chosen(pairs)
         values = sorted(set(free))
         start = columns.start[:, None]
@@ -67,7 +69,7 @@ class FgdPairs:
         return usable
 
     def _best_change(self, columns: _Columns, values: list[int], now: Int64, full: int) -> Int64:
-        """What changes when a fraction goes to the device where that is best; nothing for no fraction."""
+        """The change if a fraction goes to the best device; 0 without a fraction."""
         left = np.array(values) - columns.each[:, None]
         change = self._tables.device.take(columns.start[:, None] + np.maximum(left, 0)) - now
         if full:

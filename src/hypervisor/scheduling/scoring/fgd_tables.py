@@ -1,4 +1,4 @@
-"""The look-up tables behind the FGD score; `scoring/fgd.py` says what they are for."""
+"""The look-up tables of the FGD score; `scoring/fgd.py` explains them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IMPOSSIBLE = int(np.iinfo(np.int64).min // 4)
 class FgdTables:
     """Usable idle GPU by the set of typical requests that a node's CPU and RAM admit.
 
-    `device[set * STRIDE + free]` is what requests of one device can use of a device with `free` milli-GPU,
-    `several[set, count]` what requests of more can use of `count` free devices; both scaled by SCALE.
-    `sets` leads from (node kind, CPU step, RAM step) to a set, `kind` from a node to its kind. All but
-    `kind` are shared with the passes before and after that have the same typical requests.
+    `device[set * STRIDE + free]` is what requests of one device can use of a device with `free` milli-GPU.
+    `several[set, count]` is what requests of several devices can use of `count` idle devices. Both are scaled
+    by SCALE. `sets` maps (node kind, CPU step, RAM step) to a set, and `kind` maps a node to its kind. All
+    but `kind` are shared with other passes that have the same target workload.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class FgdTables:
         self._cpus, self._rams = self.cpus.tolist(), self.rams.tolist()
 
     def set_of(self, cpu: Int64, ram: Int64, nodes: Int64) -> Int64:
-        """The number of the set of typical requests that these amounts of CPU and RAM admit, per node."""
+        """Per node the number of the set of typical requests that these amounts of CPU and RAM admit."""
         by_cpu = self.cpus.searchsorted(cpu, "right")
         by_ram = self.rams.searchsorted(ram, "right")
         if self.kinds > 1:
@@ -50,14 +50,14 @@ class FgdTables:
         return found
 
     def set_at(self, cpu: int, ram: int, node: int) -> int:
-        """The same for one node; plain look-ups are several times faster there."""
+        """The same for one node, by plain look-ups, which are several times faster."""
         by_cpu = int(self.kind[node]) * self.wide + bisect_right(self._cpus, cpu)
         return int(self.sets[by_cpu * self.deep + bisect_right(self._rams, ram)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shared:
-    """What does not depend on the single nodes; nobody may write to it."""
+    """The tables that do not depend on single nodes. They are read-only."""
 
     cpus: Int64
     rams: Int64
@@ -71,7 +71,7 @@ class _Shared:
 def _shared_tables(
     typical: tuple[tuple[Shape, float], ...], admitted: tuple[tuple[bool, ...], ...], width: int
 ) -> _Shared:
-    """The tables for these typical requests on kinds of nodes that admit these of them."""
+    """The tables for a target workload, and kinds of nodes that admit these parts of it."""
     shapes = [shape for shape, _ in typical]
     weights = np.array([round(weight * SCALE) for _, weight in typical], np.int64)
     cpus = np.unique(np.array([shape.cpu_milli for shape in shapes], np.int64))
@@ -98,7 +98,7 @@ def _admitted_sets(shapes: Sequence[Shape], admitted: Bool, cpus: Int64, rams: I
 
 
 def node_kinds(shapes: Sequence[Shape], eligibility: Eligibility, count: int) -> tuple[Int64, Bool]:
-    """The nodes (`count` of them) grouped by which typical requests their model and labels admit."""
+    """The kind of each of `count` nodes: which typical requests its model and labels admit."""
     if not shapes:
         return np.zeros(count, np.int64), np.zeros((1, 0), np.bool_)
     admitted = np.stack([eligibility.matching(shape) for shape in shapes], axis=1)

@@ -1,4 +1,4 @@
-"""The best node for a request, from a table of losses that is only brought up to date where nodes changed."""
+"""The best node for a request, from a table of scores that is updated where nodes changed."""
 
 from __future__ import annotations
 
@@ -22,51 +22,56 @@ _MakeRequest = Callable[[int, Shape], Request]
 
 
 class NodeRanking:
-    """One row of losses per score class, made on first use.
+    """One row of scores per score class, made on first use.
 
-    A placement changes one node, so it costs one column: the losses of all classes on that node, which the
-    score looks up at once. A query is then one argmin, whatever the length of the queue.
+    A placement changes one node and so costs one column: the scores of all classes on that node. A query is
+    one argmin, however long the queue is.
     """
 
     def __init__(
-        self, state: WorkingState, scorer: Scorer, shapes: Sequence[Shape], make: _MakeRequest
+        self, capacity: WorkingState, scorer: Scorer, shapes: Sequence[Shape], make: _MakeRequest
     ) -> None:
-        self._state = state
+        self._capacity = capacity
         self._scorer = scorer
         self._class_of, representatives = score_classes(shapes)
         self._exact = representatives == list(shapes)
         self._requests = [make(number, shape) for number, shape in enumerate(representatives)]
-        self._losses: Int32 = np.empty((len(representatives), len(state.nodes)), np.int32)
+        self._scores: Int32 = np.empty((len(representatives), len(capacity.nodes)), np.int32)
         self._made: list[int] = []
         self._is_made = bytearray(len(representatives))
         self._seen = 0
         self._most: tuple[int, ...] | None = None
 
     def best_node(self, request: Request, without: int | list[int] = NO_NODE) -> int:
-        """The node with the least loss on which the request fits now (ties: the lower id), or NOWHERE."""
-        if not len(self._state.nodes) or self._beyond_all(request):
+        """The best node on which the request fits now, else NO_NODE; ties go to the lower id."""
+        if not len(self._capacity.nodes) or self._exceeds_all(request):
             return NO_NODE
         row = self._row(self._class_of[request.index])
         if without == NO_NODE:
             node = int(row.argmin())
             if row[node] >= INFEASIBLE:
                 return NO_NODE
-            # A class stands for no less than its members, so its best node is theirs, if they fit there.
-            if self._exact or fits_on_node(self._state, request, node):
+            # A representative is never larger than a member: its best node is the member's if that fits.
+            if self._exact or fits_on_node(self._capacity, request, node):
                 return node
-        row = row.copy() if self._exact else np.where(fits_idle(self._state, request), row, INFEASIBLE)
+        row = row.copy() if self._exact else np.where(fits_idle(self._capacity, request), row, INFEASIBLE)
         if without != NO_NODE:
             row[without] = INFEASIBLE
         node = int(row.argmin())
         return node if row[node] < INFEASIBLE else NO_NODE
 
-    def _beyond_all(self, request: Request) -> bool:
-        """Whether one resource is nowhere free in that amount; only asked until something changes."""
-        state = self._state
-        if state.dirty_log:
+    def _exceeds_all(self, request: Request) -> bool:
+        """Whether no node has enough of some resource. Only known until a node changes."""
+        capacity = self._capacity
+        if capacity.dirty_log:
             return False
         if self._most is None:
-            everything = (state.idle_cpu, state.idle_ram, state.whole_gpus, state.largest_fraction)
+            everything = (
+                capacity.idle_cpu,
+                capacity.idle_ram,
+                capacity.whole_gpus,
+                capacity.largest_fraction,
+            )
             self._most = tuple(int(amounts.max()) for amounts in everything)
         cpu, ram, full, widest = self._most
         enough = full >= request.device_count if request.whole_devices else widest >= request.milli_per_device
@@ -77,26 +82,26 @@ class NodeRanking:
             self._fill(number)
             self._is_made[number] = 1
             self._made.append(number)
-        elif self._seen < len(self._state.dirty_log):
+        elif self._seen < len(self._capacity.dirty_log):
             self._catch_up()
-        row: Int32 = self._losses[number]
+        row: Int32 = self._scores[number]
         return row
 
     def _catch_up(self) -> None:
-        """Score anew the nodes that changed: column by column, or row by row when they are many."""
-        touched = self._state.dirty_log
+        """Score changed nodes again: column by column, or row by row if they are many."""
+        touched = self._capacity.dirty_log
         nodes = list(dict.fromkeys(touched[self._seen :]))
         self._seen = len(touched)
         if len(nodes) > _MANY * len(self._made):
             rows = np.array(nodes, np.int64)
             for number in self._made:
-                self._losses[number, rows] = self._losses_on(self._requests[number], rows)
+                self._scores[number, rows] = self._scores_on(self._requests[number], rows)
             return
         for node in nodes:
             column = self._column.at(node)
             if self._eligible is not None:
                 column[~self._eligible[:, node]] = INFEASIBLE
-            self._losses[:, node] = column
+            self._scores[:, node] = column
 
     @cached_property
     def _column(self) -> ScoreColumn:
@@ -104,23 +109,23 @@ class NodeRanking:
 
     @cached_property
     def _eligible(self) -> Bool | None:
-        """By class and node, or None where every class may go everywhere."""
+        """By class and node; None if every class may go everywhere."""
         if all(request.eligible_everywhere for request in self._requests):
             return None
         return np.stack([request.eligible for request in self._requests])
 
     @cached_property
     def _groups(self) -> NodeGroups | None:
-        """Nodes that were alike at first; None where finding that out is not worth it."""
+        """Groups of nodes that were alike at first; None if they would not pay off."""
         if len(self._requests) < _WORTH_GROUPS:
             return None
-        groups = NodeGroups(self._state)
-        return groups if 2 * groups.count < len(self._state.nodes) else None
+        groups = NodeGroups(self._capacity)
+        return groups if 2 * groups.count < len(self._capacity.nodes) else None
 
     def _fill(self, number: int) -> None:
-        """Make the row of a class: once a group for the nodes that are as they were, else node by node."""
-        request, row = self._requests[number], self._losses[number]
-        fits = fits_idle(self._state, request)
+        """Make the row of a class: once a group for unchanged nodes, node by node for the others."""
+        request, row = self._requests[number], self._scores[number]
+        fits = fits_idle(self._capacity, request)
         row[:] = INFEASIBLE
         if not fits.any():
             return
@@ -128,15 +133,15 @@ class NodeRanking:
             fitting = np.flatnonzero(fits)
             row[fitting] = self._scorer.score(request, fitting)
             return
-        changed = np.array(list(dict.fromkeys(self._state.dirty_log)), np.int64)
+        changed = np.array(list(dict.fromkeys(self._capacity.dirty_log)), np.int64)
         groups, nodes = self._groups.unchanged(changed)
-        losses = np.full(self._groups.count, INFEASIBLE)
-        losses[groups] = self._losses_on(request, nodes)
-        row[:] = losses[self._groups.group_of]
+        scores = np.full(self._groups.count, INFEASIBLE)
+        scores[groups] = self._scores_on(request, nodes)
+        row[:] = scores[self._groups.group_of]
         if len(changed):
-            row[changed] = self._losses_on(request, changed)
+            row[changed] = self._scores_on(request, changed)
 
-    def _losses_on(self, request: Request, nodes: Int64) -> Int64:
-        losses = self._scorer.score(request, nodes)
-        losses[~fits_idle(self._state, request, nodes)] = INFEASIBLE
-        return losses
+    def _scores_on(self, request: Request, nodes: Int64) -> Int64:
+        scores = self._scorer.score(request, nodes)
+        scores[~fits_idle(self._capacity, request, nodes)] = INFEASIBLE
+        return scores

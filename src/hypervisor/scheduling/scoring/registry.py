@@ -1,26 +1,48 @@
-"""The scorer that a policy names."""
+"""The placement policies by name. A new policy is one file and one line here.
+
+Names are needed where nothing else of the scheduler is, in the command line and in request schemas. So a
+policy's module is imported when its first scorer is made.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
 
-from hypervisor.scheduling.capacity.working_state import WorkingState
-from hypervisor.scheduling.policy import Policy
-from hypervisor.scheduling.scoring.bestfit_spread import BestFitScorer, SpreadScorer
-from hypervisor.scheduling.scoring.expected_fill import ExpectedFillScorer
-from hypervisor.scheduling.scoring.fgd import FgdScorer
-from hypervisor.scheduling.scoring.scorer import Scorer
-from hypervisor.scheduling.scoring.target_workload import target_workload
-from hypervisor.scheduling.snapshots.requests import Eligibility
-from hypervisor.scheduling.snapshots.snapshot import Snapshot
+if TYPE_CHECKING:
+    from hypervisor.scheduling.capacity.working_state import WorkingState
+    from hypervisor.scheduling.policy import Policy
+    from hypervisor.scheduling.scoring.scorer import Scorer
+    from hypervisor.scheduling.snapshots.requests import Eligibility
+    from hypervisor.scheduling.snapshots.snapshot import Snapshot
+
+PLACEMENT_POLICIES: dict[str, str] = {
+    "fgd": "hypervisor.scheduling.scoring.fgd",
+    "fill": "hypervisor.scheduling.scoring.expected_fill",
+    "bestfit": "hypervisor.scheduling.scoring.bestfit",
+    "spread": "hypervisor.scheduling.scoring.spread",
+}
+"""The module of each policy, by its name: at most 32 characters. The first is the default."""
 
 
-def scorer_for(snapshot: Snapshot, policy: Policy, state: WorkingState, eligibility: Eligibility) -> Scorer:
-    """A new score is one file beside this one, one literal in `PlacementScore`, one line here."""
-    if policy.placement == "bestfit":
-        return BestFitScorer(state)
-    if policy.placement == "spread":
-        return SpreadScorer(state)
-    if policy.placement == "fill":
-        return ExpectedFillScorer(state, partial(target_workload, snapshot, policy), eligibility)
-    return FgdScorer(state, partial(target_workload, snapshot, policy), eligibility)
+class PlacementPolicy(Protocol):
+    """What a policy's module has."""
+
+    def make_scorer(
+        self, snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
+    ) -> Scorer:
+        """The scorer for one pass."""
+        ...
+
+
+def policy_names() -> tuple[str, ...]:
+    """The names of all policies, the default first."""
+    return tuple(PLACEMENT_POLICIES)
+
+
+def scorer_for(
+    snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
+) -> Scorer:
+    """The scorer of the policy that `policy` names. Raises KeyError for a name that is not registered."""
+    module = cast(PlacementPolicy, import_module(PLACEMENT_POLICIES[policy.placement]))
+    return module.make_scorer(snapshot, policy, capacity, eligibility)

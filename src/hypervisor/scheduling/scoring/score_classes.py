@@ -1,8 +1,8 @@
-"""Few classes for scores, whatever the number of shapes.
+"""Few score classes, however many shapes there are.
 
-A row of scores over all nodes is kept per class, so there must not be a class for each of 100,000 distinct
-shapes. Up to `MOST_CLASSES` shapes each is its own class; beyond that, shapes are rounded down to a
-geometric grid and share their score. Whether a shape fits is always decided on its exact amounts.
+Each class has a row of scores over all nodes, so 100,000 distinct shapes must share classes. Up to
+`MOST_CLASSES` shapes, each is its own class. More shapes are rounded down to a geometric grid and share
+scores. Whether a shape fits is always decided by its exact amounts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Key = tuple[int, int, int, Constraint]
 
 
 def score_classes(shapes: Sequence[Shape]) -> tuple[list[int], list[Shape]]:
-    """The class of each shape, and one shape that stands for each class (never larger than a member)."""
+    """The class of each shape, and a representative of each class, never larger than a member."""
     if len(shapes) <= MOST_CLASSES:
         return list(range(len(shapes))), list(shapes)
     for steps in _STEPS:

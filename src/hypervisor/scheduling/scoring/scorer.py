@@ -1,4 +1,4 @@
-"""What every placement score answers."""
+"""What a placement policy implements: a score over nodes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 INFEASIBLE = 1 << 30
-"""Losses from here on say that the request does not fit."""
+"""Scores from here on say that the request does not fit."""
 
 
 class ScoreColumn(Protocol):
-    """The losses of a fixed sequence of requests on one node at a time."""
+    """The scores of a fixed sequence of requests, on one node at a time."""
 
     def at(self, node: int) -> Int32:
-        """One loss per request as the node is now, the same as `Scorer.losses`; at least NEVER where the
-        request does not fit. Models, labels and the node's state are left to the caller."""
+        """One score per request on the node as it is now, equal to `Scorer.score`.
+
+        At least INFEASIBLE where the amounts do not fit. The caller checks models, labels and node state.
+        """
         ...
 
 
@@ -25,14 +27,14 @@ class Scorer(Protocol):
     """A score over nodes, in integers so that no rounding depends on the order of a sum."""
 
     def score(self, request: Request, nodes: Int64) -> Int64:
-        """The loss of placing the request on each of these nodes, lower is better, its amount below NEVER.
+        """The score of placing the request on each of these nodes: lower is better, below INFEASIBLE.
 
-        What it says of nodes on which the request does not fit means nothing; the caller masks them.
+        The caller masks nodes on which the request does not fit; their scores have no meaning.
         """
         ...
 
     def column(self, requests: Sequence[Request]) -> ScoreColumn:
-        """The same by node instead of by request."""
+        """The same scores, by node instead of by request."""
         ...
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The typical requests that fragmentation is measured against."""
+"""The target workload: the typical requests that fragmentation is measured against."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ Weighted = tuple[Shape, float]
 def target_workload(snapshot: Snapshot, policy: Policy) -> list[Weighted]:
     """The policy's typical requests, or those of the snapshot; weights sum to 1.
 
-    As in the FGD paper: the most popular shapes until 95 % of all requests are covered. At most 64 are
-    kept; a population of more distinct shapes is first rounded to a coarse grid, as each of its members
-    alone would say nothing.
+    As in the FGD paper: the most popular shapes, until they cover 95 % of all requests; at most 64. If there
+    are very many distinct shapes, they are first rounded to a coarse grid, as each alone says nothing.
     """
     if policy.target_workload is not None:
         return _normalised(list(policy.target_workload))

@@ -84,7 +84,7 @@ class SnapshotBuilder:
         organization_id: int | None = None,
         ends_at: float = math.inf,
     ) -> SnapshotBuilder:
-        """Add what holds capacity; `gpu_each` is the milli-GPU taken of each device in `gpu_indices`."""
+        """Add an allocation; `gpu_each` is the milli-GPU taken of each device in `gpu_indices`."""
         mask = 0
         for index in gpu_indices:
             mask |= 1 << index
@@ -149,19 +149,19 @@ class SnapshotBuilder:
         return self
 
     def freeze_pair(self, preemptor_id: int, victim_id: int) -> SnapshotBuilder:
-        """Forbid one deployment to evict another: they have evicted each other in turn."""
+        """Forbid one deployment to evict another: they have evicted each other before."""
         self._frozen_pairs.append((preemptor_id, victim_id))
         return self
 
     def nominate(
         self, deployment_id: int, node_id: int, gpu_indices: Iterable[int] = (), *, replica: int = 0
     ) -> SnapshotBuilder:
-        """Add the capacity on a node that an earlier pass keeps for a replica of a pending deployment."""
+        """Add the nomination of a replica of a pending deployment, made by an earlier pass."""
         self._nominations.append(Nomination(deployment_id, node_id, tuple(gpu_indices), replica))
         return self
 
     def build(self) -> Snapshot:
-        """Freeze what was added. Raises ValueError for doubled node ids or allocations on unknown nodes."""
+        """Freeze the snapshot. Raises ValueError for duplicate node ids or allocations on unknown nodes."""
         nodes = sorted(self._nodes, key=lambda row: row[0])
         row_of = {row[0]: index for index, row in enumerate(nodes)}
         if len(row_of) != len(nodes):

@@ -1,4 +1,4 @@
-"""Rows taken from tables of columns, and tables joined: snapshots that differ from another by a few rows."""
+"""Snapshots that differ from another by a few rows: tables filtered and joined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows_where(table: T, chosen: Bool) -> T:
 
 
 def joined(first: T, second: T) -> T:
-    """The rows of both; indices into other tables must already mean the same in both."""
+    """The rows of both. Indices into other tables must mean the same in both."""
     columns: dict[str, Any] = {
         field.name: np.concatenate([getattr(first, field.name), getattr(second, field.name)])
         for field in fields(first)
@@ -35,14 +35,14 @@ def joined(first: T, second: T) -> T:
 
 
 def with_shape(snapshot: Snapshot, shape: Shape) -> tuple[Snapshot, int]:
-    """The snapshot knowing this shape, and the shape's index in it."""
+    """The snapshot with this shape, and the index of the shape in it."""
     if shape in snapshot.shapes:
         return snapshot, snapshot.shapes.index(shape)
     return replace(snapshot, shapes=(*snapshot.shapes, shape)), len(snapshot.shapes)
 
 
 def with_organization(snapshot: Snapshot, organization_id: int | None) -> tuple[Snapshot, int]:
-    """The snapshot knowing this organization, and its index in `quotas`; -1 where there are no quotas.
+    """The snapshot with this organization, and its index in `quotas`; -1 without quotas.
 
     One without a quota of its own has no guarantee and no limit.
     """

@@ -1,4 +1,4 @@
-"""Shapes made ready for a pass: amounts as plain integers and the nodes that each may use at all."""
+"""Shapes prepared for a pass: amounts as plain integers, and the nodes that each may use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Request:
 
 
 class Eligibility:
-    """Which nodes satisfy a shape's GPU models and node selector, worked out once a combination."""
+    """Which nodes satisfy GPU models and node selector of a shape; computed once per combination."""
 
     def __init__(self, nodes: NodeTable) -> None:
         self._nodes = nodes

@@ -1,8 +1,8 @@
 """What the scheduler sees: one cluster at one moment, as columns.
 
-Tables are structures of NumPy arrays, one row an item, so that a pass over 100,000 queued deployments and
-10,000 nodes never touches a Python object a row. All amounts are integers (milli-CPU, MiB, milli-GPU), all
-times are seconds since the Unix epoch as float64.
+Tables are structures of NumPy arrays, one row an item. So a pass over 100,000 pending deployments and 10,000
+nodes needs no Python object per row. All amounts are integers (milli-CPU, MiB, milli-GPU). All times are
+seconds since the Unix epoch, as float64.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_GPUS_PER_NODE = 64
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An equivalence class of requests: whatever fits for one of its members fits for all.
+    """An equivalence class of requests: a node that fits one of its members fits all.
 
     `gpu_milli` is 0, 1..999 (a part of one device) or a multiple of 1000 (whole devices). `gpu_models`
     empty means any model; `node_selector` holds sorted (label, value) pairs that a node must carry.
@@ -45,7 +45,7 @@ class Shape:
 
     @property
     def gpu_milli_per_device(self) -> int:
-        """Milli-GPU taken of each of those devices."""
+        """The milli-GPU taken of each of those devices."""
         return min(self.gpu_milli, 1000)
 
     @property
@@ -109,7 +109,7 @@ class AllocationTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingTable:
-    """What waits and may start now (dependencies met, back-off over). Rows need not be sorted.
+    """Deployments that wait and may start now (dependencies met, back-off over), in any order.
 
     `created_at` is the place in the queue: a preempted deployment keeps its own. `shape` is an index into
     `Snapshot.shapes`. `preemptible` and `protected` say whether it could be evicted once it runs, and
@@ -137,7 +137,7 @@ class PendingTable:
 
 @dataclass(frozen=True, slots=True)
 class Nomination:
-    """Capacity on a node that is kept for one replica of a pending deployment until it runs or gives up.
+    """Capacity on a node that is kept for one replica of a pending deployment until it runs.
 
     Written with the evictions that were made for it. `node_id` is the node's id, not its row.
     """
@@ -174,4 +174,4 @@ class Snapshot:
     nominations: tuple[Nomination, ...] = ()
     quotas: tuple[Quota, ...] = ()
     frozen_pairs: tuple[tuple[int, int], ...] = ()
-    """(preemptor, victim) deployment ids that have evicted each other in turn: they may not any more."""
+    """(preemptor, victim) ids of deployments that evicted each other before and may not do so again."""

@@ -9,7 +9,7 @@ from hypervisor.kernel.resources import Resources
 
 
 def number(amount: float) -> str:
-    """At most three decimals, none where it is whole."""
+    """At most three decimals; none for whole numbers."""
     return f"{round(amount, 3):g}" if abs(amount) < 1e6 else f"{amount:.0f}"
 
 
@@ -26,7 +26,7 @@ def ram(mib: int) -> str:
 
 
 def amounts(resources: Resources) -> list[str]:
-    """Each amount that is not zero, GPUs first: the order in which things are scarce."""
+    """Each amount that is not zero, the scarcest resource first: GPUs, RAM, CPU."""
     parts = []
     if resources.gpu_milli:
         parts.append(gpus(resources.gpu_milli))

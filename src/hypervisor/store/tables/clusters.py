@@ -26,11 +26,12 @@ class Cluster(Base):
     """What was asked for: auto, docker, process or simulated."""
     resolved_runtime: Mapped[str] = mapped_column(String(16))
     """What `auto` turned out to be when the cluster was created."""
-    placement: Mapped[str] = mapped_column(String(16), default="fgd")
-    improvement_steps: Mapped[int] = mapped_column(default=0, server_default="0")
+    placement: Mapped[str] = mapped_column(String(32), default="fgd")
+    """The name of a placement policy; `scheduling/scoring/registry.py` has them."""
+    optimizer_steps: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of the search after a pass for an arrangement that places more; 0: no search."""
-    packer: Mapped[str] = mapped_column(String(16), default="search", server_default="search")
-    """Who searches: search or exact."""
+    solver: Mapped[str] = mapped_column(String(32), default="search", server_default="search")
+    """What searches: the name of a solver; `scheduling/repacking/solvers.py` has them."""
     preemption: Mapped[bool] = mapped_column(default=True)
     min_runtime_seconds: Mapped[int] = mapped_column(default=0)
     preemption_budget: Mapped[int] = mapped_column(default=5, server_default="5")
@@ -42,7 +43,6 @@ class Cluster(Base):
 
     __table_args__ = (
         UniqueConstraint("organization_id", "name"),
-        CheckConstraint("placement IN ('fgd', 'fill', 'bestfit', 'spread')", name="placement"),
         CheckConstraint("min_runtime_seconds >= 0", name="min_runtime"),
         {"sqlite_autoincrement": True},
     )

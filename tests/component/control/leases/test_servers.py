@@ -16,7 +16,7 @@ from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import StaleEpoch, acquire_all, holders, lease_time, release_all
 from tests.support.clock import FakeClock

@@ -17,7 +17,7 @@ from hypervisor.deployments.state import commands
 from hypervisor.kernel.observation import Observation
 from hypervisor.lifecycle.commands import Command
 from hypervisor.runtimes.protocol import LaunchSpec
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import WriteSession
 from tests.simulation.faults import Faults
 from tests.simulation.installation import INSTALL, Installation, Server

@@ -13,7 +13,7 @@ from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_clust
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import LaunchSpec, Observation, Runtime, RuntimeInfo, RuntimeUnavailable
-from hypervisor.runtimes.simulated import SimulatedRuntime
+from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.store.leases import Fence, StaleEpoch, acquire

@@ -1,4 +1,4 @@
-"""An installation on the machine's engine, cleaned up after each test."""
+"""An installation on the machine's engine, deleted after each test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from tests.support import docker
 from tests.support.docker import Api
 from tests.support.own_engine import short_folder

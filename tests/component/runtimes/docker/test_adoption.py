@@ -1,4 +1,4 @@
-"""Two servers on one engine: who started what, and nothing twice."""
+"""Two servers on one engine: adoption of containers, and no container runs twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime, launch
+from hypervisor.runtimes.docker import launch
 from hypervisor.runtimes.docker.config import container_config, network_config
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, ObservedState, RuntimeUnavailable
 from tests.support import docker
 from tests.support.docker import Api
@@ -19,7 +20,7 @@ from tests.support.wait import PROMPT, eventually
 pytestmark = pytest.mark.docker
 
 
-async def test_what_was_created_and_never_started_is_started_by_the_next_server(
+async def test_a_created_container_is_started_by_the_next_server(
     runtime: DockerRuntime, install: str, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "_CREATOR_SECONDS", 0.5)
@@ -33,17 +34,17 @@ async def test_what_was_created_and_never_started_is_started_by_the_next_server(
     assert await lines(runtime, wanted.instance) == ["once"]
 
 
-async def test_what_another_server_is_just_starting_is_left_to_it(
+async def test_a_start_in_progress_is_left_to_its_server(
     install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "_CREATOR_SECONDS", CREATOR_SECONDS)
     wanted = spec(install, "echo once")
     api.json("POST", "/networks/create", network_config(install))
     api.json("POST", f"/containers/create?name={wanted.instance}", container_config(wanted, install))
-    look_at_it = f"/containers/{wanted.instance}/json"
+    inspect_call = f"/containers/{wanted.instance}/json"
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         adopting = asyncio.create_task(runtime.start(wanted))
-        await eventually(lambda: sum(look_at_it in one for one in proxy.requests) >= 3)
+        await eventually(lambda: sum(inspect_call in one for one in proxy.requests) >= 3)
         api.call("POST", f"/containers/{wanted.instance}/start")
         assert (await adopting).state in (ObservedState.RUNNING, ObservedState.EXITED)
         await end_of(runtime, wanted.instance)
@@ -105,14 +106,14 @@ async def test_a_job_that_ran_while_its_start_was_taken_over_is_not_run_again(
         assert await look(runtime, wanted.instance) == ABSENT
 
 
-async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
+async def test_a_container_of_another_installation_is_neither_adopted_nor_touched(
     runtime: DockerRuntime, install: str, api: Api
 ) -> None:
     wanted = spec(install, SLEEPS)
     foreign = {"Image": docker.IMAGE, "Cmd": ["/bin/sleep", "60"], "Labels": {"hypervisor.install": "other"}}
     made = api.json("POST", f"/containers/create?name={wanted.instance}", foreign)
     try:
-        with pytest.raises(LaunchFailed, match="somebody else"):
+        with pytest.raises(LaunchFailed, match="another installation"):
             await runtime.start(wanted)
         assert await look(runtime, wanted.instance) == ABSENT
         await runtime.remove(wanted.instance)
@@ -121,16 +122,16 @@ async def test_a_container_of_somebody_else_is_neither_adopted_nor_touched(
         api.call("DELETE", f"/containers/{made['Id']}?force=1")
 
 
-async def test_what_others_start_is_news_and_what_is_being_started_here_is_not(
+async def test_starts_of_other_servers_are_hinted_and_own_starts_are_not(
     install: str, proxy: EngineProxy
 ) -> None:
     first, own, last = (spec(install, SLEEPS, number) for number in (1, 2, 3))
-    heard: set[str] = set()
+    hinted: set[str] = set()
 
-    async def hear_of(name: str) -> None:
+    async def wait_for_hint(name: str) -> None:
         async with asyncio.timeout(PROMPT):
-            while name not in heard:
-                heard.add(await anext(changes))
+            while name not in hinted:
+                hinted.add(await anext(changes))
 
     async with (
         opened(DockerRuntime(install, proxy.endpoint)) as runtime,
@@ -138,15 +139,15 @@ async def test_what_others_start_is_news_and_what_is_being_started_here_is_not(
     ):
         changes = runtime.changes()
         await other.start(first)
-        await hear_of(first.instance)
+        await wait_for_hint(first.instance)
         proxy.hold(rb"GET \S+/containers/hv-")  # the last call of a start
         starting = asyncio.create_task(runtime.start(own))
         await eventually(lambda: is_running(other, own.instance))
         await other.start(last)
-        await hear_of(last.instance)
+        await wait_for_hint(last.instance)
         proxy.let_pass()
         await starting
-    assert own.instance not in heard
+    assert own.instance not in hinted
 
 
 async def is_running(runtime: DockerRuntime, name: str) -> bool:

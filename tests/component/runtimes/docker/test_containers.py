@@ -1,4 +1,4 @@
-"""What a container is given and how it is told: limits, hardening, network, ports, its end."""
+"""The container of an instance: limits, hardening, network, ports, and its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support import docker
 from tests.support.docker import Api
@@ -47,11 +47,11 @@ async def test_the_container_is_hardened(runtime: DockerRuntime, install: str, a
     assert not api.inspect(wanted.instance)["Mounts"]
     assert host["Memory"] == host["MemorySwap"] == 64 * 1024 * 1024
 
-    async def told() -> list[str] | None:
-        said = await lines(runtime, wanted.instance)
-        return said if len(said) == 3 else None
+    async def status_lines() -> list[str] | None:
+        printed = await lines(runtime, wanted.instance)
+        return printed if len(printed) == 3 else None
 
-    status = dict(line.split(":\t") for line in await eventually(told) or [])
+    status = dict(line.split(":\t") for line in await eventually(status_lines) or [])
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
 
@@ -72,13 +72,13 @@ async def test_the_network_is_the_installations_own_and_ports_are_on_loopback(
 async def test_a_read_only_root_is_read_only_but_for_tmp(runtime: DockerRuntime, install: str) -> None:
     script = "touch /bin/x 2>/dev/null && echo root; touch /tmp/x && echo tmp"
     free, locked = spec(install, script, 1), spec(install, script, 2, read_only_root=True)
-    for wanted, said in ((free, ["root", "tmp"]), (locked, ["tmp"])):
+    for wanted, printed in ((free, ["root", "tmp"]), (locked, ["tmp"])):
         await runtime.start(wanted)
         await end_of(runtime, wanted.instance)
-        assert await lines(runtime, wanted.instance) == said
+        assert await lines(runtime, wanted.instance) == printed
 
 
-async def test_running_out_of_memory_is_told_with_the_limit(runtime: DockerRuntime, install: str) -> None:
+async def test_running_out_of_memory_is_reported_with_the_limit(runtime: DockerRuntime, install: str) -> None:
     wanted = spec(install, "x=a; while :; do x=$x$x; done", resources=Resources(1000, 32))
     await runtime.start(wanted)
     seen = await end_of(runtime, wanted.instance)
@@ -97,9 +97,7 @@ async def test_a_program_that_is_not_in_the_image_is_named(runtime: DockerRuntim
     assert seen.message == "exec /nowhere failed: No such file or directory"
 
 
-async def test_a_network_that_was_pruned_is_made_again(
-    runtime: DockerRuntime, install: str, api: Api
-) -> None:
+async def test_a_pruned_network_is_created_again(runtime: DockerRuntime, install: str, api: Api) -> None:
     first = spec(install, "true", 1)
     await runtime.start(first)
     await end_of(runtime, first.instance)

@@ -1,4 +1,4 @@
-"""Images and devices that are there, that are not, and that are pulled once."""
+"""Images and devices: present, missing, and pulled once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchFailed, ObservedState
 from tests.support import docker
 from tests.support.docker import Api
@@ -17,7 +17,7 @@ from tests.support.wait import PROMPT, eventually
 pytestmark = pytest.mark.docker
 
 
-async def test_a_missing_image_is_told_in_the_engines_words(runtime: DockerRuntime, install: str) -> None:
+async def test_a_missing_image_fails_with_the_engines_message(runtime: DockerRuntime, install: str) -> None:
     with pytest.raises(LaunchFailed, match="No such image: hv-test/nowhere:1") as refusal:
         await runtime.start(spec(install, "", image="hv-test/nowhere:1"))
     assert not refusal.value.retryable
@@ -32,7 +32,7 @@ async def test_an_image_that_the_registry_does_not_have_is_final(install: str) -
     assert not refusal.value.retryable
 
 
-async def test_a_registry_that_does_not_answer_may_be_tried_again(install: str) -> None:
+async def test_an_unreachable_registry_is_retryable(install: str) -> None:
     async with opened(DockerRuntime(install)) as runtime:
         with pytest.raises(LaunchFailed, match="connection refused") as refusal:
             await runtime.start(spec(install, "", image="127.0.0.1:1/model:1"))
@@ -59,7 +59,7 @@ async def test_a_gpu_on_an_engine_without_any_is_refused_and_leaves_nothing(
     assert await runtime.list_instances() == {}
 
 
-async def test_waiting_starts_share_one_pull_and_hold_up_nobody(install: str, api: Api) -> None:
+async def test_concurrent_starts_share_one_pull_and_delay_no_others(install: str, api: Api) -> None:
     busybox = docker.static_busybox()
     assert busybox is not None
     with OneImageRegistry(docker.root_file_system(busybox)) as registry:

@@ -1,4 +1,4 @@
-"""Logs of containers: whole lines, bounded, and kept when the container is gone."""
+"""Logs of containers: whole lines, bounded, and archived when the container is removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import ABSENT, RuntimeUnavailable
 from tests.support.docker_runtime import SLEEPS, lines, opened, spec
 from tests.support.observing import end_of, look
@@ -46,7 +46,7 @@ async def test_only_the_end_of_a_long_log_is_kept(
     assert 900_000 < saved.stat().st_size <= 1024 * 1024
 
 
-async def test_a_followed_log_that_breaks_off_says_so(install: str, proxy: EngineProxy) -> None:
+async def test_a_broken_log_stream_raises_unavailable(install: str, proxy: EngineProxy) -> None:
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         wanted = spec(install, SLEEPS)
         await runtime.start(wanted)

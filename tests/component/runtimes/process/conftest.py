@@ -1,4 +1,4 @@
-"""Process runtimes over one folder; whatever they started is ended after each test."""
+"""Process runtimes on one state directory. Every instance is stopped after each test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from tests.contract.runtime_cases import RealClock
 from tests.support.observing import end_of
 from tests.support.process_runtime import INSTALL

@@ -1,4 +1,4 @@
-"""Servers come and go and pids are used again: the work and its answer stay true."""
+"""Instances survive tsuccessor server, and a reused pid is not mistaken for an instance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.process.proc import Identity, boot_id
+from hypervisor.runtimes.process.procfs import ProcessIdentity, boot_id
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import ObservedState
 from tests.support.observing import end_of
 from tests.support.process_runtime import INSTALL, log_of, marked, new_name, runs, shell, supervisor_of
@@ -22,7 +22,7 @@ SERVER = """
 import asyncio, sys
 from pathlib import Path
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
 from tests.contract.runtime_cases import RealClock
 
@@ -48,28 +48,28 @@ async def test_a_workload_survives_kill_9_of_its_server(
     server.kill()
     await server.wait()
 
-    heir = open_runtime()
-    again = await heir.start(shell(script, instance=name))
+    successor = open_runtime()
+    again = await successor.start(shell(script, instance=name))
     assert again.state in (ObservedState.CREATED, ObservedState.RUNNING)
-    await eventually(lambda: runs(heir, name))
+    await eventually(lambda: runs(successor, name))
     gate.touch()
-    ended = await end_of(heir, name)
+    ended = await end_of(successor, name)
     assert ended.exit_code == 5
-    assert await log_of(heir, name) == ["begun", "done"]
+    assert await log_of(successor, name) == ["begun", "done"]
 
 
-@pytest.mark.parametrize("false_by", ["start time", "name", "boot"])
+@pytest.mark.parametrize("wrong", ["start time", "name", "boot"])
 async def test_a_reused_pid_is_neither_taken_for_the_instance_nor_killed(
-    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path, false_by: str
+    open_runtime: Callable[..., ProcessRuntime], tmp_path: Path, wrong: str
 ) -> None:
     name = new_name()
     state = tmp_path / "instances" / name / "state"
     state.parent.mkdir(parents=True)
     with start_stranger() as stranger:
-        true = Identity.of(stranger.pid)
+        true = ProcessIdentity.of(stranger.pid)
         assert true is not None
-        ticks = true.start_ticks - (1 if false_by == "start time" else 0)
-        boot = "another-boot" if false_by == "boot" else boot_id()
+        ticks = true.start_ticks - (1 if wrong == "start time" else 0)
+        boot = "another-boot" if wrong == "boot" else boot_id()
         state.write_text(f"{stranger.pid} {ticks} {boot}\n")
         runtime = open_runtime()
         await runtime.stop(name, 0)
@@ -80,7 +80,7 @@ async def test_a_reused_pid_is_neither_taken_for_the_instance_nor_killed(
         stranger.kill()
 
 
-async def test_a_killed_supervisor_leaves_nothing_and_an_honest_answer(
+async def test_a_killed_supervisor_leaves_no_process_and_an_unknown_exit_code(
     runtime: ProcessRuntime, tmp_path: Path
 ) -> None:
     spec = shell("sleep 1000")
@@ -91,14 +91,14 @@ async def test_a_killed_supervisor_leaves_nothing_and_an_honest_answer(
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code is None
     assert ended.message is not None
-    assert "killed by somebody else" in ended.message
+    assert "killed from outside" in ended.message
     assert marked(spec.instance) == []
 
 
-async def test_a_server_that_has_handed_its_work_over_leaves_no_zombie(
+async def test_a_closed_runtime_leaves_no_zombie(
     open_runtime: Callable[..., ProcessRuntime], tmp_path: Path
 ) -> None:
-    """Whoever drives the engine now cannot collect the children of another process."""
+    """Only the parent can reap a child, even if another process drives the instance now."""
     before, gate, first = set(psutil.Process().children()), tmp_path / "gate", open_runtime()
     spec = shell(f"until [ -e {gate} ]; do sleep 0.05; done")
     await first.start(spec)
@@ -109,5 +109,5 @@ async def test_a_server_that_has_handed_its_work_over_leaves_no_zombie(
 
 
 def start_stranger() -> subprocess.Popen[bytes]:
-    """A process that leads a session, as a supervisor does, and is none."""
+    """A session leader that is not a supervisor."""
     return subprocess.Popen(["sleep", "1000"], start_new_session=True)

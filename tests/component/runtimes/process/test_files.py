@@ -1,4 +1,4 @@
-"""What a workload leaves on the disk, and what must never get there."""
+"""The files of an instance: logs, claim, bounds, and no secrets."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime, logs
+from hypervisor.runtimes.process import logs
 from hypervisor.runtimes.process.logs import LogLimits
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
 from tests.support.observing import end_of
 from tests.support.process_runtime import log_of, new_name, shell
 from tests.support.wait import eventually
 
 
-async def test_of_what_is_removed_its_logs_and_its_claim_are_left(
-    runtime: ProcessRuntime, tmp_path: Path
-) -> None:
-    """The claim stays, so that a supervisor that was held up in the folder still comes too late."""
+async def test_remove_keeps_logs_and_claim(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    """The claim stays, so that a late supervisor in the directory still gives up."""
     spec = shell("echo kept; echo data >file; mkdir ../beside; echo x >../beside/file")
     await runtime.start(spec)
     await end_of(runtime, spec.instance)
@@ -32,9 +31,7 @@ async def test_of_what_is_removed_its_logs_and_its_claim_are_left(
     await eventually(lambda: not list(trash.iterdir()))
 
 
-async def test_a_removal_that_was_interrupted_after_its_logs_is_finished(
-    runtime: ProcessRuntime, tmp_path: Path
-) -> None:
+async def test_an_interrupted_removal_is_completed(runtime: ProcessRuntime, tmp_path: Path) -> None:
     spec = shell("echo new")
     await runtime.start(spec)
     await end_of(runtime, spec.instance)
@@ -49,7 +46,7 @@ async def test_a_removal_that_was_interrupted_after_its_logs_is_finished(
 async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
     open_runtime: Callable[..., ProcessRuntime], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The workload writes a batch when the one before was read and the file has room: see `logs` for why."""
+    """The workload writes a batch when the last one was read and the file has room, see `logs`."""
     monkeypatch.setattr(logs, "FOLLOW_INTERVAL", 0.01)
     limit, wanted, batch = 20_000, 2_000, 100
     runtime = open_runtime(log_limits=LogLimits(limit, 3), housekeeping_interval=0.02)

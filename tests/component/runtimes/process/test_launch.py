@@ -1,4 +1,4 @@
-"""What a workload is given at its start, and what can never start."""
+"""The environment of a workload, and commands that cannot start."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
-from hypervisor.runtimes.process.shim import SHELL
+from hypervisor.runtimes.process.runtime import ProcessRuntime
+from hypervisor.runtimes.process.supervisor import SHELL
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState
 from tests.support.observing import end_of, look
 from tests.support.process_runtime import equals, log_of, marked, new_name, shell, supervisor_of
 from tests.support.wait import eventually
 
 C_LIBRARY_SIGNALS = 0b11 << 31
-"""Signals 32 and 33 belong to the C library; no program can set what happens with them."""
+"""Signals 32 and 33 belong to the C library. A program cannot set their dispositions."""
 
 
 async def test_a_supervisor_costs_little(runtime: ProcessRuntime, tmp_path: Path) -> None:
@@ -37,16 +37,16 @@ async def test_a_supervisor_costs_little(runtime: ProcessRuntime, tmp_path: Path
 async def test_nothing_of_the_server_leaks_into_the_workload(runtime: ProcessRuntime) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
-        seen = await _what_a_workload_inherits(runtime)
+        seen = await _inherited_state(runtime)
     finally:
         signal.signal(signal.SIGHUP, before)
-    # The fourth is the folder that ls itself reads.
+    # The fourth is the directory that ls itself reads.
     assert seen[:5] == ["0", "1", "2", "3", "/dev/null"]
     blocked, ignored = (int(line.split()[1], 16) & ~C_LIBRARY_SIGNALS for line in seen[5:7])
     assert (blocked, ignored) == (0, 0)
 
 
-async def test_each_workload_gets_ports_of_its_own(runtime: ProcessRuntime, tmp_path: Path) -> None:
+async def test_each_workload_gets_distinct_ports(runtime: ProcessRuntime, tmp_path: Path) -> None:
     specs = [shell('echo "$PORT $PORT_8080 $PORT_9090"; sleep 1000', ports=(8080, 9090)) for _ in range(5)]
     for spec in specs:
         await runtime.start(spec)
@@ -61,7 +61,7 @@ async def test_each_workload_gets_ports_of_its_own(runtime: ProcessRuntime, tmp_
 @pytest.mark.parametrize(
     ("command", "env", "words"),
     [
-        ((), {}, "gives none"),
+        ((), {}, "has none"),
         (("no-such-program",), {}, "no program 'no-such-program' on the PATH"),
         (("sh",), {"PATH": "/nowhere"}, "no program 'sh' on the PATH"),
         (("./train.sh",), {}, "working directory is new and empty"),
@@ -72,7 +72,7 @@ async def test_each_workload_gets_ports_of_its_own(runtime: ProcessRuntime, tmp_
         (("true", "x" * 200_000), {}, "Argument list too long"),
     ],
 )
-async def test_what_can_never_start_is_refused_in_plain_words(
+async def test_a_command_that_cannot_start_is_refused_with_a_reason(
     runtime: ProcessRuntime, command: tuple[str, ...], env: dict[str, str], words: str
 ) -> None:
     spec = LaunchSpec(new_name(), Resources(), command=command, env=env)
@@ -81,7 +81,7 @@ async def test_what_can_never_start_is_refused_in_plain_words(
     assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
-async def test_a_program_that_vanishes_underway_is_explained(runtime: ProcessRuntime) -> None:
+async def test_exit_code_127_is_explained(runtime: ProcessRuntime) -> None:
     spec = shell("no-such-program")
     await runtime.start(spec)
     ended = await end_of(runtime, spec.instance)
@@ -90,7 +90,7 @@ async def test_a_program_that_vanishes_underway_is_explained(runtime: ProcessRun
     assert "not found" in ended.message
 
 
-async def _what_a_workload_inherits(runtime: ProcessRuntime) -> list[str]:
+async def _inherited_state(runtime: ProcessRuntime) -> list[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)
         script = "ls /proc/self/fd; readlink /proc/self/fd/0; grep -E 'SigIgn|SigBlk' /proc/self/status; pwd"

@@ -1,4 +1,4 @@
-"""Ends: every process of an instance hears of it, and none is left."""
+"""Stops reach every process of an instance, and none is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from hypervisor.runtimes.process import ProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from tests.support.observing import end_of
 from tests.support.process_runtime import equals, log_of, marked, shell
 from tests.support.wait import eventually
@@ -22,7 +22,7 @@ LEFTOVERS = {
 
 
 @pytest.mark.parametrize("kind", LEFTOVERS)
-async def test_what_the_main_command_leaves_behind_ends_with_it(runtime: ProcessRuntime, kind: str) -> None:
+async def test_leftovers_of_the_main_command_are_killed(runtime: ProcessRuntime, kind: str) -> None:
     spec = shell(f"{LEFTOVERS[kind]} sleep 0.3; exit 4")
     await runtime.start(spec)
     assert (await end_of(runtime, spec.instance)).exit_code == 4
@@ -37,12 +37,12 @@ async def test_the_kill_reaches_every_process_of_the_instance(runtime: ProcessRu
     await runtime.stop(spec.instance, 0.2)
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code == 137
-    assert ended.message == "killed: it had not ended 0.2 s after SIGTERM"
+    assert ended.message == "killed: still running 0.2 s after SIGTERM"
     assert marked(spec.instance) == []
 
 
-async def test_term_reaches_a_child_in_a_session_of_its_own(runtime: ProcessRuntime) -> None:
-    """As torchrun starts its workers: they must hear of the stop in time to write a checkpoint."""
+async def test_term_reaches_a_child_in_another_session(runtime: ProcessRuntime) -> None:
+    """torchrun starts its workers this way. They need the SIGTERM to write a checkpoint."""
     worker = "trap 'echo checkpoint; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     spec = shell(f"trap : TERM; setsid sh -c {shlex.quote(worker)} & wait; wait")
     await runtime.start(spec)
@@ -61,7 +61,7 @@ async def test_a_second_stop_with_less_grace_brings_the_kill_forward(runtime: Pr
     assert (await end_of(runtime, spec.instance)).exit_code == 137
 
 
-async def test_opening_alone_makes_up_for_a_kill_that_was_due(
+async def test_opening_the_runtime_carries_out_an_overdue_kill(
     open_runtime: Callable[..., ProcessRuntime],
 ) -> None:
     first, spec = open_runtime(), shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")

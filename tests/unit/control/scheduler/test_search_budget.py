@@ -8,7 +8,7 @@ import pytest
 
 from hypervisor.control.scheduler.search_budget import FEWEST_STEPS, FIRST_PACE, SearchBudget
 from hypervisor.scheduling.plan import plan
-from hypervisor.scheduling.policy import Policy, SolverName
+from hypervisor.scheduling.policy import Policy
 from tests.support.clock import FakeClock
 from tests.support.scheduling import NOW, Node, Pending, World, cpu
 
@@ -17,7 +17,7 @@ POLICY = Policy(optimizer_steps=1_000_000)
 
 
 def searched(
-    pacing: SearchBudget, clock: FakeClock, steps: int, seconds: float, stage: SolverName = "search"
+    pacing: SearchBudget, clock: FakeClock, steps: int, seconds: float, stage: str = "search"
 ) -> None:
     watch = pacing.stopwatch(CLUSTER)
     watch.stage_started()
@@ -100,7 +100,7 @@ def test_the_search_of_a_pass_is_measured_from_its_begin_to_its_end(clock: FakeC
         def stage_started(self) -> None:
             told.append(0)
 
-        def stage_ended(self, _stage: SolverName, steps: int) -> None:
+        def stage_ended(self, _stage: str, steps: int) -> None:
             told.append(steps)
 
     nodes = (Node(1, cpu=10_000, ram=65_536, gpus=0), Node(2, cpu=10_000, ram=65_536, gpus=0))

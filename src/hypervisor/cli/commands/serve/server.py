@@ -65,7 +65,7 @@ class _StartupReporter:
 
     @property
     def coordination(self) -> Coordination:
-        coordination: Coordination = self._app.state.services.sharing
+        coordination: Coordination = self._app.state.services.coordination
         return coordination
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
     async def _banner(self) -> Any:
         port = self._listener.getsockname()[1]
         url = f"http://{self._settings.reachable_host}:{port}"
-        runtimes = await self._app.runtimes.found()
+        runtimes = await self._app.runtimes.describe_all()
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
             ("Database", printable_database(self._settings.database_url)),

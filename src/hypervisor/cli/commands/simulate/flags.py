@@ -8,17 +8,9 @@ from typing import Annotated
 
 import typer
 
-
-class Placement(StrEnum):
-    FGD = "fgd"
-    FILL = "fill"
-    BESTFIT = "bestfit"
-    SPREAD = "spread"
-
-
-class Solver(StrEnum):
-    SEARCH = "search"
-    EXACT = "exact"
+from hypervisor.cli.core.choices import one_of
+from hypervisor.scheduling.repacking.solvers import solver_names
+from hypervisor.scheduling.scoring.registry import policy_names
 
 
 class Format(StrEnum):
@@ -45,8 +37,11 @@ Nodes = Annotated[
     ),
 ]
 PolicyName = Annotated[
-    Placement | None,
-    typer.Option(help="Placement score; default: the cluster's own with --from-history, else fgd."),
+    str | None,
+    typer.Option(
+        **one_of(policy_names),
+        help=f"Placement policy; default: the cluster's own with --from-history, else {policy_names()[0]}.",
+    ),
 ]
 QuotaFile = Annotated[
     Path | None,
@@ -56,7 +51,7 @@ Versus = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="Add a second run with this change: fgd, fill, bestfit, spread, improve, exact, no-improve, "
+        help=f"Add a second run with this change: {', '.join(policy_names())}, improve, exact, no-improve, "
         "no-preemption, no-quotas, or several with commas.",
     ),
 ]
@@ -69,9 +64,10 @@ Improve = Annotated[
         help="Optimizer steps after each pass, to place more deployments; default 0, no optimizer.",
     ),
 ]
-SolverOption = Annotated[
-    Solver | None,
+Solver = Annotated[
+    str | None,
     typer.Option(
+        **one_of(solver_names),
         help="Optimizer: search (default), or exact, which adds a solver after the search. Both imply 20,000 "
         "steps when --improve is not set.",
     ),

@@ -73,10 +73,10 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
     )
     workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
     policy = Policy(
-        cluster["placement"],  # type: ignore[arg-type]
+        cluster["placement"],
         cluster["preemption"],
-        optimizer_steps=cluster.get("improvement_steps", 0),
-        solver="exact" if cluster.get("packer") == "exact" else "search",
+        optimizer_steps=cluster.get("optimizer_steps", 0),
+        solver=cluster.get("solver", "search"),
     )
     protection = Protection(
         min_runtime=cluster["min_runtime_seconds"],

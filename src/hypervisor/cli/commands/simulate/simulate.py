@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from hypervisor.cli.commands.simulate import flags
-from hypervisor.cli.commands.simulate.flags import Format, Placement, Solver
+from hypervisor.cli.commands.simulate.flags import Format
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
@@ -19,6 +19,7 @@ from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
+from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.node_specs import NodeSpecs, is_resize, parse_node_specs, resize
@@ -48,7 +49,7 @@ def simulate(
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
     improve: flags.Improve = None,
-    solver: flags.SolverOption = None,
+    solver: flags.Solver = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
     grace: flags.Grace = 0.0,
@@ -79,7 +80,7 @@ def simulate(
         node_specs = _node_specs(node_sources) or recorded.nodes
         if not node_specs:
             raise CommandFailed("no nodes: set --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
-        chosen = recorded.policy if policy is None else replace(recorded.policy, placement=policy.value)
+        chosen = recorded.policy if policy is None else replace(recorded.policy, placement=policy)
         chosen = _with_optimizer(chosen, improve, solver)
         if no_preemption:
             chosen = replace(chosen, preemption=False)
@@ -103,11 +104,11 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
     return open_workload(path, file_format.value, limit)
 
 
-def _with_optimizer(policy: Policy, steps: int | None, solver: Solver | None) -> Policy:
+def _with_optimizer(policy: Policy, steps: int | None, solver: str | None) -> Policy:
     """The policy with --improve and --solver. A solver without steps gets the default number."""
     if solver is not None:
         default_steps = policy.optimizer_steps or _DEFAULT_STEPS
-        policy = replace(policy, solver=solver.value, optimizer_steps=default_steps)
+        policy = replace(policy, solver=solver, optimizer_steps=default_steps)
     return policy if steps is None else replace(policy, optimizer_steps=steps)
 
 
@@ -145,8 +146,8 @@ def _scenarios(nodes: NodeSpecs, rules: Rules, resizes: list[str], vs: str | Non
 def _changed_rules(rules: Rules, vs: str) -> Rules:
     policy, quotas = rules.policy, rules.quotas
     for word in vs.split(","):
-        if word in tuple(Placement):
-            policy = replace(policy, placement=Placement(word).value)
+        if word in policy_names():
+            policy = replace(policy, placement=word)
         elif word == _IMPROVE:
             policy = replace(policy, optimizer_steps=policy.optimizer_steps or _DEFAULT_STEPS)
         elif word == _EXACT:
@@ -159,7 +160,7 @@ def _changed_rules(rules: Rules, vs: str) -> Rules:
         elif word == _NO_QUOTAS:
             quotas = ()
         else:
-            known = ", ".join((*Placement, _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
+            known = ", ".join((*policy_names(), _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
             raise CommandFailed(f"--vs takes {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
 

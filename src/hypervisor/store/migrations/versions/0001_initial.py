@@ -138,9 +138,9 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("runtime", sa.String(length=16), nullable=False),
         sa.Column("resolved_runtime", sa.String(length=16), nullable=False),
-        sa.Column("placement", sa.String(length=16), nullable=False),
-        sa.Column("improvement_steps", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("packer", sa.String(length=16), server_default="search", nullable=False),
+        sa.Column("placement", sa.String(length=32), nullable=False),
+        sa.Column("optimizer_steps", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("solver", sa.String(length=32), server_default="search", nullable=False),
         sa.Column("preemption", sa.Boolean(), nullable=False),
         sa.Column("min_runtime_seconds", sa.Integer(), nullable=False),
         sa.Column("preemption_budget", sa.Integer(), server_default="5", nullable=False),
@@ -148,9 +148,6 @@ def upgrade() -> None:
         sa.Column("preemption_cooldown_seconds", sa.Integer(), server_default="1800", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleting_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "placement IN ('fgd', 'fill', 'bestfit', 'spread')", name=op.f("ck_clusters_placement")
-        ),
         sa.CheckConstraint("min_runtime_seconds >= 0", name=op.f("ck_clusters_min_runtime")),
         sa.ForeignKeyConstraint(
             ["organization_id"],

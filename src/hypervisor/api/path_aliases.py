@@ -1,6 +1,6 @@
-"""The ONE table of paths that reach the same handlers: earlier names, the root, trailing slashes.
+"""The one table of path aliases: earlier names, paths at the root, trailing slashes.
 
-Paths are rewritten before routing, never redirected: a redirect would lose the body of a POST.
+Paths are rewritten before routing and never redirected: a redirect would lose the body of a POST.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 API_PREFIX = "/api/v1"
 
 RESOURCES = ("auth", "organizations", "clusters", "deployments", "decisions")
-"""First segments that are served at the root as well as below /api/v1."""
+"""First segments that are served both at the root and below /api/v1."""
 
 RENAMED_RESOURCES = {
     "organization": "organizations",
@@ -27,13 +27,13 @@ _KEEP_SLASHES = ("/admin", "/static")
 
 
 def canonical_path(path: str) -> str:
-    """The path that the routes know for a requested one."""
+    """Return the path of the route for a requested path."""
     if path.split("/", 2)[1:2] and f"/{path.split('/', 2)[1]}" in _KEEP_SLASHES:
         return f"{path}/" if path in _KEEP_SLASHES else path
     bare = path.rstrip("/") or "/"
     below_api = bare.removeprefix(API_PREFIX) if f"{bare}/".startswith(f"{API_PREFIX}/") else bare
-    wanted = RENAMED_PATHS.get(below_api, below_api)
-    first, *rest = wanted.removeprefix("/").split("/")
+    renamed = RENAMED_PATHS.get(below_api, below_api)
+    first, *rest = renamed.removeprefix("/").split("/")
     first = RENAMED_RESOURCES.get(first, first)
     if first in RESOURCES:
         return "/".join((API_PREFIX, first, *rest))

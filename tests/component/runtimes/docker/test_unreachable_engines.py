@@ -1,4 +1,4 @@
-"""An engine that is away, restarted, or none: what is not known is never taken for nothing."""
+"""Engines that are unreachable, restarted or missing: unreachable never counts as absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from hypervisor.runtimes.docker import DockerRuntime
+from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchFailed, ObservedState, RuntimeUnavailable
 from tests.support.docker_runtime import SLEEPS, lines, nothing_is_known, opened, spec
 from tests.support.observing import end_of, look
@@ -21,7 +21,7 @@ from tests.support.wait import PROMPT, eventually
 pytestmark = pytest.mark.docker
 
 
-async def test_looking_again_costs_one_request(install: str, proxy: EngineProxy) -> None:
+async def test_a_second_observation_costs_one_request(install: str, proxy: EngineProxy) -> None:
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         running = [spec(install, SLEEPS, number) for number in (1, 2, 3)]
         ended = spec(install, "exit 4", 4)
@@ -38,7 +38,7 @@ async def test_looking_again_costs_one_request(install: str, proxy: EngineProxy)
         assert first[ended.instance].exit_code == 4
 
 
-async def test_a_lost_engine_is_never_nothing_and_hints_come_back(
+async def test_an_unreachable_engine_is_never_empty_and_hints_come_back(
     install: str, proxy: EngineProxy, tmp_path: Path
 ) -> None:
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
@@ -51,7 +51,7 @@ async def test_a_lost_engine_is_never_nothing_and_hints_come_back(
         with pytest.raises(RuntimeUnavailable):
             await lines(runtime, wanted.instance)
         with contextlib.suppress(TimeoutError):
-            while True:  # hints of the time before the cut wait to be read, new ones cannot come
+            while True:  # read the hints from before the cut; there are no new ones
                 await asyncio.wait_for(anext(changes), 0.1)
         await proxy.mend()
         assert await asyncio.wait_for(anext(changes), PROMPT) == wanted.instance
@@ -63,7 +63,7 @@ async def test_a_lost_engine_is_never_nothing_and_hints_come_back(
                     break
 
 
-async def test_the_kill_waits_for_an_engine_that_is_away(install: str, proxy: EngineProxy) -> None:
+async def test_the_kill_waits_for_an_unreachable_engine(install: str, proxy: EngineProxy) -> None:
     async with opened(DockerRuntime(install, proxy.endpoint)) as runtime:
         wanted = spec(install, "trap '' TERM; echo ready; while :; do sleep 0.05; done")
         await runtime.start(wanted)
@@ -82,7 +82,7 @@ async def test_no_engine_at_all_is_unavailable(tmp_path: Path) -> None:
             await runtime.probe()
 
 
-async def test_a_server_that_is_no_engine_is_not_believed() -> None:
+async def test_a_server_that_is_not_an_engine_is_unavailable() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"tcp://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""What a process that drives nothing can tell of process workloads: from the files of the one that does."""
+"""Read-only runtimes: a process reads workloads that another process drives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from hypervisor.infra.clock import SystemClock
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process import ProcessRuntime
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
-from hypervisor.runtimes.process.reader import ForeignLog, ProcessReader
+from hypervisor.runtimes.process.read_only import ExternallyRotatedLog, ReadOnlyProcessRuntime
+from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, RuntimeUnavailable
 from tests.support.wait import eventually
 
@@ -29,8 +29,10 @@ async def driver(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     await made.close()
 
 
-async def test_a_reader_follows_what_another_process_drives(driver: ProcessRuntime, tmp_path: Path) -> None:
-    reader, gate = ProcessReader(tmp_path / "process", INSTALL), tmp_path / "gate"
+async def test_a_reader_follows_an_instance_of_another_process(
+    driver: ProcessRuntime, tmp_path: Path
+) -> None:
+    reader, gate = ReadOnlyProcessRuntime(tmp_path / "process", INSTALL), tmp_path / "gate"
     wait = f"echo one; until [ -e {gate} ]; do sleep 0.05; done; echo two"
     await driver.start(LaunchSpec(INSTANCE, Resources(), command=("sh", "-c", wait)))
     lines = []
@@ -49,22 +51,22 @@ async def test_a_reader_follows_what_another_process_drives(driver: ProcessRunti
 
 
 async def test_a_reader_changes_nothing(tmp_path: Path) -> None:
-    reader = ProcessReader(tmp_path / "process", INSTALL)
-    with pytest.raises(RuntimeUnavailable, match="a scheduler drives it"):
+    reader = ReadOnlyProcessRuntime(tmp_path / "process", INSTALL)
+    with pytest.raises(RuntimeUnavailable, match="only a scheduler process"):
         await reader.start(LaunchSpec(INSTANCE, Resources(), command=("true",)))
-    with pytest.raises(RuntimeUnavailable, match="a scheduler drives it"):
+    with pytest.raises(RuntimeUnavailable, match="only a scheduler process"):
         await reader.stop(INSTANCE, 0)
-    with pytest.raises(RuntimeUnavailable, match="no scheduler works with the data folder"):
+    with pytest.raises(RuntimeUnavailable, match="no scheduler process uses the data directory"):
         await reader.observe([INSTANCE])
     assert not (tmp_path / "process").exists()
 
 
-def test_a_reader_keeps_its_place_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
+def test_a_reader_keeps_its_position_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
     live, kept = tmp_path / "live", tmp_path / "kept"
     live.mkdir()
     log, driver = live / "log", RotatingLog(live, LIMITS)
     log.write_text("a" * 90)
-    reader = ForeignLog(live, kept, LIMITS)
+    reader = ExternallyRotatedLog(live, kept, LIMITS)
     data, position = reader.read(0, 50)
     assert data == b"a" * 50
     driver.rotate()

@@ -1,6 +1,6 @@
-"""Where this machine's container engine is, and whether it answers; apart from its client.
+"""Finds and describes the container engine of this machine without the engine's client.
 
-That takes megabytes, which a server without work for the engine need not spend.
+The client takes several megabytes, which a server that does not use the engine can save.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from typing import Any, Final
 
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
-_DEFAULT: Final = Path("/var/run/docker.sock")
+_DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
 _UNIX: Final = "unix://"
 _SECONDS: Final = 10.0
 
 
 def default_endpoint() -> str:
-    """DOCKER_HOST, the socket of the machine's engine, or that of the user's own where there is no other."""
-    named = os.environ.get("DOCKER_HOST")
-    if named:
-        return named
+    """DOCKER_HOST, else the socket of the machine's engine, else the socket of the user's rootless engine."""
+    docker_host = os.environ.get("DOCKER_HOST")
+    if docker_host:
+        return docker_host
     rootless = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "docker.sock"
-    return f"{_UNIX}{rootless if rootless.is_socket() and not _DEFAULT.is_socket() else _DEFAULT}"
+    return (
+        f"{_UNIX}{rootless if rootless.is_socket() and not _DEFAULT_SOCKET.is_socket() else _DEFAULT_SOCKET}"
+    )
 
 
-async def look(endpoint: str | None) -> str | None:
-    """What the engine at this endpoint (None: the default one) is; None where only its client can ask it.
+async def describe_engine(endpoint: str | None) -> str | None:
+    """Describe the engine at this endpoint. None if only the client can reach it (no Unix socket).
 
-    Raises RuntimeUnavailable.
+    `endpoint` None is the default endpoint. Raises RuntimeUnavailable.
     """
     address = endpoint or default_endpoint()
     if not address.startswith(_UNIX):
@@ -42,14 +44,14 @@ async def look(endpoint: str | None) -> str | None:
     except FileNotFoundError:
         raise RuntimeUnavailable(f"no answer from the engine at {address}: there is no such socket") from None
     except (OSError, TimeoutError) as error:
-        words = str(error) or type(error).__name__
-        raise RuntimeUnavailable(f"no answer from the engine at {address}: {words}") from error
+        reason = str(error) or type(error).__name__
+        raise RuntimeUnavailable(f"no answer from the engine at {address}: {reason}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RuntimeUnavailable(f"what answers at {address} is not a container engine") from error
+        raise RuntimeUnavailable(f"the server at {address} is not a container engine") from error
 
 
 async def _version(path: str) -> Any:
-    """The engine's own answer. After HTTP/1.0 it hangs up, so that everything read is the answer."""
+    """The response of /version. HTTP/1.0 makes the engine close the connection after it."""
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(b"GET /version HTTP/1.0\r\nHost: engine\r\n\r\n")

@@ -1,10 +1,10 @@
-"""The table of aliases."""
+"""The table of path aliases."""
 
 from __future__ import annotations
 
 import pytest
 
-from hypervisor.api.aliases import canonical_path
+from hypervisor.api.path_aliases import canonical_path
 
 
 @pytest.mark.parametrize(

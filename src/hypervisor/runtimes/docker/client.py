@@ -1,7 +1,7 @@
-"""The connection to one engine, and the one place that decides what a failed call means.
+"""The HTTP client of one engine. It alone decides what a failed call means.
 
-Calls and streams (events, followed logs, pulls) have connection pools of their own, so that many long
-streams never keep a short call waiting.
+Calls and streams (events, followed logs, pulls) use separate connection pools, so that long streams never
+delay a short call.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
+from hypervisor.runtimes.docker.endpoint import default_endpoint
 from hypervisor.runtimes.protocol import RuntimeUnavailable
-from hypervisor.runtimes.sockets import default_endpoint
 
 T = TypeVar("T")
 
@@ -25,21 +25,21 @@ LAUNCH_SECONDS: Final = 120.0
 
 _SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 _CONNECT_SECONDS: Final = 10.0
-# aiodocker's own status for "could not connect"; real answers are below.
-_NO_ANSWER: Final = 900
-_TROUBLE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+# The status that aiodocker uses for "could not connect". The statuses of real responses are below it.
+_NOT_CONNECTED: Final = 900
+_TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
-class NoSuchContainer(Exception):
-    """Said by the engine itself, in so many words."""
+class ContainerNotFound(Exception):
+    """The engine itself answered that there is no such container."""
 
 
-class WrongState(Exception):
-    """The engine knows the container, and what was asked does not fit its state (HTTP 409)."""
+class ContainerStateConflict(Exception):
+    """The container's state does not allow the request (HTTP 409)."""
 
 
-class Engine:
-    """A lazily opened connection; sessions belong to the event loop that makes the first call."""
+class DockerClient:
+    """Connects at the first call. Its sessions belong to the event loop of that call."""
 
     def __init__(self, endpoint: str | None) -> None:
         """`endpoint` is "unix:///path", "tcp://host:port" or None for DOCKER_HOST or the default socket.
@@ -51,80 +51,85 @@ class Engine:
             raise ValueError(f"not an engine endpoint (unix:// or tcp://): {self.endpoint!r}")
         self._calls: Docker | None = None
         self._streams: Docker | None = None
-        self._is_an_engine = False
+        self._is_verified = False
 
-    async def attempt(self, action: Callable[[Docker], Awaitable[T]], *, seconds: float = CALL_SECONDS) -> T:
-        """Run one call; any error that the engine really answered passes as DockerError.
+    async def call(self, action: Callable[[Docker], Awaitable[T]], *, seconds: float = CALL_SECONDS) -> T:
+        """Run one call.
 
-        Raises RuntimeUnavailable when there was no answer within `seconds`.
+        Raises DockerError for an error response of the engine, RuntimeUnavailable when there is no response
+        within `seconds`.
         """
         try:
             async with asyncio.timeout(seconds):
                 docker = self._call_client()
-                await self._shake_hands(docker)
+                await self._verify_engine(docker)
                 return await action(docker)
         except DockerError as error:
-            if error.status >= _NO_ANSWER:
+            if error.status >= _NOT_CONNECTED:
                 raise self._unavailable(error) from error
             raise
-        except _TROUBLE as error:
+        except _TRANSPORT_ERRORS as error:
             raise self._unavailable(error) from error
 
-    async def ask(self, action: Callable[[Docker], Awaitable[T]]) -> T:
-        """One call about containers. Raises NoSuchContainer, WrongState, and RuntimeUnavailable for any
-        other error: no answer, 5xx, or a refusal from which nothing may be concluded."""
+    async def call_container(self, action: Callable[[Docker], Awaitable[T]]) -> T:
+        """Run one call about containers.
+
+        Raises ContainerNotFound, ContainerStateConflict, and RuntimeUnavailable for any other error: no
+        response, 5xx, or a refusal that allows no conclusion.
+        """
         try:
-            return await self.attempt(action)
+            return await self.call(action)
         except DockerError as error:
-            if is_absent(error):
-                raise NoSuchContainer(error.message) from error
+            if is_container_not_found(error):
+                raise ContainerNotFound(error.message) from error
             if error.status == 409:
-                raise WrongState(error.message) from error
+                raise ContainerStateConflict(error.message) from error
             raise self._unavailable(error) from error
 
     @asynccontextmanager
     async def stream(
         self, path: str, params: Mapping[str, Any], *, method: str = "GET", idle_seconds: float | None = None
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body of a long answer, read as it comes; `idle_seconds` without a byte end it.
+        """The body of a long response as a stream. It ends after `idle_seconds` without a byte.
 
-        Raises DockerError as `attempt` does, RuntimeUnavailable when the connection fails half-way.
+        Raises DockerError as `call` does, RuntimeUnavailable when the connection breaks.
         """
         timeout = aiohttp.ClientTimeout(connect=_CONNECT_SECONDS, sock_read=idle_seconds)
         response: aiohttp.ClientResponse | None = None
         try:
             docker = self._stream_client()
-            await self._shake_hands(docker)
-            # aiodocker's own log and event readers drop broken bytes and end silently on a lost connection.
+            await self._verify_engine(docker)
+            # The log and event readers of aiodocker drop invalid bytes and hide a lost connection.
             async with docker._query(path, method, params=params, timeout=timeout) as response:
                 yield response.content
         except DockerError as error:
-            if error.status >= _NO_ANSWER:
+            if error.status >= _NOT_CONNECTED:
                 raise self._unavailable(error) from error
             raise
-        except _TROUBLE as error:
+        except _TRANSPORT_ERRORS as error:
             raise self._unavailable(error) from error
         finally:
             if response is not None:
                 response.close()
 
     async def close(self) -> None:
+        """Close all connections. The next call connects again."""
         clients = [client for client in (self._calls, self._streams) if client is not None]
         self._calls = self._streams = None
         for client in clients:
             await client.close()
 
-    async def _shake_hands(self, docker: Docker) -> None:
-        """Once: whatever answers here must say an engine's version, or its 404s would be believed."""
-        if self._is_an_engine:
+    async def _verify_engine(self, docker: Docker) -> None:
+        """Check once that the server is an engine: a 404 of another server must not count as an answer."""
+        if self._is_verified:
             return
         try:
             version = await docker.version()
         except DockerError as error:
             raise self._unavailable(error) from error
         if not isinstance(version, dict) or "ApiVersion" not in version:
-            raise RuntimeUnavailable(f"what answers at {self.endpoint} is not a container engine")
-        self._is_an_engine = True
+            raise RuntimeUnavailable(f"the server at {self.endpoint} is not a container engine")
+        self._is_verified = True
 
     def _call_client(self) -> Docker:
         if self._calls is None:
@@ -140,10 +145,10 @@ class Engine:
         return Docker(url=self.endpoint, timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS))
 
     def _unavailable(self, error: BaseException) -> RuntimeUnavailable:
-        words = error.message if isinstance(error, DockerError) else str(error) or type(error).__name__
-        return RuntimeUnavailable(f"no answer from the engine at {self.endpoint}: {words}")
+        reason = error.message if isinstance(error, DockerError) else str(error) or type(error).__name__
+        return RuntimeUnavailable(f"no answer from the engine at {self.endpoint}: {reason}")
 
 
-def is_absent(error: DockerError) -> bool:
-    """Whether this is the engine's own "no such container", and not just any 404 on the way to it."""
+def is_container_not_found(error: DockerError) -> bool:
+    """Whether the engine itself answered "no such container". A proxy's 404 does not count."""
     return error.status == 404 and "no such container" in error.message.lower()

@@ -1,7 +1,7 @@
-"""Processes as the kernel shows them: who is who, and who belongs to which instance.
+"""Reads /proc: identifies processes, and finds the processes of an instance.
 
-A pid alone is never trusted, the kernel hands it out again. A process is told by pid, start time and boot; a
-supervisor must also carry its instance's name on its command line.
+A pid alone identifies nothing, because the kernel reuses it. A process is identified by pid, start time and
+boot; a supervisor must also have the name of its instance on its command line.
 """
 
 from __future__ import annotations
@@ -16,40 +16,43 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MARK = "HV_INSTANCE"
-"""The variable by which a process is known that left its session (torchrun's workers do)."""
+INSTANCE_VARIABLE = "HV_INSTANCE"
+"""The environment variable that identifies a process that left its session (torchrun's workers do)."""
 
 _DEAD = frozenset("ZX")
 _KERNEL_THREAD = 0x00200000
 """The flag PF_KTHREAD of include/linux/sched.h."""
-_AT_ONCE = 64 * 1024
+_READ_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """One supervisor process. `start_ticks` is field 22 of /proc/<pid>/stat, clock ticks since boot."""
+class ProcessIdentity:
+    """Identifies one supervisor process.
+
+    `start_ticks` is field 22 of /proc/<pid>/stat: clock ticks from boot to start.
+    """
 
     pid: int
     start_ticks: int
     boot_id: str
 
     @classmethod
-    def of(cls, pid: int) -> Identity | None:
-        """The process that has this pid now, None if there is none."""
-        seen = read_stat(pid)
-        return None if seen is None else cls(pid, seen.start_ticks, boot_id())
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """Identify the process that has this pid now. None if there is none."""
+        process = read_stat(pid)
+        return None if process is None else cls(pid, process.start_ticks, boot_id())
 
     def is_alive(self, instance: str) -> bool:
-        """Whether this very process still lives and is the supervisor of `instance`."""
+        """Whether this process lives and is the supervisor of `instance`."""
         if self.boot_id != boot_id():
             return False
-        seen = read_stat(self.pid)
-        if seen is None or seen.is_dead or seen.start_ticks != self.start_ticks:
+        process = read_stat(self.pid)
+        if process is None or process.is_dead or process.start_ticks != self.start_ticks:
             return False
         return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\0")
 
     def open_pidfd(self, instance: str) -> int | None:
-        """A pidfd on this very process, None if it has ended. Raises OSError when no descriptor is left."""
+        """Open a pidfd. None if the process has ended. Raises OSError when no file descriptor is left."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -62,7 +65,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A line of /proc/<pid>/stat."""
+    """The fields of /proc/<pid>/stat that are used here."""
 
     pid: int
     state: str
@@ -74,21 +77,23 @@ class Process:
 
     @property
     def is_dead(self) -> bool:
+        """Whether it is a zombie or gone."""
         return self.state in _DEAD
 
     @property
-    def is_of_the_kernel(self) -> bool:
+    def is_kernel_thread(self) -> bool:
+        """Whether it is a thread of the kernel."""
         return bool(self.flags & _KERNEL_THREAD)
 
     def send(self, signum: int) -> None:
-        """Send a signal to this very process, if it has not ended. Raises PermissionError."""
+        """Send a signal to this process unless it has ended. Raises PermissionError."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
-            now = read_stat(self.pid)
-            if now is not None and now.start_ticks == self.start_ticks:
+            current = read_stat(self.pid)
+            if current is not None and current.start_ticks == self.start_ticks:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signum)
         finally:
@@ -98,31 +103,34 @@ class Process:
 class ProcessTable:
     """All live processes at one moment."""
 
-    def __init__(self, processes: Iterable[Process], settled: Container[int] = ()) -> None:
-        self._by_pid = {one.pid: one for one in processes if not (one.is_dead or one.is_of_the_kernel)}
+    def __init__(self, processes: Iterable[Process], supervised_sessions: Container[int] = ()) -> None:
+        self._by_pid = {one.pid: one for one in processes if not (one.is_dead or one.is_kernel_thread)}
         self._sessions: dict[int, list[Process]] = defaultdict(list)
         self._children: dict[int, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
             self._sessions[process.session].append(process)
             self._children[process.parent].append(process)
-        self._marked: dict[str, list[Process]] = defaultdict(list)
+        self._by_variable: dict[str, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
-            if process.session not in settled:
-                self._marked[_read_mark(process.pid)].append(process)
+            if process.session not in supervised_sessions:
+                self._by_variable[_read_instance_variable(process.pid)].append(process)
 
     @classmethod
-    def scan(cls, settled: Container[int] = ()) -> ProcessTable:
-        """Read /proc. `settled` are sessions whose owner is known: no mark need be looked for in them."""
-        return cls(_all_processes(), settled)
+    def scan(cls, supervised_sessions: Container[int] = ()) -> ProcessTable:
+        """Read /proc, without the environment of processes in `supervised_sessions`: their owner is known."""
+        return cls(_all_processes(), supervised_sessions)
 
-    def members(self, instance: str, identity: Identity) -> list[Process]:
-        """Everything that belongs to the instance: its session, what descends from it, and what carries its
-        mark in the environment. The supervisor is one of them while it lives.
+    def processes_of(self, instance: str, identity: ProcessIdentity) -> list[Process]:
+        """Return the processes of an instance, with its supervisor while that lives.
+
+        These are the processes of the supervisor's session, those with the instance's variable in their
+        environment, and the descendants of both.
         """
         if identity.boot_id != boot_id():
             return []
-        marked = (one for one in self._marked[instance] if one.start_ticks >= identity.start_ticks)
-        found = {process.pid: process for process in (*self._session(instance, identity), *marked)}
+        candidates = self._by_variable[instance]
+        by_variable = (one for one in candidates if one.start_ticks >= identity.start_ticks)
+        found = {process.pid: process for process in (*self._session(instance, identity), *by_variable)}
         queue = list(found.values())
         while queue:
             for child in self._children[queue.pop().pid]:
@@ -131,26 +139,26 @@ class ProcessTable:
                     queue.append(child)
         return list(found.values())
 
-    def _session(self, instance: str, identity: Identity) -> list[Process]:
+    def _session(self, instance: str, identity: ProcessIdentity) -> list[Process]:
         leader = read_stat(identity.pid)
         if leader is not None and not leader.is_dead and not identity.is_alive(instance):
-            # The kernel frees a session's number only with its last process: this is a stranger's session.
+            # The kernel reuses a session's number only after its last process: this is another session.
             return []
         return [one for one in self._sessions[identity.pid] if one.start_ticks >= identity.start_ticks]
 
 
 def is_supervised(instance: str) -> bool:
-    """Whether any supervisor of the instance lives, be it one that has not claimed it or never will."""
+    """Whether any supervisor of the instance lives, with or without a claim."""
     name = instance.encode()
     return any(_read(f"/proc/{pid}/cmdline").split(b"\0")[3:4] == [name] for pid in _all_pids())
 
 
 def read_stat(pid: int) -> Process | None:
-    """How the process with this pid looks now, None if there is none."""
+    """Read the stat file of the process with this pid. None if there is none."""
     line = _read(f"/proc/{pid}/stat")
     if not line:
         return None
-    # The program's name in parentheses may itself hold spaces and parentheses.
+    # The program's name is in parentheses and may itself contain spaces and parentheses.
     fields = line[line.rindex(b")") + 2 :].split()
     return Process(
         pid=pid,
@@ -165,38 +173,39 @@ def read_stat(pid: int) -> Process | None:
 
 @cache
 def boot_id() -> str:
-    """The kernel's name for this boot."""
+    """The kernel's random id of the current boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def reap(pidfd: int) -> None:
-    """Collect the process if it is a child of ours that has ended, so that it does not stay a zombie."""
+    """Wait for the process if it is an ended child of this process, so that it does not stay a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
 def reap_pid(pid: int) -> None:
-    """The same by pid, for a process that is known to have ended and whose pid cannot be another's yet."""
+    """`reap` by pid, for a child that has ended and was not reaped, so that its pid is not reused."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
 def reap_when_ended(loop: asyncio.AbstractEventLoop, pidfd: int) -> None:
-    """Collect a child of ours at its end although nobody here looks after it any more: another process may
-    drive what it supervises by then, and only its parent can take a zombie away.
+    """Reap a child at its end although this process no longer tracks its instance.
+
+    Another process may drive the instance by then, and only the parent can reap a child.
     """
     try:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return
-    kept = os.dup(pidfd)
+    duplicate = os.dup(pidfd)
 
     def collect() -> None:
-        loop.remove_reader(kept)
-        reap(kept)
-        os.close(kept)
+        loop.remove_reader(duplicate)
+        reap(duplicate)
+        os.close(duplicate)
 
-    loop.add_reader(kept, collect)
+    loop.add_reader(duplicate, collect)
 
 
 def _all_pids() -> list[int]:
@@ -211,8 +220,8 @@ def _all_processes() -> Iterator[Process]:
             yield process
 
 
-def _read_mark(pid: int) -> str:
-    prefix = f"{MARK}=".encode()
+def _read_instance_variable(pid: int) -> str:
+    prefix = f"{INSTANCE_VARIABLE}=".encode()
     for entry in _read(f"/proc/{pid}/environ").split(b"\0"):
         if entry.startswith(prefix):
             return entry.removeprefix(prefix).decode(errors="replace")
@@ -220,14 +229,14 @@ def _read_mark(pid: int) -> str:
 
 
 def _read(path: str) -> bytes:
-    """The content of a file of /proc; empty when the process has ended or is not ours to look into."""
+    """The content of a file of /proc. Empty if the process has ended or belongs to another user."""
     try:
         file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
     try:
         content = b""
-        while part := os.read(file, _AT_ONCE):
+        while part := os.read(file, _READ_CHUNK):
             content += part
         return content
     except (ProcessLookupError, PermissionError):

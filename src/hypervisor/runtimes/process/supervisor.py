@@ -1,6 +1,6 @@
-"""Starting a workload under its supervisor: a shell that claims the instance, waits and writes the exit code.
+"""Starts a workload under its supervisor: a shell that claims the instance, waits and writes the exit code.
 
-The supervisor is `/bin/sh` with the script below (dash: 0.1 MB of its own, 1.6 MB with shared pages). It is a
+The supervisor is `/bin/sh` with the script below (dash: 0.1 MB private, 1.6 MB with shared pages). It is a
 session leader, so it and the workload outlive the server and its terminal.
 """
 
@@ -15,18 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from hypervisor.runtimes.process.proc import MARK
+from hypervisor.runtimes.process.procfs import INSTANCE_VARIABLE
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 SHELL = shutil.which("dash") or "/bin/sh"
 
-# 1. Signals meant for the workload reach the whole process group. A handler, unlike "ignore", is not
-#    inherited: the workload starts with the default dispositions, the supervisor lives on to write its end.
-# 2. The claim: with noclobber the redirection is open(O_CREAT|O_EXCL), so of any number of supervisors of one
-#    instance exactly one goes on. It holds pid, start time and boot in one write.
-# 3. Run. A stop that came between claim and fork was swallowed by step 1; the stop file tells of it.
-# 4. The exit code goes into the block that the claim already owns, so that a full disk does not lose it.
-# 5. What the workload left behind in its process group ends with it.
+# 1. A signal for the workload reaches the whole process group. A handler, unlike "ignore", is not inherited:
+#    the workload starts with the default dispositions, and the supervisor survives to write the exit code.
+# 2. Claim: with noclobber the redirection is open(O_CREAT|O_EXCL), so exactly one supervisor of an instance
+#    continues. The claim is pid, start time and boot in one write.
+# 3. Run. Step 1 swallows a SIGTERM between claim and fork; the stop file replaces it.
+# 4. Write the exit code. The claim already owns the disk block, so a full disk does not lose the code.
+# 5. Kill what the workload left in its process group.
 SCRIPT = """\
 trap : HUP INT QUIT ALRM USR1 USR2 PIPE TERM
 set -C
@@ -40,46 +40,46 @@ kill -KILL 0
 """
 
 _RESTORED_BY_SUBPROCESS = {signal.SIGPIPE, signal.SIGXFSZ}
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 def environment(spec: LaunchSpec, ports: Mapping[int, int]) -> dict[str, str]:
-    """What the workload sees: a few harmless variables of the server, the spec's, and ours (which win).
+    """The environment of the workload: harmless variables of the server, then the spec's, then the runtime's.
 
-    `ports` maps declared ports to host ports. Raises LaunchFailed for a name that no shell can pass on.
+    `ports` maps declared ports to host ports. Raises LaunchFailed for a name that a shell cannot pass on.
     """
     for key in spec.env:
         if not (key.isascii() and key.isidentifier()):
-            raise LaunchFailed(f"environment variable {key!r}: a name is made of letters, digits and _")
+            raise LaunchFailed(f"environment variable {key!r}: a name may only have letters, digits and _")
     gpus = ",".join(str(index) for index in spec.gpu_indices)
-    env = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    env = {key: os.environ[key] for key in _INHERITED if key in os.environ}
     env.setdefault("PATH", os.defpath)
     env |= spec.env
-    env |= {MARK: spec.instance, "CUDA_VISIBLE_DEVICES": gpus, "NVIDIA_VISIBLE_DEVICES": gpus}
+    env |= {INSTANCE_VARIABLE: spec.instance, "CUDA_VISIBLE_DEVICES": gpus, "NVIDIA_VISIBLE_DEVICES": gpus}
     if spec.ports:
         env["PORT"] = str(ports[spec.ports[0]])
     return env | {f"PORT_{port}": str(host_port) for port, host_port in ports.items()}
 
 
 def check_program(command: tuple[str, ...], path: str) -> None:
-    """Raises LaunchFailed, in plain words, unless the command names something that can be executed."""
+    """Check that the program exists and is executable. Raises LaunchFailed."""
     if not command:
-        raise LaunchFailed("the process runtime runs a command, and this deployment gives none")
+        raise LaunchFailed("the process runtime needs a command, and this deployment has none")
     program = command[0]
     if "/" not in program:
         if not program or shutil.which(program, path=path) is None:
             raise LaunchFailed(f"no program {program!r} on the PATH ({path})")
         return
     if not program.startswith("/"):
-        raise LaunchFailed(f"{program!r}: the working directory is new and empty, give an absolute path")
+        raise LaunchFailed(f"{program!r}: the working directory is new and empty; use an absolute path")
     if not Path(program).is_file():
         raise LaunchFailed(f"no such program: {program}")
     if not os.access(program, os.X_OK):
         raise LaunchFailed(f"not executable: {program}")
 
 
-def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folder: Path) -> int:
-    """Start the supervisor in the instance's folder and return its pid (a child of ours, to be reaped).
+def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], directory: Path) -> int:
+    """Start the supervisor in the instance's directory. Return its pid: a child that the caller reaps.
 
     Raises LaunchFailed.
     """
@@ -87,21 +87,21 @@ def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], folde
     quiet = subprocess.DEVNULL
     try:
         child = subprocess.Popen(  # noqa: S603 - running the tenant's command is what this is for
-            argv, cwd=folder, env=env, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+            argv, cwd=directory, env=env, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
         )
     except ValueError as error:
         raise LaunchFailed(f"the command or its environment cannot be passed on: {error}") from error
     except OSError as error:
         raise LaunchFailed(f"cannot start a process: {error.strerror}", retryable=True) from error
-    # Whoever holds the pidfd reaps it; told a return code, Popen does not warn of a child left alone.
+    # The holder of the pidfd reaps the child. With a return code Popen does not warn about it.
     child.returncode = 0
     return child.pid
 
 
 def handle_ignored_signals() -> None:
-    """Where this process ignores a signal (nohup does that to SIGHUP), handle it by doing nothing instead.
+    """Replace each ignored signal of this process (nohup ignores SIGHUP) by a handler that does nothing.
 
-    For us that is the same. But "ignore" would be inherited by the workload, and a shell cannot undo it.
+    The effect on this process is the same. But a workload would inherit "ignore", and a shell cannot undo it.
     """
     if threading.current_thread() is not threading.main_thread():
         return

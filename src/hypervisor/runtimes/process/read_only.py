@@ -1,0 +1,133 @@
+"""Reads process workloads from the state directory while another process drives them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypervisor.kernel.names import InstanceName
+from hypervisor.runtimes.process.instance_dir import InstanceDir, StateRoot
+from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
+from hypervisor.runtimes.process.tracked_instance import TrackedInstance
+from hypervisor.runtimes.protocol import (
+    ABSENT,
+    Observation,
+    ObservedState,
+    RuntimeInfo,
+    RuntimeUnavailable,
+)
+from hypervisor.runtimes.read_only import ReadOnlyRuntime
+
+POLL_SECONDS = 0.25
+
+
+class ReadOnlyProcessRuntime(ReadOnlyRuntime):
+    """Reads the state directory that a `ProcessRuntime` of the same installation writes on a shared disk."""
+
+    def __init__(self, state_dir: Path, install: str, log_limits: LogLimits | None = None) -> None:
+        self._state_dir = state_dir
+        self._state = StateRoot(state_dir, install)
+        self._limits = log_limits or LogLimits()
+
+    @property
+    def name(self) -> str:
+        return "process"
+
+    async def probe(self) -> RuntimeInfo:
+        return RuntimeInfo(self.name, "processes on the machine of a scheduler, without isolation")
+
+    async def observe(self, instances: Collection[str]) -> Mapping[str, Observation]:
+        with self._reading():
+            return {name: self._observe(name) for name in instances}
+
+    async def list_instances(self) -> Mapping[str, Observation]:
+        with self._reading():
+            return {name: self._observe(name) for name in self._state.instance_names()}
+
+    async def logs(
+        self, instance: str, *, tail: int | None = None, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """As in the protocol, if the driving process uses the same data directory."""
+        if InstanceName.parse(instance) is None:
+            return
+        self._check_state_dir()
+        directory = self._state.instance_dir(instance)
+        log = ExternallyRotatedLog(directory.path, self._state.archived_logs(instance), self._limits)
+        finished = asyncio.Event()
+        watcher = asyncio.create_task(_watch_for_end(directory, finished))
+        try:
+            async for line in read_lines(log, tail=tail, follow=follow, finished=finished):
+                yield line
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    def _observe(self, name: str) -> Observation:
+        """RUNNING until the driving process has recorded the end."""
+        directory = self._state.instance_dir(name)
+        if not directory.path.is_dir():
+            return ABSENT
+        log = RotatingLog(directory.path, self._limits)
+        tracked = TrackedInstance(name, directory, log, directory.launch())
+        state = directory.state()
+        if state is None or tracked.launch is None:
+            return Observation(ObservedState.CREATED)
+        if state.finished_at is not None:
+            return tracked.exit_observation(state, state.finished_at)
+        tracked.identity = state.identity
+        return tracked.observe()
+
+    def _check_state_dir(self) -> None:
+        if not self._state_dir.is_dir():
+            raise RuntimeUnavailable(f"no scheduler process uses the data directory {self._state_dir.parent}")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self._check_state_dir()
+        try:
+            yield
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"cannot read the state directory of the process runtime: {error}"
+            ) from error
+
+
+class ExternallyRotatedLog(RotatingLog):
+    """A log that another process rotates, and moves to the archive when it removes the instance."""
+
+    def __init__(self, directory: Path, archive: Path, limits: LogLimits) -> None:
+        super().__init__(directory, limits)
+        self._archive = archive
+        self._newest = _inode(self._path(1))
+
+    def _segments(self) -> list[tuple[int, Path]]:
+        if not self._directory.is_dir():
+            self._directory = self._archive
+        newest = _inode(self._path(1))
+        if newest != self._newest:
+            # Each rotation makes a new `log.1` from the content of the current file.
+            self._newest = newest
+            self._rotated_out += self._path(1).stat().st_size if newest is not None else 0
+        return super()._segments()
+
+
+async def _watch_for_end(directory: InstanceDir, finished: asyncio.Event) -> None:
+    """Set `finished` when the driving process has recorded the end, or when there is no such instance."""
+    while directory.path.is_dir():
+        try:
+            state = directory.state()
+        except OSError:
+            state = None
+        if state is not None and state.finished_at is not None:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    finished.set()
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
