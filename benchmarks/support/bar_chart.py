@@ -1,4 +1,4 @@
-"""Bars as an SVG file of their own, which a page can show."""
+"""A bar chart as an SVG file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ rect.page { fill: #ffffff }
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of a chart; its value is not negative."""
+    """One row of a chart; the value must not be negative."""
 
     label: str
     value: float
 
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
-    """A horizontal bar for each row, from 0 on, with its figure beside it."""
+    """A chart with one horizontal bar per row, from 0, and its value."""
     height = _TOP + _ROW * len(rows) + 12
     svg = Element(
         "svg",

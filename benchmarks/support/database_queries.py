@@ -1,4 +1,4 @@
-"""What the loops, the metrics and the admin pages ask of a database, by name."""
+"""The database queries of the control loops, the metrics and the admin pages, by name."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from hypervisor.planning.queue_page import read_page
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt, Deployment, Event
 
-Question = Callable[[Database], Awaitable[Any]]
+Query = Callable[[Database], Awaitable[Any]]
 
 
-def questions(history: History) -> Mapping[str, Question]:
-    """Each is asked once, with a session of its own."""
+def database_queries(history: History) -> Mapping[str, Query]:
+    """The queries by name. Each runs in a new session."""
     now = datetime.now(UTC)
     middle = history.first + 500
     return {
         "scheduler: snapshot": _read(lambda session: load_cluster(session, history.cluster, now)),
-        "scheduler: background of forecasts": _read(
+        "forecast: inputs": _read(
             lambda session: load_background(session, history.retired, history.quiet, now)
         ),
-        "reconciler: to act on": _read(instances_to_act_on),
-        "reconciler: live": _read(all_live_instances),
-        "reconciler: its work": _read(_load_live),
+        "reconciler: instances to act on": _read(instances_to_act_on),
+        "reconciler: live instances": _read(all_live_instances),
+        "reconciler: live attempts": _read(_load_live),
         "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),
-        "holder: engines": _read(find_engines),
-        "janitor: deletions": _read(deletions_wait),
-        "janitor: retention": lambda database: forget_rows(
+        "leases: engines": _read(find_engines),
+        "maintenance: deletions": _read(deletions_wait),
+        "maintenance: retention": lambda database: forget_rows(
             database, RetentionPolicy(events=timedelta(days=400)), now
         ),
         "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),
         "submit: names": _read(lambda session: newest_by_name(session, history.busy, ["nightly", "job-3"])),
         "submit: parents": _read(lambda session: load_parents(session, range(middle, middle + 200))),
-        "delete: who waits": _read(lambda session: unmet_dependents(session, middle, 10)),
-        "delete: what runs": _read(lambda session: count_running(session, history.busy)),
-        "queue: places": _read(_places),
+        "delete: dependents": _read(lambda session: unmet_dependents(session, middle, 10)),
+        "delete: running deployments": _read(lambda session: count_running(session, history.busy)),
+        "queue: positions": _read(_positions),
         "queue: a page in the middle": _read(lambda session: _page(session, history.cluster, now)),
         "admin: deployments": _admin(DeploymentView(Deployment), "created_at"),
         "admin: events": _admin(EventView(Event), "at"),
     }
 
 
-def _read(ask: Callable[[ReadSession], Awaitable[Any]]) -> Question:
-    async def asked(database: Database) -> None:
+def _read(query: Callable[[ReadSession], Awaitable[Any]]) -> Query:
+    async def run(database: Database) -> None:
         async with database.read() as session:
-            await ask(session)
+            await query(session)
 
-    return asked
+    return run
 
 
 async def _load_live(session: ReadSession) -> None:
@@ -75,7 +75,7 @@ async def _load_live(session: ReadSession) -> None:
     await load_live(session, list(await session.scalars(live)))
 
 
-async def _places(session: ReadSession) -> None:
+async def _positions(session: ReadSession) -> None:
     queued = select(Deployment).where(Deployment.state == "QUEUED").limit(50)
     waiting = list(await session.scalars(queued))
     await queue_positions(session, waiting[:1])
@@ -87,14 +87,14 @@ async def _page(session: ReadSession, cluster_id: int, now: datetime) -> None:
     await read_page(session, cluster_id, now, shown[-1].key, 50)
 
 
-def _admin(view: DeploymentView | EventView, by: str) -> Question:
-    """The last page of a list that is sorted by time, and a search in vain."""
+def _admin(view: DeploymentView | EventView, by: str) -> Query:
+    """The last page of a list that is sorted by time, and a search without a match."""
 
-    async def ask(session: ReadSession) -> None:
+    async def query(session: ReadSession) -> None:
         state = {"session": session, "action": RequestAction.LIST}
         request = Request({"type": "http", "headers": [], "query_string": b"", "state": state})
         await view.count(request)
         await view.find_all(request, skip=9_900, limit=100, sorts=[(by, "asc")])
-        await view.find_all(request, limit=100, q="nothing is called that")
+        await view.find_all(request, limit=100, q="no row has this name")
 
-    return _read(ask)
+    return _read(query)

@@ -1,7 +1,6 @@
-"""Many clients over kept-alive connections, cheap enough to leave the machine to the server.
+"""HTTP load from many keep-alive connections, with little CPU time in the client.
 
-A client of the SDK costs as much processor time as the request that it makes; here a request is a few bytes
-that were prepared before.
+The SDK needs as much CPU time as the request itself, so the requests here are prepared bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 Prepare = Callable[[int], bytes]
-"""The next request by its number, as it goes over the wire."""
+"""Returns the bytes of a request by its number."""
 
 
 @dataclass
 class Outcome:
-    """What came back: seconds of each answer with the expected status, and how many had another."""
+    """The seconds of each response with the expected status, and the number of other responses."""
 
     latencies: list[float] = field(default_factory=list)
     refused: int = 0
@@ -27,12 +26,12 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Expected answers a second."""
+        """Responses with the expected status per second."""
         return len(self.latencies) / self.seconds
 
 
 def request(method: str, path: str, token: str, body: object = None, **headers: str) -> bytes:
-    """One HTTP/1.1 request of the API with a bearer token; `headers` by name with _ for -."""
+    """An HTTP/1.1 request of the API with a bearer token. `headers` are by name with _ for -."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: bench", f"Authorization: Bearer {token}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -43,7 +42,7 @@ def request(method: str, path: str, token: str, body: object = None, **headers: 
 async def drive(
     urls: Sequence[str], prepare: Prepare, *, clients: int, seconds: float, expected: int
 ) -> Outcome:
-    """`clients` connections, spread over the servers, each sending one request (at least) after the other."""
+    """Send requests over `clients` connections, spread over the servers, for `seconds`, at least one each."""
     outcome = Outcome()
     numbers = iter(range(10**9))
     began = time.monotonic()
@@ -69,7 +68,7 @@ async def drive(
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of the next answer, its body read to the end (the API always tells its length)."""
+    """The status of the next response. Its body is read too; the API always sends Content-Length."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status, *headers = head.split("\r\n")
     lengths = [line.partition(":")[2] for line in headers if line.lower().startswith("content-length:")]

@@ -1,4 +1,4 @@
-"""openb traces (Alibaba cluster-trace-gpu-v2023) and the arrivals that the FGD protocol makes of them."""
+"""openb traces (Alibaba cluster-trace-gpu-v2023) and the arrivals of the FGD protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 TARGET_LOAD = (13, 10)
-"""Arrivals stop before their milli-GPU would pass 13/10 of the cluster's."""
+"""The arrivals end before their milli-GPU exceed 13/10 of the cluster's."""
 
 _TYPICAL_SHARE = 0.95
 PRIORITY_OF_QOS = {
@@ -37,7 +37,7 @@ class TraceNode:
 
 @dataclass(frozen=True, slots=True)
 class TracePod:
-    """One row of a pod list; `qos` is BE where the list has no such column."""
+    """One row of a pod list; `qos` is BE for a list without this column."""
 
     name: str
     shape: Shape
@@ -61,7 +61,7 @@ class Trace:
 
 
 def read_trace(nodes: Path, pods: Path) -> Trace:
-    """Read a node list and a pod list. Raises ValueError with file and line for a row that makes no sense."""
+    """Read a node list and a pod list. Raises ValueError with file and line for an invalid row."""
     return Trace(
         tuple(_node(row) for row in _rows(nodes, ("sn", "cpu_milli", "memory_mib", "gpu"))),
         tuple(_pod(row) for row in _rows(pods, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli"))),
@@ -69,9 +69,11 @@ def read_trace(nodes: Path, pods: Path) -> Trace:
 
 
 def typical_requests(pods: Sequence[TracePod]) -> list[tuple[Shape, float]]:
-    """The FGD paper's: most popular specifications first until 95 % of the pods are covered, renormalised.
+    """The typical requests of the FGD paper with their shares.
 
-    As in its simulator, RAM is no part of a specification: openb's 91 become 35.
+    The most frequent specifications are taken until they cover 95 % of the pods, and the shares are
+    normalized. As in the paper's simulator a specification has no RAM, so the 91 specifications of openb
+    become 35.
     """
     counts = Counter(replace(pod.shape, ram_mib=0) for pod in pods)
     chosen: list[tuple[Shape, int]] = []
@@ -85,13 +87,14 @@ def typical_requests(pods: Sequence[TracePod]) -> list[tuple[Shape, float]]:
 
 
 def arrivals(trace: Trace, seed: int) -> tuple[list[TraceNode], list[TracePod]]:
-    """The seed's order of nodes and its arrivals.
+    """The nodes and the arrivals of a seed.
 
-    All pods shuffled, then uniform draws with replacement until the next one's milli-GPU would pass the
-    target load; then the nodes are shuffled. Raises ValueError if no pod of the trace asks for a GPU.
+    The arrivals are all pods in random order, then random pods with replacement, until the next pod would
+    exceed the target load. Then the nodes are shuffled. Raises ValueError if no pod of the trace requests a
+    GPU.
     """
     if not any(pod.shape.gpu_milli for pod in trace.pods):
-        raise ValueError("no pod asks for a GPU, so arrivals would never reach the target load")
+        raise ValueError("no pod requests a GPU, so the arrivals cannot reach the target load")
     rng = random.Random(seed)
     arriving = list(trace.pods)
     rng.shuffle(arriving)
@@ -108,11 +111,11 @@ def arrivals(trace: Trace, seed: int) -> tuple[list[TraceNode], list[TracePod]]:
     return nodes, arriving
 
 
-def made_up_trace(nodes: int = 40, seed: int = 7) -> Trace:
-    """A small trace with openb's kind of mix, for runs without the published files."""
+def generated_trace(nodes: int = 40, seed: int = 7) -> Trace:
+    """A small random trace with a mix like openb's, for runs without the published files."""
     rng = random.Random(seed)
     sizes = rng.choices((0, 1, 2, 4, 8), (2, 1, 3, 2, 8), k=nodes)
-    made = tuple(
+    trace_nodes = tuple(
         TraceNode(f"node-{number:04d}", 96_000, 393_216, gpus, "T4" if gpus else None)
         for number, gpus in enumerate(sizes)
     )
@@ -123,7 +126,7 @@ def made_up_trace(nodes: int = 40, seed: int = 7) -> Trace:
         shape = Shape(rng.choice((2000, 4000, 6000, 8000, 12_000)), rng.choice((8192, 16_384, 32_768)), gpu)
         qos = rng.choices(tuple(PRIORITY_OF_QOS), (57, 1, 2, 40))[0]
         pods.append(TracePod(f"pod-{len(pods):04d}", shape, qos))
-    return Trace(made, tuple(pods))
+    return Trace(trace_nodes, tuple(pods))
 
 
 def _rows(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
@@ -134,7 +137,7 @@ def _rows(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str, str]
             raise ValueError(f"{path}:1: the column {missing[0]} is missing")
         found = [(f"{path}:{reader.line_num}", row) for row in reader]
     if not found:
-        raise ValueError(f"{path}: there are no rows in it")
+        raise ValueError(f"{path}: the file has no rows")
     return found
 
 
@@ -151,13 +154,13 @@ def _pod(located: tuple[str, dict[str, str]]) -> TracePod:
     where, row = located
     try:
         cpu, ram, gpus = int(row["cpu_milli"]), int(row["memory_mib"]), int(row["num_gpu"])
-        each = int(row["gpu_milli"] or 0) if gpus else 0
+        milli = int(row["gpu_milli"] or 0) if gpus else 0
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
-    if each > WHOLE_GPU or (gpus > 1 and each != WHOLE_GPU) or (gpus and each <= 0):
-        raise ValueError(f"{where}: {gpus} devices of {each} milli-GPU each")
+    if milli > WHOLE_GPU or (gpus > 1 and milli != WHOLE_GPU) or (gpus and milli <= 0):
+        raise ValueError(f"{where}: {gpus} devices of {milli} milli-GPU each")
     models = tuple(sorted(filter(None, (row.get("gpu_spec") or "").split("|"))))
     qos = row.get("qos") or _LEAST_IMPORTANT
     if qos not in PRIORITY_OF_QOS:
         raise ValueError(f"{where}: unknown QoS class {qos!r}")
-    return TracePod(row["name"], Shape(cpu, ram, gpus * each, models if gpus else ()), qos)
+    return TracePod(row["name"], Shape(cpu, ram, gpus * milli, models if gpus else ()), qos)

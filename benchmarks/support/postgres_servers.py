@@ -1,4 +1,4 @@
-"""A durable PostgreSQL and API servers on it, as production has them: fsync on, several API replicas."""
+"""A durable PostgreSQL (with fsync) and several API servers, as in production."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers import scratch_directory
 from hypervisor.client import Client
 from hypervisor.store.migrations.runner import upgrade
 
-SECRET = "a key for measuring, the same for all replicas"
+SECRET = "a key for benchmarks, the same for all servers"
 DURABLE = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -27,12 +27,12 @@ DURABLE = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
 }
-"""Settings of a server that survives a power cut, unlike those for tests."""
+"""Settings of a PostgreSQL that survives a power failure. The settings of the tests do not."""
 
 
 @dataclass(frozen=True)
-class Production:
-    """`urls` are those of the API replicas; `client` is logged in to the first."""
+class PostgresServers:
+    """The URLs of the API servers, and a client that is logged in to the first one."""
 
     binaries: Path
     scratch: Path
@@ -49,7 +49,7 @@ class Production:
         return tokens.access
 
     def pgbench(self, script: str, *, clients: int, seconds: float) -> float:
-        """Transactions a second of a pgbench script."""
+        """Transactions per second of a pgbench script."""
         path = self.scratch / "script.sql"
         path.write_text(script)
         command = [str(self.binaries / "pgbench"), "-n", "-M", "prepared", "-f", str(path)]
@@ -60,8 +60,8 @@ class Production:
 
 
 @contextmanager
-def production(api_replicas: int = 2) -> Iterator[Production]:
-    """Servers of the API alone (no loops) on one PostgreSQL, with one person and one empty cluster."""
+def postgres_servers(count: int = 2) -> Iterator[PostgresServers]:
+    """API servers without control loops on one PostgreSQL, with one user and one empty cluster."""
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_directory("hv-bench-"))
         binaries = find_binaries(scratch)
@@ -77,8 +77,8 @@ def production(api_replicas: int = 2) -> Iterator[Production]:
                     ROLE="api",
                 )
             )
-            for number in range(api_replicas)
+            for number in range(count)
         ]
         client = stack.enter_context(somebody(servers[0].url))
         cluster = client.clusters.create("bench", {"total_cpu_cores": 8, "total_ram_gb": 32})["id"]
-        yield Production(binaries, scratch, url, [one.url for one in servers], client, cluster)
+        yield PostgresServers(binaries, scratch, url, [server.url for server in servers], client, cluster)

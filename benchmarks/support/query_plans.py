@@ -1,4 +1,4 @@
-"""Whether statements grow with the history: what PostgreSQL reads for them, and how long that takes."""
+"""Checks of query plans: statements that scan a large table or grow with the history, and their times."""
 
 from __future__ import annotations
 
@@ -16,35 +16,33 @@ from hypervisor.store.database import normalise_url
 HISTORY = frozenset({"deployments", "attempts", "events", "deployment_labels", "dependencies"})
 """Tables that only grow."""
 MOST_ROWS = 10_000
-"""A statement that looks at more rows of the history than this grows with it. Queues may be that long."""
+"""A statement that reads more rows of the history grows with it. A queue may have this length."""
 LARGE = 15_000
-"""Rows that a table has at least before reading it from end to end counts as a fault."""
+"""Number of rows from which a sequential scan of a table is a fault."""
 LONGEST_MS = 50.0
-"""For a page."""
-_TIMES, _COUNTED = 9, 3
+"""The limit for a page."""
+_REPETITIONS, _COUNTED = 9, 3
 
-Heard = list[tuple[str, Any]]
+Statements = list[tuple[str, Any]]
 
 
 @contextmanager
-def heard() -> Iterator[Heard]:
-    """The statements of this process, with their parameters, until the end of the block."""
-    statements: Heard = []
+def recorded_statements() -> Iterator[Statements]:
+    """Record the SQL statements of this process in the block, with their parameters."""
+    statements: Statements = []
 
-    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         statements.append((statement, parameters))
 
-    event.listen(Engine, "before_cursor_execute", hear)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(Engine, "before_cursor_execute", hear)
+        event.remove(Engine, "before_cursor_execute", record)
 
 
-class Judge:
-    """Looks at statements that were heard: EXPLAIN ANALYZE for the parameters that they had, and how long
-    they take when they are asked again and again. Deletions are only planned.
-    """
+class PlanChecker:
+    """Checks recorded statements with EXPLAIN ANALYZE and repeated execution; deletions with EXPLAIN only."""
 
     def __init__(self, database_url: str) -> None:
         self._engine: AsyncEngine = create_async_engine(normalise_url(database_url))
@@ -52,8 +50,8 @@ class Judge:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def look(self, statements: Heard) -> tuple[list[str], float]:
-        """Why statements are bad, one sentence each, and the milliseconds of the slowest one."""
+    async def check(self, statements: Statements) -> tuple[list[str], float]:
+        """One sentence per statement with a bad plan, and the milliseconds of the slowest statement."""
         found: list[str] = []
         slowest = 0.0
         async with self._engine.connect() as connection:
@@ -77,23 +75,21 @@ class Judge:
     async def _run(
         self, connection: AsyncConnection, statement: str, parameters: Any, *, dry: bool
     ) -> tuple[dict[str, Any], float]:
-        """The plan, and the longer of the times by it and when it is asked again and again."""
+        """The plan, and the larger one of its execution time and the time of repeated execution."""
         how = "FORMAT JSON" if dry else "ANALYZE, BUFFERS, FORMAT JSON"
-        told = await connection.exec_driver_sql(f"EXPLAIN ({how}) {statement}", parameters)
-        answer = told.scalar_one()
-        (explained,) = json.loads(answer) if isinstance(answer, str) else answer
+        result = await connection.exec_driver_sql(f"EXPLAIN ({how}) {statement}", parameters)
+        document = result.scalar_one()
+        (explained,) = json.loads(document) if isinstance(document, str) else document
         if dry:
             return explained["Plan"], 0.0
         return explained["Plan"], max(
-            explained["Execution Time"], await self._again(connection, statement, parameters)
+            explained["Execution Time"], await self._repeated(connection, statement, parameters)
         )
 
-    async def _again(self, connection: AsyncConnection, statement: str, parameters: Any) -> float:
-        """Milliseconds when it was asked often: from the sixth time on the database may take one plan for any
-        parameters.
-        """
+    async def _repeated(self, connection: AsyncConnection, statement: str, parameters: Any) -> float:
+        """Milliseconds of repeated execution. From the sixth time on, PostgreSQL may use a generic plan."""
         took: list[float] = []
-        for _ in range(_TIMES):
+        for _ in range(_REPETITIONS):
             began = perf_counter()
             (await connection.exec_driver_sql(statement, parameters)).all()
             took.append((perf_counter() - began) * 1000)
@@ -103,10 +99,10 @@ class Judge:
 def _fault(plan: dict[str, Any], large: set[str]) -> str | None:
     for node in _nodes(plan):
         table = node.get("Relation Name")
-        each = node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)
-        looked_at = node.get("Actual Loops", 0) * each
-        if table in large and (node["Node Type"] == "Seq Scan" or looked_at > MOST_ROWS):
-            return f"{node['Node Type']} of {table}, {looked_at:.0f} rows"
+        rows_per_loop = node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)
+        rows = node.get("Actual Loops", 0) * rows_per_loop
+        if table in large and (node["Node Type"] == "Seq Scan" or rows > MOST_ROWS):
+            return f"{node['Node Type']} of {table}, {rows:.0f} rows"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run of all benchmarks as a Markdown page with plots."""
+"""The Markdown page with the figures and charts of all benchmarks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from benchmarks.support.bar_chart import Bar, bars
 _NOT_FIGURES = frozenset({"benchmark", "machine", "load_average"})
 _INTRODUCTION = """# Benchmarks
 
-What `make bench` measured on {when}: the small form of every benchmark, which takes minutes and shows that it
-runs. Times on a machine that does other things as well prove nothing by themselves; compare the sides of one
-run. `python -m benchmarks.NAME --help` says how its long form runs.
+The results of `make bench` on {when}. It runs the quick form of every benchmark, which takes minutes.
+Absolute times on a shared machine mean little: compare the sides of one run.
+`python -m benchmarks.NAME --help` shows the options of the long form.
 
-The machine: {cpu}, {cores} cores, {system}, Python {python}. Load average at the end: {load}.
+Machine: {cpu}, {cores} cores, {system}, Python {python}. Load average at the end: {load}.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """One call of a benchmark: `figures` is the JSON that it printed last, `error` why it failed."""
+class BenchmarkRun:
+    """One run of a benchmark: `figures` is its JSON report, `error` the cause of a failure."""
 
     name: str
     arguments: tuple[str, ...]
@@ -39,38 +39,43 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Bars for one benchmark: a number at `path` (dots lead down) of each of its runs, labelled by `label`,
-    or a bar for each entry of the mapping that is there; `*` leads down to every entry. What is missing or
-    zero is left out."""
+    """A bar chart of one benchmark.
+
+    It has the number at `path` of each run, labelled with the figures in `label`, or one bar per entry if
+    there is a mapping at `path`. Dots in the path separate keys; `*` stands for every key. Missing values and
+    zeros are left out.
+    """
 
     benchmark: str
     title: str
     path: str
     label: str = ""
 
-    def rows(self, runs: Sequence[Ran]) -> list[Bar]:
+    def rows(self, runs: Sequence[BenchmarkRun]) -> list[Bar]:
         found = []
         for ran in runs:
-            own = " ".join(str(_at(ran.figures, part)) for part in self.label.split())
-            found += [Bar(name or own, value) for name, value in _values(ran.figures, self.path) if value]
+            run_label = " ".join(str(_at(ran.figures, part)) for part in self.label.split())
+            found += [
+                Bar(name or run_label, value) for name, value in _values(ran.figures, self.path) if value
+            ]
         return found
 
 
 PLOTS = (
-    Plot("openb", "GPUs allocated, %", "mean.allocated_percent", "protocol policy"),
-    Plot("openb", "Pods placed, %", "mean.pods_placed_percent", "protocol policy"),
+    Plot("openb", "Allocated GPUs, %", "mean.allocated_percent", "protocol policy"),
+    Plot("openb", "Placed pods, %", "mean.pods_placed_percent", "protocol policy"),
     Plot("decisions", "Placements per second of one core", "placements_per_cpu_second", "scenario"),
     Plot("optimality", "Hard cases at the proven optimum, %", "at_optimum_percent.hard"),
     Plot("throughput", "Jobs per second", "jobs_per_second"),
-    Plot("accepts", "Accepts compared with pgbench's, by clients", "clients.*.accepts_over_pgbench"),
+    Plot("accepts", "Submissions relative to pgbench, by clients", "clients.*.accepts_over_pgbench"),
     Plot("latency", "Submit to running, median ms", "*.submit_to_running.p50_ms"),
-    Plot("failover", "From the end of a scheduler to the next placement, median s", "*.scheduled.p50"),
-    Plot("reads", "Reads per second by 16 clients", "reads.*.per_second"),
+    Plot("failover", "Time from the end of a scheduler to the next placement, median s", "*.scheduled.p50"),
+    Plot("reads", "Reads per second with 16 clients", "reads.*.per_second"),
 )
 
 
-def write_page(runs: Sequence[Ran], folder: Path, now: datetime) -> Path:
-    """Write `benchmarks.md` and its plots into the folder; plots of earlier runs go."""
+def write_page(runs: Sequence[BenchmarkRun], folder: Path, now: datetime) -> Path:
+    """Write `benchmarks.md` and its charts into the folder. Old charts are deleted."""
     pictures = folder / "benchmarks"
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.svg"):
@@ -87,17 +92,17 @@ def write_page(runs: Sequence[Ran], folder: Path, now: datetime) -> Path:
     return page
 
 
-def _lines(runs: Sequence[Ran], shown: Mapping[str, list[str]], now: datetime) -> Iterator[str]:
+def _lines(runs: Sequence[BenchmarkRun], shown: Mapping[str, list[str]], now: datetime) -> Iterator[str]:
     last = next((ran.figures for ran in reversed(runs) if "machine" in ran.figures), {})
     machine = {"cpu": "?", "cores": "?", "system": "?", "python": "?", **last.get("machine", {})}
     load = ", ".join(map(str, last.get("load_average", ())))
     yield _INTRODUCTION.format(when=now.strftime("%Y-%m-%d"), load=load, **machine)
     for name in dict.fromkeys(ran.name for ran in runs):
-        own = [ran for ran in runs if ran.name == name]
-        yield f"## {name}\n\n{own[0].about}\n"
+        of_benchmark = [ran for ran in runs if ran.name == name]
+        yield f"## {name}\n\n{of_benchmark[0].about}\n"
         for picture in shown.get(name, ()):
             yield f"{picture}\n"
-        for ran in own:
+        for ran in of_benchmark:
             yield f"`{ran.command}` ({ran.seconds:.0f} s)\n"
             if ran.error:
                 yield f"**Failed:** {ran.error}\n"
@@ -111,7 +116,7 @@ def _table(figures: Mapping[str, Any]) -> str:
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every figure that is one value, with the names that lead to it; lists are left to the JSON."""
+    """The figures that are single values, by dotted name; lists are only in the JSON."""
     for name, value in figures.items():
         if name in _NOT_FIGURES or isinstance(value, list):
             continue
@@ -130,7 +135,7 @@ def _shown(value: object) -> str:
 
 
 def _values(figures: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
-    """The numbers at a path, each with the name that tells it from the others there ("" for a single one)."""
+    """The numbers at a path by name; the name is empty for a single number."""
     above, star, below = path.partition("*.")
     found = _at(figures, above.rstrip(".")) if star and above else figures if star else _at(figures, path)
     if not isinstance(found, Mapping):

@@ -1,7 +1,7 @@
-"""A cluster whose snapshots cost a slice a column, so that thousands of single decisions can be measured.
+"""A cluster with cheap snapshots, for the measurement of thousands of single decisions.
 
-What runs is kept in NumPy columns that grow and shrink in place; a snapshot is made of views of them and is
-valid until the next change.
+The allocations are NumPy columns that grow and shrink in place. A snapshot has views of them and is valid
+until the next change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEVER = -np.inf
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A unit of work: its id is that of its deployment and, once it runs, of its allocation."""
+    """A pod. Its id is the id of its deployment and of its allocation."""
 
     id: int
     shape: Shape
@@ -39,14 +39,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where an item runs: a node's id and device indices."""
+    """The placement of a pod: node id and device indices."""
 
     node_id: int
     devices: tuple[int, ...]
 
 
 class Cluster:
-    """Nodes with ids from 1 in the given order, and what runs on them (all of it preemptible)."""
+    """Nodes with ids from 1 in the order of the list, and their pods, which are all preemptible."""
 
     def __init__(self, nodes: Sequence[TraceNode]) -> None:
         self.nodes = node_table(nodes)
@@ -54,7 +54,7 @@ class Cluster:
         self._columns = allocation_columns()
 
     def start(self, item: Item, spot: Spot, now: float) -> None:
-        """Let the item run there; nobody checks whether it fits."""
+        """Start a pod, without a check of the capacity."""
         shape = item.shape
         mask = sum(1 << device for device in spot.devices)
         amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_milli_per_device if mask else 0, mask)
@@ -63,14 +63,14 @@ class Cluster:
         self.running[item.id] = item, spot
 
     def stop(self, item_id: int) -> Item:
-        """Let it end at once."""
+        """End a pod at once and return it."""
         self._columns.remove(item_id)
         return self.running.pop(item_id)[0]
 
     def snapshot(
         self, now: float, pending: Sequence[Item], nominations: Iterable[Nomination] = ()
     ) -> Snapshot:
-        """What the scheduler sees; valid until the next `start` or `stop`."""
+        """The snapshot, valid until the next `start` or `stop`."""
         shapes: dict[Shape, int] = {}
         rows = [shapes.setdefault(item.shape, len(shapes)) for item in pending]
         return Snapshot(
@@ -96,7 +96,7 @@ class Cluster:
 
 
 def node_table(nodes: Sequence[TraceNode]) -> NodeTable:
-    """The nodes as the scheduler sees them, with ids from 1 in their order."""
+    """The node table of the snapshot, with ids from 1 in the order of the list."""
     return NodeTable(
         id=np.arange(1, len(nodes) + 1, dtype=np.int64),
         cpu_milli=np.array([node.cpu_milli for node in nodes], np.int64),

@@ -1,4 +1,4 @@
-"""Arrivals one by one through a player, and what became of each of them."""
+"""The replay of a trace: each arrival is decided by a scheduler, and its final state is recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
 
 @dataclass(slots=True)
 class Arrival:
-    """A pod and its final state; `spot` is None if it does not run at the end."""
+    """A pod and its final state; `spot` is None when it does not run at the end."""
 
     pod: TracePod
     spot: Spot | None = None
@@ -32,21 +32,21 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`decision_seconds` are of the decisions only, without making the snapshots."""
+    """The final state of all arrivals. `decision_seconds` does not include the creation of the snapshots."""
 
     nodes: Sequence[TraceNode]
     arrivals: Sequence[Arrival]
     decision_seconds: Sequence[float]
 
 
-class Player(Protocol):
-    """Who decides; the same call as the product's."""
+class Scheduler(Protocol):
+    """A function like `plan()` that decides on a snapshot."""
 
     def __call__(self, snapshot: Snapshot) -> Plan: ...
 
 
-class PlanPlayer:
-    """The product itself."""
+class PlanScheduler:
+    """The server's `plan()` with a policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -55,8 +55,8 @@ class PlanPlayer:
         return plan(snapshot, self._policy)
 
 
-class RandomPlayer:
-    """A uniform choice among the nodes that fit, then among their usable devices; for one that waits."""
+class RandomScheduler:
+    """A random node that fits, then random devices of it, for a queue of one pod."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -75,24 +75,24 @@ class RandomPlayer:
 
 
 class Replay:
-    """One seed: nothing ends by itself, victims are gone at once.
+    """The replay of one seed. No pod ends, and victims stop at once.
 
-    `gap` seconds pass between arrivals. The protocol drops times, so it only says how much work an eviction
-    is taken to lose; with 0 nobody loses any.
+    `gap` is the time between two arrivals in seconds. The protocol has no times, so `gap` only determines the
+    lost work of an eviction; with 0 no work is lost.
     """
 
     def __init__(
-        self, nodes: Sequence[TraceNode], pods: Sequence[TracePod], player: Player, gap: float = 1.0
+        self, nodes: Sequence[TraceNode], pods: Sequence[TracePod], scheduler: Scheduler, gap: float = 1.0
     ) -> None:
         self._nodes = nodes
         self._cluster = Cluster(nodes)
-        self._player = player
+        self._scheduler = scheduler
         self._gap = gap
         self._arrivals = [Arrival(pod) for pod in pods]
         self._seconds: list[float] = []
 
     def run(self, priority: bool) -> Outcome:
-        """Everyone in turn; with `priority`, whoever is out at the end is tried once more, in one queue."""
+        """Replay all arrivals. With `priority`, pods that do not run at the end are tried once more."""
         items = [
             Item(number, arrival.pod.shape, arrival.pod.priority if priority else 0, float(number))
             for number, arrival in enumerate(self._arrivals)
@@ -100,14 +100,14 @@ class Replay:
         for item in items:
             self._submit(item.created_at * self._gap, [item])
         if priority:
-            out = [item for item in items if item.id not in self._cluster.running]
-            self._submit(len(items) * self._gap, out)
+            waiting = [item for item in items if item.id not in self._cluster.running]
+            self._submit(len(items) * self._gap, waiting)
         for number, (_, spot) in self._cluster.running.items():
             self._arrivals[number].spot = spot
         return Outcome(self._nodes, self._arrivals, self._seconds)
 
     def _submit(self, now: float, waiting: Sequence[Item]) -> None:
-        """Decide on these once; those for whom others were evicted start when the victims are gone."""
+        """Decide on these pods once. Pods with a nomination are decided again after the evictions."""
         nominations: Sequence[Nomination] = ()
         while waiting:
             decided = self._decide(self._cluster.snapshot(now, waiting, nominations))
@@ -123,6 +123,6 @@ class Replay:
 
     def _decide(self, snapshot: Snapshot) -> Plan:
         started = time.perf_counter()
-        decided = self._player(snapshot)
+        decided = self._scheduler(snapshot)
         self._seconds.append(time.perf_counter() - started)
         return decided

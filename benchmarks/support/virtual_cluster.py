@@ -1,4 +1,4 @@
-"""A small cluster in virtual time: random work arrives until a moment, then only what is waiting goes on."""
+"""A small cluster in virtual time, with random arrivals and ends until a stop time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape, Snapshot
 
 STOP = 60.0
-"""When the last one has arrived and nothing ends by itself any more, in seconds."""
+"""The time in seconds after which no job arrives or ends."""
 
 _PRIORITIES = (100, 500, 750, 1000)
 _SHAPES = (
@@ -44,13 +44,13 @@ class Job:
 
     @property
     def rank(self) -> tuple[int, float, int]:
-        """Its place in the queue: priority, age, id."""
+        """The sort key of the queue: priority, arrival, id."""
         return (-self.priority, self.arrival, self.id)
 
 
 @dataclass(slots=True)
 class Running:
-    """A job on a node; `ends` is when its capacity is free again."""
+    """A job on a node; `ends` is the time at which its capacity is free."""
 
     job: Job
     node_id: int
@@ -68,8 +68,8 @@ class Running:
 
 
 @dataclass(slots=True)
-class World:
-    """The state at `now`. Whoever was evicted waits again as soon as its grace is over."""
+class VirtualCluster:
+    """The state at `now`. An evicted job waits again after its grace period."""
 
     nodes: Sequence[Node]
     arriving: list[Job]
@@ -79,6 +79,7 @@ class World:
     nominations: tuple[Nomination, ...] = ()
 
     def snapshot(self) -> Snapshot:
+        """The snapshot of the present state."""
         builder = SnapshotBuilder(self.now)
         for node in self.nodes:
             builder.add_node(
@@ -100,7 +101,7 @@ class World:
         return builder.build()
 
     def apply(self, decided: Plan) -> None:
-        """Start the placed ones, ask the victims to stop."""
+        """Start the placed jobs and stop the victims."""
         for placement in decided.placements:
             job = self.waiting.pop(placement.deployment_id)
             ends = self.now + job.duration
@@ -114,11 +115,11 @@ class World:
         self.nominations = decided.nominations
 
     def advance(self) -> bool:
-        """Go to the next moment at which something happens; False if nothing will."""
-        moments = [run.ends for run in self.running.values()]
-        moments += [job.arrival for job in self.arriving[:1]]
-        moments += [run.protected_until for run in self.running.values()]
-        later = [moment for moment in moments if self.now < moment < math.inf]
+        """Advance to the time of the next event. Returns False without a further event."""
+        times = [run.ends for run in self.running.values()]
+        times += [job.arrival for job in self.arriving[:1]]
+        times += [run.protected_until for run in self.running.values()]
+        later = [time for time in times if self.now < time < math.inf]
         if not later:
             return False
         self.now = min(later)
@@ -132,8 +133,11 @@ class World:
         return True
 
 
-def random_world(rng: random.Random) -> World:
-    """One to four nodes and more work than they hold; in every other world what comes later is no lower."""
+def random_cluster(rng: random.Random) -> VirtualCluster:
+    """One to four nodes and more jobs than fit.
+
+    In every second cluster, priorities rise with the arrivals.
+    """
     nodes = [
         Node(
             number,
@@ -149,13 +153,13 @@ def random_world(rng: random.Random) -> World:
         rising = sorted(job.priority for job in jobs)
         jobs.sort(key=lambda job: (job.arrival, job.id))
         jobs = [replace(job, priority=priority) for job, priority in zip(jobs, rising, strict=True)]
-    return World(nodes, sorted(jobs, key=lambda job: (job.arrival, job.id)))
+    return VirtualCluster(nodes, sorted(jobs, key=lambda job: (job.arrival, job.id)))
 
 
 def free_on(
     node: Node, running: Iterable[Running], taken: Iterable[tuple[Shape, Sequence[int]]] = ()
 ) -> tuple[int, int, list[int]]:
-    """CPU, RAM and milli-GPU per device that these allocations and these claims of shapes leave."""
+    """The free CPU, RAM and milli-GPU per device, after the running jobs and the other claims."""
     cpu, ram, gpu = node.cpu, node.ram, [1000] * node.gpus
     claims = [(run.job.shape, run.devices) for run in running if run.node_id == node.id]
     for shape, devices in [*claims, *taken]:
@@ -166,12 +170,12 @@ def free_on(
     return cpu, ram, gpu
 
 
-def fits(shape: Shape, node: Node, room: tuple[int, int, list[int]]) -> bool:
-    """Whether the node's model admits the shape and this room holds it."""
+def fits(shape: Shape, node: Node, free: tuple[int, int, list[int]]) -> bool:
+    """Whether the GPU model of the node is accepted and the shape fits into the free amounts."""
     if shape.gpu_models and shape.gpu_milli and node.model not in shape.gpu_models:
         return False
-    cpu, ram, gpu = room
-    enough = sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
+    cpu, ram, gpu = free
+    enough = sum(idle >= shape.gpu_milli_per_device for idle in gpu) >= shape.gpu_device_count
     return enough and cpu >= shape.cpu_milli and ram >= shape.ram_mib
 
 
