@@ -64,7 +64,7 @@ fmt: $(STAMP) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format
 
 bench: $(STAMP) ## Run the small form of every benchmark and write docs/benchmarks.md
-	@$(BIN)/python -m benchmarks.support.small
+	@$(BIN)/python -m benchmarks.support.run_all
 
 $(STAMP): pyproject.toml uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or set PYTHON=/path/to/python3" >&2; exit 1; }

@@ -1,1 +1,1 @@
-"""Measurements of the product; each module prints one JSON object as its last line."""
+"""Benchmarks. Each module prints one JSON object as its last line."""

@@ -1,9 +1,10 @@
-"""Durable accepts a second: HTTP 201 after the commit, beside pgbench doing the same inserts.
+"""Durable submissions per second (HTTP 201 after the commit), compared with pgbench and the same inserts.
 
-`python -m benchmarks.accepts` starts a PostgreSQL that syncs every commit and two API replicas on it, and
-alternates, at 1, 4 and 16 clients: pgbench with the three inserts of one accept (idempotency key, deployment,
-event) in one transaction; single creates with an Idempotency-Key; batch creates. One JSON line at the end;
-`accepts_over_pgbench` compares single creates, `batch_over_single` deployments a second.
+`python -m benchmarks.accepts` starts a PostgreSQL that syncs every commit, and two API servers. With 1, 4 and
+16 clients it alternates between pgbench with the three inserts of one submission (idempotency key,
+deployment, event) in one transaction, single creates with an Idempotency-Key, and batch creates.
+`accepts_over_pgbench` is the rate of single creates relative to pgbench, `batch_over_single` the rate of
+deployments in batches relative to single creates.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from benchmarks.support.load import Outcome, drive, request
-from benchmarks.support.production import Production, production
+from benchmarks.support.http_load import Outcome, drive, request
+from benchmarks.support.postgres_servers import PostgresServers, postgres_servers
 from benchmarks.support.report import print_report
 
 _BATCH = 100
@@ -26,39 +27,41 @@ _INSERTED = ("idempotency_keys", "deployments", "events")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the report."""
     arguments = _parse()
     seconds, rounds = (1.0, 1) if arguments.small else (arguments.seconds, arguments.rounds)
     rates: dict[int, dict[str, list[float]]] = {}
-    with production() as prepared:
-        script = asyncio.run(_script(prepared))
+    with postgres_servers() as servers:
+        script = asyncio.run(_script(servers))
         for clients in arguments.clients:
             rates[clients] = defaultdict(list)
             for _ in range(rounds):
-                for side, rate in _round(prepared, script, clients, seconds).items():
+                for side, rate in _round(servers, script, clients, seconds).items():
                     rates[clients][side].append(rate)
     print_report("accepts", {"clients": {clients: _summary(sides) for clients, sides in rates.items()}})
 
 
-def _round(prepared: Production, script: str, clients: int, seconds: float) -> dict[str, float]:
-    single = _drive(prepared, clients, seconds, batch=False)
-    batch = _drive(prepared, clients, seconds, batch=True)
+def _round(servers: PostgresServers, script: str, clients: int, seconds: float) -> dict[str, float]:
+    single = _drive(servers, clients, seconds, batch=False)
+    batch = _drive(servers, clients, seconds, batch=True)
     return {
-        "pgbench": prepared.pgbench(script, clients=clients, seconds=seconds),
+        "pgbench": servers.pgbench(script, clients=clients, seconds=seconds),
         "single": single.rate,
         "batch": batch.rate * _BATCH,
     }
 
 
-def _drive(prepared: Production, clients: int, seconds: float, *, batch: bool) -> Outcome:
-    token = prepared.token
-    one = _fields(prepared.cluster)
-    path, body = ("/deployments/batch", {"deployments": [one] * _BATCH}) if batch else ("/deployments", one)
+def _drive(servers: PostgresServers, clients: int, seconds: float, *, batch: bool) -> Outcome:
+    token = servers.token
+    fields = _fields(servers.cluster)
+    path, body = (
+        ("/deployments/batch", {"deployments": [fields] * _BATCH}) if batch else ("/deployments", fields)
+    )
 
     def prepare(number: int) -> bytes:
         return request("POST", path, token, body, Idempotency_Key=f"{number}-{secrets.token_hex(8)}")
 
-    outcome = asyncio.run(drive(prepared.urls, prepare, clients=clients, seconds=seconds, expected=201))
+    outcome = asyncio.run(drive(servers.urls, prepare, clients=clients, seconds=seconds, expected=201))
     assert not outcome.refused, f"{outcome.refused} requests were not accepted"
     return outcome
 
@@ -67,26 +70,26 @@ def _fields(cluster: int) -> dict[str, Any]:
     return {"cluster_id": cluster, "name": "accepted", "kind": "job", "command": ["true"]}
 
 
-async def _script(prepared: Production) -> str:
-    """The inserts of a real accept, row for row, as a pgbench script."""
-    token = prepared.token
-    message = request("POST", "/deployments", token, _fields(prepared.cluster), Idempotency_Key="sample")
-    await drive(prepared.urls[:1], lambda _: message, clients=1, seconds=0.0001, expected=201)
-    connection = await asyncpg.connect(prepared.database_url)
+async def _script(servers: PostgresServers) -> str:
+    """The inserts of a real submission as a pgbench script."""
+    token = servers.token
+    message = request("POST", "/deployments", token, _fields(servers.cluster), Idempotency_Key="sample")
+    await drive(servers.urls[:1], lambda _: message, clients=1, seconds=0.0001, expected=201)
+    connection = await asyncpg.connect(servers.database_url)
     try:
         rows = {table: await _literals(connection, table) for table in _INSERTED}
     finally:
         await connection.close()
-    # A key of its own for each transaction; the event belongs to the deployment that was just made.
+    # Each transaction has a new key. The event belongs to the deployment of the same transaction.
     rows["idempotency_keys"]["key"] = "(:client_id || '-' || :number)"
-    rows["events"]["deployment_id"] = ":made"
+    rows["events"]["deployment_id"] = ":deployment_id"
     inserts = {table: _insert(table, row) for table, row in rows.items()}
     return "\n".join(
         [
             "\\set number random(1, 9000000000000000)",
             "BEGIN;",
             f"{inserts['idempotency_keys']};",
-            f"{inserts['deployments']} RETURNING id AS made \\gset",
+            f"{inserts['deployments']} RETURNING id AS deployment_id \\gset",
             f"{inserts['events']};",
             "COMMIT;",
         ]
@@ -94,7 +97,7 @@ async def _script(prepared: Production) -> str:
 
 
 async def _literals(connection: Any, table: str) -> dict[str, str]:
-    """The newest row as SQL literals by column, without the number that the database gives."""
+    """The newest row as SQL literals by column, without the generated id."""
     order = "created_at" if table == "idempotency_keys" else "id"
     rows = await connection.fetch(
         f"WITH newest AS (SELECT * FROM {table} ORDER BY {order} DESC LIMIT 1) "
@@ -120,10 +123,12 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each side in each round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="one round of a second a side")
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=[1, 4, 16], help="numbers of clients (default 1 4 16)"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per side and round (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default 3)")
+    parser.add_argument("--small", action="store_true", help="a quick run: one round, one second per side")
     return parser.parse_args()
 
 

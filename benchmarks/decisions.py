@@ -1,12 +1,11 @@
-"""How fast the scheduler decides: one pass of `plan()` over a synthetic cluster.
+"""The time of one scheduling pass (`plan()`) on a synthetic cluster.
 
-`python -m benchmarks.decisions --queue 10000 --nodes 1000` prints one JSON line. The time of a pass is the
-median over several passes on the same snapshot, which is built beforehand. Processor time is the figure to
-compare on a machine shared with others. Reasons are worded when they are looked at; what it takes to look
-at all of them is measured on its own.
+`python -m benchmarks.decisions --queue 10000 --nodes 1000` measures several passes on one snapshot and
+reports the median. On a shared machine compare the CPU time. The sentences of the reasons are built lazily;
+the time to build all of them is reported separately.
 
-`--growth` repeats the scenario, each point in a process of its own, over queues of 1,000 to 100,000 and over
-100 to 10,000 nodes, and says by what power time and memory grow.
+`--growth` repeats the scenario with queues of 1,000 to 100,000 deployments and with 100 to 10,000 nodes, each
+point in a separate process. It reports the exponents with which time and memory grow.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import resource
 import statistics
 import time
 
-from benchmarks.support.growth import Point, grow, in_a_process
+from benchmarks.support.growth import Point, measure_growth, run_in_process
 from benchmarks.support.report import print_report
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
@@ -33,7 +32,7 @@ _NOW = 1_000_000.0
 
 
 def main() -> None:
-    """Measure one scenario and print it."""
+    """Measure one scenario and print the report."""
     arguments = _parse()
     if arguments.growth:
         _print_growth(arguments)
@@ -73,38 +72,44 @@ def main() -> None:
 
 
 def _print_growth(arguments: argparse.Namespace) -> None:
-    """The same scenario at growing sizes; `--small` takes a tenth of each."""
+    """Measure the scenario at growing sizes; with `--small`, a tenth of each size."""
     flags = ["--shapes", arguments.shapes, "--placement", arguments.placement]
     flags += ["--repeat", str(arguments.repeat), "--seed", str(arguments.seed)]
     flags += [f"--{name}" for name in ("preempting", "idle") if getattr(arguments, name)]
-    part = 10 if arguments.small else 1
+    divisor = 10 if arguments.small else 1
 
     def run(point: Point) -> dict[str, object]:
         sizes = ["--queue", str(point.queue), "--nodes", str(point.nodes)]
-        return in_a_process(["benchmarks.decisions", *sizes, *flags])
+        return run_in_process(["benchmarks.decisions", *sizes, *flags])
 
-    queues = [Point(size // part, 1_000 // part) for size in (1_000, 10_000, 100_000)]
-    nodes = [Point(10_000 // part, size // part) for size in (100, 1_000, 10_000)]
+    queues = [Point(size // divisor, 1_000 // divisor) for size in (1_000, 10_000, 100_000)]
+    nodes = [Point(10_000 // divisor, size // divisor) for size in (100, 1_000, 10_000)]
     print_report(
         "decisions-growth",
         {
             "scenario": _scenario(arguments),
             "shapes": arguments.shapes,
-            "by_queue": grow(queues, run, lambda point: point.queue),
-            "by_nodes": grow(nodes, run, lambda point: point.nodes),
+            "by_queue": measure_growth(queues, run, lambda point: point.queue),
+            "by_nodes": measure_growth(nodes, run, lambda point: point.nodes),
         },
     )
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time the scheduler's decisions.")
+    parser = argparse.ArgumentParser(description="Measure the time of a scheduling pass.")
     parser.add_argument("--queue", type=int, default=10_000, help="pending deployments")
     parser.add_argument("--nodes", type=int, default=1_000)
-    parser.add_argument("--shapes", default="91", help="number of distinct requests, or 'distinct'")
+    parser.add_argument(
+        "--shapes",
+        default="91",
+        help="number of distinct requests (default 91), or 'distinct' for one per deployment",
+    )
     parser.add_argument("--placement", choices=policy_names(), default="fgd")
     parser.add_argument("--preempting", action="store_true", help="nodes full of low-priority work")
-    parser.add_argument("--idle", action="store_true", help="nothing fits: a pass with nothing to do")
-    parser.add_argument("--growth", action="store_true", help="growing queues and node counts in turn")
+    parser.add_argument("--idle", action="store_true", help="nothing fits: a pass without placements")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure growing queues, then growing node counts"
+    )
     parser.add_argument("--small", action="store_true", help="a quick run: 1,000 queued on 100 nodes")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
@@ -121,7 +126,7 @@ def _scenario(arguments: argparse.Namespace) -> str:
 
 
 def _measure(snapshot: Snapshot, policy: Policy, repeat: int) -> tuple[list[float], list[float], Plan]:
-    """Wall and processor times per pass; the second means more on a machine shared with others."""
+    """Wall-clock seconds and CPU seconds per pass, and the last plan."""
     times, cpu_times = [], []
     for _ in range(repeat):
         gc.collect()
@@ -158,7 +163,7 @@ def _snapshot(arguments: argparse.Namespace) -> Snapshot:
 
 
 def _fill(builder: SnapshotBuilder, node: int, priority: int, rng: random.Random) -> None:
-    """Four pieces of work that take the whole node."""
+    """Add four allocations that fill the node."""
     for part in range(4):
         builder.add_allocation(
             node * 4 + part,
@@ -173,14 +178,14 @@ def _fill(builder: SnapshotBuilder, node: int, priority: int, rng: random.Random
 
 
 def _shapes(arguments: argparse.Namespace, rng: random.Random) -> list[Shape]:
-    """Distinct requests, of which many nodes' worth fit: about 4 cores and 16 GB a GPU."""
-    wanted = arguments.queue if arguments.shapes == "distinct" else int(arguments.shapes)
+    """Distinct requests of about 4 cores and 16 GB per GPU."""
+    count = arguments.queue if arguments.shapes == "distinct" else int(arguments.shapes)
     found: dict[Shape, None] = {}
-    while len(found) < wanted:
+    while len(found) < count:
         gpu = rng.choice(_GPU_REQUESTS)
         scale = max(gpu, 500)
-        cpu = rng.randrange(1, 9) * scale if wanted < 1_000 else rng.randrange(scale, 9 * scale)
-        ram = rng.randrange(1, 9) * 4 * scale if wanted < 1_000 else rng.randrange(4 * scale, 32 * scale)
+        cpu = rng.randrange(1, 9) * scale if count < 1_000 else rng.randrange(scale, 9 * scale)
+        ram = rng.randrange(1, 9) * 4 * scale if count < 1_000 else rng.randrange(4 * scale, 32 * scale)
         found[Shape(cpu, ram, gpu)] = None
     return list(found)
 

@@ -1,9 +1,9 @@
-"""How long nothing is scheduled when the scheduler of a cluster dies, and when it is stopped.
+"""The scheduling gap after the death and after the stop of a scheduler.
 
-`python -m benchmarks.failover` runs one API replica and two schedulers on one PostgreSQL, with the default
-times of leases. Again and again the one that holds the cluster is killed with SIGKILL, or told to stop with
-SIGTERM; a deployment is submitted at that moment, and the clock stops when it was placed (`scheduled`) and
-when it was seen running (`running`). One JSON line at the end, in seconds.
+`python -m benchmarks.failover` runs one API server and two schedulers on one PostgreSQL, with the default
+lease times. It repeatedly ends the scheduler that holds the cluster, by SIGKILL (`death`) or SIGTERM
+(`stop`), and submits a deployment at that time. It measures the seconds until the deployment is placed
+(`scheduled`) and until it runs (`running`).
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from tests.support.postgres import running_server as running_postgres
 from tests.support.replicas import Replicas, replicas
 from tests.support.servers import scratch_directory
 
+from benchmarks.support.embedded_server import TIMEOUT, percentile
 from benchmarks.support.report import print_report
-from benchmarks.support.service import PATIENCE, percentile
 from hypervisor.client import Client
 from hypervisor.store.migrations.runner import upgrade
 
-_LOOK_EVERY = 0.02
+_POLL_SECONDS = 0.02
 _ENDS = {"death": signal.SIGKILL, "stop": signal.SIGTERM}
 _SCHEDULERS = ("scheduler-1", "scheduler-2")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the report."""
     arguments = _parse()
     count = 2 if arguments.small else arguments.count
-    chance = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     figures: dict[str, dict[str, list[float]]] = {end: {"scheduled": [], "running": []} for end in _ENDS}
     with ExitStack() as stack:
         servers, client, lease = _installation(stack, arguments.lease_seconds)
-        for turn in range(count):
+        for number in range(count):
             for end in _ENDS:
-                # The end may come at any moment between two renewals.
-                time.sleep(chance.uniform(0, arguments.lease_seconds * 2 / 3))
-                took = _one(servers, client, lease, end)
-                print(f"{end} {turn + 1} of {count}: {took}", file=sys.stderr, flush=True)
+                # The end happens at a random time between two renewals of the lease.
+                time.sleep(rng.uniform(0, arguments.lease_seconds * 2 / 3))
+                took = _measure_end(servers, client, lease, end)
+                print(f"{end} {number + 1} of {count}: {took}", file=sys.stderr, flush=True)
                 for name, seconds in took.items():
                     figures[end][name].append(seconds)
     print_report(
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _installation(stack: ExitStack, lease_seconds: float) -> tuple[Replicas, Client, str]:
-    """The servers, a person who is logged in, and the lease of the person's cluster."""
+    """The servers, a logged-in client, and the lease of the client's cluster."""
     scratch = stack.enter_context(scratch_directory("hv-bench-"))
     url = stack.enter_context(running_postgres(find_binaries(scratch), scratch))
     asyncio.run(upgrade(url))
@@ -72,7 +72,7 @@ def _installation(stack: ExitStack, lease_seconds: float) -> tuple[Replicas, Cli
             LEASE_SECONDS=str(lease_seconds),
             SCHEDULER_INTERVAL="5",
             DEFAULT_RUNTIME="simulated",
-            # People wait longer than a login lasts by default.
+            # The benchmark runs longer than the default lifetime of an access token.
             ACCESS_TOKEN_EXPIRE_MINUTES="1440",
         )
     )
@@ -84,30 +84,33 @@ def _installation(stack: ExitStack, lease_seconds: float) -> tuple[Replicas, Cli
     return servers, client, f"cluster:{cluster['id']}"
 
 
-def _one(servers: Replicas, client: Client, lease: str, end: str) -> dict[str, float]:
-    """End the holder once and start it again; seconds until a new deployment was placed and ran."""
-    gone = servers.servers[servers.held(lease)]
-    assert gone.process is not None
+def _measure_end(servers: Replicas, client: Client, lease: str, end: str) -> dict[str, float]:
+    """End the lease holder and start it again.
+
+    Returns the seconds until a new deployment is placed and runs.
+    """
+    ended = servers.servers[servers.held(lease)]
+    assert ended.process is not None
     began = time.monotonic()
-    gone.process.send_signal(_ENDS[end])
+    ended.process.send_signal(_ENDS[end])
     job = client.deployments.create({"name": end, "kind": "service"})["id"]
     took = {
         "scheduled": _until(client, job, {"STARTING", "RUNNING"}) - began,
         "running": _until(client, job, {"RUNNING"}) - began,
     }
     client.deployments.stop(job)
-    gone.process.wait(PATIENCE)
-    gone.start()
+    ended.process.wait(TIMEOUT)
+    ended.start()
     return {name: round(seconds, 3) for name, seconds in took.items()}
 
 
 def _until(client: Client, deployment_id: int, states: set[str]) -> float:
-    """The monotonic time at which it is in one of the states. Raises TimeoutError."""
-    deadline = time.monotonic() + PATIENCE
+    """The monotonic time at which the deployment is in one of the states. Raises TimeoutError."""
+    deadline = time.monotonic() + TIMEOUT
     while client.deployments.get(deployment_id)["status"] not in states:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"deployment {deployment_id} never came into {sorted(states)}")
-        time.sleep(_LOOK_EVERY)
+            raise TimeoutError(f"deployment {deployment_id} did not reach {sorted(states)}")
+        time.sleep(_POLL_SECONDS)
     return time.monotonic()
 
 
@@ -121,11 +124,11 @@ def _summary(values: list[float]) -> dict[str, float]:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure how long a scheduler's death and stop are felt.")
-    parser.add_argument("--count", type=int, default=20, help="how often each of the two")
-    parser.add_argument("--lease-seconds", type=float, default=15.0)
+    parser = argparse.ArgumentParser(description="Measure the scheduling gap after a death and a stop.")
+    parser.add_argument("--count", type=int, default=20, help="deaths and stops to measure (default 20 each)")
+    parser.add_argument("--lease-seconds", type=float, default=15.0, help="LEASE_SECONDS (default 15)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--small", action="store_true", help="a quick run: twice each")
+    parser.add_argument("--small", action="store_true", help="a quick run: two deaths and two stops")
     return parser.parse_args()
 
 

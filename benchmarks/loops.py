@@ -1,19 +1,20 @@
-"""Whether preemption ever goes round in circles, is useless or leaves somebody out.
+"""A search for preemption loops, useless or illegal evictions, and priority inversions.
 
     python -m benchmarks.loops --workloads 10000 --seed 1
 
-Random work arrives on a small cluster for a minute of virtual time; each plan is applied, victims wait again
-after their grace. Then nothing arrives or ends any more. The last evictions may be under way, and their
-victims may have to preempt in turn; from then on nobody may be preempted. Counted as faults:
+Random jobs arrive on a small cluster for a minute of virtual time. Each plan is applied, and victims are
+queued again after their grace period. Then arrivals and ends stop. The last evictions may still be in
+progress, and their victims may preempt in turn; after that no job may be preempted. These are faults:
 
-- preemptions after the stop by one that has already preempted and not been evicted since (a loop), or while
-  nothing can have changed;
-- useless evictions: a victim that could have stayed, or a preemptor that never ran;
-- illegal evictions: not strictly lower, not preemptible, protected or already leaving;
-- inversions: a waiting one that evicting strictly lower ones on one node would admit;
-- overcommitted nodes.
+- a preemption after the stop by a job that has already preempted and was not evicted since (a loop), or
+  without any change;
+- a useless eviction: the victim could have stayed, or the preemptor never ran;
+- an illegal eviction: the victim has no strictly lower priority, is not preemptible, is protected or is
+  releasing;
+- an inversion: a waiting job that could start after evictions of strictly lower priority on one node;
+- an overcommitted node.
 
-All must be 0; ends with status 1 otherwise. `--only SEED` runs one failing workload again.
+All counts must be 0, else the exit status is 1. `--only SEED` runs one workload again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections import Counter
 
 from benchmarks.support.audit import Audit
 from benchmarks.support.report import print_report
-from benchmarks.support.world import World, random_world
+from benchmarks.support.virtual_cluster import VirtualCluster, random_cluster
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.policy import Policy
 
@@ -64,28 +65,28 @@ def main() -> None:
 
 
 def run_workload(seed: int) -> Audit:
-    """One world from the first arrival until nothing happens any more."""
-    world = random_world(random.Random(seed))
-    audit = Audit(world)
-    while world.advance():
-        settle(world, audit)
+    """Run one workload from the first arrival until there are no more events."""
+    cluster = random_cluster(random.Random(seed))
+    audit = Audit(cluster)
+    while cluster.advance():
+        settle(cluster, audit)
         if audit.counts["passes"] > _MOST_PASSES:
             audit.counts["preemptions_after_stop"] += 1
             return audit
-    world.now += 1e6
-    at_rest = plan(world.snapshot(), Policy())
+    cluster.now += 1e6
+    at_rest = plan(cluster.snapshot(), Policy())
     audit.counts["preemptions_after_stop"] += len(at_rest.evictions)
     audit.at_rest()
     return audit
 
 
-def settle(world: World, audit: Audit) -> None:
-    """Plan and apply at this moment until the plan has nothing more to say."""
+def settle(cluster: VirtualCluster, audit: Audit) -> None:
+    """Plan and apply at the present time until the plan is empty."""
     while True:
-        decided = plan(world.snapshot(), Policy())
+        decided = plan(cluster.snapshot(), Policy())
         audit.counts["passes"] += 1
         audit.before(decided)
-        world.apply(decided)
+        cluster.apply(decided)
         audit.after()
         if (not decided.placements and not decided.evictions) or audit.counts["passes"] > _MOST_PASSES:
             return
@@ -95,7 +96,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Look for loops, useless evictions and inversions.")
     parser.add_argument("--workloads", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", type=int, help="run this one workload")
+    parser.add_argument("--only", type=int, help="run the workload with this seed only")
     parser.add_argument("--small", action="store_true", help="a quick run: 100 workloads")
     arguments = parser.parse_args()
     if arguments.small:

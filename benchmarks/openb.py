@@ -1,11 +1,11 @@
-"""How much of a GPU cluster gets used: the FGD paper's protocol on an openb trace.
+"""GPU allocation with the protocol of the FGD paper on an openb trace.
 
     python -m benchmarks.openb --nodes FILE --pods FILE --seeds 42,43 --placements OUT.jsonl
 
-Every arrival is decided on by its own call of the scheduler's `plan()`; nothing ever ends. A pod that fits
-nowhere is dropped. With `--priority` the QoS class is the priority and lower ones may be evicted; at the end
-whoever was dropped or evicted is tried once more, in queue order. `random` is a baseline that exists only
-here: a uniform choice among the nodes that fit, then among their devices.
+Each arrival is decided by one call of `plan()`; no pod ends. A pod that fits on no node is dropped. With
+`--priority` the QoS class is the priority, and lower priorities may be evicted. At the end, dropped and
+evicted pods are tried once more, in queue order. `random` is a baseline of this benchmark: a random node that
+fits, then random devices of the node.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.replay import Outcome, PlanPlayer, Player, RandomPlayer, Replay
+from benchmarks.support.openb_trace import Trace, arrivals, generated_trace, read_trace, typical_requests
 from benchmarks.support.report import print_report
-from benchmarks.support.trace import Trace, arrivals, made_up_trace, read_trace, typical_requests
+from benchmarks.support.trace_replay import Outcome, PlanScheduler, RandomScheduler, Replay, Scheduler
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.scoring.registry import policy_names
@@ -47,7 +47,7 @@ def main() -> None:
         {
             "protocol": "openb-130-priority" if arguments.priority else "openb-130",
             "policy": arguments.policy,
-            "trace": arguments.pods.name if arguments.pods else "made up",
+            "trace": arguments.pods.name if arguments.pods else "generated",
             "nodes": len(trace.nodes),
             "gpus": trace.gpu_milli // WHOLE_GPU,
             "look_ahead": False,
@@ -59,9 +59,9 @@ def main() -> None:
 
 
 def load_trace(nodes: Path | None, pods: Path | None) -> Trace:
-    """The files, or the made-up trace where none are given; ends the program if they cannot be read."""
+    """Read the files, or generate a trace without files. Exits with a message if a file cannot be read."""
     if not nodes or not pods:
-        return made_up_trace()
+        return generated_trace()
     try:
         return read_trace(nodes, pods)
     except (OSError, ValueError) as error:
@@ -71,29 +71,29 @@ def load_trace(nodes: Path | None, pods: Path | None) -> Trace:
 def run(trace: Trace, seed: int, policy: str, priority: bool, gap: float = 1.0) -> Outcome:
     """Replay one seed of the trace, with `gap` seconds between arrivals."""
     nodes, pods = arrivals(trace, seed)
-    player: Player
+    scheduler: Scheduler
     if policy == _RANDOM:
-        player = RandomPlayer(seed)
+        scheduler = RandomScheduler(seed)
     else:
         placement = policy
         typical = typical_requests(trace.pods)
-        player = PlanPlayer(Policy(placement=placement, preemption=priority, target_workload=typical))
-    return Replay(nodes, pods, player, gap).run(priority)
+        scheduler = PlanScheduler(Policy(placement=placement, preemption=priority, target_workload=typical))
+    return Replay(nodes, pods, scheduler, gap).run(priority)
 
 
 def figures_of(outcome: Outcome) -> dict[str, Any]:
-    """What the protocol asks for, of one seed; shares in per cent."""
+    """The figures of the protocol for one seed; shares in percent."""
     placed = [arrival for arrival in outcome.arrivals if arrival.spot]
     top = [arrival for arrival in outcome.arrivals if arrival.pod.qos == _TOP_CLASS]
-    wanted = sum(arrival.pod.shape.gpu_milli for arrival in top)
-    given = sum(arrival.pod.shape.gpu_milli for arrival in top if arrival.spot)
+    requested = sum(arrival.pod.shape.gpu_milli for arrival in top)
+    allocated = sum(arrival.pod.shape.gpu_milli for arrival in top if arrival.spot)
     capacity = WHOLE_GPU * sum(node.gpu_count for node in outcome.nodes)
     milliseconds = sorted(1000 * seconds for seconds in outcome.decision_seconds)
     return {
         "arrivals": len(outcome.arrivals),
         "allocated_percent": _percent(sum(arrival.pod.shape.gpu_milli for arrival in placed), capacity),
         "pods_placed_percent": _percent(len(placed), len(outcome.arrivals)),
-        "ls_gpu_placed_percent": _percent(given, wanted),
+        "ls_gpu_placed_percent": _percent(allocated, requested),
         "evictions": sum(arrival.evictions for arrival in outcome.arrivals),
         "decision_ms_mean": round(statistics.fmean(milliseconds), 3),
         "decision_ms_p50": round(statistics.median(milliseconds), 3),
@@ -102,7 +102,7 @@ def figures_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def placement_lines(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
-    """One line an arrival: its final state, so that others can check each placement against the trace."""
+    """The final state of each arrival, so that `openb_check` can check every placement against the trace."""
     return [
         {
             "seed": seed,
@@ -119,24 +119,29 @@ def placement_lines(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Replay an openb trace as the FGD paper does.")
-    parser.add_argument("--nodes", type=Path, help="openb node list; without files, a small made-up trace")
+    parser.add_argument(
+        "--nodes", type=Path, help="openb node list; without files a small generated trace is used"
+    )
     parser.add_argument("--pods", type=Path, help="openb pod list")
     parser.add_argument("--seeds", type=_seeds, default=[42], help="like 42,43 or 42-51")
     parser.add_argument("--policy", choices=[*policy_names(), _RANDOM], default="fgd")
     parser.add_argument("--priority", action="store_true", help="QoS classes are priorities; preemption")
     parser.add_argument(
-        "--gap", type=float, default=1.0, help="seconds between arrivals, which is what lost work is made of"
+        "--gap",
+        type=float,
+        default=1.0,
+        help="seconds between arrivals, which determine the lost work (default 1)",
     )
-    parser.add_argument("--placements", type=Path, help="write a JSON line for each arrival here")
-    parser.add_argument("--small", action="store_true", help="a quick run: the made-up trace, two seeds")
+    parser.add_argument("--placements", type=Path, help="file for one JSON line per arrival")
+    parser.add_argument("--small", action="store_true", help="a quick run: the generated trace, two seeds")
     arguments = parser.parse_args()
     if arguments.small:
         arguments.nodes = arguments.pods = None
         arguments.seeds = [42, 43]
     elif not arguments.nodes or not arguments.pods:
-        parser.error("--nodes and --pods are needed (or --small)")
+        parser.error("set --nodes and --pods, or --small")
     if arguments.policy == _RANDOM and arguments.priority:
-        parser.error("random does not preempt; leave --priority out")
+        parser.error("the policy random does not preempt: drop --priority")
     return arguments
 
 
@@ -150,7 +155,7 @@ def _seeds(text: str) -> list[int]:
 
 def _means(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     names = [name for name in figures[0] if name != "seed"]
-    return {name: round(statistics.fmean(float(each[name]) for each in figures), 3) for name in names}
+    return {name: round(statistics.fmean(float(of_seed[name]) for of_seed in figures), 3) for name in names}
 
 
 def _percent(part: int, whole: int) -> float:

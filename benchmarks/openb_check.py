@@ -1,9 +1,10 @@
-"""Whether every placement that `benchmarks.openb` wrote is legal, reckoned anew from the trace alone.
+"""A check of the placements from `benchmarks.openb`, computed independently from the trace.
 
     python -m benchmarks.openb_check --nodes FILE --pods FILE --placements OUT.jsonl
 
-Ends with status 1 and one line a fault if anything is over a node's CPU, RAM or a device's capacity, on a GPU
-model that the pod does not accept, on the wrong number of devices, or if the arrivals are not the protocol's.
+It prints one line per fault and exits with status 1 for a fault. Faults are: more CPU or RAM than a node has,
+more than the capacity of a device, a GPU model that the pod does not accept, a wrong number of devices, and
+arrivals that do not follow the protocol.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.openb import load_trace, placement_lines, run
+from benchmarks.support.openb_trace import TARGET_LOAD, Trace, TraceNode, TracePod, generated_trace
 from benchmarks.support.report import print_report
-from benchmarks.support.trace import TARGET_LOAD, Trace, TraceNode, TracePod, made_up_trace
 from hypervisor.kernel.resources import WHOLE_GPU
 
 _SHOWN = 20
@@ -35,18 +36,18 @@ class _Used:
 
 
 def main() -> None:
-    """Check a file; with `--small`, what a quick run places, and that a forged line is found out."""
+    """Check a file; with `--small`, check a quick run, and that an invalid line is detected."""
     arguments = _parse()
     if arguments.small:
-        trace = made_up_trace()
+        trace = generated_trace()
         lines: list[Line] = [*placement_lines(run(trace, 42, "fgd", priority=True), 42)]
-        forged = _forged(lines)
+        invalid = _invalid(lines)
     else:
         trace = load_trace(arguments.nodes, arguments.pods)
-        lines, forged = _read(arguments.placements), None
+        lines, invalid = _read(arguments.placements), None
     faults = find_faults(trace, lines)
-    if forged is not None and not find_faults(trace, forged):
-        faults.append("a forged line was not found out")
+    if invalid is not None and not find_faults(trace, invalid):
+        faults.append("an invalid line was not detected")
     for fault in faults[:_SHOWN]:
         print(fault, file=sys.stderr)
     print_report(
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def find_faults(trace: Trace, lines: Iterable[Line]) -> list[str]:
-    """One sentence for everything that is wrong with these lines."""
+    """One sentence per fault in these lines."""
     by_seed: defaultdict[int, list[Line]] = defaultdict(list)
     for line in lines:
         by_seed[int(line["seed"])].append(line)
@@ -68,7 +69,7 @@ def find_faults(trace: Trace, lines: Iterable[Line]) -> list[str]:
 
 
 def allocated_percent(trace: Trace, lines: Iterable[Line]) -> dict[str, float]:
-    """The share of the cluster's GPUs that is in use at the end, by seed."""
+    """The allocated share of all GPUs at the end, by seed."""
     used: Counter[int] = Counter()
     for line in lines:
         used[int(line["seed"])] += len(line["gpus"]) * int(line["milli"]) if line["node"] else 0
@@ -99,17 +100,17 @@ def _faults_of_seed(trace: Trace, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _arrival_faults(trace: Trace, pods: Mapping[str, TracePod], lines: Sequence[Line]) -> Iterator[str]:
-    """The trace's pods come first, each once; the rest are draws that stay within the target load."""
+    """Faults of the arrivals: first each pod of the trace once, then random pods up to the target load."""
     names = [line["name"] for line in sorted(lines, key=lambda line: int(line["arrival"]))]
     if sorted(names[: len(pods)]) != sorted(pods):
-        yield "the first arrivals are not the pods of the trace, each once"
+        yield "the first arrivals are not all pods of the trace, each once"
     total = sum(pods[name].shape.gpu_milli for name in names)
     largest = max(pod.shape.gpu_milli for pod in pods.values())
     over, under = TARGET_LOAD
     if len(names) > len(pods) and total * under > trace.gpu_milli * over:
-        yield f"the arrivals ask for {total} milli-GPU, more than {over / under:g} of the cluster"
+        yield f"the arrivals request {total} milli-GPU, more than {over / under:g} of the cluster"
     if (total + largest) * under <= trace.gpu_milli * over:
-        yield f"the arrivals ask for {total} milli-GPU, and every pod would have fitted below the target"
+        yield f"the arrivals request {total} milli-GPU, so any further pod would stay below the target"
 
 
 def _device_faults(pod: TracePod, node: TraceNode, line: Line) -> Iterator[str]:
@@ -141,8 +142,8 @@ def _capacity_faults(node: TraceNode, used: _Used) -> Iterator[str]:
             yield f"{node.name}: {milli} of {WHOLE_GPU} milli-GPU on device {index}"
 
 
-def _forged(lines: Sequence[Line]) -> list[Line]:
-    """The same with one more pod on a device that is full already."""
+def _invalid(lines: Sequence[Line]) -> list[Line]:
+    """The lines with one pod moved to a device that is already full."""
     placed = [line for line in lines if line["gpus"] and line["milli"] == WHOLE_GPU]
     chosen, other = random.Random(1).sample(placed, 2)
     return [
@@ -162,10 +163,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--nodes", type=Path)
     parser.add_argument("--pods", type=Path)
     parser.add_argument("--placements", type=Path)
-    parser.add_argument("--small", action="store_true", help="check a quick run of its own")
+    parser.add_argument(
+        "--small", action="store_true", help="a quick run: place and check the generated trace"
+    )
     arguments = parser.parse_args()
     if not arguments.small and not (arguments.nodes and arguments.pods and arguments.placements):
-        parser.error("--nodes, --pods and --placements are needed (or --small)")
+        parser.error("set --nodes, --pods and --placements, or --small")
     return arguments
 
 

@@ -1,21 +1,22 @@
-"""How far decisions on small, nearly full clusters are from the proven optimum.
+"""The distance of the scheduler's decisions from the proven optimum, on small, nearly full clusters.
 
     python -m benchmarks.optimality --instances 200 --seed 1
 
-Instances as in "Priority Matters" (arXiv 2511.08373). Groups of equal pods arrive one after the other; after
-each arrival `plan()` is applied until nothing changes. The optimum, by CP-SAT, places the most pods of the
-highest priority, then of the next, and so on, and among those moves the fewest running pods.
+The instances are those of "Priority Matters" (arXiv 2511.08373). Groups of equal pods arrive one after the
+other. After each arrival `plan()` is applied until nothing changes. The optimum, computed with CP-SAT, places
+the most pods of the highest priority, then of the next priority, and so on; then it moves the fewest running
+pods.
 
-*Ours* is measured three times: `greedy` is `plan()` alone; `arranged` lets each pass arrange what it places
-itself (`optimizer_steps`), without moving anybody; `ours` moves running pods in the end, as `consolidate()`
-proposes with `--improve` steps. Both search by `--solver`. Nobody is evicted for that whose priority is the
-same or higher.
+The scheduler is measured in three ways. `greedy` is `plan()` alone. `arranged` has the optimizer in each pass
+(`optimizer_steps`) and moves no running pod. `ours` also moves running pods at the end, as `consolidate()`
+proposes with `--improve` steps. `arranged` and `ours` use the optimizer of `--solver`. No pod is evicted for
+a pod of the same or a lower priority.
 
-The default of kube-scheduler is stood in for by the same with the `spread` score, which is its
-LeastAllocated. An instance is *hard* if that leaves a pod waiting, as the paper counts the cases "where the
-default scheduler fails", and *improvable* if the optimum also places more than that. An instance whose
-optimum was not proven in time is left out of all shares. *Within the rules* the optimum is the most that can
-be placed while all that runs goes on: no rule of the scheduler ends work for its equals.
+`default` stands for the default of kube-scheduler: `plan()` with the `spread` score, which is LeastAllocated.
+An instance is *hard* if `default` leaves a pod waiting (in the paper: "where the default scheduler fails").
+It is *improvable* if the optimum places more than `default`. Instances without a proof in time are in no
+share. *Within the rules*, the optimum keeps all running pods, because the scheduler never ends a pod for one
+of the same priority.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.support.instances import Instance, Result, make_instance, play
+from benchmarks.support.instances import Instance, Result, make_instance, run_policy
 from benchmarks.support.report import print_report
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import solver_names
@@ -48,7 +49,7 @@ _LIKE_KUBE = Policy(placement="spread")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One instance with what both sides and the solver made of it."""
+    """One instance with the results of the scheduler and of the solver."""
 
     instance: Instance
     greedy: Result
@@ -57,9 +58,9 @@ class Case:
     default: Result
     optimum: Optimum
     fewest_moves: int | None
-    """From where `arranged` ends to any optimum."""
+    """Moves from the end of `arranged` to an optimum."""
     within_rules: Optimum
-    """The most that can be placed with all that runs where `arranged` ends still running in the end."""
+    """The optimum that keeps all pods that run at the end of `arranged`."""
     solver_seconds: float
 
     @property
@@ -84,12 +85,12 @@ class Case:
 
 
 def main() -> None:
-    """Work through the instances and print the shares."""
+    """Solve the instances and print the report."""
     arguments = _parse()
     rng = random.Random(arguments.seed)
     cases = []
     for number in range(1, arguments.instances + 1):
-        cases.append(work_out(make_instance(rng), arguments))
+        cases.append(solve_case(make_instance(rng), arguments))
         if number % 20 == 0:
             print(f"{number} of {arguments.instances}", file=sys.stderr, flush=True)
     print_report(
@@ -107,13 +108,13 @@ def main() -> None:
     )
 
 
-def work_out(instance: Instance, arguments: argparse.Namespace) -> Case:
-    """Play both sides, then prove the optimum."""
+def solve_case(instance: Instance, arguments: argparse.Namespace) -> Case:
+    """Run the scheduler in all ways, then compute the optimum."""
     policy, together = Policy(placement=arguments.policy), arguments.together
     arranging = replace(policy, optimizer_steps=arguments.improve, solver=arguments.solver)
-    greedy, arranged = play(instance, policy, together), play(instance, arranging, together)
-    ours = play(instance, arranging, together, arguments.improve)
-    default = play(instance, _LIKE_KUBE, together)
+    greedy, arranged = run_policy(instance, policy, together), run_policy(instance, arranging, together)
+    ours = run_policy(instance, arranging, together, arguments.improve)
+    default = run_policy(instance, _LIKE_KUBE, together)
     started = time.perf_counter()
     model = Model(instance, arguments.limit, arguments.workers)
     best = max((ours, greedy, default), key=lambda result: result.placed(instance))
@@ -138,7 +139,7 @@ def _within_rules(
 
 
 def figures_of(cases: Sequence[Case]) -> dict[str, Any]:
-    """Shares at the proven optimum in per cent, deficits, moves and times."""
+    """Shares at the proven optimum in percent, deficits, moves and times."""
     proven = [case for case in cases if case.optimum.proven]
     hard = [case for case in proven if case.hard]
     improvable = [case for case in proven if case.improvable]
@@ -176,9 +177,9 @@ def figures_of(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def _deficits(cases: Sequence[Case], side: str) -> list[float]:
-    """Pods that the optimum places and the side does not, mean by level, the highest first.
+    """Mean number of pods by priority that the optimum places and the side does not, the highest first.
 
-    Below the first level with a deficit a side may place more than the optimum does.
+    Below the first priority with a deficit, the side may place more than the optimum.
     """
     columns: list[list[int]] = []
     for case in cases:
@@ -203,12 +204,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--instances", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", choices=policy_names(), default="fgd")
-    parser.add_argument("--improve", type=int, default=200_000, help="steps of a search for a better packing")
+    parser.add_argument("--improve", type=int, default=200_000, help="optimizer steps (default 200,000)")
     parser.add_argument("--solver", choices=solver_names(), default="search")
-    parser.add_argument("--together", action="store_true", help="everything arrives at once")
-    parser.add_argument("--limit", type=float, default=10.0, help="seconds for the solver per level")
-    parser.add_argument("--workers", type=int, default=2, help="threads of the solver")
-    parser.add_argument("--small", action="store_true", help="a quick run: 8 instances, 2 seconds a level")
+    parser.add_argument("--together", action="store_true", help="all groups arrive at once")
+    parser.add_argument(
+        "--limit", type=float, default=10.0, help="seconds for the solver per priority (default 10)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="threads of the solver (default 2)")
+    parser.add_argument(
+        "--small", action="store_true", help="a quick run: 8 instances, 2 seconds per priority"
+    )
     arguments = parser.parse_args()
     if arguments.small:
         arguments.instances, arguments.limit = 8, 2.0

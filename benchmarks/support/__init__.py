@@ -1,1 +1,1 @@
-"""What several benchmarks share; nothing here is run by itself."""
+"""Code of several benchmarks; `run_all` runs their quick forms and writes docs/benchmarks.md."""

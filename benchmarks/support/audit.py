@@ -1,27 +1,28 @@
-"""What must not happen, found by brute force: it shares nothing with the scheduler but the data."""
+"""Faults of the scheduler, found by brute force and independently of the scheduler's code."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.support.world import STOP, Job, Node, Running, World, fits, free_on
+from benchmarks.support.virtual_cluster import STOP, Job, Node, Running, VirtualCluster, fits, free_on
 from hypervisor.scheduling.plan_result import Eviction, Placement, Plan
 from hypervisor.scheduling.snapshots.snapshot import Nomination, Shape
 
 
 class Audit:
-    """Watches one world. A stay is the time that a job waits, from its arrival or eviction to its start.
+    """The faults of one virtual cluster.
 
-    `counts` has: `evictions`, all of them; `in_flight`, those after the last arrival, by preemptors that had
-    not evicted in their present stay; and the faults of `FAULTS`. One whose nomination went to a job that
-    ranks higher begins a new stay.
+    `counts` has `evictions` (all), `in_flight`, and the faults of `FAULTS`. A waiting period of a job lasts
+    from its arrival or eviction to its start. `in_flight` counts evictions after the last arrival by
+    preemptors without an earlier eviction in their present waiting period. A job that loses its nomination to
+    a job of a higher rank starts a new waiting period.
     """
 
     FAULTS = ("preemptions_after_stop", "useless_evictions", "illegal_evictions", "inversions", "overcommits")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: VirtualCluster) -> None:
         self._world = world
-        self._spent: set[int] = set()
+        self._has_preempted: set[int] = set()
         self.counts: Counter[str] = Counter()
 
     @property
@@ -29,25 +30,25 @@ class Audit:
         return sum(self.counts[name] for name in self.FAULTS)
 
     def before(self, decided: Plan) -> None:
-        """Look at a plan that is about to be applied."""
-        self._spent -= self._overridden(decided)
+        """Check a plan before it is applied."""
+        self._has_preempted -= self._overridden(decided)
         batch: dict[int, list[Eviction]] = {}
         for eviction in decided.evictions:
             batch.setdefault(eviction.preemptor_id, []).append(eviction)
-            self._judge_victim(eviction)
+            self._check_victim(eviction)
         for preemptor, evictions in batch.items():
             self.counts["evictions"] += len(evictions)
             if self._world.now >= STOP and not self._world.arriving:
-                again = preemptor in self._spent
+                again = preemptor in self._has_preempted
                 self.counts["preemptions_after_stop" if again else "in_flight"] += len(evictions)
-            self._spent.add(preemptor)
+            self._has_preempted.add(preemptor)
         self.counts["useless_evictions"] += sum(
             self._spares_one(node, decided) for node in self._world.nodes if decided.evictions
         )
-        self._spent -= {placement.deployment_id for placement in decided.placements}
+        self._has_preempted -= {placement.deployment_id for placement in decided.placements}
 
     def after(self) -> None:
-        """Look at the state after a plan was applied."""
+        """Check the state after a plan was applied."""
         world = self._world
         for node in world.nodes:
             cpu, ram, gpu = free_on(node, world.running.values())
@@ -55,11 +56,11 @@ class Audit:
         self.counts["inversions"] += len(inversions(world))
 
     def at_rest(self) -> None:
-        """Nothing will happen any more: whoever evicted must be running."""
-        self.counts["useless_evictions"] += len(self._spent & set(self._world.waiting))
+        """Check the final state: every preemptor must be running."""
+        self.counts["useless_evictions"] += len(self._has_preempted & set(self._world.waiting))
 
     def _overridden(self, decided: Plan) -> set[int]:
-        """Nominated on those devices until now, and no more, as a higher-ranked one comes to the node."""
+        """Deployments that lose a nomination because a job of a higher rank gets the node."""
         waiting = self._world.waiting
         lost = set(self._world.nominations).difference(decided.nominations)
         coming: list[Placement | Nomination] = [*decided.placements, *decided.nominations]
@@ -71,14 +72,14 @@ class Audit:
             and waiting[new.deployment_id].rank < waiting[old.deployment_id].rank
         }
 
-    def _judge_victim(self, eviction: Eviction) -> None:
+    def _check_victim(self, eviction: Eviction) -> None:
         victim = self._world.running[eviction.allocation_id]
         preemptor = self._world.waiting[eviction.preemptor_id]
         legal = victim.evictable(self._world.now) and victim.job.priority < preemptor.priority
         self.counts["illegal_evictions"] += not legal
 
     def _spares_one(self, node: Node, decided: Plan) -> bool:
-        """Whether a victim on the node could have stayed although all others go and all nominees come."""
+        """Whether a victim on the node could have stayed, with all other evictions and starts of the plan."""
         world = self._world
         evicted = {eviction.allocation_id for eviction in decided.evictions}
         staying = [run for run in world.running.values() if not run.releasing and run.job.id not in evicted]
@@ -92,12 +93,12 @@ class Audit:
         return any(_room_for_all(node, [*staying, victim], coming) for victim in victims)
 
 
-def inversions(world: World) -> list[int]:
-    """Waiting jobs that evicting strictly lower ones on one node would admit.
+def inversions(world: VirtualCluster) -> list[int]:
+    """Waiting jobs that could start after evictions of strictly lower priority on one node.
 
-    Room that is kept for nominations of a higher rank is taken. The highest-ranked job that waits without a
-    nomination and is small enough for some node may hold one node against those behind it: what these could
-    get on one node, the same for all, does not count.
+    Nominations of a higher rank hold their capacity. The head of the queue (the highest-ranked job without a
+    nomination that fits on some empty node) may reserve one node against the jobs behind it, so their
+    admission to one node, the same for all, does not count.
     """
     nominated = {nomination.deployment_id for nomination in world.nominations}
     blocked = sorted((job for job in world.waiting.values() if job.id not in nominated), key=_rank)
@@ -113,7 +114,7 @@ def inversions(world: World) -> list[int]:
     return [job for job, nodes in admitting.items() if nodes and job not in exempt]
 
 
-def _admissible(world: World, job: Job, node: Node) -> bool:
+def _admissible(world: VirtualCluster, job: Job, node: Node) -> bool:
     staying = [
         run
         for run in world.running.values()
@@ -123,16 +124,16 @@ def _admissible(world: World, job: Job, node: Node) -> bool:
     return fits(job.shape, node, free_on(node, staying, higher))
 
 
-def _holds(world: World, nomination: Nomination, node: Node, job: Job) -> bool:
+def _holds(world: VirtualCluster, nomination: Nomination, node: Node, job: Job) -> bool:
     return nomination.node_id == node.id and world.waiting[nomination.deployment_id].rank < job.rank
 
 
-def _claim(world: World, nomination: Nomination) -> tuple[Shape, tuple[int, ...]]:
+def _claim(world: VirtualCluster, nomination: Nomination) -> tuple[Shape, tuple[int, ...]]:
     return world.waiting[nomination.deployment_id].shape, nomination.gpu_indices
 
 
 def _room_for_all(node: Node, running: list[Running], coming: list[tuple[Shape, tuple[int, ...]]]) -> bool:
-    """With their devices, or, for one that comes alone, with any devices of the node."""
+    """Whether all fit with their devices; for a single job, with any devices of the node."""
     cpu, ram, gpu = free_on(node, running, coming)
     if min(cpu, ram, *gpu) >= 0:
         return True

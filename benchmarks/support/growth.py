@@ -1,4 +1,4 @@
-"""How a benchmark's figures grow with the size of its input."""
+"""The growth of time and memory with the size of the input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _KEPT = ("placed", "nominated", "pass_cpu_seconds", "placements_per_cpu_second",
 
 @dataclass(frozen=True, slots=True)
 class Point:
+    """One size: the queue length and the number of nodes."""
+
     queue: int
     nodes: int
 
 
-def grow(
+def measure_growth(
     points: Sequence[Point], run: Callable[[Point], dict[str, Any]], size: Callable[[Point], int]
 ) -> dict[str, Any]:
-    """Run every point; the exponents are those between the first and the last (1.0 is linear)."""
+    """Run every point. The exponents are between the first and the last point; 1.0 is linear."""
     rows = []
     for point in points:
         report = run(point)
@@ -41,11 +43,11 @@ def grow(
     }
 
 
-def in_a_process(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run `python -m` with these arguments; answers the JSON of the last line that it prints.
+def run_in_process(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run `python -m` with these arguments and return the JSON of the last printed line.
 
-    Each point has a process of its own, since a process's peak memory never falls again. Raises
-    CalledProcessError where it fails.
+    Each point runs in a separate process, because the peak memory of a process never falls. Raises
+    CalledProcessError when the process fails.
     """
     done = subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,5 +1,4 @@
-"""Small clusters that are nearly full, as in "Priority Matters" (arXiv 2511.08373), and what a policy makes
-of them."""
+"""Small, nearly full clusters as in "Priority Matters" (arXiv 2511.08373), and the result of a policy."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from benchmarks.support.cluster import Cluster, Item, Spot
-from benchmarks.support.trace import TraceNode
+from benchmarks.support.openb_trace import TraceNode
+from benchmarks.support.trace_cluster import Cluster, Item, Spot
 from hypervisor.scheduling.defragmentation.consolidation import consolidate
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Placement, Plan
@@ -36,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Equal nodes of `cpu_milli` and `ram_mib`, and groups in the order of their arrival."""
+    """Equal nodes with `cpu_milli` and `ram_mib`, and pod groups in order of arrival."""
 
     nodes: int
     cpu_milli: int
@@ -45,13 +44,13 @@ class Instance:
 
     @property
     def levels(self) -> list[int]:
-        """The priorities that occur, the highest first."""
+        """The priorities of the groups, the highest first."""
         return sorted({group.priority for group in self.groups}, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`where` counts the running pods by (group, node), both from 0; `moves` of running pods were made."""
+    """The final state: `where` counts running pods by (group, node), both from 0; `moves` of running pods."""
 
     where: Counter[tuple[int, int]]
     evictions: int
@@ -67,7 +66,7 @@ class Result:
 
 
 def make_instance(rng: random.Random) -> Instance:
-    """Draw one. Each resource of a node is the total request over nodes and utilization."""
+    """A random instance. The capacity of a node is the total request divided by nodes and utilization."""
     nodes, per_node = rng.choice(NODES), rng.choice(PODS_PER_NODE)
     levels, percent = rng.choice(PRIORITIES), rng.choice(UTILIZATION)
     groups: list[Group] = []
@@ -84,11 +83,11 @@ def make_instance(rng: random.Random) -> Instance:
     )
 
 
-def play(instance: Instance, policy: Policy, together: bool = False, consolidation: int = 0) -> Result:
-    """Let the groups arrive one after the other, or all `together`, and plan until nothing changes any more.
+def run_policy(instance: Instance, policy: Policy, together: bool = False, consolidation: int = 0) -> Result:
+    """Plan after each arrival of a group (or one arrival of all, with `together`) until nothing changes.
 
-    Victims are gone at once and wait again, at the place in the queue that they had. In the end running pods
-    are moved as a search of `consolidation` steps proposes.
+    Victims stop at once and return to their old position in the queue. At the end, running pods are moved as
+    `consolidate()` proposes within `consolidation` steps.
     """
     run = _Run(instance, policy)
     started = time.perf_counter()
@@ -102,7 +101,7 @@ def play(instance: Instance, policy: Policy, together: bool = False, consolidati
 
 
 def _items(instance: Instance) -> list[list[Item]]:
-    """The replicas of each group; an item's id tells its group: `group * 8 + replica`."""
+    """The pods of each group. The id of a pod is `group * 8 + replica`."""
     return [
         [
             Item(number * 8 + replica, group.shape, group.priority, float(number))
@@ -135,7 +134,7 @@ class _Run:
             self._start(decided.placements)
 
     def consolidate(self, steps: int) -> None:
-        """Make all moves of one proposal, and start what they make room for; then plan on."""
+        """Make all moves of one proposal, start the pods that then fit, and plan again."""
         snapshot = self._cluster.snapshot(self._now, list(self._waiting.values()))
         found = consolidate(snapshot, self._policy, steps)
         moving = [(self._cluster.stop(one.deployment_id), one) for one in found.moves]
@@ -160,7 +159,7 @@ class _Run:
                 return
             nominations = decided.nominations
             yield decided
-        raise RuntimeError(f"still changing after {_MOST_PASSES} passes")
+        raise RuntimeError(f"the plan still changes after {_MOST_PASSES} passes")
 
     def where(self) -> Counter[tuple[int, int]]:
         return Counter((item.id // 8, spot.node_id - 1) for item, spot in self._cluster.running.values())

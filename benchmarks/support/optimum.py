@@ -1,5 +1,8 @@
-"""The proven optimum of a small cluster by CP-SAT: most placed of the highest priority first, and so on down,
-then the fewest moves of what runs."""
+"""The proven optimum of a small cluster, computed with CP-SAT.
+
+It places the most pods of the highest priority, then of the next priority, and so on; then it moves the
+fewest running pods.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _Where = Counter[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """`placed` by priority, the highest first; `proven` is False if the time ran out before the proof."""
+    """`placed` pods by priority, the highest first; `proven` is False after a timeout."""
 
     placed: tuple[int, ...]
     proven: bool
@@ -23,7 +26,10 @@ class Optimum:
 
 
 class Model:
-    """Replicas of a group are alike, so the variables are how many of a group run on a node."""
+    """A CP-SAT model.
+
+    Replicas of a group are equal, so a variable is the number of pods of a group on a node.
+    """
 
     def __init__(self, instance: Instance, limit: float, workers: int) -> None:
         self._instance = instance
@@ -39,35 +45,35 @@ class Model:
         self._hold_capacities()
 
     def most_placed(self, hint: _Where) -> Optimum:
-        """Level by level, each fixed at its most before the next; `hint` is a state to begin with."""
+        """Maximize the placed pods priority by priority, and fix each maximum. `hint` is a start state."""
         best, proven, where = [], True, hint
         for level in self._instance.levels:
             total = sum(self._placed_of(level))
-            wanted = sum(group.replicas for group in self._instance.groups if group.priority == level)
+            requested = sum(group.replicas for group in self._instance.groups if group.priority == level)
             self._model.maximize(total)
             status, where = self._solve(where)
             reached = self._count_level(where, level)
-            proven = proven and (status == cp_model.OPTIMAL or reached == wanted)
+            proven = proven and (status == cp_model.OPTIMAL or reached == requested)
             self._model.add(total == reached)
             best.append(reached)
         return Optimum(tuple(best), proven, where)
 
     def keep(self, running: _Where) -> None:
-        """From now on as many of each group run as do there, on whichever nodes."""
+        """Require at least as many running pods of each group as in `running`, on any nodes."""
         for number in range(len(self._instance.groups)):
             least = sum(count for (group, _), count in running.items() if group == number)
             self._model.add(sum(self._on_nodes(number)) >= least)
 
     def fewest_moves(self, now: _Where, hint: _Where) -> int | None:
-        """How many running pods must leave their node to get from here to the optimum.
+        """The fewest running pods that must leave their node to reach the optimum.
 
-        After `most_placed`; None if the time ran out.
+        Call it after `most_placed`. None when the time limit ended the search.
         """
         leaving = []
         for key, count in now.items():
-            gone = self._model.new_int_var(0, count, "")
-            self._model.add(gone >= count - self._count[key])
-            leaving.append(gone)
+            moved = self._model.new_int_var(0, count, "")
+            self._model.add(moved >= count - self._count[key])
+            leaving.append(moved)
         self._model.minimize(sum(leaving))
         status, _ = self._solve(hint)
         return round(self._solver.objective_value) if status == cp_model.OPTIMAL else None
@@ -91,7 +97,7 @@ class Model:
         ]
 
     def _solve(self, hint: _Where) -> tuple[cp_model.CpSolverStatus, _Where]:
-        """The solver's status and the best state it knows: the hint, where it found none in time."""
+        """The status of the solver and the best state; the hint when none was found in time."""
         self._model.clear_hints()  # type: ignore[no-untyped-call]
         for key, variable in self._count.items():
             self._model.add_hint(variable, hint[key])

@@ -1,4 +1,4 @@
-"""The shared shape of a benchmark's output: what was measured, on which machine, under what load."""
+"""The report of a benchmark: the figures, the machine and the load average as one line of JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, Python, system."""
+    """The processor, the number of cores, the Python version and the system."""
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -21,7 +21,7 @@ def machine() -> dict[str, Any]:
 
 
 def load_average() -> list[float]:
-    """Over 1, 5 and 15 minutes; empty where the system has none."""
+    """The load average over 1, 5 and 15 minutes; empty on a system without one."""
     try:
         return [round(value, 2) for value in os.getloadavg()]
     except OSError:

@@ -52,13 +52,13 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
 
         urgent = client.deployments.create(job("urgent", STALE, cpu=1, priority="HIGH"))
         ended = client.deployments.wait(
-            urgent["id"], lambda each: each["status"] == "SUCCEEDED", within=PROMPT
+            urgent["id"], lambda each: each["status"] == "SUCCEEDED", timeout=PROMPT
         )
         assert client.deployments.logs(ended["id"]).split() == ["kept", "refused"]
         client.deployments.wait(
             victim["id"],
             lambda each: each["attempts_made"] == 2 and each["status"] == "RUNNING",
-            within=PROMPT,
+            timeout=PROMPT,
         )
         eventually_sync(lambda: client.deployments.logs(victim["id"], attempt=2))
 
@@ -79,7 +79,7 @@ def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer
         secret = "eyJ"
         assert secret not in server.log.read_text()
         client.deployments.cancel(victim["id"])
-        client.deployments.wait(victim["id"], lambda each: each["status"] == "CANCELLED", within=PROMPT)
+        client.deployments.wait(victim["id"], lambda each: each["status"] == "CANCELLED", timeout=PROMPT)
 
 
 def job(name: str, program: str, *, cpu: float, priority: str) -> dict[str, Any]:

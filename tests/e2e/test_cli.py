@@ -47,7 +47,7 @@ def test_a_job_that_fails_makes_wait_exit_1(ada: Person) -> None:
     outcome = ada.run("deploy", "broken", "--job", "--wait", "--json", "--", "sh", "-c", "exit 3")
     assert outcome.code == 1
     assert outcome.data["exit_code"] == 3
-    assert outcome.stderr == "error: not well: broken (see `hypervisor explain`, `hypervisor logs`)\n"
+    assert outcome.stderr == "error: did not succeed: broken (see `hypervisor explain`, `hypervisor logs`)\n"
 
 
 def test_a_service_is_waited_for_until_it_runs_then_stopped_started_and_deleted(ada: Person) -> None:
@@ -221,11 +221,11 @@ def test_a_password_is_asked_for_at_a_terminal_without_showing_it(
         (["nonsense"], 2, "error: no such command: nonsense (see `hypervisor --help`)"),
         (["dploy"], 2, "error: no such command: dploy; did you mean deploy? (see `hypervisor --help`)"),
         (["ps", "--limit", "x"], 2, "error: Invalid value for '--limit'"),
-        (["deploy"], 2, "error: a name is needed, or a file with -f (see `hypervisor deploy --help`)"),
-        (["cluster", "create", "x"], 2, "error: give either --cpu and --ram"),
+        (["deploy"], 2, "error: set a name, or a file with -f (see `hypervisor deploy --help`)"),
+        (["cluster", "create", "x"], 2, "error: set either --cpu and --ram"),
         (["deploy", "-f", "missing.yaml"], 1, "error: missing.yaml: No such file or directory"),
-        (["show", "no-such-one"], 1, "error: no deployment is called 'no-such-one'"),
-        (["org", "show", "nobody"], 1, "error: no organization is called 'nobody'; there are: Vision team"),
+        (["show", "no-such-one"], 1, "error: there is no deployment 'no-such-one'"),
+        (["org", "show", "nobody"], 1, "error: there is no organization 'nobody'; known: Vision team"),
         (["deploy", "x", "--cpu", "99", "--", "true"], 1, "error: "),
         (["org", "join", "wrong"], 1, "error: This invite code is not valid"),
         (["ps", "--url", "ftp://x"], 1, "error: 'ftp://x' is not an http:// or https:// URL"),
@@ -242,7 +242,7 @@ def test_a_failure_is_one_line_and_an_exit_code(
     assert outcome.stdout == ""
 
 
-def test_no_server_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_with_advice(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     outcome = Person(tmp_path, url).run("ps")
     assert outcome.code == 1
@@ -308,5 +308,5 @@ def test_the_doctor_looks_at_a_running_server(shared_server: HypervisorServer) -
         cwd=shared_server.folder,
     )
     assert done.returncode == 0, done.stdout
-    assert done.stderr == "All is well.\n"
+    assert done.stderr == "No problems found.\n"
     assert f"{shared_server.url} is ready, version" in done.stdout

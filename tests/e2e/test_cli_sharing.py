@@ -18,8 +18,8 @@ def test_a_cluster_is_offered_accepted_used_and_taken_back(
     (borrowers,) = guest.ask("org", "list")
     owner.do("cluster", "create", "spare", "--cpu", "4", "--ram", "4", "--gpu", "2")
 
-    told = owner.do("cluster", "share", "spare", str(borrowers["id"]), "--gpu", "1").stdout
-    assert "2 CPU, 2 GB, 1 GPU guaranteed" in told
+    offered = owner.do("cluster", "share", "spare", str(borrowers["id"]), "--gpu", "1").stdout
+    assert "2 CPU, 2 GB, 1 GPU guaranteed" in offered
     (offer,) = guest.ask("cluster", "shares")
     assert offer["state"] == "offered"
     assert "accepted" in guest.do("cluster", "accept", str(offer["cluster_id"])).stdout

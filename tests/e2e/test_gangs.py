@@ -40,7 +40,9 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
                 "command": ["python3", "-c", WORKER, str(signal)],
             }
         )
-        running = client.deployments.wait(gang["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
+        running = client.deployments.wait(
+            gang["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT
+        )
         assert [one["node_name"] for one in running["placements"]] == ["a", "a", "b"]
         for replica in range(3):
             eventually_sync(partial(client.deployments.logs, gang["id"], replica=replica))
@@ -48,7 +50,7 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
             assert said.split() == [str(replica), "of", "3", "on", "a,a,b"]
 
         signal.touch()
-        failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", within=PROMPT)
+        failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", timeout=PROMPT)
         assert (failed["exit_code"], failed["reason"]) == (7, "replica 1: exited with code 7")
         outcomes = [one["outcome"] for one in client.deployments.attempts(gang["id"])]
         assert outcomes == ["gang_failed", "failed", "gang_failed"]

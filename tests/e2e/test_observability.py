@@ -65,11 +65,11 @@ def work(client: Client) -> None:
     """Something that runs and is evicted, something that succeeds, something that cannot be launched."""
     client.clusters.create("lab", {"total_cpu_cores": 1, "total_ram_gb": 1, "total_gpu_count": 1})
     low = client.deployments.create({"name": "low", "command": ["sleep", "300"], "priority": "LOW"})
-    client.deployments.wait(low["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
+    client.deployments.wait(low["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT)
     for name, command in (("high", ["true"]), ("broken", ["/nowhere/to/be/found"])):
         fields = {"name": name, "kind": "job", "command": command, "priority": "HIGH"}
         made = client.deployments.create(fields)
-        client.deployments.wait(made["id"], has_ended, within=PROMPT)
+        client.deployments.wait(made["id"], has_ended, timeout=PROMPT)
 
 
 def test_every_query_of_the_dashboard_finds_what_it_asks_for(observed: Observed) -> None:

@@ -42,17 +42,17 @@ def test_a_second_server_on_the_same_file_is_refused_in_one_line(server: Hypervi
     assert len(second.stderr.splitlines()) == 1
 
 
-def test_a_taken_port_is_told_in_one_line(server: HypervisorServer, tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_in_one_line(server: HypervisorServer, tmp_path: Path) -> None:
     second = hypervisor(server, "serve", DATABASE_URL=f"sqlite:///{tmp_path / 'other.db'}")
     assert second.returncode == 1
     assert second.stderr == (
         f"error: cannot listen on 127.0.0.1:{server.port}: Address already in use; "
-        "choose another with --port or --host\n"
+        "choose another address with --port or --host\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "message"),
     [
         ("PORT", "many", "error: PORT: "),
         ("SECRET_KEY", "short", "error: SECRET_KEY: "),
@@ -60,13 +60,13 @@ def test_a_taken_port_is_told_in_one_line(server: HypervisorServer, tmp_path: Pa
         ("HOST", "0.0.0.0", "error: SECRET_KEY"),
     ],
 )
-def test_a_setting_that_cannot_work_is_told_in_one_line(
-    tmp_path: Path, setting: str, value: str, told: str
+def test_an_invalid_setting_is_reported_in_one_line(
+    tmp_path: Path, setting: str, value: str, message: str
 ) -> None:
     nowhere = HypervisorServer(tmp_path, 0)
     refused = hypervisor(nowhere, "serve", **{setting: value})
     assert refused.returncode == 1
-    assert refused.stderr.startswith(told) or told.removeprefix("error: ") in refused.stderr
+    assert refused.stderr.startswith(message) or message.removeprefix("error: ") in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert "Traceback" not in refused.stderr
 
@@ -101,7 +101,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             client.organizations.create("Team")
             client.clusters.create("lab", {"total_cpu_cores": 1, "total_ram_gb": 1})
             job = client.deployments.create({"name": "long", "command": ["sleep", "300"]})
-            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", within=PROMPT)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT)
         workload = sleeping(server)
         assert len(workload) == 1
 
@@ -114,7 +114,7 @@ def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
             assert client.deployments.get(job["id"])["attempts_made"] == 1
             assert sleeping(server) == workload
             client.deployments.stop(job["id"])
-            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", within=PROMPT)
+            client.deployments.wait(job["id"], lambda each: each["status"] == "STOPPED", timeout=PROMPT)
 
 
 def sleeping(server: HypervisorServer) -> set[int]:
@@ -123,7 +123,7 @@ def sleeping(server: HypervisorServer) -> set[int]:
 
 def test_migrate_then_again(tmp_path: Path) -> None:
     nowhere = HypervisorServer(tmp_path, 0)
-    assert "went from nothing to" in hypervisor(nowhere, "migrate").stdout
+    assert "was updated from an empty database to" in hypervisor(nowhere, "migrate").stdout
     assert "already" in hypervisor(nowhere, "migrate").stdout
 
 

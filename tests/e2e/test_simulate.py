@@ -56,7 +56,7 @@ def report(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("width", [1360, 800])
-async def test_the_report_shows_all_charts_and_asks_nobody_for_anything(report: Path, width: int) -> None:
+async def test_the_report_shows_all_charts_and_sends_no_request(report: Path, width: int) -> None:
     async with visiting() as visit:
         page = visit.page
         await page.set_viewport_size({"width": width, "height": 900})
@@ -73,7 +73,7 @@ async def test_the_report_shows_all_charts_and_asks_nobody_for_anything(report: 
         ):
             await _check_section(page, title)
         await expect(page.locator(".legend")).to_have_text("GPUCPURAM")
-        await expect(page.locator(".warning")).to_contain_text("say in how many replicas it may run")
+        await expect(page.locator(".warning")).to_contain_text("set the number of replicas")
         assert await page.evaluate(OVERFLOWING) == []
         assert await page.evaluate(OVERLAPPING) == []
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -11,7 +11,7 @@ import json
 import sys
 from contextlib import ExitStack
 
-from benchmarks.support.production import DURABLE
+from benchmarks.support.postgres_servers import DURABLE
 from benchmarks.support.report import load_average, machine
 
 from hypervisor.store.migrations.runner import upgrade

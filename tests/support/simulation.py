@@ -1,4 +1,4 @@
-"""Small workloads for the simulator, and a witness that recomputes what it must not get wrong."""
+"""Small workloads for the simulator, and an observer that recomputes its invariants."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
+from hypervisor.simulation.cluster_load import ClusterLoad, FreeCapacity
 from hypervisor.simulation.engine import Rules, Simulation
-from hypervisor.simulation.fleet import FleetNode, node_table
-from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.jobs import Attempt, Job, Rejection, Split
 from hypervisor.simulation.metrics.recorder import Recorder
-from hypervisor.simulation.observer import Attempt, Load, Rejection, Room, Split
+from hypervisor.simulation.node_specs import NodeSpec, node_table
+from hypervisor.simulation.quotas import QuotaTerms
 from hypervisor.simulation.readers.workload import ListedWorkload
-from hypervisor.simulation.tenants import Terms
 
 WHOLE = Shape(0, 0, 1000)
 
@@ -31,16 +31,16 @@ def job(
     replicas: int = 1,
     divisible: bool = False,
 ) -> Job:
-    """A job; `workload` numbers it."""
+    """A job without a number; `workload` numbers it."""
     return Job(0, arrival, duration, shape, organization, priority, replicas=replicas, divisible=divisible)
 
 
 def workload(*jobs: Job) -> ListedWorkload:
-    """The jobs by arrival, numbered from 1, the first one at 0."""
-    ranked = sorted(jobs, key=lambda each: each.arrival)
-    first = ranked[0].arrival
+    """The jobs sorted by arrival and numbered from 1, with the first arrival at 0."""
+    by_arrival = sorted(jobs, key=lambda job: job.arrival)
+    first = by_arrival[0].arrival
     numbered = [
-        replace(each, id=number, arrival=each.arrival - first) for number, each in enumerate(ranked, start=1)
+        replace(job, id=number, arrival=job.arrival - first) for number, job in enumerate(by_arrival, start=1)
     ]
     return ListedWorkload("made up", tuple(numbered))
 
@@ -50,11 +50,11 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-class Witness:
-    """Notes who ran when and where, and holds every start against the capacity of the node by itself."""
+class CheckingObserver:
+    """Records starts, evictions and ends, and checks every start against the capacity of its node."""
 
-    def __init__(self, fleet: Sequence[FleetNode]) -> None:
-        self.fleet = fleet
+    def __init__(self, nodes: Sequence[NodeSpec]) -> None:
+        self.nodes = nodes
         self.arrivals: list[int] = []
         self.refusals: dict[int, str] = {}
         self.starts: dict[int, list[float]] = defaultdict(list)
@@ -66,9 +66,11 @@ class Witness:
         self.gpu_seconds = 0.0
         self.highest_gpu: Counter[str] = Counter()
 
-    def passed(self, start: float, end: float, load: Load, room: Room) -> None:
+    def time_passed(self, start: float, end: float, load: ClusterLoad, free: FreeCapacity) -> None:
         assert end > start
-        held = sum(len(attempt.places) * attempt.ticket.job.shape.gpu_milli for attempt in self.held.values())
+        held = sum(
+            len(attempt.placements) * attempt.record.job.shape.gpu_milli for attempt in self.held.values()
+        )
         assert load.gpu_milli == held
         assert load.running == len(self.held)
         self.gpu_seconds += held / 1000 * (end - start)
@@ -84,56 +86,58 @@ class Witness:
         self.refusals[job.id] = why.code
 
     def started(self, attempt: Attempt, now: float) -> None:
-        self.starts[attempt.ticket.job.id].append(now)
-        self.log.append(("start", now, attempt.ticket.job.id, attempt.places))
+        self.starts[attempt.record.job.id].append(now)
+        self.log.append(("start", now, attempt.record.job.id, attempt.placements))
         self.held[attempt.id] = attempt
-        assert len(attempt.places) == attempt.ticket.job.replicas
-        for place in attempt.places:
-            self._check(place.node)
-        name = attempt.ticket.job.organization
+        assert len(attempt.placements) == attempt.record.job.replicas
+        for placement in attempt.placements:
+            self._check(placement.node)
+        name = attempt.record.job.organization
         used = sum(
-            each.ticket.job.gpu_milli for each in self.held.values() if each.ticket.job.organization == name
+            each.record.job.gpu_milli for each in self.held.values() if each.record.job.organization == name
         )
         self.highest_gpu[name] = max(self.highest_gpu[name], used)
 
     def evicted(self, attempt: Attempt, preemptor_id: int, now: float) -> None:
-        assert now >= attempt.started_at + attempt.ticket.job.min_runtime
-        self.evictions[attempt.ticket.job.id].append((now, preemptor_id))
-        self.log.append(("evict", now, attempt.ticket.job.id, preemptor_id))
+        assert now >= attempt.started_at + attempt.record.job.min_runtime
+        self.evictions[attempt.record.job.id].append((now, preemptor_id))
+        self.log.append(("evict", now, attempt.record.job.id, preemptor_id))
 
     def released(self, attempt: Attempt, now: float) -> None:
         del self.held[attempt.id]
 
     def ended(self, attempt: Attempt, now: float) -> None:
-        assert attempt.ticket.job.id not in self.ends
-        assert abs(now - attempt.started_at - attempt.ticket.job.duration) < 1e-6
-        self.ends[attempt.ticket.job.id] = now
-        self.log.append(("end", now, attempt.ticket.job.id))
+        assert attempt.record.job.id not in self.ends
+        assert abs(now - attempt.started_at - attempt.record.job.duration) < 1e-6
+        self.ends[attempt.record.job.id] = now
+        self.log.append(("end", now, attempt.record.job.id))
 
     def _check(self, row: int) -> None:
-        node = self.fleet[row]
-        here = [
-            (each.ticket.job.shape, place)
+        node = self.nodes[row]
+        on_node = [
+            (each.record.job.shape, placement)
             for each in self.held.values()
-            for place in each.places
-            if place.node == row
+            for placement in each.placements
+            if placement.node == row
         ]
-        assert sum(shape.cpu_milli for shape, _ in here) <= node.cpu_milli
-        assert sum(shape.ram_mib for shape, _ in here) <= node.ram_mib
+        assert sum(shape.cpu_milli for shape, _ in on_node) <= node.cpu_milli
+        assert sum(shape.ram_mib for shape, _ in on_node) <= node.ram_mib
         for device in range(64):
-            taken = sum(shape.gpu_milli_per_device for shape, place in here if device in place.devices)
+            taken = sum(
+                shape.gpu_milli_per_device for shape, placement in on_node if device in placement.gpu_indices
+            )
             assert taken <= (1000 if device < node.gpu_count else 0)
 
 
 def run(
-    jobs: ListedWorkload, fleet: Sequence[FleetNode], rules: Rules | None = None
-) -> tuple[Simulation, Witness, Recorder]:
-    """Simulate to the end, under the eyes of a witness."""
-    witness, nodes = Witness(fleet), node_table(fleet)
-    recorder = Recorder(nodes, jobs.span)
-    simulation = Simulation(jobs, nodes, rules or Rules(), [witness, recorder])
+    jobs: ListedWorkload, nodes: Sequence[NodeSpec], rules: Rules | None = None
+) -> tuple[Simulation, CheckingObserver, Recorder]:
+    """Simulate to the end with a checking observer."""
+    observer, table = CheckingObserver(nodes), node_table(nodes)
+    recorder = Recorder(table, jobs.span)
+    simulation = Simulation(jobs, table, rules or Rules(), [observer, recorder])
     simulation.run()
-    return simulation, witness, recorder
+    return simulation, observer, recorder
 
 
 SHAPES = (
@@ -150,8 +154,8 @@ SHAPES = (
 
 @st.composite
 def workloads(draw: st.DrawFn) -> ListedWorkload:
-    """Up to 25 jobs that crowd a small cluster; some can never run, some come at the same moment."""
-    made = st.builds(
+    """Up to 25 jobs for a small cluster. Some can never run, some arrive at the same time."""
+    job_strategy = st.builds(
         job,
         arrival=st.integers(0, 30).map(float),
         duration=st.integers(0, 25).map(float),
@@ -161,24 +165,24 @@ def workloads(draw: st.DrawFn) -> ListedWorkload:
         replicas=st.sampled_from((1, 1, 1, 2, 3)),
         divisible=st.booleans(),
     )
-    jobs = draw(st.lists(made, min_size=1, max_size=25))
+    jobs = draw(st.lists(job_strategy, min_size=1, max_size=25))
     return workload(
         *(
             replace(
-                each,
+                drawn,
                 preemptible=draw(st.integers(0, 4)) > 0,
                 spread=draw(st.booleans()),
                 min_runtime=draw(st.sampled_from((0.0, 0.0, 0.0, 2.0, 7.0))),
             )
-            for each in jobs
+            for drawn in jobs
         )
     )
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> tuple[FleetNode, ...]:
+def node_lists(draw: st.DrawFn) -> tuple[NodeSpec, ...]:
     nodes = st.builds(
-        FleetNode,
+        NodeSpec,
         name=st.just("n"),
         cpu_milli=st.sampled_from((2000, 4000)),
         ram_mib=st.sampled_from((4096, 8192)),
@@ -190,12 +194,12 @@ def fleets(draw: st.DrawFn) -> tuple[FleetNode, ...]:
 
 
 @st.composite
-def terms(draw: st.DrawFn) -> tuple[Terms, ...]:
-    """Quotas for some of the organizations of `workloads`; guarantees may be promised more than once."""
+def quota_terms(draw: st.DrawFn) -> tuple[QuotaTerms, ...]:
+    """Quotas for some of the organizations of `workloads`; guarantees may exceed the capacity."""
     gpus = st.sampled_from((None, 0, 1000, 2000, 4000))
     chosen = draw(st.lists(st.sampled_from(("a", "b", "c")), min_size=1, max_size=3, unique=True))
     return tuple(
-        Terms(
+        QuotaTerms(
             name,
             (draw(st.sampled_from((None, 2000))), None, draw(gpus)),
             (None, draw(st.sampled_from((None, 4096))), draw(gpus)),

@@ -1,7 +1,8 @@
 """The `hypervisor` command: Typer commands on top of the SDK.
 
-`main` holds the table of commands and loads the module of a command when it is called, so that help and shell
-completion stay fast. `commands` holds the commands, `core` what they share. `doctor` and `demo` are commands
-with rooms of their own. Only `serve`, `migrate`, `create-superuser`, `backup`, `restore` and `doctor` use the
-server's own modules; all other commands use the public API.
+`main` has the table of commands. It imports the module of a command when the command is called, so help and
+shell completion stay fast. `commands` has one file or folder per command or group; `doctor` and `demo` are
+larger commands in separate folders. `core` has the code that several commands use. Only `serve`, `migrate`,
+`create-superuser`, `backup`, `restore` and `doctor` import the server's modules, and `simulate` and `replay`
+the scheduler. All other commands use the public API through the SDK.
 """

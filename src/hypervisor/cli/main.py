@@ -1,4 +1,4 @@
-"""The entry point: the table of commands, and where an error becomes one line and an exit code."""
+"""The entry point of `hypervisor`: the table of commands, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
@@ -13,111 +13,88 @@ from typer.main import get_command
 
 from hypervisor import __version__
 from hypervisor.cli.core import options
-from hypervisor.cli.core.lazy import Entry, LazyGroup
+from hypervisor.cli.core.lazy_group import LazyCommand, LazyGroup
 
 REFUSED = 1
-USAGE = 2
 INTERRUPTED = 130
 
 _SERVER = "Server"
-_YOU = "You and your organizations"
+_ACCOUNTS = "Account and organizations"
 _CLUSTERS = "Clusters"
-_WORK = "Deployments"
+_DEPLOYMENTS = "Deployments"
+_COMMANDS = "hypervisor.cli.commands"
 _IN_ORG = ("url", "json", "organization")
+
+
+def _command(
+    section: str, target: str, help_line: str, common_options: tuple[str, ...] = _IN_ORG
+) -> LazyCommand:
+    """A command of the room `commands`."""
+    return LazyCommand(section, f"{_COMMANDS}.{target}", help_line, common_options)
 
 
 class Commands(LazyGroup):
     entries: ClassVar = {
-        "serve": Entry(_SERVER, "hypervisor.cli.commands.serve:serve", "Run the server.", takes=()),
-        "demo": Entry(
-            _SERVER, "hypervisor.cli.demo.play:demo", "See everything work, in a minute.", takes=()
+        "serve": _command(_SERVER, "serve.serve:serve", "Run the server.", ()),
+        "demo": LazyCommand(
+            _SERVER, "hypervisor.cli.demo.demo:demo", "Run a demonstration, in under a minute.", ()
         ),
-        "simulate": Entry(
+        "simulate": _command(
             _SERVER,
-            "hypervisor.cli.commands.simulate.simulate:app",
-            "Run a workload in virtual time.",
-            takes=("url", "organization"),
+            "simulate.simulate:app",
+            "Run the scheduler on a workload in virtual time.",
+            ("url", "organization"),
         ),
-        "migrate": Entry(
-            _SERVER, "hypervisor.cli.commands.admin:migrate", "Update the database.", takes=("json",)
+        "migrate": _command(
+            _SERVER, "admin:migrate", "Update the database schema to this version.", ("json",)
         ),
-        "doctor": Entry(
-            _SERVER, "hypervisor.cli.doctor.doctor:doctor", "Find out what is wrong.", takes=("json",)
-        ),
-        "backup": Entry(
-            _SERVER, "hypervisor.cli.commands.backups:backup", "Save the embedded database.", takes=("json",)
-        ),
-        "restore": Entry(
-            _SERVER, "hypervisor.cli.commands.backups:restore", "Bring a backup back.", takes=("json",)
-        ),
-        "create-superuser": Entry(
+        "doctor": LazyCommand(
             _SERVER,
-            "hypervisor.cli.commands.admin:create_superuser",
-            "Make an administrator of it all.",
-            takes=("json",),
+            "hypervisor.cli.doctor.doctor:doctor",
+            "Check the configuration and the services of a server.",
+            ("json",),
         ),
-        "register": Entry(_YOU, "hypervisor.cli.commands.accounts:register", "Make an account and log in."),
-        "login": Entry(_YOU, "hypervisor.cli.commands.accounts:login", "Log in and remember it."),
-        "logout": Entry(_YOU, "hypervisor.cli.commands.accounts:logout", "End the session."),
-        "whoami": Entry(
-            _YOU, "hypervisor.cli.commands.accounts:whoami", "Who is logged in, where, with which roles."
+        "backup": _command(_SERVER, "backups:backup", "Back up the embedded database.", ("json",)),
+        "restore": _command(_SERVER, "backups:restore", "Restore a backup.", ("json",)),
+        "create-superuser": _command(_SERVER, "admin:create_superuser", "Create a superuser.", ("json",)),
+        "register": _command(
+            _ACCOUNTS, "accounts:register", "Create an account and log in.", ("url", "json")
         ),
-        "org": Entry(
-            _YOU, "hypervisor.cli.commands.organizations:app", "Organizations, members, invite codes."
+        "login": _command(_ACCOUNTS, "accounts:login", "Log in and store the session.", ("url", "json")),
+        "logout": _command(_ACCOUNTS, "accounts:logout", "End the session.", ("url", "json")),
+        "whoami": _command(
+            _ACCOUNTS, "accounts:whoami", "Show the user, the roles and the server.", ("url", "json")
         ),
-        "cluster": Entry(
-            _CLUSTERS, "hypervisor.cli.commands.clusters:app", "Clusters and their nodes.", takes=_IN_ORG
+        "org": _command(
+            _ACCOUNTS, "organizations:app", "Organizations, members and invite codes.", ("url", "json")
         ),
-        "queue": Entry(
-            _CLUSTERS, "hypervisor.cli.commands.forecast:queue", "Who waits, in which order.", takes=_IN_ORG
+        "cluster": _command(_CLUSTERS, "clusters:app", "Clusters and their nodes."),
+        "queue": _command(_CLUSTERS, "queue:queue", "Show the queue in scheduling order."),
+        "decisions": _command(_CLUSTERS, "decisions:decisions", "List the decisions of the scheduler."),
+        "replay": _command(
+            _CLUSTERS, "replay:replay", "Run a decision again and compare the plans.", ("url", "json")
         ),
-        "decisions": Entry(
-            _CLUSTERS,
-            "hypervisor.cli.commands.decisions:decisions",
-            "What the scheduler decided.",
-            takes=_IN_ORG,
-        ),
-        "replay": Entry(_CLUSTERS, "hypervisor.cli.commands.decisions:replay", "Decide again, and compare."),
-        "top": Entry(
-            _CLUSTERS, "hypervisor.cli.commands.watch:top", "How full the nodes are.", takes=_IN_ORG
-        ),
-        "deploy": Entry(
-            _WORK, "hypervisor.cli.commands.deploy:app", "Submit work, by flags or a file.", takes=_IN_ORG
-        ),
-        "ps": Entry(_WORK, "hypervisor.cli.commands.deployments:ps", "List deployments.", takes=_IN_ORG),
-        "show": Entry(
-            _WORK, "hypervisor.cli.commands.deployments:show", "Everything about one.", takes=_IN_ORG
-        ),
-        "explain": Entry(
-            _WORK, "hypervisor.cli.commands.explain:explain", "Why it waits, or gave way.", takes=_IN_ORG
-        ),
-        "logs": Entry(_WORK, "hypervisor.cli.commands.explain:logs", "What it wrote.", takes=_IN_ORG),
-        "events": Entry(
-            _WORK, "hypervisor.cli.commands.explain:events", "What happened, and when.", takes=_IN_ORG
-        ),
-        "attempts": Entry(
-            _WORK, "hypervisor.cli.commands.deployments:attempts", "Each of its runs.", takes=_IN_ORG
-        ),
-        "start": Entry(
-            _WORK, "hypervisor.cli.commands.deployments:start", "Queue again what has ended.", takes=_IN_ORG
-        ),
-        "stop": Entry(_WORK, "hypervisor.cli.commands.deployments:stop", "End what runs.", takes=_IN_ORG),
-        "cancel": Entry(
-            _WORK,
-            "hypervisor.cli.commands.deployments:cancel",
-            "Take it out, queued or running.",
-            takes=_IN_ORG,
-        ),
-        "rm": Entry(_WORK, "hypervisor.cli.commands.deployments:remove", "Delete it.", takes=_IN_ORG),
-        "watch": Entry(_WORK, "hypervisor.cli.commands.watch:watch", "A table that follows.", takes=_IN_ORG),
+        "top": _command(_CLUSTERS, "top:top", "Show the usage of the nodes."),
+        "deploy": _command(_DEPLOYMENTS, "deploy:app", "Submit deployments, from options or a file."),
+        "ps": _command(_DEPLOYMENTS, "ps:ps", "List deployments."),
+        "show": _command(_DEPLOYMENTS, "show:show", "Show all fields of a deployment."),
+        "explain": _command(_DEPLOYMENTS, "explain:explain", "Show why it waits, runs or was preempted."),
+        "logs": _command(_DEPLOYMENTS, "logs:logs", "Print the output of a deployment."),
+        "events": _command(_DEPLOYMENTS, "events:events", "Print the event history."),
+        "attempts": _command(_DEPLOYMENTS, "attempts:attempts", "List the runs of a deployment."),
+        "start": _command(_DEPLOYMENTS, "lifecycle:start", "Queue ended deployments again."),
+        "stop": _command(_DEPLOYMENTS, "lifecycle:stop", "Stop running deployments."),
+        "cancel": _command(_DEPLOYMENTS, "lifecycle:cancel", "Cancel deployments, queued or running."),
+        "rm": _command(_DEPLOYMENTS, "lifecycle:remove", "Delete deployments."),
+        "watch": _command(_DEPLOYMENTS, "watch:watch", "Show a live table of deployments."),
     }
 
 
 app = typer.Typer(
     cls=Commands,
     name="hypervisor",
-    help="Decide which ML workloads run where, run them, and say why.",
-    epilog="First steps: hypervisor serve, then hypervisor register. To see it work: hypervisor demo.",
+    help="Schedule ML workloads on shared clusters, run them, and explain every decision.",
+    epilog="First steps: hypervisor serve, then hypervisor register. For a demonstration: hypervisor demo.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
@@ -128,13 +105,13 @@ app = typer.Typer(
 @app.callback()
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"hypervisor {__version__}")
         raise typer.Exit()
     if context.invoked_subcommand is None:
-        # Options alone ask for nothing.
+        # Options without a command, such as `hypervisor --json`.
         typer.echo(context.get_help())
 
 
@@ -144,7 +121,10 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit code: 0, 1 for a refusal, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run one command line and return the exit code.
+
+    The code is 0, 1 for a refusal or failure, 2 for wrong usage, 130 for Ctrl-C.
+    """
     command = get_command(app)
     command.params.extend(options.parameters(_IN_ORG))
     try:
@@ -153,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        _silence_stdout()
+        _discard_stdout()
         return REFUSED
     except Exception as error:
         if os.environ.get("HYPERVISOR_DEBUG"):
@@ -163,12 +143,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(error: Exception) -> int:
-    # Loaded only now: telling the errors of the SDK apart needs the SDK.
+    # Imported only on failure: `failures` imports the SDK, which is slow to load.
     code, line = import_module("hypervisor.cli.core.failures").describe(error)
     typer.echo(f"error: {line}", err=True)
     return int(code)
 
 
-def _silence_stdout() -> None:
-    """The reader has gone: let the interpreter's last flush go nowhere."""
+def _discard_stdout() -> None:
+    """Send the interpreter's last flush to /dev/null, because the reader of the pipe has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

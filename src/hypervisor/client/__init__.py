@@ -1,7 +1,7 @@
-"""The HTTP SDK: one `Client` over the public API, with refusals as `ApiError` and tokens kept fresh.
+"""The HTTP SDK: one `Client` over the public API. It raises `ApiError` for a refusal and renews tokens.
 
-It knows nothing of the server's modules. Answers are plain dictionaries with declared keys (`models`,
-`insights`), so that a newer server's extra fields pass through unharmed.
+It imports no module of the server. Responses are plain dictionaries with declared keys (`models`,
+`scheduler_models`), so additional fields of a newer server pass through.
 """
 
 from hypervisor.client.client import Client

@@ -1,4 +1,4 @@
-"""For workloads: report what is safe, and learn what came before. Standard library only.
+"""Checkpoint reports from inside a workload, and the outcome of the previous attempt. Standard library only.
 
     from hypervisor.client import checkpoint
 
@@ -6,8 +6,8 @@
     ...
     checkpoint.report(step=100, progress=0.4, path="s3://models/run-7/step-100")
 
-The file can also be copied beside a workload: it needs nothing else of this package. Where the environment
-names no server (the program runs by hand), `report` does nothing.
+The file can also be copied beside a workload, because it imports nothing else of this package. Without the
+environment variables of a workload (when the program runs by hand), `report` does nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-LONGEST_MESSAGE = 500
-TOO_SOON = 429
-_renewed: dict[str, str] = {}
-"""Tokens that the server sent in place of those of the environment."""
+MAX_MESSAGE_LENGTH = 500
+TOO_MANY_REQUESTS = 429
+RETRY_SECONDS = 1.05
+_renewed_tokens: dict[str, str] = {}
+"""Newer tokens from the server, by report URL. They replace the token of the environment."""
 
 
-class _Stay(HTTPRedirectHandler):
-    """The token goes to the server that it is for, and nowhere that this one points to."""
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect, so the token goes to no other server."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -35,7 +36,7 @@ class _Stay(HTTPRedirectHandler):
         return None
 
 
-_OPENER = build_opener(_Stay)
+_OPENER = build_opener(_NoRedirects)
 
 
 def report(
@@ -47,18 +48,19 @@ def report(
     insist: bool = False,
     timeout: float = 5.0,
 ) -> bool:
-    """Say that the work so far is safe; True when it was kept. Never raises: work matters more.
+    """Report that the work so far is saved. Returns True when the server stored the report. Never raises.
 
-    `progress` is 0 to 1, `path` says where the checkpoint lies. The server keeps one report a second; with
-    `insist` (for the last one, on SIGTERM) a second try follows when that refuses. `timeout` is in seconds.
+    `progress` is 0 to 1, `path` is the location of the checkpoint, `timeout` is in seconds. The server stores
+    one report per second and refuses others. With `insist` (for the last report, on SIGTERM) a refused report
+    is sent a second time.
     """
-    said = {
+    fields = {
         "progress": progress,
         "step": step,
-        "message": None if message is None else " ".join(message.split())[:LONGEST_MESSAGE],
+        "message": None if message is None else " ".join(message.split())[:MAX_MESSAGE_LENGTH],
         "path": path,
     }
-    body = json.dumps({name: value for name, value in said.items() if value is not None}).encode()
+    body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
     try:
         return _send(body, timeout) or (insist and _send_later(body, timeout))
     except (OSError, ValueError):
@@ -66,9 +68,9 @@ def report(
 
 
 def previous() -> dict[str, Any] | None:
-    """What this attempt follows: `attempt` (its number), `outcome`, `checkpoint`; None on a first attempt.
+    """The previous attempt: `attempt` (its number), `outcome` and `checkpoint`; None on a first attempt.
 
-    `checkpoint` is the last report of any earlier attempt (with `attempt` and `at`), else None.
+    `checkpoint` is the last report of any earlier attempt, with `attempt` and `at`; None without a report.
     """
     number = os.environ.get("HV_PREVIOUS_ATTEMPT")
     if not number:
@@ -82,26 +84,26 @@ def previous() -> dict[str, Any] | None:
 
 
 def _send_later(body: bytes, timeout: float) -> bool:
-    time.sleep(1.05)
+    time.sleep(RETRY_SECONDS)
     return _send(body, timeout)
 
 
 def _send(body: bytes, timeout: float) -> bool:
-    """True when it was kept, False when it came too soon. Raises OSError for any other refusal."""
+    """True when the report was stored, False when it came too soon. Raises OSError for any other refusal."""
     url = os.environ.get("HV_CHECKPOINT_URL", "")
-    token = _renewed.get(url) or os.environ.get("HV_CHECKPOINT_TOKEN", "")
+    token = _renewed_tokens.get(url) or os.environ.get("HV_CHECKPOINT_TOKEN", "")
     if not url.startswith(("http://", "https://")) or not token:
-        raise OSError("no server is named")
+        raise OSError("HV_CHECKPOINT_URL or HV_CHECKPOINT_TOKEN is not set")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 (checked above)
     try:
         with _OPENER.open(request, timeout=timeout) as response:
-            answer = json.load(response)
+            result = json.load(response)
     except HTTPError as refusal:
         with refusal:
-            if refusal.code == TOO_SOON:
+            if refusal.code == TOO_MANY_REQUESTS:
                 return False
             raise
-    if answer.get("token"):
-        _renewed[url] = answer["token"]
+    if result.get("token"):
+        _renewed_tokens[url] = result["token"]
     return True

@@ -1,4 +1,4 @@
-"""The door of the SDK."""
+"""`Client`, the entry point of the SDK."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class Client:
-    """A session with one server.
+    """A client of one server.
 
         with Client("http://127.0.0.1:8000") as client:
             client.accounts.login("ada", "correct horse battery")
             job = client.deployments.create({"name": "train", "kind": "job", "command": ["python", "t.py"]})
 
-    Every call raises ApiError for a refusal and Unreachable when no answer came. Not for several threads at
-    once; make one client a thread, they may share a TokenStore.
+    Every call raises ApiError for a refusal and Unreachable when there is no response. A client is not safe
+    for several threads at once. Create one client per thread; the clients may share a TokenStore.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, tokens: TokenStore | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and the server."""
+"""The exceptions of the SDK."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "insta
 
 
 class ClientError(Exception):
-    """Anything that this package raises; the message is one line for people."""
+    """The base of all exceptions of the SDK. The message is one line."""
 
 
 class Unreachable(ClientError):
-    """No answer came: the server is not running, not there, or did not answer in time."""
+    """There was no response: the server is not running, not reachable, or too slow."""
 
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"cannot reach {url}: {why}")
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(f"cannot reach {url}: {cause}")
         self.url = url
-        self.why = why
+        self.cause = cause
 
 
 class ApiError(ClientError):
-    """The server said no (RFC 9457). `code` is stable for programs, `detail` is the sentence for people.
+    """The server refused the request (RFC 9457). `code` is stable for programs, `detail` is for people.
 
-    `extra` holds the problem's further members (a shortfall, the index in a batch, ...).
+    `extra` has the other members of the problem document, such as a shortfall or the index in a batch.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class ApiError(ClientError):
 
     @classmethod
     def from_body(cls, status: int, body: str) -> ApiError:
-        """Read a problem document; any other body becomes a general sentence about the status."""
+        """Parse a problem document. Any other body becomes a general sentence about the status."""
         problem = _parse(body)
         code = str(problem.get("code") or f"http_{status}")
-        detail = str(problem.get("detail") or problem.get("title") or _phrase(status))
+        detail = str(problem.get("detail") or problem.get("title") or _status_sentence(status))
         extra = {key: value for key, value in problem.items() if key not in PROBLEM_MEMBERS}
         return cls(status, code, detail, extra)
 
@@ -55,7 +55,7 @@ def _parse(body: str) -> Mapping[str, object]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _phrase(status: int) -> str:
+def _status_sentence(status: int) -> str:
     try:
         return f"the server answered {status} {HTTPStatus(status).phrase}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""The shapes of answers. A server may send more than is declared here; what is unknown passes through."""
+"""Response types. A newer server may send more fields than declared here; they pass through."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OrganizationRole(TypedDict):
 
 
 class User(TypedDict, total=False):
-    """`organizations` only in the answer to "who am I"."""
+    """A user; `organizations` is set only for the current user."""
 
     id: int
     username: str
@@ -65,7 +65,7 @@ class Amounts(TypedDict):
 
 
 class GpuUse(TypedDict):
-    """`used` is the share of the device that is taken, 0 to 1."""
+    """A GPU of a node; `used` is its allocated share, 0 to 1."""
 
     index: int
     used: float
@@ -121,7 +121,7 @@ class Cluster(TypedDict, total=False):
 
 
 class ClusterShare(TypedDict):
-    """What an organization may use of another one's cluster; a limit of None is none."""
+    """The share of an organization in a cluster of another one. A limit of None is no limit."""
 
     cluster_id: int
     cluster_name: str
@@ -219,7 +219,7 @@ class Deployment(DeploymentSpec, total=False):
     gpu_indices: list[int]
     endpoints: list[Endpoint]
     checkpoint_at: str | None
-    """When the live attempt last reported that its work is safe."""
+    """Time of the last checkpoint report of the live attempt."""
     checkpoint: dict[str, Any] | None
     delete_requested_at: str | None
 
@@ -260,7 +260,7 @@ class Event(TypedDict, total=False):
 
 
 class Party(TypedDict, total=False):
-    """A deployment as a preemption receipt names it; that of another organization has no id there."""
+    """A deployment in a preemption receipt. The id is None for another organization's deployment."""
 
     id: int | None
     name: str
@@ -270,7 +270,7 @@ class Party(TypedDict, total=False):
 
 
 class Receipt(TypedDict, total=False):
-    """What a preemption did, to whom and by which rule; the same on both sides."""
+    """A preemption receipt, the same for the preemptor and the victims."""
 
     at: str
     role: str

@@ -1,4 +1,4 @@
-"""Organizations: their members, the codes that let people in, their history."""
+"""Organizations: members, invite codes, events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Organizations:
         self._transport = transport
 
     def create(self, name: str) -> Organization:
-        """The caller becomes its admin."""
+        """Create an organization with the caller as its admin."""
         created: Organization = self._transport.post("/organizations", {"name": name})
         return created
 
     def all(self) -> list[Organization]:
-        """Every organization that the caller belongs to."""
+        """The organizations of the caller."""
         return list(self._transport.pages("/organizations"))
 
     def get(self, organization_id: int) -> Organization:
@@ -31,7 +31,7 @@ class Organizations:
         return changed
 
     def delete(self, organization_id: int, *, force: bool = False) -> bool:
-        """True when it is gone, False when what runs there is being stopped first (`force`)."""
+        """True when it is deleted, False when deployments are being stopped first (with `force`)."""
         return self._transport.delete(f"/organizations/{organization_id}", {"force": force})
 
     def invite_code(self, organization_id: int) -> InviteCode:
@@ -46,9 +46,9 @@ class Organizations:
         max_uses: int | None = None,
         expires_in_hours: float | None = None,
     ) -> InviteCode:
-        """A new code; the old one stops working."""
-        wishes = {"role": role, "max_uses": max_uses, "expires_in_hours": expires_in_hours}
-        body = {name: value for name, value in wishes.items() if value is not None}
+        """Create a new code. The old code becomes invalid."""
+        limits = {"role": role, "max_uses": max_uses, "expires_in_hours": expires_in_hours}
+        body = {name: value for name, value in limits.items() if value is not None}
         path = f"/organizations/{organization_id}/regenerate-invite"
         code: InviteCode = self._transport.post(path, body or None)
         return code
@@ -69,11 +69,11 @@ class Organizations:
         self._transport.delete(f"/organizations/{organization_id}/members/{user_id}")
 
     def events(self, organization_id: int, *, after: int = 0, limit: int = 100) -> Page[Event]:
-        """Oldest first, behind the event `after`."""
+        """One page of events after the event with id `after`, oldest first."""
         path = f"/organizations/{organization_id}/events"
         page: Page[Event] = self._transport.get(path, {"after": after, "limit": limit})
         return page
 
     def follow(self, organization_id: int, *, after: int | None = None) -> Iterator[Event]:
-        """Events as they happen, for ever; None begins with what happens from now on."""
+        """New events, without end, after the event with id `after`; for None, from now on."""
         return follow_events(self._transport, f"/organizations/{organization_id}/events/stream", after)

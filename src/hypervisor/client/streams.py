@@ -1,4 +1,4 @@
-"""Reading server-sent events: a followed log, an organization's live history."""
+"""Server-sent events: live logs and live events."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hypervisor.client.transport import Params, Transport
 
 RECONNECTS = 5
 RECONNECT_DELAY = 1.0
-"""Seconds; a restart of the server takes a few of them."""
+"""Seconds between two reconnects. A restart of the server takes a few seconds."""
 
 
 class LogStream:
     """The lines of a log as they are written.
 
-    After the iteration `final_state` is that of the deployment, or None where the stream was cut off before
-    the end: its server has stopped, or the login has ended. `trouble` is what the server said went wrong.
+    After the iteration, `final_state` is the state of the deployment, or None when the stream broke before
+    the end: the server stopped, or the session ended. `error` is the error message of the server, if any.
     """
 
     def __init__(self, transport: Transport, path: str, params: Params) -> None:
@@ -29,24 +29,24 @@ class LogStream:
         self._path = path
         self._params = params
         self.final_state: str | None = None
-        self.trouble: str | None = None
+        self.error: str | None = None
 
     def __iter__(self) -> Iterator[str]:
         with self._transport.stream(self._path, params=self._params) as response:
-            for sent in httpx2.EventSource(response):
-                if sent.event == "end":
-                    self.final_state = sent.data
+            for message in httpx2.EventSource(response):
+                if message.event == "end":
+                    self.final_state = message.data
                     return
-                if sent.event == "error":
-                    self.trouble = sent.data
-                if sent.event == "log":
-                    yield sent.data
+                if message.event == "error":
+                    self.error = message.data
+                if message.event == "log":
+                    yield message.data
 
 
 def follow_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
-    """Events as they are committed, behind the event `after` (None: from now on), for ever.
+    """New events, without end, after the event with id `after`; for None, from now on.
 
-    A broken connection is taken up again where it broke, a few times; then Unreachable is raised.
+    A broken connection is resumed after the last event, up to RECONNECTS times. Then Unreachable is raised.
     """
     last = after
     failures = 0
@@ -65,7 +65,7 @@ def follow_events(transport: Transport, path: str, after: int | None) -> Iterato
 def _read_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     with transport.stream(path, headers=headers) as response:
-        for sent in httpx2.EventSource(response):
-            if sent.data.startswith("{"):
-                event: Event = json.loads(sent.data)
+        for message in httpx2.EventSource(response):
+            if message.data.startswith("{"):
+                event: Event = json.loads(message.data)
                 yield event

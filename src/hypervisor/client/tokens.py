@@ -1,4 +1,4 @@
-"""Where a session's tokens live. A refresh token works once: whoever renews must be alone while doing so."""
+"""Token stores. A refresh token works once, so a store has a lock that is held during a renewal."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """An access token and, where the session can be renewed, the refresh token that does it."""
+    """An access token and, for a session that can be renewed, its refresh token."""
 
     access: str
     refresh: str | None = None
 
 
 class TokenStore(Protocol):
+    """Storage of the tokens of one server."""
+
     def load(self) -> Tokens | None:
-        """The tokens as they are now, None when nobody is logged in."""
+        """The current tokens, None without a session."""
         ...
 
     def save(self, tokens: Tokens | None) -> None:
-        """Keep these; None forgets."""
+        """Store the tokens; None removes them."""
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Held while tokens are renewed, by every user of the same store."""
+        """The lock of the store. Every client of the store holds it while it renews tokens."""
         ...
 
 
 class MemoryTokens:
-    """Tokens of one process; safe among its threads."""
+    """Tokens in memory; safe for several threads."""
 
     def __init__(self, tokens: Tokens | None = None) -> None:
         self._tokens = tokens

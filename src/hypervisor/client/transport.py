@@ -1,4 +1,4 @@
-"""One connection pool to one server: problems become ApiError, an expired access token is renewed once."""
+"""HTTP requests to one server. Problem documents become ApiError; an expired access token is renewed once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hypervisor.client.tokens import Tokens, TokenStore
 API = "/api/v1"
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(5.0, read=None)
-"""Streams may be silent for long: only connecting is bounded."""
+"""Streams may be silent for a long time, so only the connect has a timeout."""
 
 Params = Mapping[str, str | int | bool | Sequence[str | int] | None]
 
 
 class Transport:
-    """Sends requests below `/api/v1`. Not for use by several threads at once."""
+    """Sends requests below `/api/v1`. Not safe for several threads at once."""
 
     def __init__(self, url: str, tokens: TokenStore) -> None:
         self.url = normalise_url(url)
@@ -41,7 +41,7 @@ class Transport:
         return self.send("PATCH", path, body=body, params=params)
 
     def delete(self, path: str, params: Params | None = None) -> bool:
-        """True when it is gone, False when that was accepted and something must be stopped first."""
+        """True when the resource is deleted, False (202) when deployments must stop first."""
         return self._request("DELETE", path, params=params).status_code != HTTPStatus.ACCEPTED
 
     def send(
@@ -55,9 +55,9 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         authorise: bool = True,
     ) -> Any:
-        """The parsed JSON answer, its text where it is not JSON, None where there is none.
+        """The response: parsed JSON, else text, None for an empty body.
 
-        Raises ApiError for a refusal, Unreachable when no answer came.
+        Raises ApiError for a refusal and Unreachable when there is no response.
         """
         return _parse(
             self._request(
@@ -79,7 +79,7 @@ class Transport:
 
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
-                method, f"{API}{path}", params=_clean(params), json=body, data=form, headers=headers
+                method, f"{API}{path}", params=_without_none(params), json=body, data=form, headers=headers
             )
             return self._deliver(request, authorise=authorise)
 
@@ -91,11 +91,11 @@ class Transport:
     def stream(
         self, path: str, *, params: Params | None = None, headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx2.Response]:
-        """An open answer that is read as it comes. Raises as `send` does."""
+        """An open response, for reading while it arrives. Raises like `send`."""
 
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
-                "GET", f"{API}{path}", params=_clean(params), headers=headers, timeout=STREAM_TIMEOUT
+                "GET", f"{API}{path}", params=_without_none(params), headers=headers, timeout=STREAM_TIMEOUT
             )
             return self._deliver(request, authorise=True, stream=True)
 
@@ -104,13 +104,13 @@ class Transport:
             if response.is_error:
                 response.read()
                 _raise_for(response)
-            with self._reached():
+            with self._network_errors():
                 yield response
         finally:
             response.close()
 
     def pages(self, path: str, params: Params | None = None) -> Iterator[Any]:
-        """Every item of a list, page after page."""
+        """The items of all pages of a list."""
         query = dict(params or {})
         while True:
             page = self.get(path, query)
@@ -122,13 +122,16 @@ class Transport:
     def _with_renewal(self, attempt: Callable[[], httpx2.Response], *, authorise: bool) -> httpx2.Response:
         used = self.tokens.load() if authorise else None
         response = attempt()
-        if response.status_code != 401 or used is None or not self._renew(used):
+        if response.status_code != HTTPStatus.UNAUTHORIZED or used is None or not self._renew(used):
             return response
         response.close()
         return attempt()
 
     def _renew(self, used: Tokens) -> bool:
-        """Replace tokens that were refused; another user of the store may have done so already."""
+        """Renew refused tokens, unless another client of the store has already renewed them.
+
+        Returns whether the store has new tokens.
+        """
         with self.tokens.exclusive():
             current = self.tokens.load()
             if current is not None and current.access != used.access:
@@ -138,40 +141,41 @@ class Transport:
             request = self._http.build_request(
                 "POST", f"{API}/auth/refresh", json={"refresh_token": current.refresh}
             )
-            answer = self._deliver(request, authorise=False)
-            if answer.is_error:
-                if answer.status_code == 401:
+            response = self._deliver(request, authorise=False)
+            if response.is_error:
+                if response.status_code == HTTPStatus.UNAUTHORIZED:
                     self.tokens.save(None)
                 return False
-            self.tokens.save(read_tokens(answer.json()))
+            self.tokens.save(read_tokens(response.json()))
             return True
 
     def _deliver(self, request: httpx2.Request, *, authorise: bool, stream: bool = False) -> httpx2.Response:
         tokens = self.tokens.load() if authorise else None
         if tokens is not None:
             request.headers["Authorization"] = f"Bearer {tokens.access}"
-        with self._reached():
+        with self._network_errors():
             return self._http.send(request, stream=stream)
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _network_errors(self) -> Iterator[None]:
+        """Raise Unreachable for every network error in the block."""
         try:
             yield
         except httpx2.TimeoutException:
-            raise Unreachable(self.url, "it did not answer in time") from None
+            raise Unreachable(self.url, "the server did not respond in time") from None
         except httpx2.ConnectError:
             raise Unreachable(self.url, "is the server running? start it with `hypervisor serve`") from None
         except httpx2.TransportError as error:
             raise Unreachable(self.url, f"the connection broke ({error or type(error).__name__})") from None
 
 
-def read_tokens(answer: Mapping[str, Any]) -> Tokens:
-    """The tokens of a login or refresh answer."""
-    return Tokens(answer["access_token"], answer.get("refresh_token"))
+def read_tokens(response: Mapping[str, Any]) -> Tokens:
+    """The tokens in the response of a login or a refresh."""
+    return Tokens(response["access_token"], response.get("refresh_token"))
 
 
 def normalise_url(url: str) -> str:
-    """`localhost:8000/` -> `http://localhost:8000`. Raises ClientError for what is no http URL."""
+    """`localhost:8000/` becomes `http://localhost:8000`. Raises ClientError for any other URL scheme."""
     text = url.strip()
     if "://" not in text:
         text = f"http://{text}"
@@ -184,7 +188,7 @@ def normalise_url(url: str) -> str:
     return text.rstrip("/")
 
 
-def _clean(params: Params | None) -> dict[str, Any]:
+def _without_none(params: Params | None) -> dict[str, Any]:
     return {name: value for name, value in (params or {}).items() if value is not None}
 
 
@@ -192,7 +196,7 @@ def _raise_for(response: httpx2.Response) -> None:
     if response.is_error:
         raise ApiError.from_body(response.status_code, response.text)
     if response.is_redirect:
-        raise ApiError(response.status_code, "redirect", "the server answered with a redirect; check the URL")
+        raise ApiError(response.status_code, "redirect", "the server sent a redirect; check the server URL")
 
 
 def _parse(response: httpx2.Response) -> Any:

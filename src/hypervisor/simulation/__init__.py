@@ -1,6 +1,6 @@
-"""Virtual time: the same `plan()` as the server's, run over a workload that was recorded or made up.
+"""A discrete-event simulation of the scheduler: the server's `plan()` on a workload in virtual time.
 
-`readers` turn files into jobs and nodes, `engine` lets time pass, `metrics` watch it with bounded memory,
-`report` turns what was seen into figures, JSON and one HTML page. Nothing here decides where work runs, reads
-a clock or talks to a server: the same inputs give the same result, bit for bit.
+`readers` parse files into jobs and nodes. `engine` runs the events. `metrics` observes with bounded memory.
+`report` renders figures, JSON and an HTML page. Nothing here decides where a job runs, reads a clock or calls
+a server, so the same inputs give the same result, bit for bit.
 """

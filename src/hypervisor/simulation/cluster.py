@@ -1,4 +1,4 @@
-"""The simulated nodes: what runs where, what is free, and what could be."""
+"""The simulated cluster: allocations, free capacity, and evictable capacity by priority."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.replicas import replicas_per_node
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import AllocationTable, NodeTable
+from hypervisor.simulation.cluster_load import FreeCapacity
 from hypervisor.simulation.columns import allocation_columns
 from hypervisor.simulation.errors import SimulationError
-from hypervisor.simulation.observer import Attempt, NodeShare, Room
-from hypervisor.simulation.waiting import Kind
+from hypervisor.simulation.jobs import Attempt, ReplicaPlacement
+from hypervisor.simulation.pending_queue import EquivalenceClass
 
-_MOST_KINDS = 64
-_MOST_LEVELS = 16
+_MOST_CLASSES = 64
+_MOST_PRIORITIES = 16
+"""Above these numbers `may_admit` returns True without a check."""
 
 
 class Cluster:
-    """Allocations as the scheduler's table, kept up to date with every start and end.
+    """The allocation table of the snapshot, updated at every start and end.
 
-    `attempts` are those that hold capacity, by job: a job has one at a time.
+    `attempts` has the attempts that hold capacity, by job id. A job has at most one.
     """
 
     def __init__(self, nodes: NodeTable) -> None:
@@ -33,73 +35,75 @@ class Cluster:
         self.attempts: dict[int, Attempt] = {}
         self._width = max(1, int(nodes.gpu_count.max(initial=0)))
         exists = np.arange(self._width) < nodes.gpu_count[:, None]
-        self.free = Room(
+        self.free = FreeCapacity(
             nodes.cpu_milli.copy(), nodes.ram_mib.copy(), np.where(exists, WHOLE_GPU, 0).astype(np.int64)
         )
-        self._evictable: dict[int, Room] = {}
+        self._evictable: dict[int, FreeCapacity] = {}
         self._eligibility = Eligibility(nodes)
         self._columns = allocation_columns()
 
     def table(self) -> AllocationTable:
-        """As the scheduler sees it; valid until the next change."""
+        """The allocation table of the snapshot, valid until the next change."""
         return AllocationTable(**self._columns.views())
 
     def start(self, attempt: Attempt) -> None:
-        """Take the capacity. Raises SimulationError where a node or a device has less than that."""
-        job, shape = attempt.ticket.job, attempt.ticket.job.shape
-        self._take(self.free, attempt, -1)
-        for place in attempt.places:
-            if len(set(place.devices)) != shape.gpu_device_count or self._is_over(place.node):
-                raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[place.node]}")
+        """Allocate the capacity. Raises SimulationError when a node or a device has too little."""
+        job, shape = attempt.record.job, attempt.record.job.shape
+        self._add(self.free, attempt, -1)
+        for placement in attempt.placements:
+            if len(set(placement.gpu_indices)) != shape.gpu_device_count or self._is_overcommitted(
+                placement.node
+            ):
+                raise SimulationError(f"job {job.id} does not fit on {self.nodes.name[placement.node]}")
         self.attempts[job.id] = attempt
-        for allocation_id, place in enumerate(attempt.places, start=attempt.id):
-            self._columns.add(_row(attempt, allocation_id, place))
+        for allocation_id, placement in enumerate(attempt.placements, start=attempt.id):
+            self._columns.add(_row(attempt, allocation_id, placement))
         self._count_evictable(attempt, 1)
 
     def stop(self, attempt: Attempt) -> None:
-        """It was evicted: it holds its capacity, but not for long."""
+        """Mark the allocations of an evicted attempt as releasing."""
         for allocation_id in _allocation_ids(attempt):
             self._columns.set(allocation_id, "releasing", True)
         self.releasing += 1
         self._count_evictable(attempt, -1)
 
     def release(self, attempt: Attempt) -> None:
-        """Give the capacity back."""
-        self._take(self.free, attempt, 1)
+        """Free the capacity."""
+        self._add(self.free, attempt, 1)
         for allocation_id in _allocation_ids(attempt):
             self._columns.remove(allocation_id)
-        del self.attempts[attempt.ticket.job.id]
+        del self.attempts[attempt.record.job.id]
         if attempt.stopped_at is None:
             self._count_evictable(attempt, -1)
         else:
             self.releasing -= 1
 
-    def may_admit(self, kinds: Iterable[Kind]) -> bool:
-        """False only if none of these kinds fits anywhere, even if all lower ones there were evicted.
+    def may_admit(self, classes: Iterable[EquivalenceClass]) -> bool:
+        """False only if no class fits on any node, even after the eviction of all lower priorities.
 
-        Reservations are not looked at, and where there are very many kinds or priorities the answer is yes.
+        Reservations are ignored. With very many classes or priorities the result is True.
         """
-        by_priority: dict[int, list[Kind]] = {}
-        for count, kind in enumerate(kinds):
-            if count == _MOST_KINDS:
+        by_priority: dict[int, list[EquivalenceClass]] = {}
+        for count, job_class in enumerate(classes):
+            if count == _MOST_CLASSES:
                 return True
-            by_priority.setdefault(kind.priority, []).append(kind)
-        if len(self._evictable) > _MOST_LEVELS:
+            by_priority.setdefault(job_class.priority, []).append(job_class)
+        if len(self._evictable) > _MOST_PRIORITIES:
             return True
-        return any(self._admits(priority, alike) for priority, alike in by_priority.items())
+        return any(self._admits(priority, members) for priority, members in by_priority.items())
 
-    def may_admit_below(self, priority: float, kinds: Iterable[Kind]) -> bool:
-        """False only if none of these kinds fits anywhere, even if everything below this priority yielded."""
-        several = list(islice(kinds, _MOST_KINDS + 1))
-        return len(several) > _MOST_KINDS or self._admits(priority, several)
+    def may_admit_below(self, priority: float, classes: Iterable[EquivalenceClass]) -> bool:
+        """False only if no class fits on any node, even after the eviction of everything below `priority`."""
+        first = list(islice(classes, _MOST_CLASSES + 1))
+        return len(first) > _MOST_CLASSES or self._admits(priority, first)
 
-    def _admits(self, priority: float, kinds: list[Kind]) -> bool:
+    def _admits(self, priority: float, classes: list[EquivalenceClass]) -> bool:
         cpu, ram, gpu = self.free.cpu_milli, self.free.ram_mib, self.free.gpu_milli
-        for level, held in self._evictable.items():
-            if level < priority:
+        for victim_priority, held in self._evictable.items():
+            if victim_priority < priority:
                 cpu, ram, gpu = cpu + held.cpu_milli, ram + held.ram_mib, gpu + held.gpu_milli
-        full, widest = (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1)
-        for shape, _, _, _, replicas in kinds:
+        whole_gpus, largest_fraction = (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1)
+        for shape, _, _, _, replicas in classes:
             if replicas > 1:
                 request = self._eligibility.request(0, shape)
                 if replicas_per_node(request, request.eligible, cpu, ram, gpu).sum() >= replicas:
@@ -107,60 +111,60 @@ class Cluster:
                 continue
             fits = (cpu >= shape.cpu_milli) & (ram >= shape.ram_mib) & self._eligibility.schedulable(shape)
             if shape.gpu_milli >= WHOLE_GPU:
-                fits &= full >= shape.gpu_device_count
+                fits &= whole_gpus >= shape.gpu_device_count
             elif shape.gpu_milli:
-                fits &= widest >= shape.gpu_milli
+                fits &= largest_fraction >= shape.gpu_milli
             if fits.any():
                 return True
         return False
 
     def _count_evictable(self, attempt: Attempt, sign: int) -> None:
-        job = attempt.ticket.job
+        job = attempt.record.job
         if not job.preemptible:
             return
         held = self._evictable.get(job.priority)
         if held is None:
             free = self.free
-            held = self._evictable[job.priority] = Room(
+            held = self._evictable[job.priority] = FreeCapacity(
                 np.zeros_like(free.cpu_milli), np.zeros_like(free.ram_mib), np.zeros_like(free.gpu_milli)
             )
-        self._take(held, attempt, sign)
+        self._add(held, attempt, sign)
 
-    def _take(self, room: Room, attempt: Attempt, sign: int) -> None:
-        shape = attempt.ticket.job.shape
-        for place in attempt.places:
-            node = place.node
-            room.cpu_milli[node] += sign * shape.cpu_milli
-            room.ram_mib[node] += sign * shape.ram_mib
-            for device in place.devices:
-                room.gpu_milli[node, device] += sign * shape.gpu_milli_per_device
+    def _add(self, amounts: FreeCapacity, attempt: Attempt, sign: int) -> None:
+        shape = attempt.record.job.shape
+        for placement in attempt.placements:
+            node = placement.node
+            amounts.cpu_milli[node] += sign * shape.cpu_milli
+            amounts.ram_mib[node] += sign * shape.ram_mib
+            for device in placement.gpu_indices:
+                amounts.gpu_milli[node, device] += sign * shape.gpu_milli_per_device
 
-    def _is_over(self, node: int) -> bool:
+    def _is_overcommitted(self, node: int) -> bool:
         free = self.free
         return bool(free.cpu_milli[node] < 0 or free.ram_mib[node] < 0 or (free.gpu_milli[node] < 0).any())
 
 
 def _allocation_ids(attempt: Attempt) -> range:
-    return range(attempt.id, attempt.id + len(attempt.places))
+    return range(attempt.id, attempt.id + len(attempt.placements))
 
 
-def _row(attempt: Attempt, allocation_id: int, place: NodeShare) -> tuple[object, ...]:
+def _row(attempt: Attempt, allocation_id: int, placement: ReplicaPlacement) -> tuple[object, ...]:
     """The allocation of one replica, in the order of the columns."""
-    job, shape = attempt.ticket.job, attempt.ticket.job.shape
+    job, shape = attempt.record.job, attempt.record.job.shape
     return (
         allocation_id,
         job.id,
-        place.node,
+        placement.node,
         shape.cpu_milli,
         shape.ram_mib,
-        shape.gpu_milli_per_device if place.devices else 0,
-        sum(1 << device for device in place.devices),
+        shape.gpu_milli_per_device if placement.gpu_indices else 0,
+        sum(1 << device for device in placement.gpu_indices),
         job.priority,
         job.preemptible,
         False,
         attempt.started_at,
         attempt.started_at,
         attempt.protected_until,
-        attempt.ticket.organization,
+        attempt.record.organization,
         math.inf,
     )

@@ -1,4 +1,4 @@
-"""Tables that grow and shrink in place, so that a snapshot of them costs a slice a column."""
+"""NumPy tables that grow and shrink in place, so that a snapshot costs one slice per column."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class Columns:
-    """NumPy columns without holes: a removed row is overwritten by the last one.
+    """NumPy columns without gaps: the last row replaces a removed row.
 
-    The first column is the key, unique among the rows. `view` gives the rows in use; it is valid until the
-    next change.
+    The first column is the unique key of the rows. A view has the used rows and is valid until the next
+    change.
     """
 
     def __init__(self, **types: DTypeLike) -> None:
@@ -28,7 +28,7 @@ class Columns:
         return key in self._row_of
 
     def add(self, values: Iterable[object]) -> None:
-        """Append a row; its values in the order of the columns."""
+        """Append a row with its values in the order of the columns."""
         row = len(self)
         if row == len(self._columns[self._key]):
             self._columns = {name: np.resize(column, 2 * row) for name, column in self._columns.items()}
@@ -37,7 +37,7 @@ class Columns:
         self._row_of[int(self._columns[self._key][row])] = row
 
     def remove(self, key: int) -> None:
-        """Take the row of this key out; the last row moves into its place."""
+        """Remove the row with this key. The last row moves to its index."""
         row = self._row_of.pop(key)
         last = len(self._row_of)
         if row != last:
@@ -46,19 +46,20 @@ class Columns:
             self._row_of[int(self._columns[self._key][row])] = row
 
     def set(self, key: int, name: str, value: object) -> None:
+        """Set one value of the row with this key."""
         self._columns[name][self._row_of[key]] = value
 
     def view(self, name: str) -> NDArray[Any]:
-        """The rows in use of one column."""
+        """The used rows of one column."""
         return self._columns[name][: len(self)]
 
     def views(self) -> Mapping[str, NDArray[Any]]:
-        """The rows in use of every column, by name."""
+        """The used rows of every column, by name."""
         return {name: column[: len(self)] for name, column in self._columns.items()}
 
 
 def allocation_columns() -> Columns:
-    """Those of `AllocationTable`."""
+    """The columns of `AllocationTable`."""
     return Columns(
         id=np.int64,
         deployment_id=np.int64,

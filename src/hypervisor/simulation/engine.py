@@ -1,4 +1,4 @@
-"""Virtual time: jobs arrive, the real `plan()` decides, work ends."""
+"""The simulation engine: it processes arrivals and ends in virtual time and calls `plan()`."""
 
 from __future__ import annotations
 
@@ -11,264 +11,278 @@ from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Eviction, Placement
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Nomination, Snapshot
-from hypervisor.simulation.admittance import Admittance
-from hypervisor.simulation.agenda import Agenda, Turn
+from hypervisor.simulation.admission import AdmissionCheck
 from hypervisor.simulation.cluster import Cluster
+from hypervisor.simulation.cluster_load import ClusterLoad
 from hypervisor.simulation.errors import SimulationError
-from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.observer import Attempt, Load, NodeShare, Observer, Rejection, Split, Ticket
+from hypervisor.simulation.event_queue import EventKind, EventQueue
+from hypervisor.simulation.jobs import Attempt, Job, JobRecord, Rejection, ReplicaPlacement, Split
+from hypervisor.simulation.observer import Observer
+from hypervisor.simulation.pending_queue import EquivalenceClass, PendingQueue, equivalence_class
 from hypervisor.simulation.protection import Protection
+from hypervisor.simulation.quotas import OrganizationQuotas, QuotaTerms
 from hypervisor.simulation.readers.workload import Workload
-from hypervisor.simulation.tenants import Tenants, Terms
-from hypervisor.simulation.waiting import Kind, Waiting, kind_of
 
 Progress = Callable[[int, float], None]
-"""Told now and then how many jobs have arrived and what time it is."""
+"""A callback with the number of arrived jobs and the virtual time in seconds."""
 
-_TELL_EVERY = 256
+_ARRIVALS_PER_PROGRESS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a simulation runs, beside its workload and its nodes.
+    """The parameters of a simulation, besides the workload and the nodes.
 
-    `grace` is how many seconds a victim holds its capacity after it was asked to stop. The run ends at
-    `until`, or when nothing more can happen. `every_event` plans at every event, also where it is plain
-    that nothing can come of it; the result is the same. With `quotas` organizations share the cluster.
-    `protection` is what keeps work from being evicted too early or too often.
+    `grace` is the number of seconds that a victim holds its capacity after the eviction. The run ends at
+    `until` (seconds), or when there are no more events. `plan_every_event` calls `plan()` at every event,
+    even if it cannot change anything; the result is the same. With `quotas` organizations share the cluster.
+    `protection` limits early and repeated evictions.
     """
 
     policy: Policy = field(default_factory=Policy)
     grace: float = 0.0
     until: float = inf
-    every_event: bool = False
-    quotas: tuple[Terms, ...] = ()
+    plan_every_event: bool = False
+    quotas: tuple[QuotaTerms, ...] = ()
     protection: Protection = field(default_factory=Protection)
 
 
 class Simulation:
-    """One run. After `run`, `waiting` and `cluster` hold what is left, `passes` counts calls of `plan()`."""
+    """One run.
+
+    After `run`, `queue` and `cluster` have the remaining jobs; `passes` counts calls of `plan()`.
+    """
 
     def __init__(
         self, workload: Workload, nodes: NodeTable, rules: Rules, observers: Sequence[Observer]
     ) -> None:
         self.cluster = Cluster(nodes)
-        self.waiting = Waiting()
+        self.queue = PendingQueue()
         self.now = 0.0
         self.passes = 0
         self.arrived = 0
         self._rules = rules
         self._observers = observers
-        self._admittance = Admittance(nodes)
-        self._tenants = Tenants(rules.quotas, nodes)
+        self._admission = AdmissionCheck(nodes)
+        self._quotas = OrganizationQuotas(rules.quotas, nodes)
         self._arrivals = _Arrivals(workload.jobs())
-        self._agenda = Agenda()
-        self._load = Load()
+        self._events = EventQueue()
+        self._load = ClusterLoad()
         self._row_of = {int(node_id): row for row, node_id in enumerate(nodes.id)}
         self._nominations: tuple[Nomination, ...] = ()
-        self._hopeless: set[Kind] = set()
-        self._newcomers = False
-        self._freed = False
+        self._inadmissible: set[EquivalenceClass] = set()
+        self._has_new_classes = False
+        self._capacity_freed = False
         self._allocations = 0
 
     def run(self, progress: Progress | None = None) -> None:
-        """Let time pass to the end. Raises WorkloadError for a bad row, SimulationError for a bad plan.
+        """Process all events. Raises WorkloadError for an invalid row, SimulationError for an invalid plan.
 
-        At each moment: work ends, jobs arrive, and if anything could come of it, one pass of `plan()`.
+        At each time: attempts end, jobs arrive, and then one pass of `plan()`, unless it cannot change
+        anything.
         """
-        told = -_TELL_EVERY
-        while (moment := min(self._agenda.next, self._arrivals.next)) <= self._rules.until and moment < inf:
-            self._pass_time(moment)
-            while self._agenda.next == moment:
-                self._turn(*self._agenda.pop())
-            while self._arrivals.next == moment:
+        reported = -_ARRIVALS_PER_PROGRESS
+        while (time := self._next_time()) <= self._rules.until and time < inf:
+            self._advance_to(time)
+            while self._events.next_time == time:
+                self._process(*self._events.pop())
+            while self._arrivals.next_time == time:
                 self._arrive(self._arrivals.pop())
-            if self._is_worth_planning():
+            if self._needs_pass():
                 self._plan()
-            if progress is not None and self.arrived - told >= _TELL_EVERY:
-                told = self.arrived
+            if progress is not None and self.arrived - reported >= _ARRIVALS_PER_PROGRESS:
+                reported = self.arrived
                 progress(self.arrived, self.now)
         if isfinite(self._rules.until):
-            self._pass_time(self._rules.until)
+            self._advance_to(self._rules.until)
 
-    def _pass_time(self, moment: float) -> None:
-        if moment > self.now:
-            self._load.waiting = len(self.waiting)
-            self._load.waiting_gpu_milli = self.waiting.gpu_milli
+    def _next_time(self) -> float:
+        return min(self._events.next_time, self._arrivals.next_time)
+
+    def _advance_to(self, time: float) -> None:
+        if time > self.now:
+            self._load.waiting = len(self.queue)
+            self._load.waiting_gpu_milli = self.queue.gpu_milli
             for observer in self._observers:
-                observer.passed(self.now, moment, self._load, self.cluster.free)
-            self.now = moment
+                observer.time_passed(self.now, time, self._load, self.cluster.free)
+            self.now = time
 
-    def _turn(self, attempt: Attempt, turn: Turn) -> None:
-        if turn is Turn.LAPSE:
-            # Somebody may be evicted who could not be before: as good as room that came back.
-            self._freed = True
+    def _process(self, attempt: Attempt, kind: EventKind) -> None:
+        if kind is EventKind.UNPROTECTED:
+            # A further attempt may be evicted now, which has the effect of freed capacity.
+            self._capacity_freed = True
         else:
-            self._conclude(attempt)
+            self._release(attempt)
 
-    def _conclude(self, attempt: Attempt) -> None:
-        """Its work is done, or its grace is over."""
+    def _release(self, attempt: Attempt) -> None:
+        """Free the capacity of an attempt that is done, or whose grace period is over."""
         self.cluster.release(attempt)
         self._count(attempt, -1)
-        self._freed = True
+        self._capacity_freed = True
         for observer in self._observers:
             observer.released(attempt, self.now)
         if attempt.stopped_at is None:
             for observer in self._observers:
                 observer.ended(attempt, self.now)
         else:
-            self._queue(attempt.ticket)
+            self._queue(attempt.record)
 
     def _arrive(self, job: Job) -> None:
         self.arrived += 1
-        shortest = max(job.min_runtime, self._rules.protection.min_runtime)
-        if shortest != job.min_runtime:
-            job = replace(job, min_runtime=shortest)
-        judged = self._admittance.judge(job)
-        if isinstance(judged, Split):
-            job = judged.of(job)
-        if not isinstance(judged, Rejection):
-            judged = self._tenants.refusal(job) or judged
+        min_runtime = max(job.min_runtime, self._rules.protection.min_runtime)
+        if min_runtime != job.min_runtime:
+            job = replace(job, min_runtime=min_runtime)
+        outcome = self._admission.check(job)
+        if isinstance(outcome, Split):
+            job = outcome.apply_to(job)
+        if not isinstance(outcome, Rejection):
+            outcome = self._quotas.limit_rejection(job) or outcome
         for observer in self._observers:
             observer.arrived(job, self.now)
-            if isinstance(judged, Rejection):
-                observer.rejected(job, judged, self.now)
-            elif judged is not None:
-                observer.split(job, judged, self.now)
-        if not isinstance(judged, Rejection):
-            self._queue(Ticket(job, self._tenants.number(job.organization)))
+            if isinstance(outcome, Rejection):
+                observer.rejected(job, outcome, self.now)
+            elif outcome is not None:
+                observer.split(job, outcome, self.now)
+        if not isinstance(outcome, Rejection):
+            self._queue(JobRecord(job, self._quotas.index_of(job.organization)))
 
-    def _queue(self, ticket: Ticket) -> None:
-        self.waiting.add(ticket)
-        if kind_of(ticket.job) not in self._hopeless:
-            self._newcomers = True
+    def _queue(self, record: JobRecord) -> None:
+        self.queue.add(record)
+        if equivalence_class(record.job) not in self._inadmissible:
+            self._has_new_classes = True
 
-    def _is_worth_planning(self) -> bool:
+    def _needs_pass(self) -> bool:
         """Whether a pass could change anything.
 
-        After a pass, every kind of which one still waits without a nomination is hopeless until capacity
-        comes back: one more of it can be added unseen. When capacity came back, a pass is worth it if any
-        kind fits somewhere at least when all lower ones yield; outstanding nominations and releases always
-        need one.
+        After a pass, every equivalence class with a queued job without nomination is inadmissible until
+        capacity is freed: another job of the class needs no pass. After freed capacity a pass is needed if
+        any class fits on a node when all lower priorities are evicted. Nominations and releasing attempts
+        always need a pass.
 
-        On a shared cluster the order of the queue changes with usage and with time, and with it who is held
-        up by its head. There only a pass is left out in which nothing could start whatever the order.
+        On a shared cluster the order of the queue changes with usage and time, so a pass is skipped only if
+        nothing could start in any order.
         """
-        if self._rules.every_event:
+        if self._rules.plan_every_event:
             return True
-        if not len(self.waiting):
-            self._freed = False
+        if not len(self.queue):
+            self._capacity_freed = False
             return False
-        if self._tenants.is_shared:
-            return self._is_worth_planning_for_tenants()
-        if self._newcomers or (self._freed and (self._nominations or self.cluster.releasing)):
+        if self._quotas.is_shared:
+            return self._needs_shared_pass()
+        if self._has_new_classes or (self._capacity_freed and (self._nominations or self.cluster.releasing)):
             return True
-        if not self._freed:
+        if not self._capacity_freed:
             return False
-        self._freed = False
-        return self.cluster.may_admit(self.waiting.kinds)
+        self._capacity_freed = False
+        return self.cluster.may_admit(self.queue.class_counts)
 
-    def _is_worth_planning_for_tenants(self) -> bool:
+    def _needs_shared_pass(self) -> bool:
         if self._nominations or self.cluster.releasing:
             return True
         below = inf if self._rules.policy.preemption else -inf
-        return self.cluster.may_admit_below(below, self.waiting.kinds)
+        return self.cluster.may_admit_below(below, self.queue.class_counts)
 
     def _plan(self) -> None:
         snapshot = Snapshot(
             now=self.now,
             nodes=self.cluster.nodes,
             allocations=self.cluster.table(),
-            pending=self.waiting.table(),
-            shapes=self.waiting.shapes(),
+            pending=self.queue.table(),
+            shapes=self.queue.shapes(),
             nominations=self._nominations,
-            quotas=self._tenants.quotas,
+            quotas=self._quotas.quotas,
         )
-        decided = plan(snapshot, self._rules.policy)
+        result = plan(snapshot, self._rules.policy)
         self.passes += 1
-        self._newcomers = self._freed = False
-        self._evict_all(decided.evictions)
-        self._start_all(decided.placements)
-        self._nominations = decided.nominations
-        self._hopeless = self._hopeless_kinds()
+        self._has_new_classes = self._capacity_freed = False
+        self._evict_all(result.evictions)
+        self._start_all(result.placements)
+        self._nominations = result.nominations
+        self._inadmissible = self._inadmissible_classes()
 
-    def _hopeless_kinds(self) -> set[Kind]:
-        holders = {held.deployment_id for held in self._nominations}
-        nominated = [kind_of(self.waiting.get(job_id).job) for job_id in holders]
+    def _inadmissible_classes(self) -> set[EquivalenceClass]:
+        job_ids = {nomination.deployment_id for nomination in self._nominations}
+        nominated = [equivalence_class(self.queue.get(job_id).job) for job_id in job_ids]
         if not nominated:
-            return set(self.waiting.kinds)
-        return {kind for kind, count in self.waiting.kinds.items() if count > nominated.count(kind)}
+            return set(self.queue.class_counts)
+        counts = self.queue.class_counts.items()
+        return {job_class for job_class, count in counts if count > nominated.count(job_class)}
 
     def _evict_all(self, evictions: Sequence[Eviction]) -> None:
-        """Stop whole jobs. Raises SimulationError where replicas of one were left running."""
+        """Evict whole jobs. Raises SimulationError when some replicas of a job were left out."""
         preemptor_of = {eviction.deployment_id: eviction.preemptor_id for eviction in evictions}
         replicas = Counter(eviction.deployment_id for eviction in evictions)
         for job_id, preemptor_id in preemptor_of.items():
             attempt = self.cluster.attempts[job_id]
-            if replicas[job_id] != len(attempt.places):
-                raise SimulationError(f"job {job_id} was evicted in part")
+            if replicas[job_id] != len(attempt.placements):
+                raise SimulationError(f"only some replicas of job {job_id} were evicted")
             self._evict(attempt, preemptor_id)
 
     def _evict(self, attempt: Attempt, preemptor_id: int) -> None:
         attempt.stopped_at = self.now
-        attempt.ticket.evictions += 1
+        attempt.record.evictions += 1
         if budget := self._rules.protection.budget:
-            attempt.ticket.evicted_at = [*attempt.ticket.evicted_at, self.now][-budget:]
+            attempt.record.evicted_at = [*attempt.record.evicted_at, self.now][-budget:]
         self.cluster.stop(attempt)
-        self._agenda.releases(attempt, self.now + self._rules.grace)
+        self._events.schedule_release(attempt, self.now + self._rules.grace)
         for observer in self._observers:
             observer.evicted(attempt, preemptor_id, self.now)
 
     def _start_all(self, placements: Sequence[Placement]) -> None:
-        placed: dict[int, list[Placement]] = {}
+        by_job: dict[int, list[Placement]] = {}
         for placement in placements:
-            placed.setdefault(placement.deployment_id, []).append(placement)
-        for job_id, parts in placed.items():
-            parts.sort(key=lambda part: part.replica)
+            by_job.setdefault(placement.deployment_id, []).append(placement)
+        for job_id, replicas in by_job.items():
+            replicas.sort(key=lambda placement: placement.replica)
             self._start(
-                job_id, tuple(NodeShare(self._row_of[part.node_id], part.gpu_indices) for part in parts)
+                job_id,
+                tuple(
+                    ReplicaPlacement(self._row_of[replica.node_id], replica.gpu_indices)
+                    for replica in replicas
+                ),
             )
 
-    def _start(self, job_id: int, places: tuple[NodeShare, ...]) -> None:
-        """Start all replicas. Raises SimulationError where one is missing."""
-        ticket = self.waiting.remove(job_id)
-        until = self._rules.protection.of_run(ticket.job, self.now, ticket.evicted_at)
-        attempt = Attempt(self._allocations + 1, ticket, places, self.now, protected_until=until)
-        if len(places) != ticket.job.replicas:
-            raise SimulationError(f"job {job_id} was started in part")
-        self._allocations += len(places)
+    def _start(self, job_id: int, placements: tuple[ReplicaPlacement, ...]) -> None:
+        """Start all replicas. Raises SimulationError when a replica is missing."""
+        record = self.queue.remove(job_id)
+        until = self._rules.protection.protected_until(record.job, self.now, record.evicted_at)
+        attempt = Attempt(self._allocations + 1, record, placements, self.now, protected_until=until)
+        if len(placements) != record.job.replicas:
+            raise SimulationError(f"only some replicas of job {job_id} were started")
+        self._allocations += len(placements)
         self.cluster.start(attempt)
         self._count(attempt, 1)
-        self._agenda.ends(attempt)
+        self._events.schedule_end(attempt)
         for observer in self._observers:
             observer.started(attempt, self.now)
-        if ticket.started_first is None:
-            ticket.started_first = self.now
+        if record.first_started_at is None:
+            record.first_started_at = self.now
 
     def _count(self, attempt: Attempt, sign: int) -> None:
-        shape, load = attempt.ticket.job.shape, self._load
+        shape, load = attempt.record.job.shape, self._load
         load.running += sign
-        sign *= len(attempt.places)
+        sign *= len(attempt.placements)
         load.cpu_milli += sign * shape.cpu_milli
         load.ram_mib += sign * shape.ram_mib
         load.gpu_milli += sign * shape.gpu_milli
 
 
 class _Arrivals:
-    """The jobs to come, with a look at the next one's time."""
+    """The jobs of the workload, with the time of the next arrival."""
 
     def __init__(self, jobs: Iterator[Job]) -> None:
         self._jobs = jobs
         self._upcoming = next(jobs, None)
 
     @property
-    def next(self) -> float:
+    def next_time(self) -> float:
+        """The time of the next arrival; infinity without one."""
         return inf if self._upcoming is None else self._upcoming.arrival
 
     def pop(self) -> Job:
-        """The next job; call `next` before."""
-        found = self._upcoming
-        if found is None:
+        """Remove and return the next job. Raises StopIteration without one."""
+        job = self._upcoming
+        if job is None:
             raise StopIteration
         self._upcoming = next(self._jobs, None)
-        return found
+        return job

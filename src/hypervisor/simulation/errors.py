@@ -1,11 +1,11 @@
-"""What can be wrong with what a simulation was given, or with what it found."""
+"""The exceptions of the simulator."""
 
 from __future__ import annotations
 
 
 class WorkloadError(Exception):
-    """A file or a specification that cannot be read; the message is one line, with file and line number."""
+    """An invalid file or specification. The message is one line, with file and line number."""
 
 
 class SimulationError(Exception):
-    """The simulated scheduler broke a promise, such as a node's capacity: a defect, not a result."""
+    """The plan violates an invariant, such as the capacity of a node. This is a defect, not a result."""

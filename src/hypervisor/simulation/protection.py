@@ -1,4 +1,4 @@
-"""How long what runs is safe from eviction: minimum runtimes, and rests after many preemptions."""
+"""Protection from eviction: a minimum runtime, and a cooldown after repeated preemptions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from hypervisor.simulation.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What a cluster grants, in seconds: `min_runtime` to every run; and where `budget` is not 0, to a job
-    that was preempted so often within `window` a `rest` since the last time."""
+    """The settings of a cluster, in seconds.
+
+    Every run is protected for `min_runtime`. A job with `budget` preemptions within `window` is protected for
+    `cooldown` after the last one; a budget of 0 switches this off.
+    """
 
     min_runtime: float = 0.0
     budget: int = 0
     window: float = 3600.0
-    rest: float = 1800.0
+    cooldown: float = 1800.0
 
-    def of_run(self, job: Job, started_at: float, evicted_at: Sequence[float]) -> float:
-        """Until when a run is safe, -inf for not at all; `evicted_at` are the job's evictions so far."""
-        shortest = max(job.min_runtime, self.min_runtime)
-        until = started_at + shortest if shortest else -inf
-        last = evicted_at[-self.budget :] if self.budget else ()
-        if last and len(last) == self.budget and last[-1] - last[0] <= self.window:
-            until = max(until, last[-1] + self.rest)
+    def protected_until(self, job: Job, started_at: float, evicted_at: Sequence[float]) -> float:
+        """The end of the protection of a run, -inf for none.
+
+        `evicted_at` has the past evictions of the job.
+        """
+        min_runtime = max(job.min_runtime, self.min_runtime)
+        until = started_at + min_runtime if min_runtime else -inf
+        latest = evicted_at[-self.budget :] if self.budget else ()
+        if latest and len(latest) == self.budget and latest[-1] - latest[0] <= self.window:
+            until = max(until, latest[-1] + self.cooldown)
         return until

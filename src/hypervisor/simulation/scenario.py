@@ -1,27 +1,27 @@
-"""One run from its description to what was measured, and two of them side by side."""
+"""A scenario (nodes and rules), and the outcome of its simulation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from hypervisor.simulation.engine import Progress, Rules, Simulation
-from hypervisor.simulation.fleet import Fleet, node_table
 from hypervisor.simulation.metrics.recorder import Recorder
+from hypervisor.simulation.node_specs import NodeSpecs, node_table
 from hypervisor.simulation.readers.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A workload on nodes under rules. `label` tells it from the one beside it."""
+    """The nodes and the rules of a run. `label` distinguishes the runs of a report."""
 
     label: str
-    fleet: Fleet
+    nodes: NodeSpecs
     rules: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a scenario. `end` is when the last thing happened, in seconds since the first arrival."""
+    """The result of a scenario. `end` is the time of the last event, in seconds since the first arrival."""
 
     scenario: Scenario
     recorder: Recorder
@@ -32,8 +32,8 @@ class Outcome:
 
 
 def simulate(workload: Workload, scenario: Scenario, progress: Progress | None = None) -> Outcome:
-    """Run it to the end. Raises WorkloadError for a bad row; see `Simulation.run`."""
-    nodes = node_table(scenario.fleet)
+    """Run a scenario to its end. Raises like `Simulation.run`."""
+    nodes = node_table(scenario.nodes)
     recorder = Recorder(nodes, workload.span)
     simulation = Simulation(workload, nodes, scenario.rules, [recorder])
     simulation.run(progress)
@@ -42,6 +42,6 @@ def simulate(workload: Workload, scenario: Scenario, progress: Progress | None =
         recorder=recorder,
         end=simulation.now,
         running=len(simulation.cluster.attempts),
-        waiting=len(simulation.waiting),
+        waiting=len(simulation.queue),
         passes=simulation.passes,
     )

@@ -1,4 +1,4 @@
-"""Backup and restore of the embedded database: what is refused, what is kept, what is checked."""
+"""Backup and restore of the embedded database: checks, refusals, renamed files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OTHER_KEY = "another key of at least 32 characters"
 
 
 @dataclass
-class Place:
-    """Where one installation has its files."""
+class Installation:
+    """The files of one installation."""
 
     folder: Path
 
@@ -65,56 +65,54 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-async def old(sqlite_url: str, tmp_path: Path) -> Place:
+async def old(sqlite_url: str, tmp_path: Path) -> Installation:
     """An installation with two deployments and a generated key."""
-    place = Place(tmp_path)
-    assert place.url == sqlite_url
-    load_secret_key(Settings(data_dir=place.key.parent))
+    installation = Installation(tmp_path)
+    assert installation.url == sqlite_url
+    load_secret_key(Settings(data_dir=installation.key.parent))
     async with new_world(sqlite_url, tmp_path) as world:
         cluster = await world.cluster()
         await world.submit_many(cluster, [simulated() | {"name": "one"}, simulated() | {"name": "two"}])
-    return place
+    return installation
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> Place:
-    """An empty place to restore to."""
+def new(tmp_path: Path) -> Installation:
+    """An empty folder to restore to."""
     folder = tmp_path / "new"
     folder.mkdir()
-    return Place(folder)
+    return Installation(folder)
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs one command line for a place; `settings` are environment variables."""
+    """Runs one command line in an installation. `settings` are environment variables."""
 
-    def call(place: Place, *arguments: object, **settings: str) -> Outcome:
-        mine = {"DATABASE_URL": place.url, "DATA_DIR": str(place.key.parent), **settings}
+    def call(installation: Installation, *arguments: object, **settings: str) -> Outcome:
+        environment = {"DATABASE_URL": installation.url, "DATA_DIR": str(installation.key.parent), **settings}
         with monkeypatch.context() as context:
             for name in ("SECRET_KEY", "HOST", "REDIS_URL"):
                 context.delenv(name, raising=False)
-            for name, value in mine.items():
+            for name, value in environment.items():
                 context.setenv(name, value)
-            context.chdir(place.folder)
-            code = run([str(one) for one in arguments])
-        seen = capsys.readouterr()
-        return Outcome(code, seen.out, seen.err)
+            context.chdir(installation.folder)
+            code = run([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return Outcome(code, output.out, output.err)
 
     return call
 
 
-def saved(command: Command, place: Place, **settings: str) -> Path:
-    file = place.folder / "saved.tar.gz"
-    done = command(place, "--json", "backup", file, **settings)
+def make_backup(command: Command, installation: Installation, **settings: str) -> Path:
+    file = installation.folder / "saved.tar.gz"
+    done = command(installation, "--json", "backup", file, **settings)
     assert done.code == 0, done.error
     assert json.loads(done.out)["deployments"] == 2
     return file
 
 
-def test_a_backup_comes_back_with_its_key_and_ids_that_were_never_given_out(
-    command: Command, old: Place, new: Place
-) -> None:
-    file = saved(command, old)
+def test_a_restore_has_the_key_and_unused_ids(command: Command, old: Installation, new: Installation) -> None:
+    file = make_backup(command, old)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     restored = command(new, "restore", file)
     assert restored.code == 0, restored.error
@@ -123,7 +121,7 @@ def test_a_backup_comes_back_with_its_key_and_ids_that_were_never_given_out(
     assert new.key.read_text() == old.key.read_text()
     assert stat.S_IMODE(new.key.stat().st_mode) == 0o600
     assert new.next_id("deployments") == old.next_id("deployments") + ID_GAP
-    # A table that was empty then may have been filled before the disaster.
+    # A table that was empty in the backup may have had rows later, so its ids are skipped too.
     assert new.next_id("decisions") == ID_GAP + 1
     assert sorted(path.name for path in new.folder.iterdir()) == [
         "data",
@@ -132,18 +130,18 @@ def test_a_backup_comes_back_with_its_key_and_ids_that_were_never_given_out(
     ]
 
 
-def test_a_file_that_exists_is_never_written_over(command: Command, old: Place) -> None:
-    file = saved(command, old)
+def test_an_existing_archive_is_never_overwritten(command: Command, old: Installation) -> None:
+    file = make_backup(command, old)
     before = file.read_bytes()
     again = command(old, "backup", file)
     assert (again.code, again.error) == (1, f"error: {file} already exists; choose another file name\n")
     assert file.read_bytes() == before
 
 
-def test_a_database_that_is_there_is_replaced_only_by_force_and_kept(
-    command: Command, old: Place, new: Place
+def test_an_existing_database_is_replaced_only_with_force_and_renamed(
+    command: Command, old: Installation, new: Installation
 ) -> None:
-    file = saved(command, old)
+    file = make_backup(command, old)
     assert command(new, "restore", file).code == 0
     with closing(sqlite3.connect(new.database)) as connection, connection:
         connection.execute("UPDATE deployments SET name = 'later'")
@@ -165,8 +163,8 @@ def test_a_database_that_is_there_is_replaced_only_by_force_and_kept(
     assert new.names == ["later", "later"]
 
 
-def test_a_restore_is_refused_while_a_server_runs(command: Command, old: Place) -> None:
-    file = saved(command, old)
+def test_a_restore_is_refused_while_a_server_runs(command: Command, old: Installation) -> None:
+    file = make_backup(command, old)
     with sole_server(old.url):
         refused = command(old, "restore", file, "--force")
     assert refused.code == 1
@@ -174,10 +172,10 @@ def test_a_restore_is_refused_while_a_server_runs(command: Command, old: Place) 
     assert old.names == ["one", "two"]
 
 
-def test_a_damaged_file_is_refused_before_anything_is_touched(
-    command: Command, old: Place, new: Place, tmp_path: Path
+def test_a_damaged_archive_is_refused_before_any_change(
+    command: Command, old: Installation, new: Installation, tmp_path: Path
 ) -> None:
-    file = saved(command, old)
+    file = make_backup(command, old)
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(file.read_bytes()[:-2000])
     other = tmp_path / "other.tar.gz"
@@ -185,46 +183,50 @@ def test_a_damaged_file_is_refused_before_anything_is_touched(
         for entry in source:
             changed = io.BytesIO(b"c" * entry.size)
             target.addfile(entry, changed if entry.name == "secret.key" else source.extractfile(entry))
-    for path, told in {
+    for path, message in {
         cut: "is not a complete backup",
         other: "the checksum of secret.key does not match",
     }.items():
         refused = command(new, "restore", path)
         assert refused.code == 1
-        assert told in refused.error
+        assert message in refused.error
         assert len(refused.error.splitlines()) == 1
     assert not new.database.exists()
     assert not new.key.exists()
 
 
-def test_the_key_has_to_be_the_one_that_the_backup_was_made_with(
-    command: Command, old: Place, new: Place
+def test_a_restore_needs_the_key_of_the_backup(
+    command: Command, old: Installation, new: Installation
 ) -> None:
-    own = saved(command, old)
-    refused = command(new, "restore", own, SECRET_KEY=OTHER_KEY)
+    with_key = make_backup(command, old)
+    refused = command(new, "restore", with_key, SECRET_KEY=OTHER_KEY)
     assert refused.code == 1
     assert "unset SECRET_KEY" in refused.error
 
-    own.unlink()
-    given = saved(command, old, SECRET_KEY=OTHER_KEY)
-    refused = command(new, "restore", given)
+    with_key.unlink()
+    without_key = make_backup(command, old, SECRET_KEY=OTHER_KEY)
+    refused = command(new, "restore", without_key)
     assert refused.code == 1
     assert "set the same SECRET_KEY" in refused.error
     assert not new.database.exists()
-    assert command(new, "restore", given, SECRET_KEY=OTHER_KEY).code == 0
+    assert command(new, "restore", without_key, SECRET_KEY=OTHER_KEY).code == 0
     assert not new.key.exists()
 
 
-def test_a_backup_of_a_newer_version_is_refused(command: Command, old: Place, new: Place) -> None:
+def test_a_backup_of_a_newer_version_is_refused(
+    command: Command, old: Installation, new: Installation
+) -> None:
     with closing(sqlite3.connect(old.database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    refused = command(new, "restore", saved(command, old))
+    refused = command(new, "restore", make_backup(command, old))
     assert refused.code == 1
-    assert "newer than this one" in refused.error
+    assert "newer than this version" in refused.error
 
 
 @pytest.mark.parametrize("name", ["backup", "restore"])
-def test_postgresql_is_pointed_to_its_own_tools(command: Command, new: Place, name: str) -> None:
+def test_postgresql_is_refused_with_a_reference_to_its_tools(
+    command: Command, new: Installation, name: str
+) -> None:
     refused = command(new, name, "x.tar.gz", DATABASE_URL="postgresql://me@127.0.0.1:1/nothing")
     assert refused.code == 1
     assert "docs/backup.md" in refused.error

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from benchmarks.openb import figures_of, placement_lines, run
 from benchmarks.openb_check import find_faults
-from benchmarks.support.replay import PlanPlayer, RandomPlayer, Replay
-from benchmarks.support.trace import (
+from benchmarks.support.openb_trace import (
     Trace,
     TraceNode,
     TracePod,
     arrivals,
-    made_up_trace,
+    generated_trace,
     read_trace,
     typical_requests,
 )
+from benchmarks.support.trace_replay import PlanScheduler, RandomScheduler, Replay
 
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
@@ -50,13 +50,13 @@ class TestArrivals:
         assert len(arrivals(trace, seed=1)[1]) == 13
 
     def test_begin_with_every_pod_once_in_an_order_of_the_seed(self) -> None:
-        trace = made_up_trace()
+        trace = generated_trace()
         names = [[each.name for each in arrivals(trace, seed)[1][: len(trace.pods)]] for seed in (1, 1, 2)]
         assert all(sorted(each) == sorted(pod.name for pod in trace.pods) for each in names)
         assert names[0] == names[1] != names[2]
 
-    def test_without_gpu_requests_are_refused_rather_than_endless(self) -> None:
-        with pytest.raises(ValueError, match="no pod asks for a GPU"):
+    def test_a_trace_without_gpu_requests_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="no pod requests a GPU"):
             arrivals(Trace((node(),), (pod("p", 0),)), seed=1)
 
 
@@ -94,7 +94,7 @@ class TestReplay:
 
     def test_random_places_where_it_fits_only(self) -> None:
         nodes = [node("small", gpus=1), node("large", gpus=4)]
-        outcome = Replay(nodes, [pod(f"p{n}", 2000) for n in range(3)], RandomPlayer(1)).run(False)
+        outcome = Replay(nodes, [pod(f"p{n}", 2000) for n in range(3)], RandomScheduler(1)).run(False)
         assert [arrival.spot.node_id if arrival.spot else None for arrival in outcome.arrivals] == [
             2,
             2,
@@ -113,7 +113,7 @@ class TestReplay:
 
 class TestVerifier:
     def test_finds_nothing_wrong_with_what_was_placed(self) -> None:
-        trace = made_up_trace()
+        trace = generated_trace()
         for policy, priority in (("fgd", True), ("bestfit", False), ("random", False)):
             lines = placement_lines(run(trace, 3, policy, priority), 3)
             assert find_faults(trace, lines) == []
@@ -181,8 +181,8 @@ class TestFiles:
             read_trace(nodes, pods)
 
 
-def plan_player() -> PlanPlayer:
-    return PlanPlayer(Policy())
+def plan_player() -> PlanScheduler:
+    return PlanScheduler(Policy())
 
 
 def placement(arrival: int, name: str) -> dict[str, Any]:

@@ -9,14 +9,14 @@ import sys
 from collections import Counter
 
 import pytest
-from benchmarks.support.instances import Group, Instance, make_instance, play
+from benchmarks.support.instances import Group, Instance, make_instance, run_policy
 
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
 pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
 
-from benchmarks.optimality import figures_of, work_out
+from benchmarks.optimality import figures_of, solve_case
 from benchmarks.support.optimum import Model
 
 
@@ -72,13 +72,13 @@ class TestOptimum:
 class TestPlay:
     def test_a_higher_priority_evicts_until_nothing_changes(self) -> None:
         of = instance(1, group(500, priority=1, replicas=2), group(600, priority=2))
-        result = play(of, Policy())
+        result = run_policy(of, Policy())
         assert result.placed(of) == (1, 0)
         assert result.evictions == 2
 
     def test_what_arrives_together_is_decided_by_priority_without_evictions(self) -> None:
         of = instance(1, group(500, priority=1, replicas=2), group(600, priority=2))
-        result = play(of, Policy(), together=True)
+        result = run_policy(of, Policy(), together=True)
         assert result.placed(of) == (1, 0)
         assert result.evictions == 0
 
@@ -101,7 +101,7 @@ def test_shares_compare_both_sides_with_the_optimum() -> None:
     settings = argparse.Namespace(
         policy="bestfit", together=False, limit=10.0, workers=1, improve=1_000, solver="search"
     )
-    case = work_out(of, settings)
+    case = solve_case(of, settings)
     assert case.hard
     assert case.improvable
     figures = figures_of([case])
@@ -119,8 +119,8 @@ def test_shares_compare_both_sides_with_the_optimum() -> None:
 def test_a_running_pod_moves_where_that_places_another_one() -> None:
     """400 and 300 run on one node, 600 on the other: with 300 there, 600 more fit."""
     of = instance(2, group(400), group(300), group(600), group(600))
-    assert play(of, Policy(placement="bestfit")).placed(of) == (3,)
-    moved = play(of, Policy(placement="bestfit"), consolidation=1_000)
+    assert run_policy(of, Policy(placement="bestfit")).placed(of) == (3,)
+    moved = run_policy(of, Policy(placement="bestfit"), consolidation=1_000)
     assert (moved.placed(of), moved.moves) == ((4,), 1)
 
 

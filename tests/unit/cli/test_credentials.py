@@ -1,4 +1,4 @@
-"""Sessions on disk: readable by the owner alone, one a server, safe among processes."""
+"""The credentials file: readable by the owner only, one session per server, locked between processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_only_the_owner_may_read(credentials: Credentials) -> None:
     assert [path.name for path in credentials.path.parent.iterdir()] == ["credentials.json"]
 
 
-def test_a_file_that_was_open_to_others_is_closed_by_the_next_save(credentials: Credentials) -> None:
+def test_the_next_save_restores_the_file_mode(credentials: Credentials) -> None:
     credentials.save("http://one", Tokens("a"))
     credentials.path.chmod(0o644)
     credentials.save("http://one", Tokens("b"))
@@ -40,7 +40,7 @@ def test_each_server_has_its_session_and_the_latest_is_the_default(credentials: 
     assert credentials.default_url == "http://two"
 
 
-def test_forgetting_one_leaves_the_others(credentials: Credentials) -> None:
+def test_removing_one_session_keeps_the_others(credentials: Credentials) -> None:
     credentials.save("http://one", Tokens("a"))
     credentials.save("http://two", Tokens("b"))
     FileTokens(credentials, "http://two").save(None)
@@ -49,7 +49,7 @@ def test_forgetting_one_leaves_the_others(credentials: Credentials) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"servers": {"http://one": 3}}'])
-def test_a_broken_file_is_nobody_logged_in(credentials: Credentials, content: str) -> None:
+def test_an_invalid_file_has_no_sessions(credentials: Credentials, content: str) -> None:
     credentials.path.parent.mkdir(parents=True)
     credentials.path.write_text(content)
     assert credentials.tokens("http://one") is None
@@ -74,7 +74,7 @@ def test_renewal_is_exclusive(credentials: Credentials) -> None:
     assert order == ["first", "second"]
 
 
-def test_the_place_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/somewhere")
     assert default_path() == Path("/somewhere/hypervisor/credentials.json")
     monkeypatch.delenv("XDG_CONFIG_HOME")

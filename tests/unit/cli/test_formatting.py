@@ -1,4 +1,4 @@
-"""Words for amounts and times, and receipts that say all there is."""
+"""Formatting of amounts, times, explanations and receipts."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hypervisor.cli.commands.watch import bar
+from hypervisor.cli.commands.top import usage_bar
 from hypervisor.cli.core.explanation import explanation_lines
 from hypervisor.cli.core.formatting import amounts, checkpoint, duration
 from hypervisor.client.models import Explanation
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(0, "0s"), (59.9, "59s"), (60, "1m 0s"), (3725, "1h 2m"), (90_000, "1d 1h"), (-5, "0s")],
 )
-def test_durations(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
-def test_amounts_leave_out_what_is_zero() -> None:
+def test_amounts_leave_out_zeros() -> None:
     assert amounts({"cpu_cores": 2.0, "ram_gb": 0.5, "gpu_count": 0}) == "2 CPU, 0.5 GB"
     assert amounts({"cpu_cores": 0, "ram_gb": 0, "gpu_count": 0}) == "nothing"
 
 
 @pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, 6), (1, 12), (1.7, 12), (-1, 0)])
 def test_bars_stay_inside_their_width(share: float, full: int) -> None:
-    text = bar(share).plain
+    text = usage_bar(share).plain
     assert (text.count("█"), len(text)) == (full, 12)
 
 
@@ -71,15 +71,15 @@ def test_an_explanation_names_shortfall_suggestion_line_and_receipt() -> None:
     assert "other: was not needed" in text
 
 
-def test_a_sentence_that_begins_with_name_and_state_is_not_told_twice() -> None:
+def test_name_and_state_are_not_repeated() -> None:
     explanation: Explanation = {"status": "RUNNING", "sentence": "job is RUNNING on node-1: runs on node-1"}
     (line,) = explanation_lines("job", explanation)
     assert line.plain == "job is RUNNING on node-1: runs on node-1"
 
 
-def test_a_checkpoint_is_told_with_its_age() -> None:
+def test_a_checkpoint_is_shown_with_its_age() -> None:
     at = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
     assert checkpoint({"checkpoint_at": None, "checkpoint": None}) == ""
     assert checkpoint({"checkpoint_at": at, "checkpoint": {}}).startswith("(3")
-    said = {"progress": 0.4, "step": 12, "message": "epoch 3"}
-    assert checkpoint({"checkpoint_at": at, "checkpoint": said}).startswith("40% step 12 (3")
+    report = {"progress": 0.4, "step": 12, "message": "epoch 3"}
+    assert checkpoint({"checkpoint_at": at, "checkpoint": report}).startswith("40% step 12 (3")

@@ -1,4 +1,4 @@
-"""`hypervisor replay` of a decision that this machine cannot make."""
+"""`hypervisor replay` of a decision that needs the solver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICY = Policy(optimizer_steps=3_000, solver="exact")
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """A server's one decision, by the solver; and what is shown of its replay."""
+    """Serve one decision of the solver. Returns the list of printed replay results."""
     nodes = (Node(1, cpu=10_000, ram=65_536, gpus=0), Node(2, cpu=10_000, ram=65_536, gpus=0))
     sizes = zip(itertools.count(1), (5, 4, 3, 2, 6), strict=False)
     pending = tuple(Pending(number, cpu(cores), 500, created_at=NOW) for number, cores in sizes)
@@ -36,25 +36,25 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         "snapshot_hash": stored.digest,
         "plan_hash": plan_digest(plan(snapshot, POLICY)),
     }
-    told: list[object] = []
+    printed: list[object] = []
     client = SimpleNamespace(clusters=SimpleNamespace(decision=lambda _, snapshot: decision))
-    session = SimpleNamespace(client=client, show=lambda found, *_: told.append(found["equal"]))
+    session = SimpleNamespace(client=client, show=lambda found, *_: printed.append(found["equal"]))
     monkeypatch.setattr(Session, "of", lambda _: session)
-    return told
+    return printed
 
 
-def test_the_solver_decides_the_same_again(shown: list[object]) -> None:
+def test_the_solver_reproduces_the_plan(shown: list[object]) -> None:
     assert run(["replay", "3"]) == 0
     assert shown == [True]
 
 
-def test_without_the_solver_one_line_says_what_to_install(
+def test_without_the_solver_the_error_line_has_the_install_command(
     shown: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["replay", "3"]) == 1
     assert capsys.readouterr().err == (
-        "error: decision 3 cannot be replayed here: solver 'exact' needs OR-tools, which is not installed "
-        "here: pip install 'mlops-hypervisor[optimal]'\n"
+        "error: cannot replay decision 3 on this machine: solver 'exact' needs OR-tools, which is not "
+        "installed here: pip install 'mlops-hypervisor[optimal]'\n"
     )
     assert shown == []

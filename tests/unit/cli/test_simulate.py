@@ -1,4 +1,4 @@
-"""`hypervisor simulate` as people call it: what it prints, writes and refuses."""
+"""`hypervisor simulate`: output, files and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jobs(tmp_path: Path) -> Path:
     return write(tmp_path / "jobs.csv", header, *rows)
 
 
-def figures_of(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def simulate_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     code = run(["simulate", *map(str, arguments), "--json", "-"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
@@ -37,16 +37,16 @@ def test_the_same_call_gives_the_same_figures_bit_for_bit(
     jobs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("-w", jobs, "--nodes", "2x4gpu,16cpu,64gb", "--load", "1.2", "--vs", "spread")
-    first = figures_of(capsys, *arguments, "--seed", "3")
-    assert figures_of(capsys, *arguments, "--seed", "3") == first
-    assert figures_of(capsys, *arguments, "--seed", "4") != first
+    first = simulate_json(capsys, *arguments, "--seed", "3")
+    assert simulate_json(capsys, *arguments, "--seed", "3") == first
+    assert simulate_json(capsys, *arguments, "--seed", "4") != first
 
 
-def test_two_runs_side_by_side_differ_in_what_was_asked_for(
-    jobs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_second_run_has_the_requested_changes(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vs = "bestfit,no-preemption"
-    out = figures_of(capsys, "-w", jobs, "-n", "4x2gpu,8cpu,32gb", "-n", "+50%", "--vs", vs, "--limit", "100")
+    out = simulate_json(
+        capsys, "-w", jobs, "-n", "4x2gpu,8cpu,32gb", "-n", "+50%", "--vs", vs, "--limit", "100"
+    )
     first, second = json.loads(out)["runs"]
     assert (first["label"], second["label"]) == ("fgd, 4 nodes", "bestfit, no preemption, 6 nodes")
     assert (first["capacity"]["gpu_count"], second["capacity"]["gpu_count"]) == (8, 12)
@@ -56,33 +56,33 @@ def test_two_runs_side_by_side_differ_in_what_was_asked_for(
     assert second["wait_seconds"]["mean"] < first["wait_seconds"]["mean"]
 
 
-def test_minimum_runtimes_and_budgets_spare_victims(
+def test_minimum_runtimes_and_budgets_protect_from_eviction(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = ["0,10,LOW,1", "2,1,HIGH,1", "5,1,HIGH,1"]
     path = write(tmp_path / "jobs.csv", "arrival_seconds,duration_seconds,priority,cpu_cores", *rows)
 
     def waits(*more: str) -> tuple[int, float]:
-        (told,) = json.loads(figures_of(capsys, "-w", path, "--nodes", "1x1cpu", *more))["runs"]
-        return told["evictions"], told["wait_seconds"]["max"]
+        (found,) = json.loads(simulate_json(capsys, "-w", path, "--nodes", "1x1cpu", *more))["runs"]
+        return found["evictions"], found["wait_seconds"]["max"]
 
     assert waits() == (2, 0)
     assert waits("--min-runtime", "4") == pytest.approx((1, 2), rel=0.02)
     assert waits("--preemption-budget", "1") == pytest.approx((1, 8), rel=0.02)
 
 
-def test_what_if_passes_arranged_what_they_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_optimizer_places_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On two nodes of 10 cores all five fit at once only as 5 + 3 + 2 and 6 + 4."""
     rows = [f"0,100,{cores},1,0" for cores in (5, 4, 3, 2, 6)]
     jobs = write(tmp_path / "jobs.csv", "arrival_seconds,duration_seconds,cpu_cores,ram_gb,gpu_count", *rows)
-    out = figures_of(capsys, "-w", jobs, "-n", "2x10cpu,64gb", "--vs", "improve")
+    out = simulate_json(capsys, "-w", jobs, "-n", "2x10cpu,64gb", "--vs", "improve")
     first, second = json.loads(out)["runs"]
-    assert (first["label"], second["label"]) == ("fgd", "fgd, improved")
+    assert (first["label"], second["label"]) == ("fgd", "fgd, optimized")
     assert (first["wait_seconds"]["max"], second["wait_seconds"]["max"]) == (100, 0)
 
 
 @pytest.mark.parametrize("arguments", [("--solver", "exact"), ("--vs", "exact")])
-def test_a_solver_searches_only_where_it_is_installed(
+def test_the_solver_needs_its_extra(
     jobs: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +90,7 @@ def test_a_solver_searches_only_where_it_is_installed(
 ) -> None:
     pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
     command = ["-w", str(jobs), "-n", "8x2gpu,8cpu,32gb", "--limit", "20", *arguments]
-    assert json.loads(figures_of(capsys, *command))["runs"][-1]["label"] == "fgd, improved by a solver"
+    assert json.loads(simulate_json(capsys, *command))["runs"][-1]["label"] == "fgd, optimized by a solver"
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["simulate", *command]) == 1
     assert capsys.readouterr().err == (
@@ -100,25 +100,28 @@ def test_a_solver_searches_only_where_it_is_installed(
 
 
 def test_the_figures_agree_with_each_other(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = figures_of(capsys, "-w", jobs, "-n", "2x4gpu,16cpu,64gb", "--policy", "bestfit", "--grace", "30")
+    out = simulate_json(capsys, "-w", jobs, "-n", "2x4gpu,16cpu,64gb", "--policy", "bestfit", "--grace", "30")
     (found,) = json.loads(out)["runs"]
     hours = found["gpu_hours"]
-    courses = found["courses"]
+    time_series = found["time_series"]
     in_use = (
-        sum(share for share in courses["utilization"]["gpu"] if share) * courses["bin_seconds"] * 8 / 3600
+        sum(share for share in time_series["utilization"]["gpu"] if share)
+        * time_series["bin_seconds"]
+        * 8
+        / 3600
     )
     # The last bin may not be full; its share is that of its part.
     assert in_use >= hours["done"] + hours["lost"] + hours["held_in_grace"] - 1e-6
     assert in_use == pytest.approx(hours["done"] + hours["lost"] + hours["held_in_grace"], rel=0.02)
-    assert sum(courses["evictions"]) == found["evictions"]
-    assert sum(courses["lost_gpu_hours"]) == pytest.approx(hours["lost"])
+    assert sum(time_series["evictions"]) == found["evictions"]
+    assert sum(time_series["lost_gpu_hours"]) == pytest.approx(hours["lost"])
     for groups in ("by_priority", "by_organization"):
-        assert sum(each["arrived"] for each in found[groups]) == 150
-        assert sum(each["evictions"] for each in found[groups]) == found["evictions"]
-    assert [each["label"] for each in found["by_priority"]] == ["HIGH", "LOW"]
+        assert sum(group["arrived"] for group in found[groups]) == 150
+        assert sum(group["evictions"] for group in found[groups]) == found["evictions"]
+    assert [group["label"] for group in found["by_priority"]] == ["HIGH", "LOW"]
 
 
-def test_people_see_tables_and_programs_that_read_along_see_no_bar(
+def test_output_without_a_terminal_has_tables_and_no_progress_bar(
     jobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, data = tmp_path / "report.html", tmp_path / "figures.json"
@@ -148,26 +151,26 @@ def test_people_see_tables_and_programs_that_read_along_see_no_bar(
     assert "Simulation of jobs.csv" in content
 
 
-def test_quotas_stand_beside_a_run_without_them(
+def test_a_run_with_quotas_is_compared_with_one_without(
     jobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quotas = write(tmp_path / "quotas.csv", "organization,guaranteed_gpu,limit_gpu,weight", "a,3,,2", "b,,1,")
     shared = ("-w", jobs, "-n", "2x2gpu,8cpu,32gb", "--quotas", quotas)
-    first, second = json.loads(figures_of(capsys, *shared, "--vs", "no-quotas"))["runs"]
+    first, second = json.loads(simulate_json(capsys, *shared, "--vs", "no-quotas"))["runs"]
     assert (first["label"], second["label"]) == ("fgd, quotas", "fgd")
     assert (first["shared"], second["shared"]) == (True, False)
     waits = [
-        {each["label"]: each["wait_seconds"]["mean"] for each in found["by_organization"]}
+        {group["label"]: group["wait_seconds"]["mean"] for group in found["by_organization"]}
         for found in (first, second)
     ]
     assert waits[0]["a"] < waits[1]["a"]
     assert waits[0]["b"] > waits[1]["b"]
-    assert {each["code"] for each in first["rejected"]} == {"quota_limit"}
+    assert {group["code"] for group in first["rejected"]} == {"quota_limit"}
     for found in (first, second):
-        assert sum(each["share_of_gpu_hours"] for each in found["by_organization"]) == pytest.approx(1)
+        assert sum(group["share_of_gpu_hours"] for group in found["by_organization"]) == pytest.approx(1)
 
 
-def test_jobs_larger_than_a_node_are_split_and_everybody_is_told(
+def test_jobs_larger_than_a_node_are_split_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(
@@ -187,49 +190,49 @@ def test_jobs_larger_than_a_node_are_split_and_everybody_is_told(
     ]
     assert found["gpu_hours"]["done"] == pytest.approx(34 / 60)
     assert found["end_seconds"] == 60
-    told = (
+    sentence = (
         "2 jobs larger than a node ran in equal replicas: "
-        "12 GPUs as 2 x 6, as no size of a node divides it (1 job); 16 GPUs as 2 x 8 (1 job)"
+        "12 GPUs as 2 x 6, because no node size divides it (1 job); 16 GPUs as 2 x 8 (1 job)"
     )
-    assert told in " ".join(capsys.readouterr().out.split())
-    assert told in page.read_text()
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert sentence in page.read_text()
 
 
 def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>"
+    script = "<script>alert(1)</script>"
     path = write(
         tmp_path / "jobs.csv",
         "arrival_seconds,duration_seconds,organization,gpu_count",
-        f"0,5,{evil},1",
-        f"1,5,{evil},100",
+        f"0,5,{script},1",
+        f"1,5,{script},100",
     )
     page = tmp_path / "report.html"
     assert run(["simulate", "-w", str(path), "-n", "1x1gpu", "--html", str(page)]) == 0
-    assert evil not in page.read_text()
+    assert script not in page.read_text()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
-        (["-n", "1x1gpu"], "say which jobs: --workload FILE"),
-        (["-w", "JOBS"], "say on which nodes"),
-        (["-w", "JOBS", "-n", "+10%"], "say on which nodes"),
-        (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor nodes like"),
+        (["-n", "1x1gpu"], "no jobs: set --workload FILE"),
+        (["-w", "JOBS"], "no nodes: set --nodes FILE"),
+        (["-w", "JOBS", "-n", "+10%"], "no nodes: set --nodes FILE"),
+        (["-w", "JOBS", "-n", "nodes.csv"], "'nodes.csv' is neither a file nor a node specification"),
         (
             ["-w", "JOBS", "-n", "1x1gpu", "--vs", "magic"],
-            "--vs is one of fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
+            "--vs takes fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
             "no-quotas, not 'magic'",
         ),
         (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
         (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_line(
-    jobs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+def test_invalid_input_is_refused_in_one_line(
+    jobs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     bad = write(jobs.parent / "bad.csv", "arrival_seconds,duration_seconds,gpu_count", "0,long,1")
     named = {"JOBS": str(jobs), "BAD": str(bad)}
     assert run(["simulate", *(named.get(each, each) for each in arguments)]) == 1
     err = capsys.readouterr().err
-    assert complaint in err
+    assert message in err
     assert err.count("\n") == 1

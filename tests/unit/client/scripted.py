@@ -1,4 +1,4 @@
-"""A small HTTP server that answers what a test tells it to, over a real socket."""
+"""A small HTTP server with scripted responses, on a real socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Request:
 
 
 @dataclass
-class Answer:
+class Response:
     status: int = 200
     content: object = None
     content_type: str = "application/json"
@@ -35,23 +35,23 @@ class Answer:
 
 @dataclass
 class ScriptedServer:
-    """`answer` decides; `seen` are the requests in order."""
+    """The URL, and the received requests in order."""
 
     url: str
-    seen: list[Request]
+    requests: list[Request]
 
 
 @contextmanager
-def scripted(answer: Callable[[Request], Answer]) -> Iterator[ScriptedServer]:
-    seen: list[Request] = []
+def scripted(respond: Callable[[Request], Response]) -> Iterator[ScriptedServer]:
+    requests: list[Request] = []
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
             request = Request(self.command, self.path, token, body, dict(self.headers))
-            seen.append(request)
-            reply = answer(request)
+            requests.append(request)
+            reply = respond(request)
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
             self.send_header("Content-Length", str(len(reply.body)))
@@ -63,13 +63,13 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[ScriptedServer]:
         do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: pytest's output is for the tests."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield ScriptedServer(f"http://127.0.0.1:{server.server_port}", seen)
+        yield ScriptedServer(f"http://127.0.0.1:{server.server_port}", requests)
     finally:
         server.shutdown()
         thread.join()

@@ -1,4 +1,4 @@
-"""Virtual time: small cases worked out by hand, and what must hold for every run."""
+"""The simulation engine: small cases with known results, and properties of every run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from hypothesis import strategies as st
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
-from hypervisor.simulation.admittance import Admittance
+from hypervisor.simulation.admission import AdmissionCheck
 from hypervisor.simulation.engine import Rules, Simulation
-from hypervisor.simulation.fleet import FleetNode, node_table, parse_fleet
-from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.jobs import Job, Rejection, Split
 from hypervisor.simulation.metrics.recorder import Recorder
-from hypervisor.simulation.observer import Rejection, Split
+from hypervisor.simulation.node_specs import NodeSpec, node_table, parse_node_specs
 from hypervisor.simulation.protection import Protection
+from hypervisor.simulation.quotas import OrganizationQuotas, QuotaTerms
 from hypervisor.simulation.readers.workload import ListedWorkload
-from hypervisor.simulation.tenants import Tenants, Terms
 from tests.support.properties import checked
-from tests.support.simulation import WHOLE, fleets, job, run, terms, workload, workloads
+from tests.support.simulation import WHOLE, job, node_lists, quota_terms, run, workload, workloads
 
-ONE = parse_fleet("1x1gpu")
-TWO = parse_fleet("1x2gpu")
+ONE = parse_node_specs("1x1gpu")
+TWO = parse_node_specs("1x2gpu")
 PAIR = Shape(0, 0, 2000)
 
 examples = checked(60)
@@ -44,16 +43,16 @@ rules = st.builds(
         min_runtime=st.sampled_from([0.0, 0.0, 3.0]),
         budget=st.sampled_from([0, 1, 2]),
         window=st.sampled_from([5.0, 20.0]),
-        rest=st.sampled_from([4.0, 15.0]),
+        cooldown=st.sampled_from([4.0, 15.0]),
     ),
 )
 
 
 def starts_of(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules | None = None
+    jobs: ListedWorkload, nodes: tuple[NodeSpec, ...], given_rules: Rules | None = None
 ) -> list[list[float]]:
-    _, witness, _ = run(jobs, fleet, given_rules)
-    return [witness.starts[number] for number in range(1, jobs.count + 1)]
+    _, observer, _ = run(jobs, nodes, given_rules)
+    return [observer.starts[number] for number in range(1, jobs.count + 1)]
 
 
 def test_equal_jobs_run_in_the_order_of_arrival() -> None:
@@ -66,26 +65,26 @@ def test_two_devices_serve_two_at_a_time() -> None:
     assert starts_of(jobs, TWO) == [[0], [0], [4], [10]]
 
 
-def test_a_large_job_at_the_head_is_not_overtaken_for_ever() -> None:
+def test_a_large_job_at_the_head_starts_in_time() -> None:
     jobs = workload(job(0, 10), job(1, 5, PAIR), job(2, 10), job(3, 10))
     assert starts_of(jobs, TWO) == [[0], [10], [15], [15]]
 
 
-def test_a_higher_priority_goes_first_and_the_victim_comes_back_and_does_all_its_work() -> None:
+def test_a_higher_priority_preempts_and_the_victim_starts_again() -> None:
     jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750), job(5, 1, priority=100))
-    _, witness, recorder = run(jobs, ONE)
-    assert dict(witness.starts) == {1: [0, 9], 2: [4], 3: [19]}
-    assert witness.evictions == {1: [(4, 2)]}
-    assert witness.ends == {1: 19, 2: 9, 3: 20}
-    assert recorder.all.lost_gpu_seconds == 4
+    _, observer, recorder = run(jobs, ONE)
+    assert dict(observer.starts) == {1: [0, 9], 2: [4], 3: [19]}
+    assert observer.evictions == {1: [(4, 2)]}
+    assert observer.ends == {1: 19, 2: 9, 3: 20}
+    assert recorder.totals.lost_gpu_seconds == 4
 
 
-def test_a_victim_holds_its_capacity_for_the_grace() -> None:
+def test_a_victim_holds_its_capacity_for_the_grace_period() -> None:
     jobs = workload(job(0, 10, priority=100), job(4, 5, priority=750))
-    _, witness, recorder = run(jobs, ONE, Rules(grace=2.0))
-    assert dict(witness.starts) == {1: [0, 11], 2: [6]}
-    assert recorder.all.lost_gpu_seconds == 4
-    assert recorder.held_gpu_seconds == 2
+    _, observer, recorder = run(jobs, ONE, Rules(grace=2.0))
+    assert dict(observer.starts) == {1: [0, 11], 2: [6]}
+    assert recorder.totals.lost_gpu_seconds == 4
+    assert recorder.grace_gpu_seconds == 2
 
 
 def test_without_preemption_the_higher_priority_waits() -> None:
@@ -93,19 +92,19 @@ def test_without_preemption_the_higher_priority_waits() -> None:
     assert starts_of(jobs, ONE, Rules(Policy(preemption=False))) == [[0], [10]]
 
 
-def test_what_is_marked_not_preemptible_is_not_evicted() -> None:
+def test_a_job_that_is_not_preemptible_is_not_evicted() -> None:
     first = job(0, 10, priority=100)
     protected = ListedWorkload(
         "made up",
         tuple(
-            type(each)(each.id, each.arrival, each.duration, each.shape, "a", each.priority, each.id != 1)
-            for each in workload(first, job(4, 5, priority=750)).listed
+            replace(item, preemptible=item.id != 1)
+            for item in workload(first, job(4, 5, priority=750)).listed
         ),
     )
     assert starts_of(protected, ONE) == [[0], [10]]
 
 
-def test_nobody_is_evicted_within_the_minimum_runtime_and_then_at_once() -> None:
+def test_an_eviction_waits_for_the_end_of_the_minimum_runtime() -> None:
     jobs = workload(replace(job(0, 10, priority=100), min_runtime=6), job(2, 5, priority=900))
     assert starts_of(jobs, ONE) == [[0, 11], [6]]
     plain = workload(job(0, 10, priority=100), job(2, 5, priority=900))
@@ -113,58 +112,58 @@ def test_nobody_is_evicted_within_the_minimum_runtime_and_then_at_once() -> None
     assert starts_of(plain, ONE, Rules(protection=Protection(min_runtime=20))) == [[0], [10]]
 
 
-def test_one_that_was_preempted_too_often_rests_before_the_next_time() -> None:
+def test_repeated_preemptions_are_followed_by_a_cooldown() -> None:
     urgent = [job(at, 1, priority=900) for at in (1, 3, 5)]
     jobs = workload(job(0, 10, priority=100), *urgent)
     assert starts_of(jobs, ONE) == [[0, 2, 4, 6], [1], [3], [5]]
-    twice = Protection(budget=2, window=60, rest=8)
+    twice = Protection(budget=2, window=60, cooldown=8)
     assert starts_of(jobs, ONE, Rules(protection=twice)) == [[0, 2, 4, 12], [1], [3], [11]]
-    long_ago = Protection(budget=2, window=1, rest=8)
+    long_ago = Protection(budget=2, window=1, cooldown=8)
     assert starts_of(jobs, ONE, Rules(protection=long_ago)) == [[0, 2, 4, 6], [1], [3], [5]]
 
 
-def test_replicas_are_packed_unless_they_are_to_spread() -> None:
-    fleet = parse_fleet("2x2gpu")
-    packed, apart = job(0, 5, replicas=2), replace(job(0, 5, replicas=2), spread=True)
-    for one, nodes in ((packed, 1), (apart, 2)):
-        _, witness, _ = run(workload(one), fleet)
-        (_, _, _, places) = witness.log[0]
-        assert isinstance(places, tuple)
-        assert len({place.node for place in places}) == nodes
+def test_replicas_are_packed_or_spread() -> None:
+    nodes = parse_node_specs("2x2gpu")
+    packed, spread = job(0, 5, replicas=2), replace(job(0, 5, replicas=2), spread=True)
+    for replicated, count in ((packed, 1), (spread, 2)):
+        _, observer, _ = run(workload(replicated), nodes)
+        (_, _, _, placements) = observer.log[0]
+        assert isinstance(placements, tuple)
+        assert len({placement.node for placement in placements}) == count
 
 
 def test_replicas_start_together_and_end_together() -> None:
     jobs = workload(job(0, 10), job(1, 5, replicas=3), job(2, 1))
-    simulation, witness, recorder = run(jobs, parse_fleet("2x2gpu"))
-    assert dict(witness.starts) == {1: [0], 2: [1], 3: [6]}
-    assert witness.ends == {1: 10, 2: 6, 3: 7}
-    assert recorder.all.done_gpu_seconds == 10 + 3 * 5 + 1
+    simulation, observer, recorder = run(jobs, parse_node_specs("2x2gpu"))
+    assert dict(observer.starts) == {1: [0], 2: [1], 3: [6]}
+    assert observer.ends == {1: 10, 2: 6, 3: 7}
+    assert recorder.totals.done_gpu_seconds == 10 + 3 * 5 + 1
     assert simulation.cluster.free.gpu_milli.tolist() == [[1000, 1000], [1000, 1000]]
 
 
-def test_a_gang_that_lacks_a_replica_holds_nothing() -> None:
+def test_a_gang_that_does_not_fit_holds_no_capacity() -> None:
     jobs = workload(job(0, 10, PAIR), job(0, 10), job(1, 5, replicas=2), job(2, 4, priority=100))
-    assert starts_of(jobs, parse_fleet("2x2gpu")) == [[0], [0], [10], [2]]
+    assert starts_of(jobs, parse_node_specs("2x2gpu")) == [[0], [0], [10], [2]]
 
 
 def test_a_gang_is_evicted_whole_and_loses_the_work_of_all_its_replicas() -> None:
     jobs = workload(job(0, 10, priority=100, replicas=4), job(4, 5, priority=750))
-    _, witness, recorder = run(jobs, parse_fleet("2x2gpu"), Rules(grace=2.0))
-    assert dict(witness.starts) == {1: [0, 11], 2: [6]}
-    assert witness.evictions == {1: [(4, 2)]}
-    assert recorder.all.evictions == 1
-    assert recorder.all.lost_gpu_seconds == 16
-    assert recorder.held_gpu_seconds == 8
+    _, observer, recorder = run(jobs, parse_node_specs("2x2gpu"), Rules(grace=2.0))
+    assert dict(observer.starts) == {1: [0, 11], 2: [6]}
+    assert observer.evictions == {1: [(4, 2)]}
+    assert recorder.totals.evictions == 1
+    assert recorder.totals.lost_gpu_seconds == 16
+    assert recorder.grace_gpu_seconds == 8
 
 
 def test_a_gang_evicts_over_several_nodes() -> None:
     jobs = workload(job(0, 10, priority=100), job(0, 10, priority=100), job(4, 5, priority=750, replicas=2))
-    _, witness, _ = run(jobs, parse_fleet("2x1gpu"))
-    assert dict(witness.starts) == {1: [0, 9], 2: [0, 9], 3: [4]}
+    _, observer, _ = run(jobs, parse_node_specs("2x1gpu"))
+    assert dict(observer.starts) == {1: [0, 9], 2: [0, 9], 3: [4]}
 
 
 @pytest.mark.parametrize(
-    ("gpus", "nodes", "expected"),
+    ("gpus", "specs", "expected"),
     [
         (16, ("4x8gpu",), Split(16, 2, 8, True)),
         (16, ("1x8gpu", "9x2gpu"), Split(16, 8, 2, True)),
@@ -186,79 +185,79 @@ def test_a_gang_evicts_over_several_nodes() -> None:
         "more than all",
     ],
 )
-def test_what_is_divisible_is_split_into_equal_replicas(
-    gpus: int, nodes: tuple[str, ...], expected: Split | str | None
+def test_a_divisible_job_is_split_into_equal_replicas(
+    gpus: int, specs: tuple[str, ...], expected: Split | str | None
 ) -> None:
-    fleet = tuple(node for text in nodes for node in parse_fleet(text))
-    found = Admittance(node_table(fleet)).judge(job(0, 1, Shape(0, 0, gpus * 1000), divisible=True))
-    assert (found.code if isinstance(found, Rejection) else found) == expected
+    nodes = tuple(node for text in specs for node in parse_node_specs(text))
+    outcome = AdmissionCheck(node_table(nodes)).check(job(0, 1, Shape(0, 0, gpus * 1000), divisible=True))
+    assert (outcome.code if isinstance(outcome, Rejection) else outcome) == expected
 
 
 def test_a_split_divides_all_amounts_and_is_counted() -> None:
     jobs = workload(job(0, 5, Shape(9001, 10, 6000), divisible=True), job(0, 5))
-    simulation, witness, recorder = run(jobs, parse_fleet("3x2gpu,4cpu,1gb"))
-    how = Split(6, 3, 2, True)
-    assert witness.splits == {1: how}
-    assert recorder.splits == {how: 1}
-    assert how.of_shape(Shape(9001, 10, 6000)) == Shape(3001, 4, 2000)
-    assert recorder.all.done_gpu_seconds == 35
+    simulation, observer, recorder = run(jobs, parse_node_specs("3x2gpu,4cpu,1gb"))
+    split = Split(6, 3, 2, True)
+    assert observer.splits == {1: split}
+    assert recorder.splits == {split: 1}
+    assert split.replica_shape(Shape(9001, 10, 6000)) == Shape(3001, 4, 2000)
+    assert recorder.totals.done_gpu_seconds == 35
     assert simulation.now == 10
 
 
-def test_a_lent_guarantee_comes_back_to_its_owner() -> None:
-    mine = Terms("mine", (None, None, 2000))
-    theirs = [job(0, 10, organization="theirs", priority=750) for _ in range(4)]
-    jobs = workload(*theirs, job(3, 5, PAIR, organization="mine", priority=100))
-    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(mine,)))
-    assert witness.starts[5] == [3]
-    assert len(witness.evictions) == 2
-    assert starts_of(jobs, parse_fleet("1x4gpu"))[4] == [10]
+def test_a_borrowed_guarantee_is_reclaimed_by_its_owner() -> None:
+    owner = QuotaTerms("owner", (None, None, 2000))
+    borrowed = [job(0, 10, organization="borrower", priority=750) for _ in range(4)]
+    jobs = workload(*borrowed, job(3, 5, PAIR, organization="owner", priority=100))
+    _, observer, _ = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(owner,)))
+    assert observer.starts[5] == [3]
+    assert len(observer.evictions) == 2
+    assert starts_of(jobs, parse_node_specs("1x4gpu"))[4] == [10]
 
 
 def test_a_limit_holds_while_capacity_is_idle() -> None:
-    limited = Terms("a", limit=(None, None, 2000))
+    limited = QuotaTerms("a", limit=(None, None, 2000))
     jobs = workload(*(job(0, 10) for _ in range(3)), job(1, 10, organization="b"))
-    assert starts_of(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,))) == [[0], [0], [10], [1]]
+    assert starts_of(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(limited,))) == [[0], [0], [10], [1]]
 
 
-def test_what_is_above_its_organizations_limit_can_never_run() -> None:
-    limited = Terms("a", limit=(None, None, 2000))
+def test_a_job_above_the_limit_of_its_organization_is_rejected() -> None:
+    limited = QuotaTerms("a", limit=(None, None, 2000))
     jobs = workload(job(0, 10, replicas=3), job(0, 10, replicas=2))
-    _, witness, recorder = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=(limited,)))
-    assert witness.refusals == {1: "quota_limit"}
-    assert recorder.refused["quota_limit"].example == "asks for 1 GPU more than a may use in all"
-    assert dict(witness.starts) == {2: [0]}
+    _, observer, recorder = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=(limited,)))
+    assert observer.refusals == {1: "quota_limit"}
+    assert recorder.rejected_jobs["quota_limit"].example == "requests 1 GPU more than the limit of a"
+    assert dict(observer.starts) == {2: [0]}
 
 
-def test_organizations_take_turns_in_proportion_to_their_weights() -> None:
-    quotas = (Terms("a", weight=3.0), Terms("b", weight=1.0))
+def test_starts_are_proportional_to_the_weights_of_organizations() -> None:
+    quotas = (QuotaTerms("a", weight=3.0), QuotaTerms("b", weight=1.0))
     jobs = workload(
         *(job(0, 1, organization="b") for _ in range(40)), *(job(0, 1, organization="a") for _ in range(40))
     )
-    _, witness, _ = run(jobs, parse_fleet("1x4gpu"), Rules(quotas=quotas, until=8.5))
-    started = [sum(number in witness.starts for number in ids) for ids in (range(1, 41), range(41, 81))]
+    _, observer, _ = run(jobs, parse_node_specs("1x4gpu"), Rules(quotas=quotas, until=8.5))
+    started = [sum(number in observer.starts for number in ids) for ids in (range(1, 41), range(41, 81))]
     assert started == [9, 27]
 
 
-def test_a_guarantee_comes_with_the_cpu_and_ram_to_use_it() -> None:
-    nodes = node_table(parse_fleet("2x4gpu,8cpu,16gb"))
-    tenants = Tenants((Terms("a", (None, 1024, 2000)),), nodes)
-    assert tenants.quotas[0].guaranteed == Resources(4000, 1024, 2000)
-    assert tenants.number("b") == 1
-    assert tenants.quotas[1].guaranteed == Resources()
+def test_a_guarantee_of_gpus_includes_cpu_and_ram() -> None:
+    nodes = node_table(parse_node_specs("2x4gpu,8cpu,16gb"))
+    quotas = OrganizationQuotas((QuotaTerms("a", (None, 1024, 2000)),), nodes)
+    assert quotas.quotas[0].guaranteed == Resources(4000, 1024, 2000)
+    assert quotas.index_of("b") == 1
+    assert quotas.quotas[1].guaranteed == Resources()
 
 
-def test_jobs_of_no_length_end_at_once() -> None:
+def test_jobs_with_duration_zero_end_at_once() -> None:
     jobs = workload(job(0, 0), job(0, 0), job(0, 5))
     assert starts_of(jobs, ONE) == [[0], [0], [0]]
 
 
-def test_an_endless_job_runs_to_the_end_of_the_simulation() -> None:
-    simulation, witness, _ = run(workload(job(0, math.inf), job(1, 5)), ONE, Rules(until=50.0))
+def test_a_job_without_end_runs_until_the_simulation_ends() -> None:
+    simulation, observer, _ = run(workload(job(0, math.inf), job(1, 5)), ONE, Rules(until=50.0))
     assert simulation.now == 50
     assert len(simulation.cluster.attempts) == 1
-    assert len(simulation.waiting) == 1
-    assert witness.gpu_seconds == 50
+    assert len(simulation.queue) == 1
+    assert observer.gpu_seconds == 50
 
 
 @pytest.mark.parametrize(
@@ -271,41 +270,41 @@ def test_an_endless_job_runs_to_the_end_of_the_simulation() -> None:
     ],
     ids=["too many replicas", "more than a node", "more than all", "another model"],
 )
-def test_what_can_never_run_is_rejected_with_its_reason(shape: Shape, replicas: int, code: str) -> None:
+def test_a_job_that_can_never_run_is_rejected_with_its_reason(shape: Shape, replicas: int, code: str) -> None:
     listed = workload(job(0, 10, shape)).listed[0]
     jobs = ListedWorkload("made up", (type(listed)(1, 0.0, 10.0, shape, replicas=replicas),))
-    simulation, witness, recorder = run(jobs, parse_fleet("3x2gpu:A100"))
-    assert witness.refusals == {1: code}
-    assert recorder.refused[code].jobs == 1
+    simulation, observer, recorder = run(jobs, parse_node_specs("3x2gpu:A100"))
+    assert observer.refusals == {1: code}
+    assert recorder.rejected_jobs[code].jobs == 1
     assert simulation.passes == 0
 
 
-@given(workloads(), fleets(), rules)
+@given(workloads(), node_lists(), rules)
 @examples
 def test_every_arrival_ends_runs_waits_or_was_rejected(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+    jobs: ListedWorkload, nodes: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
-    """The witness also recomputes each node's capacity at every start."""
-    simulation, witness, recorder = run(jobs, fleet, given_rules)
-    running = {attempt.ticket.job.id for attempt in simulation.cluster.attempts.values()}
-    waiting = {int(each) for each in simulation.waiting.table().deployment_id}
-    groups = [set(witness.ends), set(witness.refusals), running, waiting]
-    assert sum(map(len, groups)) == len(set().union(*groups)) == len(witness.arrivals)
+    """The observer also checks the capacity of the nodes at every start."""
+    simulation, observer, recorder = run(jobs, nodes, given_rules)
+    running = {attempt.record.job.id for attempt in simulation.cluster.attempts.values()}
+    waiting = {int(job_id) for job_id in simulation.queue.table().deployment_id}
+    groups = [set(observer.ends), set(observer.refusals), running, waiting]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == len(observer.arrivals)
     if given_rules.until == math.inf:
-        assert len(witness.arrivals) == jobs.count
+        assert len(observer.arrivals) == jobs.count
         assert not running
         assert not waiting
-    assert recorder.all.ended == len(witness.ends)
+    assert recorder.totals.ended == len(observer.ends)
 
 
-@given(workloads(), fleets(), rules)
+@given(workloads(), node_lists(), rules)
 @examples
-def test_the_integral_of_utilization_is_the_work_done(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+def test_the_integral_of_utilization_is_the_total_work(
+    jobs: ListedWorkload, nodes: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
-    simulation, witness, recorder = run(jobs, fleet, given_rules)
+    simulation, observer, recorder = run(jobs, nodes, given_rules)
     unfinished = sum(
-        attempt.ticket.job.gpus
+        attempt.record.job.gpus
         * (
             simulation.now - attempt.started_at
             if attempt.stopped_at is None
@@ -313,59 +312,59 @@ def test_the_integral_of_utilization_is_the_work_done(
         )
         for attempt in simulation.cluster.attempts.values()
     )
-    tally = recorder.all
-    work = tally.done_gpu_seconds + tally.lost_gpu_seconds + recorder.held_gpu_seconds + unfinished
-    assert witness.gpu_seconds == pytest.approx(work)
+    totals = recorder.totals
+    work = totals.done_gpu_seconds + totals.lost_gpu_seconds + recorder.grace_gpu_seconds + unfinished
+    assert observer.gpu_seconds == pytest.approx(work)
     assert recorder.in_total[0] / 1000 == pytest.approx(work)
-    assert recorder.courses.of("gpu_milli").sum() / 1000 == pytest.approx(work)
+    assert recorder.time_series.values("gpu_milli").sum() / 1000 == pytest.approx(work)
 
 
-@given(workloads(), fleets(), rules)
+@given(workloads(), node_lists(), rules)
 @examples
-def test_passes_that_are_left_out_would_have_changed_nothing(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules
+def test_skipped_passes_would_change_nothing(
+    jobs: ListedWorkload, nodes: tuple[NodeSpec, ...], given_rules: Rules
 ) -> None:
-    _, seldom, _ = run(jobs, fleet, given_rules)
-    _, often, _ = run(jobs, fleet, replace(given_rules, every_event=True))
-    assert seldom.log == often.log
+    _, skipping, _ = run(jobs, nodes, given_rules)
+    _, every_event, _ = run(jobs, nodes, replace(given_rules, plan_every_event=True))
+    assert skipping.log == every_event.log
 
 
-@given(workloads(), fleets(), rules, terms())
+@given(workloads(), node_lists(), rules, quota_terms())
 @examples
-def test_nor_would_they_on_a_shared_cluster_where_no_limit_is_ever_exceeded(
-    jobs: ListedWorkload, fleet: tuple[FleetNode, ...], given_rules: Rules, quotas: tuple[Terms, ...]
+def test_skipped_passes_would_change_nothing_on_a_shared_cluster_and_limits_hold(
+    jobs: ListedWorkload, nodes: tuple[NodeSpec, ...], given_rules: Rules, quotas: tuple[QuotaTerms, ...]
 ) -> None:
-    # A day of waiting would count for nothing in these short runs.
+    # The default horizon of a day has no effect in these short runs.
     policy = replace(given_rules.policy, age_horizon=10.0)
     shared = replace(given_rules, policy=policy, quotas=quotas)
-    simulation, seldom, _ = run(jobs, fleet, shared)
-    _, often, _ = run(jobs, fleet, replace(shared, every_event=True))
-    assert seldom.log == often.log
-    assert simulation.waiting.gpu_milli == 0 or given_rules.until < math.inf
-    gpu_limits = {each.organization: each.limit[2] for each in quotas if each.limit[2] is not None}
+    simulation, skipping, _ = run(jobs, nodes, shared)
+    _, every_event, _ = run(jobs, nodes, replace(shared, plan_every_event=True))
+    assert skipping.log == every_event.log
+    assert simulation.queue.gpu_milli == 0 or given_rules.until < math.inf
+    gpu_limits = {quota.organization: quota.limit[2] for quota in quotas if quota.limit[2] is not None}
     for organization, limit in gpu_limits.items():
-        assert seldom.highest_gpu[organization] <= limit
+        assert skipping.highest_gpu[organization] <= limit
 
 
-@given(workloads(), fleets())
+@given(workloads(), node_lists())
 @examples
-def test_every_victim_comes_back_and_ends(jobs: ListedWorkload, fleet: tuple[FleetNode, ...]) -> None:
-    _, witness, _ = run(jobs, fleet)
-    for victim, evictions in witness.evictions.items():
-        assert len(witness.starts[victim]) == len(evictions) + 1
-        assert witness.ends[victim] >= evictions[-1][0]
+def test_every_victim_starts_again_and_ends(jobs: ListedWorkload, nodes: tuple[NodeSpec, ...]) -> None:
+    _, observer, _ = run(jobs, nodes)
+    for victim, evictions in observer.evictions.items():
+        assert len(observer.starts[victim]) == len(evictions) + 1
+        assert observer.ends[victim] >= evictions[-1][0]
 
 
-def test_a_queue_that_cannot_move_costs_no_passes() -> None:
+def test_a_blocked_queue_needs_no_passes() -> None:
     jobs = workload(job(0, 1000), *(job(number, 1) for number in range(1, 200)))
-    simulation, witness, _ = run(jobs, ONE)
-    assert witness.starts[200] == [1198]
-    # One for the first, one for the first that waits, one for each that starts.
+    simulation, observer, _ = run(jobs, ONE)
+    assert observer.starts[200] == [1198]
+    # One pass for the first job, one for the first queued job, one for each start.
     assert simulation.passes <= 202
 
 
 class Stream:
-    """Jobs of 50 shapes made one by one, every fifth of them a preemptor; nothing is kept of them."""
+    """A lazy workload with 50 shapes, in which every fifth job is a preemptor."""
 
     name = "stream"
     origin = None
@@ -377,7 +376,7 @@ class Stream:
     def jobs(self) -> Iterator[Job]:
         for number in range(self.count):
             if number % 50 == 0:
-                # What a pass leaves behind may be a cycle; the peak is to show what is kept.
+                # A pass may leave reference cycles; the peak should not count them.
                 gc.collect()
             priority = 750 if number % 5 == 0 else 100
             yield Job(number + 1, 10.0 * number, 15.0, Shape(number % 50, 0, 1000), "a", priority)
@@ -391,11 +390,11 @@ def peak_memory(count: int) -> int:
     simulation.run()
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert recorder.all.ended == count
+    assert recorder.totals.ended == count
     return highest
 
 
 def test_memory_does_not_grow_with_the_jobs_that_have_ended() -> None:
     few, many = peak_memory(300), peak_memory(1300)
-    # Measured: the same to within a few kilobytes; one small object a job would be over 50.
+    # Measured difference: a few kilobytes. One small object per job would be over 50 kilobytes.
     assert many < few + 32 * 1024

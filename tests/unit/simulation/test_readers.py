@@ -1,4 +1,4 @@
-"""Files as they come: the right jobs in the right order, and complaints that name the line."""
+"""Readers: jobs in order of arrival, and errors with file and line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import UNLIMITED, FleetNode
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.node_specs import UNLIMITED, NodeSpec
+from hypervisor.simulation.quotas import QuotaTerms
 from hypervisor.simulation.readers.nodes import read_nodes
 from hypervisor.simulation.readers.quotas import read_quotas
-from hypervisor.simulation.readers.scaled import scale
+from hypervisor.simulation.readers.scaling import scale
 from hypervisor.simulation.readers.workload import ListedWorkload, open_workload
-from hypervisor.simulation.tenants import Terms
 from tests.support.simulation import job, workload, write
 
-OWN = "arrival_seconds,duration_seconds,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model"
+CSV = "arrival_seconds,duration_seconds,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model"
 OPENB = (
     "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,"
     "scheduled_time"
@@ -26,7 +26,7 @@ OPENB = (
 PHILLY = "timestamp,duration,num_gpus,gpu_time,cluster"
 
 
-def test_our_format_with_every_column_and_with_the_least(tmp_path: Path) -> None:
+def test_the_csv_format_with_all_columns_and_with_the_required_ones(tmp_path: Path) -> None:
     path = write(
         tmp_path / "jobs.csv",
         "arrival_seconds,duration_seconds,name,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model,"
@@ -53,7 +53,7 @@ def test_our_format_with_every_column_and_with_the_least(tmp_path: Path) -> None
     ]
 
 
-def test_rows_that_are_not_sorted_come_in_order_and_equal_ones_as_they_stand(tmp_path: Path) -> None:
+def test_rows_are_sorted_by_arrival_and_then_by_position(tmp_path: Path) -> None:
     path = write(
         tmp_path / "jobs.csv",
         "arrival_seconds,duration_seconds,organization,gpu_count",
@@ -66,11 +66,11 @@ def test_rows_that_are_not_sorted_come_in_order_and_equal_ones_as_they_stand(tmp
     opened = open_workload(path)
     assert (opened.count, opened.span) == (4, 20.0)
     for _ in range(2):
-        assert [(each.id, each.arrival, each.organization) for each in opened.jobs()] == [
+        assert [(found.id, found.arrival, found.organization) for found in opened.jobs()] == [
             (1, 0.0, "a"), (2, 10.0, "b"), (3, 20.0, "c"), (4, 20.0, "d")
         ]  # fmt: skip
     limited = open_workload(path, limit=2)
-    assert [each.organization for each in limited.jobs()] == ["a", "b"]
+    assert [found.organization for found in limited.jobs()] == ["a", "b"]
     assert (limited.count, limited.span) == (2, 10.0)
 
 
@@ -109,39 +109,39 @@ def test_philly_jobs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "complaint"),
+    ("lines", "message"),
     [
-        ([OWN, "0,1,a,LOW,1,1,0,", "x,1,a,LOW,1,1,0,"], ":3: arrival_seconds must be a number, not 'x'"),
-        ([OWN, "-1,1,a,LOW,1,1,0,"], ":2: arrival_seconds must be a finite number from 0 up"),
-        ([OWN, "0,nan,a,LOW,1,1,0,"], ":2: duration_seconds must be a finite number"),
-        ([OWN, "0,1,a,URGENT,1,1,0,"], ":2: priority must be one of LOW, MEDIUM"),
-        ([OWN, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request must be a fraction below 1 or a whole number"),
-        ([OWN, "0,1,a,LOW,,,,"], ":2: asks for nothing"),
-        ([OWN + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
-        ([OWN + ",placement", "0,1,a,LOW,1,1,0,,wide"], ":2: placement must be pack or spread, not 'wide'"),
-        ([OWN, "0,1,a,LOW,1,1"], ":2: 6 fields, but the header names 8 columns"),
-        ([OWN, '0,1,"a,LOW,1,1,0,'], ":2: not a line of UTF-8 CSV"),
-        ([OWN], ": there are no jobs in it"),
+        ([CSV, "0,1,a,LOW,1,1,0,", "x,1,a,LOW,1,1,0,"], ":3: arrival_seconds must be a number, not 'x'"),
+        ([CSV, "-1,1,a,LOW,1,1,0,"], ":2: arrival_seconds must be a finite number from 0 up"),
+        ([CSV, "0,nan,a,LOW,1,1,0,"], ":2: duration_seconds must be a finite number"),
+        ([CSV, "0,1,a,URGENT,1,1,0,"], ":2: priority must be one of LOW, MEDIUM"),
+        ([CSV, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request must be a fraction below 1 or a whole number"),
+        ([CSV, "0,1,a,LOW,,,,"], ":2: the request is empty"),
+        ([CSV + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
+        ([CSV + ",placement", "0,1,a,LOW,1,1,0,,wide"], ":2: placement must be pack or spread, not 'wide'"),
+        ([CSV, "0,1,a,LOW,1,1"], ":2: 6 fields, but the header names 8 columns"),
+        ([CSV, '0,1,"a,LOW,1,1,0,'], ":2: the line is not valid UTF-8 CSV"),
+        ([CSV], ": the file has no jobs"),
         (
-            [OWN + ",gpu_models", "0,1,a,LOW,1,1,0,,1"],
+            [CSV + ",gpu_models", "0,1,a,LOW,1,1,0,,1"],
             ":1: unknown column 'gpu_models'; did you mean gpu_model?",
         ),
         (["arrival_seconds,gpu_count", "0,1"], ":1: the column duration_seconds is missing"),
-        (["a,b", "0,1"], ":1: these columns are of none of the known formats (csv, openb, philly)"),
-        (["a,a", "0,1"], ":1: a column is named twice"),
+        (["a,b", "0,1"], ":1: the columns match no known format (csv, openb, philly)"),
+        (["a,a", "0,1"], ":1: two columns have the same name"),
         ([OPENB, "p,1,1,2,460,,LS,Running,0,1,0"], ":2: gpu_milli must be 1000"),
         ([OPENB, "p,1,1,1,1460,,LS,Running,0,1,0"], ":2: gpu_milli must be from 1 to 1000"),
         ([OPENB, "p,1,1,1,460,,XL,Running,0,1,0"], ":2: qos must be one of LS"),
-        ([OPENB, "p,1,1,1,460,,LS,Running,5,1,"], ":2: deletion_time is before the pod began"),
+        ([OPENB, "p,1,1,1,460,,LS,Running,5,1,"], ":2: deletion_time is before the start of the pod"),
         ([PHILLY, "9 Oct,66.0,1,66.0,11cb48"], ":2: timestamp must be like"),
         ([PHILLY, "2017-10-09 07:01:55,66.0,0,66.0,11cb48"], ":2: num_gpus must be at least 1"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, lines: list[str], complaint: str) -> None:
+def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, lines: list[str], message: str) -> None:
     path = write(tmp_path / "bad.csv", *lines)
     with pytest.raises(WorkloadError) as refused:
         open_workload(path)
-    assert str(refused.value).startswith(f"{path}{complaint}")
+    assert str(refused.value).startswith(f"{path}{message}")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -156,17 +156,17 @@ def test_node_lists(tmp_path: Path) -> None:
         "a,64000,262144,2,P100",
         "b,96000,1024,0,",
     )
-    assert read_nodes(openb) == (FleetNode("a", 64000, 262144, 2, "P100"), FleetNode("b", 96000, 1024, 0))
-    ours = write(
-        tmp_path / "ours.csv",
+    assert read_nodes(openb) == (NodeSpec("a", 64000, 262144, 2, "P100"), NodeSpec("b", 96000, 1024, 0))
+    own_format = write(
+        tmp_path / "nodes.csv",
         "name,count,cpu_cores,ram_gb,gpu_count,gpu_model",
         "big,2,64,512,8,A100",
         "x,,,,1,",
     )
-    assert read_nodes(ours) == (
-        FleetNode("big-1", 64000, 524288, 8, "A100"),
-        FleetNode("big-2", 64000, 524288, 8, "A100"),
-        FleetNode("x", UNLIMITED, UNLIMITED, 1),
+    assert read_nodes(own_format) == (
+        NodeSpec("big-1", 64000, 524288, 8, "A100"),
+        NodeSpec("big-2", 64000, 524288, 8, "A100"),
+        NodeSpec("x", UNLIMITED, UNLIMITED, 1),
     )
     with pytest.raises(WorkloadError, match=r"bad.csv:2: a node has at most 64 GPUs, not 65"):
         read_nodes(write(tmp_path / "bad.csv", "name,gpu_count", "x,65"))
@@ -180,36 +180,36 @@ QUOTAS = (
 def test_quotas(tmp_path: Path) -> None:
     path = write(tmp_path / "quotas.csv", QUOTAS, "vision,8,,4,,16,0,2.5", "speech,,,,,,,")
     assert read_quotas(path) == (
-        Terms("vision", (8000, None, 4000), (None, 16384, 0), 2.5),
-        Terms("speech", (None, None, None), (None, None, None), 1.0),
+        QuotaTerms("vision", (8000, None, 4000), (None, 16384, 0), 2.5),
+        QuotaTerms("speech", (None, None, None), (None, None, None), 1.0),
     )
 
 
 @pytest.mark.parametrize(
-    ("lines", "complaint"),
+    ("lines", "message"),
     [
         ([QUOTAS, "a,,,,,,,0"], ":2: weight must be from 0.001 to 1000, not 0"),
-        ([QUOTAS, "a,,,,,,,", "a,,,,,,,"], ":3: a is named twice"),
+        ([QUOTAS, "a,,,,,,,", "a,,,,,,,"], ":3: a has two rows"),
         ([QUOTAS, "a,-1,,,,,,"], ":2: guaranteed_cpu must be a finite number from 0 up"),
-        ([QUOTAS], ": there are no organizations in it"),
+        ([QUOTAS], ": the file has no organizations"),
         (["organization,limit", "a,1"], ":1: unknown column 'limit'"),
         (["name,weight", "a,1"], ":1: the column organization is missing"),
     ],
 )
-def test_bad_quotas_are_refused_with_their_line(tmp_path: Path, lines: list[str], complaint: str) -> None:
+def test_bad_quotas_are_refused_with_their_line(tmp_path: Path, lines: list[str], message: str) -> None:
     path = write(tmp_path / "bad.csv", *lines)
     with pytest.raises(WorkloadError) as refused:
         read_quotas(path)
-    assert str(refused.value).startswith(f"{path}{complaint}")
+    assert str(refused.value).startswith(f"{path}{message}")
 
 
-def test_more_load_draws_with_its_seed() -> None:
+def test_scaling_is_random_with_a_seed() -> None:
     jobs = workload(*(job(float(number), 1) for number in range(1000)))
     more = scale(jobs, 1.3, seed=1)
     drawn = list(more.jobs())
     assert more.count == len(drawn)
     assert 1250 < more.count < 1350
-    assert [each.id for each in drawn] == list(range(1, more.count + 1))
+    assert [found.id for found in drawn] == list(range(1, more.count + 1))
     assert list(scale(jobs, 1.3, seed=1).jobs()) == drawn
     assert list(scale(jobs, 1.3, seed=2).jobs()) != drawn
     assert 0 < scale(jobs, 0.5, seed=1).count < 600

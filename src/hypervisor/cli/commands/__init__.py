@@ -1,1 +1,5 @@
-"""One file a command or a group of commands. Commands do not import each other's private parts."""
+"""The commands: one file per command or group, a folder for a command with several files.
+
+The parts of one command (`deploy_flags`, `spec_file`, `node_flags`, `cluster_sharing`) are beside it. Code of
+several commands belongs into `core`.
+"""

@@ -1,43 +1,44 @@
-"""register, login, logout, whoami."""
+"""`hypervisor register`, `login`, `logout` and `whoami`."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from hypervisor.cli.core.output import facts
+from hypervisor.cli.core.prompts import ask, ask_password
 from hypervisor.cli.core.session import Session
 
-Username = Annotated[str | None, typer.Argument(metavar="USERNAME", help="Asked for when left out.")]
+Username = Annotated[str | None, typer.Argument(metavar="USERNAME", help="Username; default: prompt.")]
 Password = Annotated[
     str | None,
-    typer.Option(envvar="HYPERVISOR_PASSWORD", help="Asked for when left out; better not typed here."),
+    typer.Option(
+        envvar="HYPERVISOR_PASSWORD",
+        help="Password; default: prompt. On the command line other users of the machine can see it.",
+    ),
 ]
 
 
 def register(
     context: typer.Context,
     username: Username = None,
-    email: Annotated[str | None, typer.Option(help="Asked for when left out.")] = None,
+    email: Annotated[str | None, typer.Option(help="E-mail address; default: prompt.")] = None,
     password: Password = None,
 ) -> None:
-    """Make an account on the server and log in to it."""
+    """Create an account on the server and log in."""
     session = Session.of(context)
     name = username or ask("Username")
     address = email or ask("E-mail")
     secret = password or ask_password(confirm=True)
     user = session.client.accounts.register(name, address, secret)
     session.client.accounts.login(name, secret)
-    session.show(user, f"Welcome, {user['username']}: you are registered and logged in at {session.url}.")
-    session.note(
-        "Next: `hypervisor org create NAME`, or `hypervisor org join CODE` with a code that you were given."
-    )
+    session.show(user, f"Registered {user['username']} and logged in to {session.url}.")
+    session.note("Next: `hypervisor org create NAME`, or `hypervisor org join CODE` with an invite code.")
 
 
 def login(context: typer.Context, username: Username = None, password: Password = None) -> None:
-    """Log in; the session is remembered in ~/.config/hypervisor/credentials.json."""
+    """Log in and store the session in ~/.config/hypervisor/credentials.json."""
     session = Session.of(context)
     name = username or ask("Username")
     session.client.accounts.login(name, password or ask_password())
@@ -46,20 +47,20 @@ def login(context: typer.Context, username: Username = None, password: Password 
 
 
 def logout(context: typer.Context) -> None:
-    """End the session on the server and forget it here."""
+    """End the session on the server and remove it from the credentials file."""
     session = Session.of(context)
     if session.client.tokens.load() is None:
-        session.show({"logged_out": False}, "You were not logged in.")
+        session.show({"logged_out": False}, f"There is no session for {session.url}.")
         return
     session.client.accounts.logout()
     session.show({"logged_out": True}, f"Logged out of {session.url}.")
 
 
 def whoami(context: typer.Context) -> None:
-    """Who is logged in, on which server, in which organizations."""
+    """Show the logged-in user, the organizations with roles, and the server."""
     session = Session.of(context)
     user = session.client.accounts.me()
-    roles = [f"{each['name']} ({each['role']})" for each in user.get("organizations", [])]
+    roles = [f"{membership['name']} ({membership['role']})" for membership in user.get("organizations", [])]
     session.show(
         {**user, "url": session.url},
         facts(
@@ -72,16 +73,3 @@ def whoami(context: typer.Context) -> None:
             ]
         ),
     )
-
-
-def ask(what: str) -> str:
-    """Ask at the terminal. Raises a usage error where there is nobody to ask."""
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"{what.lower()} is missing and there is no terminal to ask at")
-    return str(typer.prompt(what, err=True))
-
-
-def ask_password(*, confirm: bool = False) -> str:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("no password: use --password, HYPERVISOR_PASSWORD or a terminal")
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))

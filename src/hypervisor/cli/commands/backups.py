@@ -1,4 +1,4 @@
-"""backup, restore: the embedded database and the secret key as one file, and back."""
+"""`hypervisor backup` and `restore`: the embedded database and the secret key in one archive."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from hypervisor.store.copies import check_copy, copy_database, database_file, sk
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.migrations.runner import known_revisions
 
-_ASIDE = ("", "-wal", "-shm")
+_DATABASE_SUFFIXES = ("", "-wal", "-shm")
 
 
 def backup(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(help="The archive to write; else hypervisor-<time>.tar.gz here.")
+        Path | None,
+        typer.Argument(help="Archive to write; default: hypervisor-<time>.tar.gz in this folder."),
     ] = None,
 ) -> None:
-    """Write the embedded database and the generated secret key to one file. The server may go on running."""
+    """Write the embedded database and the generated secret key to one archive. The server may run."""
     session = Session.of(context)
     settings = load_settings()
     source = _embedded(settings, "pg_dump")
@@ -45,22 +46,22 @@ def backup(
         folder = Path(name)
         manifest = _collect(settings, source, folder, now)
         write_archive(target, manifest, folder)
-    told = {"file": str(target), "bytes": target.stat().st_size, **asdict(manifest)}
-    session.show(told, f"{target} holds {manifest.deployments} deployments, schema {manifest.revision}.")
+    result = {"file": str(target), "bytes": target.stat().st_size, **asdict(manifest)}
+    session.show(result, f"{target} has {manifest.deployments} deployments, schema {manifest.revision}.")
     if archive.KEY in manifest.files:
-        session.note("The secret key is in it: keep the file as safe as the server.")
+        session.note("The archive contains the secret key: protect it like the server.")
     else:
-        session.note("SECRET_KEY was set, so it is not in the file: keep it elsewhere, a restore needs it.")
+        session.note("The archive does not contain SECRET_KEY: keep the key, a restore needs it.")
 
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="What `hypervisor backup` has written.")],
+    file: Annotated[Path, typer.Argument(help="Archive from `hypervisor backup`.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a database that is there; it is kept beside it.")
+        bool, typer.Option("--force", help="Replace an existing database; it is renamed, not deleted.")
     ] = False,
 ) -> None:
-    """Put a backup where DATABASE_URL and DATA_DIR say. Refused while a server runs there."""
+    """Restore an archive to DATABASE_URL and DATA_DIR. Refused while a server uses the database."""
     session = Session.of(context)
     settings = load_settings()
     target = _embedded(settings, "pg_restore")
@@ -68,29 +69,30 @@ def restore(
         stack.enter_context(sole_server(settings.database_url))
         draft = tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hypervisor-restore-")
         folder = Path(stack.enter_context(draft))
-        manifest = _checked(file, folder)
+        manifest = _extract_checked(file, folder)
         key = _key_to_write(settings, manifest, folder, force=force)
         if target.exists() and not force:
-            raise StartupError(f"{target} exists already: --force replaces it (it is kept beside it)")
+            raise StartupError(f"{target} exists: replace it with --force (the old file is renamed)")
         skip_ids(folder / archive.DATABASE)
-        kept = _put(folder, target, key)
-    _tell(session, manifest, target, kept)
+        renamed = _install(folder, target, key)
+    _report(session, manifest, target, renamed)
 
 
-def _embedded(settings: Settings, instead: str) -> Path:
+def _embedded(settings: Settings, postgresql_tool: str) -> Path:
     path = database_file(settings.database_url)
     if path is None:
         raise StartupError(
-            f"this is for the embedded database; for PostgreSQL use {instead}, see docs/backup.md"
+            "this command is for the embedded database only; "
+            f"for PostgreSQL use {postgresql_tool}, see docs/backup.md"
         )
     return path
 
 
 def _collect(settings: Settings, source: Path, folder: Path, now: datetime) -> Manifest:
     contents = copy_database(source, folder / archive.DATABASE)
-    secret = _given_secret(settings)
+    secret = _configured_secret(settings)
     if secret is None:
-        secret = _kept_secret(settings)
+        secret = _generated_secret(settings)
         (folder / archive.KEY).write_bytes(secret)
     names = sorted(path.name for path in folder.iterdir())
     return Manifest(
@@ -104,13 +106,13 @@ def _collect(settings: Settings, source: Path, folder: Path, now: datetime) -> M
     )
 
 
-def _checked(file: Path, folder: Path) -> Manifest:
+def _extract_checked(file: Path, folder: Path) -> Manifest:
     manifest = read_archive(file, folder)
     contents = check_copy(folder / archive.DATABASE)
     if contents.revision not in known_revisions():
         raise StartupError(
-            f"the backup is of version {manifest.version}, newer than this one ({__version__}): install that "
-            "version to restore it"
+            f"the backup is from version {manifest.version}, newer than this version ({__version__}): "
+            "install that version to restore it"
         )
     return manifest
 
@@ -118,52 +120,57 @@ def _checked(file: Path, folder: Path) -> Manifest:
 def _key_to_write(
     settings: Settings, manifest: Manifest, folder: Path, *, force: bool
 ) -> tuple[Path, Path] | None:
-    """(from, to) where a key file has to be put in place. Raises StartupError where keys do not match."""
-    given, kept = _given_secret(settings), _key_file(settings)
-    if given is not None:
-        if Encryptor(given).key_id == manifest.key_id:
+    """(source, destination) of the key file, None when the key is already in place.
+
+    Raises StartupError when the keys do not match.
+    """
+    configured, key_file = _configured_secret(settings), _key_file(settings)
+    if configured is not None:
+        if Encryptor(configured).key_id == manifest.key_id:
             return None
         raise StartupError(
-            "SECRET_KEY is not the key of this backup, so nothing sealed in it could be opened: set that key"
-            + (", or unset SECRET_KEY, since the backup brings its own" if _has_key(manifest) else "")
+            "SECRET_KEY is not the key of this backup and cannot decrypt its secrets: set the backup's key"
+            + (", or unset SECRET_KEY, because the archive has its key" if _has_key(manifest) else "")
         )
-    if kept.exists() and Encryptor(kept.read_bytes().strip()).key_id == manifest.key_id:
+    if key_file.exists() and Encryptor(key_file.read_bytes().strip()).key_id == manifest.key_id:
         return None
     if not _has_key(manifest):
         raise StartupError("the backup was made with SECRET_KEY set: set the same SECRET_KEY to restore it")
-    if kept.exists() and not force:
-        raise StartupError(f"{kept} holds another key: --force replaces it (it is kept beside it)")
-    return folder / archive.KEY, kept
+    if key_file.exists() and not force:
+        raise StartupError(f"{key_file} has another key: replace it with --force (the old file is renamed)")
+    return folder / archive.KEY, key_file
 
 
-def _put(folder: Path, target: Path, key: tuple[Path, Path] | None) -> list[Path]:
-    """Move everything into place; what was there before is kept, and where."""
+def _install(folder: Path, target: Path, key: tuple[Path, Path] | None) -> list[Path]:
+    """Move the database and the key into place. Returns the new paths of the files that were there before."""
     suffix = f".before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    old = [Path(f"{target}{end}") for end in _ASIDE]
-    kept = [_set_aside(path, suffix) for path in (*old, *([key[1]] if key else [])) if path.exists()]
+    old = [Path(f"{target}{end}") for end in _DATABASE_SUFFIXES]
+    renamed = [_rename(path, suffix) for path in (*old, *([key[1]] if key else [])) if path.exists()]
     if key is not None:
         key[1].parent.mkdir(parents=True, exist_ok=True)
-        # Another file system, perhaps: written anew, then moved.
+        # The key may belong on another file system, so it is copied and then renamed.
         draft = key[1].with_name(f".{FILE_NAME}.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(key[0].read_bytes())
         draft.replace(key[1])
     (folder / archive.DATABASE).replace(target)
-    return kept
+    return renamed
 
 
-def _set_aside(path: Path, suffix: str) -> Path:
+def _rename(path: Path, suffix: str) -> Path:
     return path.replace(path.with_name(f"{path.name}{suffix}"))
 
 
-def _tell(session: Session, manifest: Manifest, target: Path, kept: list[Path]) -> None:
-    told = {"database": str(target), "kept": [str(path) for path in kept], **asdict(manifest)}
+def _report(session: Session, manifest: Manifest, target: Path, renamed: list[Path]) -> None:
+    result = {"database": str(target), "kept": [str(path) for path in renamed], **asdict(manifest)}
     age = ago(manifest.created_at)
-    session.show(told, f"{target} is as it was {age} ago, with {manifest.deployments} deployments.")
-    if kept:
-        session.note(f"What was there is kept: {', '.join(str(path) for path in kept)}")
+    session.show(
+        result, f"Restored {target} to its state of {age} ago, with {manifest.deployments} deployments."
+    )
+    if renamed:
+        session.note(f"The old files were renamed: {', '.join(str(path) for path in renamed)}")
     session.note(
-        "Next: hypervisor serve. What ran then is found again; what began since is ended after 5 minutes."
+        "Next: hypervisor serve. It adopts the workloads of the backup and ends newer ones after 5 minutes."
     )
 
 
@@ -171,16 +178,16 @@ def _has_key(manifest: Manifest) -> bool:
     return archive.KEY in manifest.files
 
 
-def _given_secret(settings: Settings) -> bytes | None:
+def _configured_secret(settings: Settings) -> bytes | None:
     return None if settings.secret_key is None else settings.secret_key.get_secret_value().encode()
 
 
-def _kept_secret(settings: Settings) -> bytes:
+def _generated_secret(settings: Settings) -> bytes:
     try:
         return _key_file(settings).read_bytes().strip()
     except FileNotFoundError as error:
         raise StartupError(
-            f"there is no key at {error.filename}: set SECRET_KEY and DATA_DIR as the server has them"
+            f"there is no key file {error.filename}: set SECRET_KEY and DATA_DIR as for the server"
         ) from None
 
 

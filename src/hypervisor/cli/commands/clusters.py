@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from hypervisor.cli.commands import fragmentation, sharing
-from hypervisor.cli.commands.node_flags import parse_node, parse_pairs
+from hypervisor.cli.commands import cluster_fragmentation, cluster_sharing
+from hypervisor.cli.commands.node_flags import parse_node
 from hypervisor.cli.core import resolve
+from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
-from hypervisor.cli.core.groups import make_group
+from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
@@ -19,11 +20,17 @@ from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.scheduling.snapshots.wording import listed
 
-app = make_group("Clusters: what there is to run on.")
-app.command()(fragmentation.fragmentation)
-app.command()(fragmentation.consolidation)
-app.command()(fragmentation.move)
-for command in (sharing.share, sharing.shares, sharing.accept, sharing.decline, sharing.unshare):
+app = make_group("Create, change and share clusters, and manage their nodes.")
+app.command()(cluster_fragmentation.fragmentation)
+app.command()(cluster_fragmentation.consolidation)
+app.command()(cluster_fragmentation.move)
+for command in (
+    cluster_sharing.share,
+    cluster_sharing.shares,
+    cluster_sharing.accept,
+    cluster_sharing.decline,
+    cluster_sharing.unshare,
+):
     app.command()(command)
 
 
@@ -35,44 +42,52 @@ class _WithOldFlags(WithOldFlags):
     }
 
 
-Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
-NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name or id.")]
-Force = Annotated[bool, typer.Option("--force", help="Stop what is in the way, by the preemption rules.")]
+Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Cluster name or id.")]
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Node name or id.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Stop deployments that do not fit or that still exist there.")
+]
 Cpu = Annotated[float | None, typer.Option("--cpu", help="CPU cores.")]
 Ram = Annotated[float | None, typer.Option("--ram", help="RAM in GB.")]
-Gpu = Annotated[int | None, typer.Option("--gpu", help="GPUs.")]
-GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="What they are, such as A100.")]
+Gpu = Annotated[int | None, typer.Option("--gpu", help="Number of GPUs; default 0.")]
+GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="GPU model, such as A100.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label; repeatable.")
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label. Repeatable.")
 ]
 PlacementPolicy = Annotated[
-    str | None, typer.Option(help=f"{listed(policy_names(), 'or')}; the first is the default.")
+    str | None,
+    typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}; the first is the default."),
 ]
 OptimizerSteps = Annotated[
     int | None,
     typer.Option(
-        metavar="STEPS", help="Search so long after a pass for an arrangement that places more; 0: do not."
+        metavar="STEPS",
+        help="Optimizer steps after each pass, to place more deployments; default 0, no optimizer.",
     ),
 ]
 Solver = Annotated[
     str | None,
     typer.Option(
-        help=f"{listed(solver_names(), 'or')}; the first is the default. exact: a solver goes on where the "
-        "search ends."
+        help=f"Optimizer: {listed(solver_names(), 'or')}; the first is the default. exact adds a "
+        "solver after the search."
     ),
 ]
 Preemption = Annotated[
-    bool | None, typer.Option("--preemption/--no-preemption", help="Whether higher priority may evict lower.")
+    bool | None,
+    typer.Option(
+        "--preemption/--no-preemption", help="Whether a higher priority may evict a lower one; default on."
+    ),
 ]
 MinRuntime = Annotated[
-    int | None, typer.Option("--min-runtime", help="Seconds that each run is safe from preemption.")
+    int | None,
+    typer.Option("--min-runtime", help="Seconds that each run is safe from preemption; default 0."),
 ]
 
 
 @app.command(cls=_WithOldFlags)
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")],
     cpu: Cpu = None,
     ram: Ram = None,
     gpu: Gpu = None,
@@ -83,22 +98,22 @@ def create(
         typer.Option(
             "--node",
             metavar="name=N,cpu=C,ram=G,...",
-            help="One node, or count=K equal ones; also gpu=, model=, engine=, label.KEY=. Repeatable.",
+            help="A node, or count=K equal nodes; also gpu=, model=, engine=, label.KEY=. Repeatable.",
         ),
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, docker, process or simulated.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto (default), docker, process or simulated.")] = None,
     placement_policy: PlacementPolicy = None,
     optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
 ) -> None:
-    """Make a cluster: of one node with these totals, or of nodes."""
+    """Create a cluster: one node with --cpu and --ram, or a --node for each node."""
     session = Session.of(context)
     totals = _totals(cpu, ram, gpu, gpu_model)
     if bool(node) == bool(totals):
         raise typer.BadParameter(
-            "give either --cpu and --ram (one node of that size), or --node for each node"
+            "set either --cpu and --ram (one node of that size), or --node for each node"
         )
     fields: dict[str, Any] = {
         "organization_id": resolve.organization_id(session),
@@ -112,35 +127,39 @@ def create(
         "nodes": [parse_node(text) for text in node] if node else None,
         **totals,
     }
-    made = session.client.clusters.create(name, _given(fields))
-    session.show(made, f"Cluster {made['name']} is made (id {made['id']}): {amounts(made['capacity'])}.")
-    session.note(made.get("runtime_note") or f"Runtime: {made.get('resolved_runtime', made['runtime'])}.")
+    created = session.client.clusters.create(name, _given(fields))
+    session.show(
+        created, f"Created cluster {created['name']} (id {created['id']}): {amounts(created['capacity'])}."
+    )
+    session.note(
+        created.get("runtime_note") or f"Runtime: {created.get('resolved_runtime', created['runtime'])}."
+    )
 
 
 @app.command("list")
 def list_all(context: typer.Context) -> None:
-    """Clusters, with what is taken and what is free."""
+    """List clusters with their capacity."""
     session = Session.of(context)
     found = session.client.clusters.all(organization_id=resolve.organization_id(session))
     columns = [">id", "name", "runtime", ">nodes", "capacity", "allocated", "available"]
     rows = [
         (
-            each["id"],
-            each["name"],
-            each.get("resolved_runtime", each["runtime"]),
-            each.get("node_count"),
-            amounts(each["capacity"]),
-            amounts(each["allocated"]),
-            amounts(each["available"]),
+            cluster["id"],
+            cluster["name"],
+            cluster.get("resolved_runtime", cluster["runtime"]),
+            cluster.get("node_count"),
+            amounts(cluster["capacity"]),
+            amounts(cluster["allocated"]),
+            amounts(cluster["available"]),
         )
-        for each in found
+        for cluster in found
     ]
     session.show(found, table(columns, rows))
 
 
 @app.command()
 def show(context: typer.Context, cluster: Wanted) -> None:
-    """One cluster and its nodes."""
+    """Show a cluster and its nodes."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
     session.show(found, _facts(found), _nodes_table(found.get("nodes", [])))
@@ -150,7 +169,7 @@ def show(context: typer.Context, cluster: Wanted) -> None:
 def update(
     context: typer.Context,
     cluster: Wanted,
-    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    name: Annotated[str | None, typer.Option(help="New name of the cluster.")] = None,
     cpu: Cpu = None,
     ram: Ram = None,
     gpu: Gpu = None,
@@ -161,7 +180,7 @@ def update(
     min_runtime: MinRuntime = None,
     force: Force = False,
 ) -> None:
-    """Change its settings; totals only where it has one node."""
+    """Change the settings of a cluster. --cpu, --ram and --gpu need a cluster with one node."""
     session = Session.of(context)
     fields = {
         "name": name,
@@ -179,16 +198,16 @@ def update(
 
 @app.command()
 def delete(context: typer.Context, cluster: Wanted, force: Force = False) -> None:
-    """Delete it; refused while deployments live there, unless --force."""
+    """Delete a cluster. Refused while it has deployments that have not ended, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    gone = session.client.clusters.delete(found["id"], force=force)
-    session.show({"id": found["id"], "deleted": gone}, f"Cluster {found['name']} {deletion(gone)}.")
+    deleted = session.client.clusters.delete(found["id"], force=force)
+    session.show({"id": found["id"], "deleted": deleted}, f"Cluster {found['name']} {deletion(deleted)}.")
 
 
 @app.command()
 def nodes(context: typer.Context, cluster: Wanted) -> None:
-    """The nodes of a cluster."""
+    """List the nodes of a cluster."""
     session = Session.of(context)
     found = session.client.clusters.nodes(resolve.cluster(session, cluster)["id"])
     session.show(found, _nodes_table(found))
@@ -198,18 +217,23 @@ def nodes(context: typer.Context, cluster: Wanted) -> None:
 def add_node(
     context: typer.Context,
     cluster: Wanted,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the node.")],
     cpu: Annotated[float, typer.Option("--cpu", help="CPU cores.")],
     ram: Annotated[float, typer.Option("--ram", help="RAM in GB.")],
     gpu: Gpu = None,
     gpu_model: GpuModel = None,
     label: Labels = None,
     engine: Annotated[
-        str | None, typer.Option(help="Its own container engine, such as tcp://host:2375.")
+        str | None,
+        typer.Option(
+            help="Address of the node's container engine, such as tcp://host:2375; default: the server's."
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="So many equal nodes: NAME-1, NAME-2, ...")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of equal nodes, named NAME-1, NAME-2, ...; default 1.")
+    ] = None,
 ) -> None:
-    """Add a node, or several equal ones."""
+    """Add a node, or several equal nodes."""
     session = Session.of(context)
     fields = {
         "name": name,
@@ -222,35 +246,35 @@ def add_node(
         "count": count,
     }
     found = resolve.cluster(session, cluster)
-    answer = session.client.clusters.add_node(found["id"], _given(fields))
-    session.show(answer, f"{found['name']} has grown by {name}{f' ({count} nodes)' if count else ''}.")
+    added = session.client.clusters.add_node(found["id"], _given(fields))
+    session.show(added, f"Added {name}{f' ({count} nodes)' if count else ''} to {found['name']}.")
 
 
 @app.command("remove-node")
 def remove_node(context: typer.Context, cluster: Wanted, node: NodeName, force: Force = False) -> None:
-    """Take a node out of its cluster."""
+    """Remove a node from its cluster. Refused while deployments run on it, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    leaving = resolve.node(found, node)
-    gone = session.client.clusters.remove_node(found["id"], leaving["id"], force=force)
-    session.show({"id": leaving["id"], "deleted": gone}, f"Node {leaving['name']} {deletion(gone)}.")
+    removed = resolve.node(found, node)
+    deleted = session.client.clusters.remove_node(found["id"], removed["id"], force=force)
+    session.show({"id": removed["id"], "deleted": deleted}, f"Node {removed['name']} {deletion(deleted)}.")
 
 
 @app.command()
 def cordon(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
-    """Nothing new starts on the node; what runs goes on."""
+    """Keep new deployments off a node; running ones continue."""
     _node_action(context, cluster, node, "cordon")
 
 
 @app.command()
 def uncordon(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
-    """Let work start on the node again."""
+    """Admit new deployments to a node again."""
     _node_action(context, cluster, node, "uncordon")
 
 
 @app.command()
 def drain(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
-    """Cordon the node and send what runs there back to the queue."""
+    """Cordon a node and send its deployments back to the queue."""
     _node_action(context, cluster, node, "drain")
 
 
@@ -269,9 +293,12 @@ def _facts(cluster: Cluster) -> Any:
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
             ("Placement", cluster.get("placement_policy")),
-            ("Optimized", _optimized(cluster)),
+            ("Optimizer", _optimizer(cluster)),
             ("Preemption", "on" if cluster.get("preemption") else "off"),
-            ("Safe for", f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else ""),
+            (
+                "Min runtime",
+                f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else "",
+            ),
             ("Capacity", amounts(cluster["capacity"])),
             ("Allocated", amounts(cluster["allocated"])),
             ("Available", amounts(cluster["available"])),
@@ -279,26 +306,26 @@ def _facts(cluster: Cluster) -> Any:
     )
 
 
-def _optimized(cluster: Cluster) -> str:
-    steps, solver = cluster.get("optimizer_steps", 0), cluster.get("solver", "search")
-    exact = ", then by a solver" if solver == "exact" else ""
-    return f"by up to {steps:,} steps a pass{exact}" if steps else ""
+def _optimizer(cluster: Cluster) -> str:
+    steps = cluster.get("optimizer_steps", 0)
+    solver = ", then a solver" if cluster.get("solver") == "exact" else ""
+    return f"up to {steps:,} steps per pass{solver}" if steps else ""
 
 
 def _nodes_table(nodes: list[Node]) -> Any:
     columns = [">id", "node", "status", "capacity", "allocated", "available", "gpu model", "labels"]
     rows = [
         (
-            each["id"],
-            each["name"],
-            each["status"],
-            amounts(each["capacity"]),
-            amounts(each["allocated"]),
-            amounts(each["available"]),
-            each.get("gpu_model"),
-            mapping(each.get("labels")),
+            node["id"],
+            node["name"],
+            node["status"],
+            amounts(node["capacity"]),
+            amounts(node["allocated"]),
+            amounts(node["available"]),
+            node.get("gpu_model"),
+            mapping(node.get("labels")),
         )
-        for each in nodes
+        for node in nodes
     ]
     return table(columns, rows)
 
@@ -310,5 +337,5 @@ def _totals(cpu: float | None, ram: float | None, gpu: int | None, gpu_model: st
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what was not said: the server knows the defaults."""
+    """The set fields. The server has the defaults of the others."""
     return {name: value for name, value in fields.items() if value is not None}

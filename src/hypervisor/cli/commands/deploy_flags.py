@@ -1,7 +1,7 @@
-"""The options of `hypervisor deploy` that describe a deployment, and the request that they make.
+"""The options of `hypervisor deploy` that set fields of the deployment.
 
-A parameter of `_template` with the name of a field of the API sets that field. `_converted` makes fields of
-the other options.
+A parameter of `_template` with the name of an API field sets that field. `_converted` makes fields of the
+other options.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from hypervisor.cli.commands.node_flags import parse_pairs
 from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency
+from hypervisor.cli.core.key_values import parse_pairs
 
 
 def parameters() -> list[Any]:
-    """The options, to add to a command."""
+    """The options, as parameters for a command."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(_template)
     return [parameter for parameter in get_command(app).params if parameter.name != "help"]
 
 
 def fields_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the values of the options say of the deployment, under the names of the API."""
+    """The deployment fields of the options, by API name."""
     plain = {name: value for name, value in options.items() if name not in _CONVERTED}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -67,87 +67,110 @@ def _template(
         str | None, typer.Option("--image", help="Container image (runtime docker).")
     ] = None,
     job: Annotated[
-        bool, typer.Option("--job", help="It runs to its end; else a service, until stopped.")
+        bool,
+        typer.Option(
+            "--job", help="A job, which runs to its end; default: a service, which runs until it is stopped."
+        ),
     ] = False,
     required_cpu_cores: Annotated[float | None, typer.Option("--cpu", help="CPU cores (default 1).")] = None,
     required_ram_gb: Annotated[float | None, typer.Option("--ram", help="RAM in GB (default 1).")] = None,
     required_gpu_count: Annotated[
-        float | None, typer.Option("--gpu", help="GPUs: whole, or a part of one below 1.")
+        float | None, typer.Option("--gpu", help="GPUs: a whole number, or a fraction below 1 (default 0).")
     ] = None,
     priority: Annotated[
         str | None, typer.Option("--priority", "-p", help="LOW, MEDIUM (default), HIGH, CRITICAL or 0-1000.")
     ] = None,
     env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", metavar="KEY=VALUE", help="Repeatable.")
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="KEY=VALUE", help="Environment variable. Repeatable."),
     ] = None,
     secret: Annotated[
         list[str] | None,
-        typer.Option("--secret", metavar="KEY=VALUE", help="Like --env, sealed and never shown. Repeatable."),
+        typer.Option(
+            "--secret",
+            metavar="KEY=VALUE",
+            help="Like --env, but stored encrypted and never shown. Repeatable.",
+        ),
     ] = None,
     ports: Annotated[
         list[int] | None,
-        typer.Option("--port", metavar="PORT", help="A port that it listens on. Repeatable."),
+        typer.Option("--port", metavar="PORT", help="Port that the workload listens on. Repeatable."),
     ] = None,
     working_dir: Annotated[
         str | None,
-        typer.Option("--workdir", metavar="DIR", help="Where its command starts: an absolute path."),
+        typer.Option(
+            "--workdir", metavar="DIR", help="Working directory of the command, as an absolute path."
+        ),
     ] = None,
     after: Annotated[
         list[str] | None,
         typer.Option(
-            "--after", metavar="NAME[:running]", help="Wait until that one succeeded (or runs). Repeatable."
+            "--after",
+            metavar="NAME[:running]",
+            help="Start after this deployment has succeeded, or with :running, after it runs. Repeatable.",
         ),
     ] = None,
     on_failure: Annotated[
-        str | None, typer.Option(help="What it does when one of those fails: cancel (default) or hold.")
+        str | None, typer.Option(help="When a deployment of --after fails: cancel (default) or hold.")
     ] = None,
     min_runtime_seconds: Annotated[
-        int | None, typer.Option("--min-runtime", help="Seconds that each run is safe from preemption.")
+        int | None,
+        typer.Option("--min-runtime", help="Seconds that each run is safe from preemption (default 0)."),
     ] = None,
     max_runtime_seconds: Annotated[
-        int | None, typer.Option("--max-runtime", help="Seconds after which a run is ended.")
+        int | None,
+        typer.Option("--max-runtime", help="Seconds after which a run is stopped; default: never."),
     ] = None,
     grace_period_seconds: Annotated[
         int | None, typer.Option("--grace", help="Seconds between TERM and KILL (default 10).")
     ] = None,
     never_preempt: Annotated[
-        bool, typer.Option("--never-preempt", help="Higher priority may not evict it.")
+        bool, typer.Option("--never-preempt", help="Protect it from preemption by a higher priority.")
     ] = False,
     restart_policy: Annotated[
-        str | None, typer.Option("--restart", help="never, on-failure or always.")
+        str | None,
+        typer.Option("--restart", help="When a run ends, restart it: never, on-failure or always."),
     ] = None,
     max_retries: Annotated[
-        int | None, typer.Option("--retries", min=0, help="How often it is tried again.")
+        int | None, typer.Option("--retries", min=0, help="Number of restarts after a failure.")
     ] = None,
     retry_on: Annotated[
         str | None,
-        typer.Option("--retry-on", metavar="CODES", help="Only these exit codes are retried, as 1,137."),
+        typer.Option(
+            "--retry-on", metavar="CODES", help="Restart only after these exit codes, such as 1,137."
+        ),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, help="So many start together, all or none, each with these needs.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of replicas that start together, all or none; each has the full request "
+            "(default 1).",
+        ),
     ] = None,
     spread: Annotated[
-        bool, typer.Option("--spread", help="Replicas on as many nodes as possible; else on as few.")
+        bool, typer.Option("--spread", help="Spread the replicas over many nodes; default: pack them on few.")
     ] = False,
     gang_timeout_seconds: Annotated[
         int | None,
         typer.Option(
-            "--gang-timeout", help="Seconds until all replicas must run (default 300), else all requeue."
+            "--gang-timeout",
+            help="Seconds until all replicas must run, else all are queued again (default 300).",
         ),
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Repeatable.")
+        list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label. Repeatable.")
     ] = None,
     node_selector: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A label that its node must have. Repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="Label that the node must have. Repeatable."),
     ] = None,
     gpu_models: Annotated[
         list[str] | None,
-        typer.Option("--gpu-model", metavar="MODEL", help="A GPU model that will do. Repeatable."),
+        typer.Option("--gpu-model", metavar="MODEL", help="Accepted GPU model; default: any. Repeatable."),
     ] = None,
     read_only_root: Annotated[
-        bool | None, typer.Option("--read-only", help="Read-only root file system (docker).")
+        bool | None, typer.Option("--read-only", help="Read-only root file system (runtime docker).")
     ] = None,
 ) -> None:
-    """Holds the declarations; never called."""
+    """Declares the options. Nothing calls it."""

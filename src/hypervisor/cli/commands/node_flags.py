@@ -1,11 +1,13 @@
-"""Reading `name=a,cpu=8,ram=32` and `KEY=VALUE` from the command line."""
+"""The --node option of `hypervisor cluster create`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import typer
+
+from hypervisor.cli.core.key_values import parse_pair
 
 _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("name", str),
@@ -21,42 +23,30 @@ _LABEL = "label."
 
 
 def parse_node(text: str) -> dict[str, Any]:
-    """`name=a,cpu=8,ram=32,gpu=2,model=A100,label.zone=b` as fields of the API. Raises a usage error."""
+    """`name=a,cpu=8,ram=32,gpu=2,model=A100,label.zone=b` as fields of a request. Raises a usage error."""
     node: dict[str, Any] = {}
     labels: dict[str, str] = {}
     for part in text.split(","):
-        key, value = _pair(part, "--node")
+        key, value = parse_pair(part, "--node")
         if key.startswith(_LABEL):
             labels[key.removeprefix(_LABEL)] = value
             continue
-        field, read = _field(key)
-        node[field] = _number(read, key, value)
+        field, convert = _field(key)
+        node[field] = _converted(convert, key, value)
     missing = [key for key in _REQUIRED if _FIELDS[key][0] not in node]
     if missing:
-        raise typer.BadParameter(f"--node {text}: {', '.join(missing)} is missing")
+        raise typer.BadParameter(f"--node {text}: set {', '.join(missing)} as well")
     return {**node, "labels": labels} if labels else node
-
-
-def parse_pairs(texts: Sequence[str] | None, option: str = "--label") -> dict[str, str] | None:
-    """`["a=1", "b=2"]` as a dictionary, None for none."""
-    return dict(_pair(text, option) for text in texts) if texts else None
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise typer.BadParameter(f"{option} takes KEY=VALUE, not {text!r}")
-    return key.strip(), value
 
 
 def _field(key: str) -> tuple[str, Callable[[str], Any]]:
     if key not in _FIELDS:
-        raise typer.BadParameter(f"--node knows {', '.join(_FIELDS)} and label.KEY, not {key!r}")
+        raise typer.BadParameter(f"--node takes {', '.join(_FIELDS)} and label.KEY, not {key!r}")
     return _FIELDS[key]
 
 
-def _number(read: Callable[[str], Any], key: str, value: str) -> Any:
+def _converted(convert: Callable[[str], Any], key: str, value: str) -> Any:
     try:
-        return read(value)
+        return convert(value)
     except ValueError:
         raise typer.BadParameter(f"--node: {key}={value} is not a number") from None

@@ -1,4 +1,4 @@
-"""`hypervisor org`: organizations, their members and invite codes."""
+"""`hypervisor org`: organizations, members and invite codes."""
 
 from __future__ import annotations
 
@@ -7,44 +7,54 @@ from typing import Annotated
 import typer
 
 from hypervisor.cli.core import resolve
+from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import ago, deletion
-from hypervisor.cli.core.groups import make_group
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 
-app = make_group("Organizations: make, join, and see who belongs.")
+app = make_group("Create and join organizations, and manage their members.")
 
-Wanted = Annotated[
-    str | None, typer.Argument(metavar="ORG", help="Name or id; not needed when you belong to one.")
+OptionalOrganization = Annotated[
+    str | None,
+    typer.Argument(metavar="ORG", help="Organization name or id; optional with a single organization."),
 ]
-Needed = Annotated[str, typer.Argument(metavar="ORG", help="Name or id.")]
-OrgOption = Annotated[str | None, typer.Option("--org", envvar="HYPERVISOR_ORG", help="Name or id.")]
+OrganizationName = Annotated[str, typer.Argument(metavar="ORG", help="Organization name or id.")]
+OrganizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--org",
+        metavar="ORG",
+        envvar="HYPERVISOR_ORG",
+        help="Organization name or id; optional with a single organization.",
+    ),
+]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help="admin, developer or viewer.")]
 
 
 @app.command()
-def create(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Make an organization; you become its admin."""
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the organization.")],
+) -> None:
+    """Create an organization; you become its admin."""
     session = Session.of(context)
-    made = session.client.organizations.create(name)
-    session.show(made, f"Organization {made['name']} is made (id {made['id']}); you are its admin.")
-    session.note(
-        "Next: `hypervisor org invite` shows the code that lets others in; `hypervisor cluster create`."
-    )
+    created = session.client.organizations.create(name)
+    session.show(created, f"Created organization {created['name']} (id {created['id']}); you are its admin.")
+    session.note("Next: `hypervisor cluster create`, and `hypervisor org invite` for the invite code.")
 
 
 @app.command("list")
-def list_mine(context: typer.Context) -> None:
-    """The organizations that you belong to."""
+def list_organizations(context: typer.Context) -> None:
+    """List your organizations."""
     session = Session.of(context)
-    mine = session.client.organizations.all()
-    rows = [(each["id"], each["name"], each.get("role"), ago(each.get("created_at"))) for each in mine]
-    session.show(mine, table([">id", "name", "your role", ">age"], rows))
+    found = session.client.organizations.all()
+    rows = [(item["id"], item["name"], item.get("role"), ago(item.get("created_at"))) for item in found]
+    session.show(found, table([">id", "name", "your role", ">age"], rows))
 
 
 @app.command()
-def show(context: typer.Context, organization: Wanted = None) -> None:
-    """One organization."""
+def show(context: typer.Context, organization: OptionalOrganization = None) -> None:
+    """Show an organization."""
     session = Session.of(context)
     found = session.client.organizations.get(resolve.organization(session, organization)["id"])
     session.show(
@@ -62,9 +72,11 @@ def show(context: typer.Context, organization: Wanted = None) -> None:
 
 @app.command()
 def rename(
-    context: typer.Context, organization: Needed, name: Annotated[str, typer.Argument(metavar="NEW-NAME")]
+    context: typer.Context,
+    organization: OrganizationName,
+    name: Annotated[str, typer.Argument(metavar="NEW-NAME", help="New name of the organization.")],
 ) -> None:
-    """Give it another name."""
+    """Rename an organization."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
     changed = session.client.organizations.rename(found["id"], name)
@@ -74,28 +86,37 @@ def rename(
 @app.command()
 def delete(
     context: typer.Context,
-    organization: Needed,
-    force: Annotated[bool, typer.Option("--force", help="Also stop what runs.")] = False,
+    organization: OrganizationName,
+    force: Annotated[bool, typer.Option("--force", help="Stop running deployments first.")] = False,
 ) -> None:
-    """Delete it, with its clusters and deployments."""
+    """Delete an organization with its clusters and deployments."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
-    gone = session.client.organizations.delete(found["id"], force=force)
-    session.show({"id": found["id"], "deleted": gone}, f"Organization {found['name']} {deletion(gone)}.")
+    deleted = session.client.organizations.delete(found["id"], force=force)
+    session.show(
+        {"id": found["id"], "deleted": deleted}, f"Organization {found['name']} {deletion(deleted)}."
+    )
 
 
 @app.command()
 def invite(
     context: typer.Context,
-    organization: Wanted = None,
+    organization: OptionalOrganization = None,
     regenerate: Annotated[
-        bool, typer.Option("--regenerate", help="Make a new code; the old one ends.")
+        bool, typer.Option("--regenerate", help="Create a new code; the old code becomes invalid.")
     ] = False,
-    role: Annotated[str | None, typer.Option(help="Role of those who join by the new code.")] = None,
-    max_uses: Annotated[int | None, typer.Option(min=1, help="How many may use the new code.")] = None,
-    expires_in_hours: Annotated[float | None, typer.Option(min=0.01, help="How long it works.")] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(help="Role that the new code grants: admin, developer (default) or viewer."),
+    ] = None,
+    max_uses: Annotated[
+        int | None, typer.Option(min=1, help="Number of uses of the new code; default: unlimited.")
+    ] = None,
+    expires_in_hours: Annotated[
+        float | None, typer.Option(min=0.01, help="Hours until the new code expires; default: never.")
+    ] = None,
 ) -> None:
-    """Show the invite code, or make a new one."""
+    """Show the invite code, or create a new one."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
     limits = {"role": role, "max_uses": max_uses, "expires_in_hours": expires_in_hours}
@@ -104,30 +125,33 @@ def invite(
             found["id"], role=role, max_uses=max_uses, expires_in_hours=expires_in_hours
         )
     elif any(value is not None for value in limits.values()):
-        raise typer.BadParameter("limits belong to a new code: add --regenerate")
+        raise typer.BadParameter("--role, --max-uses and --expires-in-hours need --regenerate")
     else:
         code = session.client.organizations.invite_code(found["id"])
     session.show(code, code["invite_code"])
     session.note(
-        f"Whoever runs `hypervisor org join CODE` joins {found['name']} as {code.get('role', 'developer')}."
+        f"Users join {found['name']} as {code.get('role', 'developer')} with `hypervisor org join CODE`."
     )
 
 
 @app.command()
-def join(context: typer.Context, code: Annotated[str, typer.Argument(metavar="CODE")]) -> None:
+def join(
+    context: typer.Context,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Invite code, from an admin.")],
+) -> None:
     """Join an organization by its invite code."""
     session = Session.of(context)
     joined = session.client.organizations.join(code)
     name = joined.get("name") or joined.get("id")
-    session.show(joined, f"You have joined {name} as {joined.get('role')}.")
+    session.show(joined, f"Joined {name} as {joined.get('role')}.")
 
 
 @app.command()
-def members(context: typer.Context, organization: Wanted = None) -> None:
-    """Who belongs, in which role."""
+def members(context: typer.Context, organization: OptionalOrganization = None) -> None:
+    """List the members with their roles."""
     session = Session.of(context)
     found = session.client.organizations.members(resolve.organization(session, organization)["id"])
-    rows = [(each["user_id"], each["username"], each.get("email"), each["role"]) for each in found]
+    rows = [(member["user_id"], member["username"], member.get("email"), member["role"]) for member in found]
     session.show(found, table([">id", "username", "e-mail", "role"], rows))
 
 
@@ -136,9 +160,9 @@ def role(
     context: typer.Context,
     member: Annotated[str, typer.Argument(metavar="MEMBER", help="Username or id.")],
     new_role: RoleName,
-    organization: OrgOption = None,
+    organization: OrganizationOption = None,
 ) -> None:
-    """Change a member's role."""
+    """Change the role of a member."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
     user_id = resolve.member_id(session, found["id"], member)
@@ -149,12 +173,12 @@ def role(
 @app.command()
 def remove(
     context: typer.Context,
-    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Username or id; your own to leave.")],
-    organization: OrgOption = None,
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Username or id; your username to leave.")],
+    organization: OrganizationOption = None,
 ) -> None:
-    """Remove a member."""
+    """Remove a member, or leave an organization."""
     session = Session.of(context)
     found = resolve.organization(session, organization)
     user_id = resolve.member_id(session, found["id"], member)
     session.client.organizations.remove_member(found["id"], user_id)
-    session.show({"removed": user_id}, f"{member} has left {found['name']}.")
+    session.show({"removed": user_id}, f"Removed {member} from {found['name']}.")

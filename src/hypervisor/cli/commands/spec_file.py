@@ -1,4 +1,4 @@
-"""Deployments as people write them (flags, YAML) turned into requests of the API."""
+"""YAML files and option values of `hypervisor deploy` as API requests."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ SHORT_NAMES = {
     "ram": "required_ram_gb",
     "gpu": "required_gpu_count",
 }
-"""What a YAML file may say instead of the API's own field names."""
+"""Short keys of a YAML file, with the API field names."""
 
 
 def read_file(path: str) -> list[dict[str, Any]]:
-    """Every deployment of a YAML file (`-` is stdin): mappings, lists or `deployments: [...]`, in documents.
+    """The deployments of a YAML file (`-` is stdin) with one or several documents.
 
-    Raises CommandFailed for what is none of these.
+    A document is a mapping, a list of mappings, or a mapping with the key `deployments`. Raises CommandFailed
+    for any other document, and for a file without deployments.
     """
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     specs = [spec for document in yaml.safe_load_all(text) for spec in _deployments_in(document)]
     if not specs:
-        raise CommandFailed(f"{path} holds no deployment")
+        raise CommandFailed(f"{path} has no deployment")
     return [_normalise(spec, path) for spec in specs]
 
 
 def parse_dependency(text: str) -> dict[str, Any]:
-    """`train`, `12` or `train:running` as the API wants it. Raises a usage error."""
+    """`train`, `12` or `train:running` as an API dependency. Raises a usage error."""
     target, colon, condition = text.rpartition(":")
     if not colon:
         target, condition = text, CONDITIONS[0]
@@ -46,7 +47,7 @@ def parse_dependency(text: str) -> dict[str, Any]:
 
 
 def parse_codes(text: str | None) -> list[int] | None:
-    """`1,137` as a list of exit codes, None for none. Raises a usage error."""
+    """`1,137` as a list of exit codes; None for None. Raises a usage error."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
@@ -58,9 +59,9 @@ def parse_codes(text: str | None) -> list[int] | None:
 def join_environment(
     plain: Mapping[str, str] | None, secret: Mapping[str, str] | None
 ) -> dict[str, Any] | None:
-    """Plain and secret values in one dictionary, None for none."""
-    sealed = {name: {"value": value, "secret": True} for name, value in (secret or {}).items()}
-    return {**(plain or {}), **sealed} or None
+    """Plain and secret values in one dictionary; None without values."""
+    secrets = {name: {"value": value, "secret": True} for name, value in (secret or {}).items()}
+    return {**(plain or {}), **secrets} or None
 
 
 def _deployments_in(document: object) -> Iterable[object]:
@@ -68,14 +69,14 @@ def _deployments_in(document: object) -> Iterable[object]:
         return []
     if isinstance(document, Mapping) and "deployments" in document:
         defaults = {key: value for key, value in document.items() if key != "deployments"}
-        members = document["deployments"] or []
-        return [{**defaults, **each} if isinstance(each, Mapping) else each for each in members]
+        specs = document["deployments"] or []
+        return [{**defaults, **spec} if isinstance(spec, Mapping) else spec for spec in specs]
     return document if isinstance(document, list) else [document]
 
 
 def _normalise(spec: object, path: str) -> dict[str, Any]:
     if not isinstance(spec, Mapping) or "name" not in spec:
-        raise CommandFailed(f"{path}: each deployment is a mapping with at least a name")
+        raise CommandFailed(f"{path}: each deployment must be a mapping with at least a name")
     fields = {SHORT_NAMES.get(str(key), str(key)): value for key, value in spec.items()}
     if isinstance(fields.get("command"), str):
         fields["command"] = shlex.split(fields["command"])
@@ -87,7 +88,7 @@ def _normalise(spec: object, path: str) -> dict[str, Any]:
 
 
 def _env_value(value: object) -> object:
-    """YAML reads 1 and true as such; an environment holds text."""
+    """The text of a value. YAML parses 1 and true as number and boolean, but an environment has only text."""
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, (Mapping, str)) else str(value)

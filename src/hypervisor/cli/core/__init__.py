@@ -1,1 +1,1 @@
-"""What the commands share: sessions, output, formatting, options, errors, name resolution."""
+"""Code that several commands use: sessions, output, formatting, options, errors, name resolution."""

@@ -1,4 +1,4 @@
-"""The settings of this process, and what is wrong with them in one line."""
+"""Loading of the settings, with invalid values reported in one line."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hypervisor.settings import Settings
 
 
 def load_settings() -> Settings:
-    """The settings of this process. Raises StartupError with one line that names what is wrong."""
+    """The settings of this process. Raises StartupError with one line that names the invalid settings."""
     try:
         return Settings()
     except ValidationError as error:
-        raise StartupError(complaints(error, capitals=True)) from None
+        raise StartupError(validation_message(error, uppercase=True)) from None
 
 
-def complaints(error: ValidationError, *, capitals: bool) -> str:
-    """What is wrong with each field, in one line."""
-    lines = []
-    for each in error.errors():
-        field = ".".join(str(part) for part in each["loc"])
-        message = each["msg"].removeprefix("Value error, ")
-        lines.append(f"{field.upper() if capitals else field}: {message}")
-    return "; ".join(lines)
+def validation_message(error: ValidationError, *, uppercase: bool) -> str:
+    """The invalid fields and their errors in one line."""
+    messages = []
+    for details in error.errors():
+        field = ".".join(str(part) for part in details["loc"])
+        message = details["msg"].removeprefix("Value error, ")
+        messages.append(f"{field.upper() if uppercase else field}: {message}")
+    return "; ".join(messages)

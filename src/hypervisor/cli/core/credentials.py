@@ -1,4 +1,4 @@
-"""Where the command line remembers sessions: one file, readable by its owner alone, one entry a server."""
+"""The credentials file: the sessions of the command line, one per server, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER_MODE = 0o700
 
 
 class Credentials:
-    """The file as a whole: which server was logged in to last, and a session for each."""
+    """The whole file: the server of the latest login, and one session per server."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_path()
@@ -30,13 +30,14 @@ class Credentials:
         return url if isinstance(url, str) else None
 
     def tokens(self, url: str) -> Tokens | None:
+        """The session of a server, None without one."""
         entry = self._read().get("servers", {}).get(url)
         if not isinstance(entry, dict) or not isinstance(entry.get("access_token"), str):
             return None
         return Tokens(entry["access_token"], entry.get("refresh_token"))
 
     def save(self, url: str, tokens: Tokens | None) -> None:
-        """Keep a session (and make its server the default), or with None forget it."""
+        """Store a session and make its server the default; with None, remove the session."""
         content = self._read()
         servers = content.setdefault("servers", {})
         if tokens is None:
@@ -48,7 +49,7 @@ class Credentials:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone among all processes of this user."""
+        """Hold the lock of the file against other processes of this user."""
         self._make_folder()
         with self.path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -63,7 +64,7 @@ class Credentials:
 
     def _write(self, content: dict[str, Any]) -> None:
         self._make_folder()
-        # mkstemp makes the file with mode 600; the rename makes the change all or nothing.
+        # mkstemp creates the file with mode 600. The rename makes the change atomic.
         descriptor, name = tempfile.mkstemp(prefix=".credentials-", dir=self.path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=2)
@@ -76,7 +77,7 @@ class Credentials:
 
 
 class FileTokens:
-    """The TokenStore of one server in the credentials file."""
+    """A TokenStore: the session of one server in the credentials file."""
 
     def __init__(self, credentials: Credentials, url: str) -> None:
         self._credentials = credentials
@@ -95,6 +96,6 @@ class FileTokens:
 
 
 def default_path() -> Path:
-    """`~/.config/hypervisor/credentials.json`, or below XDG_CONFIG_HOME where that is set."""
+    """`~/.config/hypervisor/credentials.json`, or below XDG_CONFIG_HOME when it is set."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "hypervisor" / "credentials.json"

@@ -1,4 +1,4 @@
-"""The table of deployments that `ps`, `watch` and the demo show."""
+"""The table of deployments of `ps`, `watch` and `demo`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from hypervisor.cli.core.formatting import ago, amounts, place, requires, runtim
 from hypervisor.cli.core.output import Cell, table
 from hypervisor.client.models import Deployment
 
-COLUMNS = (">id", "name", "kind", "state", "priority", "needs", "on", "ran", ">age", "~reason")
+COLUMNS = (">id", "name", "kind", "state", "priority", "requests", "node", "ran", ">age", "~reason")
 WIDE = 100
-ONLY_WHERE_WIDE = frozenset({"kind", "needs", ">age"})
+"""Characters of a terminal from which all columns fit."""
+ONLY_WHEN_WIDE = frozenset({"kind", "requests", ">age"})
 
 
 def deployments_table(deployments: list[Deployment], width: int) -> Table:
-    """One line a deployment; on a narrow terminal (`width` in characters) with fewer columns."""
-    shown = [at for at, name in enumerate(COLUMNS) if width >= WIDE or name not in ONLY_WHERE_WIDE]
-    rows = [_row(each) for each in deployments]
-    return table([COLUMNS[at] for at in shown], [[row[at] for at in shown] for row in rows])
+    """One line per deployment; fewer columns on a terminal that is narrow (`width` in characters)."""
+    shown = [index for index, name in enumerate(COLUMNS) if width >= WIDE or name not in ONLY_WHEN_WIDE]
+    rows = [_row(deployment) for deployment in deployments]
+    return table([COLUMNS[index] for index in shown], [[row[index] for index in shown] for row in rows])
 
 
 def _row(deployment: Deployment) -> tuple[Cell, ...]:
@@ -37,13 +38,14 @@ def _row(deployment: Deployment) -> tuple[Cell, ...]:
 
 
 def _short_reason(deployment: Deployment) -> str:
-    """In a list: what is missing and where; `show` and `explain` have the whole sentence."""
+    """The missing amounts and the nearest node; `show` and `explain` have the full sentence."""
     missing = shortfall(deployment)
     nearest = (deployment.get("reason_data") or {}).get("nearest_node")
     return f"{missing} short on {nearest}" if missing and nearest else deployment.get("reason") or ""
 
 
 def shortfall(deployment: Deployment) -> str:
+    """The amounts that a queued deployment lacks, such as `2 GPU`; empty otherwise."""
     data = deployment.get("reason_data") or {}
     missing = data.get("shortfall") if deployment["status"] == "QUEUED" else None
     return amounts(missing) if missing and any(missing.values()) else ""

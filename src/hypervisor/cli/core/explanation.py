@@ -1,4 +1,4 @@
-"""An explanation as lines for people: the reason, the shortfall, the suggestion, the receipts."""
+"""An explanation as lines: the reason, the shortfall, the suggestion, the preemption receipts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypervisor.client.models import Explanation, Party, Receipt
 
 
 def explanation_lines(name: str, explanation: Explanation) -> list[Text]:
-    """Most important first; what there is nothing to say about is left out."""
+    """The most important line first; empty parts are left out."""
     return [
         _heading(name, explanation),
         *_reason(explanation),
@@ -23,31 +23,31 @@ def explanation_lines(name: str, explanation: Explanation) -> list[Text]:
 
 
 def _heading(name: str, explanation: Explanation) -> Text:
-    """Name and state stand out; a sentence that begins with them is not told twice."""
+    """Highlighted name and state, then the sentence, without a repeated name and state."""
     status = explanation["status"]
     sentence = explanation.get("sentence") or ""
-    told = f"{name} is {status}"
-    rest = sentence.removeprefix(told) if sentence.startswith(told) else f": {sentence}"
+    subject = f"{name} is {status}"
+    rest = sentence.removeprefix(subject) if sentence.startswith(subject) else f": {sentence}"
     return Text.assemble((name, "bold"), " is ", state(status), rest)
 
 
 def receipt_lines(receipt: Receipt) -> list[Text]:
-    """One preemption: who, whom, by which rule, who was spared, how the victims return."""
-    by = receipt["preemptor"]
+    """One preemption: the preemptor, the victims, the reprieved deployments and the rule."""
+    preemptor = receipt["preemptor"]
     lines = [
         Text.assemble(
             ("Preemption ", "bold"),
             f"at {clock(receipt['at'])} on {receipt.get('node', '?')}: ",
-            (by["name"], "bold"),
-            f" (priority {by['priority']}) needed the room",
+            (preemptor["name"], "bold"),
+            f" (priority {preemptor['priority']}) needed the capacity",
         )
     ]
     lines += [
-        Text(f"  gave way   {_party(victim)}", style="yellow") for victim in receipt.get("victims") or []
+        Text(f"  evicted    {_victim(victim)}", style="yellow") for victim in receipt.get("victims") or []
     ]
     lines += [
-        Text(f"  was spared {spared['name']}: {spared.get('why', '')}", style="dim")
-        for spared in receipt.get("spared") or []
+        Text(f"  reprieved  {reprieved['name']}: {reprieved.get('why', '')}", style="dim")
+        for reprieved in receipt.get("spared") or []
     ]
     if receipt.get("rule_sentence"):
         lines.append(Text(f"  rule       {receipt['rule_sentence']}"))
@@ -56,10 +56,10 @@ def receipt_lines(receipt: Receipt) -> list[Text]:
     return lines
 
 
-def _party(party: Party) -> str:
-    lost = party.get("lost_work_seconds")
-    work = f", {number(round(lost, 1))} GPU- or CPU-seconds at stake" if lost is not None else ""
-    return f"{party['name']} (priority {party['priority']}{work})"
+def _victim(victim: Party) -> str:
+    lost = victim.get("lost_work_seconds")
+    work = f", {number(round(lost, 1))} GPU- or CPU-seconds of work lost" if lost is not None else ""
+    return f"{victim['name']} (priority {victim['priority']}{work})"
 
 
 def _reason(explanation: Explanation) -> Iterator[Text]:
@@ -78,12 +78,12 @@ def _ahead(explanation: Explanation) -> Iterator[Text]:
         yield Text(f"  queue      place {position}")
     ahead = explanation.get("ahead") or []
     if ahead:
-        yield Text("  ahead      " + ", ".join(f"{each['name']} ({each['priority']})" for each in ahead))
+        yield Text("  ahead      " + ", ".join(f"{entry['name']} ({entry['priority']})" for entry in ahead))
 
 
 def _dependencies(explanation: Explanation) -> Iterator[Text]:
-    for each in explanation.get("dependencies") or []:
-        yield Text(f"  depends on {each['name']}: {each['condition']} ({each['status']})")
+    for parent in explanation.get("dependencies") or []:
+        yield Text(f"  depends on {parent['name']}: {parent['condition']} ({parent['status']})")
 
 
 def _receipts(explanation: Explanation) -> Iterator[Text]:

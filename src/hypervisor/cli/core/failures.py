@@ -1,4 +1,4 @@
-"""Any failure as one line for people and an exit code."""
+"""The error line and the exit code of every failure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ REFUSED = 1
 
 
 class CommandFailed(Exception):
-    """A command did what it could and the outcome is a no; the message is one line."""
+    """A command cannot do what was requested. The message is one line."""
 
 
 def describe(error: Exception) -> tuple[int, str]:
-    """The exit code and the line."""
+    """The exit code and the error line."""
     if isinstance(error, typer.TyperException):
         return error.exit_code, _usage(error)
     if isinstance(error, ApiError):
@@ -30,8 +30,8 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return REFUSED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return REFUSED, (
-        f"this should not have happened: {type(error).__name__}: {_one_line(str(error))} "
-        "(HYPERVISOR_DEBUG=1 shows where)"
+        f"unexpected error, please report it: {type(error).__name__}: {_one_line(str(error))} "
+        "(HYPERVISOR_DEBUG=1 prints the traceback)"
     )
 
 
@@ -45,10 +45,10 @@ def _usage(error: typer.TyperException) -> str:
 def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
     if error.status == HTTPStatus.UNAUTHORIZED:
-        return f"{line} (`hypervisor login` opens a session)"
+        return f"{line} (log in with `hypervisor login`)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
-        return f"{line} (request {request_id} in the server's log)"
+        return f"{line} (see request {request_id} in the server's log)"
     return line
 
 

@@ -1,4 +1,4 @@
-"""Words and colours for states, amounts and times."""
+"""Text for states, amounts, times and places."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ STATE_STYLES = {
     "CANCELLED": "dim",
 }
 MINUTE, HOUR, DAY = 60, 3600, 86400
+ANOTHER_ORGANIZATION = "(another organization's)"
+"""The name of a deployment that the caller may not see."""
 
 
 def state(name: str | None) -> Text:
+    """A state in its colour."""
     return Text(name or "-", style=STATE_STYLES.get(name or "", ""))
 
 
 def parse_time(text: str) -> datetime:
+    """A timestamp of the API as an aware datetime."""
     return datetime.fromisoformat(text)
 
 
 def ago(text: str | None, now: datetime | None = None) -> str:
-    """`3m` for a moment three minutes ago; "" for none."""
+    """The time since a timestamp, such as `3m 5s`; empty for None."""
     if text is None:
         return ""
-    passed = (now or datetime.now(UTC)) - parse_time(text)
-    return duration(passed.total_seconds())
+    elapsed = (now or datetime.now(UTC)) - parse_time(text)
+    return duration(elapsed.total_seconds())
 
 
 def duration(seconds: float) -> str:
@@ -53,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def runtime_of(deployment: Deployment) -> str:
-    """How long it has run, or ran."""
+    """The time since the start, up to the end or until now; empty before the start."""
     started = deployment.get("started_at")
     if started is None:
         return ""
@@ -63,29 +67,31 @@ def runtime_of(deployment: Deployment) -> str:
 
 
 def clock(text: str | None) -> str:
-    """The time of day in the caller's own zone."""
+    """The local time of day; empty for None."""
     return "" if text is None else parse_time(text).astimezone().strftime("%H:%M:%S")
 
 
-def deletion(gone: bool) -> str:
-    return "is deleted" if gone else "will be deleted when all that runs there has ended"
+def deletion(deleted: bool) -> str:
+    """The predicate of a deletion message."""
+    return "is deleted" if deleted else "will be deleted when its deployments have ended"
 
 
 def number(value: float) -> str:
+    """At most three decimals, without trailing zeros."""
     return f"{round(value, 3):g}"
 
 
 def amounts(amount: Mapping[str, Any] | None) -> str:
-    """`2 CPU, 4 GB, 1 GPU`; what is zero is left out."""
+    """`2 CPU, 4 GB, 1 GPU`, without zeros; empty for None."""
     if amount is None:
         return ""
-    words = (("cpu_cores", "CPU"), ("ram_gb", "GB"), ("gpu_count", "GPU"))
-    parts = [f"{number(amount[key])} {unit}" for key, unit in words if amount.get(key)]
+    units = (("cpu_cores", "CPU"), ("ram_gb", "GB"), ("gpu_count", "GPU"))
+    parts = [f"{number(amount[key])} {unit}" for key, unit in units if amount.get(key)]
     return ", ".join(parts) or "nothing"
 
 
 def requires(deployment: Deployment) -> str:
-    """What it asks for, in one phrase."""
+    """The requested amounts."""
     return amounts(
         {
             "cpu_cores": deployment["required_cpu_cores"],
@@ -96,29 +102,31 @@ def requires(deployment: Deployment) -> str:
 
 
 def place(deployment: Deployment) -> str:
-    """Node and devices of the live attempt; the nodes of several replicas."""
+    """The node and the GPUs of the live attempt, or the nodes of its replicas; empty without one."""
     node = deployment.get("node_name")
     if not node:
         return ""
     if len(replicas := deployment.get("placements") or []) > 1:
-        return listed(list(dict.fromkeys(each["node_name"] for each in replicas)))
+        return listed(list(dict.fromkeys(replica["node_name"] for replica in replicas)))
     devices = deployment.get("gpu_indices")
     return f"{node} gpu {listed(devices)}" if devices else node
 
 
-def checkpoint(answer: Mapping[str, Any]) -> str:
-    """`40% step 12 (3m 5s ago)`: how far a run was when it last reported; "" where it never did."""
-    if not answer.get("checkpoint_at"):
+def checkpoint(source: Mapping[str, Any]) -> str:
+    """The last report of a deployment or an attempt, such as `40% step 12 (3m 5s ago)`; empty without one."""
+    if not source.get("checkpoint_at"):
         return ""
-    said = answer.get("checkpoint") or {}
-    parts = [f"{said['progress']:.0%}"] if "progress" in said else []
-    parts += [f"step {said['step']}"] if "step" in said else []
-    return " ".join([*parts, f"({ago(answer['checkpoint_at'])} ago)"])
+    report = source.get("checkpoint") or {}
+    parts = [f"{report['progress']:.0%}"] if "progress" in report else []
+    parts += [f"step {report['step']}"] if "step" in report else []
+    return " ".join([*parts, f"({ago(source['checkpoint_at'])} ago)"])
 
 
 def listed(values: Sequence[object] | None) -> str:
+    """The values with commas between them."""
     return ",".join(str(value) for value in values or ())
 
 
 def mapping(values: Mapping[str, Any] | None) -> str:
+    """`name=value` pairs with blanks between them."""
     return " ".join(f"{name}={value}" for name, value in (values or {}).items())

@@ -1,4 +1,4 @@
-"""The options that every command takes, before or after its name: --url, --json, --org."""
+"""The common options --url, --json and --org, before or after the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEY = "hypervisor.options"
 
 @dataclass
 class Options:
-    """What was given on the command line, else in the environment; None means: not said."""
+    """Values from the command line, else from the environment; None when unset."""
 
     url: str | None = field(default_factory=lambda: os.environ.get("HYPERVISOR_URL") or None)
     json: bool = False
@@ -23,29 +23,29 @@ class Options:
 
 def of(context: typer.Context) -> Options:
     """The common options of the running command."""
-    # `meta` is one dictionary for the whole chain of contexts.
-    found: Options = context.meta.setdefault(_KEY, Options())
-    return found
+    # All contexts of a chain share one `meta` dictionary.
+    options: Options = context.meta.setdefault(_KEY, Options())
+    return options
 
 
 def parameters(names: tuple[str, ...]) -> list[Any]:
-    """Parameters to add to a command; their values go to `of(context)`, not to the command's function."""
+    """Parameters for a command, by name. Their values go to `of(context)`, not to the command's function."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(_template)
     return [parameter for parameter in get_command(app).params if parameter.name in names]
 
 
-def _keep_url(context: typer.Context, value: str | None) -> None:
+def _store_url(context: typer.Context, value: str | None) -> None:
     if value:
         of(context).url = value
 
 
-def _keep_json(context: typer.Context, value: bool) -> None:
+def _store_json(context: typer.Context, value: bool) -> None:
     if value:
         of(context).json = True
 
 
-def _keep_organization(context: typer.Context, value: str | None) -> None:
+def _store_organization(context: typer.Context, value: str | None) -> None:
     if value:
         of(context).organization = value
 
@@ -54,25 +54,25 @@ def _template(
     url: Annotated[
         str | None,
         typer.Option(
-            callback=_keep_url,
+            callback=_store_url,
             expose_value=False,
             metavar="URL",
-            help="The server; else HYPERVISOR_URL, the one you logged in to, or http://127.0.0.1:8000.",
+            help="Server URL; default: HYPERVISOR_URL, else the last login, else http://127.0.0.1:8000.",
         ),
     ] = None,
     organization: Annotated[
         str | None,
         typer.Option(
             "--org",
-            callback=_keep_organization,
+            callback=_store_organization,
             expose_value=False,
             metavar="ORG",
-            help="Organization by name or id, else HYPERVISOR_ORG; not needed when you belong to one.",
+            help="Organization name or id; default: HYPERVISOR_ORG. Optional with a single organization.",
         ),
     ] = None,
     json: Annotated[
         bool,
-        typer.Option("--json", callback=_keep_json, expose_value=False, help="Print JSON and nothing else."),
+        typer.Option("--json", callback=_store_json, expose_value=False, help="Print JSON only."),
     ] = False,
 ) -> None:
-    """Holds the declarations; never called."""
+    """Declares the options; never called."""

@@ -1,4 +1,4 @@
-"""Following deployments while a person waits: a moving line on a terminal, one line a change elsewhere."""
+"""Waiting for deployments, with progress on stderr: a live line on a terminal, else one line per change."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ from hypervisor.cli.core.formatting import duration
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.client.models import Deployment
 
-LOOK_EVERY = 0.3
-"""Seconds between two looks."""
+POLL_SECONDS = 0.3
 
 
 class Progress:
-    """Tells on stderr what changes; silent where JSON was asked for."""
+    """Polls deployments and reports state changes on stderr; silent with --json."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._told: dict[int, tuple[str, str | None]] = {}
-        self._began = time.monotonic()
+        self._reported: dict[int, tuple[str, str | None]] = {}
+        self._started = time.monotonic()
 
     def wait_for(
         self,
         deployments: Sequence[Deployment],
         done: Callable[[Deployment], bool],
         *,
-        within: float | None = None,
+        timeout: float | None = None,
     ) -> list[Deployment]:
-        """Look until every one is done; how they are then, in order. Raises CommandFailed when time is up."""
-        if self._session.as_json or not is_interactive(self._session.errors):
-            return self._look_until(deployments, done, within, lambda _text: None)
-        with self._session.errors.status("submitted") as status:
-            return self._look_until(deployments, done, within, status.update)
+        """Poll until every deployment is done and return their last state, in order.
 
-    def _look_until(
+        Raises CommandFailed after `timeout` seconds.
+        """
+        if self._session.as_json or not is_interactive(self._session.errors):
+            return self._poll(deployments, done, timeout, lambda _text: None)
+        with self._session.errors.status("submitted") as status:
+            return self._poll(deployments, done, timeout, status.update)
+
+    def _poll(
         self,
         deployments: Sequence[Deployment],
         done: Callable[[Deployment], bool],
-        within: float | None,
+        timeout: float | None,
         show: Callable[[str], None],
     ) -> list[Deployment]:
-        latest = {each["id"]: each for each in deployments}
+        latest = {deployment["id"]: deployment for deployment in deployments}
         while True:
             for deployment in latest.values():
-                self._tell(deployment)
-            open_ones = [each for each in latest.values() if not done(each)]
-            if not open_ones:
+                self._report(deployment)
+            pending = [deployment for deployment in latest.values() if not done(deployment)]
+            if not pending:
                 return list(latest.values())
-            waited = time.monotonic() - self._began
-            if within is not None and waited >= within:
-                names = ", ".join(f"{each['name']} is {each['status']}" for each in open_ones)
-                raise CommandFailed(f"gave up after {duration(waited)}: {names}")
-            show(f"{_summary(open_ones)} ({duration(waited)})")
-            time.sleep(LOOK_EVERY)
-            for each in open_ones:
-                latest[each["id"]] = self._session.client.deployments.get(each["id"])
+            waited = time.monotonic() - self._started
+            if timeout is not None and waited >= timeout:
+                states = ", ".join(f"{waiting['name']} is {waiting['status']}" for waiting in pending)
+                raise CommandFailed(f"timed out after {duration(waited)}: {states}")
+            show(f"{_summary(pending)} ({duration(waited)})")
+            time.sleep(POLL_SECONDS)
+            for waiting in pending:
+                latest[waiting["id"]] = self._session.client.deployments.get(waiting["id"])
 
-    def _tell(self, deployment: Deployment) -> None:
-        now = (deployment["status"], deployment.get("reason"))
-        if self._told.get(deployment["id"]) == now:
+    def _report(self, deployment: Deployment) -> None:
+        status, reason = deployment["status"], deployment.get("reason")
+        if self._reported.get(deployment["id"]) == (status, reason):
             return
-        self._told[deployment["id"]] = now
-        reason = f" - {now[1]}" if now[1] else ""
+        self._reported[deployment["id"]] = (status, reason)
+        details = f" - {reason}" if reason else ""
         node = f" on {deployment['node_name']}" if deployment.get("node_name") else ""
-        self._session.note(f"{deployment['name']}: {now[0]}{node}{reason}")
+        self._session.note(f"{deployment['name']}: {status}{node}{details}")
 
 
 def _summary(deployments: Sequence[Deployment]) -> str:

@@ -1,4 +1,4 @@
-"""From what people type (a name or a number) to ids."""
+"""Resolution of the names and ids on the command line."""
 
 from __future__ import annotations
 
@@ -11,71 +11,76 @@ from hypervisor.client.transport import Params
 
 
 def organization_id(session: Session) -> int | None:
-    """The id of --org, None where it was not given (the server then knows, or names the choices)."""
-    wanted = session.options.organization
-    return None if wanted is None else organization(session, wanted)["id"]
+    """The id of the organization in --org; None without --org, because the server may know it."""
+    name = session.options.organization
+    return None if name is None else organization(session, name)["id"]
 
 
-def organization(session: Session, wanted: str | None) -> Organization:
-    """By name or id; without one, the only one that the caller belongs to."""
-    mine = session.client.organizations.all()
-    if wanted is not None:
-        found: Organization = _choose(mine, wanted, "organization")
+def organization(session: Session, name: str | None) -> Organization:
+    """The organization by name or id; for None, the only organization of the caller.
+
+    Raises CommandFailed when there is no match or no single organization. This holds for all functions here.
+    """
+    organizations = session.client.organizations.all()
+    if name is not None:
+        found: Organization = _choose(organizations, name, "organization")
         return found
-    if len(mine) == 1:
-        return mine[0]
-    if mine:
-        raise CommandFailed(f"say which organization: {', '.join(each['name'] for each in mine)}")
+    if len(organizations) == 1:
+        return organizations[0]
+    if organizations:
+        names = ", ".join(candidate["name"] for candidate in organizations)
+        raise CommandFailed(f"name an organization: {names}")
     raise CommandFailed(
-        "you belong to no organization yet: `hypervisor org create NAME` makes one, "
-        "`hypervisor org join CODE` enters one"
+        "you have no organization yet: create one with `hypervisor org create NAME`, "
+        "or join one with `hypervisor org join CODE`"
     )
 
 
-def cluster(session: Session, wanted: str) -> Cluster:
-    """By id or name."""
-    if wanted.isdecimal():
-        return session.client.clusters.get(int(wanted))
+def cluster(session: Session, name: str) -> Cluster:
+    """The cluster by id or name."""
+    if name.isdecimal():
+        return session.client.clusters.get(int(name))
     found: Cluster = _choose(
-        session.client.clusters.all(organization_id=organization_id(session)), wanted, "cluster"
+        session.client.clusters.all(organization_id=organization_id(session)), name, "cluster"
     )
     return found
 
 
-def node(of: Cluster, wanted: str) -> Node:
-    found: Node = _choose(of.get("nodes", []), wanted, "node")
+def node(cluster: Cluster, name: str) -> Node:
+    """A node of the cluster by name or id."""
+    found: Node = _choose(cluster.get("nodes", []), name, "node")
     return found
 
 
-def deployment(session: Session, wanted: str) -> Deployment:
-    """By id, else the most recent one of that name."""
-    if wanted.isdecimal():
-        return session.client.deployments.get(int(wanted))
-    filters: Params = {"name": wanted, "limit": 1, "organization_id": organization_id(session)}
-    found = session.client.deployments.find(filters, most=1)
+def deployment(session: Session, name: str) -> Deployment:
+    """The deployment by id, else the newest with that name."""
+    if name.isdecimal():
+        return session.client.deployments.get(int(name))
+    filters: Params = {"name": name, "limit": 1, "organization_id": organization_id(session)}
+    found = session.client.deployments.find(filters, limit=1)
     if not found:
-        raise CommandFailed(f"no deployment is called {wanted!r} (`hypervisor ps -a` lists them all)")
+        raise CommandFailed(f"there is no deployment {name!r} (list all with `hypervisor ps -a`)")
     return found[0]
 
 
-def member_id(session: Session, organization_id: int, wanted: str) -> int:
-    """A member's user id by username, e-mail address or id."""
+def member_id(session: Session, organization_id: int, name: str) -> int:
+    """The user id of a member, by username, e-mail address or id."""
     for member in session.client.organizations.members(organization_id):
-        if wanted.casefold() in (
+        if name.casefold() in (
             str(member["user_id"]),
             member["username"].casefold(),
             member.get("email", "").casefold(),
         ):
             return member["user_id"]
-    raise CommandFailed(f"no member is called {wanted!r} (`hypervisor org members` lists them)")
+    raise CommandFailed(f"there is no member {name!r} (list them with `hypervisor org members`)")
 
 
-def _choose(candidates: list[Any], wanted: str, kind: str) -> Any:
+def _choose(candidates: list[Any], name: str, kind: str) -> Any:
     for candidate in candidates:
-        if candidate["name"].casefold() == wanted.casefold():
+        if candidate["name"].casefold() == name.casefold():
             return candidate
     for candidate in candidates:
-        if str(candidate["id"]) == wanted:
+        if str(candidate["id"]) == name:
             return candidate
     known = ", ".join(candidate["name"] for candidate in candidates) or "none"
-    raise CommandFailed(f"no {kind} is called {wanted!r}; there are: {known}")
+    raise CommandFailed(f"there is no {kind} {name!r}; known: {known}")

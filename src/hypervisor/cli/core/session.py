@@ -1,4 +1,4 @@
-"""What a command works with: the common options, a client, and the way to answer."""
+"""The session of a command: the common options, the API client and the output."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from hypervisor.client.transport import normalise_url
 
 
 class Session:
-    """One command's run. The connection opens when it is first used."""
+    """The context of one command. The connection opens at the first request."""
 
-    def __init__(self, given: options.Options) -> None:
-        self.options = given
+    def __init__(self, common: options.Options) -> None:
+        self.options = common
         self.console = make_console()
         self.errors = make_console(stderr=True)
         self.credentials = Credentials()
 
     @classmethod
     def of(cls, context: typer.Context) -> Self:
+        """The session for the running command; closed with it."""
         session = cls(options.of(context))
         context.call_on_close(session.close)
         return session
@@ -39,7 +40,7 @@ class Session:
 
     @cached_property
     def url(self) -> str:
-        """What the options say, else the server of the latest login, else the local default."""
+        """The URL from the options, else of the latest login, else the local default."""
         return normalise_url(self.options.url or self.credentials.default_url or DEFAULT_URL)
 
     @cached_property
@@ -51,7 +52,7 @@ class Session:
             self.client.close()
 
     def show(self, data: object, *renderables: RenderableType) -> None:
-        """Answer with `data` as JSON where that was asked for, else with what people read."""
+        """Print `data` with --json, else the renderables."""
         if self.as_json:
             print_json(data)
             return
@@ -59,22 +60,22 @@ class Session:
             self.console.print(renderable)
 
     def note(self, text: str) -> None:
-        """A remark beside the answer: on stderr, never in JSON."""
+        """Print a remark on stderr; nothing with --json."""
         if not self.as_json:
             self.errors.print(text)
 
     def render(self, data: object, make: Callable[[], RenderableType]) -> None:
-        """Like `show`, for what is costly to draw."""
+        """Like `show`, with a renderable that is built only when it is printed."""
         if self.as_json:
             print_json(data)
         else:
             self.console.print(make())
 
     def _tokens(self) -> TokenStore:
-        fixed = os.environ.get("HYPERVISOR_TOKEN")
-        return MemoryTokens(Tokens(fixed)) if fixed else FileTokens(self.credentials, self.url)
+        token = os.environ.get("HYPERVISOR_TOKEN")
+        return MemoryTokens(Tokens(token)) if token else FileTokens(self.credentials, self.url)
 
 
 def is_interactive(console: Console) -> bool:
-    """Whether moving displays make sense: a person looks at a terminal."""
+    """Whether the console is a terminal that can show live displays."""
     return console.is_terminal and not console.is_dumb_terminal

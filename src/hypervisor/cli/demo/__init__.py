@@ -1,6 +1,6 @@
-"""`hypervisor demo`: the whole product on one screen, against a real server that it starts and ends itself.
+"""`hypervisor demo`: a demonstration on a temporary server.
 
-`play` is the command, `scenes` are its steps in order, `stage` holds the server and the temporary folder,
-`waiting` the bounded waits. The programs that run on the cluster are in `workloads`; of the
-product they know the environment that any workload gets and the module by which it reports checkpoints.
+`demo` is the command, `steps` has its steps in order, `deployments` the requests, `server` the temporary
+server, `polling` the waits with a timeout. `workloads` has the programs that run on the cluster. They use
+only what every workload has: its environment and the checkpoint module of the SDK.
 """

@@ -1,1 +1,4 @@
-"""`hypervisor doctor`: one file a subject, one finding a check."""
+"""`hypervisor doctor`: checks of configuration, machine, database, Redis, engines and server.
+
+A check returns findings. A check only reads, so it can run while the server runs.
+"""

@@ -1,4 +1,4 @@
-"""What a check found, and how checks are run so that none of them can spoil the others."""
+"""The finding of a check, and a runner that turns errors and timeouts into findings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-WITHIN_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 
 Status = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`advice` says what to do; it is empty where nothing has to be done."""
+    """The result of a check; `advice` is the next step, empty when nothing is to be done."""
 
     check: str
     status: Status
@@ -25,17 +25,18 @@ class Finding:
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 
 
-async def look(name: str, check: Check) -> list[Finding]:
-    """The findings of one check; whatever goes wrong in it is a finding too."""
+async def run_check(name: str, check: Check) -> list[Finding]:
+    """The findings of one check. An error or a timeout becomes a finding too."""
     try:
-        async with asyncio.timeout(WITHIN_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return list(await check())
     except TimeoutError:
-        return [Finding(name, "problem", f"no answer within {WITHIN_SECONDS:.0f} s")]
+        return [Finding(name, "problem", f"the check timed out after {TIMEOUT_SECONDS:.0f} s")]
     except Exception as error:
-        told = first_line(error)
-        return [Finding(name, "problem", f"could not be looked at: {type(error).__name__}: {told}")]
+        detail = f"the check failed: {type(error).__name__}: {first_line(error)}"
+        return [Finding(name, "problem", detail)]
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of the message, else the name of the exception."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Whatever else has to answer: the server itself, Redis, engines."""
+"""Checks of the server, Redis and the container engines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import fcntl
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx2
 
 from hypervisor import __version__
-from hypervisor.cli.doctor.databases import Seen, judge_clock
+from hypervisor.cli.doctor.database import NodeEngines, check_clock
 from hypervisor.cli.doctor.finding import Finding, first_line
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
@@ -21,64 +22,62 @@ from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
 
 SERVER, REDIS, ENGINES = "server", "redis", "engines"
-ANSWER_SECONDS = 5.0
+REQUEST_TIMEOUT_SECONDS = 5.0
 
 
 async def server(settings: Settings) -> Sequence[Finding]:
-    """Whether a server answers here, and says that it can work. None running is fine."""
+    """Whether a server responds on HOST:PORT and is ready. A stopped server is no problem."""
     url = f"http://{settings.reachable_host}:{settings.port}"
-    holder = _holder(database_file(settings.database_url))
+    owner = _lock_owner(database_file(settings.database_url))
     try:
-        async with httpx2.AsyncClient(base_url=url, timeout=ANSWER_SECONDS) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as http:
             ready = await http.get("/readyz")
             version = (await http.get("/")).json().get("version")
     except (httpx2.HTTPError, ValueError, AttributeError) as error:
-        if holder is not None:
-            told = f"process {holder} has the database, but nothing of ours answers at {url}"
-            return [
-                Finding(SERVER, "warning", told, "look at its log; it may listen on another HOST or PORT")
-            ]
-        told = f"none answers at {url} ({first_line(error)})"
-        return [Finding(SERVER, "ok", told, "start it with `hypervisor serve`, if it should run here")]
-    if ready.status_code != 200:
-        return [Finding(SERVER, "problem", f"{url} is not ready: {_told(ready)}", "look at its log")]
+        if owner is not None:
+            detail = f"process {owner} has the database open, but no server responds at {url}"
+            return [Finding(SERVER, "warning", detail, "see its log; it may listen on another HOST or PORT")]
+        detail = f"no server responds at {url} ({first_line(error)})"
+        return [Finding(SERVER, "ok", detail, "if it should run here, start it with `hypervisor serve`")]
+    if ready.status_code != HTTPStatus.OK:
+        detail = f"{url} is not ready: {_failed_checks(ready)}"
+        return [Finding(SERVER, "problem", detail, "see the server's log")]
     if version != __version__:
-        told = f"{url} runs version {version}, and this is {__version__}"
-        return [Finding(SERVER, "warning", told, "restart it to finish the upgrade")]
+        detail = f"{url} runs version {version}; this command is version {__version__}"
+        return [Finding(SERVER, "warning", detail, "restart the server to finish the upgrade")]
     return [Finding(SERVER, "ok", f"{url} is ready, version {version}")]
 
 
 async def redis(settings: Settings) -> Sequence[Finding]:
-    """Whether Redis answers, where one is used, and what its clock says."""
+    """Whether Redis responds, its clock and its memory policy. Redis is optional."""
     if not settings.redis_url:
-        return [Finding(REDIS, "ok", "REDIS_URL is not set: not used")]
+        return [Finding(REDIS, "ok", "not used: REDIS_URL is not set")]
     shown = printable_redis(settings.redis_url)
     client = open_redis(normalise_redis_url(settings.redis_url), retrying=False)
     try:
         seconds, micros = await client.time()
         memory = await client.info("memory")
     except Exception as error:
-        told = f"{shown} does not answer: {first_line(error)}"
-        advice = "start it; until then all goes on, only slower"
-        return [Finding(REDIS, "problem", told, advice)]
+        detail = f"{shown} does not respond: {first_line(error)}"
+        return [Finding(REDIS, "problem", detail, "start it; without Redis the server is slower")]
     finally:
         await client.aclose()
     ahead = datetime.fromtimestamp(seconds + micros / 1e6, UTC) - datetime.now(UTC)
-    found = [judge_clock(ahead, "Redis's clock"), Finding(REDIS, "ok", f"{shown} answers")]
+    findings = [check_clock(ahead, "the clock of Redis"), Finding(REDIS, "ok", f"{shown} responds")]
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        told = f"{shown} throws keys away when it is full ({policy})"
-        found.append(Finding(REDIS, "warning", told, "set maxmemory-policy to noeviction"))
-    return found
+        detail = f"{shown} drops keys when its memory is full (maxmemory-policy {policy})"
+        findings.append(Finding(REDIS, "warning", detail, "set maxmemory-policy to noeviction"))
+    return findings
 
 
-async def engines(settings: Settings, seen: Seen) -> Sequence[Finding]:
-    """The default engine and those of nodes. A missing one matters where something uses it."""
-    needed = {endpoint for runtime, endpoint in seen.engines if runtime == "docker"}
-    found = [await _docker(settings, endpoint, used=True) for endpoint in sorted(needed, key=str)]
-    if None not in needed:
-        found.append(await _docker(settings, None, used=settings.default_runtime == "docker"))
-    return [*found, _processes(settings, seen)]
+async def engines(settings: Settings, node_engines: NodeEngines) -> Sequence[Finding]:
+    """The default engine and the engines of nodes. An unavailable engine is a problem only if it is used."""
+    endpoints = {endpoint for runtime, endpoint in node_engines.engines if runtime == "docker"}
+    findings = [await _docker(settings, endpoint, used=True) for endpoint in sorted(endpoints, key=str)]
+    if None not in endpoints:
+        findings.append(await _docker(settings, None, used=settings.default_runtime == "docker"))
+    return [*findings, _processes(settings, node_engines)]
 
 
 async def _docker(settings: Settings, endpoint: str | None, *, used: bool) -> Finding:
@@ -87,25 +86,27 @@ async def _docker(settings: Settings, endpoint: str | None, *, used: bool) -> Fi
         info = await runtime.probe()
         return Finding(ENGINES, "ok", info.description)
     except RuntimeUnavailable as error:
-        told = f"docker: {first_line(error)}"
+        detail = f"docker: {first_line(error)}"
         if not used:
-            return Finding(ENGINES, "ok", f"{told}; nothing uses it")
-        advice = "start the engine, let this user into its group, or set DOCKER_HOST; what runs there goes on"
-        return Finding(ENGINES, "problem", told, advice)
+            return Finding(ENGINES, "ok", f"{detail}; no cluster uses it")
+        advice = "start the engine, add this user to its group, or set DOCKER_HOST"
+        return Finding(ENGINES, "problem", detail, advice)
     finally:
         await runtime.close()
 
 
-def _processes(settings: Settings, seen: Seen) -> Finding:
-    used = settings.default_runtime == "process" or any(runtime == "process" for runtime, _ in seen.engines)
+def _processes(settings: Settings, node_engines: NodeEngines) -> Finding:
+    used = settings.default_runtime == "process" or any(
+        runtime == "process" for runtime, _ in node_engines.engines
+    )
     if hasattr(os, "pidfd_open") and Path("/proc/self/stat").exists():
-        return Finding(ENGINES, "ok", "processes of this machine: available, without isolation")
-    told = "the process runtime needs Linux with /proc and pidfd"
-    return Finding(ENGINES, "problem" if used else "ok", told, "use Docker" if used else "")
+        return Finding(ENGINES, "ok", "process runtime: available, without isolation")
+    detail = "process runtime: not available, it needs Linux with /proc and pidfd"
+    return Finding(ENGINES, "problem" if used else "ok", detail, "use Docker" if used else "")
 
 
-def _holder(database: Path | None) -> str | None:
-    """The process that has the embedded database, None if none has."""
+def _lock_owner(database: Path | None) -> str | None:
+    """The id of the process that has the embedded database open; None without one."""
     lock = Path(f"{database}.lock")
     if database is None or not lock.exists():
         return None
@@ -117,7 +118,7 @@ def _holder(database: Path | None) -> str | None:
     return None
 
 
-def _told(ready: httpx2.Response) -> str:
+def _failed_checks(ready: httpx2.Response) -> str:
     body = ready.json()
     failed = [check["detail"] for check in body.get("checks", ()) if not check.get("ok")]
     return " ".join(failed) or str(body.get("detail", ready.status_code))

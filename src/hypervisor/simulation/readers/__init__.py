@@ -1,5 +1,5 @@
-"""Files become jobs and nodes: one module a format, one line a format in `formats`.
+"""Readers of workload, node and quota files: one module per workload format, listed in `workload.FORMATS`.
 
-Rows are read in order of arrival without keeping them: what is kept of a file is where its rows begin, and
-only if the file is not sorted. Every complaint names file and line.
+Rows are read in order of arrival and not stored. For a file that is not sorted, the offsets of its rows are
+stored. Every error names the file and the line.
 """

@@ -1,7 +1,7 @@
-"""openb pod lists, as published with Alibaba's cluster-trace-gpu-v2023.
+"""The openb format: pod lists of Alibaba's cluster-trace-gpu-v2023.
 
-Times are seconds since the trace began. A pod arrives at its creation and runs from where it was scheduled
-(where that is recorded, else from its creation) to its deletion. The QoS class gives the priority.
+Times are seconds since the start of the trace. A pod arrives at its creation. It runs from its scheduling (or
+its creation, if the scheduling is not recorded) to its deletion. The QoS class determines the priority.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from hypervisor.kernel.priority import NAMED_PRIORITIES
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.own import models
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import parse_gpu_models
 
 PRIORITY_OF_QOS = {
     "LS": NAMED_PRIORITIES["CRITICAL"],
@@ -41,16 +41,16 @@ class OpenbFormat:
         began = row.number("scheduled_time", row.number("creation_time"))
         duration = row.number("deletion_time") - began
         if duration < 0:
-            raise row.error("deletion_time is before the pod began")
+            raise row.error("deletion_time is before the start of the pod")
         return Job(
             id=number,
             arrival=arrival,
             duration=duration,
             shape=Shape(
-                row.whole("cpu_milli"),
-                row.whole("memory_mib"),
+                row.integer("cpu_milli"),
+                row.integer("memory_mib"),
                 _gpu_milli(row),
-                gpu_models=models(row.text("gpu_spec", "")),
+                gpu_models=parse_gpu_models(row.text("gpu_spec", "")),
             ),
             organization="openb",
             priority=PRIORITY_OF_QOS[qos],
@@ -58,11 +58,11 @@ class OpenbFormat:
 
 
 def _gpu_milli(row: Row) -> int:
-    """`gpu_milli` is per device, and a part of one only where there is one device."""
-    devices = row.whole("num_gpu")
-    each = row.whole("gpu_milli") if devices else 0
-    if devices and not 0 < each <= WHOLE_GPU:
-        raise row.error(f"gpu_milli must be from 1 to {WHOLE_GPU}, not {each}")
-    if devices > 1 and each != WHOLE_GPU:
-        raise row.error(f"gpu_milli must be {WHOLE_GPU} for {devices} GPUs, not {each}")
-    return devices * each
+    """The milli-GPU of all devices. The column is per device; a fraction needs exactly one device."""
+    devices = row.integer("num_gpu")
+    milli = row.integer("gpu_milli") if devices else 0
+    if devices and not 0 < milli <= WHOLE_GPU:
+        raise row.error(f"gpu_milli must be from 1 to {WHOLE_GPU}, not {milli}")
+    if devices > 1 and milli != WHOLE_GPU:
+        raise row.error(f"gpu_milli must be {WHOLE_GPU} for {devices} GPUs, not {milli}")
+    return devices * milli

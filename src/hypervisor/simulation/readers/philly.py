@@ -1,9 +1,8 @@
-"""The GPU jobs of Microsoft's Philly cluster, in the published CSV form: timestamp, duration, num_gpus,
-gpu_time, cluster.
+"""The Philly format: GPU jobs of Microsoft's Philly cluster, as CSV.
 
-The virtual cluster is the organization. The trace knows no CPU, no RAM and no priority: jobs ask for whole
-GPUs only, at the default priority. Nor does it say how the larger ones were laid out over servers: they are
-divisible.
+The columns are timestamp, duration, num_gpus, gpu_time and cluster. The virtual cluster is the organization.
+The trace has no CPU, RAM or priority, so jobs request whole GPUs only, at the default priority. It does not
+record the placement of large jobs on servers, so jobs are divisible.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.simulation.jobs import Job
-from hypervisor.simulation.readers.rows import CsvFile, Row
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
 
 
 class PhillyFormat:
@@ -33,7 +32,7 @@ class PhillyFormat:
             raise row.error(f"timestamp must be like 2017-10-09 07:01:55, not {text!r}") from None
 
     def job(self, row: Row, number: int, arrival: float) -> Job:
-        devices = row.whole("num_gpus")
+        devices = row.integer("num_gpus")
         if not devices:
             raise row.error("num_gpus must be at least 1")
         return Job(

@@ -1,7 +1,7 @@
-"""A workload: jobs in order of arrival, as often as they are asked for, without holding them.
+"""Workloads: jobs in order of arrival, read repeatedly and not held in memory.
 
-The file is looked through once before anything else: every row is checked, arrivals are counted, and if they
-are not sorted, 24 bytes a row are kept: when it arrives and where it stands.
+`open_workload` reads the file once: it checks every row and counts the arrivals. For a file that is not
+sorted it stores 24 bytes per row: the arrival, the offset and the line.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy as np
 from hypervisor.scheduling.snapshots.snapshot import Int64
 from hypervisor.simulation.errors import WorkloadError
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.readers.csv_file import CsvFile, Row
+from hypervisor.simulation.readers.csv_format import CsvFormat
 from hypervisor.simulation.readers.openb import OpenbFormat
-from hypervisor.simulation.readers.own import OwnFormat
 from hypervisor.simulation.readers.philly import PhillyFormat
-from hypervisor.simulation.readers.rows import CsvFile, Row
 
 FormatName = Literal["auto", "csv", "openb", "philly"]
 
 
 class Format(Protocol):
-    """How one kind of file is read. All but `recognises` raise WorkloadError."""
+    """A file format. All methods except `recognises` raise WorkloadError."""
 
     @property
     def name(self) -> str: ...
 
     def recognises(self, file: CsvFile) -> bool:
-        """Whether the header looks like this format."""
+        """Whether the header belongs to this format."""
         ...
 
     def check(self, file: CsvFile) -> None:
-        """Complain about a header that cannot be read."""
+        """Raise WorkloadError for an invalid header."""
         ...
 
     def arrival(self, row: Row) -> float:
-        """Seconds, from any origin."""
+        """The arrival in seconds, from any origin."""
         ...
 
     def job(self, row: Row, number: int, arrival: float) -> Job:
@@ -47,11 +47,11 @@ class Format(Protocol):
         ...
 
 
-FORMATS: tuple[Format, ...] = (OwnFormat(), OpenbFormat(), PhillyFormat())
+FORMATS: tuple[Format, ...] = (CsvFormat(), OpenbFormat(), PhillyFormat())
 
 
 class Workload(Protocol):
-    """What the engine reads. `span` is the time between the first and the last arrival, in seconds."""
+    """A source of jobs. `span` is the time between the first and the last arrival, in seconds."""
 
     @property
     def name(self) -> str: ...
@@ -64,17 +64,17 @@ class Workload(Protocol):
 
     @property
     def origin(self) -> float | None:
-        """Seconds since the Unix epoch at which time 0 was, if the workload says so."""
+        """The Unix time of the first arrival in seconds; None when it is unknown."""
         ...
 
     def jobs(self) -> Iterator[Job]:
-        """From the first arrival to the last, anew at each call."""
+        """The jobs in order of arrival. Every call starts at the first one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FileWorkload:
-    """Jobs of a file; made by `open_workload`."""
+    """The jobs of a file; see `open_workload`. `order` has offsets and lines of a file that is not sorted."""
 
     file: CsvFile
     format: Format
@@ -112,7 +112,7 @@ class FileWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ListedWorkload:
-    """Jobs that are in memory already, sorted by arrival and numbered from 1."""
+    """Jobs in memory, sorted by arrival and numbered from 1."""
 
     name: str
     listed: tuple[Job, ...]
@@ -131,42 +131,46 @@ class ListedWorkload:
 
 
 def open_workload(path: Path, format_name: FormatName = "auto", limit: int | None = None) -> FileWorkload:
-    """Check a file and make its jobs readable; with `limit`, only the first so many arrivals.
+    """Check a file and open it as a workload; `limit` is the number of arrivals to use.
 
-    Raises WorkloadError with file and line for anything that cannot be read.
+    Raises WorkloadError with file and line for an invalid file.
     """
     file = CsvFile(path)
     chosen = _choose(file, format_name)
     chosen.check(file)
-    arrivals, offsets, lines = _look_through(file, chosen)
+    arrivals, offsets, lines = _scan(file, chosen)
     if not len(arrivals):
-        raise WorkloadError(f"{path}: there are no jobs in it")
+        raise WorkloadError(f"{path}: the file has no jobs")
     is_sorted = bool((arrivals[1:] >= arrivals[:-1]).all())
     order = None if is_sorted else np.argsort(arrivals, kind="stable")
     count = len(arrivals) if limit is None else min(limit, len(arrivals))
-    places = None if order is None else (offsets[order][:count], lines[order][:count])
-    ranked = arrivals if order is None else arrivals[order]
-    return FileWorkload(file, chosen, count, float(ranked[0]), float(ranked[count - 1]), places)
+    rows = None if order is None else (offsets[order][:count], lines[order][:count])
+    sorted_arrivals = arrivals if order is None else arrivals[order]
+    first, last = float(sorted_arrivals[0]), float(sorted_arrivals[count - 1])
+    return FileWorkload(file, chosen, count, first, last, rows)
 
 
 def _choose(file: CsvFile, name: FormatName) -> Format:
-    found = [each for each in FORMATS if (each.recognises(file) if name == "auto" else each.name == name)]
-    if not found:
-        names = ", ".join(each.name for each in FORMATS)
+    matches = [
+        candidate
+        for candidate in FORMATS
+        if (candidate.recognises(file) if name == "auto" else candidate.name == name)
+    ]
+    if not matches:
+        names = ", ".join(candidate.name for candidate in FORMATS)
         raise WorkloadError(
-            f"{file.path}:1: these columns are of none of the known formats ({names}): "
-            f"{', '.join(file.columns)}"
+            f"{file.path}:1: the columns match no known format ({names}): {', '.join(file.columns)}"
         )
-    return found[0]
+    return matches[0]
 
 
-def _look_through(file: CsvFile, chosen: Format) -> tuple[np.ndarray, Int64, Int64]:
-    """Arrival, offset and line number of every row; every row has been read as a job once."""
-    places = np.fromiter(_places(file, chosen), np.dtype("f8,i8,i8"))
-    return places["f0"], places["f1"], places["f2"]
+def _scan(file: CsvFile, chosen: Format) -> tuple[np.ndarray, Int64, Int64]:
+    """The arrival, offset and line number of every row. Every row is parsed once, as a check."""
+    rows = np.fromiter(_checked_rows(file, chosen), np.dtype("f8,i8,i8"))
+    return rows["f0"], rows["f1"], rows["f2"]
 
 
-def _places(file: CsvFile, chosen: Format) -> Iterable[tuple[float, int, int]]:
+def _checked_rows(file: CsvFile, chosen: Format) -> Iterable[tuple[float, int, int]]:
     for row in file.rows():
         arrival = chosen.arrival(row)
         chosen.job(row, 1, arrival)

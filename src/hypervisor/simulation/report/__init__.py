@@ -1,5 +1,5 @@
-"""What a simulation found, for programs (`figures`: plain data) and for people (`page`: one HTML file).
+"""The report of a simulation: `figures` as plain data for programs, `page` as one HTML file for people.
 
-The page is drawn from the figures alone, so whatever it shows is in the JSON too. It carries its style, its
-drawings and its script with it and asks no server for anything.
+The page is rendered from the figures alone, so the JSON has all of its values. The page contains its styles,
+charts and script, and loads nothing from a server.
 """

@@ -1,7 +1,6 @@
-"""Charts as SVG text: courses over time, bars over time, and ranges of durations by group.
+"""Charts as SVG text: lines over time, bars over time, and ranges of durations by group.
 
-Each chart over time carries its numbers in `data-chart` for the page's script, which shows them under the
-pointer.
+A chart over time has its values in `data-chart`. The script of the page shows them at the pointer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from html import escape
 from math import log10
 from typing import Any, Literal
 
-from hypervisor.simulation.report.words import LOG_TICKS, duration, short_duration, time_ticks
+from hypervisor.simulation.report.number_format import LOG_TICKS, duration, short_duration, time_ticks
 
 WIDTH = 620
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 42
@@ -26,7 +25,7 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One course: a value per bin, None where there is none. `style` names a colour class of the page."""
+    """One series: a value per bin, None for a gap. `style` is a colour class of the page."""
 
     name: str
     style: str
@@ -35,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class TimeAxis:
-    """From 0 to `end` seconds; `mark` is the time of the last arrival, `since` what day 0 is."""
+    """From 0 to `end` seconds; `mark` is the time of the last arrival, `since` the date of time 0."""
 
     end: float
     mark: float
@@ -44,7 +43,7 @@ class TimeAxis:
 
 @dataclass(frozen=True, slots=True)
 class ValueAxis:
-    """From 0 to the highest tick. `title` names quantity and unit, `show` writes a value."""
+    """From 0 to the highest tick. `title` has quantity and unit, `show` formats a value."""
 
     title: str
     ticks: Sequence[float]
@@ -54,7 +53,7 @@ class ValueAxis:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Durations of one group; `note` says how many there are."""
+    """The durations of one group; `note` has their number."""
 
     label: str
     note: str
@@ -66,7 +65,7 @@ class Range:
 def line_chart(
     lines: Sequence[Line], bin_seconds: float, x: TimeAxis, y: ValueAxis, *, bars: bool = False
 ) -> str:
-    """Courses over time; with `bars`, the first line as bars."""
+    """Lines over time, or bars."""
     frame = _Frame(x, y)
     body = [frame.grid()]
     for line in lines:
@@ -87,15 +86,15 @@ def line_chart(
 
 
 def range_chart(ranges: Sequence[Range], longest: float) -> str:
-    """A row a group: half of its jobs waited at most p50, 90 % at most p90, 99 % at most p99; log scale."""
+    """One row per group with the quantiles p50, p90 and p99 of its waits, on a log scale."""
     ticks = [tick for tick in LOG_TICKS if tick <= longest * 1.001] or [1.0]
     highest = next((tick for tick in LOG_TICKS if tick >= longest), LOG_TICKS[-1])
     if highest not in ticks:
         ticks.append(highest)
     right, bottom = WIDTH - _FIGURES, _TOP + _ROW * len(ranges)
 
-    def place(seconds: float) -> float:
-        """Zero has a place of its own, left of one second."""
+    def x_of(seconds: float) -> float:
+        """The x coordinate. Durations below one second are left of the log scale."""
         begin = _LABELS + 34
         if seconds < 1.0:
             return _LABELS + 6
@@ -103,11 +102,11 @@ def range_chart(ranges: Sequence[Range], longest: float) -> str:
 
     body = [_text(_LABELS + 6, bottom + 18, "0", "tick middle")]
     for tick in ticks:
-        at = place(tick)
+        at = x_of(tick)
         body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}"/>')
         body.append(_text(at, bottom + 18, short_duration(tick), "tick middle"))
-    for number, each in enumerate(ranges):
-        body.append(_range_row(each, _TOP + _ROW * number + _ROW / 2, place))
+    for number, group in enumerate(ranges):
+        body.append(_range_row(group, _TOP + _ROW * number + _ROW / 2, x_of))
     body.append(
         _text((_LABELS + right) / 2, bottom + 36, "wait until the first start (log scale)", "axis middle")
     )
@@ -115,28 +114,28 @@ def range_chart(ranges: Sequence[Range], longest: float) -> str:
     return _svg(int(bottom + _BOTTOM), "".join(body), "waits by group", None)
 
 
-def _range_row(each: Range, y: float, place: Callable[[float], float]) -> str:
+def _range_row(group: Range, y: float, x_of: Callable[[float], float]) -> str:
     right = WIDTH - _FIGURES
-    label = each.label if len(each.label) <= 16 else each.label[:15] + "…"
+    label = group.label if len(group.label) <= 16 else group.label[:15] + "…"
     parts = [
         f'<line class="row" x1="{_LABELS}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>',
         _text(_LABELS - 12, y - 1, label, "label end"),
-        _text(_LABELS - 12, y + 13, each.note, "tick end"),
+        _text(_LABELS - 12, y + 13, group.note, "tick end"),
     ]
-    if each.p50 is None or each.p90 is None or each.p99 is None:
+    if group.p50 is None or group.p90 is None or group.p99 is None:
         return "".join(parts) + _text(right + 12, y + 4, "none started", "tick")
-    low, middle, high = place(each.p50), place(each.p90), place(each.p99)
-    said = (
-        f"{each.label}: half waited at most {duration(each.p50)}, 90 % at most {duration(each.p90)}, "
-        f"99 % at most {duration(each.p99)}"
+    low, middle, high = x_of(group.p50), x_of(group.p90), x_of(group.p99)
+    tooltip = (
+        f"{group.label}: half waited at most {duration(group.p50)}, 90 % at most {duration(group.p90)}, "
+        f"99 % at most {duration(group.p99)}"
     )
     parts += [
-        f"<g><title>{escape(said)}</title>",
+        f"<g><title>{escape(tooltip)}</title>",
         f'<line class="span" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>',
         f'<line class="p99" x1="{high:.1f}" x2="{high:.1f}" y1="{y - 6:.1f}" y2="{y + 6:.1f}"/>',
         f'<circle class="p90" cx="{middle:.1f}" cy="{y:.1f}" r="5"/>',
         f'<circle class="p50" cx="{low:.1f}" cy="{y:.1f}" r="5"/></g>',
-        _text(right + 12, y + 4, f"{duration(each.p50)} · {duration(each.p90)}", "figure"),
+        _text(right + 12, y + 4, f"{duration(group.p50)} · {duration(group.p90)}", "figure"),
     ]
     return "".join(parts)
 
@@ -173,7 +172,7 @@ class _Frame:
         return "".join(parts)
 
     def mark(self) -> str:
-        """Where arrivals end, if the picture goes on for long after that."""
+        """A line at the last arrival, unless it is close to the end of the chart."""
         if self._x.mark > 0.97 * self._x.end:
             return ""
         at = self._across(self._x.mark)
@@ -217,9 +216,9 @@ def _text(x: float, y: float, content: str, style: str) -> str:
 
 
 def _svg(height: int, body: str, title: str, data: dict[str, Any] | None) -> str:
-    carried = "" if data is None else f' data-chart="{escape(json.dumps(data), quote=True)}"'
+    attribute = "" if data is None else f' data-chart="{escape(json.dumps(data), quote=True)}"'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}"{carried}>'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}"{attribute}>'
         f"{body}</svg>"
     )
 

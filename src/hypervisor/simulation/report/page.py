@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing but itself."""
+"""The report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
+from itertools import accumulate
 
 from hypervisor.simulation.report.charts import Line, Range, TimeAxis, ValueAxis, line_chart, range_chart
 from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.number_format import count, round_ticks, short_duration
 from hypervisor.simulation.report.tables import cards, groups_table, rejected_table, split_notes
-from hypervisor.simulation.report.words import count, round_ticks, short_duration
 
 _LINES = (("gpu", "GPU"), ("cpu", "CPU"), ("ram", "RAM"))
 _MOST_GROUPS = 15
-_Drawing = Callable[[Figures, "_Common"], str]
+_Drawing = Callable[[Figures, "_SharedScales"], str]
 
 
-class _Common:
-    """What all panels of the page share: one scale for all runs, so that they can be compared by eye."""
+class _SharedScales:
+    """The scales of all panels, equal for all runs so that the charts can be compared."""
 
     def __init__(self, figures: Figures) -> None:
         runs = figures["runs"]
@@ -30,18 +31,18 @@ class _Common:
         self.most_lost = max((run["gpu_hours"]["lost"] for run in runs), default=0.0)
         self._runs = runs
 
-    def highest(self, course: str) -> float:
-        """The highest value of a course in any run."""
+    def highest(self, series: str) -> float:
+        """The highest value of a series in any run."""
         return max(
-            (value for run in self._runs for value in run["courses"][course] if value is not None),
+            (value for run in self._runs for value in run["time_series"][series] if value is not None),
             default=0.0,
         )
 
 
 def render_page(figures: Figures) -> str:
-    """The HTML of what `figures_of` gave: one run, or several side by side."""
+    """Render the figures of `build_figures` as HTML, one run or several side by side."""
     title = f"Simulation of {figures['workload']['name']}"
-    common = _Common(figures)
+    common = _SharedScales(figures)
     runs: Sequence[Figures] = figures["runs"]
     return (
         "<!doctype html>\n"
@@ -54,14 +55,14 @@ def render_page(figures: Figures) -> str:
         f'<div class="sections">{"".join(_sections(runs, common))}</div>'
         f"{groups_table(runs, 'by_priority', 'Priority')}"
         f"{groups_table(runs, 'by_organization', 'Organization')}"
-        "<footer>Made by <code>hypervisor simulate</code>. Utilization is the mean up to the last arrival; a "
-        "wait lasts from arrival to first start; lost work is what evicted runs had done.</footer>"
+        "<footer>Made by <code>hypervisor simulate</code>. Utilization is the mean up to the last arrival. A "
+        "wait lasts from the arrival to the first start. Lost work is the work of evicted runs.</footer>"
         f'</main><div id="tip" hidden></div><script>{_asset("page.js")}</script></body></html>\n'
     )
 
 
 def since(figures: Figures) -> str | None:
-    """The day of the first arrival, if the workload knows it."""
+    """The time of the first arrival in UTC; None when it is unknown."""
     origin = figures["workload"]["origin_unix_seconds"]
     return None if origin is None else datetime.fromtimestamp(origin, UTC).strftime("%Y-%m-%d %H:%M")
 
@@ -80,23 +81,27 @@ def _long(seconds: float) -> str:
     return short_duration(seconds)
 
 
-def _sections(runs: Sequence[Figures], common: _Common) -> list[str]:
+def _sections(runs: Sequence[Figures], common: _SharedScales) -> list[str]:
     drawn: list[tuple[str, str, _Drawing]] = [
         ("Utilization over time", "Share of the capacity in use.", _utilization),
         (
             "Fragmentation over time",
-            "Idle GPU capacity that a typical GPU request could not use.",
+            "Idle GPU capacity that typical GPU requests cannot use.",
             _fragmentation,
         ),
-        ("Waiting jobs over time", "Mean number per bin of time.", _course("waiting", "jobs waiting")),
-        ("Waiting for GPUs", "GPUs that waiting jobs ask for.", _course("waiting_gpus", "GPUs asked for")),
+        ("Waiting jobs over time", "Mean number per bin of time.", _queue_chart("waiting", "jobs waiting")),
+        (
+            "Waiting for GPUs",
+            "GPUs that waiting jobs request.",
+            _queue_chart("waiting_gpus", "requested GPUs"),
+        ),
         ("Waits by priority", _RANGES, _waits("by_priority")),
         ("Waits by organization", _RANGES, _waits("by_organization")),
     ]
     if any(run["evictions"] for run in runs):
         drawn += [
-            ("Evictions", "Runs stopped for a higher priority, per bin of time.", _evictions),
-            ("Lost work", "GPU-hours thrown away by evictions, in total so far.", _lost),
+            ("Evictions", "Evicted runs per bin of time.", _evictions),
+            ("Lost work", "GPU-hours lost by evictions, cumulative.", _lost),
         ]
     legends: dict[_Drawing, str] = {_utilization: _legend(_known_lines(runs))}
     return [_section(title, note, runs, common, draw, legends.get(draw, "")) for title, note, draw in drawn]
@@ -106,7 +111,7 @@ _RANGES = "● half waited at most this long   ○ 90 % of the jobs   | 99 %"
 
 
 def _section(
-    title: str, note: str, runs: Sequence[Figures], common: _Common, draw: _Drawing, legend: str = ""
+    title: str, note: str, runs: Sequence[Figures], common: _SharedScales, draw: _Drawing, legend: str = ""
 ) -> str:
     panels = "".join(
         f"<figure>{_caption(number, run, runs)}{draw(run, common)}</figure>"
@@ -130,51 +135,52 @@ def _legend(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def _known_lines(runs: Sequence[Figures]) -> list[tuple[str, str]]:
-    """The resources of which any run knows a share."""
+    """The resources with a utilization in any run."""
     return [
-        (style, name) for style, name in _LINES if any(run["courses"]["utilization"][style] for run in runs)
-    ]
-
-
-def _utilization(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
-    lines = [
-        Line(name, style, courses["utilization"][style])
+        (style, name)
         for style, name in _LINES
-        if courses["utilization"][style]
+        if any(run["time_series"]["utilization"][style] for run in runs)
     ]
-    return line_chart(lines, courses["bin_seconds"], common.x, _shares("in use (%)"))
 
 
-def _course(name: str, title: str) -> _Drawing:
-    def draw(run: Figures, common: _Common) -> str:
-        courses = run["courses"]
+def _utilization(run: Figures, common: _SharedScales) -> str:
+    time_series = run["time_series"]
+    lines = [
+        Line(name, style, time_series["utilization"][style])
+        for style, name in _LINES
+        if time_series["utilization"][style]
+    ]
+    return line_chart(lines, time_series["bin_seconds"], common.x, _shares("in use (%)"))
+
+
+def _queue_chart(name: str, title: str) -> _Drawing:
+    def draw(run: Figures, common: _SharedScales) -> str:
+        time_series = run["time_series"]
         y = ValueAxis(title, round_ticks(common.highest(name)), count)
-        return line_chart([Line(title, "queue", courses[name])], courses["bin_seconds"], common.x, y)
+        return line_chart([Line(title, "queue", time_series[name])], time_series["bin_seconds"], common.x, y)
 
     return draw
 
 
-def _evictions(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
+def _evictions(run: Figures, common: _SharedScales) -> str:
+    time_series = run["time_series"]
     y = ValueAxis("evictions", round_ticks(common.highest("evictions")), count)
-    line = Line("evictions", "loss", courses["evictions"])
-    return line_chart([line], courses["bin_seconds"], common.x, y, bars=True)
+    line = Line("evictions", "loss", time_series["evictions"])
+    return line_chart([line], time_series["bin_seconds"], common.x, y, bars=True)
 
 
-def _lost(run: Figures, common: _Common) -> str:
-    total, so_far = 0.0, []
-    for amount in run["courses"]["lost_gpu_hours"]:
-        total += amount
-        so_far.append(total)
+def _lost(run: Figures, common: _SharedScales) -> str:
+    cumulative = list(accumulate(run["time_series"]["lost_gpu_hours"]))
     y = ValueAxis("lost GPU-hours", round_ticks(common.most_lost), count)
-    return line_chart([Line("lost GPU-hours", "loss", so_far)], run["courses"]["bin_seconds"], common.x, y)
+    return line_chart(
+        [Line("lost GPU-hours", "loss", cumulative)], run["time_series"]["bin_seconds"], common.x, y
+    )
 
 
-def _fragmentation(run: Figures, common: _Common) -> str:
-    courses = run["courses"]
-    line = Line("unusable idle GPU", "pieces", courses["fragmentation"])
-    return line_chart([line], courses["bin_seconds"], common.x, _shares("of idle GPU (%)"))
+def _fragmentation(run: Figures, common: _SharedScales) -> str:
+    time_series = run["time_series"]
+    line = Line("unusable idle GPU", "pieces", time_series["fragmentation"])
+    return line_chart([line], time_series["bin_seconds"], common.x, _shares("of idle GPU (%)"))
 
 
 def _shares(title: str) -> ValueAxis:
@@ -182,17 +188,17 @@ def _shares(title: str) -> ValueAxis:
 
 
 def _waits(groups: str) -> _Drawing:
-    def draw(run: Figures, common: _Common) -> str:
+    def draw(run: Figures, common: _SharedScales) -> str:
         shown = run[groups][:_MOST_GROUPS]
         ranges = [
             Range(
-                each["label"],
-                f"{count(each['arrived'])} jobs",
-                each["wait_seconds"]["p50"],
-                each["wait_seconds"]["p90"],
-                each["wait_seconds"]["p99"],
+                group["label"],
+                f"{count(group['arrived'])} jobs",
+                group["wait_seconds"]["p50"],
+                group["wait_seconds"]["p90"],
+                group["wait_seconds"]["p99"],
             )
-            for each in shown
+            for group in shown
         ]
         more = len(run[groups]) - len(shown)
         rest = f'<p class="note">and {more} more in the table below</p>' if more else ""

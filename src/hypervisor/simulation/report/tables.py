@@ -1,4 +1,4 @@
-"""The parts of the page that are words and numbers: headline cards and tables."""
+"""The text parts of the page: headline cards and tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from hypervisor.simulation.report.figures import Figures
-from hypervisor.simulation.report.words import count, duration, many, share
+from hypervisor.simulation.report.number_format import count, counted, duration, share
 
 Headline = tuple[str, Callable[[Figures], float | None], Callable[[float | None], str]]
 
@@ -16,7 +16,7 @@ HEADLINES: tuple[Headline, ...] = (
     ("RAM utilization", lambda run: run["utilization"]["ram"], share),
     ("Jobs done", lambda run: run["jobs"]["ended"], count),
     ("Median wait", lambda run: run["wait_seconds"]["p50"], duration),
-    ("Wait of 90 % at most", lambda run: run["wait_seconds"]["p90"], duration),
+    ("90 % waited at most", lambda run: run["wait_seconds"]["p90"], duration),
     ("Mean wait", lambda run: run["wait_seconds"]["mean"], duration),
     ("Mean time to the end", lambda run: run["turnaround_seconds"]["mean"], duration),
     ("Evictions", lambda run: run["evictions"], count),
@@ -24,7 +24,7 @@ HEADLINES: tuple[Headline, ...] = (
     ("Done GPU-hours", lambda run: run["gpu_hours"]["done"], count),
     ("Rejected jobs", lambda run: run["jobs"]["rejected"], count),
 )
-"""What the page and the terminal say first: name, figure, how it is written."""
+"""The headline figures of the page and the terminal: name, value, format."""
 
 _COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("Jobs", lambda each: count(each["arrived"])),
@@ -42,19 +42,19 @@ _SHARE = ("Of all GPU-h", lambda each: share(each["share_of_gpu_hours"]))
 
 
 def headlines(runs: Sequence[Figures]) -> list[tuple[str, list[str]]]:
-    """Name and a text per run, of what is known of any of them."""
-    made = []
+    """The name and one text per run of each headline figure that any run has."""
+    rows = []
     for name, figure, write in HEADLINES:
         values = [figure(run) for run in runs]
         if any(value is not None for value in values):
-            made.append((name, [write(value) for value in values]))
-    return made
+            rows.append((name, [write(value) for value in values]))
+    return rows
 
 
 def describe_run(run: Figures) -> str:
-    """What was run, in one line."""
+    """The nodes and the policy of a run, in one line."""
     capacity = run["capacity"]
-    amounts = [many(run["nodes"], "node"), many(int(capacity["gpu_count"]), "GPU")]
+    amounts = [counted(run["nodes"], "node"), counted(int(capacity["gpu_count"]), "GPU")]
     if capacity["cpu_cores"] is not None:
         amounts.append(f"{count(capacity['cpu_cores'])} CPU cores")
     if capacity["ram_gb"] is not None:
@@ -67,7 +67,7 @@ def describe_run(run: Figures) -> str:
 
 
 def cards(runs: Sequence[Figures]) -> str:
-    """The headlines, a box each; and what each run is."""
+    """One box per headline figure, and one line per run."""
     legend = "".join(
         f'<p class="run"><i class="run-{number}"></i><b>{escape(run["label"])}</b> '
         f"{escape(describe_run(run))}</p>"
@@ -81,7 +81,7 @@ def cards(runs: Sequence[Figures]) -> str:
 
 
 def rejected_table(runs: Sequence[Figures]) -> str:
-    """What could never run, by reason; nothing where everything could."""
+    """The rejected jobs by reason; empty without rejected jobs."""
     rows = [(number, run, each) for number, run in enumerate(runs) for each in run["rejected"]]
     if not rows:
         return ""
@@ -92,27 +92,28 @@ def rejected_table(runs: Sequence[Figures]) -> str:
         for number, run, each in rows
     )
     return (
-        '<section class="wide warning"><h2>Jobs that could never run here</h2><table><thead><tr>'
+        '<section class="wide warning"><h2>Rejected jobs (they can never run here)</h2><table><thead><tr>'
         '<th>Reason</th><th class="n">Jobs</th><th class="n">GPU-hours</th><th>For example</th></tr></thead>'
         f"<tbody>{body}</tbody></table></section>"
     )
 
 
 def describe_splits(run: Figures) -> str:
-    """How jobs larger than a node ran, in one sentence; empty where there were none."""
+    """The splits of jobs larger than a node, in one sentence; empty without splits."""
     if not run["splits"]:
         return ""
     jobs = sum(each["jobs"] for each in run["splits"])
     parts = [
         f"{each['gpus']} GPUs as {each['replicas']} x {each['gpus_each']}"
-        f"{'' if each['fills_nodes'] else ', as no size of a node divides it'} ({many(each['jobs'], 'job')})"
+        f"{'' if each['fills_nodes'] else ', because no node size divides it'}"
+        f" ({counted(each['jobs'], 'job')})"
         for each in run["splits"]
     ]
-    return f"{many(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"
+    return f"{counted(jobs, 'job')} larger than a node ran in equal replicas: {'; '.join(parts)}"
 
 
 def split_notes(runs: Sequence[Figures]) -> str:
-    """`describe_splits` of each run, as far as there is anything to say."""
+    """`describe_splits` of each run with splits."""
     return "".join(
         f'<p class="note">{_dot(number, runs)}{escape(text)}.</p>'
         for number, run in enumerate(runs)
@@ -121,7 +122,7 @@ def split_notes(runs: Sequence[Figures]) -> str:
 
 
 def groups_table(runs: Sequence[Figures], groups: str, title: str) -> str:
-    """Every group's figures, a row a run."""
+    """The figures of every group, one row per run."""
     names = list(dict.fromkeys(each["label"] for run in runs for each in run[groups]))
     found = [{each["label"]: each for each in run[groups]} for run in runs]
     columns = (*_COLUMNS, _SHARE) if groups == "by_organization" else _COLUMNS

@@ -1,1 +1,1 @@
-"""`hypervisor simulate`: flags, workloads from history, the summary."""
+"""`hypervisor simulate`: the command, its options, workloads from the history, and the output."""

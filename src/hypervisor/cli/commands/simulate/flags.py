@@ -1,4 +1,4 @@
-"""The options of `hypervisor simulate`, each under the name of its parameter."""
+"""The options of `hypervisor simulate`, by parameter name."""
 
 from __future__ import annotations
 
@@ -21,36 +21,38 @@ class Format(StrEnum):
 
 
 WorkloadFile = Annotated[
-    Path | None, typer.Option("--workload", "-w", metavar="FILE", help="The jobs, as CSV.")
+    Path | None, typer.Option("--workload", "-w", metavar="FILE", help="CSV file with the jobs.")
 ]
-FileFormat = Annotated[Format, typer.Option("--format", help="Of the workload file.")]
+FileFormat = Annotated[
+    Format, typer.Option("--format", help="Format of the workload file; auto detects it by the columns.")
+]
 Nodes = Annotated[
     list[str] | None,
     typer.Option(
         "--nodes",
         "-n",
         metavar="FILE|SPEC|CHANGE",
-        help="A node list, or nodes like 100x8gpu,64cpu,512gb; repeatable. A change like +10% or -4 is for "
-        "a second run beside the first.",
+        help="Node list file, or nodes such as 100x8gpu,64cpu,512gb. Repeatable. A change such as +10% or -4 "
+        "applies to a second run, for comparison.",
     ),
 ]
 PolicyName = Annotated[
     str | None,
     typer.Option(
         **one_of(policy_names),
-        help=f"The placement policy: the cluster's own with --from-history, else {policy_names()[0]}.",
+        help=f"Placement policy; default: the cluster's own with --from-history, else {policy_names()[0]}.",
     ),
 ]
 QuotaFile = Annotated[
     Path | None,
-    typer.Option("--quotas", metavar="FILE", help="What each organization may use, as CSV: fair share."),
+    typer.Option("--quotas", metavar="FILE", help="CSV file with the quota of each organization."),
 ]
 Versus = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help=f"For the second run: {', '.join(policy_names())}, improve, exact, no-improve, no-preemption, "
-        "no-quotas, or several as a,b.",
+        help=f"Add a second run with this change: {', '.join(policy_names())}, improve, exact, no-improve, "
+        "no-preemption, no-quotas, or several with commas.",
     ),
 ]
 OptimizerSteps = Annotated[
@@ -59,24 +61,31 @@ OptimizerSteps = Annotated[
         min=0,
         max=1_000_000,
         metavar="STEPS",
-        help="Search so long after a pass for an arrangement that places more; 0: do not.",
+        help="Optimizer steps after each pass, to place more deployments; default 0, no optimizer.",
     ),
 ]
 Solver = Annotated[
     str | None,
     typer.Option(
         **one_of(solver_names),
-        help="What searches: search (default), or exact, which lets a solver go on where the search ends.",
+        help="Optimizer: search (default), or exact, which adds a solver after the search. Both imply 20,000 "
+        "steps when --optimizer-steps is not set.",
     ),
 ]
-NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Nobody is evicted.")]
-Grace = Annotated[float, typer.Option(min=0.0, help="Seconds that a victim takes to end.")]
+NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Switch preemption off.")]
+Grace = Annotated[
+    float,
+    typer.Option(
+        min=0.0, metavar="SECONDS", help="Seconds that a victim holds its capacity after its eviction."
+    ),
+]
 MinRuntime = Annotated[
     float | None,
     typer.Option(
         min=0.0,
         metavar="SECONDS",
-        help="Nobody is evicted before it has run so long: the cluster's own with --from-history, else 0.",
+        help="Seconds that each run is safe from eviction; default: the cluster's own with --from-history, "
+        "else 0.",
     ),
 ]
 PreemptionBudget = Annotated[
@@ -84,22 +93,28 @@ PreemptionBudget = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Whoever was preempted so often within an hour is left alone for half an hour; 0: never. The "
-        "cluster's own with --from-history, else 0.",
+        help="Preemptions of a job within an hour after which it is safe for half an hour; 0 switches this "
+        "off. Default: the cluster's own with --from-history, else 0.",
     ),
 ]
-Load = Annotated[float, typer.Option(help="Times the work: 1.2 draws a fifth of the jobs a second time.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what --load draws.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="The first so many jobs only.")]
+Load = Annotated[
+    float, typer.Option(help="Factor for the number of jobs: 1.2 repeats a fifth, 0.5 drops half.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of --load.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Number of arrivals to use; default: all.")]
 Until = Annotated[
-    float | None, typer.Option(min=0.0, metavar="HOURS", help="Stop then; else when all is done.")
+    float | None,
+    typer.Option(min=0.0, metavar="HOURS", help="Virtual hours to simulate; default: until all jobs end."),
 ]
 FromHistory = Annotated[
     str | None,
-    typer.Option(metavar="CLUSTER", help="Jobs and nodes of a cluster of the server, by name or id."),
+    typer.Option(
+        metavar="CLUSTER", help="Use the jobs and nodes of this cluster (name or id) of the server."
+    ),
 ]
-Days = Annotated[float, typer.Option(min=0.01, help="How far back --from-history goes.")]
+Days = Annotated[float, typer.Option(min=0.01, help="Days of history for --from-history.")]
 JsonFile = Annotated[
-    str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures; - is stdout.")
+    str | None,
+    typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - writes to stdout."),
 ]
-HtmlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report for a browser.")]
+HtmlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as an HTML page.")]

@@ -1,4 +1,4 @@
-"""The past of a server's cluster as a workload, through the public API."""
+"""The history of a cluster as a workload, read through the public API."""
 
 from __future__ import annotations
 
@@ -15,59 +15,61 @@ from hypervisor.client.models import Deployment, Node
 from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.snapshots.snapshot import Shape
-from hypervisor.simulation.fleet import Fleet, FleetNode
 from hypervisor.simulation.jobs import Job
+from hypervisor.simulation.node_specs import NodeSpec, NodeSpecs
 from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.workload import ListedWorkload, Workload
-from hypervisor.simulation.report.words import many
+from hypervisor.simulation.report.number_format import counted
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedWorkload:
-    """What ran, on which nodes, how the cluster places it, and whom it keeps from being evicted."""
+    """A workload with the nodes, the policy and the eviction protection of its cluster."""
 
     jobs: Workload
-    fleet: Fleet
+    nodes: NodeSpecs
     policy: Policy
     protection: Protection = field(default_factory=Protection)
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Which part of the past counts, and what organizations are called."""
+    """The start of the history, and the names of organizations by id."""
 
-    begin: datetime
-    names: Mapping[int, str]
+    start: datetime
+    organization_names: Mapping[int, str]
 
 
 def load_history(session: Session, cluster_name: str, days: float, limit: int | None) -> RecordedWorkload:
-    """What a cluster ran in the last `days`, and its nodes and policy as they are now.
+    """The deployments of the last `days` on a cluster, with its present nodes and policy.
 
-    Deployments that had begun before and ran on count from the beginning of that time with what was left of
-    them. What still runs has no end. What never started has no known length: it is left out, and a note says
-    how many. Raises CommandFailed where nothing is left.
+    A deployment that started before the window counts from the start of the window with its remaining time. A
+    running deployment has no end. A deployment that never started has no known duration; it is left out, and
+    a note reports the number. Raises CommandFailed when no deployment is left.
     """
     cluster = resolve.cluster(session, cluster_name)
-    begin = datetime.now(UTC) - timedelta(days=days)
-    names = {each["id"]: each["name"] for each in session.client.organizations.all()}
+    start = datetime.now(UTC) - timedelta(days=days)
+    names = {organization["id"]: organization["name"] for organization in session.client.organizations.all()}
     found = session.client.deployments.find({"cluster_id": cluster["id"]})
-    window = _Window(begin, names)
-    relevant = [each for each in found if _ended_after(each, begin)]
-    jobs = sorted((job for each in relevant for job in _job(each, window)), key=lambda job: job.arrival)
+    window = _Window(start, names)
+    relevant = [deployment for deployment in found if _ended_after(deployment, start)]
+    jobs = sorted(
+        (job for deployment in relevant for job in _job(deployment, window)), key=lambda job: job.arrival
+    )
     if not jobs:
         raise CommandFailed(f"nothing ran on {cluster['name']} in the last {days:g} days")
     missing = len(relevant) - len(jobs)
     if missing:
         verb = "is" if missing == 1 else "are"
         session.note(
-            f"{many(missing, 'deployment')} never started and {verb} left out: how long, nobody knows."
+            f"{counted(missing, 'deployment')} never started and {verb} left out: the duration is unknown."
         )
     numbered = [
         replace(job, id=number, arrival=job.arrival - jobs[0].arrival)
         for number, job in enumerate(jobs[:limit], start=1)
     ]
     nodes = tuple(
-        _node(each) for each in session.client.clusters.nodes(cluster["id"]) if not each["cordoned"]
+        _node(node) for node in session.client.clusters.nodes(cluster["id"]) if not node["cordoned"]
     )
     workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
     policy = Policy(
@@ -80,32 +82,32 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
         min_runtime=cluster["min_runtime_seconds"],
         budget=cluster["preemption_budget"],
         window=cluster["preemption_window_seconds"],
-        rest=cluster["preemption_cooldown_seconds"],
+        cooldown=cluster["preemption_cooldown_seconds"],
     )
     return RecordedWorkload(workload, nodes, policy, protection)
 
 
-def _ended_after(deployment: Deployment, begin: datetime) -> bool:
+def _ended_after(deployment: Deployment, start: datetime) -> bool:
     finished = deployment["finished_at"]
-    return finished is None or parse_time(finished) > begin
+    return finished is None or parse_time(finished) > start
 
 
 def _job(deployment: Deployment, window: _Window) -> Iterator[Job]:
-    """As a job with its arrival since the epoch; nothing for what never started."""
+    """The deployment as a job, with its arrival in seconds since the epoch. Empty if it never started."""
     started, finished = deployment["started_at"], deployment["finished_at"]
     if started is None:
         return
-    # A dependent one could not start before its parents let it into the queue.
-    came = (deployment["queued_at"] if deployment["depends_on"] else None) or deployment["created_at"]
-    began = max(parse_time(started), window.begin)
-    length = math.inf if finished is None else (parse_time(finished) - began).total_seconds()
+    # A deployment with dependencies arrives when it is queued, after its parents.
+    arrival = (deployment["queued_at"] if deployment["depends_on"] else None) or deployment["created_at"]
+    began = max(parse_time(started), window.start)
+    duration = math.inf if finished is None else (parse_time(finished) - began).total_seconds()
     organization_id = deployment["organization_id"]
     yield Job(
         id=0,
-        arrival=max(parse_time(came), window.begin).timestamp(),
-        duration=max(0.0, length),
+        arrival=max(parse_time(arrival), window.start).timestamp(),
+        duration=max(0.0, duration),
         shape=_shape(deployment),
-        organization=window.names.get(organization_id, f"organization {organization_id}"),
+        organization=window.organization_names.get(organization_id, f"organization {organization_id}"),
         priority=deployment["priority"],
         preemptible=deployment["preemptible"],
         replicas=deployment.get("replicas", 1),
@@ -129,9 +131,9 @@ def _shape(deployment: Deployment) -> Shape:
     )
 
 
-def _node(node: Node) -> FleetNode:
+def _node(node: Node) -> NodeSpec:
     amount = Resources.from_edge(cpu_cores=node["cpu_cores"], ram_gb=node["ram_gb"], gpu_count=0.0)
-    return FleetNode(
+    return NodeSpec(
         node["name"],
         amount.cpu_milli,
         amount.ram_mib,

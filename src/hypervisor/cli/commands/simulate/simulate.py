@@ -1,4 +1,4 @@
-"""simulate: the server's own scheduler over a workload in virtual time, and what-ifs beside it."""
+"""The command `hypervisor simulate`: one or two runs of the scheduler in virtual time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import typer
 
-from hypervisor.cli.commands.simulate import flags as flags
+from hypervisor.cli.commands.simulate import flags
 from hypervisor.cli.commands.simulate.flags import Format
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
@@ -24,21 +24,21 @@ from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_sol
 from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.simulation.engine import Rules
 from hypervisor.simulation.errors import WorkloadError
-from hypervisor.simulation.fleet import Fleet, change_fleet, is_change, parse_fleet
+from hypervisor.simulation.node_specs import NodeSpecs, is_resize, parse_node_specs, resize
 from hypervisor.simulation.protection import Protection
 from hypervisor.simulation.readers.nodes import read_nodes
 from hypervisor.simulation.readers.quotas import read_quotas
-from hypervisor.simulation.readers.scaled import scale
+from hypervisor.simulation.readers.scaling import scale
 from hypervisor.simulation.readers.workload import Workload, open_workload
-from hypervisor.simulation.report.figures import Figures, figures_of
+from hypervisor.simulation.report.figures import Figures, build_figures
+from hypervisor.simulation.report.number_format import counted
 from hypervisor.simulation.report.page import render_page
-from hypervisor.simulation.report.words import many
 from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
 _IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
-_STEPS = 20_000
-"""Where --optimizer-steps does not say how many."""
+_DEFAULT_STEPS = 20_000
+"""Optimizer steps when --optimizer-steps is not set."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
@@ -73,86 +73,94 @@ def simulate(
     json_file: flags.JsonFile = None,
     html: flags.HtmlFile = None,
 ) -> None:
-    """Run a workload through the scheduler in virtual time: how full, how long the waits, who was evicted.
+    """Run the scheduler on a workload in virtual time.
 
-    With --vs or a change of the nodes, a second run stands beside the first.
+    The result has utilization, waiting times, evictions and lost work. With --vs or a node change, a second
+    run is shown next to the first.
     """
     session = Session.of(context)
-    bases = [text for text in nodes or [] if not is_change(text)]
-    changes = [text for text in nodes or [] if is_change(text)]
+    node_sources = [text for text in nodes or [] if not is_resize(text)]
+    resizes = [text for text in nodes or [] if is_resize(text)]
     try:
         if from_history is not None:
-            past = load_history(session, from_history, days, limit)
+            recorded = load_history(session, from_history, days, limit)
         else:
-            past = RecordedWorkload(_open(workload, file_format, limit), (), Policy())
-        fleet = _fleet(bases) or past.fleet
-        if not fleet:
-            raise CommandFailed("say on which nodes: --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
-        way = past.policy if policy is None else replace(past.policy, placement=policy)
-        way = _searching(way, optimizer_steps, solver)
+            recorded = RecordedWorkload(_open(workload, file_format, limit), (), Policy())
+        node_specs = _node_specs(node_sources) or recorded.nodes
+        if not node_specs:
+            raise CommandFailed("no nodes: set --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
+        chosen = recorded.policy if policy is None else replace(recorded.policy, placement=policy)
+        chosen = _with_optimizer(chosen, optimizer_steps, solver)
         if no_preemption:
-            way = replace(way, preemption=False)
-        terms = () if quotas is None else read_quotas(quotas)
-        safe = _protection(past.protection, min_runtime, preemption_budget)
-        end = inf if until is None else until * 3600
-        rules = Rules(way, grace, end, quotas=terms, protection=safe)
-        figures = _run(session, scale(past.jobs, load, seed), _scenarios(fleet, rules, changes, vs))
+            chosen = replace(chosen, preemption=False)
+        rules = Rules(
+            chosen,
+            grace,
+            inf if until is None else until * 3600,
+            quotas=() if quotas is None else read_quotas(quotas),
+            protection=_protection(recorded.protection, min_runtime, preemption_budget),
+        )
+        scenarios = _scenarios(node_specs, rules, resizes, vs)
+        figures = _run(session, scale(recorded.jobs, load, seed), scenarios)
     except (WorkloadError, SolverNotInstalled) as error:
         raise CommandFailed(str(error)) from None
-    _answer(session, figures, json_file, html)
+    _output(session, figures, json_file, html)
 
 
 def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload:
     if path is None:
-        raise CommandFailed("say which jobs: --workload FILE, or --from-history CLUSTER")
+        raise CommandFailed("no jobs: set --workload FILE, or --from-history CLUSTER")
     return open_workload(path, file_format.value, limit)
 
 
-def _searching(policy: Policy, steps: int | None, solver: str | None) -> Policy:
-    """Who is to search for how long; a solver that is named searches."""
+def _with_optimizer(policy: Policy, steps: int | None, solver: str | None) -> Policy:
+    """The policy with --optimizer-steps and --solver. A solver without steps gets the default number."""
     if solver is not None:
-        policy = replace(policy, solver=solver, optimizer_steps=policy.optimizer_steps or _STEPS)
+        default_steps = policy.optimizer_steps or _DEFAULT_STEPS
+        policy = replace(policy, solver=solver, optimizer_steps=default_steps)
     return policy if steps is None else replace(policy, optimizer_steps=steps)
 
 
-def _protection(own: Protection, min_runtime: float | None, budget: int | None) -> Protection:
+def _protection(recorded: Protection, min_runtime: float | None, budget: int | None) -> Protection:
     return replace(
-        own,
-        min_runtime=own.min_runtime if min_runtime is None else min_runtime,
-        budget=own.budget if budget is None else budget,
+        recorded,
+        min_runtime=recorded.min_runtime if min_runtime is None else min_runtime,
+        budget=recorded.budget if budget is None else budget,
     )
 
 
-def _fleet(bases: list[str]) -> Fleet:
-    """All that was named, files and specifications, one after the other."""
+def _node_specs(sources: list[str]) -> NodeSpecs:
+    """The nodes of all files and specifications, in order."""
     return tuple(
         node
-        for base in bases
-        for node in (read_nodes(Path(base)) if Path(base).exists() else parse_fleet(base))
+        for source in sources
+        for node in (read_nodes(Path(source)) if Path(source).exists() else parse_node_specs(source))
     )
 
 
-def _scenarios(fleet: Fleet, rules: Rules, changes: list[str], vs: str | None) -> list[Scenario]:
-    """The run as it was asked for, and a second one with everything that is to be different."""
-    first = Scenario("", fleet, rules)
-    if not changes and vs is None:
+def _scenarios(nodes: NodeSpecs, rules: Rules, resizes: list[str], vs: str | None) -> list[Scenario]:
+    """The requested run, and a second one with all changes, if any."""
+    first = Scenario("", nodes, rules)
+    if not resizes and vs is None:
         return [replace(first, label=_label(first, nodes_differ=False))]
-    changed = fleet
-    for change in changes:
-        changed = change_fleet(changed, change)
-    second = replace(first, fleet=changed, rules=rules if vs is None else _other_rules(rules, vs))
-    return [replace(each, label=_label(each, nodes_differ=bool(changes))) for each in (first, second)]
+    resized = nodes
+    for change in resizes:
+        resized = resize(resized, change)
+    second = replace(first, nodes=resized, rules=rules if vs is None else _changed_rules(rules, vs))
+    return [
+        replace(scenario, label=_label(scenario, nodes_differ=bool(resizes))) for scenario in (first, second)
+    ]
 
 
-def _other_rules(rules: Rules, vs: str) -> Rules:
+def _changed_rules(rules: Rules, vs: str) -> Rules:
     policy, quotas = rules.policy, rules.quotas
     for word in vs.split(","):
         if word in policy_names():
             policy = replace(policy, placement=word)
         elif word == _IMPROVE:
-            policy = replace(policy, optimizer_steps=policy.optimizer_steps or _STEPS)
+            policy = replace(policy, optimizer_steps=policy.optimizer_steps or _DEFAULT_STEPS)
         elif word == _EXACT:
-            steps = policy.optimizer_steps or _STEPS
+            steps = policy.optimizer_steps or _DEFAULT_STEPS
             policy = replace(policy, optimizer_steps=steps, solver="exact")
         elif word == _NO_IMPROVE:
             policy = replace(policy, optimizer_steps=0)
@@ -162,45 +170,46 @@ def _other_rules(rules: Rules, vs: str) -> Rules:
             quotas = ()
         else:
             known = ", ".join((*policy_names(), _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
-            raise CommandFailed(f"--vs is one of {known}, not {word!r}")
+            raise CommandFailed(f"--vs takes {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
 
 
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
     parts = [str(scenario.rules.policy.placement)]
     if scenario.rules.policy.optimizer_steps:
-        parts.append("improved by a solver" if scenario.rules.policy.solver == "exact" else "improved")
+        parts.append("optimized by a solver" if scenario.rules.policy.solver == "exact" else "optimized")
     if not scenario.rules.policy.preemption:
         parts.append("no preemption")
     if scenario.rules.quotas:
         parts.append("quotas")
     if nodes_differ:
-        parts.append(many(len(scenario.fleet), "node"))
+        parts.append(counted(len(scenario.nodes), "node"))
     return ", ".join(parts)
 
 
 def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Figures:
-    """Raises SolverNotInstalled before anything runs."""
+    """Run the scenarios. Raises SolverNotInstalled before the first run."""
     for scenario in scenarios:
         load_solvers(scenario.rules.policy.solver)
     outcomes: list[Outcome] = []
     visible = is_interactive(session.errors)
     with progress_of(session.errors, visible=visible) as tasks:
         for scenario in scenarios:
-            began = time.perf_counter()
+            started = time.perf_counter()
             outcomes.append(run_scenario(workload, scenario, tasks.follow(scenario.label, workload.count)))
-            took = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             session.note(
-                f"{scenario.label}: {workload.count:,} jobs, {outcomes[-1].passes:,} passes in {took:.1f} s "
-                f"({workload.count / max(took, 1e-9):,.0f} jobs/s)"
+                f"{scenario.label}: {workload.count:,} jobs, {outcomes[-1].passes:,} passes "
+                f"in {seconds:.1f} s "
+                f"({workload.count / max(seconds, 1e-9):,.0f} jobs/s)"
             )
-    return figures_of(workload, outcomes)
+    return build_figures(workload, outcomes)
 
 
-def _answer(session: Session, figures: Figures, json_file: str | None, html: Path | None) -> None:
+def _output(session: Session, figures: Figures, json_file: str | None, html: Path | None) -> None:
     if html is not None:
         html.write_text(render_page(figures), encoding="utf-8")
-        session.note(f"The report is in {html}.")
+        session.note(f"Wrote the report to {html}.")
     if json_file == "-" or session.as_json:
         print_json(figures)
         return

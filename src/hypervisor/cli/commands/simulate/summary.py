@@ -1,4 +1,4 @@
-"""How a simulation looks on a terminal: a bar while it runs, a table when it is done."""
+"""The terminal output of a simulation: a progress bar, then a table."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from hypervisor.cli.core.output import table
-from hypervisor.simulation.engine import Progress as Follow
+from hypervisor.simulation.engine import Progress as ProgressCallback
 from hypervisor.simulation.report.figures import Figures
+from hypervisor.simulation.report.number_format import count, duration
 from hypervisor.simulation.report.tables import describe_run, describe_splits, headlines
-from hypervisor.simulation.report.words import count, duration
 
 _MOST_GROUPS = 15
 
 
-class Tasks:
-    """A bar per run."""
+class ProgressBars:
+    """One progress bar per run."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
 
-    def follow(self, label: str, jobs: int) -> Follow:
-        """What the engine tells of its progress, shown as a bar."""
+    def follow(self, label: str, jobs: int) -> ProgressCallback:
+        """Add a bar. Returns the callback for the engine."""
         task = self._bars.add_task(label, total=jobs, day="")
 
-        def told(arrived: int, now: float) -> None:
+        def update(arrived: int, now: float) -> None:
             self._bars.update(task, completed=arrived, day=f"day {now / 86400:,.1f}")
 
-        return told
+        return update
 
 
 @contextmanager
-def progress_of(console: Console, *, visible: bool) -> Iterator[Tasks]:
-    """Bars on the console; nothing where nobody looks."""
+def progress_of(console: Console, *, visible: bool) -> Iterator[ProgressBars]:
+    """Progress bars on the console; nothing unless `visible`."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,11 +45,11 @@ def progress_of(console: Console, *, visible: bool) -> Iterator[Tasks]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not visible, transient=True) as bars:
-        yield Tasks(bars)
+        yield ProgressBars(bars)
 
 
 def summary(figures: Figures) -> RenderableType:
-    """The headlines, a column a run, and how each priority fared."""
+    """The headline figures with a column per run, then the figures by priority and by organization."""
     runs = figures["runs"]
     parts: list[RenderableType] = [Text(f"{run['label']}: {describe_run(run)}", style="dim") for run in runs]
     columns = ["", *(f">{run['label']}" for run in runs)]
@@ -60,10 +60,10 @@ def summary(figures: Figures) -> RenderableType:
     for run in runs:
         if splits := describe_splits(run):
             parts.append(Text(f"{run['label']}: {splits}", style="dim"))
-        for each in run["rejected"]:
+        for rejected in run["rejected"]:
             text = (
-                f"{run['label']}: {count(each['jobs'])} jobs ({count(each['gpu_hours'])} GPU-hours) "
-                f"were rejected as {each['code'].replace('_', ' ')}: {each['example']}"
+                f"{run['label']}: {count(rejected['jobs'])} jobs ({count(rejected['gpu_hours'])} GPU-hours) "
+                f"were rejected, {rejected['code'].replace('_', ' ')}: {rejected['example']}"
             )
             parts.append(Text(text, style="yellow"))
     return Group(*parts)
@@ -73,15 +73,15 @@ def _groups(run: Figures, groups: str, name: str, runs: list[Figures]) -> Render
     columns = (name, ">jobs", ">done", ">median wait", ">90 %", ">99 %", ">evictions", ">lost GPU-h")
     rows = [
         [
-            each["label"],
-            count(each["arrived"]),
-            count(each["ended"]),
-            duration(each["wait_seconds"]["p50"]),
-            duration(each["wait_seconds"]["p90"]),
-            duration(each["wait_seconds"]["p99"]),
-            count(each["evictions"]),
-            count(each["lost_gpu_hours"]),
+            group["label"],
+            count(group["arrived"]),
+            count(group["ended"]),
+            duration(group["wait_seconds"]["p50"]),
+            duration(group["wait_seconds"]["p90"]),
+            duration(group["wait_seconds"]["p99"]),
+            count(group["evictions"]),
+            count(group["lost_gpu_hours"]),
         ]
-        for each in run[groups][:_MOST_GROUPS]
+        for group in run[groups][:_MOST_GROUPS]
     ]
     return table(columns, rows, title=run["label"] if len(runs) > 1 else None)

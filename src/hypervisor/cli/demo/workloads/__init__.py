@@ -1,1 +1,1 @@
-"""What the demo runs on its cluster: plain programs, started by path, configured by their environment."""
+"""The workloads of the demo: plain programs, started by path, configured by environment variables."""

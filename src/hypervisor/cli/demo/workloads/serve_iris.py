@@ -1,7 +1,7 @@
-"""A service: load the trained model and answer predictions over HTTP.
+"""A service that loads the trained model and serves predictions over HTTP.
 
 POST / with {"measurements": [sepal length, sepal width, petal length, petal width]} in centimetres. MODEL is
-the .npz file, PORT where to listen. Ends at once on SIGTERM.
+the .npz file, PORT the port to listen on. The service exits at once on SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEASUREMENTS = 4
 
 
 class Model:
-    """The network of train_iris, read from its file."""
+    """The network of train_iris, loaded from its file."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as saved:
@@ -44,7 +44,9 @@ class Handler(BaseHTTPRequestHandler):
     model: Model
 
     def do_GET(self) -> None:
-        self._answer(HTTPStatus.OK, {"species": self.model.species, "held_out_accuracy": self.model.accuracy})
+        self._respond(
+            HTTPStatus.OK, {"species": self.model.species, "held_out_accuracy": self.model.accuracy}
+        )
 
     def do_POST(self) -> None:
         try:
@@ -53,17 +55,17 @@ class Handler(BaseHTTPRequestHandler):
             if len(measurements) != MEASUREMENTS:
                 raise ValueError
         except (ValueError, TypeError, KeyError):
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": "send {'measurements': [four numbers]}"})
+            self._respond(HTTPStatus.BAD_REQUEST, {"error": "send {'measurements': [four numbers]}"})
             return
         shares = self.model.predict(measurements)
         species = max(shares, key=lambda name: shares[name])
-        answer = {"species": species, "probabilities": shares, "held_out_accuracy": self.model.accuracy}
-        self._answer(HTTPStatus.OK, answer)
+        content = {"species": species, "probabilities": shares, "held_out_accuracy": self.model.accuracy}
+        self._respond(HTTPStatus.OK, content)
 
     def log_message(self, format: str, *args: Any) -> None:
         print(format % args, flush=True)
 
-    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+    def _respond(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

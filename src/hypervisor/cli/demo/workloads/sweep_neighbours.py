@@ -1,9 +1,9 @@
-"""A low-priority job: how well k-nearest-neighbours does on iris for k = 1, 3, 5, ... (leave one out).
+"""A low-priority job: the accuracy of k-nearest-neighbours on iris for k = 1, 3, 5, ... (leave one out).
 
-Real work in small steps, each kept in a file and now and then reported: what is lost when this job has to
-yield counts from there. On SIGTERM it leaves; the next run takes it up where the file ends.
-IRIS_CSV is the data, CHECKPOINT the file for the progress, STEPS how many k, PAUSE seconds between two
-(so that a small machine stays quiet). It does not end before the file CUE is there.
+Each step is saved in a file, and every third one is reported as a checkpoint. Lost work counts from the last
+report. On SIGTERM the job exits; the next run resumes from the file. IRIS_CSV is the data, CHECKPOINT the
+progress file, STEPS the number of values of k, PAUSE the seconds between two steps (to keep the CPU load
+low). The job ends only when the file FINISH_FILE exists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import FrameType
 from hypervisor.client.checkpoint import previous, report
 
 REPORT_EVERY = 3
-"""Steps; the server keeps at most one report a second."""
+"""Steps between two reports. The server stores at most one report per second."""
 
 Flower = tuple[tuple[float, ...], str]
 
@@ -32,25 +32,25 @@ def main() -> None:
     steps = int(os.environ["STEPS"])
     scores: dict[str, float] = json.loads(checkpoint.read_text()) if checkpoint.exists() else {}
     if scores:
-        say(f"resumed from the checkpoint{of_whom()}: {len(scores)} values of k are done")
-    signal.signal(signal.SIGTERM, leave)
+        log(f"resumed from the checkpoint{previous_attempt()}: {len(scores)} values of k are done")
+    signal.signal(signal.SIGTERM, stop)
     for step in range(len(scores), steps):
         k = 2 * step + 1
         scores[str(k)] = leave_one_out(flowers, k)
         save(checkpoint, scores)
         if step % REPORT_EVERY == 0:
             report(progress=len(scores) / steps, step=len(scores), path=str(checkpoint))
-        say(f"k={k:<3} accuracy {scores[str(k)]:.4f}")
+        log(f"k={k:<3} accuracy {scores[str(k)]:.4f}")
         time.sleep(float(os.environ["PAUSE"]))
-    while not Path(os.environ["CUE"]).exists():
+    while not Path(os.environ["FINISH_FILE"]).exists():
         time.sleep(0.1)
     best = max(scores, key=lambda k: (scores[k], -int(k)))
-    say(f"best: k={best} with accuracy {scores[best]:.4f}")
+    log(f"best: k={best} with accuracy {scores[best]:.4f}")
 
 
-def of_whom() -> str:
-    before = previous()
-    return f" of attempt {before['attempt']} ({before['outcome']})" if before else ""
+def previous_attempt() -> str:
+    attempt = previous()
+    return f" of attempt {attempt['attempt']} ({attempt['outcome']})" if attempt else ""
 
 
 def load(path: Path) -> list[Flower]:
@@ -60,9 +60,9 @@ def load(path: Path) -> list[Flower]:
 
 
 def leave_one_out(flowers: list[Flower], k: int) -> float:
-    """The share of flowers that the k nearest others name rightly."""
-    right = sum(vote(flowers, index, k) == species for index, (_, species) in enumerate(flowers))
-    return right / len(flowers)
+    """The share of flowers whose k nearest neighbours vote for the correct species."""
+    correct = sum(vote(flowers, index, k) == species for index, (_, species) in enumerate(flowers))
+    return correct / len(flowers)
 
 
 def vote(flowers: list[Flower], left_out: int, k: int) -> str:
@@ -76,17 +76,17 @@ def vote(flowers: list[Flower], left_out: int, k: int) -> str:
 
 
 def save(path: Path, scores: dict[str, float]) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(scores))
-    beside.replace(path)
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(scores))
+    draft.replace(path)
 
 
-def leave(_number: int, _frame: FrameType | None) -> None:
-    say("asked to stop: progress is saved, leaving")
+def stop(_number: int, _frame: FrameType | None) -> None:
+    log("received SIGTERM: progress is saved, exiting")
     sys.exit(0)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, flush=True)
 
 

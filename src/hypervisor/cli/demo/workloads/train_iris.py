@@ -1,8 +1,8 @@
 """A high-priority job: train a small neural network on iris with NumPy and save it.
 
-One hidden layer, softmax, cross-entropy with weight decay, full-batch Adam. A third of the flowers, drawn
-evenly from the species, is held out and never seen in training; the accuracy told is on those.
-IRIS_CSV is the data, MODEL the file to write (.npz), EPOCHS how long to train.
+One hidden layer, softmax, cross-entropy with weight decay, full-batch Adam. A third of the flowers,
+stratified by species, is held out. The accuracy is measured on the held-out flowers. IRIS_CSV is the data,
+MODEL the file to write (.npz), EPOCHS the number of epochs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     fit(parameters, scaled[train], labels[train], int(os.environ.get("EPOCHS", "3000")))
     accuracy = float((predict(parameters, scaled[test]).argmax(axis=1) == labels[test]).mean())
     save(Path(os.environ["MODEL"]), parameters, mean=mean, scale=scale, species=species, accuracy=accuracy)
-    say(f"held-out accuracy {accuracy:.4f} on {len(test)} flowers; the model is saved")
+    log(f"held-out accuracy {accuracy:.4f} on {len(test)} flowers; the model is saved")
 
 
 def load(path: Path) -> tuple[Array, NDArray[np.int64], list[str]]:
@@ -52,7 +52,7 @@ def load(path: Path) -> tuple[Array, NDArray[np.int64], list[str]]:
 def split(
     labels: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers for training and for the test, with the same share of every species."""
+    """Row numbers for training and for the test, with equal shares of every species."""
     train: list[int] = []
     test: list[int] = []
     for label in np.unique(labels):
@@ -82,27 +82,27 @@ def predict(parameters: Parameters, scaled: Array) -> Array:
 
 def fit(parameters: Parameters, inputs: Array, labels: NDArray[np.int64], epochs: int) -> None:
     """Full-batch Adam (Kingma & Ba, 2015), in place."""
-    wanted = np.eye(parameters["b2"].size)[labels]
+    targets = np.eye(parameters["b2"].size)[labels]
     first = {name: np.zeros_like(value) for name, value in parameters.items()}
     second = {name: np.zeros_like(value) for name, value in parameters.items()}
     for epoch in range(1, epochs + 1):
-        loss, gradients = backward(parameters, inputs, wanted)
+        loss, gradients = backward(parameters, inputs, targets)
         for name, gradient in gradients.items():
             first[name] = 0.9 * first[name] + 0.1 * gradient
             second[name] = 0.999 * second[name] + 0.001 * gradient**2
             step = (first[name] / (1 - 0.9**epoch)) / (np.sqrt(second[name] / (1 - 0.999**epoch)) + 1e-8)
             parameters[name] -= LEARNING_RATE * step
         if epoch % max(1, epochs // 10) == 0:
-            say(f"epoch {epoch:>6}  loss {loss:.4f}")
+            log(f"epoch {epoch:>6}  loss {loss:.4f}")
 
 
-def backward(parameters: Parameters, inputs: Array, wanted: Array) -> tuple[float, Parameters]:
+def backward(parameters: Parameters, inputs: Array, targets: Array) -> tuple[float, Parameters]:
     """The loss and its gradients."""
     hidden = np.maximum(0, inputs @ parameters["w1"] + parameters["b1"])
     probabilities = predict(parameters, inputs)
     weights = float((parameters["w1"] ** 2).sum() + (parameters["w2"] ** 2).sum())
-    loss = float(-(wanted * np.log(probabilities + 1e-12)).sum(axis=1).mean()) + DECAY / 2 * weights
-    error = (probabilities - wanted) / len(inputs)
+    loss = float(-(targets * np.log(probabilities + 1e-12)).sum(axis=1).mean()) + DECAY / 2 * weights
+    error = (probabilities - targets) / len(inputs)
     back = (error @ parameters["w2"].T) * (hidden > 0)
     return loss, {
         "w1": inputs.T @ back + DECAY * parameters["w1"],
@@ -113,14 +113,14 @@ def backward(parameters: Parameters, inputs: Array, wanted: Array) -> tuple[floa
 
 
 def save(path: Path, parameters: Parameters, **more: object) -> None:
-    """Write beside and rename: whoever reads sees the whole file or none."""
-    beside = path.with_suffix(".new.npz")
+    """Write a draft and rename it, so that readers see the whole file or none."""
+    draft = path.with_suffix(".new.npz")
     arrays: dict[str, Any] = {**parameters, **{name: np.asarray(value) for name, value in more.items()}}
-    np.savez(beside, **arrays)
-    beside.replace(path)
+    np.savez(draft, **arrays)
+    draft.replace(path)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, flush=True)
 
 

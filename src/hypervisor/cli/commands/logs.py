@@ -1,0 +1,57 @@
+"""`hypervisor logs`: the output of a deployment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hypervisor.cli.core import resolve
+from hypervisor.cli.core.arguments import DeploymentName
+from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.output import print_json_line
+from hypervisor.cli.core.session import Session
+from hypervisor.client.streams import LogStream
+
+
+def logs(
+    context: typer.Context,
+    deployment: DeploymentName,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines until the attempt ends.")
+    ] = False,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="Number of last lines to print.")] = 100,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Attempt number; default: the latest.")
+    ] = None,
+    replica: Annotated[
+        int | None, typer.Option("--replica", min=0, help="Replica number; default: 0, the first.")
+    ] = None,
+) -> None:
+    """Print the stdout and stderr of a deployment."""
+    session = Session.of(context)
+    found = resolve.deployment(session, deployment)
+    if follow:
+        stream = session.client.deployments.follow_logs(
+            found["id"], tail=tail, attempt=attempt, replica=replica
+        )
+        _print_stream(session, found["name"], stream)
+        return
+    text = session.client.deployments.logs(found["id"], tail=tail, attempt=attempt, replica=replica)
+    if session.as_json:
+        session.show({"deployment_id": found["id"], "lines": text.splitlines()})
+    elif text:
+        typer.echo(text, nl=not text.endswith("\n"))
+
+
+def _print_stream(session: Session, name: str, stream: LogStream) -> None:
+    for line in stream:
+        if session.as_json:
+            print_json_line({"line": line})
+        else:
+            typer.echo(line)
+    if stream.error:
+        raise CommandFailed(f"the log stream of {name} failed: {stream.error}")
+    if stream.final_state is None:
+        raise CommandFailed(f"the log stream broke before {name} ended; run the command again")
+    session.note(f"{name}: {stream.final_state}")

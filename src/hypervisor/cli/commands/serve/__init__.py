@@ -1,0 +1,1 @@
+"""`hypervisor serve`: the command and the uvicorn server that it runs."""
