@@ -14,17 +14,17 @@ from benchmarks.support.long_history import History
 from hypervisor.admin.views import DeploymentView, EventView
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.engine_registry import find_engines
-from hypervisor.control.maintenance.deletions import deletions_wait
-from hypervisor.control.maintenance.retention import RetentionPolicy, forget_rows
+from hypervisor.control.maintenance.deletions import has_pending_deletions
+from hypervisor.control.maintenance.retention import RetentionPolicy, delete_expired_rows
 from hypervisor.control.reconciler.gangs import late_gangs
-from hypervisor.control.reconciler.live_attempts import all_live_instances, instances_to_act_on, load_live
+from hypervisor.control.reconciler.live_attempts import all_live_instances, load_live, pending_instances
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.deployments.access.repository import newest_by_name, unmet_dependents
 from hypervisor.deployments.queue.positions import queue_positions
 from hypervisor.deployments.state.dependencies import load_parents
 from hypervisor.infra.clock import SystemClock
 from hypervisor.organizations.repository import count_running
-from hypervisor.planning.forecast_inputs import load_background
+from hypervisor.planning.forecast_inputs import load_forecast_inputs
 from hypervisor.planning.queue_page import read_page
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt, Deployment, Event
@@ -39,15 +39,15 @@ def database_queries(history: History) -> Mapping[str, Query]:
     return {
         "scheduler: snapshot": _read(lambda session: load_cluster(session, history.cluster, now)),
         "forecast: inputs": _read(
-            lambda session: load_background(session, history.retired, history.quiet, now)
+            lambda session: load_forecast_inputs(session, history.retired, history.quiet, now)
         ),
-        "reconciler: instances to act on": _read(instances_to_act_on),
+        "reconciler: pending instances": _read(pending_instances),
         "reconciler: live instances": _read(all_live_instances),
         "reconciler: live attempts": _read(_load_live),
         "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),
         "leases: engines": _read(find_engines),
-        "maintenance: deletions": _read(deletions_wait),
-        "maintenance: retention": lambda database: forget_rows(
+        "maintenance: deletions": _read(has_pending_deletions),
+        "maintenance: retention": lambda database: delete_expired_rows(
             database, RetentionPolicy(events=timedelta(days=400)), now
         ),
         "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),

@@ -1,6 +1,6 @@
-"""MLOps Hypervisor: a control plane that decides which ML workloads run where, runs them, and says why.
+"""MLOps Hypervisor: a control plane that schedules ML workloads, runs them and explains its decisions.
 
-The rooms and the direction of imports are described in `docs/architecture.md` and checked by import-linter.
+`docs/architecture.md` describes the packages and the direction of imports; import-linter checks it.
 """
 
 __version__ = "0.1.0"

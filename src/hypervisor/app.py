@@ -1,4 +1,4 @@
-"""The HTTP service: routers under /api/v1, documentation, health, metrics, one edge, one error format."""
+"""The ASGI app: routers under /api/v1, documentation, health, metrics, middleware and error format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hypervisor.planning.fragmentation_routes import router as fragment_router
 from hypervisor.settings import Settings
 
 API_ROUTERS = (
-    # First what is asked most: routes are tried one after another.
+    # The busiest router comes first: Starlette matches routes in this order.
     deployments_router,
     identity_router,
     organizations_router,
@@ -49,17 +49,17 @@ API_ROUTERS = (
 
 
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
-    """The ASGI app; everything it needs is opened by its lifespan and closed with it.
+    """The ASGI app. Its lifespan opens the services and closes them again.
 
-    Raises RuntimeError when a route declares no permission: such an app must not be served. Raises
-    StartupError when traces are wanted and the packages for them are missing.
+    Raises RuntimeError when a route declares no permission. Raises StartupError when traces are configured
+    and their packages are not installed.
     """
-    chosen = settings or Settings()
-    tracing = open_tracing(chosen.otel_exporter_otlp_endpoint)
+    settings = settings or Settings()
+    tracing = open_tracing(settings.otel_exporter_otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(app, chosen, clock, tracing):
+        async with running(app, settings, clock, tracing):
             yield
 
     app = FastAPI(
@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         },
     )
     app.state.occupants = WorkloadDrainer()
-    if chosen.role != "scheduler":
+    if settings.role != "scheduler":
         _include_api(app)
     app.include_router(health.router)
     app.include_router(metric_routes.router)
@@ -97,7 +97,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
 async def running(
     app: FastAPI, settings: Settings, clock: Clock | None = None, tracing: Tracing | None = None
 ) -> AsyncIterator[None]:
-    """What the app's lifespan does: opens what `settings` name, and lets `app` serve it while this lasts."""
+    """The lifespan of `app`: open the services of `settings`, attach them to `app`, close them at exit."""
     async with bootstrap.running(settings, clock, tracing) as services:
         app.state.services = services
         if settings.role != "scheduler":
@@ -106,7 +106,7 @@ async def running(
 
 
 def _include_api(app: FastAPI) -> None:
-    """Everything that people use; a scheduler answers for its health alone."""
+    """Add API and documentation. A process with ROLE=scheduler serves only health and metrics."""
     for router in API_ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(docs.router)
@@ -116,4 +116,4 @@ def _include_api(app: FastAPI) -> None:
 def _refuse_undeclared(app: FastAPI) -> None:
     undeclared = undeclared_routes(app.routes)
     if undeclared:
-        raise RuntimeError(f"no permission declared by: {', '.join(undeclared)}")
+        raise RuntimeError(f"routes without a declared permission: {', '.join(undeclared)}")

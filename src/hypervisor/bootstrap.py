@@ -17,13 +17,16 @@ from hypervisor.api.services import AppServices
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.control.leases.manager import LeaseTimes
 from hypervisor.control.loops import Loops
-from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, keeping
+from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, queue_index_syncing
 from hypervisor.control.maintenance.retention import RetentionPolicy
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
-from hypervisor.control.scheduler.decision_log import Retention
+from hypervisor.control.scheduler.decision_log import DecisionRetention
 from hypervisor.deployments.queue.index_updates import feed
+from hypervisor.deployments.queue.positions import QueuePositions
+from hypervisor.deployments.spec.submit import submit
 from hypervisor.errors import StartupError
 from hypervisor.events.relay import EventRelay
+from hypervisor.identity.principal import read_logins
 from hypervisor.infra import failpoints
 from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.coordination.connect import connect
@@ -33,6 +36,7 @@ from hypervisor.infra.memory import sparing_memory
 from hypervisor.infra.observability.heartbeats import Heartbeats
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.observability.tracing import Tracing
+from hypervisor.infra.randomness import random_code, system_random
 from hypervisor.infra.ratelimit import RateLimiter, parse_limit
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.passwords import Passwords
@@ -52,7 +56,7 @@ from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
 from hypervisor.store.file_lock import sole_server
-from hypervisor.store.installation import ensure_installation
+from hypervisor.store.installation import ID_ALPHABET, ID_LENGTH, ensure_installation
 
 
 @asynccontextmanager
@@ -72,7 +76,7 @@ async def running(
         stack.enter_context(sole_server(settings.database_url))
         await stack.enter_async_context(sparing_memory())
         await ensure_usable(settings.database_url)
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, system_random())
         stack.push_async_callback(database.close)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
@@ -99,12 +103,15 @@ async def _build(
 ) -> AppServices:
     stopping = asyncio.Event()
     async with database.write() as session:
-        install_id = await ensure_installation(session, clock.now())
+        install_id = await ensure_installation(session, random_code(ID_ALPHABET, ID_LENGTH), clock.now())
     wakeup = Wakeup()
     return AppServices(
         settings=settings,
         clock=clock,
         database=database,
+        logins=database.read_group("logins", read_logins),
+        submissions=database.write_group("submissions", submit),
+        positions=QueuePositions(database, clock),
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
         attempt_tokens=AttemptTokens(secret),
@@ -120,7 +127,7 @@ async def _build(
         runtimes=_shown_runtimes(settings, install_id, clock),
         telemetry=telemetry,
         state_metrics=_state_metrics(database, clock, telemetry),
-        readiness=Readiness(database, telemetry.heartbeats, stopping),
+        readiness=Readiness(database, clock, telemetry.heartbeats, stopping),
         cookie_key=derive_key(secret, "admin cookies").hex(),
         stopping=stopping,
     )
@@ -141,7 +148,7 @@ async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
     stack.push_async_callback(sharing.close)
     if sharing.queue is not None and services.settings.role != "api":
         keeper = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
-        await stack.enter_async_context(keeping(keeper))
+        await stack.enter_async_context(queue_index_syncing(keeper))
 
 
 async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
@@ -153,11 +160,11 @@ async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
     loops = _loops(services, runtimes)
     loops.start()
 
-    async def hand_over() -> None:
+    async def release_leases() -> None:
         await services.stopping.wait()
         await loops.stop()
 
-    task = asyncio.create_task(hand_over(), name="hand-over")
+    task = asyncio.create_task(release_leases(), name="release-leases")
     stack.push_async_callback(asyncio.wait_for, task, None)
 
 
@@ -215,12 +222,13 @@ def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
         CheckpointEnv(services.attempt_tokens, services.settings.reports_url),
         install=services.install_id,
         interval=services.settings.scheduler_interval,
-        improve_seconds=services.settings.improve_seconds,
+        optimizer_seconds=services.settings.improve_seconds,
         local_engines=(EngineRef("process"), EngineRef("simulated")),
-        keep=_keep(services.settings),
-        obstacles={EngineRef("process"): disk.obstacle},
+        retention=_retention_policy(services.settings),
+        cordon_checks={EngineRef("process"): disk.obstacle},
         site=_site(services.settings),
-        lease_times=LeaseTimes.of(services.settings.lease_seconds),
+        random=system_random(),
+        lease_times=LeaseTimes.for_ttl(services.settings.lease_seconds),
         telemetry=services.telemetry,
     )
 
@@ -232,10 +240,10 @@ def _site(settings: Settings) -> str:
         raise StartupError(f"DATA_DIR {settings.data_dir} cannot be written: {error.strerror}") from None
 
 
-def _keep(settings: Settings) -> RetentionPolicy:
+def _retention_policy(settings: Settings) -> RetentionPolicy:
     folder = settings.data_dir.absolute()
     return RetentionPolicy(
-        decisions=Retention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
+        decisions=DecisionRetention(settings.snapshot_retention_hours, settings.snapshot_max_mb * 2**20),
         events=timedelta(days=settings.event_retention_days),
         idempotency_keys=timedelta(hours=settings.idempotency_retention_hours),
         logs=timedelta(days=settings.log_retention_days),

@@ -1,6 +1,6 @@
-"""Refusals that people see: each has a status, a stable code and a sentence that says what to do.
+"""Errors that users see: each has an HTTP status, a stable code and a sentence that says what to do.
 
-Services raise these; the app renders them as `application/problem+json` (RFC 9457), the CLI as one line.
+Services raise them. The app renders them as `application/problem+json` (RFC 9457), the CLI as one line.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import ClassVar
 
 
 class HypervisorError(Exception):
-    """A refusal. `code` is stable for programs, `detail` is for people, `extra` are further members.
+    """Base of all errors that users see.
 
-    `headers` go out with the answer (for example `Retry-After`).
+    `code` is stable and for programs; `detail` is a sentence for people. `extra` adds members to the problem
+    object, `headers` adds response headers (for example `Retry-After`).
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -62,4 +63,4 @@ class Unavailable(HypervisorError):
 
 
 class StartupError(Exception):
-    """The program cannot start as configured; the message is one line that says what to change."""
+    """The process cannot start with this configuration. The message is one line that says what to change."""

@@ -1,4 +1,4 @@
-"""Settings from the environment or a `.env` file, checked once at start."""
+"""Settings, from the environment or a `.env` file; validated once at start."""
 
 from __future__ import annotations
 
@@ -12,176 +12,218 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 RuntimeChoice = Literal["auto", "docker", "process", "simulated"]
 ENGINE_SCHEMES = ("unix://", "tcp://", "http://", "https://")
-MOST_DAYS = 36_500
-"""A hundred years: whoever wants to keep something for ever writes this."""
+MAX_RETENTION_DAYS = 36_500
+"""100 years, the upper limit of every retention setting."""
 
 
 class Settings(BaseSettings):
-    """Every setting of the service; the variable's name is the field's name in capitals."""
+    """Every setting of the server. The environment variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
 
     database_url: str = Field(
         default="sqlite:///hypervisor-data/hypervisor.db",
-        description="SQLite file or PostgreSQL; the async driver is added where it is missing.",
+        description="SQLite file (one server process) or postgresql:// URL. The driver may be omitted.",
     )
-    redis_url: str | None = Field(default=None, description="Optional Redis for several replicas.")
+    redis_url: str | None = Field(
+        default=None,
+        description="Redis or Valkey for several servers: redis://, rediss:// or unix://. Unset: none.",
+    )
     data_dir: Path = Field(
         default=Path("hypervisor-data"),
-        description="Folder for process workloads, their logs and the generated secret key.",
+        description="Folder for process workloads, logs and the generated secret key.",
     )
     secret_key: SecretStr | None = Field(
         default=None,
-        description="At least 32 characters. Unset: a random key is kept in DATA_DIR, on loopback only.",
+        description="Secret for tokens and encryption, at least 32 characters. "
+        "Unset: a random key in DATA_DIR; allowed only if HOST is a loopback address.",
     )
-    access_token_expire_minutes: int = Field(default=30, ge=1, le=24 * 60)
+    access_token_expire_minutes: int = Field(
+        default=30, ge=1, le=24 * 60, description="Lifetime of an access token, in minutes."
+    )
     scheduler_interval: float = Field(
-        default=5.0, gt=0, le=300, description="Seconds between full passes; events wake the loop at once."
+        default=5.0,
+        gt=0,
+        le=300,
+        description="Maximum time between scheduling passes, in seconds. A change starts a pass at once.",
     )
     improve_seconds: float = Field(
         default=1.0,
         ge=0,
         le=60,
-        description="At most so long a pass searches for a better arrangement; 0: as long as the steps take.",
+        description="Time budget per pass for the optimizer, in seconds; 0 means unlimited.",
     )
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port that the server listens on; 0 means any free port."
+    )
     public_url: str | None = Field(
         default=None,
-        description="Where workloads reach this server; unset: http://HOST:PORT of this machine.",
+        description="URL under which workloads reach the API, for checkpoints. Unset: http://HOST:PORT.",
     )
     default_runtime: RuntimeChoice = Field(
-        default="auto", description="auto: Docker if an engine answers, else simulated."
+        default="auto",
+        description="Runtime of clusters that name none. auto: Docker if an engine answers, else simulated.",
     )
-    docker_host: str | None = Field(default=None, description="Engine endpoint; unset: the default socket.")
-    docker_pull_policy: Literal["if-missing", "always", "never"] = "if-missing"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "console", "json"] = "auto"
+    docker_host: str | None = Field(
+        default=None, description="Address of the Docker engine. Unset: the default socket."
+    )
+    docker_pull_policy: Literal["if-missing", "always", "never"] = Field(
+        default="if-missing", description="When Docker pulls an image."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="Format of log lines. auto: console on a terminal, else json."
+    )
     graceful_stop_seconds: int = Field(
-        default=5, ge=0, le=300, description="What open requests get when the server is told to stop."
+        default=5,
+        ge=0,
+        le=300,
+        description="Time for open requests to finish at shutdown, in seconds; 0 ends them at once.",
     )
-    access_log: bool = Field(default=False, description="One log line for each request that was answered.")
-    metrics: Literal["on", "off"] = Field(default="on", description="Whether /metrics answers.")
+    access_log: bool = Field(default=False, description="Write one log line per request.")
+    metrics: Literal["on", "off"] = Field(default="on", description="off: /metrics answers 404.")
     metrics_token: SecretStr | None = Field(
-        default=None, description="Set: /metrics wants it as a bearer token. At least 16 characters."
+        default=None,
+        description="Bearer token for /metrics, at least 16 characters. Unset or empty: no token needed.",
     )
     otel_exporter_otlp_endpoint: str | None = Field(
-        default=None, description="Base URL of an OTLP/HTTP collector for traces; unset: none are made."
+        default=None, description="Base URL of an OTLP/HTTP collector for traces. Unset: no traces."
     )
     rate_limit: str = Field(
-        default="1200/minute", description="Requests per caller; a `limits` expression, empty for none."
+        default="1200/minute",
+        description="Requests per caller, as an expression of the `limits` package. Empty: no limit.",
     )
     role: Literal["all", "api", "scheduler"] = Field(
         default="all",
-        description="all: API and control loops; api: requests only; scheduler: control loops only.",
+        description="What this process runs: the API, the control loops (scheduler), or all.",
     )
     site: str | None = Field(
         default=None,
         max_length=200,
-        description="Name of this machine where engines are its own; unset: its id, or a container's name.",
+        description="Name of this machine, the identity of its local engines. "
+        "Unset: the machine id; in a container, its host name.",
     )
     lease_seconds: float = Field(
-        default=15, ge=3, le=300, description="How soon others take over from a scheduler that died."
+        default=15,
+        ge=3,
+        le=300,
+        description="Lifetime of a lease, in seconds: the delay of a failover after a scheduler died.",
     )
     disk_min_free_mb: int = Field(
-        default=256, ge=0, description="With less left on DATA_DIR's disk no new process is started."
+        default=256,
+        ge=0,
+        description="Free space below which no new process starts on the disk of DATA_DIR, in MiB; "
+        "0 means no limit.",
     )
-    event_retention_days: int = Field(default=90, ge=1, le=MOST_DAYS)
+    event_retention_days: int = Field(
+        default=90, ge=1, le=MAX_RETENTION_DAYS, description="Retention of events, in days."
+    )
     idempotency_retention_hours: float = Field(
         default=24,
         gt=0,
-        le=24 * MOST_DAYS,
-        description="How long an Idempotency-Key answers with what it made.",
+        le=24 * MAX_RETENTION_DAYS,
+        description="Retention of an Idempotency-Key and its result, in hours.",
     )
     log_retention_days: int = Field(
-        default=30, ge=1, le=MOST_DAYS, description="How long logs of what has ended are kept in DATA_DIR."
+        default=30,
+        ge=1,
+        le=MAX_RETENTION_DAYS,
+        description="Retention of the logs of ended workloads in DATA_DIR, in days.",
     )
     snapshot_retention_hours: float = Field(
         default=24,
         ge=0,
-        le=24 * MOST_DAYS,
-        description="How long decisions are kept for a replay; 0 keeps none.",
+        le=24 * MAX_RETENTION_DAYS,
+        description="Retention of scheduling decisions for a replay, in hours; 0 stores none.",
     )
     snapshot_max_mb: int = Field(
-        default=512, ge=1, description="What kept decisions may take; the oldest go first."
+        default=512,
+        ge=1,
+        description="Maximum size of all stored decisions, in MiB. The oldest are deleted first.",
     )
 
     @field_validator("secret_key")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
-            raise ValueError("SECRET_KEY must have at least 32 characters; `openssl rand -hex 32` makes one")
+            raise ValueError("needs at least 32 characters; create one with `openssl rand -hex 32`")
         return value
 
     @field_validator("metrics_token")
     @classmethod
-    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_metrics_token(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
         if len(value.get_secret_value()) < 16:
-            raise ValueError("METRICS_TOKEN needs at least 16 characters; `openssl rand -hex 16` makes one")
+            raise ValueError("needs at least 16 characters; create one with `openssl rand -hex 16`")
         return value
 
     @field_validator("data_dir", mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
+    def _check_data_dir(cls, value: object) -> object:
         if value == "":
-            raise ValueError("it is empty; name a folder, or unset it for hypervisor-data")
+            raise ValueError("is empty; name a folder, or unset it to use hypervisor-data")
         return value
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _in_any_case(cls, value: object) -> object:
+    def _lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
     @field_validator("docker_host")
     @classmethod
-    def _engine(cls, value: str | None) -> str | None:
+    def _check_docker_host(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
         if not value.strip().startswith(ENGINE_SCHEMES):
-            raise ValueError("DOCKER_HOST is an address like unix:///var/run/docker.sock or tcp://host:2376")
+            raise ValueError("must be an address like unix:///var/run/docker.sock or tcp://host:2376")
         return value.strip()
 
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
-    def _collector(cls, value: str | None) -> str | None:
+    def _check_otlp_endpoint(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        if _web_address(value) is None:
-            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT is an address like http://collector:4318")
+        if _parse_http_url(value) is None:
+            raise ValueError("must be a URL like http://collector:4318")
         return value.strip()
 
     @field_validator("public_url")
     @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
+    def _check_public_url(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        parts = _web_address(value)
+        parts = _parse_http_url(value)
         if parts is None or parts.query or parts.fragment:
-            raise ValueError("PUBLIC_URL is an address like https://hypervisor.example.com")
+            raise ValueError("must be a URL like https://hypervisor.example.com, without query and fragment")
         return value.strip().rstrip("/")
 
     @property
     def reachable_host(self) -> str:
-        """HOST as others on this machine write it in a URL."""
+        """HOST as part of a URL that works on this machine."""
         if self.host in ("0.0.0.0", "::"):  # noqa: S104
             return "127.0.0.1"
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def reachable_url(self) -> str:
-        """Where workloads reach this server, without a slash at the end."""
+        """URL under which workloads reach this server, without a trailing slash."""
         return self.public_url or f"http://{self.reachable_host}:{self.port}"
 
     @property
     def reports_url(self) -> str | None:
-        """Where workloads report to; a scheduler answers no requests and does not know who does."""
+        """URL to which workloads report, or None.
+
+        A process with ROLE=scheduler serves no API, so it needs PUBLIC_URL.
+        """
         return self.public_url if self.role == "scheduler" else self.reachable_url
 
     @property
     def binds_loopback_only(self) -> bool:
-        """Whether HOST is reachable from this machine alone."""
+        """Whether HOST is reachable only from this machine."""
         if self.host == "localhost":
             return True
         try:
@@ -190,8 +232,8 @@ class Settings(BaseSettings):
             return False
 
 
-def _web_address(value: str) -> SplitResult | None:
-    """The parts of an absolute http address, None for anything else."""
+def _parse_http_url(value: str) -> SplitResult | None:
+    """The parts of an absolute http or https URL, or None."""
     try:
         parts = urlsplit(value.strip())
         _ = parts.port

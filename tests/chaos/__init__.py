@@ -1,4 +1,4 @@
-"""Real servers that are killed, paused and cut off from their database while real processes run.
+"""Crash tests: real servers are killed, paused and disconnected from their database under real workloads.
 
-A bounded part is in the suite; `make chaos` does it all. See docs/testing.md.
+A bounded part runs in the suite; `make chaos` runs everything. See docs/testing.md.
 """

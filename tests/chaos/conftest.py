@@ -1,4 +1,4 @@
-"""A furnished installation for each crash test."""
+"""An installation for each crash test."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import Rig, rig_on
+from tests.chaos.rig import Rig, running_rig
 
 
 @pytest.fixture
 def rig(postgresql_url: str, tmp_path: Path) -> Iterator[Rig]:
-    with rig_on(tmp_path / "rig", postgresql_url) as furnished:
+    with running_rig(tmp_path / "rig", postgresql_url) as furnished:
         yield furnished

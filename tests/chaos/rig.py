@@ -1,4 +1,4 @@
-"""An installation to break: servers that die, workloads that must not, and a record of every answer."""
+"""An installation for crash tests: servers that are killed, workloads, and a record of every response."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import httpx2
 from hypervisor.client import Client
 from hypervisor.client.errors import ApiError, ClientError
 from hypervisor.client.tokens import MemoryTokens
-from tests.chaos.eyes import ContainerEyes, Eyes, ProcessEyes
-from tests.chaos.server import RECOVERS_WITHIN, Server
+from tests.chaos.server import RECOVERY_TIMEOUT, Server
+from tests.chaos.workload_probe import ContainerProbe, ProcessProbe, WorkloadProbe
 from tests.support.docker import IMAGE, Api
 from tests.support.invariants import Ledger, Rows, Watch, read_postgresql, violations
 from tests.support.people import PASSWORD
@@ -25,30 +25,32 @@ from tests.support.wait import eventually_sync
 
 
 class Rig:
-    """People, their record, and the eyes on database and processes."""
+    """Servers and clients, the record of the responses, and checks of the database and the workloads."""
 
-    def __init__(self, server: Server, direct_url: str, eyes: Eyes, wanted: Mapping[str, Any]) -> None:
-        """`wanted`: fields of every submission that says nothing else."""
+    def __init__(
+        self, server: Server, direct_url: str, probe: WorkloadProbe, defaults: Mapping[str, Any]
+    ) -> None:
+        """`defaults` are the default fields of every submission."""
         self.server = server
-        self.eyes = eyes
+        self.probe = probe
         self.apis = [server]
-        """Who answers requests; they are asked in turn."""
+        """The servers that answer requests, round-robin."""
         self.ledger = Ledger()
         self.ids: dict[str, int] = {}
-        """What to ask about: everything accepted and not deleted."""
+        """The id of each accepted deployment that was not deleted, by name."""
         self._direct_url = direct_url
-        self._wanted = dict(wanted)
-        self._tokens = {who: MemoryTokens() for who in ("ada", "bob")}
-        self._watch = Watch()
+        self._defaults = dict(defaults)
+        self._tokens = {user: MemoryTokens() for user in ("ada", "bob")}
+        self._monotonic = Watch()
         self._numbers = itertools.count(1)
         self._turns = itertools.count()
         self.schedulers: list[Server] = []
         self.cluster = self.small = 0
-        self.guardian = ""
-        self._guardian_lives: set[str] = set()
+        self.canary = ""
+        self._canary_lifetimes: set[str] = set()
 
-    def furnish(self) -> None:
-        """Two people in organizations of their own; one has two clusters and a service that must live."""
+    def set_up(self) -> None:
+        """Create two users with organizations, two clusters, and a service that must survive."""
         for name, tokens in self._tokens.items():
             with Client(self.server.url, tokens=tokens) as client:
                 client.accounts.register(name, f"{name}@example.org", PASSWORD)
@@ -58,23 +60,23 @@ class Rig:
             size = {"runtime": self.server.runtime, "total_cpu_cores": 8, "total_ram_gb": 8}
             self.cluster = client.clusters.create("main", size)["id"]
             self.small = client.clusters.create("small", {**size, "total_cpu_cores": 1})["id"]
-        guardian = self.submit(command=["sleep", "100000"], kind="service", preemptible=False)
-        assert guardian is not None
-        self.reaches(guardian, "RUNNING")
-        self.guardian = f"-{guardian}-1-0"
-        self._guardian_lives = self.eyes.lives_of(self.guardian)
-        assert self._guardian_lives
+        canary = self.submit(command=["sleep", "100000"], kind="service", preemptible=False)
+        assert canary is not None
+        self.reaches(canary, "RUNNING")
+        self.canary = f"-{canary}-1-0"
+        self._canary_lifetimes = self.probe.lifetimes_of(self.canary)
+        assert self._canary_lifetimes
 
-    def give_up_the_guardian(self) -> None:
-        """From now on it may be killed."""
-        self._guardian_lives = set()
+    def release_canary(self) -> None:
+        """Allow the end of the canary service from now on."""
+        self._canary_lifetimes = set()
 
-    def ask(self, work: Callable[[Client], Any], who: str = "ada") -> Any:
-        """What the server answers somebody; None when it does not answer any more. A refusal is raised."""
+    def request(self, action: Callable[[Client], Any], user: str = "ada") -> Any:
+        """The response for a user; None without a response. Raises ApiError for a status below 500."""
         url = self.apis[next(self._turns) % len(self.apis)].url
         try:
-            with Client(url, tokens=self._tokens[who]) as client:
-                return work(client)
+            with Client(url, tokens=self._tokens[user]) as client:
+                return action(client)
         except ApiError as error:
             if error.status >= 500:
                 return None
@@ -82,10 +84,10 @@ class Rig:
         except (ClientError, httpx2.HTTPError):
             return None
 
-    def ask_in_vain(self, work: Callable[[Client], Any]) -> None:
-        """Ask for what may be refused, because it is over already for example."""
+    def request_or_ignore(self, action: Callable[[Client], Any]) -> None:
+        """Send a request that may be refused."""
         with suppress(ApiError):
-            self.ask(work)
+            self.request(action)
 
     def refresh(self) -> None:
         """Log in and exchange the refresh token."""
@@ -97,53 +99,53 @@ class Rig:
             http.post("/auth/refresh", json={"refresh_token": answer["refresh_token"]})
 
     def submit(self, **fields: Any) -> int | None:
-        """Submit a deployment under a name of its own; its id, None for no answer (it may exist or not)."""
+        """Submit a deployment under a unique name; its id, or None without a response (it may exist)."""
         name = f"work-{next(self._numbers)}"
-        wanted = {
+        defaults = {
             "cluster_id": self.cluster,
             "kind": "job",
             "required_cpu_cores": 0.25,
             "required_ram_gb": 0.1,
-            **self._wanted,
+            **self._defaults,
         }
         self.ledger.maybe.add(name)
-        made = self.ask(lambda client: client.deployments.create({**wanted, **fields, "name": name}))
-        if made is None:
+        created = self.request(lambda client: client.deployments.create({**defaults, **fields, "name": name}))
+        if created is None:
             return None
         self.ledger.maybe.discard(name)
-        self.ledger.accepted[name] = self.ids[name] = made["id"]
-        return int(made["id"])
+        self.ledger.accepted[name] = self.ids[name] = created["id"]
+        return int(created["id"])
 
     def delete(self, deployment_id: int) -> None:
-        """Ask for a deletion; whatever is answered, it may be gone."""
+        """Request a deletion; the deployment may be deleted whatever the response."""
         name = next(name for name, id_ in list(self.ids.items()) if id_ == deployment_id)
         self.ledger.deleted.add(name)
         del self.ids[name]
-        self.ask(lambda client: client.deployments.delete(deployment_id))
+        self.request(lambda client: client.deployments.delete(deployment_id))
 
-    def seen(self, deployment_id: int) -> Any:
-        """The deployment as the server shows it; None for no answer."""
-        return self.ask(lambda client: client.deployments.get(deployment_id))
+    def deployment(self, deployment_id: int) -> Any:
+        """The deployment as the API returns it; None without a response."""
+        return self.request(lambda client: client.deployments.get(deployment_id))
 
     def reaches(self, deployment_id: int, *states: str, or_death: bool = False) -> None:
-        """Wait until a deployment is in one of these states, or the server has died where that may be."""
+        """Wait until a deployment is in one of these states, or the server is dead where `or_death`."""
 
-        def there() -> bool:
+        def is_reached() -> bool:
             if or_death and not self.server.is_alive:
                 return True
-            seen = self.seen(deployment_id)
-            assert seen is not None, "no answer"
+            seen = self.deployment(deployment_id)
+            assert seen is not None, "no response"
             assert seen["status"] in states, (seen["name"], seen["status"], seen["reason"])
             return True
 
-        eventually_sync(there, within=RECOVERS_WITHIN, every=0.05)
+        eventually_sync(is_reached, within=RECOVERY_TIMEOUT, every=0.05)
 
     def expire_leases(self) -> None:
-        """What the passing of a lease's time does, at once: for a server that is known to be dead."""
+        """Expire all leases at once; only when the server is dead."""
         self._run(_expire_leases)
 
     def leader(self) -> tuple[Server, int] | None:
-        """The scheduler that holds the main cluster now, and the epoch; None while nobody does."""
+        """The server that holds the lease of the main cluster and its epoch; None if the lease is free."""
 
         async def look(connection: Any) -> Any:
             return await connection.fetchrow(
@@ -156,37 +158,37 @@ class Rig:
         if row is None:
             return None
         pid = int(row["host"].rpartition(":")[2])
-        return next((one, row["epoch"]) for one in (*self.apis, *self.schedulers) if one.pid == pid)
+        return next((server, row["epoch"]) for server in (*self.apis, *self.schedulers) if server.pid == pid)
 
     def alive(self) -> list[str]:
         """The instances of which something lives."""
-        return self.eyes.alive()
+        return self.probe.alive()
 
     def check(self, *, quiet: bool = False) -> None:
-        """All invariants now. Without `quiet` only while no server lives: it could act between two looks."""
+        """Check all invariants. Without `quiet` no server may be alive: it could act between two reads."""
         before = self.alive()
         rows = self.read()
         alive = [name for name in before if name in set(self.alive())]
-        found = violations(rows, alive, quiet=quiet)
-        found += [
-            *self._watch.violations(rows),
+        violated = violations(rows, alive, quiet=quiet)
+        violated += [
+            *self._monotonic.violations(rows),
             *self.ledger.violations(rows),
-            *self.eyes.doubled(),
-            *self._killed(),
+            *self.probe.duplicates(),
+            *self._canary_violations(),
         ]
-        assert not found, "\n".join(found)
+        assert not violated, "\n".join(violated)
 
-    def wrong_under_load(self) -> list[str]:
-        """What is wrong now by the tables and the processes, while servers live and people ask."""
+    def violations_under_load(self) -> list[str]:
+        """The violations in tables and processes, while servers run and clients send requests."""
         accepted = dict(self.ledger.accepted)
         rows = self.read()
-        told = Ledger(accepted, deleted=self.ledger.deleted)
+        ledger = Ledger(accepted, deleted=self.ledger.deleted)
         return [
             *violations(rows),
-            *self._watch.violations(rows),
-            *told.violations(rows),
-            *self.eyes.doubled(),
-            *self._killed(),
+            *self._monotonic.violations(rows),
+            *ledger.violations(rows),
+            *self.probe.duplicates(),
+            *self._canary_violations(),
         ]
 
     def read(self) -> Rows:
@@ -195,60 +197,60 @@ class Rig:
         return rows
 
     def settle(self) -> None:
-        """With a server that lives: everything ends, and nothing is left over or lost."""
+        """Wait until all deployments have settled and all invariants hold. A server must be alive."""
 
-        def at_rest() -> bool:
+        def is_at_rest() -> bool:
             rows = self.read()
-            restless = [
+            unsettled = [
                 (row["name"], row["state"])
                 for row in rows.deployments
                 if row["state"] in ("QUEUED", "STARTING", "STOPPING", "BLOCKED")
             ]
-            assert not restless, restless
+            assert not unsettled, unsettled
             return True
 
-        eventually_sync(at_rest, within=RECOVERS_WITHIN, every=0.1)
-        eventually_sync(self._quietly_right, within=RECOVERS_WITHIN, every=0.2)
+        eventually_sync(is_at_rest, within=RECOVERY_TIMEOUT, every=0.1)
+        eventually_sync(self._holds_at_rest, within=RECOVERY_TIMEOUT, every=0.2)
 
-    def tally(self) -> str:
-        """After `settle`, which has found nothing wrong: what that was about."""
+    def summary(self) -> str:
+        """The result after a successful `settle`, as one line."""
         return (
-            f"{len(self.ledger.accepted)} accepted, {len(self.ledger.maybe)} without an answer, 0 lost, "
-            "0 doubled, 0 healthy workloads killed, all invariants hold"
+            f"{len(self.ledger.accepted)} accepted, {len(self.ledger.maybe)} without a response, 0 lost, "
+            "0 duplicated, 0 healthy workloads killed, all invariants hold"
         )
 
-    def foreign_names(self) -> list[str]:
-        """What somebody of another organization sees of ours (I12): nothing."""
-        seen = self.ask(lambda client: client.deployments.find(), who="bob") or []
-        return [one["name"] for one in seen]
+    def names_visible_to_others(self) -> list[str]:
+        """The names of ada's deployments in a list for another organization (I12); must be empty."""
+        seen = self.request(lambda client: client.deployments.find(), user="bob") or []
+        return [server["name"] for server in seen]
 
-    def _quietly_right(self) -> bool:
+    def _holds_at_rest(self) -> bool:
         self.check(quiet=True)
-        assert not self.foreign_names()
+        assert not self.names_visible_to_others()
         return True
 
-    def _killed(self) -> list[str]:
-        now = self._guardian_lives and self.eyes.lives_of(self.guardian)
-        if self._guardian_lives <= now:
+    def _canary_violations(self) -> list[str]:
+        now = self._canary_lifetimes and self.probe.lifetimes_of(self.canary)
+        if self._canary_lifetimes <= now:
             return []
-        return [f"healthy work was killed: {self._guardian_lives} is now {now}"]
+        return [f"a healthy workload was killed: {self._canary_lifetimes} is now {now}"]
 
-    def _run(self, work: Callable[[Any], Any]) -> Any:
-        async def connected() -> Any:
+    def _run(self, action: Callable[[Any], Any]) -> Any:
+        async def run_connected() -> Any:
             connection = await asyncpg.connect(self._direct_url, timeout=60)
             try:
-                return await work(connection)
+                return await action(connection)
             finally:
                 await connection.close()
 
-        return asyncio.run(connected())
+        return asyncio.run(run_connected())
 
-    def end_everything(self) -> None:
-        """Leave no process behind."""
+    def kill_all(self) -> None:
+        """Kill all servers and workloads."""
         for server in (*self.apis, *self.schedulers):
             server.signal(signal.SIGCONT)
             server.signal(signal.SIGKILL)
-        self.eyes.end_everything()
+        self.probe.kill_all()
 
 
 def cancelling(deployment_id: int) -> Callable[[Client], object]:
@@ -261,7 +263,7 @@ async def _expire_leases(connection: Any) -> None:
 
 
 @contextmanager
-def rig_on(
+def running_rig(
     folder: Path,
     database_url: str,
     *,
@@ -272,19 +274,19 @@ def rig_on(
     engine: Api | None = None,
     **settings: str,
 ) -> Iterator[Rig]:
-    """A furnished rig with a running server. `through`: the URL that the servers use instead.
+    """A rig with a running server. `through`: the database URL of the servers, if it differs.
 
-    With `schedulers`, that many beside it do the work (under `failpoints`), and it only answers requests, as
-    one of `apis`. With an `engine` workloads are containers there, else processes.
+    With `schedulers`, that many further servers run the loops (with `failpoints`), and the first server only
+    answers requests, as one of `apis`. With an `engine`, workloads are its containers, else processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     url = through or database_url
-    eyes: Eyes = ProcessEyes(folder) if engine is None else ContainerEyes(engine)
-    wanted: dict[str, Any] = {}
+    probe: WorkloadProbe = ProcessProbe(folder) if engine is None else ContainerProbe(engine)
+    defaults: dict[str, Any] = {}
     if engine is not None:
         settings = {"DEFAULT_RUNTIME": "docker", "DOCKER_HOST": engine.endpoint, **settings}
-        wanted = {"docker_image": IMAGE}
-    rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url, eyes, wanted)
+        defaults = {"docker_image": IMAGE}
+    rig = Rig(Server(folder, url, "api" if schedulers else "all", settings), database_url, probe, defaults)
     rig.apis += [Server(folder, url, "api", settings) for _ in range(apis - 1)]
     rig.schedulers = [Server(folder, url, "scheduler", settings) for _ in range(schedulers)]
     try:
@@ -292,7 +294,7 @@ def rig_on(
             scheduler.start(failpoints)
         for api in rig.apis:
             api.start()
-        rig.furnish()
+        rig.set_up()
         yield rig
     finally:
-        rig.end_everything()
+        rig.kill_all()

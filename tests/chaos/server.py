@@ -1,4 +1,4 @@
-"""Servers that can be started, killed and started again many times in one test."""
+"""Servers that a test can start and kill many times."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.forkserver import Order, Process, start
 from tests.support.servers import free_port, tail
 from tests.support.wait import eventually_sync
 
-RECOVERS_WITHIN = 120.0
-"""Seconds, for a machine that has much else to do."""
+RECOVERY_TIMEOUT = 120.0
+"""Seconds, for a busy machine."""
 
 
 @dataclass
 class Server:
-    """One server process after another, on one port, data folder and database."""
+    """A server process that can be replaced, on one port, data folder and database."""
 
     folder: Path
     database_url: str
@@ -35,7 +35,7 @@ class Server:
 
     @property
     def runtime(self) -> str:
-        """What its clusters run on."""
+        """The runtime of its clusters."""
         return self.settings.get("DEFAULT_RUNTIME", "process")
 
     @property
@@ -44,17 +44,17 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the one that was started last."""
+        """The pid of the last process."""
         assert self.process is not None
         return self.process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there and has not ended; one that is stopped lives."""
+        """Whether the process exists; a stopped one (SIGSTOP) is alive."""
         return self.process is not None and self.process.poll() is None
 
     def launch(self, failpoints: str = "", **settings: str) -> None:
-        """Start it and do not wait."""
+        """Start the process without waiting."""
         environment = {
             name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
         }
@@ -77,10 +77,10 @@ class Server:
         self.process = start(Order(["serve"], environment, self.folder, stdout=log, stderr=log))
 
     def start(self, failpoints: str = "", **settings: str) -> bool:
-        """Start it; True when it answers. With failpoints it may die first, which is an error without."""
+        """Start the process; True when it responds. Only with failpoints may it die first."""
         self.launch(failpoints, **settings)
         eventually_sync(
-            lambda: self.answers() or not self.is_alive, within=RECOVERS_WITHIN, what="the server answers"
+            lambda: self.answers() or not self.is_alive, within=RECOVERY_TIMEOUT, what="the server responds"
         )
         assert self.is_alive or failpoints, f"the server ended at its start:\n{tail(self.log, 30)}"
         return self.is_alive
@@ -103,5 +103,5 @@ class Server:
         if self.process is not None:
             self.process.send_signal(number)
 
-    def wait_for_death(self, within: float = RECOVERS_WITHIN) -> None:
+    def wait_for_death(self, within: float = RECOVERY_TIMEOUT) -> None:
         eventually_sync(lambda: not self.is_alive, within=within, what="the server is dead")

@@ -1,6 +1,6 @@
-"""A Docker engine that dies under running containers, and people who kill and remove them without asking us.
+"""A Docker engine that dies under running containers, and containers that are killed or removed by others.
 
-The engine is one of the test's own: the machine's goes on.
+The test starts its own engine; the machine's engine is not affected.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.rig import Rig, cancelling, rig_on
-from tests.chaos.server import RECOVERS_WITHIN
+from tests.chaos.rig import Rig, cancelling, running_rig
+from tests.chaos.server import RECOVERY_TIMEOUT
 from tests.support.docker import Api
 from tests.support.own_engine import endpoint_of, own_engine, short_folder
 from tests.support.wait import eventually_sync
@@ -31,114 +31,114 @@ def folder() -> Iterator[Path]:
         yield short
 
 
-def test_an_engine_that_dies_and_comes_back_ends_nothing_and_doubles_nothing(
+def test_a_restart_of_the_engine_ends_and_duplicates_nothing(
     postgresql_url: str, tmp_path: Path, folder: Path
 ) -> None:
     with own_engine(folder, "--live-restore") as start_engine:
         engine, api = start_engine(), Api(endpoint_of(folder))
-        with rig_on(tmp_path / "rig", postgresql_url, engine=api) as rig:
-            victims = _harm_containers(rig, api)
-            with _deployments_come_and_go(rig):
+        with running_rig(tmp_path / "rig", postgresql_url, engine=api) as rig:
+            victims = _end_containers(rig, api)
+            with _background_load(rig):
                 engine.kill()
                 engine.wait()
-                waits = rig.submit(command=["true"])
-                eventually_sync(lambda: _is_noticed(rig), within=RECOVERS_WITHIN, what="the engine is away")
-                assert waits is not None
-                rig.reaches(waits, "QUEUED", "STARTING")
+                queued_job = rig.submit(command=["true"])
+                eventually_sync(lambda: _is_reported(rig), within=RECOVERY_TIMEOUT, what="the engine is away")
+                assert queued_job is not None
+                rig.reaches(queued_job, "QUEUED", "STARTING")
                 start_engine()
-            rig.reaches(waits, "SUCCEEDED")
+            rig.reaches(queued_job, "SUCCEEDED")
             for victim in victims:
                 rig.reaches(victim, "RUNNING")
             rig.settle()
-            _was_run_once(rig, waits)
+            _ran_once(rig, queued_job)
 
 
-def test_an_engine_that_ends_its_containers_is_told_from_one_that_cannot_be_asked(
+def test_containers_that_end_with_their_engine_are_concluded_only_when_it_is_back(
     postgresql_url: str, tmp_path: Path, folder: Path
 ) -> None:
     with own_engine(folder) as start_engine:
         engine = start_engine()
-        with rig_on(tmp_path / "rig", postgresql_url, engine=Api(endpoint_of(folder))) as rig:
+        with running_rig(tmp_path / "rig", postgresql_url, engine=Api(endpoint_of(folder))) as rig:
             once = rig.submit(command=SLEEPS, restart_policy="never")
             again = rig.submit(command=SLEEPS, restart_policy="on-failure", max_retries=1)
             assert once is not None
             assert again is not None
             rig.reaches(once, "RUNNING")
             rig.reaches(again, "RUNNING")
-            rig.give_up_the_guardian()
+            rig.release_canary()
             engine.kill()
             engine.wait()
-            eventually_sync(lambda: _is_noticed(rig), within=RECOVERS_WITHIN, what="the engine is away")
-            for one in (once, again):
-                rig.reaches(one, "RUNNING")
+            eventually_sync(lambda: _is_reported(rig), within=RECOVERY_TIMEOUT, what="the engine is away")
+            for job in (once, again):
+                rig.reaches(job, "RUNNING")
             start_engine()
             rig.reaches(once, "FAILED")
             rig.reaches(again, "RUNNING")
             rig.settle()
 
 
-def _harm_containers(rig: Rig, api: Api) -> list[int]:
-    """Kill some and remove some behind our back, running ones; those that are to run again."""
+def _end_containers(rig: Rig, api: Api) -> list[int]:
+    """Kill and remove running containers on the engine; the jobs that must be retried."""
     jobs = {
-        (harm, policy): rig.submit(command=SLEEPS, restart_policy=policy, max_retries=retries)
-        for harm in ("kill", "remove")
+        (action, policy): rig.submit(command=SLEEPS, restart_policy=policy, max_retries=retries)
+        for action in ("kill", "remove")
         for policy, retries in (("never", 0), ("on-failure", 1))
     }
     for job in jobs.values():
         assert job is not None
         rig.reaches(job, "RUNNING")
-    for (harm, _), job in jobs.items():
-        (name,) = [one for one in rig.alive() if one.endswith(f"-{job}-1-0")]
-        if harm == "kill":
+    for (action, _), job in jobs.items():
+        (name,) = [job for job in rig.alive() if job.endswith(f"-{job}-1-0")]
+        if action == "kill":
             api.call("POST", f"/containers/{name}/kill?signal=KILL")
         else:
             api.call("DELETE", f"/containers/{name}?force=1")
-    for (harm, policy), job in jobs.items():
-        _is_judged(rig, int(job or 0), harm, policy)
+    for (action, policy), job in jobs.items():
+        _check_outcome(rig, int(job or 0), action, policy)
     return [int(job or 0) for (_, policy), job in jobs.items() if policy == "on-failure"]
 
 
-def _is_judged(rig: Rig, job: int, harm: str, policy: str) -> None:
-    """The first attempt ended as what it was, and the policy was followed."""
-    events = eventually_sync(lambda: _moves_from_running(rig, job), within=RECOVERS_WITHIN, every=0.1)
-    first = rig.ask(lambda client: client.deployments.attempts(job))[0]
-    outcome, words = ("failed", "ended by signal 9") if harm == "kill" else ("lost", "the instance is gone")
+def _check_outcome(rig: Rig, job: int, action: str, policy: str) -> None:
+    """Check the outcome of the first attempt and the restart policy."""
+    events = eventually_sync(lambda: _moves_from_running(rig, job), within=RECOVERY_TIMEOUT, every=0.1)
+    first = rig.request(lambda client: client.deployments.attempts(job))[0]
+    outcome, text = ("failed", "ended by signal 9") if action == "kill" else ("lost", "the instance is gone")
     assert first["outcome"] == outcome
-    assert words in events[0]["message"]
+    assert text in events[0]["message"]
     assert events[0]["to_state"] == ("FAILED" if policy == "never" else "QUEUED")
     assert ("retry 1 of 1" in events[0]["message"]) == (policy == "on-failure")
 
 
 def _moves_from_running(rig: Rig, job: int) -> list[Any]:
-    events = rig.ask(lambda client: client.deployments.events(job))
-    return [one for one in events if one["from_state"] == "RUNNING"]
+    events = rig.request(lambda client: client.deployments.events(job))
+    return [job for job in events if job["from_state"] == "RUNNING"]
 
 
 @contextmanager
-def _deployments_come_and_go(rig: Rig) -> Iterator[None]:
-    over = threading.Event()
+def _background_load(rig: Rig) -> Iterator[None]:
+    stopping = threading.Event()
 
-    def ask() -> None:
+    def send_requests() -> None:
         random = Random(1)
-        while not over.is_set():
-            made = rig.submit(command=["sleep", str(random.choice((0, 0.2)))])
-            if made is not None and random.random() < 0.3:
-                rig.ask_in_vain(cancelling(made))
-            over.wait(0.5)
+        while not stopping.is_set():
+            job_id = rig.submit(command=["sleep", str(random.choice((0, 0.2)))])
+            if job_id is not None and random.random() < 0.3:
+                rig.request_or_ignore(cancelling(job_id))
+            stopping.wait(0.5)
 
-    somebody = threading.Thread(target=ask)
-    somebody.start()
+    client = threading.Thread(target=send_requests)
+    client.start()
     try:
         yield
     finally:
-        over.set()
-        somebody.join()
+        stopping.set()
+        client.join()
 
 
-def _is_noticed(rig: Rig) -> bool:
+def _is_reported(rig: Rig) -> bool:
     return "engine.unreachable" in rig.server.log.read_text()
 
 
-def _was_run_once(rig: Rig, job: int) -> None:
-    (attempt,) = rig.ask(lambda client: client.deployments.attempts(job))
+def _ran_once(rig: Rig, job: int) -> None:
+    (attempt,) = rig.request(lambda client: client.deployments.attempts(job))
     assert attempt["outcome"] == "succeeded"

@@ -1,6 +1,6 @@
-"""kill -9 at every failpoint, one history for all of them: nothing accepted is lost, nothing runs twice.
+"""kill -9 at every failpoint: nothing accepted is lost, nothing runs twice.
 
-CHAOS_KILLS says how often at each (2 in the suite, 10 by `make chaos`).
+CHAOS_KILLS is the number of kills at each failpoint (2 in the suite, 10 in `make chaos`).
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ import pytest
 
 from hypervisor.kernel.failpoints import POINTS
 from tests.chaos.rig import Rig
-from tests.chaos.server import RECOVERS_WITHIN
+from tests.chaos.server import RECOVERY_TIMEOUT
 from tests.support.wait import eventually_sync
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
 LEASE_SECONDS = "3"
-"""The shortest that may be set; a renewal comes every two seconds then."""
+"""The minimum of the setting; leases are then renewed every two seconds."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 * KILLS)]
 
 
-def test_a_server_that_is_killed_anywhere_loses_and_doubles_nothing(rig: Rig) -> None:
+def test_a_server_killed_at_any_failpoint_loses_and_duplicates_nothing(rig: Rig) -> None:
     rig.server.stop()
     for number in range(KILLS):
         for point in sorted(POINTS):
-            _strike(rig, point)
+            _crash_at(rig, point)
         rig.expire_leases()
         rig.server.start()
         rig.settle()
         print(f"round {number + 1} of {KILLS}: {len(POINTS)} kills, {len(rig.ledger.accepted)} accepted")
         rig.server.stop()
-    print(f"{KILLS * len(POINTS)} kills at {len(POINTS)} failpoints: {rig.tally()}")
+    print(f"{KILLS * len(POINTS)} kills at {len(POINTS)} failpoints: {rig.summary()}")
 
 
-def _strike(rig: Rig, point: str) -> None:
-    """Start a server that dies at this point, lead it there, and look at what it leaves behind."""
+def _crash_at(rig: Rig, point: str) -> None:
+    """Start a server that dies at this failpoint, trigger the failpoint, and check the invariants."""
     rig.expire_leases()
     rig.server.start(f"{point}=kill", LEASE_SECONDS=LEASE_SECONDS)
-    stimulus = next(work for prefix, work in STIMULI.items() if point.startswith(prefix))
+    stimulus = next(action for prefix, action in STIMULI.items() if point.startswith(prefix))
 
-    def dead() -> bool:
+    def is_dead() -> bool:
         if rig.server.is_alive:
             stimulus(rig)
         return not rig.server.is_alive
 
-    eventually_sync(dead, within=RECOVERS_WITHIN, every=0.2, what=f"the server dies at {point}")
+    eventually_sync(is_dead, within=RECOVERY_TIMEOUT, every=0.2, what=f"the server dies at {point}")
     rig.check()
 
 
@@ -57,29 +57,29 @@ def _submit(rig: Rig) -> None:
 def _stop(rig: Rig) -> None:
     service = rig.submit(command=["sleep", "1000"], kind="service", priority="LOW")
     if service is not None:
-        rig.ask_in_vain(lambda client: client.deployments.cancel(service))
+        rig.request_or_ignore(lambda client: client.deployments.cancel(service))
 
 
 def _delete(rig: Rig) -> None:
-    made = rig.submit(command=["true"])
-    if made is not None:
-        rig.delete(made)
+    job = rig.submit(command=["true"])
+    if job is not None:
+        rig.delete(job)
 
 
 def _preempt(rig: Rig) -> None:
-    whole = {"cluster_id": rig.small, "required_cpu_cores": 1}
-    low = rig.submit(command=["sleep", "5"], priority="LOW", **whole)
-    if low is not None:
-        rig.reaches(low, "RUNNING", "SUCCEEDED", or_death=True)
-        rig.submit(command=["true"], priority="HIGH", **whole)
+    full_node = {"cluster_id": rig.small, "required_cpu_cores": 1}
+    low_priority = rig.submit(command=["sleep", "5"], priority="LOW", **full_node)
+    if low_priority is not None:
+        rig.reaches(low_priority, "RUNNING", "SUCCEEDED", or_death=True)
+        rig.submit(command=["true"], priority="HIGH", **full_node)
 
 
 def _join(rig: Rig) -> None:
-    organization = rig.ask(lambda client: client.organizations.all())
+    organization = rig.request(lambda client: client.organizations.all())
     if organization:
-        code = rig.ask(lambda client: client.organizations.regenerate_invite(organization[0]["id"]))
+        code = rig.request(lambda client: client.organizations.regenerate_invite(organization[0]["id"]))
         if code:
-            rig.ask(lambda client: client.organizations.join(code["invite_code"]), who="bob")
+            rig.request(lambda client: client.organizations.join(code["invite_code"]), user="bob")
 
 
 def _refresh(rig: Rig) -> None:
@@ -87,7 +87,7 @@ def _refresh(rig: Rig) -> None:
 
 
 def _wait(rig: Rig) -> None:
-    """Leases are renewed without anybody's doing."""
+    """Leases are renewed without a request."""
 
 
 STIMULI: dict[str, Callable[[Rig], None]] = {

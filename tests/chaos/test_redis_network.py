@@ -1,6 +1,6 @@
-"""A bad network to Redis, and a Redis that is gone: all is answered and right, and soon quick again.
+"""A bad network to Redis, and an unreachable Redis: all responses stay correct, and soon fast again.
 
-Redis is flushed before it is back, so that what is found there afterwards was brought there afterwards.
+Redis is flushed before it is reachable again, so that all keys found afterwards are new.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.chaos.rig import Rig, cancelling, rig_on
-from tests.chaos.server import RECOVERS_WITHIN, Server
+from tests.chaos.rig import Rig, cancelling, running_rig
+from tests.chaos.server import RECOVERY_TIMEOUT, Server
 from tests.support.fault_proxy import FaultProxy, proxied
 from tests.support.redis import RedisServer
 from tests.support.wait import eventually_sync
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LOGINS_A_MINUTE = 20
 FAULTS = int(os.environ.get("CHAOS_KILLS", "2"))
-"""The last so many of the list: all four of them by `make chaos`."""
+"""How many faults of the list are injected, from its end; all four in `make chaos`."""
 
 
 @pytest.fixture
 def network(postgresql_url: str, own_redis: RedisServer, tmp_path: Path) -> Iterator[tuple[Rig, FaultProxy]]:
     with (
         proxied(own_redis.url) as (proxy, url),
-        rig_on(
+        running_rig(
             tmp_path / "rig",
             postgresql_url,
             apis=2,
@@ -46,76 +46,80 @@ def test_the_service_goes_on_over_a_bad_network_to_redis(
     network: tuple[Rig, FaultProxy], own_redis: RedisServer
 ) -> None:
     rig, proxy = network
-    line = _Line(rig)
-    _is_shared_again(rig, own_redis)
+    queue = _Queue(rig)
+    _wait_for_redis_use(rig, own_redis)
     faults: dict[str, Callable[[], None]] = {
         "slow": lambda: proxy.slow_down(0.4),
         "cut": proxy.cut,
         "silent": proxy.go_silent,
         "stopped": proxy.refuse,
     }
-    for name, spoil in list(faults.items())[-FAULTS:]:
-        spoil()
-        slowest = line.grows_and_stays_right()
+    for name, inject in list(faults.items())[-FAULTS:]:
+        inject()
+        slowest = queue.grow_and_check()
         job = rig.submit(command=["true"])
         assert job is not None
         rig.reaches(job, "SUCCEEDED")
         if name == "stopped":
-            _logins_are_limited(rig.server)
+            _check_login_limit(rig.server)
         own_redis.call("FLUSHALL")
         proxy.heal()
-        began = time.monotonic()
-        _is_shared_again(rig, own_redis)
-        line.is_right()
-        print(f"{name}: slowest answer {slowest:.2f} s, shared again after {time.monotonic() - began:.1f} s")
-    line.ends()
+        started_at = time.monotonic()
+        _wait_for_redis_use(rig, own_redis)
+        queue.check()
+        print(f"{name}: slowest response {slowest:.2f} s, in use after {time.monotonic() - started_at:.1f} s")
+    queue.cancel_all()
     rig.settle()
 
 
-class _Line:
-    """Jobs that wait for a service on the small cluster, each new one before all others."""
+class _Queue:
+    """Jobs that wait behind a service on the small cluster, each new one before all others."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        whole = {"cluster_id": rig.small, "required_cpu_cores": 1, "command": ["sleep", "100000"]}
-        self._wanted = {**whole, "kind": "service"}
-        ahead = rig.submit(**self._wanted, priority=999, preemptible=False)
-        assert ahead is not None
-        self._ahead = ahead
-        rig.reaches(self._ahead, "RUNNING")
+        full_node = {"cluster_id": rig.small, "required_cpu_cores": 1, "command": ["sleep", "100000"]}
+        self._fields = {**full_node, "kind": "service"}
+        service = rig.submit(**self._fields, priority=999, preemptible=False)
+        assert service is not None
+        self._service = service
+        rig.reaches(self._service, "RUNNING")
         self._waiting: list[int] = []
-        self.grows_and_stays_right()
+        self.grow_and_check()
 
-    def grows_and_stays_right(self) -> float:
-        """Seconds that the slowest answer took."""
-        began = time.monotonic()
-        made = self._rig.submit(**self._wanted, priority=100 + len(self._waiting))
-        took = time.monotonic() - began
-        assert made is not None
-        self._waiting.insert(0, made)
-        return max(took, self.is_right())
+    def grow_and_check(self) -> float:
+        """Submit one more and check; the slowest response in seconds."""
+        started_at = time.monotonic()
+        job = self._rig.submit(**self._fields, priority=100 + len(self._waiting))
+        elapsed = time.monotonic() - started_at
+        assert job is not None
+        self._waiting.insert(0, job)
+        return max(elapsed, self.check())
 
-    def is_right(self) -> float:
-        """Whoever is asked knows the right places; seconds that the slowest answer took."""
+    def check(self) -> float:
+        """Check the queue positions on every server; the slowest response in seconds."""
         slowest = 0.0
         for _ in self._rig.apis:
-            began = time.monotonic()
-            items = self._rig.ask(lambda client: client.deployments.find({"state": "QUEUED"}))
-            slowest = max(slowest, time.monotonic() - began)
-            places = {one["id"]: one["queue_position"] for one in items if one["id"] in self._waiting}
+            started_at = time.monotonic()
+            items = self._rig.request(lambda client: client.deployments.find({"state": "QUEUED"}))
+            slowest = max(slowest, time.monotonic() - started_at)
+            places = {
+                deployment["id"]: deployment["queue_position"]
+                for deployment in items
+                if deployment["id"] in self._waiting
+            }
             assert places == {id_: place for place, id_ in enumerate(self._waiting, start=1)}
         return slowest
 
-    def ends(self) -> None:
-        for one in (*self._waiting, self._ahead):
-            self._rig.ask(cancelling(one))
+    def cancel_all(self) -> None:
+        for deployment in (*self._waiting, self._service):
+            self._rig.request(cancelling(deployment))
 
 
-def _is_shared_again(rig: Rig, redis: RedisServer) -> None:
-    """Places and limits are in Redis once more; people have to ask for that."""
+def _wait_for_redis_use(rig: Rig, redis: RedisServer) -> None:
+    """Send requests until Redis has queue positions and rate limits again."""
 
-    def there() -> bool:
-        rig.ask(lambda client: client.deployments.page())
+    def is_in_use() -> bool:
+        rig.request(lambda client: client.deployments.page())
         keys = redis.call("KEYS", "*")
         assert isinstance(keys, list)
         names = [key.decode() for key in keys]
@@ -123,11 +127,11 @@ def _is_shared_again(rig: Rig, redis: RedisServer) -> None:
         assert any(name.startswith("LIMITS") for name in names), names
         return True
 
-    eventually_sync(there, within=RECOVERS_WITHIN, every=0.2, what="Redis is in use again")
+    eventually_sync(is_in_use, within=RECOVERY_TIMEOUT, every=0.2, what="Redis is in use again")
 
 
-def _logins_are_limited(server: Server) -> None:
-    """Without Redis each process counts for itself: there is still a limit."""
+def _check_login_limit(server: Server) -> None:
+    """Check that logins are limited without Redis, where each process counts separately."""
     with httpx2.Client(base_url=f"{server.url}/api/v1", timeout=60) as http:
         statuses = [
             http.post("/auth/login", data={"username": f"nobody-{number}", "password": "x" * 10}).status_code

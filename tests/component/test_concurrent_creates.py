@@ -1,4 +1,4 @@
-"""Twenty people press the button at once for the room of ten: the API with its loops, on both databases."""
+"""Twenty concurrent submits on a cluster with capacity for ten: the API with its loops, on both databases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.wait import eventually
 REQUEST = {"name": "same", "required_cpu_cores": 1, "required_ram_gb": 1, "kind": "service"}
 
 
-async def test_twenty_creates_for_the_room_of_ten(database_url: str, tmp_path: Path) -> None:
+async def test_ten_of_twenty_submits_run(database_url: str, tmp_path: Path) -> None:
     async with running_api(
         database_url, tmp_path / "data", SystemClock(), scheduler_interval=1.0, role="all"
     ) as api:
@@ -27,18 +27,19 @@ async def test_twenty_creates_for_the_room_of_ten(database_url: str, tmp_path: P
 
         waiting = await eventually(lambda: _ten_run_and_ten_wait(ada))
 
-        assert sorted(one["queue_position"] for one in waiting) == list(range(1, 11))
-        seen = ok(await ada.get(f"/api/v1/clusters/{cluster_id}"))
-        assert seen["allocated"]["cpu_cores"] == 10
-        assert seen["available"]["cpu_cores"] == 0
+        assert sorted(item["queue_position"] for item in waiting) == list(range(1, 11))
+        state = ok(await ada.get(f"/api/v1/clusters/{cluster_id}"))
+        assert state["allocated"]["cpu_cores"] == 10
+        assert state["available"]["cpu_cores"] == 0
 
 
 async def _ten_run_and_ten_wait(person: Person) -> list[dict[str, Any]]:
     items = ok(await person.get("/api/v1/deployments?limit=100"))["items"]
-    waiting = [one for one in items if one["status"] == "QUEUED"]
-    assert [one["status"] for one in items].count("RUNNING") == 10, [one["status"] for one in items]
+    statuses = [item["status"] for item in items]
+    waiting = [item for item in items if item["status"] == "QUEUED"]
+    assert statuses.count("RUNNING") == 10, statuses
     assert len(waiting) == 10
-    for one in waiting:
-        assert one["reason_code"] == "insufficient_cpu", one["reason_code"]
-        assert one["reason_data"]["shortfall"]["cpu_cores"] == 1
+    for item in waiting:
+        assert item["reason_code"] == "insufficient_cpu", item["reason_code"]
+        assert item["reason_data"]["shortfall"]["cpu_cores"] == 1
     return waiting

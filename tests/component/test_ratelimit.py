@@ -1,4 +1,4 @@
-"""Limits in this process, in Redis, and while Redis is away."""
+"""Rate limits in this process, in Redis, and while Redis is down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers import free_port
 LIMIT = RateLimitItemPerMinute(3)
 
 
-async def test_a_limit_counts_each_key_for_itself_and_says_when_to_come_back() -> None:
+async def test_a_limit_counts_each_key_alone_and_sends_retry_after() -> None:
     limiter = RateLimiter()
     for _ in range(3):
         await limiter.check(LIMIT, "requests", "user:1")
@@ -25,43 +25,43 @@ async def test_a_limit_counts_each_key_for_itself_and_says_when_to_come_back() -
     await limiter.check(LIMIT, "logins", "user:1")
 
 
-async def test_replicas_share_a_limit_through_redis(redis_url: str) -> None:
-    replicas = [RateLimiter(redis_url), RateLimiter(redis_url)]
+async def test_servers_share_a_limit_through_redis(redis_url: str) -> None:
+    limiters = [RateLimiter(redis_url), RateLimiter(redis_url)]
     for number in range(3):
-        await replicas[number % 2].check(LIMIT, "requests", "user:1")
-    for replica in replicas:
+        await limiters[number % 2].check(LIMIT, "requests", "user:1")
+    for limiter in limiters:
         with pytest.raises(TooManyRequests):
-            await replica.check(LIMIT, "requests", "user:1")
+            await limiter.check(LIMIT, "requests", "user:1")
 
 
 async def test_a_limit_holds_while_redis_is_flushed_stopped_and_back(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ratelimit, "AWAY_SECONDS", 0.0)
-    here, there = RateLimiter(own_redis.url), RateLimiter(own_redis.url)
-    await used_up(here)
+    monkeypatch.setattr(ratelimit, "RETRY_REDIS_SECONDS", 0.0)
+    first, second = RateLimiter(own_redis.url), RateLimiter(own_redis.url)
+    await exhaust(first)
     own_redis.call("FLUSHALL")
-    await used_up(there)
+    await exhaust(second)
     own_redis.stop()
-    await used_up(here)
+    await exhaust(first)
     own_redis.start()
-    for limiter in (here, there):
-        # The first call of each finds its connection closed and is counted at home.
+    for limiter in (first, second):
+        # The first call of each finds its connection closed and is counted in the process.
         await limiter.check(LIMIT, "requests", "user:2")
-    await used_up(there)
+    await exhaust(second)
     with pytest.raises(TooManyRequests):
-        await here.check(LIMIT, "requests", "user:1")
+        await first.check(LIMIT, "requests", "user:1")
 
 
-async def used_up(limiter: RateLimiter) -> None:
-    """What is allowed is allowed, and not more."""
+async def exhaust(limiter: RateLimiter) -> None:
+    """Use the whole limit; the call after that is refused."""
     for _ in range(3):
         await limiter.check(LIMIT, "requests", "user:1")
     with pytest.raises(TooManyRequests):
         await limiter.check(LIMIT, "requests", "user:1")
 
 
-async def test_while_redis_is_away_each_process_goes_on_limiting() -> None:
+async def test_while_redis_is_down_each_process_keeps_the_limit() -> None:
     limiter = RateLimiter(f"redis://127.0.0.1:{free_port()}/0")
     for _ in range(3):
         await limiter.check(LIMIT, "requests", "user:1")

@@ -101,6 +101,10 @@ class RuntimeCase(ABC):
         """Prints one line NAME=[value] for each name (unset reads as NAME=[-]) and exits 0."""
         raise AssertionError(f"{self.name} runs no commands")
 
+    def prints_working_dir(self, directory: str) -> LaunchSpec:
+        """Prints the directory in which it was started, which is this one, and exits 0."""
+        raise AssertionError(f"{self.name} runs no commands")
+
     def listens(self, port: int) -> LaunchSpec:
         """Declares `port`, accepts TCP connections on $PORT on every interface and runs until stopped."""
         raise AssertionError(f"{self.name} runs no commands")
@@ -159,6 +163,9 @@ class ShellCase(RuntimeCase):
     ) -> LaunchSpec:
         script = "\n".join(f"printf '%s\\n' \"{name}=[${{{name}--}}]\"" for name in names)
         return self.shell(script, env=env, gpu_indices=gpu_indices, gpu_milli=1000 if gpu_indices else 0)
+
+    def prints_working_dir(self, directory: str) -> LaunchSpec:
+        return self.shell("pwd -P", working_dir=directory)
 
 
 class ProcessCase(ShellCase):

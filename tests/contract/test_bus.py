@@ -1,4 +1,4 @@
-"""What carries hints between replicas, on each server that may: they arrive, and no cut goes unnoticed."""
+"""Hints between servers over each backend: hints arrive, and a lost connection is noticed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
 
-from hypervisor.infra.coordination.bus import Bus, Connect
+from hypervisor.infra.coordination.bus import Bus, OpenLink
 from hypervisor.infra.coordination.postgres_link import postgres_link
 from hypervisor.infra.coordination.redis_link import redis_link
 from hypervisor.infra.wakeup import Wakeup
@@ -24,19 +24,19 @@ PATIENT = 60.0
 
 
 @dataclass
-class Replicas:
-    """Processes of one installation, each with its own ear; in memory they are one process."""
+class Servers:
+    """Servers of one installation, each with its `Wakeup`; in memory they are one process."""
 
-    connect: Connect | None
+    open_link: OpenLink | None
     cut: Callable[[], Awaitable[None]]
     buses: list[Bus] = field(default_factory=list)
-    alone: Wakeup = field(default_factory=Wakeup)
+    shared: Wakeup = field(default_factory=Wakeup)
 
     async def open(self) -> Wakeup:
-        if self.connect is None:
-            return self.alone
+        if self.open_link is None:
+            return self.shared
         wakeup = Wakeup()
-        bus = Bus(wakeup, self.connect)
+        bus = Bus(wakeup, self.open_link)
         self.buses.append(bus)
         bus.start()
         await eventually(lambda: bus.connected, within=PATIENT)
@@ -44,83 +44,83 @@ class Replicas:
 
 
 @pytest.fixture(params=["memory", "postgresql", *KINDS])
-async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
-    async with _replicas(request) as made:
-        yield made
+async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
+    async with _servers(request) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["postgresql", *KINDS])
-async def connected(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
-    async with _replicas(request) as made:
-        yield made
+async def connected(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
+    async with _servers(request) as opened:
+        yield opened
 
 
-async def test_a_hint_wakes_who_listens_to_it_in_every_replica(replicas: Replicas) -> None:
-    here, there = await replicas.open(), await replicas.open()
-    awaited, other = there.listen("scheduler"), there.listen("janitor")
-    mine = here.listen("scheduler")
-    here.notify("scheduler")
-    assert await awaited.wait(PATIENT)
-    assert await mine.wait(0)
-    assert not await other.wait(0)
+async def test_a_hint_wakes_the_listeners_of_its_topic_on_every_server(servers: Servers) -> None:
+    first, second = await servers.open(), await servers.open()
+    remote, other_topic = second.listen("scheduler"), second.listen("maintenance")
+    local = first.listen("scheduler")
+    first.notify("scheduler")
+    assert await remote.wait(PATIENT)
+    assert await local.wait(0)
+    assert not await other_topic.wait(0)
 
 
-async def test_hints_go_both_ways_and_any_number_of_them(replicas: Replicas) -> None:
-    here, there = await replicas.open(), await replicas.open()
-    at_home, away = here.listen("b"), there.listen("a")
+async def test_many_hints_go_in_both_directions(servers: Servers) -> None:
+    first, second = await servers.open(), await servers.open()
+    first_listener, second_listener = first.listen("b"), second.listen("a")
     for _ in range(1000):
-        here.notify("a")
-        there.notify("b")
-    assert await away.wait(PATIENT)
-    assert await at_home.wait(PATIENT)
+        first.notify("a")
+        second.notify("b")
+    assert await second_listener.wait(PATIENT)
+    assert await first_listener.wait(PATIENT)
 
 
-async def test_after_a_cut_every_loop_looks_again(connected: Replicas) -> None:
-    here, there = await connected.open(), await connected.open()
-    ears = [here.listen("never given"), there.listen("never given")]
+async def test_after_a_lost_connection_every_loop_wakes(connected: Servers) -> None:
+    first, second = await connected.open(), await connected.open()
+    listeners = [first.listen("never sent"), second.listen("never sent")]
     await connected.cut()
-    for ear in ears:
-        assert await ear.wait(PATIENT), "whoever was cut off may have missed anything"
+    for listener in listeners:
+        assert await listener.wait(PATIENT), "hints may have been lost with the connection"
     await eventually(lambda: all(bus.connected for bus in connected.buses), within=PATIENT)
-    ear = there.listen("scheduler")
-    here.notify("scheduler")
-    assert await ear.wait(PATIENT)
+    listener = second.listen("scheduler")
+    first.notify("scheduler")
+    assert await listener.wait(PATIENT)
 
 
-async def test_without_a_server_hints_stay_at_home() -> None:
+async def test_without_a_backend_hints_stay_in_the_process() -> None:
     wakeup = Wakeup()
     bus = Bus(wakeup, redis_link(f"redis://127.0.0.1:{free_port()}/0", "hints"))
     bus.start()
-    ear = wakeup.listen("scheduler")
+    listener = wakeup.listen("scheduler")
     wakeup.notify("scheduler")
-    assert await ear.wait(PATIENT)
+    assert await listener.wait(PATIENT)
     assert not bus.connected
     await bus.stop()
 
 
 @asynccontextmanager
-async def _replicas(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
-    made = _of_kind(request, request.param)
+async def _servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
+    servers = _with_backend(request, request.param)
     try:
-        yield made
+        yield servers
     finally:
-        for bus in made.buses:
+        for bus in servers.buses:
             await bus.stop()
 
 
-def _of_kind(request: pytest.FixtureRequest, kind: str) -> Replicas:
+def _with_backend(request: pytest.FixtureRequest, kind: str) -> Servers:
     if kind == "memory":
-        return Replicas(None, _nothing)
+        return Servers(None, _nothing)
     if kind == "postgresql":
         url = request.getfixturevalue("postgresql_url")
-        return Replicas(postgres_link(normalise_url(url)), lambda: _end_sessions(url))
+        return Servers(postgres_link(normalise_url(url)), lambda: _end_sessions(url))
     count_for(request, "redis")
     url = request.getfixturevalue("redis_of_kind")(kind)
-    return Replicas(redis_link(url, f"hypervisor:{request.node.name}:hints"), lambda: _kill_clients(url))
+    return Servers(redis_link(url, f"hypervisor:{request.node.name}:hints"), lambda: _kill_clients(url))
 
 
 async def _nothing() -> None:
-    """In one process there is no line to cut."""
+    """One process has no connection to cut."""
 
 
 async def _end_sessions(url: str) -> None:

@@ -1,6 +1,6 @@
-"""What every queue index (`infra.coordination.queue_index`) promises: in memory, in Redis, in Valkey.
+"""The contract of every queue index (`infra.coordination.queue_index`): in memory, in Redis, in Valkey.
 
-The rows are the truth: whatever happened to an index, positions are those that SQL counts, or none.
+The rows are the truth. After any failure of an index, positions equal those that SQL counts, or are None.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from sqlalchemy import delete, select, update
 from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync
 from hypervisor.deployments.queue.index_updates import change_of, feed, gone
 from hypervisor.deployments.queue.positions import queue_positions
-from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, Place, QueueIndex
+from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, QueueIndex
 from hypervisor.infra.coordination.redis_queue import RedisQueueIndex
 from hypervisor.infra.wakeup import Wakeup
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Deployment, Event
 from tests.support.clock import START
@@ -31,25 +32,25 @@ from tests.support.wait import eventually
 from tests.support.world import World, new_world
 
 PATIENT = 60.0
-"""A machine may be busy; what is tested is the answer, not its speed."""
+"""Time-out in seconds: the tests check results, not speed."""
 own_kinds = pytest.mark.parametrize("own_redis", KINDS, indirect=True)
 
 
 @dataclass
 class Case:
-    """An index that is fed with what a world commits, and its keeper."""
+    """An index that receives the commits of a world, and its keeper."""
 
     world: World
     open_index: Callable[[], QueueIndex]
     opened: list[QueueIndex] = field(default_factory=list)
-    asked_to_build: list[int] = field(default_factory=list)
+    build_requests: list[int] = field(default_factory=list)
 
     @cached_property
     def index(self) -> QueueIndex:
         return self.open()
 
     def open(self) -> QueueIndex:
-        """One more replica's view of the index."""
+        """The index as one more server opens it."""
         self.opened.append(self.open_index())
         return self.opened[-1]
 
@@ -58,7 +59,7 @@ class Case:
         return QueueIndexSync(self.world.database, self.world.clock, Wakeup(), self.index)
 
     async def start(self, index: QueueIndex) -> None:
-        index.start(lambda: self.asked_to_build.append(1))
+        index.start(lambda: self.build_requests.append(1))
         if isinstance(index, RedisQueueIndex):
             await index.first_answer(PATIENT)
             assert index.connected
@@ -75,20 +76,20 @@ class Case:
             return await queue_positions(session, await self.queued(cluster_id))
 
     async def by_index(self, cluster_id: int, index: QueueIndex | None = None) -> dict[int, int] | None:
-        places = [Place.of(one.priority, one.created_at, one.id) for one in await self.queued(cluster_id)]
-        positions = await (index or self.index).positions(cluster_id, places)
-        ids = [place.id for place in places]
+        keys = [QueueKey.of(one.priority, one.created_at, one.id) for one in await self.queued(cluster_id)]
+        positions = await (index or self.index).positions(cluster_id, keys)
+        ids = [key.id for key in keys]
         return None if positions is None else dict(zip(ids, positions, strict=True))
 
     async def ghosts(self, cluster_id: int) -> set[int]:
-        """Who is in the index and not in the queue: positions of those asked for would not tell."""
+        """Ids that are only in the index or only in the queue: positions alone do not show them."""
         entries = await self.index.entries(cluster_id)
         assert entries is not None
         return entries.keys() ^ {one.id for one in await self.queued(cluster_id)}
 
     async def rebuilt(self, cluster_id: int) -> bool:
-        """Whether the keeper, called as often as it is asked for, has brought the index back."""
-        await self.keeper.look_after(everything=False)
+        """Run the keeper once; whether the index answers again."""
+        await self.keeper.sync(everything=False)
         return await self.by_index(cluster_id) is not None
 
     async def agrees(self, cluster_id: int) -> None:
@@ -111,18 +112,18 @@ async def case(
         opened = _fed(world, lambda: memory)
     else:
         count_for(request, "redis")
-        opened = _fed(world, partial(_replica, redis_of_kind(request.param), world))
+        opened = _fed(world, partial(_server_index, redis_of_kind(request.param), world))
     async with opened as made:
         yield made
 
 
 @pytest.fixture
 async def redis_case(world: World, own_redis: RedisServer) -> AsyncIterator[tuple[Case, RedisServer]]:
-    async with _fed(world, partial(_replica, own_redis.url, world)) as made:
+    async with _fed(world, partial(_server_index, own_redis.url, world)) as made:
         yield made, own_redis
 
 
-def _replica(url: str, world: World) -> RedisQueueIndex:
+def _server_index(url: str, world: World) -> RedisQueueIndex:
     return RedisQueueIndex(url, world.install, answer_seconds=PATIENT)
 
 
@@ -140,10 +141,10 @@ async def _fed(world: World, open_index: Callable[[], QueueIndex]) -> AsyncItera
 
 async def test_positions_are_those_of_the_rows_after_any_history(case: Case) -> None:
     clusters = [await case.world.cluster(), await case.world.cluster()]
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     chance = random.Random(20261121)
     for step in range(42):
-        await _something_happens(case.world, chance, clusters)
+        await _random_transaction(case.world, chance, clusters)
         if step % 6 == 5:
             for cluster_id in clusters:
                 await case.agrees(cluster_id)
@@ -152,15 +153,15 @@ async def test_positions_are_those_of_the_rows_after_any_history(case: Case) -> 
 async def test_a_built_queue_is_that_of_the_rows(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 7)} for n in range(30)])
-    assert await case.by_index(cluster_id) is None, "nothing is told before it was built"
-    await case.keeper.look_after(everything=False)
+    assert await case.by_index(cluster_id) is None, "no positions before the build"
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
     assert sorted((await case.by_rows(cluster_id)).values()) == list(range(1, len(ids) + 1))
 
 
-async def test_another_replica_tells_the_same(case: Case) -> None:
+async def test_another_server_reads_the_same_positions(case: Case) -> None:
     cluster_id = await case.world.cluster()
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 3)} for n in range(5)])
     other = case.open()
     if other is not case.index:
@@ -169,10 +170,10 @@ async def test_another_replica_tells_the_same(case: Case) -> None:
     assert await case.by_index(cluster_id, other) == await case.by_rows(cluster_id)
 
 
-async def test_what_was_told_twice_or_late_changes_nothing(case: Case) -> None:
+async def test_repeated_and_late_changes_have_no_effect(case: Case) -> None:
     cluster_id = await case.world.cluster()
     first, second = await case.world.submit_many(cluster_id, [{}, {}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     queued = [change_of(one) for one in await case.queued(cluster_id)]
     case.index.note([*queued, *queued])
     await case.agrees(cluster_id)
@@ -190,18 +191,18 @@ async def test_what_was_told_twice_or_late_changes_nothing(case: Case) -> None:
 async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     low, high = sorted(await case.queued(cluster_id), key=lambda one: one.priority)
-    new = [Place.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
-    risen = Place.of(400, low.created_at, low.id)
+    new = [QueueKey.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
+    risen = QueueKey.of(400, low.created_at, low.id)
     assert await case.index.positions(cluster_id, [new[1], new[0], risen]) == [4, 3, 1]
-    assert await case.index.positions(cluster_id, [Place.of(300, high.created_at, high.id)]) == [1]
+    assert await case.index.positions(cluster_id, [QueueKey.of(300, high.created_at, high.id)]) == [1]
 
 
 async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     async with case.world.database.write() as session:
         await session.execute(delete(Event).where(Event.deployment_id == ids[0]))
         await session.execute(delete(Deployment).where(Deployment.id == ids[0]))
@@ -215,9 +216,7 @@ async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
     assert await case.keeper.compare(cluster_id) == 0
 
 
-async def test_what_is_committed_during_a_build_is_not_missed(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_commit_during_a_build_is_not_lost(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_id = await case.world.cluster()
     await case.world.submit(cluster_id)
     rebuild = case.index.rebuild
@@ -227,53 +226,53 @@ async def test_what_is_committed_during_a_build_is_not_missed(
         await rebuild(cluster_id, queued)
 
     monkeypatch.setattr(case.index, "rebuild", overtaken)
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
-async def test_a_cluster_that_is_missing_is_asked_for(case: Case) -> None:
+async def test_a_missing_cluster_is_requested(case: Case) -> None:
     cluster_id = await case.world.cluster()
     assert not case.index.ready(cluster_id)
-    await eventually(lambda: case.asked_to_build, within=PATIENT)
-    await case.keeper.look_after(everything=False)
+    await eventually(lambda: case.build_requests, within=PATIENT)
+    await case.keeper.sync(everything=False)
     await eventually(lambda: case.index.ready(cluster_id), within=PATIENT)
 
 
-async def test_of_a_rolled_back_transaction_nothing_is_told(case: Case) -> None:
+async def test_a_rolled_back_transaction_sends_no_change(case: Case) -> None:
     cluster_id = await case.world.cluster()
     (kept,) = await case.world.submit_many(cluster_id, [{}])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     with pytest.raises(LookupError):
         await _fail_after_flush(case.world, kept)
     await case.agrees(cluster_id)
 
 
 @own_kinds
-async def test_a_flushed_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
+async def test_a_flushed_index_is_not_trusted(redis_case: tuple[Case, RedisServer]) -> None:
     case, server = redis_case
     cluster_id = await _built(case)
     server.call("FLUSHALL")
     await case.world.submit(cluster_id)
     assert await case.by_index(cluster_id) is None
-    assert case.asked_to_build
-    await case.keeper.look_after(everything=False)
+    assert case.build_requests
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
 @own_kinds
-async def test_half_an_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
-    """A server that is short of memory may drop one key and keep another."""
+async def test_half_an_index_is_not_trusted(redis_case: tuple[Case, RedisServer]) -> None:
+    """A Redis that is short of memory may drop one key and keep another."""
     case, server = redis_case
     cluster_id = await _built(case)
     (order,) = server.call("KEYS", "*:order")
     server.call("DEL", order)
     assert await case.by_index(cluster_id) is None
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
 
 
 @own_kinds
-async def test_an_hour_without_redis_costs_nothing_but_its_answers(
+async def test_an_outage_of_redis_costs_only_its_results(
     redis_case: tuple[Case, RedisServer],
 ) -> None:
     case, server = redis_case
@@ -288,7 +287,7 @@ async def test_an_hour_without_redis_costs_nothing_but_its_answers(
 
 
 @own_kinds
-async def test_what_could_not_be_told_makes_the_index_invalid(
+async def test_an_unsent_change_makes_the_index_invalid(
     redis_case: tuple[Case, RedisServer],
 ) -> None:
     case, server = redis_case
@@ -302,7 +301,7 @@ async def test_what_could_not_be_told_makes_the_index_invalid(
 
 
 @own_kinds
-async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, RedisServer]) -> None:
+async def test_an_old_copy_of_the_index_is_not_trusted(redis_case: tuple[Case, RedisServer]) -> None:
     case, server = redis_case
     cluster_id = await _built(case)
     server.call("SAVE")
@@ -311,7 +310,7 @@ async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, 
     server.stop()
     server.start()
     assert server.call("KEYS", "*:order"), "the copy is there"
-    await eventually(lambda: case.asked_to_build, within=PATIENT)
+    await eventually(lambda: case.build_requests, within=PATIENT)
     assert await case.by_index(cluster_id) is None
     await eventually(lambda: case.rebuilt(cluster_id), within=PATIENT)
     await case.agrees(cluster_id)
@@ -320,13 +319,13 @@ async def test_an_old_copy_of_the_index_is_not_believed(redis_case: tuple[Case, 
 async def _built(case: Case) -> int:
     cluster_id = await case.world.cluster()
     await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.look_after(everything=False)
+    await case.keeper.sync(everything=False)
     await case.agrees(cluster_id)
-    case.asked_to_build.clear()
+    case.build_requests.clear()
     return cluster_id
 
 
-async def _something_happens(world: World, chance: random.Random, clusters: Sequence[int]) -> None:
+async def _random_transaction(world: World, chance: random.Random, clusters: Sequence[int]) -> None:
     """One transaction of one to five changes; every tenth is rolled back."""
     with suppress(LookupError):
         async with world.database.write() as session:

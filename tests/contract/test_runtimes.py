@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.runtimes.honours import HONOURS
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
 from tests.contract.runtime_cases import CASES, RuntimeCase
 from tests.support.observing import end_of, look
@@ -307,6 +308,16 @@ async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -
         await runtime.start(spec)
         await end_of(runtime, spec.instance)
         assert await lines(runtime, spec.instance) == [f"{variable}=[{seen}]"]
+
+
+async def test_a_command_starts_in_its_working_directory(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if "working_dir" not in HONOURS[runtime_case.name].honoured:
+        pytest.skip("this runtime does not honour it")
+    for directory in ("/tmp", "/"):
+        spec = runtime_case.prints_working_dir(directory)
+        await runtime.start(spec)
+        assert (await end_of(runtime, spec.instance)).exit_code == 0
+        assert await lines(runtime, spec.instance) == [directory]
 
 
 async def lines(runtime: Runtime, name: str, *, tail: int | None = None, follow: bool = False) -> list[str]:

@@ -99,7 +99,9 @@ def test_a_plan_of_a_file_has_one_forecast_per_deployment(grace: CliUser, tmp_pa
 
 
 def test_fragmentation_consolidation_and_move(grace: CliUser) -> None:
-    grace.run_ok("cluster", "create", "pair", "--node", "name=n,cpu=2,ram=4,count=2", "--placement", "spread")
+    grace.run_ok(
+        "cluster", "create", "pair", "--node", "name=n,cpu=2,ram=4,count=2", "--placement-policy", "spread"
+    )
     for name in ("left", "right"):
         grace.run_ok("deploy", name, "-c", "pair", "--cpu", "1", "--grace", "1", "--", "sleep", "300")
         wait_until_started(grace, name)

@@ -90,7 +90,7 @@ def test_running_jobs_survive_a_full_disk(disk: Disk, server: HypervisorServer) 
             return (found["status"], found["reason_code"]) == ("QUEUED", "no_room_on_disk")
 
         eventually_sync(is_reported, within=60, every=0.2)
-        assert "what runs goes on" in ada.deployments.explain(after)["sentence"]
+        assert "running processes continue" in ada.deployments.explain(after)["sentence"]
 
         disk.leave(0)
         refused = _submit_until_refused(ada, job)

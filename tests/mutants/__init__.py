@@ -1,1 +1,1 @@
-"""Defects planted on purpose: each must be caught by a narrow part of the suite. `make mutants` shows it."""
+"""Defects planted on purpose. Each must be caught by a narrow part of the suite; `make mutants` checks it."""

@@ -1,6 +1,6 @@
-"""Plants each defect in a copy of the tree and runs the tests that have to find it. Ends with 1 if one lives.
+"""Plants each defect in a copy of the tree and runs the tests that must fail. Exit status 1 if one survives.
 
-The tests are run without the defect first: what fails by itself finds nothing.
+The tests run without the defect first: a test that fails anyway catches nothing.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutants.table import APPENDED, MUTANTS, Mutant
+from tests.mutants.table import MUTANTS, Mutant, SourceChanged, mutated_sources
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("src", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", ".env.example")
-FAILED = 1
-"""What pytest ends with when tests failed; anything else is an error of the command."""
-LONGEST = 600
+TESTS_FAILED = 1
+"""The exit status of pytest when tests failed; any other status is an error of the command."""
+TIMEOUT = 600
 SEEDS = "60"
-"""Histories for those that are looked for by simulation."""
+"""Histories for the mutants that the simulation must catch."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("-k", default="", help="only the mutants with this in their names")
-    asked = parser.parse_args()
-    chosen = [mutant for mutant in MUTANTS if asked.k in mutant.name]
+    parser.add_argument("-k", default="", help="only the mutants with this text in their names")
+    arguments = parser.parse_args()
+    mutants = [mutant for mutant in MUTANTS if arguments.k in mutant.name]
     with tempfile.TemporaryDirectory(prefix="hv-mutants-") as folder:
         tree = _copy(Path(folder))
-        sound = {tests: _run(tree, tests) for tests in dict.fromkeys(mutant.tests for mutant in chosen)}
-        survivors = [mutant for mutant in chosen if not _is_caught(tree, mutant, sound[mutant.tests])]
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught")
+        baseline = {tests: _run(tree, tests) for tests in dict.fromkeys(mutant.tests for mutant in mutants)}
+        survivors = [mutant for mutant in mutants if not _is_caught(tree, mutant, baseline[mutant.tests])]
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} caught")
     return 1 if survivors else 0
 
 
@@ -49,44 +49,38 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _is_caught(tree: Path, mutant: Mutant, sound: int) -> bool:
-    if sound != 0:
-        print(f"NOT TOLD  {mutant.name}: its tests end with {sound} without it", flush=True)
+def _is_caught(tree: Path, mutant: Mutant, baseline: int) -> bool:
+    if baseline != 0:
+        print(f"INVALID   {mutant.name}: its tests exit with {baseline} without the defect", flush=True)
         return False
     began = time.monotonic()
-    before = _plant(tree / "src" / "hypervisor", mutant)
-    if before is None:
-        print(f"NOT THERE {mutant.name}: the code has changed; renew the table", flush=True)
-        return False
     try:
-        code = _run(tree, mutant.tests)
+        mutated = mutated_sources(tree / "src" / "hypervisor", mutant)
+    except SourceChanged as error:
+        print(f"INVALID   {error}; update tests/mutants/table.py", flush=True)
+        return False
+    originals = {path: path.read_text() for path in mutated}
+    try:
+        _write(mutated)
+        status = _run(tree, mutant.tests)
     finally:
-        for path, text in before.items():
-            path.write_text(text)
-    word = "caught   " if code == FAILED else "SURVIVED "
-    print(f"{word} {mutant.name} ({time.monotonic() - began:.0f} s: {mutant.tests})", flush=True)
-    return code == FAILED
+        _write(originals)
+    verdict = "caught   " if status == TESTS_FAILED else "SURVIVED "
+    print(f"{verdict} {mutant.name} ({time.monotonic() - began:.0f} s: {mutant.tests})", flush=True)
+    return status == TESTS_FAILED
 
 
-def _plant(sources: Path, mutant: Mutant) -> dict[Path, str] | None:
-    """Make the defect; the files as they were before, None where its place is not found."""
-    places = ((mutant.file, mutant.old, mutant.new), *mutant.also)
-    edits = [(sources / file, old, new) for file, old, new in places]
-    before = {path: path.read_text() for path, _, _ in edits}
-    if any(before[path].count(old) != 1 for path, old, _ in edits):
-        return None
-    for path, old, new in edits:
-        path.write_text(path.read_text().replace(old, new))
-    first = sources / mutant.file
-    first.write_text(first.read_text() + APPENDED.get(mutant.name, ""))
-    return before
+def _write(texts: dict[Path, str]) -> None:
+    for path, text in texts.items():
+        path.write_text(text)
 
 
 def _run(tree: Path, tests: str) -> int:
+    """Run the tests in the copied tree; the exit status of pytest."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *shlex.split(tests)]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "SIMULATION_SEEDS": SEEDS}
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=LONGEST)
-    return done.returncode
+    completed = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=TIMEOUT)
+    return completed.returncode
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""The planted defects: what is replaced in which file, and which tests must fail then."""
+"""The planted defects: the file, the replaced source text, and the tests that must fail."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 HISTORIES = "tests/simulation/test_histories.py -k invariants"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect in `src/hypervisor/<file>`, and the arguments of pytest that have to find it."""
+    """One defect in `src/hypervisor/<file>`, and the pytest arguments of the tests that must fail with it.
+
+    `old` must occur exactly once in the file; `tests/unit/test_mutants.py` checks every entry.
+    """
 
     name: str
     file: str
@@ -17,7 +21,29 @@ class Mutant:
     new: str
     tests: str
     also: tuple[tuple[str, str, str], ...] = ()
-    """Other replacements (file, old, new) of the same defect, where it stands in several places."""
+    """Further replacements (file, old, new), for a defect in several places."""
+
+    @property
+    def replacements(self) -> tuple[tuple[str, str, str], ...]:
+        """All replacements (file, old, new) of the defect."""
+        return ((self.file, self.old, self.new), *self.also)
+
+
+class SourceChanged(Exception):
+    """A snippet does not occur exactly once in its file: the table needs an update."""
+
+
+def mutated_sources(sources: Path, mutant: Mutant) -> dict[Path, str]:
+    """The changed files below `sources` with their new text. Raises SourceChanged."""
+    texts: dict[Path, str] = {}
+    for file, old, new in mutant.replacements:
+        path = sources / file
+        text = texts.get(path) or (path.read_text() if path.exists() else "")
+        if (count := text.count(old)) != 1:
+            raise SourceChanged(f"{mutant.name!r}: {count} occurrences in {file} of {old!r}")
+        texts[path] = text.replace(old, new)
+    texts[sources / mutant.file] += APPENDED.get(mutant.name, "")
+    return texts
 
 
 MUTANTS = (
@@ -36,34 +62,40 @@ MUTANTS = (
         "tests/component/store/test_row_locks.py -k summed_up",
     ),
     Mutant(
-        "capacity is free at the request to stop",
+        "capacity is freed at the stop request",
         "control/scheduler/commit.py",
-        '        reached("preempt_after_victims_before_reserve")\n',
-        "        await _free_at_once(work, [one for id_ in victims for one in work.live[id_]])\n",
+        '    reached("preempt_after_victims_before_reserve")\n',
+        "    await _free_at_once(commit, [attempt for id_ in victims for attempt in commit.live[id_]])\n",
         HISTORIES,
     ),
     Mutant(
         "an instance is created before its intent is committed",
         "control/scheduler/loop.py",
-        "            committed = await self._commit(view, made, fence)\n",
-        "            await _create_early(self, view, made)\n"
-        "            committed = await self._commit(view, made, fence)\n",
+        "            committed = await self._commit(view, decision, fence)\n",
+        "            await _create_early(self, view, decision)\n"
+        "            committed = await self._commit(view, decision, fence)\n",
         HISTORIES,
     ),
     Mutant(
         'an error of the engine is read as "not found"',
         "control/reconciler/engine_pool.py",
-        "            self.failed(engine, error)\n            return {}\n",
-        "            self.failed(engine, error)\n            return dict.fromkeys(instances, ABSENT)\n",
+        "self.mark_unreachable(engine, error)\n            return {}\n",
+        "self.mark_unreachable(engine, error)\n            return dict.fromkeys(instances, ABSENT)\n",
         HISTORIES,
     ),
     Mutant(
         "freed capacity is not reserved",
         "scheduling/preemption/nominations.py",
-        "        if not settled:\n            self._unsettled",
-        "        self._state.release(made.claim)\n        if not settled:\n            self._unsettled",
+        "        if not confirmed:\n",
+        "        self._capacity.release_claim(made.claim)\n        if not confirmed:\n",
         "tests/unit/scheduling/test_nominations.py",
-        also=(("scheduling/preemption/nominations.py", "            self._state.release(held.claim)\n", ""),),
+        also=(
+            (
+                "scheduling/preemption/nominations.py",
+                "            self._capacity.release_claim(held.claim)\n",
+                "",
+            ),
+        ),
     ),
     Mutant(
         "equal priority evicts",
@@ -101,10 +133,10 @@ MUTANTS = (
         "tests/component/deployments/test_lists.py -k 'only_the_callers and sqlite'",
     ),
     Mutant(
-        "a role is accepted in a PATCH from anybody",
+        "any member may change a role",
         "organizations/routes.py",
-        "    user_id: UserId, body: MemberUpdate, access: AdminAccess, container: ContainerDep\n",
-        "    user_id: UserId, body: MemberUpdate, access: ViewerAccess, container: ContainerDep\n",
+        "    user_id: UserId, body: MemberUpdate, access: AdminAccess, services: ServicesDep\n",
+        "    user_id: UserId, body: MemberUpdate, access: ViewerAccess, services: ServicesDep\n",
         "tests/component/organizations/test_organizations.py -k 'only_admins and sqlite'",
     ),
     Mutant(
@@ -116,7 +148,7 @@ MUTANTS = (
         "tests/component/store/test_row_locks.py -k refresh_token",
     ),
     Mutant(
-        "the uses of an invite are read, then written",
+        "the use count of an invite is read, then written",
         "organizations/repository.py",
         "    role = await session.scalar(\n        update(Invite)\n",
         "    return await _read_then_write(session, code_hash)\n"
@@ -126,13 +158,13 @@ MUTANTS = (
 )
 
 APPENDED = {
-    "capacity is free at the request to stop": """
+    "capacity is freed at the stop request": """
 
 from hypervisor.control.allocations.capacity import release as _release
 
 
-async def _free_at_once(work, attempts):
-    await _release(work.session, attempts)
+async def _free_at_once(commit, attempts):
+    await _release(commit.session, attempts)
 """,
     "an instance is created before its intent is committed": """
 
@@ -141,11 +173,11 @@ from hypervisor.kernel.resources import Resources as _Resources
 from hypervisor.runtimes.protocol import LaunchSpec as _Spec, RuntimeUnavailable as _Unavailable
 
 
-async def _create_early(scheduler, view, made):
-    for one in made.plan.placements:
-        name = str(_Name(scheduler._install, one.deployment_id, 1, one.replica))
+async def _create_early(scheduler, view, decision):
+    for placement in decision.plan.placements:
+        name = str(_Name(scheduler._install, placement.deployment_id, 1, placement.replica))
         try:
-            engine = scheduler._reconciler._engines.open((view.runtime, None))
+            engine = scheduler._reconciler._engine_pool.open((view.runtime, None))
             await engine.start(_Spec(name, _Resources(0, 0, 0)))
         except _Unavailable:
             pass
@@ -165,7 +197,7 @@ async def _read_then_write(session, token_hash, now):
     token.used_at = now
     return token.session_id
 """,
-    "the uses of an invite are read, then written": """
+    "the use count of an invite is read, then written": """
 
 async def _read_then_write(session, code_hash):
     invite = await session.scalar(select(Invite).where(Invite.code_hash == code_hash))
@@ -175,4 +207,4 @@ async def _read_then_write(session, code_hash):
     return Role(invite.role)
 """,
 }
-"""What a defect needs at the end of its file."""
+"""Source text that a defect needs at the end of its file, by the name of the mutant."""

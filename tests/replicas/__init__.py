@@ -1,4 +1,4 @@
-"""Two schedulers and two API replicas under load, one of each killed again and again: `make replicas`.
+"""Two schedulers and two API servers under load, one of each killed repeatedly: `make replicas`.
 
-`crowd` is the people who ask, `show` the blows and what came of them.
+`load` sends the requests, `scenario` kills the servers and evaluates the result.
 """

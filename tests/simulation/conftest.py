@@ -1,4 +1,4 @@
-"""Dying servers have much to say; nobody reads it a thousand times."""
+"""Silences the logs of the simulated servers."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""One history: people, faults and servers for a minute or two, then quiet, and the invariants all along."""
+"""One history: requests, faults and servers for a minute or two, then quiet; invariants hold throughout."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import random as everybodys_random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,50 +28,49 @@ from tests.support.invariants import PREEMPTION, Watch, violations
 LOOK_EVERY = 0.5
 BUSY_FOR = 60.0
 CALM_FOR = 45.0
-"""Seconds in which nothing moves and the engine expects no end: any look of the loops comes twice in it."""
+"""Seconds without a change and without an expected end of an instance: two full passes of every loop."""
 LOOK_FOR_CALM_EVERY = 5.0
 LONGEST_QUIET = 1500.0
 
 
 @dataclass(slots=True)
 class History:
-    """What came of one seed."""
+    """The result of one seed."""
 
     seed: int
     faults: Faults
     lines: list[str] = field(default_factory=list)
-    """What happened, in order; the same for the same seed."""
-    wrong: list[str] = field(default_factory=list)
+    """The events in order; the same for the same seed."""
+    violations: list[str] = field(default_factory=list)
     requests: int = 0
     servers: int = 0
     attempts: int = 0
     preemptions: int = 0
     states: list[str] = field(default_factory=list)
-    """Of the deployments that are there in the end."""
+    """The final states of the deployments."""
 
 
 def silence() -> None:
-    """Keep servers from logging every death of theirs."""
+    """Suppress the logs of the servers."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def play(seed: int) -> History:
-    """Play the history of a seed from beginning to end. What the harness stumbles over is wrong too."""
+    """Play the history of a seed. An exception of the harness is a violation too."""
     _prepare()
-    everybodys_random.seed(seed)
     random = Random(seed)
     history = History(seed, Faults.draw(random))
     try:
         with inline_sqlite(), _garbage_left_alone():
             virtual_time.run(_play(history, random))
     except Exception:
-        history.wrong.append(traceback.format_exc())
+        history.violations.append(traceback.format_exc())
     return history
 
 
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
-    """Looking for it again and again costs an eighth of the time; once, at the end, is enough."""
+    """Disable garbage collection, which costs an eighth of the time; collect once at the end."""
     gc.disable()
     try:
         yield
@@ -88,119 +86,119 @@ def _prepare() -> None:
 
 
 async def _play(history: History, random: Random) -> None:
-    installation = Installation(random, history.faults)
-    stage = _Stage(history, installation, random)
+    installation = Installation(random, history.faults, Random(history.seed))
+    runner = _HistoryRunner(history, installation, random)
     try:
-        await stage.play()
+        await runner.play()
     finally:
         await installation.close()
 
 
-class _Stage:
+class _HistoryRunner:
     def __init__(self, history: History, installation: Installation, random: Random) -> None:
         self._history = history
         self._installation = installation
         self._random = random
-        self._people = People(random, self._note)
-        self._watch = Watch()
-        self._seen = -1
+        self._clients = People(random, self._note)
+        self._monotonic = Watch()
+        self._checked_version = -1
         self._judged = 0
         self._crashes_left = history.faults.crashes
-        self._server = self._boot()
-        self._there = asyncio.Event()
-        self._there.set()
+        self._server = self._start_server()
+        self._server_running = asyncio.Event()
+        self._server_running.set()
 
     async def play(self) -> None:
-        began = asyncio.get_running_loop().time()
-        undertaker = asyncio.create_task(self._replace_the_dead())
-        observer = asyncio.create_task(self._look_all_along())
+        started_at = asyncio.get_running_loop().time()
+        restarter = asyncio.create_task(self._restart_servers())
+        checker = asyncio.create_task(self._check_continuously())
         try:
-            accidents = asyncio.create_task(self._strike())
-            await self._keep_asking()
+            accidents = asyncio.create_task(self._inject_faults())
+            await self._send_requests()
             await accidents
-            await self._come_to_rest()
+            await self._settle()
         finally:
-            for task in (undertaker, observer):
+            for task in (restarter, checker):
                 task.cancel()
-            await asyncio.gather(undertaker, observer, return_exceptions=True)
-            await self._server.bury()
-        self._note(f"rest after {asyncio.get_running_loop().time() - began:.0f} s")
+            await asyncio.gather(restarter, checker, return_exceptions=True)
+            await self._server.clean_up()
+        self._note(f"rest after {asyncio.get_running_loop().time() - started_at:.0f} s")
 
-    def _boot(self) -> Server:
-        fuse = self._random.randint(1, 400) if self._crashes_left > 0 else None
+    def _start_server(self) -> Server:
+        crash_step = self._random.randint(1, 400) if self._crashes_left > 0 else None
         self._crashes_left -= 1
         self._history.servers += 1
-        return Server(self._installation, fuse)
+        return Server(self._installation, crash_step)
 
-    async def _replace_the_dead(self) -> None:
+    async def _restart_servers(self) -> None:
         while True:
             await self._server.dead.wait()
-            self._there.clear()
+            self._server_running.clear()
             self._note("the server dies")
-            await self._server.bury()
-            await self._look()
+            await self._server.clean_up()
+            await self._check()
             await asyncio.sleep(self._random.choice((0.1, 2, 20)))
-            self._server = self._boot()
+            self._server = self._start_server()
             self._note("a server starts")
-            self._there.set()
+            self._server_running.set()
 
-    async def _keep_asking(self) -> None:
+    async def _send_requests(self) -> None:
         for _ in range(self._random.randint(2, 7)):
             await asyncio.sleep(self._random.choice((0.0, 0.01, 1, 5, 12)))
-            await self._there.wait()
-            await self._people.ask_something(self._server)
+            await self._server_running.wait()
+            await self._clients.send_random_request(self._server)
             self._history.requests += 1
 
-    async def _strike(self) -> None:
-        """Faults that come once in a while, at moments of their own."""
+    async def _inject_faults(self) -> None:
+        """Inject the rare faults at random times."""
         faults, strikes = self._history.faults, []
-        strikes += [self._cut_the_engine] * faults.cuts
-        strikes += [self._set_the_clock] * faults.clock_jumps
-        strikes += [self._cause_an_accident] * faults.accidents
+        strikes += [self._disconnect_engine] * faults.disconnects
+        strikes += [self._jump_clock] * faults.clock_jumps
+        strikes += [self._kill_instance] * faults.accidents
         for strike in strikes:
             await asyncio.sleep(self._random.random() * BUSY_FOR / 2)
             await strike()
 
-    async def _cut_the_engine(self) -> None:
+    async def _disconnect_engine(self) -> None:
         self._note("the engine is cut off")
         server = self._server
-        server.engine.cut = True
+        server.engine.disconnected = True
         await asyncio.sleep(self._random.choice((1, 30)))
-        server.engine.cut = False
+        server.engine.disconnected = False
         self._note("the engine is back")
 
-    async def _set_the_clock(self) -> None:
+    async def _jump_clock(self) -> None:
         hours = self._random.choice((-1, 1))
         self._note(f"the clock jumps by {hours} h")
         self._installation.clock.error += timedelta(hours=hours)
 
-    async def _cause_an_accident(self) -> None:
-        """Somebody kills or removes an instance without asking us."""
+    async def _kill_instance(self) -> None:
+        """Kill or remove an instance outside of the product."""
         engine = self._installation.engine
         seen = await engine.list_instances()
-        running = sorted(name for name, one in seen.items() if one.state is ObservedState.RUNNING)
+        running = sorted(name for name, item in seen.items() if item.state is ObservedState.RUNNING)
         if not running:
             return
         name = self._random.choice(running)
-        self._note(f"{name} is killed behind our back")
+        self._note(f"{name} is killed from outside")
         await engine.stop(name, 0)
         if self._random.random() < 0.5:
             await engine.remove(name)
 
-    async def _come_to_rest(self) -> None:
-        """No more requests and faults: everything must find its place."""
+    async def _settle(self) -> None:
+        """End requests and faults, and wait until nothing changes any more."""
         self._history.faults.lost_hints = self._history.faults.slow_statements = 0.0
-        self._history.faults.refused_calls = self._history.faults.lost_answers = 0.0
+        self._history.faults.failed_calls = self._history.faults.lost_responses = 0.0
         self._crashes_left = 0
-        self._server.spare()
-        await self._there.wait()
-        await self._people.reopen(self._server)
-        if not await self._nothing_moves():
-            self._history.wrong.append(f"I11: no rest within {LONGEST_QUIET:.0f} s")
-        await self._look(quiet=True)
-        await self._plan_again()
+        self._server.disable_crash()
+        await self._server_running.wait()
+        await self._clients.reopen(self._server)
+        if not await self._is_steady():
+            self._history.violations.append(f"I11: no rest within {LONGEST_QUIET:.0f} s")
+        await self._check(quiet=True)
+        await self._check_final_plan()
 
-    async def _nothing_moves(self) -> bool:
+    async def _is_steady(self) -> bool:
         loop = asyncio.get_running_loop()
         deadline, calm_since, before = loop.time() + LONGEST_QUIET, loop.time(), ""
         while loop.time() < deadline:
@@ -212,8 +210,8 @@ class _Stage:
                 return True
         return False
 
-    async def _plan_again(self) -> None:
-        """At rest, a plan has nothing left to do."""
+    async def _check_final_plan(self) -> None:
+        """Check that a plan is empty at rest."""
         server = self._server
 
         async def look() -> None:
@@ -221,34 +219,34 @@ class _Stage:
                 view = await load_cluster(session, 1, server.clock.now())
             if view is None:
                 return
-            made = plan(view.snapshot, view.policy)
-            if made.placements or made.evictions:
-                self._report([f"I11: at rest the plan still has {made.placements} {made.evictions}"])
+            result = plan(view.snapshot, view.policy)
+            if result.placements or result.evictions:
+                self._report([f"I11: at rest the plan still has {result.placements} {result.evictions}"])
 
         await server.call(look())
 
-    async def _look_all_along(self) -> None:
+    async def _check_continuously(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if (now := self._installation.changes()) != self._seen:
-                self._seen = now
-                await self._look()
+            if (now := self._installation.changes()) != self._checked_version:
+                self._checked_version = now
+                await self._check()
 
-    async def _look(self, *, quiet: bool = False) -> None:
+    async def _check(self, *, quiet: bool = False) -> None:
         rows = self._installation.rows()
         found = violations(rows, await self._installation.alive(), quiet=quiet, judged=self._judged)
         self._judged = rows.events[-1]["id"] if rows.events else 0
-        self._report([*found, *self._watch.violations(rows), *self._people.ledger.violations(rows)])
+        self._report([*found, *self._monotonic.violations(rows), *self._clients.ledger.violations(rows)])
         if quiet:
             self._history.attempts = len(rows.attempts)
             self._history.preemptions = sum(event["type"] == PREEMPTION for event in rows.events)
             self._history.states = sorted(row["state"] for row in rows.deployments)
 
     def _report(self, found: list[str]) -> None:
-        for one in found:
-            if one not in self._history.wrong:
-                self._history.wrong.append(one)
-                self._note(f"WRONG {one}")
+        for item in found:
+            if item not in self._history.violations:
+                self._history.violations.append(item)
+                self._note(f"WRONG {item}")
 
     def _note(self, what: str) -> None:
         self._history.lines.append(f"{asyncio.get_running_loop().time():8.2f}  {what}")

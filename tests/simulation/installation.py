@@ -1,4 +1,4 @@
-"""What a history takes place in: a database file, an engine, a clock, and one server after another."""
+"""The installation of a history: a database file, an engine, a clock, and one server after another."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
+from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.base import Base
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Cluster, Membership, Node, NodeGpu, Organization, User
-from tests.simulation.faults import Faults, LossyWakeup, ShakyEngine
+from tests.simulation.faults import Faults, LossyWakeup, UnreliableEngine
 from tests.support.inline_sqlite import Gone, Peer, current_peer
 from tests.support.invariants import Rows, read_sqlite
 
@@ -39,14 +39,14 @@ INSTALL = "simulate"
 START = datetime(2030, 1, 1, tzinfo=UTC)
 INTERVAL = 20.0
 """Seconds between full passes."""
-LEASE_TIMES = LeaseTimes.of(90.0)
-"""Long ones: there is one server at a time, which never waits for a lease, and renewals cost much here."""
+LEASE_TIMES = LeaseTimes.for_ttl(90.0)
+"""Long, because renewals are expensive here and the only server never waits for a lease."""
 NODES = 2
 NODE_CPU, NODE_RAM, NODE_GPUS = 4000, 8192, 2
 
 
 class LoopClock:
-    """Virtual time as a wall clock that can be set wrong. Implements `hypervisor.kernel.clock.Clock`."""
+    """Virtual time with an adjustable error of the wall clock. Implements `hypervisor.kernel.clock.Clock`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -60,21 +60,23 @@ class LoopClock:
 
 
 class Server:
-    """One life of a server, with a fuse: it dies at that step of its own, wherever that is."""
+    """One server process. With a `crash_step` it dies at that step."""
 
-    def __init__(self, installation: Installation, fuse: int | None) -> None:
+    def __init__(self, installation: Installation, crash_step: int | None) -> None:
         self.installation = installation
         self.clock = installation.clock
         self.encryptor = Encryptor(b"k" * 32)
         self.dead = asyncio.Event()
-        self._fuse = fuse
+        self._steps_left = crash_step
         self._tasks: set[asyncio.Task[Any]] = set()
         self.peer = Peer(installation.writing, self._pace)
         self.context = contextvars.copy_context()
         self.context.run(current_peer.set, self.peer)
         self.database = _database()
         self.wakeup = LossyWakeup(installation.random, installation.faults)
-        self.engine = ShakyEngine(installation.engine, installation.random, installation.faults, self.step)
+        self.engine = UnreliableEngine(
+            installation.engine, installation.random, installation.faults, self.step
+        )
         self._loops = Loops(
             self.database,
             self.clock,
@@ -83,6 +85,7 @@ class Server:
             self.encryptor,
             CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
             install=INSTALL,
+            random=installation.server_random,
             interval=INTERVAL,
             local_engines=(EngineRef("simulated"),),
             lease_times=LEASE_TIMES,
@@ -90,9 +93,9 @@ class Server:
         self.context.run(self._loops.start)
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Let the server do something beside its loops, such as answering a request.
+        """Run a coroutine in the server, such as a request.
 
-        Raises CancelledError when it is buried meanwhile.
+        Raises CancelledError if the server is cleaned up meanwhile.
         """
         task = self.context.run(asyncio.create_task, work)
         self._tasks.add(task)
@@ -101,26 +104,26 @@ class Server:
         return task.result()
 
     def step(self) -> None:
-        """Count a step. Raises Gone at the one where the server dies, and ever after."""
-        if self._fuse is not None:
-            self._fuse -= 1
-            if self._fuse <= 0:
+        """Count a step. Raises Gone at the step where the server dies, and at all later ones."""
+        if self._steps_left is not None:
+            self._steps_left -= 1
+            if self._steps_left <= 0:
                 self.kill()
         if self.peer.dead:
             raise Gone("the server is dead")
 
-    def spare(self) -> None:
-        """Take the fuse out: this server lives on."""
-        self._fuse = None
+    def disable_crash(self) -> None:
+        """Let this server live on."""
+        self._steps_left = None
 
     def kill(self) -> None:
-        """What kill -9 does: nothing of it reaches database or engine any more."""
+        """End the server as kill -9 does: its calls no longer reach the database or the engine."""
         if not self.peer.dead:
             self.peer.kill()
             self.dead.set()
 
-    async def bury(self) -> None:
-        """Take what is left of a dead server out of this process, as its end took it out of the machine."""
+    async def clean_up(self) -> None:
+        """Remove the tasks and connections of a dead server from this process."""
         await self._loops.stop()
         tasks = list(self._tasks)
         for task in tasks:
@@ -137,10 +140,12 @@ class Server:
 
 
 class Installation:
-    """Everything that outlives a server. Close it at the end of its history."""
+    """The parts that outlive a server. Close it at the end of the history."""
 
-    def __init__(self, random: Random, faults: Faults) -> None:
+    def __init__(self, random: Random, faults: Faults, server_random: Random) -> None:
+        """`random` is for what happens to the servers, `server_random` for what they draw themselves."""
         self.random = random
+        self.server_random = server_random
         self.faults = faults
         self.clock = LoopClock()
         self.engine_clock = LoopClock()
@@ -152,28 +157,32 @@ class Installation:
         self._reader = sqlite3.connect(self.path)
 
     async def alive(self) -> list[str]:
-        """The instances that run now, by the engine's own word."""
-        seen = await self.engine.list_instances()
-        return [name for name, one in seen.items() if one.state is not ObservedState.EXITED]
+        """The instances that run now, according to the engine."""
+        observations = await self.engine.list_instances()
+        return [
+            name
+            for name, observation in observations.items()
+            if observation.state is not ObservedState.EXITED
+        ]
 
     def rows(self) -> Rows:
         return read_sqlite(self._reader)
 
     def changes(self) -> int:
-        """A number that is another one after each commit of anybody."""
+        """A number that changes with each commit of any connection."""
         return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 
     def fingerprint(self, now: datetime) -> str:
-        """Changes with every move of a deployment; and with the time, while one waits for its next try or
-        an instance is going to end.
+        """A text that changes with every transition of a deployment; and with the time, while a back-off
+        runs or an instance has an expected end.
         """
-        (moves,) = self._reader.execute("SELECT max(id) FROM events").fetchone()
-        # What is farther off than any back-off was set before the clock was set back: it waits no more.
-        (waits,) = self._reader.execute(
+        (last_event,) = self._reader.execute("SELECT max(id) FROM events").fetchone()
+        # A time beyond the longest back-off is from before the clock was set back: it is ignored.
+        (in_backoff,) = self._reader.execute(
             "SELECT count(*) FROM deployments WHERE state = 'QUEUED' AND not_before > ? AND not_before <= ?",
-            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=BACKOFF_LONGEST))],
+            [f"{at:%F %T.%f}" for at in (now, now + timedelta(seconds=MAX_BACKOFF_SECONDS))],
         ).fetchone()
-        return f"{moves} {now if waits or self.engine._due else ''}"
+        return f"{last_event} {now if in_backoff or self.engine._due else ''}"
 
     async def close(self) -> None:
         await self.engine.close()
@@ -182,7 +191,7 @@ class Installation:
 
 
 async def warm_up() -> None:
-    """Let SQLAlchemy do what it does once in a process, so that the first history is like all others."""
+    """Trigger SQLAlchemy's one-time initialization, so that the first history equals a repeated one."""
     current_peer.set(Peer(asyncio.Lock(), lambda: 0.0))
     for opened in (_database().write(), _database().read()):
         async with opened as session:
@@ -192,7 +201,7 @@ async def warm_up() -> None:
 
 @cache
 def _database() -> Database:
-    """The one database of all servers, for its compiled statements; its connections are each server's own."""
+    """One Database object for all servers, to share compiled statements; each server has its connections."""
     return Database(f"sqlite:///{_folder() / 'installation.db'}")
 
 
@@ -204,7 +213,7 @@ def _forget_connections(database: Database) -> None:
 
 @cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """Goes with this process."""
+    """A folder that is removed with this process."""
     memory = Path("/dev/shm")
     return tempfile.TemporaryDirectory(prefix="hv-simulation-", dir=memory if memory.is_dir() else None)
 
@@ -220,7 +229,7 @@ def _erase(path: Path) -> None:
 
 @cache
 def _template() -> bytes:
-    """A database with one organization, one person in it and one cluster, each with the id 1."""
+    """A database file with one organization, one user and one cluster, each with the id 1."""
     path = _folder() / "template.db"
     engine = create_engine(f"sqlite:///{path}")
     Base.metadata.create_all(engine)
@@ -235,7 +244,7 @@ def _template() -> bytes:
 
 
 def _people_and_machines() -> list[Base]:
-    then: dict[str, Any] = {"created_at": START}
+    created: dict[str, Any] = {"created_at": START}
     rows: list[Base] = [
         User(
             id=1,
@@ -244,14 +253,16 @@ def _people_and_machines() -> list[Base]:
             email="a@b.c",
             email_normalized="a@b.c",
             password_hash="-",
-            **then,
+            **created,
         ),
-        Organization(id=1, name="lab", name_normalized="lab", **then),
+        Organization(id=1, name="lab", name_normalized="lab", **created),
         Membership(organization_id=1, user_id=1, role="admin", joined_at=START),
-        Cluster(id=1, organization_id=1, name="c", runtime="simulated", resolved_runtime="simulated", **then),
+        Cluster(
+            id=1, organization_id=1, name="c", runtime="simulated", resolved_runtime="simulated", **created
+        ),
     ]
     for number in range(1, NODES + 1):
         size = {"cpu_milli": NODE_CPU, "ram_mib": NODE_RAM, "gpu_count": NODE_GPUS, "labels": {}}
-        rows.append(Node(id=number, cluster_id=1, name=f"node-{number}", **size, **then))
+        rows.append(Node(id=number, cluster_id=1, name=f"node-{number}", **size, **created))
         rows += [NodeGpu(node_id=number, gpu_index=index) for index in range(NODE_GPUS)]
     return rows

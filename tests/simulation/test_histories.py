@@ -1,6 +1,6 @@
-"""Many histories of one installation under faults; a seed that fails is replayed by its number.
+"""Many histories of one installation under faults; a failed one is replayed by its seed.
 
-SIMULATION_SEEDS says how many, SIMULATION_FIRST where to begin.
+SIMULATION_SEEDS is the number of histories, SIMULATION_FIRST the first seed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class _Histories:
-    """Every fourth history. pytest-xdist hands out whole classes: several of them can be played at a time."""
+    """Every fourth history. pytest-xdist distributes whole classes, so that several run in parallel."""
 
     part: int
 
     @pytest.mark.slow
     @pytest.mark.parametrize("batch", range(-(-SEEDS // (PARTS * AT_ONCE))))
-    def test_each_keeps_the_invariants_and_comes_to_rest(self, batch: int) -> None:
+    def test_each_history_keeps_the_invariants_and_settles(self, batch: int) -> None:
         seeds = range(FIRST + self.part, FIRST + SEEDS, PARTS)[batch * AT_ONCE : (batch + 1) * AT_ONCE]
         for seed in seeds:
             history = play(seed)
-            assert not history.wrong, "\n".join(
-                [f"replay it with: python -m tests.simulation --seed {seed}", *history.wrong]
+            assert not history.violations, "\n".join(
+                [f"replay it with: python -m tests.simulation --seed {seed}", *history.violations]
             )
 
 
@@ -55,7 +55,7 @@ class TestLastQuarter(_Histories):
 
 
 def test_a_seed_always_plays_the_same_history() -> None:
-    """Also in another process, where sets of text have another order."""
+    """Also in another process with another hash seed."""
     once, again = play(3), play(3)
     assert once.lines == again.lines
     command = [sys.executable, "-m", "tests.simulation", "--seed", "3"]

@@ -1,1 +1,1 @@
-"""A server under mixed load for as long as one likes: `make soak MINUTES=60`."""
+"""A server under mixed load for a given time: `make soak MINUTES=60`."""

@@ -1,4 +1,4 @@
-"""The HTTP service in this process, and people who use it, for tests of its API."""
+"""The HTTP service in this process and its users, for tests of the API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Person:
-    """Somebody logged in."""
+    """A logged-in user."""
 
     api: Api
     id: int
@@ -51,12 +51,12 @@ class Person:
         return await self.call("DELETE", path)
 
     async def organization(self, name: str | None = None) -> int:
-        """A new organization of this person; its id."""
+        """Create an organization; its id."""
         answer = await self.post("/api/v1/organizations", {"name": name or f"Team {next(_numbers)}"})
         return int(ok(answer, 201)["id"])
 
     async def invite(self, organization_id: int, **options: Any) -> str:
-        """A new invite code of an organization that this person is admin of."""
+        """A new invite code of an organization that this user administers."""
         path = f"/api/v1/organizations/{organization_id}/regenerate-invite"
         return str(ok(await self.post(path, options))["invite_code"])
 
@@ -113,20 +113,20 @@ class Api:
 
 
 def ok(response: httpx2.Response, status: int = 200) -> Any:
-    """The body of an answer with the expected status; AssertionError with the body otherwise."""
+    """The body of a response with the expected status; AssertionError with the body otherwise."""
     assert response.status_code == status, f"{response.status_code}: {response.text}"
     return response.json() if response.content else None
 
 
 def said(response: httpx2.Response) -> dict[str, Any]:
-    """The body of a problem without what differs from request to request."""
+    """The body of a problem without the fields that differ between requests."""
     body: dict[str, Any] = response.json()
     body.pop("request_id", None)
     return body
 
 
 def refused(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem of a refusal with the expected status and code."""
+    """The problem of a refused request with the expected status and code."""
     body: dict[str, Any] = ok(response, status)
     assert response.headers["content-type"] == "application/problem+json"
     assert body["code"] == code, body
@@ -158,8 +158,8 @@ _idle_apps: list[FastAPI] = []
 
 @asynccontextmanager
 async def _serving(settings: Settings, clock: Clock) -> AsyncIterator[FastAPI]:
-    """An app that serves the settings. It is lent to one test after another, because its routes take a
-    quarter of a second to work out; only tracing is built into an app for good.
+    """An app that serves the settings. Tests reuse apps one after another, because building the routes takes
+    a quarter of a second; only an app with tracing cannot be reused.
     """
     lent = not settings.otel_exporter_otlp_endpoint
     app = _idle_apps.pop() if lent and _idle_apps else create_app(settings, clock)

@@ -1,4 +1,4 @@
-"""Clocks that move, or go wrong, when a test says so."""
+"""Clocks that a test moves or sets wrong."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class FakeClock:
         return self._now
 
     def jump(self, by: timedelta) -> datetime:
-        """Set the wall clock forward or back without the monotonic clock noticing, as NTP may."""
+        """Set the wall clock forward or back without the monotonic clock, as NTP may."""
         self._now += by
         return self._now
 
 
 class ClockThatIsSet(SystemClock):
-    """The machine's clocks, with a wall clock that is wrong by `error`."""
+    """The machine's clocks, with an `error` of the wall clock."""
 
     def __init__(self) -> None:
         self.error = timedelta(0)

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP collector for traces in this process: keeps the spans that it is sent."""
+"""An OTLP/HTTP collector for traces in this process; stores the received spans."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Collector:
-    """`spans` in the order in which they came."""
+    """`spans` are in the order of their arrival."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
 
     def named(self, name: str) -> Span | None:
-        """The first span with this name that has come so far."""
+        """The first received span with this name."""
         return next((span for span in self.spans if span.name == name), None)
 
     def take(self, body: bytes) -> None:
@@ -64,4 +64,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nobody reads its log."""
+        """No log."""

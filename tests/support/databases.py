@@ -1,7 +1,7 @@
 """Databases for tests: every test that takes `database_url` runs on SQLite and on PostgreSQL.
 
-URLs are plain (`sqlite:///path`, `postgresql://...`); the product adds its drivers. Every test has a migrated
-database of its own: a copy of a template file, or a clone of a template database.
+URLs are plain (`sqlite:///path`, `postgresql://...`); the product adds its drivers. Every test gets a new
+migrated database: a copy of a template file, or a clone of a template database.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tests.support.summary import count_for
 
 BACKENDS = ("sqlite", "postgresql")
 ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-"""For a test with a database that cannot matter: of paths, or of refusals before the database is asked."""
+"""For a test whose result cannot depend on the database."""
 
 
-# Five seconds in a transaction are a lost server in earnest, and here often a busy machine.
+# In production, five seconds in a transaction mean a lost server; here often a busy machine.
 POSTGRES_TIMEOUTS.update(dict.fromkeys(POSTGRES_TIMEOUTS, "60000"))
 
 
 @pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
-    """An event loop in a thread of its own, so that sync fixtures can await beside the loop of a test."""
+    """An event loop in its own thread, so that sync fixtures can await beside the loop of a test."""
     with start_blocking_portal() as opened:
         yield opened
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """Which database a test runs on."""
+    """The database of a test."""
     return str(request.param)
 
 
@@ -86,7 +86,7 @@ def empty_postgresql_url(postgres_server: PostgresServer, request: pytest.Fixtur
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory, portal: BlockingPortal) -> Path:
-    """A migrated file to copy; its write-ahead log is folded in, so that one file is all there is."""
+    """A migrated file to copy, without a write-ahead log."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
     portal.call(upgrade, f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as connection:

@@ -1,6 +1,6 @@
-"""A real container engine for tests: found, never started; skipped with a plain line where there is none.
+"""A real container engine for tests: found, never started; tests are skipped with a reason without one.
 
-There is no registry in tests: the one image, `IMAGE`, is a static busybox imported from this machine.
+Tests use no registry: the only image, `IMAGE`, is a static busybox imported from this machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def endpoint() -> str:
 
 @functools.cache
 def why_no_docker() -> str | None:
-    """Why tests with an engine cannot run here, None when they can. Imports the image on the first call."""
+    """Why tests with an engine cannot run here, or None. Imports the image on the first call."""
     try:
         Api(endpoint()).call("GET", "/version")
     except OSError as error:
@@ -47,7 +47,7 @@ def static_busybox() -> Path | None:
 
 
 def import_image(api: Api, busybox: Path) -> None:
-    """Make `IMAGE` from a busybox binary, unless the engine has it."""
+    """Create `IMAGE` from a busybox binary, unless it exists."""
     if api.call("GET", f"/images/{IMAGE}/json", accept=(200, 404))[0] == 200:
         return
     repo, _, tag = IMAGE.partition(":")
@@ -84,13 +84,13 @@ def clean_up(install: str, api: Api | None = None) -> None:
 
 
 def clean_up_all(api: Api) -> None:
-    """Remove every container of an engine that is nobody else's."""
+    """Remove every container of an engine that only this test uses."""
     for container in api.json("GET", "/containers/json?all=1"):
         api.call("DELETE", f"/containers/{container['Id']}?force=1&v=1", accept=(204, 404, 409))
 
 
 class Api:
-    """The engine's API, synchronous and on its own, so that tests do not look through what they test."""
+    """A synchronous client of the engine's API, independent of the code under test."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -111,7 +111,7 @@ class Api:
             response = connection.getresponse()
             content = response.read()
         except http.client.HTTPException as error:
-            raise OSError(f"no HTTP answer: {error!r}") from error
+            raise OSError(f"no HTTP response: {error!r}") from error
         finally:
             connection.close()
         assert response.status in accept, f"{method} {path}: {response.status} {content!r}"
@@ -149,6 +149,6 @@ def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 
 
 def _is_static(program: Path) -> bool:
-    """A dynamic ELF file names its loader (ld-linux, ld-musl) right behind its headers."""
+    """Whether the program is static; a dynamic ELF file names its loader (ld-linux, ld-musl) early."""
     with program.open("rb") as file:
         return b"/ld-" not in file.read(4096)

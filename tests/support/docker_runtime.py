@@ -1,4 +1,4 @@
-"""The Docker runtime on a real engine: what its tests start, ask and wait for."""
+"""Helpers for tests of the Docker runtime on a real engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from tests.support import docker
 
 CREATOR_SECONDS = 60.0
-"""For tests of what happens in time: a start that a busy machine draws out is no creator that has died."""
+"""Long enough that a slow start on a busy machine is not taken for a dead creator."""
 
 SLEEPS = "trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -26,7 +26,7 @@ def spec(install: str, script: str, number: int = 1, **fields: Any) -> LaunchSpe
 
 
 async def nothing_is_known(runtime: DockerRuntime, wanted: LaunchSpec) -> None:
-    """Every call says that it cannot know."""
+    """Check that every call raises RuntimeUnavailable."""
     for call in (
         lambda: runtime.observe([wanted.instance]),
         lambda: runtime.observe([wanted.instance, "hv-other-1-1-0"]),

@@ -1,4 +1,4 @@
-"""A TCP proxy that makes a network bad on command: slow, silent, cut, or not there at all."""
+"""A TCP proxy with network faults on command: slow, silent, cut, or refusing connections."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CHUNK = 65536
 
 
 class FaultProxy:
-    """Listens on 127.0.0.1 and passes everything on to one address, as well as it is let.
+    """Listens on 127.0.0.1 and forwards everything to one address, with the current faults.
 
-    Runs in a thread of its own, so that whoever uses it may block. The faults may be combined.
+    Runs in its own thread, so that the test may block. The faults may be combined.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -31,11 +31,11 @@ class FaultProxy:
         self.port: int = self._do(self._listen())
 
     def slow_down(self, seconds: float) -> None:
-        """Hold every piece of data back for so long, in both directions."""
+        """Delay every chunk of data in both directions, in seconds."""
         self._delay = seconds
 
     def go_silent(self) -> None:
-        """Connections stay open and new ones are accepted, but nothing gets through: half-open."""
+        """Forward no data; connections stay open and new ones are accepted (half-open)."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def cut(self) -> None:
@@ -43,12 +43,12 @@ class FaultProxy:
         self._do(self._reset())
 
     def refuse(self) -> None:
-        """Cut, and hang up on whoever comes until `heal`: as if the server were stopped."""
+        """Reset every connection, and all new ones until `heal`, as if the server were stopped."""
         self._refusing = True
         self.cut()
 
     def heal(self) -> None:
-        """Be a good network again; what was held back by silence arrives."""
+        """End all faults; data that was held back is forwarded."""
         self._refusing = False
         self._delay = 0.0
         self._loop.call_soon_threadsafe(self._flowing.set)
@@ -121,7 +121,7 @@ class FaultProxy:
 
 @contextmanager
 def proxied(url: str) -> Iterator[tuple[FaultProxy, str]]:
-    """A proxy before the server of a URL, and the URL that leads through it."""
+    """A proxy for the server of a URL, and the URL of the proxy."""
     parts = urlsplit(url)
     proxy = FaultProxy(parts.hostname or "127.0.0.1", parts.port or 5432)
     account = f"{parts.username}@" if parts.username else ""

@@ -1,7 +1,7 @@
-"""`hypervisor` as processes of its own that need not import anything.
+"""`hypervisor` processes that are forked after the imports.
 
-A command line or a server spends most of its start on imports. One process, made on first use, imports what
-they need and forks once for each. What a real start does is tested where a test runs `python -m hypervisor`.
+A command or a server spends most of its start on imports. One process, started on first use, imports all
+modules and forks once for each run. A real start is tested by tests that run `python -m hypervisor`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Order:
-    """One run of `hypervisor`, and where its standard streams come from and go to."""
+    """One run of `hypervisor`, with the files of its standard streams."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
@@ -55,7 +55,7 @@ class Process:
         self._lock = Lock()
 
     def poll(self) -> int | None:
-        # How it ended is told once only.
+        # The exit status can be read only once.
         with self._lock:
             if self.returncode is None:
                 self.returncode = _forker().ask(self.pid)
@@ -71,7 +71,7 @@ class Process:
         return code
 
     def send_signal(self, number: int) -> None:
-        # Until it was asked how it ended its number is not given to anybody else.
+        # The pid is not reused until the exit status was read.
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -81,7 +81,7 @@ class Process:
 
 
 def start(order: Order) -> Process:
-    """Begin to run `hypervisor`; it is told to end when the test process does."""
+    """Start `hypervisor`; it receives SIGTERM when the test process ends."""
     return Process(_forker().ask(order), ["hypervisor", *order.arguments])
 
 
@@ -92,9 +92,9 @@ def run(
     if that takes longer than `within` seconds.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        given, out, err = (Path(scratch, name) for name in ("in", "out", "err"))
-        given.write_text(stdin)
-        process = start(Order(arguments, environment, folder, str(given), str(out), str(err)))
+        stdin_file, out, err = (Path(scratch, name) for name in ("in", "out", "err"))
+        stdin_file.write_text(stdin)
+        process = start(Order(arguments, environment, folder, str(stdin_file), str(out), str(err)))
         try:
             code = process.wait(within)
         finally:
@@ -103,20 +103,20 @@ def run(
 
 
 class _Forker:
-    """Asks the forking process, which ends with this one: its end of the pipe is closed then."""
+    """Sends requests to the forking process, which ends when this process closes the pipe."""
 
     def __init__(self) -> None:
-        self._requests, theirs = Pipe()
+        self._requests, child_end = Pipe()
         self._lock = Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
+            [sys.executable, "-c", f"from {__name__} import serve; serve({child_end.fileno()})"],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
             env={"PATH": os.environ["PATH"]},
-            pass_fds=[theirs.fileno()],
+            pass_fds=[child_end.fileno()],
             start_new_session=True,
         )
-        theirs.close()
+        child_end.close()
 
     def ask(self, request: Order | int) -> Any:
         with self._lock:
@@ -130,7 +130,7 @@ def _forker() -> _Forker:
 
 
 def serve(descriptor: int) -> None:
-    """What the forking process does until nobody asks any more: an order is answered with a pid, a pid with
+    """Serve requests until the pipe is closed. The response to an order is a pid, the response to a pid is
     its exit code or None.
     """
     requests = Connection(descriptor)
@@ -146,8 +146,8 @@ def serve(descriptor: int) -> None:
 
 
 def _ended(pid: int) -> int | None:
-    seen, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if seen else None
+    waited, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if waited else None
 
 
 def _start(order: Order, requests: Connection) -> int:

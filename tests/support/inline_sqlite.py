@@ -1,9 +1,9 @@
-"""SQLite for simulations: the statements run at once, in the event loop's own thread, in a repeatable order.
+"""SQLite for simulations: statements run at once, in the thread of the event loop, in a repeatable order.
 
-Takes the place of what SQLAlchemy makes of aiosqlite while a block lasts. Every connection belongs to the
-`Peer` that is current when it is made: a server that can be killed (its open transaction is rolled back, as
-after kill -9) and whose statements can be delayed. Writers wait for each other as they would at the file's
-lock, but as tasks, because one thread cannot wait for itself.
+Replaces SQLAlchemy's aiosqlite connections during a block. Every connection belongs to the `Peer` that is
+current at its creation: a server that can be killed (its open transaction is rolled back, as after kill -9)
+and whose statements can be delayed. Writers wait for each other as at the file's lock, but as tasks, because
+a thread cannot wait for itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ current_peer: ContextVar[Peer] = ContextVar("current_peer")
 
 
 class Gone(sqlite3.OperationalError):
-    """The server that made this connection has been killed: nothing of it reaches the database."""
+    """The server of this connection was killed; its statements no longer reach the database."""
 
 
 class Peer:
-    """One server as the database sees it."""
+    """One server, as a client of the database."""
 
     def __init__(self, writing: asyncio.Lock, delay: Delay) -> None:
         self.writing = writing
@@ -39,7 +39,7 @@ class Peer:
         self.connections: list[InlineConnection] = []
 
     def kill(self) -> None:
-        """From now on every statement fails, and what was not committed is gone."""
+        """Roll back open transactions; every later statement fails."""
         self.dead = True
         for connection in self.connections:
             connection.abandon()
@@ -47,7 +47,7 @@ class Peer:
 
 @contextmanager
 def inline_sqlite() -> Iterator[None]:
-    """While the block lasts, new SQLite engines use connections of the current peer."""
+    """During the block, new SQLite connections belong to the current peer."""
     with patch.object(AsyncAdapt_aiosqlite_dbapi, "connect", _connect):
         yield
 
@@ -57,7 +57,7 @@ def _connect(_dbapi: object, *args: Any, **kwargs: Any) -> InlineConnection:
 
 
 class InlineConnection:
-    """What SQLAlchemy's dialect asks of its own wrapper around a connection of aiosqlite."""
+    """The interface of SQLAlchemy's wrapper around an aiosqlite connection."""
 
     def __init__(self, peer: Peer, raw: sqlite3.Connection) -> None:
         self.peer = peer
@@ -85,7 +85,7 @@ class InlineConnection:
         self.check()
         self._raw.commit()
         self._end_writing()
-        # Killed between the commit and its answer: it holds, but nobody here knows.
+        # A kill here is between the commit and its response: the commit holds.
         self.pause()
         self.check()
 
@@ -103,24 +103,24 @@ class InlineConnection:
         self.abandon()
 
     def abandon(self) -> None:
-        """What the system does with the connections of a process that has died."""
+        """Close the connection as the operating system does for a dead process."""
         with suppress(sqlite3.ProgrammingError):
             self._raw.rollback()
             self._raw.close()
         self._end_writing()
 
     def check(self) -> None:
-        """Raises Gone after the server's death."""
+        """Raises Gone if the server is dead."""
         if self.peer.dead:
             raise Gone("the server is dead")
 
     def pause(self) -> None:
-        """Let others run, for as long as the peer's statements take now."""
+        """Let other tasks run for the current delay of the peer."""
         if (seconds := self.peer.delay()) > 0:
             await_only(asyncio.sleep(seconds))
 
     def begin_writing(self) -> None:
-        """Wait for the one writer that a file has."""
+        """Wait for the write lock of the file."""
         await_only(self.peer.writing.acquire())
         if self.peer.dead:
             self.peer.writing.release()
@@ -134,7 +134,7 @@ class InlineConnection:
 
 
 class InlineCursor:
-    """A cursor that reads all rows at once, as the one does whose place it takes."""
+    """A cursor that reads all rows at once, as SQLAlchemy's aiosqlite cursor does."""
 
     def __init__(self, connection: InlineConnection, raw: sqlite3.Cursor) -> None:
         self._connection = connection
@@ -182,7 +182,7 @@ class InlineCursor:
             self._raw.close()
 
     def _prepare(self) -> None:
-        # SQLAlchemy insists on something to wait for in what is said to be asynchronous.
+        # SQLAlchemy requires an await in an asynchronous driver.
         await_only(_NOTHING)
         self._connection.pause()
         self._connection.check()

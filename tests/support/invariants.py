@@ -1,15 +1,15 @@
-"""What must hold at every moment, recomputed from the rows and from what really runs, never from counters.
+"""The invariants, recomputed from the rows and from the running instances, never from counters.
 
-One list for the simulation, the crash tests and the soak, on both databases: `QUERIES` are plain SQL, `Rows`
-is what they answer, `violations` says what is wrong (I1 to I11), each in a sentence that begins with its
+One list for the simulation, the crash tests and the soak, on both databases. `QUERIES` are plain SQL, `Rows`
+has their results, and `violations` returns a sentence for each violation (I1 to I11) that begins with its
 number:
 
-I1 what is allocated on a node fits it, and whatever is alive has its allocation; I2 a GPU never carries more
+I1 the allocations on a node fit it, and every live instance has an allocation; I2 a GPU never carries more
 than 1000 milli, a whole-GPU claim is alone; I3 an accepted request exists once (see `Ledger`); I4 at most one
-live instance for each replica; I5 after quiet, what is alive is what is wanted; I6 epochs only rise; I7 each
-change of state is a legal edge with exactly one event; I8 counters equal a recount; I9 a preemptor outranks
-its victims, and what was freed for it is used; I10 nothing is queued before its dependencies are met; I11
-without arrivals, preemptions end (whoever plays the history has to see that it comes to rest).
+live instance for each replica; I5 after quiet, the live instances are the desired ones; I6 epochs only rise;
+I7 each change of state is a legal edge with exactly one event; I8 counters equal a recount; I9 a preemptor
+has a higher priority than its victims, and the capacity freed for it is used; I10 nothing is queued before
+its dependencies are met; I11 without arrivals, preemptions end (checked by the caller).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DELETED = "deployment.deleted"
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All that the invariants are about, read in one transaction."""
+    """The data of the invariants, read in one transaction."""
 
     nodes: Sequence[Row]
     gpus: Sequence[Row]
@@ -66,13 +66,13 @@ class Rows:
     decisions: Sequence[Row]
 
     @property
-    def live(self) -> list[Row]:
-        """Attempts whose end was not seen yet."""
+    def live_attempts(self) -> list[Row]:
+        """Attempts that have not finished."""
         return [attempt for attempt in self.attempts if attempt["finished_at"] is None]
 
 
 def read_sqlite(connection: sqlite3.Connection) -> Rows:
-    """Read everything from a SQLite file that others may be writing to."""
+    """Read from a SQLite file; other connections may write meanwhile."""
     connection.row_factory = sqlite3.Row
     connection.execute("BEGIN")
     try:
@@ -82,7 +82,7 @@ def read_sqlite(connection: sqlite3.Connection) -> Rows:
 
 
 async def read_postgresql(connection: Any) -> Rows:
-    """Read everything through a connection of asyncpg."""
+    """Read through a connection of asyncpg."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         return Rows(**{name: await connection.fetch(query) for name, query in QUERIES.items()})
 
@@ -90,11 +90,11 @@ async def read_postgresql(connection: Any) -> Rows:
 def violations(
     rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False, judged: int = 0
 ) -> list[str]:
-    """Everything that is wrong. `alive` are the instances that really run now; None where nobody can tell.
+    """All violations. `alive` are the instances that really run now; None if unknown.
 
-    `quiet`: nothing has arrived and nothing was broken for long enough that all should have come to rest.
-    `judged`: the last event of an earlier look. Preemptions up to there are not judged again: who had lent
-    the preemptor its priority may be gone since.
+    `quiet`: there were no requests and faults for long enough that everything should have settled.
+    `judged`: the last event of an earlier check. Preemptions up to it are not checked again: the dependent
+    from which the preemptor inherited its priority may have been deleted since.
     """
     found = [
         *_capacity(rows),
@@ -115,15 +115,15 @@ def violations(
 
 @dataclass(slots=True)
 class Ledger:
-    """What clients were told (I3): each request under a name of its own, and how it was answered."""
+    """The responses to clients (I3): each request has a unique name."""
 
     accepted: dict[str, int] = field(default_factory=dict)
-    """The id under each name that was answered with success."""
+    """The id of each accepted request by its name."""
     maybe: set[str] = field(default_factory=set)
-    """Names whose request got no answer: it may or may not have happened."""
+    """Names of requests without a response: each may or may not have been executed."""
     refused: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
-    """Names whose deletion was asked for, whatever the answer."""
+    """Names whose deletion was requested, whatever the response."""
 
     def violations(self, rows: Rows) -> list[str]:
         by_name = Counter(row["name"] for row in rows.deployments)
@@ -138,7 +138,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Watch:
-    """What only rises or never changes, compared from one look to the next (I6, I7)."""
+    """Values that only rise or never change, compared between checks (I6, I7)."""
 
     epochs: dict[str, int] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
@@ -155,8 +155,8 @@ class Watch:
                 found.append(f"I7: generation of deployment {row['id']} fell to {row['generation']}")
             self.generations[row["id"]] = row["generation"]
         for row in rows.attempts:
-            before = self.ended.get(row["id"])
-            if before is not None and row["finished_at"] != before:
+            previous = self.ended.get(row["id"])
+            if previous is not None and row["finished_at"] != previous:
                 found.append(f"I7: the end of attempt {row['id']} was rewritten")
             if row["finished_at"] is not None:
                 self.ended[row["id"]] = row["finished_at"]
@@ -165,24 +165,27 @@ class Watch:
 
 def _capacity(rows: Rows) -> Iterator[str]:
     held: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for one in rows.allocations:
-        held[one["node_id"]][0] += one["cpu_milli"]
-        held[one["node_id"]][1] += one["ram_mib"]
+    for item in rows.allocations:
+        held[item["node_id"]][0] += item["cpu_milli"]
+        held[item["node_id"]][1] += item["ram_mib"]
     for node in rows.nodes:
         cpu, ram = held[node["id"]]
         if cpu > node["cpu_milli"] or ram > node["ram_mib"]:
             yield f"I1: node {node['id']} of {node['cpu_milli']} m, {node['ram_mib']} MiB has {cpu}, {ram}"
         if (cpu, ram) != (node["used_cpu_milli"], node["used_ram_mib"]):
             yield f"I8: node {node['id']} counts {node['used_cpu_milli']} m, its allocations have {cpu} m"
-    live, allocated = {one["id"] for one in rows.live}, {one["attempt_id"] for one in rows.allocations}
+    live, allocated = (
+        {item["id"] for item in rows.live_attempts},
+        {item["attempt_id"] for item in rows.allocations},
+    )
     if live != allocated:
         yield f"I1: live attempts {sorted(live - allocated)} hold nothing, {sorted(allocated - live)} hold on"
 
 
 def _devices(rows: Rows) -> Iterator[str]:
     claims: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for one in rows.claims:
-        claims[one["node_id"], one["gpu_index"]].append(one["milli"])
+    for item in rows.claims:
+        claims[item["node_id"], item["gpu_index"]].append(item["milli"])
     for gpu in rows.gpus:
         key = (gpu["node_id"], gpu["gpu_index"])
         carried = claims.pop(key, [])
@@ -194,37 +197,37 @@ def _devices(rows: Rows) -> Iterator[str]:
 
 
 def _attempts(rows: Rows) -> Iterator[str]:
-    doubled = Counter((one["deployment_id"], one["replica"]) for one in rows.live)
+    doubled = Counter((item["deployment_id"], item["replica"]) for item in rows.live_attempts)
     yield from (f"I4: {count} live attempts of {key}" for key, count in doubled.items() if count > 1)
-    holding = {one["id"] for one in rows.deployments if State(one["state"]) in LIVE}
-    having = {one["deployment_id"] for one in rows.live}
+    holding = {item["id"] for item in rows.deployments if State(item["state"]) in LIVE}
+    having = {item["deployment_id"] for item in rows.live_attempts}
     if holding != having:
         yield f"I7: live without an attempt: {sorted(holding - having)}, not live: {sorted(having - holding)}"
 
 
 def _counters(rows: Rows) -> Iterator[str]:
     last: dict[int, int] = defaultdict(int)
-    for one in rows.attempts:
-        last[one["deployment_id"]] = max(last[one["deployment_id"]], one["number"])
+    for item in rows.attempts:
+        last[item["deployment_id"]] = max(last[item["deployment_id"]], item["number"])
     for row in rows.deployments:
         if row["attempts_made"] != last[row["id"]]:
             yield f"I8: deployment {row['id']} counts {row['attempts_made']} attempts, made {last[row['id']]}"
 
 
 def _histories(rows: Rows) -> Iterator[str]:
-    """Each history is a chain of legal edges, one event for each change, and ends where the row is."""
+    """Each history is a chain of legal edges with one event per change, and ends in the state of the row."""
     present = {row["id"]: row for row in rows.deployments}
     state: dict[int, str | None] = {}
     changes: Counter[int] = Counter()
-    gone: set[int] = set()
+    deleted: set[int] = set()
     for event in rows.events:
         id_ = event["deployment_id"]
-        if id_ in gone:
+        if id_ in deleted:
             yield f"I7: deployment {id_} was deleted before event {event['id']}"
         if event["type"] == UPDATED:
             changes[id_] += 1
         elif event["type"] == DELETED:
-            gone.add(id_)
+            deleted.add(id_)
         if event["type"] != MOVED:
             continue
         source, target = event["from_state"], event["to_state"]
@@ -249,43 +252,43 @@ def _is_edge(source: str, target: str) -> bool:
 
 
 def _preemptions(rows: Rows, *, quiet: bool, judged: int) -> Iterator[str]:
-    lent = _lent_priorities(rows)
+    effective = _lent_priorities(rows)
     open_since: dict[int, Row] = {}
     for event in rows.events:
         id_ = event["deployment_id"]
         if event["type"] == PREEMPTION:
             open_since[id_] = event
             if event["id"] > judged:
-                yield from _unjust(event, lent)
+                yield from _unjust(event, effective)
         elif event["type"].startswith("node."):
             open_since.clear()
         elif event["type"] == UPDATED or event["to_state"] != State.QUEUED:
-            # It was placed, has ended or was changed: what was freed for it is released.
+            # The deployment was placed, ended or changed: the capacity freed for it is released.
             open_since.pop(id_, None)
             if event["to_state"] == State.STARTING:
-                for other in [one for one, freed in open_since.items() if _takes(event, freed, lent)]:
+                for other in [item for item, freed in open_since.items() if _takes(event, freed, effective)]:
                     del open_since[other]
     if quiet:
-        gone = open_since.keys() - {row["id"] for row in rows.deployments}
-        for id_ in open_since.keys() - gone:
+        deleted = open_since.keys() - {row["id"] for row in rows.deployments}
+        for id_ in open_since.keys() - deleted:
             yield f"I9: the preemption for {id_} (event {open_since[id_]['id']}) placed nobody"
 
 
-def _takes(placed: Row, freed: Row, lent: Mapping[int, int]) -> bool:
-    """Whether a placement takes what was freed for another: on its nodes, and rightly, as it goes before that
-    one by priority or age. Nobody can tell the priority of what is deleted.
+def _takes(placed: Row, freed: Row, effective: Mapping[int, int]) -> bool:
+    """Whether a placement rightly takes the capacity freed for another deployment: on its nodes, and with
+    precedence by priority or age. The priority of a deleted deployment is unknown.
     """
-    one, other = placed["deployment_id"], freed["deployment_id"]
-    goes_first = one not in lent or (-lent[one], one) < (-lent.get(other, 0), other)
+    item, other = placed["deployment_id"], freed["deployment_id"]
+    goes_first = item not in effective or (-effective[item], item) < (-effective.get(other, 0), other)
     on = _data(placed)
     nodes = {on["node"], *(replica["node"] for replica in on.get("replicas", ()))}
     return goes_first and not nodes.isdisjoint(_data(freed)["nodes"])
 
 
-def _unjust(event: Row, lent: Mapping[int, int]) -> Iterator[str]:
+def _unjust(event: Row, effective: Mapping[int, int]) -> Iterator[str]:
     receipt = _data(event)
     own = receipt["preemptor"]
-    priority = max(own["priority"], lent.get(event["deployment_id"], 0))
+    priority = max(own["priority"], effective.get(event["deployment_id"], 0))
     for victim in receipt["victims"]:
         if victim["rule"].startswith("priority") and victim["priority"] >= priority:
             yield f"I9: {own['id']} of priority {priority} evicts {victim['id']} of {victim['priority']}"
@@ -297,23 +300,23 @@ def _data(event: Row) -> Any:
 
 
 def _lent_priorities(rows: Rows) -> dict[int, int]:
-    """The highest priority among those that wait for a deployment, however far: it may act with that one."""
-    lent = {row["id"]: row["priority"] for row in rows.deployments}
+    """The effective priority of each deployment: the highest of its own and its dependents, also indirect."""
+    effective = {row["id"]: row["priority"] for row in rows.deployments}
     for _ in rows.dependencies:
-        before = dict(lent)
-        for one in rows.dependencies:
-            parent, child = one["depends_on_id"], one["deployment_id"]
-            lent[parent] = max(lent.get(parent, 0), lent.get(child, 0))
-        if lent == before:
+        previous = dict(effective)
+        for item in rows.dependencies:
+            parent, child = item["depends_on_id"], item["deployment_id"]
+            effective[parent] = max(effective.get(parent, 0), effective.get(child, 0))
+        if effective == previous:
             break
-    return lent
+    return effective
 
 
 def _dependencies(rows: Rows) -> Iterator[str]:
-    """Whenever a deployment was judged free to queue, all that it depends on had got there."""
+    """Whenever a deployment became queued, all its dependencies were met."""
     parents: dict[int, list[Row]] = defaultdict(list)
-    for one in rows.dependencies:
-        parents[one["deployment_id"]].append(one)
+    for item in rows.dependencies:
+        parents[item["deployment_id"]].append(item)
     if not parents:
         return
     state: dict[int, str] = {}
@@ -340,10 +343,10 @@ def _is_met(condition: str, parent: str) -> bool:
 
 def _decisions(rows: Rows) -> Iterator[str]:
     highest: dict[int, int] = {}
-    for one in rows.decisions:
-        if one["epoch"] < highest.get(one["cluster_id"], 0):
-            yield f"I6: decision {one['id']} was committed under the old epoch {one['epoch']}"
-        highest[one["cluster_id"]] = max(one["epoch"], highest.get(one["cluster_id"], 0))
+    for item in rows.decisions:
+        if item["epoch"] < highest.get(item["cluster_id"], 0):
+            yield f"I6: decision {item['id']} was committed under the old epoch {item['epoch']}"
+        highest[item["cluster_id"]] = max(item["epoch"], highest.get(item["cluster_id"], 0))
     top = max((row["epoch"] for row in rows.epochs), default=0)
     yield from (
         f"I6: decision {d['id']} is of epoch {d['epoch']}" for d in rows.decisions if d["epoch"] > top
@@ -352,9 +355,9 @@ def _decisions(rows: Rows) -> Iterator[str]:
 
 def _instances(rows: Rows, alive: Sequence[str], *, quiet: bool) -> Iterator[str]:
     names = {name: InstanceName.parse(name) for name in alive}
-    replicas = Counter((one.deployment_id, one.replica) for one in names.values() if one is not None)
+    replicas = Counter((item.deployment_id, item.replica) for item in names.values() if item is not None)
     yield from (f"I4: {count} live instances of {key}" for key, count in replicas.items() if count > 1)
-    live = {one["instance"]: one for one in rows.live}
+    live = {item["instance"]: item for item in rows.live_attempts}
     yield from (f"I1: {name} runs without an allocation" for name in alive if name not in live)
     if quiet:
         yield from (f"I5: {name} should run and does not" for name in live if name not in names)
@@ -364,6 +367,6 @@ def _rest(rows: Rows) -> Iterator[str]:
     for row in rows.deployments:
         if row["state"] in (State.STARTING, State.STOPPING):
             yield f"I5: deployment {row['id']} is still {row['state']}"
-    for one in rows.live:
-        if one["started_at"] is None or one["stop_requested_at"] is not None:
-            yield f"I5: {one['instance']} is still to be started or stopped"
+    for item in rows.live_attempts:
+        if item["started_at"] is None or item["stop_requested_at"] is not None:
+            yield f"I5: {item['instance']} is still to be started or stopped"

@@ -1,4 +1,4 @@
-"""What a runtime shows of one instance, whichever runtime it is."""
+"""Observations of one instance on any runtime."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from tests.support.wait import eventually
 
 
 async def look(runtime: Runtime, name: str) -> Observation:
-    """The instance as it is seen now."""
+    """The current observation of the instance."""
     return (await runtime.observe([name]))[name]
 
 
 async def end_of(runtime: Runtime, name: str) -> Observation:
-    """The instance once it has ended."""
+    """Wait for the end of the instance; the observation."""
 
     async def ended() -> Observation | None:
-        seen = await look(runtime, name)
-        return seen if seen.state is ObservedState.EXITED else None
+        observation = await look(runtime, name)
+        return observation if observation.state is ObservedState.EXITED else None
 
     observation = await eventually(ended, what=f"the end of {name}")
     assert observation is not None

@@ -1,6 +1,6 @@
-"""The order of the tests: what waits long comes first, so that no worker is alone with it in the end.
+"""The order of the tests: slow ones first, so that no worker runs them alone at the end.
 
-pytest-xdist would begin with the modules that have most tests, which are the quick ones.
+pytest-xdist would start with the modules that have the most tests, which are the fast ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A Docker engine of a test's own, that may be killed: the machine's engine does not notice.
+"""A private Docker engine for one test, which may kill it; the machine's engine is not affected.
 
-It has data, sockets, network and mounts to itself. containerd, network and mounts outlive the engine, as they
-do on a real machine, so that its containers may outlive it too (`--live-restore`).
+The engine has its own data, sockets, network and mounts. containerd, network and mounts outlive the engine,
+as on a real machine, so that its containers may outlive it too (`--live-restore`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.servers import spawn, stop
 from tests.support.wait import eventually_sync
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
-"""Starts the engine (again), with further options; waits until it answers and has the test image."""
+"""Starts or restarts the engine with further options; waits until it responds and has the test image."""
 
 PROGRAMS = ("dockerd", "containerd", "unshare", "nsenter")
 _FIRST_ANSWER_WITHIN = 120.0
@@ -32,26 +32,26 @@ _FIRST_ANSWER_WITHIN = 120.0
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """An engine puts sockets deep inside its folder, and socket paths have a bound."""
+    """A folder with a short path: the engine nests sockets in it, and socket paths are limited."""
     with tempfile.TemporaryDirectory(prefix="hv-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @contextmanager
 def own_engine(folder: Path, *options: str) -> Iterator[Start]:
-    """A function that starts the engine of this folder, at `endpoint_of(folder)`. Skips where there can be
-    none; leaves no container and no process behind.
+    """A function that starts the engine of this folder, at `endpoint_of(folder)`. Skips where no engine can
+    run; removes all its containers and processes afterwards.
     """
     busybox = docker.static_busybox()
     if busybox is None or os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)):
-        pytest.skip(f"an engine of one's own needs root, a static busybox, {', '.join(PROGRAMS)}")
+        pytest.skip(f"a private engine needs root, a static busybox, {', '.join(PROGRAMS)}")
     api = Api(endpoint_of(folder))
     engines: list[subprocess.Popen[bytes]] = []
 
     def start(*more: str) -> subprocess.Popen[bytes]:
         command = _enter(home.pid, _command(folder, *options, *more))
         engines.append(spawn(command, log=folder / "dockerd.log"))
-        eventually_sync(lambda: _answers(api), within=_FIRST_ANSWER_WITHIN, what="the engine's first answer")
+        eventually_sync(lambda: _answers(api), within=_FIRST_ANSWER_WITHIN, what="the engine responds")
         docker.import_image(api, busybox)
         return engines[-1]
 
@@ -70,7 +70,7 @@ def own_engine(folder: Path, *options: str) -> Iterator[Start]:
 
 
 def endpoint_of(folder: Path) -> str:
-    """Where the engine of this folder answers."""
+    """The endpoint of the engine of this folder."""
     return f"unix://{folder / 'engine.sock'}"
 
 
@@ -97,7 +97,7 @@ def _containerd(folder: Path) -> list[str]:
 
 
 def _own_namespaces(folder: Path) -> subprocess.Popen[bytes]:
-    """A process that does nothing but keep a network and a table of mounts."""
+    """A process that only keeps a network namespace and a mount namespace open."""
     process = spawn(["unshare", "--net", "--mount", "sleep", "infinity"], log=folder / "namespaces.log")
     ours = Path("/proc/self/ns/mnt").readlink()
     theirs = Path(f"/proc/{process.pid}/ns/mnt")
@@ -117,7 +117,7 @@ def _answers(api: Api) -> bool:
 
 
 def _end_what_is_left(folder: Path) -> None:
-    """After a test that has failed half-way: containers run under supervisors of their own."""
+    """Kill the remaining processes after a failed test: containers run under their own supervisors."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if any(str(folder) in part for part in process.cmdline()):

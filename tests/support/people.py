@@ -1,4 +1,4 @@
-"""People for end-to-end tests: registered through the public API, each with a client of their own."""
+"""Users for end-to-end tests: registered through the public API, each with a client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PASSWORD = "a long enough password"
 
 @contextmanager
 def somebody(url: str, name: str = "ada", *, organization: str | None = "lab") -> Iterator[Client]:
-    """A registered and logged-in person, who has made an organization unless that is None."""
+    """The client of a registered and logged-in user, with a new organization unless that is None."""
     with Client(url) as client:
         client.accounts.register(name, f"{name}@example.org", PASSWORD)
         client.accounts.login(name, PASSWORD)
@@ -24,22 +24,22 @@ def somebody(url: str, name: str = "ada", *, organization: str | None = "lab") -
 
 
 def all_in(client: Client, ids: list[int], state: str, *, within: float = PROMPT) -> None:
-    """Wait until all of these deployments are in a state; fails with where each is and why."""
+    """Wait until all of these deployments are in a state; fails with their states and reasons."""
 
-    def there() -> bool:
-        seen = [client.deployments.get(one) for one in ids]
-        assert all(one["status"] == state for one in seen), [
-            (one["name"], one["status"], one["reason"]) for one in seen
+    def is_reached() -> bool:
+        deployments = [client.deployments.get(id_) for id_ in ids]
+        assert all(deployment["status"] == state for deployment in deployments), [
+            (deployment["name"], deployment["status"], deployment["reason"]) for deployment in deployments
         ]
         return True
 
-    eventually_sync(there, within=within, every=0.1, what=f"all {len(ids)} are {state}")
+    eventually_sync(is_reached, within=within, every=0.1, what=f"all {len(ids)} are {state}")
 
 
 def counts(client: Client, ids: list[int]) -> dict[str, int]:
-    """How many are in each state."""
-    found: dict[str, int] = {}
-    for one in ids:
-        state: Any = client.deployments.get(one)["status"]
-        found[state] = found.get(state, 0) + 1
-    return found
+    """The number of deployments in each state."""
+    numbers: dict[str, int] = {}
+    for id_ in ids:
+        state: Any = client.deployments.get(id_)["status"]
+        numbers[state] = numbers.get(state, 0) + 1
+    return numbers

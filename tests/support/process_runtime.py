@@ -1,4 +1,4 @@
-"""The process runtime on this machine: what its tests start, ask and wait for."""
+"""Helpers for tests of the process runtime on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support.observing import look
 
 INSTALL = f"p{secrets.token_hex(4)}"
-"""Of this process alone: tests elsewhere on the machine look for processes by the names of instances too."""
+"""Unique for this test process, because parallel tests also find processes by the names of instances."""
 _ids = itertools.count(1)
 
 
@@ -38,7 +38,7 @@ def supervisor_of(state_dir: Path, instance: str) -> psutil.Process:
 
 
 def marked(instance: str) -> list[int]:
-    """Pids of live processes with the instance's mark, found without the code under test."""
+    """Pids of live processes with the instance in their environment, found without the code under test."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -58,7 +58,7 @@ async def runs(runtime: ProcessRuntime, name: str) -> bool:
     return (await look(runtime, name)).state is ObservedState.RUNNING
 
 
-async def equals(lines: Awaitable[list[str]], wanted: list[str]) -> bool:
-    seen = await lines
-    assert seen == wanted
+async def equals(lines: Awaitable[list[str]], expected: list[str]) -> bool:
+    observation = await lines
+    assert observation == expected
     return True

@@ -1,4 +1,4 @@
-"""Reads Prometheus expressions far enough to hold them against what a server really exposes."""
+"""A partial parser of Prometheus expressions, to check them against the metrics that a server exposes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_PROMETHEUS = {"up"}
 
 @dataclass
 class Exposed:
-    """The samples of one answer: for each series name its labels with the values that occur."""
+    """The samples of one response: the labels of each series name with their values."""
 
     labels: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     families: set[str] = field(default_factory=set)
@@ -55,7 +55,7 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """The selectors of an expression and its grouping labels. Raises ValueError where it is broken."""
+    """The selectors of an expression and its grouping labels. Raises ValueError for a syntax error."""
     found, tokens = Expression(), list(_tokens(text))
     _check_brackets(tokens, text)
     at = 0
@@ -81,7 +81,7 @@ def parse(text: str) -> Expression:
 
 
 def complaints(text: str, exposed: Exposed) -> Iterator[str]:
-    """What in the expression does not meet anything that is exposed."""
+    """A sentence for each part of the expression that matches nothing exposed."""
     expression = parse(text)
     there = set(_OF_THE_SCRAPE)
     for selector in expression.selectors:
@@ -89,12 +89,12 @@ def complaints(text: str, exposed: Exposed) -> Iterator[str]:
             continue
         labels = exposed.labels.get(selector.metric)
         if labels is None:
-            yield f"there is no {selector.metric}"
+            yield f"{selector.metric} is not exposed"
             continue
         there |= labels.keys()
         yield from _mismatches(selector, labels)
     for label in sorted(expression.grouped_by - there):
-        yield f"nothing there has the label {label} to group by"
+        yield f"no metric of the expression has the grouping label {label}"
 
 
 def _mismatches(selector: Selector, labels: Mapping[str, set[str]]) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _check_brackets(tokens: list[tuple[str, str]], text: str) -> None:
 
 
 def _until(tokens: list[tuple[str, str]], at: int, end: str) -> tuple[int, list[tuple[str, str]]]:
-    """The index after the closing bracket, and what is inside."""
+    """The index after the closing bracket, and the tokens inside."""
     close = next(index for index in range(at, len(tokens)) if tokens[index][1] == end)
     return close + 1, tokens[at + 1 : close]
 

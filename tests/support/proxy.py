@@ -1,4 +1,4 @@
-"""A socket between a client and an engine: counts the requests, can hold some back, be cut and mended."""
+"""A proxy between a client and an engine: counts requests, holds some back, disconnects and reconnects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REQUEST = re.compile(rb"(?:^|\r\n)(GET|POST|PUT|DELETE|HEAD) (\S+) HTTP/1\.1\r\
 
 
 class EngineProxy:
-    """Forwards a Unix socket of its own to a Unix endpoint."""
+    """Forwards a Unix socket to the Unix endpoint of an engine."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self._path = folder / "proxy.sock"
@@ -38,7 +38,7 @@ class EngineProxy:
         self._path.unlink(missing_ok=True)
 
     def hold(self, request: bytes) -> None:
-        """Keep requests like this regular expression until `let_pass`, also if their client goes away."""
+        """Hold requests that match this regular expression until `let_pass`, also if their client closes."""
         self._held = re.compile(request)
         self._may_pass.clear()
 

@@ -28,7 +28,7 @@ _START_ATTEMPTS = 3
 
 
 class RedisServer:
-    """A server of a test's own on a port that it keeps, to be stopped, started, flushed and cut."""
+    """A server on a fixed port that a test may stop, start, flush and pause."""
 
     def __init__(self, binary: Path, folder: Path) -> None:
         self._binary = binary
@@ -45,7 +45,7 @@ class RedisServer:
         return self._folder / "redis.log"
 
     def start(self) -> None:
-        """Start it, again on the same port; what SAVE has written is there again."""
+        """Start the server, always on the same port and with the data of the last SAVE."""
         for _ in range(_START_ATTEMPTS):
             port = self._port or servers.free_port()
             command = [str(self._binary), "--port", str(port), "--bind", "127.0.0.1"]
@@ -62,7 +62,7 @@ class RedisServer:
             servers.stop(self._process, signal.SIGTERM)
 
     def hang(self) -> None:
-        """Have it answer nobody, with every connection open, until `go_on` (or `stop`)."""
+        """Pause the server with all connections open, until `go_on` or `stop`."""
         self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:
@@ -115,7 +115,7 @@ def redis_of_kind() -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def own_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server that this test may stop and flush: the kind in `request.param`, or whichever there is."""
+    """A server that this test may stop and flush: the kind in `request.param`, or any available one."""
     count_for(request, "redis")
     kind: str = getattr(request, "param", "")
     binary = find_binary(kind) if kind else any_binary()
@@ -138,7 +138,7 @@ def running_server(binary: Path) -> Iterator[RedisServer]:
 
 
 def find_binary(kind: str) -> Path | None:
-    """The program of a Redis or a Valkey, if it is on this machine."""
+    """The server program of Redis or Valkey, if installed."""
     found = shutil.which(f"{kind}-server")
     if found:
         return Path(found)

@@ -1,5 +1,7 @@
-"""A registry with one image on 127.0.0.1, where engines accept plain HTTP: just enough of the OCI
-distribution API for a pull, with a gate that holds pulls back and a count of them."""
+"""A registry with one image on 127.0.0.1, where engines accept plain HTTP.
+
+Implements the part of the OCI distribution API that a pull needs; counts pulls and can hold them back.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _TAG = "1"
 
 
 class OneImageRegistry:
-    """Serves `image` from `layer` (an uncompressed tar). Close `gate` to hold pulls until it is set."""
+    """Serves `image` from `layer` (an uncompressed tar). Clear `gate` to hold pulls until it is set."""
 
     def __init__(self, layer: bytes) -> None:
         config = json.dumps(
@@ -89,7 +91,7 @@ def _handler(registry: OneImageRegistry) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
+            """No log."""
 
     return Handler
 

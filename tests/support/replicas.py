@@ -1,4 +1,4 @@
-"""Several real servers of one installation: one PostgreSQL, one data folder, a role each."""
+"""Several real servers of one installation: one PostgreSQL, one data folder, one role each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEASE_SECONDS = 4
 
 @dataclass
 class Replicas:
-    """The servers by name; what workloads leave behind goes with the folder in the end."""
+    """The servers of one installation by name."""
 
     folder: Path
     database_url: str
@@ -27,7 +27,7 @@ class Replicas:
     servers: dict[str, HypervisorServer] = field(default_factory=dict)
 
     def start(self, name: str, role: str) -> HypervisorServer:
-        """Start one more server and wait until it is ready."""
+        """Start a server and wait until it is ready."""
         settings = {
             "DATABASE_URL": self.database_url,
             "DATA_DIR": str(self.folder / "data"),
@@ -42,17 +42,17 @@ class Replicas:
         return server
 
     def holder(self, lease: str) -> str | None:
-        """The name of the server that holds a lease now."""
+        """The name of the server that holds a lease now, or None."""
         process = asyncio.run(_holding_process(self.database_url, lease))
         pids = {one.process.pid: name for name, one in self.servers.items() if one.process is not None}
         return pids.get(process) if process is not None else None
 
     def held(self, lease: str) -> str:
-        """Wait until somebody holds the lease; the name of that server."""
+        """Wait until a server holds the lease; its name."""
         return str(eventually_sync(lambda: self.holder(lease), every=0.2, what=f"{lease} is held"))
 
     def close(self) -> None:
-        """End all servers, and whatever they started."""
+        """End all servers and their workloads."""
         for server in self.servers.values():
             server.stop()
         HypervisorServer(self.folder, 0).close()
@@ -60,7 +60,7 @@ class Replicas:
 
 @contextmanager
 def replicas(folder: Path, database_url: str, **settings: str) -> Iterator[Replicas]:
-    """No server yet; leaves no process behind."""
+    """An installation without a server; ends all its processes afterwards."""
     made = Replicas(folder, database_url, settings)
     try:
         yield made
@@ -69,7 +69,7 @@ def replicas(folder: Path, database_url: str, **settings: str) -> Iterator[Repli
 
 
 async def _holding_process(url: str, lease: str) -> int | None:
-    """The process id of the member that holds the lease."""
+    """The process id of the server that holds the lease."""
     connection = await asyncpg.connect(url, timeout=30)
     try:
         host = await connection.fetchval(

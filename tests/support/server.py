@@ -1,4 +1,4 @@
-"""A real `hypervisor serve` for end-to-end tests: its own process, SQLite file, data folder and port."""
+"""A real `hypervisor serve` for end-to-end tests, with its own process, SQLite file, data folder and port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.wait import PROMPT
 
 @dataclass
 class HypervisorServer:
-    """One server on one folder. Stopping and starting it again keeps database, data folder and port."""
+    """One server on one folder. A restart keeps the database, the data folder and the port."""
 
     folder: Path
     port: int
@@ -42,9 +42,11 @@ class HypervisorServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the server process gets; nothing of the caller's own settings leaks in."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        mine = {
+        """The environment of the server process, without the caller's settings."""
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+        }
+        defaults = {
             "DATABASE_URL": f"sqlite:///{self.folder / 'hypervisor.db'}",
             "DATA_DIR": str(self.data_dir),
             "HOST": "127.0.0.1",
@@ -53,12 +55,12 @@ class HypervisorServer:
             "SCHEDULER_INTERVAL": "1",
             "RATE_LIMIT": "",
         }
-        return kept | mine | dict(self.settings)
+        return inherited | defaults | dict(self.settings)
 
     def start(self) -> None:
-        """Start it and wait until `/readyz` answers 200; AssertionError with its log when it does not."""
+        """Start the server and wait until `/readyz` returns 200; AssertionError with its log otherwise."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # The folder holds no .env, and whatever a workload writes by accident stays inside it.
+        # The folder has no .env, and files that a workload writes into its working directory stay in it.
         log = str(self.log)
         order = Order(["serve"], self.environment, self.folder, stdout=log, stderr=log)
         self.process = forkserver.start(order)
@@ -66,31 +68,31 @@ class HypervisorServer:
             raise AssertionError(f"the server ended at its start; its log:\n{tail(self.log, 40)}")
 
     def stop(self) -> None:
-        """End the server as an operator would (TERM); workloads go on."""
+        """End the server with SIGTERM; its workloads keep running."""
         if self.process is not None:
             stop(self.process, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a crash would (kill -9); workloads go on."""
+        """End the server with SIGKILL; its workloads keep running."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(PROMPT)
 
     def close(self) -> None:
-        """Stop the server and every workload that it has left behind."""
+        """Stop the server and all its workloads."""
         self.stop()
-        for left in self.processes():
+        for process in self.processes():
             with suppress(psutil.NoSuchProcess):
-                left.kill()
+                process.kill()
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process that works in this server's folder: supervisors and workloads."""
+        """The live processes of this server's folder: supervisors and workloads."""
         folder = str(self.folder)
         others = (process for process in psutil.process_iter() if process.pid != os.getpid())
         return [process for process in others if _belongs_to(process, folder)]
 
     def answers(self) -> bool:
-        """Whether it is ready now."""
+        """Whether the server is ready now."""
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx2.HTTPError:
@@ -99,7 +101,7 @@ class HypervisorServer:
 
 @contextmanager
 def running_server(folder: Path, **settings: str) -> Iterator[HypervisorServer]:
-    """A started server; `settings` are environment variables. Leaves no process behind."""
+    """A started server; `settings` are environment variables. Ends all its processes afterwards."""
     server = HypervisorServer(folder, free_port(), settings)
     try:
         server.start()
@@ -117,13 +119,13 @@ def server(tmp_path: Path) -> Iterator[HypervisorServer]:
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HypervisorServer]:
-    """One server for the tests of a module that do not mind each other (people with names of their own)."""
+    """One server for the independent tests of a module; each test registers its own users."""
     with running_server(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
 def name_of(process: psutil.Process) -> str | None:
-    """The name of the program that it runs, None where it has ended meanwhile."""
+    """The name of the process, or None if it has ended."""
     try:
         return process.name()
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Starting real servers for a test session, so that none of them outlives it."""
+"""Starts real servers for a test session, so that none of them outlives it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.wait import PROMPT, eventually_sync
 _PR_SET_PDEATHSIG = 1
 
 
-_given: set[int] = set()
+_used_ports: set[int] = set()
 
 
 class Running(Protocol):
-    """What `subprocess.Popen` and `forkserver.Process` have in common."""
+    """The common part of `subprocess.Popen` and `forkserver.Process`."""
 
     args: Any
 
@@ -41,7 +41,7 @@ class Running(Protocol):
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a server runs as; both None means: as whoever runs the tests."""
+    """The user and group of a server; None means those of the test process."""
 
     uid: int | None = None
     gid: int | None = None
@@ -58,11 +58,11 @@ def unprivileged_account() -> Account:
 def spawn(
     command: list[str], *, log: Path, account: Account | None = None, death_signal: int = signal.SIGTERM
 ) -> subprocess.Popen[bytes]:
-    """Start a server in a session of its own (so that Ctrl-C reaches only pytest), its output in `log`.
+    """Start a server in a new session (so that Ctrl-C reaches only pytest), with its output in `log`.
 
-    On Linux the kernel sends it `death_signal` when the test process dies in any way, kill -9 included.
+    On Linux the kernel sends `death_signal` when the test process dies in any way, kill -9 included.
     """
-    who = account or Account()
+    user = account or Account()
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -70,9 +70,9 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=who.uid,
-            group=who.gid,
-            extra_groups=None if who.uid is None else [],
+            user=user.uid,
+            group=user.gid,
+            extra_groups=None if user.uid is None else [],
             preexec_fn=_die_with_parent(death_signal),
         )
 
@@ -80,11 +80,11 @@ def spawn(
 def wait_until_ready(
     process: Running, ready: Callable[[], bool], *, log: Path, within: float = PROMPT
 ) -> bool:
-    """True when the server answers, False when it ended first; AssertionError with its log when neither."""
+    """True once the server responds, False if it ended first; AssertionError with its log otherwise."""
     eventually_sync(
         lambda: process.poll() is not None or ready(),
         within=within,
-        what=f"{process.args!r} answering (log: {tail(log)})",
+        what=f"{process.args!r} responding (log: {tail(log)})",
     )
     return process.poll() is None
 
@@ -101,7 +101,7 @@ def stop(process: Running, *signals: int, within: float = 10.0) -> None:
 
 @contextmanager
 def scratch_directory(prefix: str) -> Iterator[Path]:
-    """A temporary folder that other users can enter; folders left by killed sessions are swept away."""
+    """A temporary folder that other users can enter; removes the folders of killed sessions."""
     root = Path(tempfile.gettempdir())
     if os.geteuid() == 0 and not world_reachable(root):
         root = Path("/tmp")
@@ -121,17 +121,17 @@ def world_reachable(path: Path) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on, and not one that the kernel gives to a connection: it
-    stays free until somebody binds it, also while a server is restarted on it.
+    """A free TCP port on 127.0.0.1, outside of the kernel's range for outgoing connections: it stays free
+    until a server binds it, also while that server restarts.
     """
-    kernels_own = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    highest = int(kernels_own.read_text().split()[0]) if kernels_own.exists() else 32768
+    kernel_range = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    highest = int(kernel_range.read_text().split()[0]) if kernel_range.exists() else 32768
     while True:
         port = random.SystemRandom().randrange(highest // 2, highest)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
+            if port not in _used_ports:
+                _used_ports.add(port)
                 return port
 
 
@@ -143,7 +143,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def _die_with_parent(death_signal: int) -> Callable[[], object] | None:
-    """Runs between fork and exec, after the change of user, which would clear the setting."""
+    """A function to run between fork and exec, after the change of user, which would clear the setting."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None, use_errno=True)
@@ -151,7 +151,7 @@ def _die_with_parent(death_signal: int) -> Callable[[], object] | None:
 
 
 def _sweep(root: Path, prefix: str) -> None:
-    for left in root.glob(f"{prefix}[0-9]*-*"):
-        owner = left.name.removeprefix(prefix).split("-")[0]
-        if owner.isdigit() and left.stat().st_uid == os.geteuid() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in root.glob(f"{prefix}[0-9]*-*"):
+        owner = folder.name.removeprefix(prefix).split("-")[0]
+        if owner.isdigit() and folder.stat().st_uid == os.geteuid() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What is asked of a database while something happens."""
+"""The statements that a database executes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hypervisor.store.database import Database
 
 @contextmanager
 def statements_of(database: Database) -> Iterator[list[str]]:
-    """The SQL that is executed in the block, by whomever; it grows as it happens."""
-    seen: list[str] = []
+    """A list that collects the SQL executed during the block, from all tasks."""
+    statements: list[str] = []
 
-    def note(*arguments: Any) -> None:
-        seen.append(arguments[2])
+    def record(*arguments: Any) -> None:
+        statements.append(arguments[2])
 
-    # On PostgreSQL the one for reads is a variant of the other and tells its listeners.
+    # On PostgreSQL the engine for reads is a variant of the other and notifies its listeners.
     of_reads = [database._read_engine.sync_engine] if database.is_sqlite else []
     engines = [database._write_engine.sync_engine, *of_reads]
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(engine, "before_cursor_execute", record)
     try:
-        yield seen
+        yield statements
     finally:
         for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
+            event.remove(engine, "before_cursor_execute", record)

@@ -1,4 +1,4 @@
-"""The end of a run: how many tests ran on which backend, what was skipped and why, no silent skips in CI.
+"""The summary of a test run: tests per backend and the reasons of skips; no silent skips in CI.
 
 HV_REQUIRE_DOCKER=1 and HV_REQUIRE_BROWSER=1 make a skipped test marked `docker` or `browser` fail.
 """
@@ -20,7 +20,7 @@ Report = pytest.TestReport | pytest.CollectReport
 
 
 def count_for(request: pytest.FixtureRequest, backend: str) -> None:
-    """Called by a fixture: the requesting test runs on this backend."""
+    """Count the requesting test for this backend."""
     _note(request.node, backend)
 
 
@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 
 
 def skip_reason(report: Report) -> str:
-    """The reason of a skipped report without the word and place that pytest puts around it."""
+    """The reason of a skipped report, without the prefix and location that pytest adds."""
     longrepr = report.longrepr
     text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
     return text.removeprefix("Skipped: ")

@@ -1,7 +1,7 @@
-"""An organization with people in every role and a cluster, for tests of the API without the loops.
+"""An organization with a user in every role, for tests of the API without the loops.
 
-`Team.schedule` and `Team.report` do one step of the real scheduler and reconciler by hand, so that a test
-decides when something starts and ends.
+`Team.schedule` and `Team.report` run one step of the real scheduler and reconciler, so that a test controls
+when a deployment starts and ends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hypervisor.control.reconciler.apply_observations import Ended, Running, app
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.identity import policy
+from hypervisor.infra.randomness import system_random
 from hypervisor.infra.security import passwords
 from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.scheduling.plan import plan
@@ -37,7 +38,7 @@ LEASE = "scheduler"
 
 @dataclass
 class Team:
-    """`outsider` is in another organization and must never learn anything of this one."""
+    """`outsider` is in another organization and must not see any data of this one."""
 
     api: Api
     id: int
@@ -47,7 +48,7 @@ class Team:
     outsider: Person
 
     async def cluster(self, **fields: Any) -> dict[str, Any]:
-        """A simulated cluster of one node with 4 cores, 8 GB and 2 GPUs, unless said otherwise."""
+        """Create a simulated cluster, by default of one node with 4 cores, 8 GB and 2 GPUs."""
         size = {"total_cpu_cores": 4, "total_ram_gb": 8, "total_gpu_count": 2}
         body = {"name": f"cluster-{next(_names)}", "runtime": "simulated", "organization_id": self.id}
         body |= fields if "nodes" in fields else {**size, **fields}
@@ -55,7 +56,7 @@ class Team:
         return answer
 
     async def submit(self, name: str, **fields: Any) -> dict[str, Any]:
-        """A deployment by the developer; an AssertionError with the answer if it is refused."""
+        """Submit a deployment as the developer; AssertionError with the response if it is refused."""
         body = {"name": name, **fields}
         answer: dict[str, Any] = ok(await self.developer.post("/api/v1/deployments", body), 201)
         return answer
@@ -80,7 +81,7 @@ class Team:
             return await session.scalar(select(func.count()).select_from(Deployment)) or 0
 
     async def schedule(self, cluster: dict[str, Any]) -> None:
-        """One pass of the scheduler: what fits is placed, what must yield is asked to."""
+        """Run one pass of the scheduler: placements and evictions."""
         database, now = self.api.services.database, self.api.clock.now()
         async with database.write() as session:
             epoch = await acquire(session, LEASE, "test", now, timedelta(seconds=15))
@@ -88,12 +89,12 @@ class Team:
         async with database.read() as session:
             view = await load_cluster(session, cluster["id"], now)
         assert view is not None
-        decided = plan(view.snapshot, view.policy)
+        result = plan(view.snapshot, view.policy)
         async with database.write() as session:
             await commit_plan(
                 session,
                 view,
-                decided,
+                result,
                 fence=Fence(LEASE, epoch),
                 install=self.api.services.install_id,
                 now=now,
@@ -102,7 +103,7 @@ class Team:
     async def report(
         self, deployment: dict[str, Any], *, exit_code: int | None = None, replica: int = 0
     ) -> None:
-        """The engine's word about the live attempt of a replica: it runs, or it ended with this code."""
+        """Apply an observation of the live attempt of a replica: running, or ended with `exit_code`."""
         database, now = self.api.services.database, self.api.clock.now()
         async with database.read() as session:
             attempt = await session.scalar(
@@ -113,34 +114,36 @@ class Team:
                 )
             )
         assert attempt is not None, "nothing is live"
-        fact: Running | Ended
+        observed: Running | Ended
         if exit_code is None:
-            fact = Running(attempt.id, deployment["id"], Observation(ObservedState.RUNNING, started_at=now))
+            observed = Running(
+                attempt.id, deployment["id"], Observation(ObservedState.RUNNING, started_at=now)
+            )
         else:
-            seen = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
-            fact = Ended(attempt.id, deployment["id"], seen)
+            observation = Observation(ObservedState.EXITED, exit_code=exit_code, finished_at=now)
+            observed = Ended(attempt.id, deployment["id"], observation)
         async with database.write() as session:
-            await apply_observations(session, [fact], now)
+            await apply_observations(session, [observed], now, system_random())
 
     async def running(self, cluster: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
-        """A deployment that was placed and is seen running."""
-        made = await self.submit(name, cluster_id=cluster["id"], **fields)
+        """A deployment that was placed and observed running."""
+        deployment = await self.submit(name, cluster_id=cluster["id"], **fields)
         await self.schedule(cluster)
-        await self.report(made)
-        seen = await self.get(made)
-        assert seen["state"] == "RUNNING", seen["reason"]
-        return seen
+        await self.report(deployment)
+        current = await self.get(deployment)
+        assert current["state"] == "RUNNING", current["reason"]
+        return current
 
     async def ended(
         self, cluster: dict[str, Any], name: str, exit_code: int, **fields: Any
     ) -> dict[str, Any]:
         """A job that ran and ended with this code."""
-        made = await self.running(cluster, name, kind="job", **fields)
-        await self.report(made, exit_code=exit_code)
-        return await self.get(made)
+        deployment = await self.running(cluster, name, kind="job", **fields)
+        await self.report(deployment, exit_code=exit_code)
+        return await self.get(deployment)
 
     async def clean_up(self) -> None:
-        """What the janitor does with deletions that waited for an end."""
+        """Finish the pending deletions, as the maintenance loop does."""
         await finish_deletions(self.api.services.database, self.api.clock.now())
 
 
@@ -157,7 +160,7 @@ async def new_team(api: Api) -> Team:
 async def team_at_rest(
     database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Team]:
-    """A team on an API whose loops do not run. Passwords are hashed cheaply and logins are not limited."""
+    """A team on an API without control loops. Passwords are hashed cheaply and logins are not limited."""
     monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     monkeypatch.setattr(policy, "LOGINS_PER_ADDRESS", RateLimitItemPerMinute(1_000_000))
     async with running_api(database_url, folder, role="api") as api:

@@ -1,7 +1,7 @@
-"""An event loop whose time stands still while anything can run and jumps to the next timer when nothing can.
+"""An event loop whose time stands still while a task can run, and jumps to the next timer otherwise.
 
-Hours pass in moments, and nothing depends on the speed of the machine. What is run on it must wait for
-nothing outside of this process: a wait without any timer would last for ever and is an error here.
+Hours pass in moments, independent of the speed of the machine. Tasks must not wait for anything outside of
+this process: a wait without a timer would never end and is an error here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in virtual time, with threads replaced by plain calls. Cancels what is left over."""
+    """Run to the end in virtual time, with plain calls instead of threads. Cancels the remaining tasks."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 
 
 AT_ONE_MOMENT = 10_000
-"""Turns of the loop without any time passing: fifty times what real work takes, and over in seconds."""
+"""Turns of the loop at one virtual time before an error: fifty times the maximum of normal runs."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -37,14 +37,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """There is no thread to wait for; asyncio would make one to wait in, which has a time of its own."""
+        """Nothing to wait for; asyncio would use a thread, which runs in real time."""
 
     def _jump(self, seconds: float) -> None:
         self._now += seconds
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Where others would wait, time is moved."""
+    """Advances the virtual time instead of waiting."""
 
     def __init__(self, jump: Callable[[float], None]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if ready := super().select(0):
             return ready
         if timeout is None:
-            raise RuntimeError("everything waits, and no timer will ever end it")
+            raise RuntimeError("all tasks wait, and there is no timer")
         self._turns = 0
         self._jump(timeout)
         return []
@@ -67,11 +67,11 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._turns += 1
         if self._turns >= AT_ONE_MOMENT:
             self._turns = 0
-            raise RuntimeError("tasks go on waking each other, and no time passes")
+            raise RuntimeError("tasks keep waking each other, and no time passes")
 
 
 class _InlineExecutor(ThreadPoolExecutor):
-    """Runs what it is given at once, in the caller's thread: the order is the same every time."""
+    """Runs each call at once in the caller's thread, so that the order is repeatable."""
 
     def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         done: Future[T] = Future()

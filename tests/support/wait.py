@@ -1,4 +1,4 @@
-"""Bounded polling: wait for a condition, never for a guessed time."""
+"""Bounded polling: wait for a condition, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 T = TypeVar("T")
 
 PROMPT = 60.0
-"""Seconds within which what is meant to happen at once has happened, however busy the machine."""
+"""Seconds for an event without a delay, on a busy machine."""
 
 
 @overload
@@ -47,7 +47,7 @@ async def eventually(
 def eventually_sync(
     condition: Callable[[], T | None], *, within: float = PROMPT, every: float = 0.02, what: str = ""
 ) -> T:
-    """The twin of `eventually` for tests without an event loop."""
+    """`eventually` for tests without an event loop."""
     watch = _Watch(what or _name(condition), within)
     while True:
         try:
@@ -62,7 +62,7 @@ def eventually_sync(
 
 
 class _Watch:
-    """Counts the looks and remembers the last one for the failure message."""
+    """Counts the polls and keeps the last value for the failure message."""
 
     def __init__(self, what: str, within: float) -> None:
         self._what = what
@@ -84,7 +84,7 @@ class _Watch:
         if time.monotonic() < self._deadline:
             return
         message = (
-            f"{self._what} did not come true within {self._within:g} s; look {self._looks}: {self._last}"
+            f"{self._what} did not come true within {self._within:g} s; poll {self._looks}: {self._last}"
         )
         raise AssertionError(message) from self._error
 

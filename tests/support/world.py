@@ -1,6 +1,6 @@
-"""A small world for the control loops: rows written directly, the real loops, runtimes that really run.
+"""A small installation for tests of the control loops: rows written directly, real loops, real runtimes.
 
-No HTTP: what the API makes of requests is tested elsewhere.
+No HTTP: the API is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from sqlalchemy import func, select
 
 from hypervisor.control.loops import Loops
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
-from hypervisor.control.reconciler.engine_pool import Obstacles
+from hypervisor.control.reconciler.engine_pool import CordonChecks
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import record_creations
 from hypervisor.infra.clock import SystemClock
+from hypervisor.infra.randomness import random_code, system_random
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
@@ -32,7 +33,7 @@ from hypervisor.runtimes.protocol import Runtime
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
-from hypervisor.store.installation import ensure_installation
+from hypervisor.store.installation import ID_ALPHABET, ID_LENGTH, ensure_installation
 from hypervisor.store.tables import (
     Allocation,
     Attempt,
@@ -52,7 +53,7 @@ PYTHON = sys.executable
 
 @dataclass
 class World:
-    """One installation: its database and everything that can be asked of it in a test."""
+    """One installation: its database, and helpers for tests."""
 
     database: Database
     folder: Path
@@ -64,7 +65,7 @@ class World:
         default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
     )
     wakeup: Wakeup = field(default_factory=Wakeup)
-    obstacles: Obstacles = field(default_factory=dict)
+    cordon_checks: CordonChecks = field(default_factory=dict)
     runtime_overrides: dict[str, Runtime] = field(default_factory=dict)
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -84,7 +85,7 @@ class World:
 
     @asynccontextmanager
     async def loops(self) -> AsyncIterator[RuntimeRegistry]:
-        """The control loops of one server, as long as the block lasts."""
+        """Run the control loops of one server during the block."""
         registry = self.registry()
         self.wakeup = Wakeup()
         loops = Loops(
@@ -95,8 +96,9 @@ class World:
             self.encryptor,
             self.reporting,
             install=self.install,
+            random=system_random(),
             interval=self.interval,
-            obstacles=self.obstacles,
+            cordon_checks=self.cordon_checks,
         )
         loops.start()
         try:
@@ -115,7 +117,7 @@ class World:
         gpus: int = 0,
         **settings: Any,
     ) -> int:
-        """A cluster of equal nodes in an organization of its own; its id."""
+        """Create a cluster of equal nodes in a new organization; its id."""
         now = self.clock.now()
         async with self.database.write() as session:
             number = next(self._names)
@@ -148,7 +150,7 @@ class World:
             return cluster.id
 
     async def submit(self, cluster_id: int, **wanted: Any) -> int:
-        """A deployment as the API would write it; its id. `after` maps parent ids to conditions."""
+        """Write a deployment as the API would; its id. `after` maps parent ids to conditions."""
         return (await self.submit_many(cluster_id, [wanted]))[0]
 
     async def submit_many(self, cluster_id: int, wanted: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -199,7 +201,7 @@ class World:
         return (await self.get(deployment_id)).state
 
     async def states(self, ids: Sequence[int]) -> dict[str, int]:
-        """How many of these deployments are in each state."""
+        """The number of these deployments in each state."""
         async with self.database.read() as session:
             rows = await session.execute(
                 select(Deployment.state, func.count())
@@ -209,14 +211,14 @@ class World:
             return dict(rows.all())
 
     async def reaches(self, deployment_id: int, state: State | str, *, within: float = PROMPT) -> Deployment:
-        """Wait until a deployment is in a state; fails with where it is and why."""
+        """Wait until a deployment is in a state; fails with its state and reason."""
 
-        async def there() -> Deployment:
-            seen = await self.get(deployment_id)
-            assert seen.state == state, f"{seen.name} is {seen.state}: {seen.reason}"
-            return seen
+        async def is_reached() -> Deployment:
+            deployment = await self.get(deployment_id)
+            assert deployment.state == state, f"{deployment.name} is {deployment.state}: {deployment.reason}"
+            return deployment
 
-        return await eventually(there, within=within, what=f"{deployment_id} reaches {state}")
+        return await eventually(is_reached, within=within, what=f"{deployment_id} reaches {state}")
 
     async def events(self, deployment_id: int) -> list[Event]:
         async with self.database.read() as session:
@@ -263,7 +265,9 @@ async def new_world(database_url: str, folder: Path, **options: Any) -> AsyncIte
     database = Database(database_url)
     try:
         async with database.write() as session:
-            install = await ensure_installation(session, SystemClock().now())
+            install = await ensure_installation(
+                session, random_code(ID_ALPHABET, ID_LENGTH), SystemClock().now()
+            )
         yield World(database, folder, install, **options)
     finally:
         await database.close()

@@ -1,4 +1,4 @@
-"""The files for running it: nothing in them is a guess that the program does not share."""
+"""Compose, systemd and proxy files: they agree with the program."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tomllib
 from configparser import ConfigParser
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +19,8 @@ from hypervisor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SOCKET = "/var/run/docker.sock"
-NOT_OURS = {"FORWARDED_ALLOW_IPS"}
-"""Read by the web server itself."""
+FOREIGN_VARIABLES = {"FORWARDED_ALLOW_IPS"}
+"""Read by the web server."""
 
 
 def text(path: str) -> str:
@@ -28,12 +29,12 @@ def text(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(text("docker-compose.yml"))["services"]
-    return found
+    services: dict[str, Any] = yaml.safe_load(text("docker-compose.yml"))["services"]
+    return services
 
 
 def roles(services: dict[str, Any]) -> dict[str, str]:
-    """The role of each of our servers."""
+    """The role of each hypervisor server."""
     commands = {name: service.get("command", []) for name, service in services.items()}
     return {name: command[2] for name, command in commands.items() if command[:2] == ["serve", "--role"]}
 
@@ -42,41 +43,43 @@ def mounts(service: dict[str, Any]) -> list[str]:
     return [str(volume) for volume in service.get("volumes", [])]
 
 
-def test_there_are_two_of_each_role_and_one_migration_before_them(services: dict[str, Any]) -> None:
-    found = roles(services)
-    assert sorted(found.values()) == ["api", "api", "scheduler", "scheduler"]
-    assert set(found.values()) <= set(get_args(Settings.model_fields["role"].annotation))
+def test_there_are_two_servers_of_each_role_and_one_migration_before_them(services: dict[str, Any]) -> None:
+    role_by_name = roles(services)
+    assert sorted(role_by_name.values()) == ["api", "api", "scheduler", "scheduler"]
+    assert set(role_by_name.values()) <= set(get_args(Settings.model_fields["role"].annotation))
     assert services["migrate"]["command"] == ["migrate"]
-    for name in found:
+    for name in role_by_name:
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
 def test_only_schedulers_and_the_reader_reach_the_engines_socket(services: dict[str, Any]) -> None:
-    holders = {name for name, service in services.items() if any(SOCKET in one for one in mounts(service))}
+    holders = {
+        name for name, service in services.items() if any(SOCKET in mount for mount in mounts(service))
+    }
     schedulers = {name for name, role in roles(services).items() if role == "scheduler"}
     assert holders == schedulers | {"docker-reader"}
     reader = text("deploy/caddy/docker-reader.Caddyfile")
     assert "method GET HEAD" in reader
     (allowed,) = re.findall(r"path_regexp (\S+)", reader)
-    ours = InstanceName("abcd2345", 1001015, 1, 0)
-    for path in (f"/v1.41/containers/{ours}/logs", f"/containers/{ours}/json", "/_ping", "/v1.41/version"):
+    name = InstanceName("abcd2345", 1001015, 1, 0)
+    for path in (f"/v1.41/containers/{name}/logs", f"/containers/{name}/json", "/_ping", "/v1.41/version"):
         assert re.search(allowed, path), path
     for path in (
         "/containers/postgres/json",
         "/containers/postgres/logs",
-        f"/containers/{ours}/archive",
-        f"/v1.41/containers/{ours}/export",
-        f"/containers/{ours}/attach/ws",
+        f"/containers/{name}/archive",
+        f"/v1.41/containers/{name}/export",
+        f"/containers/{name}/attach/ws",
         "/images/json",
         "/containers/../secrets/json",
-        f"/containers/{ours}/logs/../../../secrets",
+        f"/containers/{name}/logs/../../../secrets",
         "/containers/../json",
         "/secrets",
     ):
         assert not re.search(allowed, path), path
 
 
-def test_our_servers_have_no_rights_that_they_do_not_need(services: dict[str, Any]) -> None:
+def test_servers_have_minimal_rights(services: dict[str, Any]) -> None:
     for name in (*roles(services), "migrate"):
         service = services[name]
         assert service["read_only"] is True
@@ -95,16 +98,16 @@ def test_the_base_is_pinned_by_one_digest(services: dict[str, Any]) -> None:
     assert services["api-1"]["build"]["args"]["BASE"] == f"${{BASE:-{base}}}"
 
 
-def test_the_extras_of_the_image_are_those_that_there_are(services: dict[str, Any]) -> None:
+def test_the_extras_of_the_image_exist(services: dict[str, Any]) -> None:
     (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", text("Dockerfile"), re.MULTILINE)
     assert services["api-1"]["build"]["args"]["EXTRAS"] == f"${{EXTRAS:-{extras}}}"
-    there = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    existing = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
     documented = re.findall(r'--build-arg EXTRAS="([^"]+)"', text("Dockerfile") + text("docs/deployment.md"))
     assert len(documented) == 2
-    assert set(extras.split()).union(*(one.split() for one in documented)) <= set(there)
+    assert set(extras.split()).union(*(build.split() for build in documented)) <= set(existing)
 
 
-def test_what_is_secret_has_no_default_and_is_written_by_new_env() -> None:
+def test_secrets_have_no_default_and_are_written_by_new_env() -> None:
     compose = text("docker-compose.yml")
     required = set(re.findall(r"\$\{(\w+):\?", compose))
     assert required == {"SECRET_KEY", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "DOCKER_GID"}
@@ -115,7 +118,7 @@ def test_what_is_secret_has_no_default_and_is_written_by_new_env() -> None:
 
 
 def test_every_variable_is_a_setting(services: dict[str, Any]) -> None:
-    known = {name.upper() for name in Settings.model_fields} | NOT_OURS
+    known = {name.upper() for name in Settings.model_fields} | FOREIGN_VARIABLES
     for name in (*roles(services), "migrate"):
         assert set(services[name]["environment"]) <= known
     for unit in (ROOT / "deploy/systemd").glob("*.service"):
@@ -125,19 +128,18 @@ def test_every_variable_is_a_setting(services: dict[str, Any]) -> None:
     assert set(re.findall(r"(\w+)=", image[0])) <= known | {"PATH", "PYTHONUNBUFFERED"}
 
 
-def test_everything_that_is_mounted_is_there(services: dict[str, Any]) -> None:
-    own = {
-        one.split(":")[0] for service in services.values() for one in mounts(service) if one.startswith(".")
-    }
-    assert own >= {"./deploy/caddy/Caddyfile", "./deploy/prometheus", "./deploy/grafana/dashboards"}
-    assert [path for path in own if not (ROOT / path).exists()] == []
+def test_every_mounted_path_exists(services: dict[str, Any]) -> None:
+    every_mount = chain.from_iterable(map(mounts, services.values()))
+    local = {mount.split(":")[0] for mount in every_mount if mount.startswith(".")}
+    assert local >= {"./deploy/caddy/Caddyfile", "./deploy/prometheus", "./deploy/grafana/dashboards"}
+    assert [path for path in local if not (ROOT / path).exists()] == []
 
 
-def test_the_proxy_streams_and_asks_replicas_whether_they_can_work(services: dict[str, Any]) -> None:
+def test_the_proxy_streams_and_checks_the_readiness_of_servers(services: dict[str, Any]) -> None:
     proxy = text("deploy/caddy/Caddyfile")
     (upstreams,) = re.findall(r"reverse_proxy (.*) \{", proxy)
-    replicas = {name for name, role in roles(services).items() if role == "api"}
-    assert {upstream.split(":")[0] for upstream in upstreams.split()} == replicas
+    api_servers = {name for name, role in roles(services).items() if role == "api"}
+    assert {upstream.split(":")[0] for upstream in upstreams.split()} == api_servers
     assert "flush_interval -1" in proxy
     assert "health_uri /readyz" in proxy
 
@@ -145,14 +147,14 @@ def test_the_proxy_streams_and_asks_replicas_whether_they_can_work(services: dic
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_each_alert_fires_when_it_should() -> None:
     rules = ROOT / "deploy/prometheus/alerts.test.yml"
-    done = subprocess.run(
+    result = subprocess.run(
         ["promtool", "test", "rules", str(rules)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", ["hypervisor", "hypervisor-scheduler@"])
-def test_a_restart_of_a_unit_spares_its_workloads(name: str) -> None:
+def test_a_restart_of_a_unit_keeps_its_workloads_running(name: str) -> None:
     unit = ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(text(f"deploy/systemd/{name}.service"))
@@ -163,11 +165,11 @@ def test_a_restart_of_a_unit_spares_its_workloads(name: str) -> None:
     assert "PrivateDevices" not in service
 
 
-def test_commands_see_the_settings_that_the_unit_sees() -> None:
+def test_commands_run_with_the_settings_of_the_unit() -> None:
     unit = text("deploy/systemd/hypervisor.service")
     helper = text("deploy/systemd/hypervisor-as-service")
-    wanted = re.findall(r"^Environment=((?:DATA_DIR|DATABASE_URL)=\S+)$", unit, re.MULTILINE)
-    assert re.findall(r"--setenv=(\S+)", helper) == wanted
+    settings = re.findall(r"^Environment=((?:DATA_DIR|DATABASE_URL)=\S+)$", unit, re.MULTILINE)
+    assert re.findall(r"--setenv=(\S+)", helper) == settings
     for key in ("EnvironmentFile", "WorkingDirectory", "User"):
         (value,) = re.findall(rf"^{key}=(\S+)$", unit, re.MULTILINE)
         assert f"={value}" in helper

@@ -1,4 +1,4 @@
-"""What a server does not load before it is needed: each of these takes megabytes and a part of the start."""
+"""Large packages that a server imports only on demand: each takes megabytes and start-up time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SERVER_MODULES = "hypervisor.cli.main, hypervisor.cli.commands.serve.serve, hype
 LOADED = f"import sys, {SERVER_MODULES}; print(*sys.modules)"
 
 
-def test_a_server_on_sqlite_loads_no_client_of_what_it_has_not() -> None:
-    done = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
-    loaded = set(done.stdout.split())
+def test_a_server_on_sqlite_imports_no_large_package() -> None:
+    result = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
+    loaded = set(result.stdout.split())
     assert "hypervisor.bootstrap" in loaded
     assert loaded & LARGE == set()

@@ -1,4 +1,4 @@
-"""Everything that names the version names the same one."""
+"""All files that name the version agree."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def text(name: str) -> str:
 def test_the_package_and_the_program_have_one_version() -> None:
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == __version__
     packages = tomllib.loads(text("uv.lock"))["package"]
-    assert [one["version"] for one in packages if one["name"] == "mlops-hypervisor"] == [__version__]
+    assert [pkg["version"] for pkg in packages if pkg["name"] == "mlops-hypervisor"] == [__version__]
 
 
-def test_the_changelog_has_this_version_and_room_for_the_next() -> None:
+def test_the_changelog_has_this_version_and_an_unreleased_section() -> None:
     sections = re.findall(r"^## .*$", text("CHANGELOG.md"), re.MULTILINE)
     assert sections[0] == "## Unreleased"
     assert RELEASE.findall(sections[1]) == [__version__]
@@ -33,9 +33,9 @@ def test_the_changelog_has_this_version_and_room_for_the_next() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/deployment.md"])
 def test_the_documents_install_this_version(page: str) -> None:
-    named = re.findall(r"(?:mlops_hypervisor|/opt/hypervisor)-(\d[\d.]*\d)", text(page))
-    assert named
-    assert set(named) == {__version__}
+    versions = re.findall(r"(?:mlops_hypervisor|/opt/hypervisor)-(\d[\d.]*\d)", text(page))
+    assert versions
+    assert set(versions) == {__version__}
 
 
 def test_this_version_gets_security_fixes() -> None:

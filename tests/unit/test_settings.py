@@ -1,4 +1,4 @@
-"""What settings accept, and what follows from them."""
+"""Validation of the settings, and the values derived from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypervisor.store.database import normalise_url
 
 
 @pytest.mark.parametrize(
-    ("given", "url"),
+    ("values", "url"),
     [
         ({}, "http://127.0.0.1:8000"),
         ({"port": 9000}, "http://127.0.0.1:9000"),
@@ -24,13 +24,13 @@ from hypervisor.store.database import normalise_url
         ({"public_url": "http://hv.example.com:81/sub/"}, "http://hv.example.com:81/sub"),
     ],
 )
-def test_where_workloads_reach_the_server(given: dict[str, Any], url: str) -> None:
-    assert Settings(_env_file=None, **given).reachable_url == url
+def test_where_workloads_reach_the_server(values: dict[str, Any], url: str) -> None:
+    assert Settings(_env_file=None, **values).reachable_url == url
 
 
 @pytest.mark.parametrize("wrong", ["hv.example.com", "ftp://hv.example.com", "https://", "http://h/?a=b"])
 def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="PUBLIC_URL"):
+    with pytest.raises(ValidationError, match="must be a URL"):
         Settings(_env_file=None, public_url=wrong)
 
 
@@ -48,7 +48,7 @@ def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
         ("snapshot_retention_hours", 1e12),
     ],
 )
-def test_what_would_fail_later_is_refused_at_once(name: str, wrong: Any) -> None:
+def test_an_invalid_value_is_refused_at_start(name: str, wrong: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(_env_file=None, **{name: wrong})
     assert [error["loc"] for error in refused.value.errors()] == [(name,)]
@@ -60,11 +60,11 @@ def test_a_database_without_a_file_is_refused() -> None:
             normalise_url(url)
 
 
-def test_levels_of_logs_may_be_written_in_capitals() -> None:
+def test_a_log_level_may_be_written_in_capitals() -> None:
     assert Settings(_env_file=None, log_level="INFO").log_level == "info"
 
 
-def test_a_scheduler_does_not_take_itself_for_the_api_that_reports_go_to() -> None:
+def test_a_scheduler_has_no_url_for_reports_without_a_public_url() -> None:
     assert Settings(_env_file=None, role="scheduler").reports_url is None
     public = "https://hv.example.com"
     assert Settings(_env_file=None, role="scheduler", public_url=public).reports_url == public

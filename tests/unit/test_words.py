@@ -1,4 +1,4 @@
-"""The check of words finds what it has to, and nothing else."""
+"""The check of words finds the listed words and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The superusers' window on the tables under /admin/: users can be switched off, everything else is read.
+"""The admin pages for superusers under /admin/. They can edit users and read other tables.
 
-Pages come from starlette-admin with files of the package; no page asks any other server for anything.
+The pages come from starlette-admin with packaged files. No page loads anything from another host.
 """

@@ -1,4 +1,4 @@
-"""Logins to the admin pages: the password check of the API, a session of its own, superusers only."""
+"""Login to the admin pages: superusers only, with the password check of the API and a separate session."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from starlette_admin.helpers import index_url, safe_redirect_url
 
 from hypervisor.api.services import AppServices
 from hypervisor.errors import TooManyRequests, Unauthenticated
-from hypervisor.identity import repository, sessions
+from hypervisor.identity import repository
 from hypervisor.identity.principal import Principal, load_principal
+from hypervisor.identity.sessions import Logins
 from hypervisor.infra.security.tokens import InvalidToken
 
 COOKIE = "hypervisor_admin"
 COOKIE_PATH = "/admin"
-REFUSED = "The username or password is wrong, or this account is no superuser."
+REFUSED = "The username or password is wrong, or this account is not a superuser."
 
 
 class SuperuserLogin(AuthProvider):
-    """Keeps the access token of an ordinary session in a cookie that scripts cannot read."""
+    """Stores the access token of a normal session in a cookie that scripts cannot read."""
 
     def __init__(self, services: AppServices) -> None:
         super().__init__()
         self._services = services
 
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
-        """Raises LoginFailed; failures count as for the API."""
+        """Log in. Raises LoginFailed. Failed logins count towards the back-off of the API."""
         address = request.client.host if request.client else None
         try:
-            tokens = await sessions.login(self._services, username, password, address)
+            tokens = await Logins.of(self._services).login(username, password, address)
         except Unauthenticated:
             raise LoginFailed(REFUSED) from None
         except TooManyRequests as error:
@@ -40,8 +41,8 @@ class SuperuserLogin(AuthProvider):
             await self._end(principal)
             raise LoginFailed(REFUSED)
         fallback = index_url(request)
-        wanted = request.query_params.get("next") or fallback
-        response = RedirectResponse(safe_redirect_url(wanted, request, fallback), status_code=303)
+        target = request.query_params.get("next") or fallback
+        response = RedirectResponse(safe_redirect_url(target, request, fallback), status_code=303)
         response.set_cookie(
             COOKIE,
             tokens.access_token,
@@ -69,11 +70,12 @@ class SuperuserLogin(AuthProvider):
     async def _principal(self, token: str | None) -> Principal | None:
         if token is None:
             return None
+        now = self._services.clock.now()
         try:
-            claims = self._services.tokens.read(token, self._services.clock.now())
+            claims = self._services.tokens.read(token, now)
         except InvalidToken:
             return None
-        return await load_principal(self._services, claims)
+        return await load_principal(self._services.logins, claims, now)
 
     async def _end(self, principal: Principal | None) -> None:
         if principal is None:

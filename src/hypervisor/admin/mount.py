@@ -1,6 +1,4 @@
-"""Mounts the admin pages on the app. What they are made of is loaded with the first request for one: most
-processes never get one, and it takes megabytes.
-"""
+"""The mount of the admin pages. Their packages take megabytes, so the first request imports them."""
 
 from __future__ import annotations
 
@@ -13,22 +11,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hypervisor.api.services import AppServices
 
 BASE_URL = "/admin"
-_OF_THE_MOUNT = frozenset({"app_root_path", "endpoint", "path_params", "route", "router"})
+_MOUNT_KEYS = frozenset({"app_root_path", "endpoint", "path_params", "route", "router"})
 
 
 def mount(app: FastAPI, services: AppServices) -> None:
-    """Serve the pages below /admin/ of an app whose services is ready."""
+    """Serve the pages under /admin/. The services of the app must be open."""
     app.mount(BASE_URL, _Pages(services))
 
 
 class _Pages:
-    """Passes requests on as if there was no app above: the pages make their links by their own routes."""
+    """Forwards requests without the scope of the outer app: the pages build links from their own routes."""
 
     def __init__(self, services: AppServices) -> None:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = {key: value for key, value in scope.items() if key not in _OF_THE_MOUNT}
+        inner = {key: value for key, value in scope.items() if key not in _MOUNT_KEYS}
         await self._app({**inner, "root_path": scope.get("app_root_path", "")}, receive, send)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Makes the admin pages, with sessions of our database and a policy for their scripts."""
+"""The app of the admin pages, with database sessions and a content security policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypervisor.api.services import AppServices
 
 READS = {"GET", "HEAD", "OPTIONS"}
 
-# The pages have inline scripts and handlers; they show nothing that was not escaped by the templates.
+# The pages have inline scripts and handlers. The templates escape all values.
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -29,7 +29,7 @@ POLICY = (
 
 
 def build(services: AppServices) -> Starlette:
-    """An app with the pages below /admin/."""
+    """An app with the pages under /admin/."""
     app = Starlette()
     admin = BaseAdmin(
         title="MLOps Hypervisor",
@@ -47,7 +47,7 @@ def build(services: AppServices) -> Starlette:
 
 
 class DatabaseSession(BaseHTTPMiddleware):
-    """`request.state.session`, as starlette-admin expects it: one transaction a request, ours."""
+    """Sets `request.state.session` for starlette-admin: one transaction of this database per request."""
 
     def __init__(self, app: ASGIApp, services: AppServices) -> None:
         super().__init__(app)

@@ -1,4 +1,4 @@
-"""What superusers see. Columns are listed one by one: a new secret column is never shown by itself."""
+"""The admin views. Columns are listed explicitly, so that a new secret column is never shown by default."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from structlog import get_logger
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.store.tables import Cluster, ClusterShare, Deployment, Event, Organization, User
 
-SHOWN_OF_HISTORY = 10_000
+HISTORY_ROWS = 10_000
 
 log = get_logger(__name__)
 
 
 class ReadOnlyView(ModelView):
-    """A list and a page for each row; nothing can be made, changed, deleted, or imported."""
+    """A list, and a page per row. Nothing can be created, changed, deleted or imported."""
 
     page_size = 50
     page_size_options: Sequence[int] = (25, 50, 100)
@@ -40,13 +40,15 @@ class ReadOnlyView(ModelView):
         return False
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """None for what cannot be an id, as for an id that does not exist."""
+        """The row, or None if `pk` is not a valid id or does not exist."""
         return await super().find_by_pk(request, int(pk)) if _is_id(str(pk)) else None
 
 
 class HistoryView(ReadOnlyView):
-    """The newest rows of a table that only grows: counting, sorting and searching go through all that a list
-    could show. What is older is found by its id, or with the API."""
+    """The newest rows of a table that only grows, because count, sort and search scan all listed rows.
+
+    Older rows are available by id, or through the API.
+    """
 
     def get_list_query(self, request: Request) -> Select[Any]:
         return select(self.model).where(self._is_new())
@@ -59,8 +61,8 @@ class HistoryView(ReadOnlyView):
 
     def _is_new(self) -> ColumnElement[bool]:
         newest = select(func.max(self.model.id)).scalar_subquery()
-        # With both ends the database knows that it is a small part, and does not read the whole table.
-        return and_(self.model.id > newest - SHOWN_OF_HISTORY, self.model.id <= newest)
+        # With both bounds the planner estimates a small range, and does not scan the whole table.
+        return and_(self.model.id > newest - HISTORY_ROWS, self.model.id <= newest)
 
 
 class UserView(ReadOnlyView):
@@ -89,10 +91,10 @@ class UserView(ReadOnlyView):
         return True
 
     async def before_edit(self, request: Request, data: dict[str, Any], obj: Any) -> None:
-        """Superusers cannot lock themselves out, so that there is always one."""
+        """Superusers cannot remove their own rights, so that there is always one superuser."""
         principal = request.state.principal
         if obj.id == principal.user_id and not (obj.is_active and obj.is_superuser):
-            raise FormValidationError({"is_superuser": "You cannot take your own rights away."})
+            raise FormValidationError({"is_superuser": "You cannot remove your own rights."})
         log.info(
             "admin.user_changed",
             by=principal.user_id,
@@ -120,7 +122,7 @@ class ClusterView(ReadOnlyView):
         "name",
         "runtime",
         "resolved_runtime",
-        "placement",
+        "placement_policy",
         "preemption",
         "min_runtime_seconds",
         "created_at",
@@ -130,7 +132,7 @@ class ClusterView(ReadOnlyView):
 
 
 class ShareView(ReadOnlyView):
-    """What one organization may use of another one's cluster; a row is known by both of their ids."""
+    """Shares of clusters with other organizations. The key of a row is cluster id and organization id."""
 
     fields: Any = (
         "cluster_id",
@@ -152,7 +154,7 @@ class ShareView(ReadOnlyView):
     fields_default_sort = (("offered_at", True),)
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """None for what cannot be two ids."""
+        """The row, or None if `pk` is not two valid ids or does not exist."""
         parts = str(pk).split(",")
         if len(parts) != 2 or not all(map(_is_id, parts)):
             return None
@@ -215,7 +217,7 @@ def _is_id(text: str) -> bool:
 
 
 def all_views() -> list[ModelView]:
-    """In the order of the menu."""
+    """All views, in the order of the menu."""
     return [
         UserView(User, icon="fa fa-user"),
         OrganizationView(Organization, icon="fa fa-users"),

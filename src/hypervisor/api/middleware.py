@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Container, Mapping
 
 import structlog
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hypervisor.api.path_aliases import API_PREFIX, canonical_path
 from hypervisor.api.problems import render_refusal, render_unexpected
 from hypervisor.errors import Unavailable
+from hypervisor.infra.randomness import random_hex
 
 MAX_BODY_BYTES = 1024 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -121,4 +121,4 @@ def _stopping() -> Unavailable:
 
 def _request_id(headers: Headers) -> str:
     request_id = headers.get(REQUEST_ID_HEADER, "")
-    return request_id if _VALID_REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)
+    return request_id if _VALID_REQUEST_ID.fullmatch(request_id) else random_hex(8)

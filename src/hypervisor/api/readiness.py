@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import perf_counter
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypervisor.infra.observability.heartbeats import Heartbeats
+from hypervisor.kernel.clock import Clock
 from hypervisor.store.database import Database
 from hypervisor.store.migrations.runner import head_revision, known_revisions
 
@@ -29,8 +29,11 @@ class Check:
 class Readiness:
     """Runs the checks. Concurrent callers share one run, and so one query."""
 
-    def __init__(self, database: Database, heartbeats: Heartbeats, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, heartbeats: Heartbeats, stopping: asyncio.Event
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._heartbeats = heartbeats
         self._stopping = stopping
         self._running: asyncio.Task[list[Check]] | None = None
@@ -50,14 +53,14 @@ class Readiness:
         return Check("serving", not stopping, "stopping", detail)
 
     async def _check_database(self) -> list[Check]:
-        started = perf_counter()
+        started = self._clock.monotonic()
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS), self._database.read() as session:
                 revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
         except (SQLAlchemyError, OSError, TimeoutError):
             detail = "The database does not answer. Check that it runs and that DATABASE_URL is right."
             return [Check("database", False, "database_unavailable", detail)]
-        took = f"The database answered in {(perf_counter() - started) * 1000:.0f} ms."
+        took = f"The database answered in {(self._clock.monotonic() - started) * 1000:.0f} ms."
         return [Check("database", True, "database_unavailable", took), _schema(revision)]
 
     def _check_loops(self) -> Check:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
-from time import perf_counter
 from typing import Any
 
 import structlog
@@ -17,6 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hypervisor.api.services import AppServices
+from hypervisor.kernel.clock import Clock
 
 UNMATCHED = "(none)"
 """The route label of unknown paths. A path that a client makes up must not become a label."""
@@ -41,7 +41,7 @@ class RequestMetrics:
             return
         services: AppServices = self._served.state.services
         metrics = services.telemetry.metrics
-        response = _TimedResponse(send)
+        response = _TimedResponse(send, services.clock)
         metrics.http_in_progress.inc()
         try:
             await self._app(scope, receive, response)
@@ -71,9 +71,10 @@ def is_probe(scope: MutableMapping[str, Any]) -> bool:
 class _TimedResponse:
     """Passes a response on and records its status and the time until it started."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, clock: Clock) -> None:
         self._send = send
-        self._requested = perf_counter()
+        self._clock = clock
+        self._requested = clock.monotonic()
         self._started: float | None = None
         self.status = 500
         """The status that the client gets when the app raises before it responds."""
@@ -86,11 +87,12 @@ class _TimedResponse:
     @property
     def seconds(self) -> float:
         """Time until the response started."""
-        return (self._started or perf_counter()) - self._requested
+        until = self._clock.monotonic() if self._started is None else self._started
+        return until - self._requested
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._started = perf_counter()
+            self._started = self._clock.monotonic()
             self.status = message["status"]
         await self._send(message)
 

@@ -5,11 +5,22 @@ Requests refuse unknown fields, and text with NUL or a lone surrogate.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from hypervisor.api.old_names import describe_old_names, with_new_names
 from hypervisor.kernel.text import has_control_characters, unsafe_reason
 
 MAX_ID = 2**31 - 1
@@ -20,15 +31,25 @@ class RequestModel(BaseModel):
     """A request body. Unknown fields are refused, so that no field is silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
+    old_names: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields, each with the new name. They are accepted for one version."""
 
     @model_validator(mode="before")
     @classmethod
-    def _no_unsafe_text(cls, value: Any) -> Any:
-        # One check for the whole body covers every field.
+    def _check_body(cls, value: Any) -> Any:
+        # Once for the whole body, so that no field can be forgotten.
         reason = _unsafe_within(value)
         if reason is not None:
             raise ValueError(f"text {reason}")
-        return value
+        return with_new_names(value, cls.old_names)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        describe_old_names(handler.resolve_ref_schema(schema), cls.old_names)
+        return schema
 
 
 class ResponseModel(BaseModel):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends
 from limits import RateLimitItem
@@ -13,7 +14,8 @@ from starlette.requests import HTTPConnection
 from hypervisor.api.readiness import Readiness
 from hypervisor.api.state_metrics import StateMetrics
 from hypervisor.events.relay import EventRelay
-from hypervisor.infra.coordination.connect import Coordination
+from hypervisor.infra.coordination.coordination import Coordination
+from hypervisor.infra.coordination.queue_index import QueueIndex
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.infra.ratelimit import RateLimiter
 from hypervisor.infra.security.encryption import Encryptor
@@ -24,6 +26,14 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 from hypervisor.store.database import Database
+from hypervisor.store.group_commit import GroupCommit
+
+
+class QueuePositions(Protocol):
+    """Implemented by `deployments.queue.positions`."""
+
+    async def fill(self, index: QueueIndex | None, responses: Sequence[Any], *, new: bool = False) -> None:
+        """Set the queue position of each response that waits; see there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +43,18 @@ class AppServices:
     `wakeup` wakes the control loops. `coordination` sends its hints to other servers and holds the queue
     index. `relay` passes events to open streams. `stopping` is set at shutdown and ends the streams.
     `cookie_key` signs the cookies of the admin pages.
+
+    Concurrent requests share one transaction in `submissions`, one query in `logins` and one in `positions`.
+    Their inputs and results have types of the domains above: see `deployments.spec.submit` and
+    `identity.principal.read_logins`.
     """
 
     settings: Settings
     clock: Clock
     database: Database
+    logins: GroupCommit[str, Any]
+    submissions: GroupCommit[Any, Any]
+    positions: QueuePositions
     install_id: str
     tokens: AccessTokens
     attempt_tokens: AttemptTokens

@@ -10,7 +10,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from time import perf_counter
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -63,14 +62,14 @@ class StateMetrics(Collector):
         async with self._lock:
             if self._clock.monotonic() - self._read_at < CACHE_SECONDS:
                 return
-            started = perf_counter()
+            started = self._clock.monotonic()
             try:
                 async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS), self._database.read() as session:
                     families = await _read_all(session, self._clock.now())
             except (SQLAlchemyError, OSError, TimeoutError):
                 self._families = [_up(0)]
                 return
-            self._families = [_up(1), _read_seconds(perf_counter() - started), *families]
+            self._families = [_up(1), _read_seconds(self._clock.monotonic() - started), *families]
             self._read_at = self._clock.monotonic()
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.responses import StreamingResponse
-
-from hypervisor.api.services import AppServices
 
 T = TypeVar("T")
 
@@ -38,39 +36,37 @@ class EventStream(StreamingResponse):
 
 
 async def until_stopping(
-    services: AppServices,
+    stopping: asyncio.Event,
     source: AsyncGenerator[T, None],
     has_access: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[T]:
-    """Yield the items of `source` until it ends, the server stops, or `has_access` returns False.
+    """Yield the items of `source` until it ends, `stopping` is set, or `has_access` returns False.
 
     `source` is closed in any case.
 
     For routes with `response_class=EventStream`:
 
-        return EventStream(until_stopping(services, with_pings(chunks()), has_access=still_member(...)))
+        return EventStream(until_stopping(services.stopping, with_pings(chunks()), still_member(...)))
     """
-    now = asyncio.get_running_loop().time
-    stopping = asyncio.ensure_future(services.stopping.wait())
     step: asyncio.Future[T] | None = None
-    check_at = now() + ACCESS_CHECK_SECONDS
-    drain_until: float | None = None
+    stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+    check = None if has_access is None else _timer(ACCESS_CHECK_SECONDS)
+    drain: asyncio.Future[None] | None = None
     async with aclosing(source):
         try:
             while True:
                 step = step or asyncio.ensure_future(anext(source))
-                timeout = None if has_access is None else max(0.0, check_at - now())
-                await asyncio.wait((step, stopping), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if stopping.done():
+                await _first_of(step, stop, check)
+                if stop.done():
                     # Items from before the stop are still sent.
-                    drain_until = drain_until or now() + DRAIN_SECONDS
-                    await asyncio.wait((step,), timeout=max(0.0, drain_until - now()))
-                    if not step.done() or now() >= drain_until:
+                    drain = drain or _timer(DRAIN_SECONDS)
+                    await _first_of(step, drain)
+                    if not step.done() or drain.done():
                         return
-                if has_access is not None and now() >= check_at:
+                if has_access is not None and check is not None and check.done():
                     if not await has_access():
                         return
-                    check_at = now() + ACCESS_CHECK_SECONDS
+                    check = _timer(ACCESS_CHECK_SECONDS)
                 if not step.done():
                     continue
                 try:
@@ -80,9 +76,18 @@ async def until_stopping(
                 step = None
                 yield item
         finally:
-            await _cancel(stopping)
-            if step is not None:
-                await _cancel(step)
+            for future in (stop, check, drain, step):
+                if future is not None:
+                    await _cancel(future)
+
+
+def _timer(seconds: float) -> asyncio.Future[None]:
+    return asyncio.ensure_future(asyncio.sleep(seconds))
+
+
+async def _first_of(*futures: asyncio.Future[Any] | None) -> None:
+    pending = [future for future in futures if future is not None]
+    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -107,7 +112,7 @@ async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
                 await _cancel(step)
 
 
-async def _cancel(future: asyncio.Future[T]) -> None:
+async def _cancel(future: asyncio.Future[Any]) -> None:
     """Cancel a future and wait for it, so that it does not run after the stream is closed."""
     future.cancel()
     with suppress(asyncio.CancelledError, StopAsyncIteration):

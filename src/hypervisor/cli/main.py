@@ -41,7 +41,7 @@ class Commands(LazyGroup):
         ),
         "simulate": _command(
             _SERVER,
-            "simulate.simulate:simulate",
+            "simulate.simulate:app",
             "Run the scheduler on a workload in virtual time.",
             ("url", "organization"),
         ),

@@ -87,7 +87,9 @@ class Node(TypedDict, total=False):
     capacity: Amounts
     allocated: Amounts
     available: Amounts
+    shrinking_to: Amounts | None
     gpus: list[GpuUse]
+    created_at: str
 
 
 class Cluster(TypedDict, total=False):
@@ -97,13 +99,17 @@ class Cluster(TypedDict, total=False):
     runtime: str
     resolved_runtime: str
     runtime_note: str
-    placement: str
+    placement_policy: str
     optimizer_steps: int
     solver: str
     preemption: bool
     min_runtime_seconds: int
+    preemption_budget: int
+    preemption_window_seconds: int
+    preemption_cooldown_seconds: int
     created_at: str
     status: str
+    shared: bool
     total_cpu_cores: float
     total_ram_gb: float
     total_gpu_count: float
@@ -112,10 +118,6 @@ class Cluster(TypedDict, total=False):
     available: Amounts
     node_count: int
     nodes: list[Node]
-    preemption_budget: int
-    preemption_window_seconds: int
-    preemption_cooldown_seconds: int
-    shared: bool
 
 
 class ClusterShare(TypedDict):
@@ -158,22 +160,23 @@ class Replica(TypedDict):
     exit_code: int | None
 
 
-class Deployment(TypedDict, total=False):
-    id: int
+class DeploymentSpec(TypedDict, total=False):
+    """The fields of a request as stored by the server, with its defaults."""
+
     organization_id: int
     cluster_id: int
-    cluster_name: str
     name: str
     kind: str
     docker_image: str | None
     command: list[str] | None
     env: dict[str, Any]
     ports: list[int]
+    working_dir: str | None
+    read_only_root: bool
     required_cpu_cores: float
     required_ram_gb: float
     required_gpu_count: float
     priority: int
-    priority_label: str
     depends_on: list[DependencyStatus]
     on_failure: str
     preemptible: bool
@@ -187,10 +190,16 @@ class Deployment(TypedDict, total=False):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
-    placement: str
+    replica_placement: str
     gang_timeout_seconds: int
+
+
+class Deployment(DeploymentSpec, total=False):
+    id: int
+    created_by: int | None
+    cluster_name: str
+    priority_label: str
     placements: list[Replica]
-    read_only_root: bool
     status: str
     state: str
     state_after_stop: str | None
@@ -212,7 +221,7 @@ class Deployment(TypedDict, total=False):
     checkpoint_at: str | None
     """Time of the last checkpoint report of the live attempt."""
     checkpoint: dict[str, Any] | None
-    created_by: int | None
+    delete_requested_at: str | None
 
 
 class Attempt(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Field types that requests about capacity share, with limits that every database and runtime can hold."""
+"""Field types of requests about capacity, with limits that every database and runtime supports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_GPUS = 64
 
 
 class StrictRequest(RequestModel):
-    """A request in which nothing is guessed: no number from a text, no number from true."""
+    """A request without type coercion: neither a text nor true is accepted as a number."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,12 +40,12 @@ CpuCores = Annotated[
 RamGb = Annotated[
     float, Field(ge=0, le=MAX_EDGE_VALUE // MIB_PER_GIB, allow_inf_nan=False, description="GiB of memory.")
 ]
-GpuDevices = Annotated[int, Field(ge=0, le=MAX_GPUS, description="Whole devices of a node.")]
+GpuDevices = Annotated[int, Field(ge=0, le=MAX_GPUS, description="Number of whole devices of the node.")]
 GpuModel = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
     AfterValidator(_one_line),
-    Field(description='As you name it, for example "A100".'),
+    Field(description='Any name, for example "A100".'),
 ]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63), AfterValidator(_one_line)]
 LabelValue = Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)]

@@ -1,4 +1,4 @@
-"""Nodes: add, look at, close and open for new work, drain, remove."""
+"""Nodes: add, read, cordon, uncordon, drain and remove."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import repository
+from hypervisor.clusters.fields import node_values
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.responses import NodeResponse, node_answer
@@ -33,7 +34,7 @@ async def lock_cluster(session: WriteSession, access: ClusterAccess) -> Cluster:
 
 
 async def lock_node(session: WriteSession, access: ClusterAccess, node_id: int) -> Node:
-    """The node, locked against commits of allocations. Raises NotFound; Conflict when it is to go."""
+    """The node, locked against commits of allocations. Raises NotFound; Conflict when it is being removed."""
     node = await repository.lock_node(session, access.cluster_id, node_id)
     if node is None:
         raise not_found("node", node_id)
@@ -70,12 +71,12 @@ async def describe_all(session: AsyncSession, rows: Sequence[Node]) -> list[Node
 async def add(
     session: WriteSession, access: ClusterAccess, request: NodeCreate, *, now: datetime
 ) -> list[Node]:
-    """Add a node (or `count` equal ones). Raises Conflict for names that the cluster has already."""
+    """Add a node, or `count` equal nodes. Raises Conflict for names that the cluster already has."""
     cluster = await lock_cluster(session, access)
     check_endpoints([request], cluster.resolved_runtime)
     taken = await repository.taken_node_names(session, cluster.id, request.names)
     if taken:
-        raise Conflict("node_name_taken", f"The cluster has these nodes already: {', '.join(taken[:10])}.")
+        raise Conflict("node_name_taken", f"The cluster already has these nodes: {', '.join(taken[:10])}.")
     made = await insert_nodes(session, cluster.id, [request], now)
     message = f"added {made[0].name}" if len(made) == 1 else f"added {made[0].name} to {made[-1].name}"
     record_node(session, cluster, "node.added", message, now=now, actor=access.principal.actor)
@@ -98,7 +99,7 @@ async def insert_nodes(
 async def cordon(
     session: WriteSession, access: ClusterAccess, node_id: int, *, cordoned: bool, now: datetime
 ) -> NodeResponse:
-    """Close the node for new work, or open it again (which also ends a drain)."""
+    """Cordon the node, or uncordon it, which also ends a drain."""
     cluster = await lock_cluster(session, access)
     node = await lock_node(session, access, node_id)
     if node.cordoned != cordoned or (node.draining and not cordoned):
@@ -113,15 +114,15 @@ async def cordon(
 async def drain(
     session: WriteSession, access: ClusterAccess, node_id: int, occupants: Occupants, *, now: datetime
 ) -> NodeResponse:
-    """Close the node and ask what runs on it to end; it goes back to the queue at its old place."""
+    """Cordon the node and stop its attempts. Their deployments return to their places in the queue."""
     cluster = await lock_cluster(session, access)
     await occupants.lock_on_node(session, access.cluster_id, node_id)
     node = await lock_node(session, access, node_id)
     actor = access.principal.actor
     if not node.draining:
         node.draining = True
-        record_node(session, cluster, "node.draining", f"{node.name} is drained", now=now, actor=actor)
-    await _send_away(session, node, occupants, f"its node {node.name} is drained", now=now, actor=actor)
+        record_node(session, cluster, "node.draining", f"{node.name} is being drained", now=now, actor=actor)
+    await _evict(session, node, occupants, f"its node {node.name} is being drained", now=now, actor=actor)
     return await describe(session, node)
 
 
@@ -134,9 +135,9 @@ async def remove(
     force: bool,
     now: datetime,
 ) -> bool:
-    """Remove the node; True when it is gone, False when it goes once its work was seen to end.
+    """Remove the node. True when it is removed, False when it is removed after its work has ended.
 
-    Raises Conflict while something holds capacity there, unless `force`: then it is drained first.
+    Raises Conflict while a deployment holds capacity on the node, unless `force`: then it is drained first.
     """
     cluster = await lock_cluster(session, access)
     await occupants.lock_on_node(session, access.cluster_id, node_id)
@@ -154,14 +155,14 @@ async def remove(
             extra={"deployments": [one.deployment_id for _, one in held[:100] if not one.is_guest]},
         )
     node.deleting = True
-    await _send_away(session, node, occupants, f"its node {node.name} is removed", now=now, actor=actor)
+    await _evict(session, node, occupants, f"its node {node.name} is being removed", now=now, actor=actor)
     return await _finish_removal(session, cluster, node, now, actor)
 
 
 async def _finish_removal(
     session: WriteSession, cluster: Cluster, node: Node, now: datetime, actor: str
 ) -> bool:
-    """Delete a node that is to go if nothing holds capacity on it any more. The caller has locked it."""
+    """Delete a locked node that is being removed, if no attempt holds capacity on it."""
     await session.flush()
     if not node.deleting or await repository.occupants_of_node(session, node.id):
         return False
@@ -173,11 +174,11 @@ async def _finish_removal(
 
 
 def check_endpoints(specs: Sequence[NodeCreate], runtime: str) -> None:
-    """Only Docker has engines elsewhere. Raises Invalid."""
+    """Raises Invalid for an engine endpoint on any runtime but docker."""
     if runtime != "docker" and any(spec.engine_endpoint for spec in specs):
         raise Invalid(
             "engine_endpoint_without_docker",
-            f"engine_endpoint is for clusters with the runtime docker; this one has {runtime}.",
+            f"engine_endpoint needs a cluster with the runtime docker; this cluster has {runtime}.",
         )
 
 
@@ -195,10 +196,10 @@ def record_node(
     )
 
 
-async def _send_away(
+async def _evict(
     session: WriteSession, node: Node, occupants: Occupants, sentence: str, *, now: datetime, actor: str
 ) -> None:
-    """Ask what runs on the node to end and to queue again."""
+    """Stop the attempts on the node; their deployments are queued again."""
     await session.flush()
     attempts = await repository.stoppable_attempts(session, node.id)
     await occupants.stop_attempts(
@@ -214,13 +215,11 @@ async def _send_away(
 def _new_node(cluster_id: int, spec: NodeCreate, name: str, now: datetime) -> Node:
     resources = spec.resources
     return Node(
+        **node_values(spec),
         cluster_id=cluster_id,
         name=name,
         cpu_milli=resources.cpu_milli,
         ram_mib=resources.ram_mib,
-        gpu_count=spec.gpu_count,
-        gpu_model=spec.gpu_model,
         labels=dict(spec.labels),
-        engine_endpoint=spec.engine_endpoint,
         created_at=now,
     )

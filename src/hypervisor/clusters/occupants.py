@@ -1,4 +1,4 @@
-"""What clusters ask of the domain above: to end or move the work that stands in the way of a change."""
+"""The protocol by which clusters stop or move work that prevents a change."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from hypervisor.store.database import WriteSession
 
 
 class Occupants(Protocol):
-    """Implemented by `hypervisor.deployments.state.drain`; every call works in the caller's transaction."""
+    """Implemented by `hypervisor.deployments.state.drain`. Every call uses the caller's transaction."""
 
     async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
-        """Lock the deployments on the node. To be called before the node is locked, as the loops do: with two
-        orders, each would wait for the other.
+        """Lock the deployments on the node.
+
+        Call it before locking the node, in the order of the loops: another order would deadlock with them.
         """
         ...
 
@@ -32,18 +33,18 @@ class Occupants(Protocol):
         now: datetime,
         actor: str,
     ) -> None:
-        """Ask these live attempts to end; the reason decides whether their deployments come back."""
+        """Stop these live attempts. The reason decides whether their deployments are queued again."""
         ...
 
     async def clear_cluster(
         self, session: WriteSession, cluster_id: int, *, sentence: str, now: datetime, actor: str
     ) -> None:
-        """Cancel what waits for the cluster or for something on it, and stop what lives on it."""
+        """Cancel deployments that wait for the cluster or its work, and stop the live ones."""
         ...
 
 
 async def occupants_of(connection: HTTPConnection) -> Occupants:
-    """The implementation that the app was given (`app.state.occupants`)."""
+    """The implementation in `app.state.occupants`."""
     return cast(Occupants, connection.app.state.occupants)
 
 

@@ -1,4 +1,4 @@
-"""Who may do what with clusters: every member reads, admins change."""
+"""Permissions on clusters: every member reads, admins change."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ NodeId = Annotated[int, Path(ge=1, le=MAX_ID, description="The node's id.")]
 
 @dataclass(frozen=True, slots=True)
 class ClusterAccess:
-    """The caller at one cluster (`organization_id` is its owner), with a role that was found to be enough."""
+    """A caller with a sufficient role on one cluster; `organization_id` is the owner of the cluster."""
 
     cluster_id: int
     organization_id: int
     principal: Principal
     is_guest: bool = False
-    """Whether the caller sees it only because it is shared with an organization of theirs."""
+    """Whether the caller sees the cluster only through a share."""
 
     @property
     def hidden(self) -> NotFound:
-        """What to answer when the cluster has gone in the meantime."""
+        """The error when the cluster was deleted in the meantime."""
         return no_such_cluster(self.cluster_id)
 
 
@@ -41,9 +41,9 @@ def no_such_cluster(cluster_id: int) -> NotFound:
 
 
 def visible_organizations(principal: Principal, organization_id: int | None) -> frozenset[int] | None:
-    """The organizations that a list is limited to; None for a superuser who names none.
+    """The organizations that a list is limited to; None for a superuser without a filter.
 
-    Raises NotFound for one that the caller is not in.
+    Raises NotFound for an organization without the caller.
     """
     if organization_id is not None:
         check_role(principal, organization_id, Role.VIEWER, hidden=not_found("organization", organization_id))
@@ -53,13 +53,13 @@ def visible_organizations(principal: Principal, organization_id: int | None) -> 
 
 @declares("member")
 async def lists_clusters(principal: CurrentUser) -> Principal:
-    """Lists show only what belongs to the caller's organizations."""
+    """Lists contain only clusters of the caller's organizations."""
     return principal
 
 
 @declares("admin of the named organization")
 async def creates_clusters(principal: CurrentUser) -> Principal:
-    """The organization is named in the body; the service checks the role there."""
+    """The organization is in the body; the service checks the role."""
     return principal
 
 

@@ -1,4 +1,4 @@
-"""Rows of clusters, nodes and devices, always found together with the organization that they belong to."""
+"""Queries for clusters, nodes and devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hypervisor.store.tables import (
 IN_CHUNK = 500
 ANOTHERS = "a deployment of another organization"
 
-# Made once: every submit asks these, and making a statement costs as much as running it.
+# Built once: every submit runs these, and building a statement costs as much as running it.
 _IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)
 _OWN = (
     select(Cluster, Organization)
@@ -72,7 +72,7 @@ _CAPACITIES = (
 
 
 class Capacity(NamedTuple):
-    """What a node can take, and the size that it is shrinking to, if it is."""
+    """The capacity of a node, and its target while it is being made smaller."""
 
     id: int
     name: str
@@ -88,13 +88,13 @@ class Capacity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A deployment that lives on a node or cluster, or waits for it."""
+    """A deployment that is live on a node or cluster, or waits for it."""
 
     deployment_id: int
     name: str
     state: str
     is_guest: bool = False
-    """Of another organization than the cluster's own: its id and name are not to be shown."""
+    """Whether another organization owns the deployment: its id and name are not shown."""
 
     @property
     def shown(self) -> str:
@@ -104,7 +104,7 @@ class Occupant:
 async def list_clusters(
     session: AsyncSession, organization_ids: Collection[int] | None, *, after: int, limit: int
 ) -> Sequence[Cluster]:
-    """Clusters with ids above `after` of these organizations or shared with them (None: all), by id."""
+    """Clusters with ids above `after` that these organizations own or share (None: all), by id."""
     query = select(Cluster).where(Cluster.id > after).order_by(Cluster.id).limit(limit)
     if organization_ids is not None:
         ids = sorted(organization_ids)
@@ -116,7 +116,7 @@ async def list_clusters(
 
 
 async def guests_of(session: AsyncSession, cluster_id: int, organization_ids: Collection[int]) -> list[int]:
-    """Those of the organizations that the cluster is shared with."""
+    """The organizations among these that the cluster is shared with."""
     rows = await session.scalars(
         select(ClusterShare.organization_id)
         .where(
@@ -134,9 +134,9 @@ async def find_cluster(session: AsyncSession, cluster_id: int) -> Cluster | None
 
 
 async def lock_organization(session: WriteSession, organization_id: int) -> None:
-    """One after the other, for what must be unique or free of circles within an organization.
+    """Serialize changes that must stay unique or free of cycles within an organization.
 
-    `FOR NO KEY UPDATE`: rows that only refer to the organization (submits, events of the loops) do not wait.
+    `FOR NO KEY UPDATE`: inserts that only refer to the organization, such as submits, do not wait.
     """
     await session.execute(
         select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
@@ -144,7 +144,7 @@ async def lock_organization(session: WriteSession, organization_id: int) -> None
 
 
 async def hold_organization(session: WriteSession, organization_id: int) -> bool:
-    """Keep the organization from being deleted for now (`FOR KEY SHARE`); False when it is gone."""
+    """Prevent the deletion of the organization (`FOR KEY SHARE`). False when it does not exist."""
     query = select(Organization.id).where(Organization.id == organization_id)
     return await session.scalar(query.with_for_update(read=True, key_share=True)) is not None
 
@@ -152,7 +152,7 @@ async def hold_organization(session: WriteSession, organization_id: int) -> bool
 async def hold_organizations(
     session: WriteSession, organization_ids: Collection[int]
 ) -> dict[int, Organization]:
-    """`hold_organization` for several, with their rows; missing ones are left out."""
+    """`hold_organization` for several: their rows by id, without missing ones."""
     if not organization_ids:
         return {}
     rows = await session.scalars(_HELD_ORGANIZATIONS, {"ids": sorted(organization_ids)})
@@ -162,7 +162,7 @@ async def hold_organizations(
 async def hold_own(
     session: WriteSession, cluster_ids: Collection[int], organization_ids: Collection[int]
 ) -> tuple[dict[int, Organization], dict[int, Cluster]]:
-    """`hold_organizations` and `hold_clusters` in one: those of the clusters that these organizations own."""
+    """`hold_organizations` and `hold_clusters` in one query, for clusters that these organizations own."""
     if not cluster_ids or not organization_ids:
         return {}, {}
     found = {"ids": sorted(cluster_ids), "organization_ids": sorted(organization_ids)}
@@ -179,7 +179,7 @@ async def owners_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict
 
 
 async def hold_clusters(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
-    """These clusters as they are and, until the end of the transaction, stay (`FOR SHARE`)."""
+    """These clusters, protected against changes until the end of the transaction (`FOR SHARE`)."""
     if not cluster_ids:
         return {}
     rows = await session.scalars(_HELD_CLUSTERS, {"ids": sorted(cluster_ids)})
@@ -206,7 +206,10 @@ async def nodes_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[
 
 
 async def capacities_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict[int, list[Capacity]]:
-    """Those of each cluster's nodes that are to stay, by node id. Much cheaper than the nodes themselves."""
+    """The capacities of each cluster's nodes by node id, without nodes that are being removed.
+
+    Much cheaper than loading the nodes.
+    """
     found: dict[int, list[Capacity]] = defaultdict(list)
     for cluster_id, *capacity in await session.execute(_CAPACITIES, {"ids": sorted(cluster_ids)}):
         found[cluster_id].append(Capacity._make(capacity))
@@ -223,7 +226,7 @@ async def find_node(session: AsyncSession, cluster_id: int, node_id: int) -> Nod
 
 
 async def lock_node(session: WriteSession, cluster_id: int, node_id: int) -> Node | None:
-    """The node, locked as every commit of allocations locks it."""
+    """The node, with the lock that every commit of allocations takes."""
     return await session.scalar(
         select(Node)
         .where(Node.cluster_id == cluster_id, Node.id == node_id)
@@ -254,10 +257,10 @@ async def gpus_of_nodes(session: AsyncSession, node_ids: Collection[int]) -> dic
 
 
 async def taken_node_names(session: AsyncSession, cluster_id: int, names: Collection[str]) -> list[str]:
-    """Those of `names` that nodes of the cluster have already."""
-    wanted = set(names)
+    """The names among these that nodes of the cluster already have."""
+    requested = set(names)
     existing = await session.scalars(select(Node.name).where(Node.cluster_id == cluster_id))
-    return sorted(wanted.intersection(existing))
+    return sorted(requested.intersection(existing))
 
 
 async def add_devices(session: WriteSession, devices: Sequence[tuple[int, int]]) -> None:
@@ -268,7 +271,7 @@ async def add_devices(session: WriteSession, devices: Sequence[tuple[int, int]])
 
 
 async def remove_devices(session: WriteSession, node_id: int, from_index: int) -> None:
-    """Delete the devices from an index on; the database refuses when one of them is claimed."""
+    """Delete the devices from an index on. The database refuses while one of them is in use."""
     await session.execute(
         delete(NodeGpu)
         .where(NodeGpu.node_id == node_id, NodeGpu.gpu_index >= from_index)
@@ -277,7 +280,7 @@ async def remove_devices(session: WriteSession, node_id: int, from_index: int) -
 
 
 async def occupants_of_node(session: AsyncSession, node_id: int) -> Sequence[tuple[int, Occupant]]:
-    """(attempt id, deployment) for whatever holds capacity on the node, in order of the deployments."""
+    """(attempt id, deployment) of every attempt that holds capacity on the node, by deployment id."""
     rows = await session.execute(
         select(Allocation.attempt_id, Deployment.id, Deployment.name, Deployment.state, _is_guest())
         .join(Deployment, Deployment.id == Allocation.deployment_id)
@@ -289,7 +292,7 @@ async def occupants_of_node(session: AsyncSession, node_id: int) -> Sequence[tup
 
 
 async def stoppable_attempts(session: AsyncSession, node_id: int) -> list[int]:
-    """Attempts that hold capacity on the node and have not been asked to stop."""
+    """Attempts that hold capacity on the node and have no stop request."""
     rows = await session.scalars(
         select(Allocation.attempt_id)
         .join(Attempt, Attempt.id == Allocation.attempt_id)
@@ -312,7 +315,7 @@ async def allocations_of_node(
 
 
 async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[Occupant]:
-    """Deployments that live on the cluster or wait for it, by id."""
+    """Live and waiting deployments of the cluster, by id."""
     states = [state.value for state in WAITING | LIVE]
     rows = await session.execute(
         select(Deployment.id, Deployment.name, Deployment.state, _is_guest())
@@ -324,7 +327,7 @@ async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[O
 
 
 async def holds_capacity(session: AsyncSession, *, cluster_id: int) -> bool:
-    """Whether anything holds capacity on the cluster: a live attempt, or one whose end was not observed."""
+    """Whether an attempt holds capacity on the cluster: it is live, or its end was not observed yet."""
     found = await session.scalar(
         select(Allocation.attempt_id).where(Allocation.cluster_id == cluster_id).limit(1)
     )
@@ -336,7 +339,7 @@ async def delete_node(session: WriteSession, node_id: int) -> None:
 
 
 async def delete_cluster(session: WriteSession, cluster_id: int) -> None:
-    """Delete the row with all that belongs to it: nodes, deployments, attempts."""
+    """Delete the row with its nodes, deployments and attempts."""
     await session.execute(
         delete(Cluster).where(Cluster.id == cluster_id).execution_options(synchronize_session=False)
     )

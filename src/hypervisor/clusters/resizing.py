@@ -1,4 +1,4 @@
-"""Changing the size of a node: growing is free, shrinking below what is allocated waits for work to leave."""
+"""Resizing of nodes. A shrink below the allocated amount waits until enough work has left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypervisor.store.tables import Cluster, Node
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The size of a node; devices are numbered from 0, so that a smaller node loses its last ones."""
+    """The size of a node. A smaller node loses the devices with the highest indices."""
 
     cpu_milli: int
     ram_mib: int
@@ -32,7 +32,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is allocated on a node; `highest_gpu` is one more than the highest device in use."""
+    """The allocated amounts of a node. `highest_gpu` is one more than the highest device in use."""
 
     cpu_milli: int
     ram_mib: int
@@ -43,7 +43,7 @@ class Held:
         return max(self.devices, default=-1) + 1
 
     def over(self, size: Size) -> Resources:
-        """What stands in the way of this size: cores, memory and devices beyond it that are in use."""
+        """The amounts in use above this size: cores, memory and devices."""
         beyond = sum(1 for index in self.devices if index >= size.gpu_count)
         return Resources(
             max(0, self.cpu_milli - size.cpu_milli),
@@ -62,7 +62,7 @@ async def update(
     force: bool,
     now: datetime,
 ) -> NodeResponse:
-    """`update_node` for a node that is found by its id. Raises NotFound, Conflict."""
+    """`update_node` by id. Raises NotFound, Conflict."""
     cluster = await nodes.lock_cluster(session, access)
     if force:
         await occupants.lock_on_node(session, access.cluster_id, node_id)
@@ -83,11 +83,11 @@ async def update_node(
     now: datetime,
     actor: str,
 ) -> None:
-    """Apply what is given to a locked node.
+    """Apply the given fields to a locked node.
 
-    Raises Conflict "shrink_below_allocated" with the exact shortfall. With `force` the target is remembered
-    (nothing new is placed above it), the least important work is asked to leave, and the capacity
-    follows when it has.
+    Raises Conflict "shrink_below_allocated" with the exact shortfall. With `force` the target is stored: the
+    scheduler places nothing above it, the least important attempts are stopped, and the capacity shrinks when
+    they have ended.
     """
     given = request.model_fields_set
     if "gpu_model" in given:
@@ -104,12 +104,12 @@ async def update_node(
     message = f"{node.name} changed: {', '.join(sorted(given)) or 'nothing'}"
     record_node(session, cluster, "node.updated", message, now=now, actor=actor)
     if not missing.is_zero:
-        await _send_away(session, cluster, node, target, occupants, now=now, actor=actor)
+        await _evict(session, cluster, node, target, occupants, now=now, actor=actor)
     await _settle(session, node)
 
 
 async def _settle(session: WriteSession, node: Node) -> None:
-    """Bring the capacity of a locked node to its target as far as what runs there allows."""
+    """Move the capacity of a locked node towards its target, as far as running work permits."""
     target = _target(node, NodeUpdate())
     held = await _held(session, node)
     size = Size(
@@ -127,16 +127,16 @@ async def _settle(session: WriteSession, node: Node) -> None:
 
 
 def _target(node: Node, request: NodeUpdate) -> Size:
-    """Where the node is on its way to, with what is given put on top."""
+    """The target size of the node, changed by the given fields."""
     current = Size(
         node.cpu_milli if node.target_cpu_milli is None else node.target_cpu_milli,
         node.ram_mib if node.target_ram_mib is None else node.target_ram_mib,
         node.gpu_count if node.target_gpu_count is None else node.target_gpu_count,
     )
-    wanted = Resources.from_edge(cpu_cores=request.cpu_cores or 0, ram_gb=request.ram_gb or 0, gpu_count=0)
+    requested = Resources.from_edge(cpu_cores=request.cpu_cores or 0, ram_gb=request.ram_gb or 0, gpu_count=0)
     return Size(
-        current.cpu_milli if request.cpu_cores is None else wanted.cpu_milli,
-        current.ram_mib if request.ram_gb is None else wanted.ram_mib,
+        current.cpu_milli if request.cpu_cores is None else requested.cpu_milli,
+        current.ram_mib if request.ram_gb is None else requested.ram_mib,
         current.gpu_count if request.gpu_count is None else request.gpu_count,
     )
 
@@ -155,7 +155,7 @@ async def _set_devices(session: WriteSession, node: Node, count: int) -> None:
     node.gpu_count = count
 
 
-async def _send_away(
+async def _evict(
     session: WriteSession,
     cluster: Cluster,
     node: Node,
@@ -172,7 +172,7 @@ async def _send_away(
         session,
         victims,
         StopReason.DRAINED,
-        sentence=f"its node {node.name} is made smaller; keeps its place in the queue",
+        sentence=f"its node {node.name} is being made smaller; keeps its place in the queue",
         now=now,
         actor=actor,
     )
@@ -208,10 +208,10 @@ def _too_small(node: Node, held: Held, target: Size, missing: Resources) -> Conf
         parts.append(f"{missing.ram_gb:g} GB of RAM")
     if missing.gpu_milli:
         beyond = ", ".join(str(index) for index in held.devices if index >= target.gpu_count)
-        parts.append(f"{missing.gpu_count:g} GPU(s) (in use: number {beyond})")
+        parts.append(f"{missing.gpu_count:g} GPU(s) (in use: index {beyond})")
     return Conflict(
         "shrink_below_allocated",
-        f"{' and '.join(parts)} more than that are allocated on {node.name}. Stop something there, or use "
+        f"{' and '.join(parts)} more than the new size are allocated on {node.name}. Stop work there, or use "
         "?force=true, which sends the least important work back to the queue.",
         extra={
             "shortfall": {

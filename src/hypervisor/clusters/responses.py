@@ -1,4 +1,4 @@
-"""Answers about clusters and nodes, and how they are made from rows."""
+"""Responses about clusters and nodes, and their construction from rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 from hypervisor.api.schema import ResponseModel
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
+from hypervisor.store.columns import same_named
 from hypervisor.store.tables import Cluster, Node, NodeGpu
 
 NodeStatus = Literal["ready", "cordoned", "draining", "deleting", "shrinking"]
@@ -30,14 +31,14 @@ class Amounts(ResponseModel):
 
 
 class GpuResponse(ResponseModel):
-    """One device; `used` is the share that is taken, from 0 to 1."""
+    """One device; `used` is the allocated share, from 0 to 1."""
 
     index: int
     used: float
 
 
 class NodeResponse(ResponseModel):
-    """`available` is capacity minus what is allocated, whether or not the node takes new work."""
+    """`available` is capacity minus allocated, whether or not the node accepts new work."""
 
     id: int
     cluster_id: int
@@ -60,7 +61,7 @@ class NodeResponse(ResponseModel):
 
 
 class ClusterResponse(ResponseModel):
-    """`runtime` is what was asked for, `resolved_runtime` what it turned out to be. `shared`: it belongs to
+    """`runtime` is the requested runtime, `resolved_runtime` the one in use. A `shared` cluster belongs to
     another organization, which shares it with the caller's.
     """
 
@@ -70,7 +71,7 @@ class ClusterResponse(ResponseModel):
     runtime: str
     resolved_runtime: str
     runtime_note: str
-    placement: str
+    placement_policy: str
     optimizer_steps: int
     solver: str
     preemption: bool
@@ -91,11 +92,15 @@ class ClusterResponse(ResponseModel):
     nodes: list[NodeResponse] | None
 
 
+_NODE_AS_STORED = same_named(Node, NodeResponse.model_fields)
+_CLUSTER_AS_STORED = same_named(Cluster, ClusterResponse.model_fields)
+
+
 def runtime_note(asked: str, resolved: str) -> str:
-    """What the cluster's runtime means, in plain words."""
+    """One line about the runtime of the cluster."""
     note = _NOTES.get(resolved, resolved)
     if asked == "auto" and resolved == "simulated":
-        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for that"
+        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for work"
     return f"auto, {note}" if asked == "auto" else note
 
 
@@ -110,24 +115,15 @@ def allocated_on(node: Node, gpus: Sequence[NodeGpu]) -> Resources:
 def node_answer(node: Node, gpus: Sequence[NodeGpu]) -> NodeResponse:
     capacity, allocated = capacity_of(node), allocated_on(node, gpus)
     return NodeResponse(
-        id=node.id,
-        cluster_id=node.cluster_id,
-        name=node.name,
+        **{name: getattr(node, name) for name in _NODE_AS_STORED},
         cpu_cores=capacity.cpu_cores,
         ram_gb=capacity.ram_gb,
-        gpu_count=node.gpu_count,
-        gpu_model=node.gpu_model,
-        labels=node.labels,
-        engine_endpoint=node.engine_endpoint,
-        cordoned=node.cordoned,
-        draining=node.draining,
         status=_status(node),
         capacity=Amounts.of(capacity),
         allocated=Amounts.of(allocated),
         available=Amounts.of(capacity - allocated),
         shrinking_to=_shrinking_to(node),
         gpus=[GpuResponse(index=gpu.gpu_index, used=gpu.used_milli / WHOLE_GPU) for gpu in gpus],
-        created_at=node.created_at,
     )
 
 
@@ -138,25 +134,12 @@ def cluster_answer(
     *,
     with_nodes: bool = True,
 ) -> ClusterResponse:
-    """The cluster with sums over its nodes; `gpus` are the devices by node id."""
+    """The cluster with sums over its nodes. `gpus` are the devices by node id."""
     capacity = sum((capacity_of(node) for node in nodes), Resources())
     allocated = sum((allocated_on(node, gpus.get(node.id, ())) for node in nodes), Resources())
     return ClusterResponse(
-        id=cluster.id,
-        organization_id=cluster.organization_id,
-        name=cluster.name,
-        runtime=cluster.runtime,
-        resolved_runtime=cluster.resolved_runtime,
+        **{name: getattr(cluster, name) for name in _CLUSTER_AS_STORED},
         runtime_note=runtime_note(cluster.runtime, cluster.resolved_runtime),
-        placement=cluster.placement,
-        optimizer_steps=cluster.optimizer_steps,
-        solver=cluster.solver,
-        preemption=cluster.preemption,
-        min_runtime_seconds=cluster.min_runtime_seconds,
-        preemption_budget=cluster.preemption_budget,
-        preemption_window_seconds=cluster.preemption_window_seconds,
-        preemption_cooldown_seconds=cluster.preemption_cooldown_seconds,
-        created_at=cluster.created_at,
         status="active" if cluster.deleting_at is None else "deleting",
         total_cpu_cores=capacity.cpu_cores,
         total_ram_gb=capacity.ram_gb,
@@ -170,7 +153,7 @@ def cluster_answer(
 
 
 def as_guest(answer: ClusterResponse) -> ClusterResponse:
-    """As somebody sees it with whom it is shared: without the owner's engines."""
+    """The view of an organization with a share: without the owner's engine endpoints."""
     nodes = None if answer.nodes is None else [node_as_guest(node) for node in answer.nodes]
     return answer.model_copy(update={"shared": True, "nodes": nodes})
 

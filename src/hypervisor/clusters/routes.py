@@ -30,15 +30,17 @@ from hypervisor.store.database import WriteSession
 
 router = APIRouter(prefix="/clusters", tags=["Clusters"])
 
-Force = Annotated[bool, Query(description="Also where work stands in the way: it is moved or stopped first.")]
+Force = Annotated[
+    bool, Query(description="Also while work prevents the change: it is moved or stopped first.")
+]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Accepted: what still runs is being stopped; it goes after that."}
+    202: {"description": "Accepted: running work is being stopped; the deletion follows."}
 }
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(401, 403, 404, 409, 422, 429))
 async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: ServicesDep) -> ClusterResponse:
-    """Add a cluster: totals make one node of that size, `nodes` says each machine."""
+    """Create a cluster, with one node of the given totals or with the given `nodes`."""
     async with services.database.read() as session:
         access = await resolve_organization(session, user, body.organization_id, Role.ADMIN)
     runtime = body.runtime or services.settings.default_runtime
@@ -68,7 +70,7 @@ async def list_clusters(
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
 ) -> Page[ClusterResponse]:
-    """The clusters of the caller's organizations (or of one), by id; a superuser sees all."""
+    """List the clusters of the caller's organizations, or of one, by id. A superuser sees all."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = visible_organizations(user, organization_id)
     async with services.database.read() as session:
@@ -78,7 +80,7 @@ async def list_clusters(
 
 @router.get("/{cluster_id}", responses=documented(401, 404, 422, 429))
 async def get_cluster(access: ClusterReader, services: ServicesDep) -> ClusterResponse:
-    """One cluster with its nodes: capacity, what is allocated, what is available."""
+    """Get one cluster with its nodes: capacity, allocated and available amounts."""
     async with services.database.read() as session:
         return await service.get(session, access)
 
@@ -91,7 +93,7 @@ async def update_cluster(
     occupants: OccupantsDep,
     force: Force = False,
 ) -> ClusterResponse:
-    """Change what is given. Totals resize the only node; `force` also below what is allocated."""
+    """Change the given fields. Totals resize the only node; `force` allows less than is allocated."""
 
     async def work(session: WriteSession) -> ClusterResponse:
         return await service.update(session, access, body, occupants, force=force, now=services.clock.now())
@@ -118,21 +120,23 @@ router.add_api_route(
 async def delete_cluster(
     access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep, force: Force = False
 ) -> Response:
-    """Delete the cluster. Refused while deployments run on it or wait for it, unless `force`."""
+    """Delete the cluster. Refused while it has live or waiting deployments, unless `force`."""
 
     async def work(session: WriteSession) -> bool:
         return await service.delete(session, access, occupants, force=force, now=services.clock.now())
 
-    gone = await services.database.transact(work)
+    deleted = await services.database.transact(work)
     _wake(services)
-    return _gone_or_accepted(gone, "The cluster goes as soon as what runs on it has ended.")
+    return _deleted_or_accepted(
+        deleted, "The cluster is deleted as soon as its running deployments have ended."
+    )
 
 
 @router.get("/{cluster_id}/nodes", responses=documented(401, 404, 422, 429))
 async def list_nodes(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[NodeResponse]:
-    """The nodes of the cluster, by id."""
+    """List the nodes of the cluster, by id."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await nodes.list_answers(session, access, after=after, limit=limit + 1)
@@ -149,7 +153,7 @@ async def list_nodes(
 async def add_node(
     body: NodeCreate, access: ClusterChanger, services: ServicesDep
 ) -> NodeResponse | Page[NodeResponse]:
-    """Add a node; with a `count` above 1 several equal ones, answered as a list."""
+    """Add a node. With a `count` above 1, add several equal nodes; the response is a list."""
 
     async def work(session: WriteSession) -> list[NodeResponse]:
         made = await nodes.add(session, access, body, now=services.clock.now())
@@ -162,7 +166,7 @@ async def add_node(
 
 @router.get("/{cluster_id}/nodes/{node_id}", responses=documented(401, 404, 422, 429))
 async def get_node(node_id: NodeId, access: ClusterReader, services: ServicesDep) -> NodeResponse:
-    """One node with its devices."""
+    """Get one node with its devices."""
     async with services.database.read() as session:
         answer = await nodes.get(session, access, node_id)
     return node_as_guest(answer) if access.is_guest else answer
@@ -177,7 +181,7 @@ async def update_node(
     occupants: OccupantsDep,
     force: Force = False,
 ) -> NodeResponse:
-    """Change what is given. Growing is free; below what is allocated only with `force`."""
+    """Change the given fields. A size below the allocated amount needs `force`."""
 
     async def work(session: WriteSession) -> NodeResponse:
         return await resizing.update(
@@ -210,26 +214,26 @@ async def remove_node(
     occupants: OccupantsDep,
     force: Force = False,
 ) -> Response:
-    """Remove a node. Refused while something runs there; `force` sends that back to the queue first."""
+    """Remove a node. Refused while work runs there; `force` returns the work to the queue first."""
 
     async def work(session: WriteSession) -> bool:
         now = services.clock.now()
         return await nodes.remove(session, access, node_id, occupants, force=force, now=now)
 
-    gone = await services.database.transact(work)
+    deleted = await services.database.transact(work)
     _wake(services)
-    return _gone_or_accepted(gone, "The node goes as soon as what runs on it has ended.")
+    return _deleted_or_accepted(deleted, "The node is removed as soon as its running deployments have ended.")
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/cordon", responses=documented(401, 403, 404, 409, 422, 429))
 async def cordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeResponse:
-    """Nothing new starts on the node; what runs there goes on."""
+    """Cordon the node: it accepts no new work, running work continues."""
     return await _cordon(services, access, node_id, cordoned=True)
 
 
 @router.post("/{cluster_id}/nodes/{node_id}/uncordon", responses=documented(401, 403, 404, 409, 422, 429))
 async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: ServicesDep) -> NodeResponse:
-    """The node takes new work again; a drain ends."""
+    """Uncordon the node: it accepts new work again. This also ends a drain."""
     return await _cordon(services, access, node_id, cordoned=False)
 
 
@@ -237,7 +241,7 @@ async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: Servi
 async def drain_node(
     node_id: NodeId, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
 ) -> NodeResponse:
-    """Nothing new starts on the node; what runs there ends and queues again at its old place."""
+    """Drain the node: cordon it and return its work to the same place in the queue."""
 
     async def work(session: WriteSession) -> NodeResponse:
         return await nodes.drain(session, access, node_id, occupants, now=services.clock.now())
@@ -260,16 +264,18 @@ async def _cordon(
 
 def _check_runtime(services: AppServices, runtime: str) -> None:
     if runtime != "auto" and runtime not in services.runtimes.names:
-        there = ", ".join(("auto", *services.runtimes.names))
-        raise Invalid("unknown_runtime", f"The runtime {runtime!r} is not available here; there are {there}.")
+        available = ", ".join(("auto", *services.runtimes.names))
+        raise Invalid(
+            "unknown_runtime", f"The runtime {runtime!r} is not available here. Choose one of {available}."
+        )
 
 
 def _wake(services: AppServices) -> None:
-    for topic in ("scheduler", "reconciler", "janitor"):
+    for topic in ("scheduler", "reconciler", "maintenance"):
         services.wakeup.notify(topic)
 
 
-def _gone_or_accepted(gone: bool, sentence: str) -> Response:
-    if gone:
+def _deleted_or_accepted(deleted: bool, sentence: str) -> Response:
+    if deleted:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     return JSONResponse({"detail": sentence}, status_code=status.HTTP_202_ACCEPTED)

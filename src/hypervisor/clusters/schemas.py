@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -24,18 +24,26 @@ from hypervisor.scheduling.scoring.registry import policy_names
 
 MAX_NODES_AT_ONCE = 10_000
 MAX_OPTIMIZER_STEPS = 1_000_000
-"""Some seconds a pass."""
+"""Takes some seconds in each pass."""
 _ENDPOINT = re.compile(
     r"unix:///[^\s?#@]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?"
 )
+
+OLD_NAMES = {
+    "placement": "placement_policy",
+    "improvement_steps": "optimizer_steps",
+    "packer": "solver",
+    "preemption_rest_seconds": "preemption_cooldown_seconds",
+}
+"""Of the settings of a cluster; see `RequestModel.old_names`."""
 
 Budget = Annotated[
     int,
     Field(
         ge=0,
         le=1000,
-        description="So many preemptions of one deployment within preemption_window_seconds protect it for "
-        "preemption_cooldown_seconds; 0: never.",
+        description="After this many preemptions within preemption_window_seconds a deployment is protected "
+        "for preemption_cooldown_seconds; 0: never.",
     ),
 ]
 OptimizerSteps = Annotated[
@@ -43,8 +51,8 @@ OptimizerSteps = Annotated[
     Field(
         ge=0,
         le=MAX_OPTIMIZER_STEPS,
-        description="Bounds the search, after a pass that leaves work waiting, for an arrangement of what it "
-        "places that places more; 0: no search.",
+        description="Step budget of the optimizer. After a pass that leaves work waiting it searches for an "
+        "arrangement that places more; 0: off.",
     ),
 ]
 RuntimeName = Literal["auto", "docker", "process", "simulated"]
@@ -56,12 +64,12 @@ PlacementName = Annotated[
         json_schema_extra=enum_of(policy_names),
     ),
 ]
-SolverName = Annotated[
+Solver = Annotated[
     str,
     one_of(solver_names),
     Field(
-        description="What searches for such an arrangement. exact: a solver goes on where the search ends, "
-        "on small clusters; the server needs the extra `optimal` for it.",
+        description="search: local search only. exact: on small clusters an exact solver continues after the "
+        "search; the server needs the extra `optimal`.",
         json_schema_extra=enum_of(solver_names),
     ),
 ]
@@ -77,7 +85,7 @@ EngineEndpoint = Annotated[str, Field(max_length=255), AfterValidator(_engine_en
 
 
 class NodeCreate(StrictRequest):
-    """One machine, or `count` equal ones that are named `name-1` ... `name-<count>`."""
+    """One machine, or `count` equal machines named `name-1` ... `name-<count>`."""
 
     name: Name
     count: int = Field(default=1, ge=1, le=MAX_NODES_AT_ONCE)
@@ -87,12 +95,12 @@ class NodeCreate(StrictRequest):
     gpu_model: GpuModel | None = None
     labels: Labels = Field(default_factory=dict)
     engine_endpoint: EngineEndpoint | None = Field(
-        default=None, description="The Docker engine of this machine, if it is not the server's own."
+        default=None, description="The Docker engine of this machine; default: the server's engine."
     )
 
     @property
     def names(self) -> list[str]:
-        """The names of the nodes that this makes."""
+        """The names of the nodes to create."""
         if self.count == 1:
             return [self.name]
         return [f"{self.name}-{number}" for number in range(1, self.count + 1)]
@@ -109,14 +117,16 @@ class NodeCreate(StrictRequest):
 
 
 class ClusterCreate(StrictRequest):
-    """Totals make a cluster of one node "node-1"; `nodes` says each machine. One of the two is needed."""
+    """Give totals for one node named "node-1", or `nodes` with each machine."""
+
+    old_names: ClassVar = OLD_NAMES
 
     organization_id: int | None = Field(default=None, ge=1, le=MAX_ID)
     name: Name
     runtime: RuntimeName | None = Field(default=None, description="Default: the server's DEFAULT_RUNTIME.")
-    placement: PlacementName = "fgd"
+    placement_policy: PlacementName = "fgd"
     optimizer_steps: OptimizerSteps = 0
-    solver: SolverName = "search"
+    solver: Solver = "search"
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
@@ -130,7 +140,7 @@ class ClusterCreate(StrictRequest):
     nodes: list[NodeCreate] | None = Field(default=None, min_length=1, max_length=MAX_NODES_AT_ONCE)
 
     @model_validator(mode="after")
-    def _one_way_to_say_the_size(self) -> Self:
+    def _has_one_kind_of_size(self) -> Self:
         totals = ("total_cpu_cores", "total_ram_gb", "total_gpu_count", "gpu_model", "labels")
         given = [name for name in totals if getattr(self, name) is not None]
         if self.nodes is not None and given:
@@ -141,7 +151,7 @@ class ClusterCreate(StrictRequest):
         return self
 
     def all_nodes(self) -> list[NodeCreate]:
-        """The nodes as they were given, or the one node of the totals."""
+        """The given nodes, or the one node of the totals."""
         if self.nodes is not None:
             return self.nodes
         return [
@@ -157,12 +167,14 @@ class ClusterCreate(StrictRequest):
 
 
 class ClusterUpdate(StrictRequest):
-    """What is given is changed. Totals change the node of a cluster that has only one."""
+    """Only given fields change. Totals are for clusters with one node."""
+
+    old_names: ClassVar = OLD_NAMES
 
     name: Name | None = None
-    placement: PlacementName | None = None
+    placement_policy: PlacementName | None = None
     optimizer_steps: OptimizerSteps | None = None
-    solver: SolverName | None = None
+    solver: Solver | None = None
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None
@@ -173,7 +185,7 @@ class ClusterUpdate(StrictRequest):
     total_gpu_count: GpuDevices | None = None
 
     def node_update(self) -> NodeUpdate | None:
-        """The change of the only node, or None where no total is given."""
+        """The change of the only node, None without totals."""
         if self.total_cpu_cores is None and self.total_ram_gb is None and self.total_gpu_count is None:
             return None
         return NodeUpdate(
@@ -182,7 +194,7 @@ class ClusterUpdate(StrictRequest):
 
 
 class NodeUpdate(StrictRequest):
-    """What is given is changed; the name stays."""
+    """Only given fields change. The name is fixed."""
 
     cpu_cores: CpuCores | None = None
     ram_gb: RamGb | None = None
@@ -195,5 +207,5 @@ def _check_names(names: list[str]) -> None:
     if len(names) > MAX_NODES_AT_ONCE:
         raise ValueError(f"at most {MAX_NODES_AT_ONCE} nodes at once")
     if len(set(names)) < len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two nodes would be named {doubled!r}")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two nodes would be named {duplicate!r}")

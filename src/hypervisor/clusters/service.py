@@ -1,4 +1,4 @@
-"""Clusters: create, look at, change, delete, in the caller's session; who may was decided before."""
+"""Clusters: create, read, update and delete, in the caller's session. Permissions are checked before."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository, resizing
+from hypervisor.clusters.fields import changed_settings, cluster_values
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
@@ -18,21 +19,10 @@ from hypervisor.events.log import record
 from hypervisor.runtimes.registry import ResolvedRuntime
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import are_many, forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc, exceed_one_request
 from hypervisor.store.tables import Attempt, Cluster, Decision, Deployment
 
 NAMED_OCCUPANTS = 10
-_SETTINGS = (
-    "name",
-    "placement",
-    "optimizer_steps",
-    "solver",
-    "preemption",
-    "min_runtime_seconds",
-    "preemption_budget",
-    "preemption_window_seconds",
-    "preemption_cooldown_seconds",
-)
 
 
 async def create(
@@ -45,30 +35,17 @@ async def create(
     now: datetime,
     actor: str,
 ) -> ClusterResponse:
-    """Add a cluster with its nodes.
+    """Create a cluster with its nodes.
 
-    Raises Conflict for a name that the organization uses already, Invalid for a solver that is not installed.
+    Raises Conflict when the organization already uses the name, Invalid when the solver is not installed.
     """
     _check_solver(request.solver)
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
     nodes.check_endpoints(specs, resolved.name)
-    cluster = Cluster(
-        organization_id=organization_id,
-        name=request.name,
-        runtime=runtime,
-        resolved_runtime=resolved.name,
-        placement=request.placement,
-        optimizer_steps=request.optimizer_steps,
-        solver=request.solver,
-        preemption=request.preemption,
-        min_runtime_seconds=request.min_runtime_seconds,
-        preemption_budget=request.preemption_budget,
-        preemption_window_seconds=request.preemption_window_seconds,
-        preemption_cooldown_seconds=request.preemption_cooldown_seconds,
-        created_at=now,
-    )
+    fields = {**cluster_values(request), "organization_id": organization_id, "runtime": runtime}
+    cluster = Cluster(**fields, resolved_runtime=resolved.name, created_at=now)
     session.add(cluster)
     await session.flush()
     made = await nodes.insert_nodes(session, cluster.id, specs, now)
@@ -86,7 +63,7 @@ async def list_answers(
     limit: int,
     brief: bool = False,
 ) -> list[ClusterResponse]:
-    """Clusters of these organizations (None: of all) with ids above `after`; three queries in all."""
+    """Clusters of these organizations (None: all) with ids above `after`, in three queries."""
     clusters = await repository.list_clusters(session, organization_ids, after=after, limit=limit)
     answers = await _describe_all(session, clusters, with_nodes=not brief)
     if organization_ids is None:
@@ -95,7 +72,7 @@ async def list_answers(
 
 
 async def describe(session: AsyncSession, cluster: Cluster) -> ClusterResponse:
-    """The cluster as the session sees it now."""
+    """The current state of the cluster in this session."""
     await session.flush()
     return (await _describe_all(session, [cluster], with_nodes=True))[0]
 
@@ -117,7 +94,7 @@ async def update(
     force: bool,
     now: datetime,
 ) -> ClusterResponse:
-    """Change what is given. Totals resize the only node. Raises Conflict, Invalid."""
+    """Change the given fields. Totals resize the only node. Raises Conflict, Invalid."""
     _check_solver(request.solver)
     if request.name is not None:
         await repository.lock_organization(session, access.organization_id)
@@ -125,11 +102,10 @@ async def update(
     if request.name is not None and request.name != cluster.name:
         await _check_name(session, cluster.organization_id, request.name)
     changed = []
-    for field in _SETTINGS:
-        value = getattr(request, field)
-        if value is not None and value != getattr(cluster, field):
-            setattr(cluster, field, value)
-            changed.append(field)
+    for setting, value in changed_settings(request).items():
+        if value != getattr(cluster, setting):
+            setattr(cluster, setting, value)
+            changed.append(setting)
     if changed:
         message = f"cluster {cluster.name}: changed {', '.join(changed)}"
         _record(session, cluster, "cluster.updated", message, now, access.principal.actor)
@@ -140,10 +116,10 @@ async def update(
 async def delete(
     session: WriteSession, access: ClusterAccess, occupants: Occupants, *, force: bool, now: datetime
 ) -> bool:
-    """Delete the cluster; True when it is gone, False when it goes once its work was seen to end.
+    """Delete the cluster. True when it is deleted, False when it is deleted after its work has ended.
 
-    Raises Conflict while deployments live on it or wait for it, unless `force`: then the ones that wait
-    are cancelled and the ones that live are stopped. Ended deployments go with their cluster.
+    Raises Conflict while the cluster has live or waiting deployments, unless `force`: then waiting ones are
+    cancelled and live ones are stopped. Ended deployments are deleted with the cluster.
     """
     cluster = await repository.lock_cluster(session, access.cluster_id)
     if cluster is None:
@@ -154,24 +130,24 @@ async def delete(
         raise _in_use(cluster, users)
     if cluster.deleting_at is None:
         cluster.deleting_at = now
-        _record(session, cluster, "cluster.deleting", f"cluster {cluster.name} is to go", now, actor)
-        sentence = f"the cluster {cluster.name} is deleted"
+        _record(session, cluster, "cluster.deleting", f"cluster {cluster.name} is being deleted", now, actor)
+        sentence = f"the cluster {cluster.name} is being deleted"
         await occupants.clear_cluster(session, cluster.id, sentence=sentence, now=now, actor=actor)
     return await _finish_deletion(session, cluster, now, actor)
 
 
 async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetime, actor: str) -> bool:
     """Remove a cluster that is to be deleted if nothing holds capacity on it any more. One with a long
-    history is left to the janitor, who deletes it bit by bit.
+    history is left to the maintenance loop, which deletes it in batches.
     """
     await session.flush()
     if cluster.deleting_at is None or await repository.holds_capacity(session, cluster_id=cluster.id):
         return False
-    if await are_many(session, Deployment.id, Deployment.cluster_id == cluster.id):
+    if await exceed_one_request(session, Deployment.id, Deployment.cluster_id == cluster.id):
         return False
-    if await are_many(session, Decision.id, Decision.cluster_id == cluster.id):
+    if await exceed_one_request(session, Decision.id, Decision.cluster_id == cluster.id):
         return False
-    await forget_attempts(session, Attempt.cluster_id == cluster.id, now)
+    await enqueue_instance_gc(session, Attempt.cluster_id == cluster.id, now)
     _record(session, cluster, "cluster.deleted", f"cluster {cluster.name} was deleted", now, actor)
     await session.flush()
     session.expunge(cluster)
@@ -193,7 +169,9 @@ async def _describe_all(
 
 async def _check_name(session: AsyncSession, organization_id: int, name: str) -> None:
     if await repository.name_is_taken(session, organization_id, name):
-        raise Conflict("cluster_name_taken", f"The organization has a cluster {name!r} already.")
+        raise Conflict(
+            "cluster_name_taken", f"The organization already has a cluster {name!r}; choose another name."
+        )
 
 
 def _check_solver(name: str | None) -> None:
@@ -217,7 +195,7 @@ async def _resize_only_node(
     if len(own) != 1:
         raise Invalid(
             "several_nodes",
-            f"The cluster has {len(own)} nodes, so totals cannot be set; change, add or remove its nodes.",
+            f"The cluster has {len(own)} nodes, so totals cannot be set. Change its nodes instead.",
         )
     if force:
         await occupants.lock_on_node(session, access.cluster_id, own[0].id)

@@ -27,7 +27,7 @@ CHANGES = documented(401, 403, 404, 409, 422, 429)
 async def answers_offers(
     cluster_id: ClusterId, organization_id: OrganizationId, principal: CurrentUser, services: ServicesDep
 ) -> Principal:
-    """Who is not in the organization learns nothing of the offer."""
+    """Callers outside the organization get the same 404 as for a missing offer."""
     hidden = not_found("offer of cluster", cluster_id)
     check_role(principal, organization_id, Role.ADMIN, hidden=hidden)
     async with services.database.read() as session:
@@ -42,7 +42,7 @@ Answerer = Annotated[Principal, Depends(answers_offers)]
 async def list_shares(
     user: ClusterLister, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[ShareResponse]:
-    """What the caller's organizations share with others, and what is offered to them."""
+    """List the shares that the caller's organizations give and receive, with open offers."""
     after = decode_cursor(cursor, int, int) if cursor else (0, 0)
     async with services.database.read() as session:
         rows = await shares.list_of_organizations(session, user.memberships, after=after, limit=limit + 1)
@@ -53,7 +53,7 @@ async def list_shares(
 async def list_cluster_shares(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[ShareResponse]:
-    """Who may use the cluster and what each uses; another organization sees its own share only."""
+    """List the shares of the cluster with their use. Another organization sees only its own share."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     own = None if not access.is_guest else access.principal.memberships
     async with services.database.read() as session:
@@ -75,7 +75,7 @@ async def offer_share(body: ShareOffer, access: ClusterChanger, services: Servic
 async def update_share(
     organization_id: OrganizationId, body: ShareUpdate, access: ClusterChanger, services: ServicesDep
 ) -> ShareResponse:
-    """Change the terms; work above them yields by the preemption rules."""
+    """Change the terms. Work above the new terms can be preempted by the usual rules."""
 
     async def work(session: WriteSession) -> ShareResponse:
         return await shares.update(session, access, organization_id, body, now=services.clock.now())
@@ -91,7 +91,7 @@ async def update_share(
 async def withdraw_share(
     organization_id: OrganizationId, access: ClusterChanger, services: ServicesDep
 ) -> Response:
-    """Share it no more: nothing new of the other organization starts, what runs yields to everybody."""
+    """Withdraw the share: the other organization starts nothing new, and all others may preempt its work."""
 
     async def work(session: WriteSession) -> None:
         await shares.withdraw(session, access, organization_id, now=services.clock.now())
@@ -105,7 +105,7 @@ async def withdraw_share(
 async def accept_share(
     cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
 ) -> ShareResponse:
-    """Accept the offer: developers of the organization may deploy to the cluster from now on."""
+    """Accept the offer. Developers of the organization may then deploy to the cluster."""
     return await _answer(services, user, cluster_id, organization_id, accepts=True)
 
 
@@ -113,7 +113,7 @@ async def accept_share(
 async def decline_share(
     cluster_id: ClusterId, organization_id: OrganizationId, user: Answerer, services: ServicesDep
 ) -> ShareResponse:
-    """Decline the offer, or give an accepted share back."""
+    """Decline the offer, or return an accepted share."""
     return await _answer(services, user, cluster_id, organization_id, accepts=False)
 
 

@@ -1,4 +1,4 @@
-"""Requests and answers about sharing a cluster."""
+"""Requests and responses about sharing a cluster."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ MAX_SHARED_GPUS = 640_000
 ShareState = Literal["offered", "accepted", "declined", "withdrawn"]
 Gpus = Annotated[float, Field(ge=0, le=MAX_SHARED_GPUS, allow_inf_nan=False, description="Devices.")]
 Weight = Annotated[
-    float, Field(ge=0.001, le=1000, description="Part of what nobody is guaranteed, against others' weights.")
+    float,
+    Field(
+        ge=0.001,
+        le=1000,
+        description="Share of the capacity without a guarantee, relative to the other weights.",
+    ),
 ]
 
 
 class Bounds(StrictRequest):
-    """An amount of each resource; what is left out is not set."""
+    """An amount of each resource; a missing one is not set."""
 
     cpu_cores: CpuCores | None = None
     ram_gb: RamGb | None = None
@@ -29,7 +34,7 @@ class Bounds(StrictRequest):
 
     @property
     def given(self) -> tuple[int | None, int | None, int | None]:
-        """Milli-CPU, MiB and milli-GPU; None where nothing is set."""
+        """Milli-CPU, MiB and milli-GPU; None for an amount that is not set."""
         amounts = Resources.from_edge(
             cpu_cores=self.cpu_cores or 0, ram_gb=self.ram_gb or 0, gpu_count=self.gpu_count or 0
         )
@@ -40,8 +45,11 @@ class Bounds(StrictRequest):
         )
 
     def filled(self, capacity: Resources) -> Resources:
-        """As a guarantee: what is left out follows the largest part of the cluster that is given, so that
-        guaranteed GPUs come with the CPU and RAM to use them."""
+        """The amounts as a guarantee.
+
+        A missing amount becomes the largest given fraction of the cluster, so that guaranteed GPUs come with
+        the CPU and RAM to use them.
+        """
         whole = (capacity.cpu_milli, capacity.ram_mib, capacity.gpu_milli)
         parts = [amount / total for amount, total in zip(self.given, whole, strict=True) if amount and total]
         part = min(1.0, max(parts, default=0.0))
@@ -51,9 +59,9 @@ class Bounds(StrictRequest):
 
 class ShareTerms(StrictRequest):
     guaranteed: Bounds | None = Field(
-        default=None, description="Theirs whenever they need it; lent to others while they do not."
+        default=None, description="Guaranteed to the organization on demand; lent to others while it is idle."
     )
-    limit: Bounds | None = Field(default=None, description="Never more than this; left out: no limit.")
+    limit: Bounds | None = Field(default=None, description="Upper bound; default: no limit.")
     weight: Weight | None = None
 
 
@@ -62,10 +70,10 @@ class ShareOffer(ShareTerms):
 
 
 class ShareUpdate(ShareTerms):
-    """What is given is changed."""
+    """Only given fields change."""
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _is_not_empty(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("give guaranteed, limit or weight")
         return self
@@ -78,7 +86,7 @@ class LimitAmounts(ResponseModel):
 
 
 class ShareResponse(ResponseModel):
-    """`used` is what the organization holds now, `waiting` how many of its deployments wait."""
+    """`used` is what the organization holds now, `waiting` the number of its queued deployments."""
 
     cluster_id: int
     cluster_name: str

@@ -1,6 +1,4 @@
-"""Sharing a cluster: the owner offers, the other organization accepts or declines, the owner may change or
-withdraw it. Every step is an event on both sides.
-"""
+"""Shares of clusters: offer, accept, decline, change, withdraw. Every step is an event on both sides."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ async def offer(
         raise not_found("organization", organization_id)
     share = await session.get(ClusterShare, (cluster.id, organization_id))
     if share is not None and share.state in OPEN:
-        raise Conflict("already_shared", f"It is {share.state} to this organization already; change that.")
+        raise Conflict("already_shared", f"The share is already {share.state}; change it instead.")
     if share is None:
         share = ClusterShare(cluster_id=cluster.id, organization_id=organization_id)
         session.add(share)
@@ -48,14 +46,14 @@ async def offer(
     _set_guarantee(share, (request.guaranteed or Bounds()).filled(capacity))
     _set_limit(share, request.limit or Bounds())
     await _check_promises(session, share, capacity)
-    _tell(session, cluster, share, "share_offered", f"the cluster {cluster.name} is offered", now, access)
+    _record(session, cluster, share, "share_offered", f"the cluster {cluster.name} is offered", now, access)
     return await describe(session, share)
 
 
 async def update(
     session: WriteSession, access: ClusterAccess, organization_id: int, request: ShareUpdate, *, now: datetime
 ) -> ShareResponse:
-    """Change the terms; they hold from the scheduler's next pass on. Raises NotFound, Invalid."""
+    """Change the terms. The next pass of the scheduler applies them. Raises NotFound, Invalid."""
     cluster, share = await _lock_share(session, access, organization_id)
     capacity = await _capacity(session, cluster.id)
     if request.guaranteed is not None:
@@ -66,22 +64,22 @@ async def update(
         share.weight_milli = _milli(request.weight)
     await _check_promises(session, share, capacity)
     message = f"the terms of the shared cluster {cluster.name} have changed"
-    _tell(session, cluster, share, "share_changed", message, now, access)
+    _record(session, cluster, share, "share_changed", message, now, access)
     return await describe(session, share)
 
 
 async def withdraw(
     session: WriteSession, access: ClusterAccess, organization_id: int, *, now: datetime
 ) -> None:
-    """End the share. What the other organization still runs yields to everybody from now on."""
+    """End the share. From then on all others may preempt what the organization still runs there."""
     cluster, share = await _lock_share(session, access, organization_id)
     share.state, share.answered_at = "withdrawn", now
-    _tell(
+    _record(
         session,
         cluster,
         share,
         "share_withdrawn",
-        f"the cluster {cluster.name} is shared no more",
+        f"the share of the cluster {cluster.name} has ended",
         now,
         access,
     )
@@ -96,7 +94,7 @@ async def answer(
     accepts: bool,
     now: datetime,
 ) -> ShareResponse:
-    """Accept or decline an offer (an accepted share may be given back). Raises NotFound, Conflict."""
+    """Accept or decline an offer; an accepted share can be declined, too. Raises NotFound, Conflict."""
     hidden = not_found("offer of cluster", cluster_id)
     cluster = await repository.lock_cluster(session, cluster_id)
     share = await session.get(ClusterShare, (cluster_id, organization_id), populate_existing=True)
@@ -106,13 +104,13 @@ async def answer(
         return await describe(session, share)
     state = "accepted" if accepts else "declined"
     share.state, share.answered_by, share.answered_at = state, principal.user_id, now
-    for told in (cluster.organization_id, share.organization_id):
+    for recipient in (cluster.organization_id, share.organization_id):
         record(
             session,
-            organization_id=told,
+            organization_id=recipient,
             cluster_id=cluster.id,
             at=now,
-            actor=principal.actor if told == share.organization_id else "system",
+            actor=principal.actor if recipient == share.organization_id else "system",
             type=f"cluster.share_{state}",
             message=f"the offer of the cluster {cluster.name} was {state}",
         )
@@ -127,7 +125,7 @@ async def list_of_cluster(
     after: int,
     limit: int,
 ) -> list[ShareResponse]:
-    """The shares of one cluster by organization; only those of `organization_ids` where that is given."""
+    """The shares of one cluster by organization, limited to `organization_ids` where given."""
     query = select(ClusterShare).where(
         ClusterShare.cluster_id == cluster_id, ClusterShare.organization_id > after
     )
@@ -140,7 +138,7 @@ async def list_of_cluster(
 async def list_of_organizations(
     session: AsyncSession, organization_ids: Collection[int], *, after: tuple[int, int], limit: int
 ) -> list[ShareResponse]:
-    """What these organizations share with others and what is offered to them, by cluster."""
+    """Shares that these organizations give and receive, by cluster."""
     ids = sorted(organization_ids)
     rows = await session.scalars(
         select(ClusterShare)
@@ -159,17 +157,17 @@ async def list_of_organizations(
 
 
 async def describe(session: AsyncSession, share: ClusterShare) -> ShareResponse:
-    """The terms with what is used of them."""
+    """The share with its current use."""
     await session.flush()
     cluster = await session.get_one(Cluster, share.cluster_id)
-    mine = (Deployment.cluster_id == share.cluster_id, Deployment.organization_id == share.organization_id)
+    own = (Deployment.cluster_id == share.cluster_id, Deployment.organization_id == share.organization_id)
     held = select(
         func.coalesce(func.sum(Allocation.cpu_milli), 0),
         func.coalesce(func.sum(Allocation.ram_mib), 0),
         func.coalesce(func.sum(Allocation.gpu_milli), 0),
     ).join(Deployment, Deployment.id == Allocation.deployment_id)
-    cpu, ram, gpu = (await session.execute(held.where(*mine))).one()
-    waiting = select(func.count()).where(*mine, IS_QUEUED)
+    cpu, ram, gpu = (await session.execute(held.where(*own))).one()
+    waiting = select(func.count()).where(*own, IS_QUEUED)
     guaranteed = Resources(share.guaranteed_cpu_milli, share.guaranteed_ram_mib, share.guaranteed_gpu_milli)
     return ShareResponse(
         cluster_id=share.cluster_id,
@@ -193,7 +191,7 @@ async def describe(session: AsyncSession, share: ClusterShare) -> ShareResponse:
 async def _lock_share(
     session: WriteSession, access: ClusterAccess, organization_id: int
 ) -> tuple[Cluster, ClusterShare]:
-    """The share under the lock of its cluster, which submits hold as well."""
+    """The share, under the lock of its cluster, which submits hold as well."""
     cluster = await nodes.lock_cluster(session, access)
     share = await session.get(ClusterShare, (cluster.id, organization_id), populate_existing=True)
     if share is None or share.state not in OPEN:
@@ -207,7 +205,7 @@ async def _capacity(session: AsyncSession, cluster_id: int) -> Resources:
 
 
 async def _check_promises(session: AsyncSession, share: ClusterShare, capacity: Resources) -> None:
-    """All guarantees together fit into the cluster. Raises Invalid."""
+    """Raises Invalid when all guarantees together exceed the cluster."""
     others = await session.scalars(
         select(ClusterShare).where(
             ClusterShare.cluster_id == share.cluster_id,
@@ -220,8 +218,8 @@ async def _check_promises(session: AsyncSession, share: ClusterShare, capacity: 
     if not over.is_zero:
         raise Invalid(
             "promises_exceed_cluster",
-            f"All guarantees together would be {over.cpu_cores:g} cores, {over.ram_gb:g} GB and "
-            f"{over.gpu_count:g} GPUs more than the cluster has.",
+            f"All guarantees together would exceed the cluster by {over.cpu_cores:g} cores, "
+            f"{over.ram_gb:g} GB and {over.gpu_count:g} GPUs. Lower this guarantee or another one.",
         )
 
 
@@ -243,7 +241,7 @@ def _milli(weight: float) -> int:
     return round(weight * 1000)
 
 
-def _tell(
+def _record(
     session: WriteSession,
     cluster: Cluster,
     share: ClusterShare,
@@ -252,14 +250,14 @@ def _tell(
     now: datetime,
     access: ClusterAccess,
 ) -> None:
-    """An event for both organizations; the other one does not learn who of the owner's people it was."""
-    for told in (cluster.organization_id, share.organization_id):
+    """Record an event for both organizations. Only the owner's event names the actor."""
+    for recipient in (cluster.organization_id, share.organization_id):
         record(
             session,
-            organization_id=told,
+            organization_id=recipient,
             cluster_id=cluster.id,
             at=now,
-            actor=access.principal.actor if told == cluster.organization_id else "system",
+            actor=access.principal.actor if recipient == cluster.organization_id else "system",
             type=f"cluster.{kind}",
             message=message,
         )

@@ -1,5 +1,5 @@
 """The control loops: `scheduler`, `reconciler` and `maintenance`, each bound to its `leases`.
 
-Each loop works as load, decide, apply: a short transaction, pure functions without a session, then a guarded
+Each loop loads, decides and applies: a short read, pure functions without a session, then a guarded
 transaction. A hint wakes a loop at once; no loop depends on a hint. `loops` starts and stops them together.
 """

@@ -1,4 +1,4 @@
-"""Starts and stops the loops together."""
+"""Starts and stops the control loops together."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypervisor.control.leases.held import HeldLeases
 from hypervisor.control.leases.manager import LeaseManager, LeaseTimes
 from hypervisor.control.maintenance.loop import Maintenance
 from hypervisor.control.maintenance.retention import RetentionPolicy
-from hypervisor.control.metrics import measure_from_zero, measure_held
+from hypervisor.control.metrics import initialize_counters, measure_leases
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
-from hypervisor.control.reconciler.engine_pool import EnginePool, Obstacles
+from hypervisor.control.reconciler.engine_pool import CordonChecks, EnginePool
 from hypervisor.control.reconciler.loop import Reconciler
 from hypervisor.control.scheduler.loop import Scheduler
 from hypervisor.infra.observability.telemetry import Telemetry
@@ -21,20 +21,21 @@ from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.randomness import Random
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 
-HAND_OVER_TIMEOUT = 5.0
-LEASES_WITHIN = 45.0
-TURN_WITHIN = 120.0
-"""Seconds after which readiness takes a loop for stuck; a long queue takes its time."""
-HERE = "here"
+RELEASE_TIMEOUT = 5.0
+LEASES_STALE_SECONDS = 45.0
+PASS_STALE_SECONDS = 120.0
+"""Seconds without a heartbeat after which readiness reports a loop as stuck; long queues take time."""
+DEFAULT_SITE = "here"
 
 log = structlog.get_logger(__name__)
 
 
 class Loops:
-    """Scheduler, reconciler and janitor of this process, for the share of the work that it holds."""
+    """The lease manager, scheduler, reconciler and maintenance of this server."""
 
     def __init__(
         self,
@@ -43,34 +44,44 @@ class Loops:
         wakeup: Wakeup,
         runtimes: RuntimeRegistry,
         encryptor: Encryptor,
-        reporting: CheckpointEnv,
+        checkpoint_env: CheckpointEnv,
         *,
         install: str,
+        random: Random,
         interval: float,
-        improve_seconds: float = 0.0,
+        optimizer_seconds: float = 0.0,
         local_engines: Sequence[EngineRef] = (),
-        keep: RetentionPolicy | None = None,
-        obstacles: Obstacles | None = None,
-        site: str = HERE,
+        retention: RetentionPolicy | None = None,
+        cordon_checks: CordonChecks | None = None,
+        site: str = DEFAULT_SITE,
         lease_times: LeaseTimes | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`site` names the machine and data folder whose own engines this process can drive.
+        """`site` names the machine and data folder whose local engines this server can drive.
 
-        `interval` is between full passes, and a pass searches for at most `improve_seconds` (0: any time).
+        `interval` is the time between full passes in seconds; `optimizer_seconds` is the time budget of the
+        optimizer per pass (0: unlimited).
         """
-        keep = keep or RetentionPolicy()
+        retention = retention or RetentionPolicy()
         telemetry = telemetry or Telemetry.silent(clock)
         self.leases = HeldLeases(clock, wakeup)
-        self._engines = EnginePool(runtimes, self.leases, site, obstacles, telemetry)
+        self._engine_pool = EnginePool(runtimes, self.leases, site, cordon_checks, telemetry)
         shared = database, clock, wakeup
         self._reconciler = Reconciler(
-            *shared, self._engines, self.leases, encryptor, reporting, interval=interval, telemetry=telemetry
+            *shared,
+            self._engine_pool,
+            self.leases,
+            encryptor,
+            checkpoint_env,
+            random=random,
+            interval=interval,
+            telemetry=telemetry,
         )
-        self._holder = LeaseManager(
+        self._lease_manager = LeaseManager(
             *shared,
             self.leases,
             self._reconciler,
+            random=random,
             default_engines=local_engines,
             times=lease_times,
             telemetry=telemetry,
@@ -81,49 +92,53 @@ class Loops:
             self._reconciler,
             install=install,
             interval=interval,
-            improve_seconds=improve_seconds,
-            retention=keep.decisions,
+            optimizer_seconds=optimizer_seconds,
+            retention=retention.decisions,
             telemetry=telemetry,
         )
-        self._janitor = Maintenance(*shared, self._engines, self.leases, keep=keep)
+        self._maintenance = Maintenance(*shared, self._engine_pool, self.leases, retention=retention)
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeats = telemetry.heartbeats
-        turn = TURN_WITHIN + 3 * interval
-        self._within = {"leases": LEASES_WITHIN, "scheduler": turn, "reconciler": turn}
-        measure_from_zero(telemetry, self._engines)
-        telemetry.before_scrape.append(lambda: measure_held(telemetry, self.leases, self._engines))
+        pass_stale = PASS_STALE_SECONDS + 3 * interval
+        self._stale_after = {
+            "leases": LEASES_STALE_SECONDS,
+            "scheduler": pass_stale,
+            "reconciler": pass_stale,
+        }
+        initialize_counters(telemetry, self._engine_pool)
+        telemetry.before_scrape.append(lambda: measure_leases(telemetry, self.leases, self._engine_pool))
 
     @property
     def alive(self) -> bool:
-        """Whether every loop is still going; for readiness."""
+        """Whether every loop is running; for readiness."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def start(self) -> None:
         """Start all loops on the running event loop."""
         loops = {
-            "holder": self._holder.run(),
+            "leases": self._lease_manager.run(),
             "scheduler": self._scheduler.run(),
             "reconciler": self._reconciler.run(),
-            "janitor": self._janitor.run(),
+            "maintenance": self._maintenance.run(),
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
-        for name, within in self._within.items():
-            self._heartbeats.expect(name, within)
+        for name, stale_after in self._stale_after.items():
+            self._heartbeats.expect(name, stale_after)
 
     async def stop(self) -> None:
-        """End the loops and hand over the leases at once; what runs on engines goes on."""
+        """Stop the loops and release the leases. Workloads on the engines keep running."""
         if not self._tasks:
             return
         tasks, self._tasks = self._tasks, []
-        for name in self._within:
+        for name in self._stale_after:
             self._heartbeats.forget(name)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._reconciler.stop_driving(self._engines.driven)
+        await self._reconciler.stop_driving(self._engine_pool.driven)
         try:
-            async with asyncio.timeout(HAND_OVER_TIMEOUT):
-                await self._holder.hand_over()
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await self._lease_manager.release_all()
         except Exception as error:
-            # Others wait for the end of the leases then, as after a death.
-            log.warning("leases.not_handed_over", error=str(error))
+            # Other servers wait for the expiry then, as after a crash.
+            log.warning("leases.not_released", error=str(error))

@@ -1,4 +1,4 @@
-"""What this process holds and reaches, and counters that start at zero."""
+"""Gauges of the leases and engines of this server, and counters that start at zero."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.scheduling.plan_result import PreemptionRule
 
-LEASE_KINDS = ("cluster", "engine", "janitor")
+LEASE_KINDS = ("cluster", "engine", "maintenance")
 
 
-def measure_from_zero(telemetry: Telemetry, engines: EnginePool) -> None:
-    """Show the counters before they count: a rate sees no first step of what appears with it."""
+def initialize_counters(telemetry: Telemetry, engine_pool: EnginePool) -> None:
+    """Expose the counters at zero: a rate misses the first step of a series that starts above zero."""
     for rule in PreemptionRule:
         telemetry.metrics.evictions.labels(rule.value)
-    for runtime in engines.runtimes:
+    for runtime in engine_pool.runtimes:
         for kind in ("unavailable", "launch_failed"):
             telemetry.metrics.runtime_errors.labels(runtime, kind)
 
 
-def measure_held(telemetry: Telemetry, holdings: HeldLeases, engines: EnginePool) -> None:
-    """What this process holds and cannot reach, as it is now."""
+def measure_leases(telemetry: Telemetry, leases: HeldLeases, engine_pool: EnginePool) -> None:
+    """Set the gauges of held leases and unreachable engines."""
     metrics = telemetry.metrics
-    held = Counter(name.split(":")[0] for name in holdings.epochs())
+    held = Counter(name.split(":")[0] for name in leases.epochs())
     for kind in LEASE_KINDS:
         metrics.leases_held.labels(kind).set(held[kind])
-    unreachable = Counter(engine.runtime for engine in engines.unreachable)
-    for runtime in engines.runtimes:
+    unreachable = Counter(engine.runtime for engine in engine_pool.unreachable)
+    for runtime in engine_pool.runtimes:
         metrics.engines_unreachable.labels(runtime).set(unreachable[runtime])

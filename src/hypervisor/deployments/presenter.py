@@ -1,4 +1,4 @@
-"""Deployments as answers: everything that a page of them needs, in a fixed number of queries."""
+"""Responses about deployments, from a fixed number of queries for each page."""
 
 from __future__ import annotations
 
@@ -24,91 +24,64 @@ from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
 from hypervisor.lifecycle.states import State
+from hypervisor.store.columns import same_named
 from hypervisor.store.tables import Attempt, Deployment
 
-_AS_STORED = (
-    "id",
-    "organization_id",
-    "cluster_id",
-    "created_by",
-    "name",
-    "kind",
-    "docker_image",
-    "command",
-    "priority",
-    "on_failure",
-    "preemptible",
-    "min_runtime_seconds",
-    "max_runtime_seconds",
-    "grace_period_seconds",
-    "restart_policy",
-    "max_retries",
-    "replicas",
-    "gang_timeout_seconds",
-    "read_only_root",
-    "reason",
-    "reason_code",
-    "reason_data",
-    "attempts_made",
-    "retries_used",
-    "preemptions",
-    "created_at",
-    "queued_at",
-    "started_at",
-    "finished_at",
-    "exit_code",
-    "delete_requested_at",
+_CONVERTED = frozenset({"env", "ports", "retry_exit_codes", "labels", "state", "state_after_stop"})
+"""Columns that responses show in another form."""
+_AS_STORED = tuple(
+    name for name in same_named(Deployment, DeploymentResponse.model_fields) if name not in _CONVERTED
 )
 
 
 async def describe(
     session: AsyncSession, deployment: Deployment, index: QueueIndex | None = None
 ) -> DeploymentResponse:
-    """One deployment as the session sees it now, as `describe_all` does."""
+    """`describe_all` for one deployment whose row the session has locked."""
     return (await describe_all(session, [deployment], index))[0]
 
 
 async def describe_all(
     session: AsyncSession, deployments: Sequence[Deployment], index: QueueIndex | None = None
 ) -> list[DeploymentResponse]:
-    """These deployments, in their order.
+    """Responses for these deployments, in their order. One whose cluster was deleted meanwhile is left out.
 
-    Where the index is ready, places in the queue are left out: `positions.fill_positions` adds them when the
-    session is closed.
+    Without queue positions if the index is ready: `QueuePositions.fill` adds them after the session.
     """
     ids = [one.id for one in deployments]
     clusters = await repository.cluster_names(session, {one.cluster_id for one in deployments})
     parents = await load_parents(session, ids)
     runs = await repository.live_runs(session, ids)
-    places = await positions.queue_positions(session, positions.left_to_rows(index, deployments))
+    queue_positions = await positions.queue_positions(session, positions.not_indexed(index, deployments))
     return [
-        _answer(
+        _response(
             one,
             cluster_name=clusters[one.cluster_id],
             parents=parents.get(one.id, []),
             run=runs.get(one.id, ()),
-            position=places.get(one.id),
+            position=queue_positions.get(one.id),
         )
         for one in deployments
+        if one.cluster_id in clusters
     ]
 
 
-def describe_new(made: Sequence[Created]) -> list[DeploymentResponse]:
-    """Deployments that were just made, by what was written; `positions.fill_positions` adds their places."""
+def describe_new(created: Sequence[Created]) -> list[DeploymentResponse]:
+    """Responses for new deployments from the inserted values; `QueuePositions.fill` adds positions."""
     return [
-        _answer(one.deployment, cluster_name=one.cluster_name, parents=one.parents, run=(), position=None)
-        for one in made
+        _response(new.deployment, cluster_name=new.cluster_name, parents=new.parents, run=(), position=None)
+        for new in created
     ]
 
 
-def dependency_answers(parents: Sequence[Parent]) -> list[DependencyResponse]:
+def dependency_responses(parents: Sequence[Parent]) -> list[DependencyResponse]:
     return [
         DependencyResponse(deployment_id=one.id, name=one.name, condition=one.condition, status=one.status)
         for one in parents
     ]
 
 
-def _answer(
+def _response(
     one: Deployment,
     *,
     cluster_name: str,
@@ -129,7 +102,7 @@ def _answer(
         required_ram_gb=required.ram_gb,
         required_gpu_count=required.gpu_count,
         priority_label=priority_label(one.priority),
-        depends_on=dependency_answers(parents),
+        depends_on=dependency_responses(parents),
         retry_exit_codes=one.retry_exit_codes or [],
         labels=one.labels or {},
         node_selector=limits.get("node_selector", {}),
@@ -140,7 +113,6 @@ def _answer(
         queue_position=position,
         node_name=live.node_name if live else None,
         gpu_indices=live.gpu_indices if live else [],
-        placement="spread" if one.spread else "pack",
         placements=[_replica(attempt) for attempt in run],
         endpoints=[_endpoint(binding) for attempt in run for binding in _ports(attempt)],
         checkpoint_at=live.checkpoint_at if live else None,
@@ -149,7 +121,7 @@ def _answer(
 
 
 def _as_stored(one: Deployment) -> dict[str, Any]:
-    """By field. Not by its attributes where that can be: each asks whether a value has to be loaded first."""
+    """The values by field. Read from the instance's dictionary, which is faster than its attributes."""
     loaded = instance_dict(one)
     return {name: loaded[name] if name in loaded else getattr(one, name) for name in _AS_STORED}
 

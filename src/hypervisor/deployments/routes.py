@@ -1,4 +1,4 @@
-"""Endpoints under /deployments: making, finding, changing, commanding."""
+"""Endpoints under /deployments: submit, list, get, update, delete and commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from hypervisor.deployments.access.policy import (
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
 from hypervisor.deployments.schemas.requests import (
     MAX_GRACE,
@@ -32,10 +31,10 @@ from hypervisor.deployments.schemas.requests import (
     DeploymentUpdate,
 )
 from hypervisor.deployments.schemas.responses import DeploymentResponse
-from hypervisor.deployments.spec import submit, update
+from hypervisor.deployments.spec import update
 from hypervisor.deployments.spec.dependency_refs import BatchItemError
 from hypervisor.deployments.spec.idempotency import KeyedRequest, keyed_request
-from hypervisor.deployments.spec.submit import Submission
+from hypervisor.deployments.spec.submit import Submission, Submitted
 from hypervisor.deployments.state import commands
 from hypervisor.errors import Conflict, HypervisorError
 from hypervisor.infra.observability.tracing import current_traceparent
@@ -48,13 +47,17 @@ REPLAYED = "Idempotent-Replayed"
 READS = documented(401, 404, 422, 429)
 CHANGES = documented(401, 403, 404, 409, 422, 429)
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Accepted: it is being stopped; it goes after that."}
+    202: {"description": "Accepted: the deployment is being stopped; the deletion follows."}
 }
 IdempotencyKey = Annotated[
     SafeStr | None,
-    Header(min_length=1, max_length=255, description="The same key and body again make nothing new."),
+    Header(
+        min_length=1,
+        max_length=255,
+        description="A repeated request with the same key and body creates nothing.",
+    ),
 ]
-Force = Annotated[bool, Query(description="Also while others wait for it: they are cancelled.")]
+Force = Annotated[bool, Query(description="Also while other deployments wait for it: they are cancelled.")]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=CHANGES)
@@ -65,7 +68,7 @@ async def create_deployment(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> DeploymentResponse:
-    """Submit a deployment. It waits for its turn, or for what it depends on, and `reason` says for what."""
+    """Submit a deployment. It waits in the queue or for its dependencies; `reason` says which."""
     keyed = _keyed(services, user.user_id, idempotency_key, "single", body)
     try:
         answers = await _submit(services, user, [body], keyed, response)
@@ -83,7 +86,7 @@ async def create_deployments(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Page[DeploymentResponse]:
-    """Submit up to 1,000 deployments: all or none. `depends_on` may name other members of the batch."""
+    """Submit up to 1,000 deployments, all or none. `depends_on` may name other members of the batch."""
     keyed = _keyed(services, user.user_id, idempotency_key, "batch", body)
     try:
         return Page(items=await _submit(services, user, body.deployments, keyed, response))
@@ -104,9 +107,9 @@ async def list_deployments(
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
 ) -> Page[DeploymentResponse]:
-    """Deployments of the caller's organizations, newest first. Several `state`s are alternatives.
+    """List deployments of the caller's organizations, newest first. Several `state`s are alternatives.
 
-    Where few match, a page may hold fewer than `limit`, even none: the list ends where `next_cursor` is null.
+    A page may be short or empty where few deployments match: the list ends where `next_cursor` is null.
     """
     (before,) = decode_cursor(cursor, int) if cursor else (None,)
     filters = listing.Filters(
@@ -121,12 +124,14 @@ async def list_deployments(
         found = await listing.page(session, filters, before=before, limit=limit)
         items = await presenter.describe_all(session, found.rows, services.coordination.queue)
     await _place(services, items)
-    return Page(items=items, next_cursor=None if found.before is None else encode_cursor(found.before))
+    return Page(
+        items=items, next_cursor=None if found.next_before is None else encode_cursor(found.next_before)
+    )
 
 
 @router.get("/{deployment_id}", responses=READS)
 async def get_deployment(access: DeploymentReader, services: ServicesDep) -> DeploymentResponse:
-    """One deployment with its reason and its place in the queue."""
+    """Get one deployment with its reason and its position in the queue."""
     return await _describe(services, access)
 
 
@@ -134,7 +139,7 @@ async def get_deployment(access: DeploymentReader, services: ServicesDep) -> Dep
 async def update_deployment(
     body: DeploymentUpdate, access: DeploymentChanger, services: ServicesDep
 ) -> DeploymentResponse:
-    """Change what is given. While it lives: only priority, labels, name and max_retries."""
+    """Change the given fields. A live deployment accepts only priority, labels, name and max_retries."""
 
     async def work(session: WriteSession) -> DeploymentResponse:
         now = services.clock.now()
@@ -160,22 +165,22 @@ router.add_api_route(
 async def delete_deployment(
     access: DeploymentChanger, services: ServicesDep, force: Force = False
 ) -> Response:
-    """Delete a deployment with its attempts and logs; a live one is stopped first. Its events stay."""
+    """Delete a deployment with its attempts and logs. A live one is stopped first. Its events remain."""
 
     async def work(session: WriteSession) -> bool:
         return await commands.delete(session, access, force=force, now=services.clock.now())
 
-    gone = await services.database.transact(work)
-    _wake(services, "scheduler", "reconciler", "janitor")
-    if gone:
+    deleted = await services.database.transact(work)
+    _wake(services, "scheduler", "reconciler", "maintenance")
+    if deleted:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
-    sentence = "It is being stopped and goes as soon as it has ended."
+    sentence = "The deployment is being stopped and is deleted as soon as it has ended."
     return JSONResponse({"detail": sentence}, status_code=status.HTTP_202_ACCEPTED)
 
 
 @router.post("/{deployment_id}/start", responses=CHANGES)
 async def start_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
-    """Queue a deployment again that has ended."""
+    """Queue an ended deployment again."""
     return await _obey(services, access, Command.START)
 
 
@@ -184,16 +189,21 @@ async def stop_deployment(
     access: DeploymentChanger,
     services: ServicesDep,
     grace_period_seconds: Annotated[
-        int | None, Query(ge=0, le=MAX_GRACE, description="Between SIGTERM and SIGKILL; default: its own.")
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_GRACE,
+            description="Seconds between SIGTERM and SIGKILL; default: that of the deployment.",
+        ),
     ] = None,
 ) -> DeploymentResponse:
-    """Stop a live deployment; it can be started again."""
+    """Stop a live deployment. It can be started again."""
     return await _obey(services, access, Command.STOP, grace_period_seconds)
 
 
 @router.post("/{deployment_id}/cancel", responses=CHANGES)
 async def cancel_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
-    """Take a deployment out of the queue, or end a live one for good."""
+    """Cancel a queued or live deployment."""
     return await _obey(services, access, Command.CANCEL)
 
 
@@ -204,29 +214,30 @@ async def _submit(
     keyed: KeyedRequest | None,
     response: Response,
 ) -> list[DeploymentResponse]:
-    wanted = Submission(
+    submission = Submission(
         user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted = await services.database.transact_together(submit.submit, wanted)
-    if submitted.made_before:
+    submitted: Submitted = await services.submissions.ask(submission)
+    if submitted.earlier_ids:
         response.headers[REPLAYED] = "true"
-        answers = await _made_before(services, submitted.made_before)
+        answers = await _earlier_responses(services, submitted.earlier_ids)
     else:
-        answers = presenter.describe_new(submitted.made)
+        answers = presenter.describe_new(submitted.created)
     _wake(services, "scheduler")
-    await _place(services, answers, new=not submitted.made_before)
+    await _place(services, answers, new=not submitted.earlier_ids)
     return answers
 
 
-async def _made_before(services: AppServices, ids: Sequence[int]) -> list[DeploymentResponse]:
+async def _earlier_responses(services: AppServices, ids: Sequence[int]) -> list[DeploymentResponse]:
     async with services.database.read() as session:
         found = await repository.find_all(session, ids)
-        if len(found) < len(ids):
-            raise Conflict(
-                "idempotency_key_gone",
-                "What was made under this Idempotency-Key has been deleted since; use a new key.",
-            )
-        return await presenter.describe_all(session, found, services.coordination.queue)
+        answers = await presenter.describe_all(session, found, services.coordination.queue)
+    if len(answers) < len(ids):
+        raise Conflict(
+            "idempotency_key_gone",
+            "The deployments of this Idempotency-Key have been deleted since. Use a new key.",
+        )
+    return answers
 
 
 def _keyed(
@@ -237,7 +248,7 @@ def _keyed(
 
 def _of_member(refused: BatchItemError, name: str) -> HypervisorError:
     error = refused.error
-    detail = f"deployments[{refused.index}] ({name}): {error.detail} Nothing was made."
+    detail = f"deployments[{refused.index}] ({name}): {error.detail} No deployment was created."
     return type(error)(error.code, detail, extra={**error.extra, "index": refused.index})
 
 
@@ -251,12 +262,11 @@ async def _refused_alone(services: AppServices, work: Any) -> DeploymentResponse
 
 async def _describe(services: AppServices, access: DeploymentAccess) -> DeploymentResponse:
     async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-        if deployment is None:
-            raise access.hidden
-        answer = await presenter.describe(session, deployment, services.coordination.queue)
-    await _place(services, [answer])
-    return answer
+        answers = await presenter.describe_all(session, [access.deployment], services.coordination.queue)
+    if not answers:
+        raise access.hidden
+    await _place(services, answers)
+    return answers[0]
 
 
 async def _obey(
@@ -276,7 +286,7 @@ async def _obey(
 
 
 async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
-    await positions.fill_positions(services.database, services.coordination.queue, answers, new=new)
+    await services.positions.fill(services.coordination.queue, answers, new=new)
 
 
 def _wake(services: AppServices, *topics: str) -> None:

@@ -1,5 +1,5 @@
-"""The history: event rows written in the caller's transaction, and their relay to live listeners.
+"""Events: rows written in the caller's transaction, and their relay to live listeners.
 
-A change and its event are one commit. Listeners get rows after the commit; a hint that is lost only costs
+A change and its event are one commit. Listeners receive the rows after the commit. A lost hint costs only
 time, because the relay also polls.
 """

@@ -1,4 +1,4 @@
-"""Write event rows in the transaction of the change that they describe."""
+"""Insertion of event rows in the transaction of the change that they describe."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ SYSTEM = "system"
 SCHEDULER = "scheduler"
 RECONCILER = "reconciler"
 WORKLOAD = "workload"
-"""An attempt that speaks about itself."""
+"""An attempt that reports about itself."""
 
 
 def user_actor(user_id: int) -> str:
     return f"user:{user_id}"
 
 
-class Said(TypedDict):
-    """What an event says. `type` is dotted ("deployment.state", "cluster.created", "member.role_changed"),
-    `code` a stable reason, `message` a sentence for people. `data` never holds secrets."""
+class EventFields(TypedDict):
+    """The content of an event.
+
+    `type` is dotted ("deployment.state", "cluster.created", "member.role_changed"), `code` a stable reason,
+    `message` a sentence for people. `data` never contains secrets.
+    """
 
     at: datetime
     actor: str
@@ -42,38 +45,42 @@ def record(
     organization_id: int,
     cluster_id: int | None = None,
     deployment_id: int | None = None,
-    **said: Unpack[Said],
+    **fields: Unpack[EventFields],
 ) -> None:
     """Add one event to the session; it becomes visible with the caller's commit."""
-    event = Event(organization_id=organization_id, cluster_id=cluster_id, deployment_id=deployment_id, **said)
+    event = Event(
+        organization_id=organization_id, cluster_id=cluster_id, deployment_id=deployment_id, **fields
+    )
     event.data = dict(event.data) if event.data is not None else None
     session.add(event)
 
 
-async def record_all(session: WriteSession, deployments: Sequence[Deployment], said: Sequence[Said]) -> None:
-    """`record_about` for many deployments at once; written immediately."""
+async def record_all(
+    session: WriteSession, deployments: Sequence[Deployment], events: Sequence[EventFields]
+) -> None:
+    """`record_about` for many deployments in one statement, which runs immediately."""
     rows = [
         {
-            "organization_id": one.organization_id,
-            "cluster_id": one.cluster_id,
-            "deployment_id": one.id,
+            "organization_id": deployment.organization_id,
+            "cluster_id": deployment.cluster_id,
+            "deployment_id": deployment.id,
             "from_state": None,
             "to_state": None,
             "code": None,
             "data": None,
-            **words,
+            **fields,
         }
-        for one, words in zip(deployments, said, strict=True)
+        for deployment, fields in zip(deployments, events, strict=True)
     ]
     await session.execute(insert(cast(Table, Event.__table__)), rows)
 
 
-def record_about(session: WriteSession, deployment: Deployment, **said: Unpack[Said]) -> None:
-    """`record` for a deployment: it lands in the history of its organization and cluster."""
+def record_about(session: WriteSession, deployment: Deployment, **fields: Unpack[EventFields]) -> None:
+    """`record` for a deployment, its organization and its cluster."""
     record(
         session,
         organization_id=deployment.organization_id,
         cluster_id=deployment.cluster_id,
         deployment_id=deployment.id,
-        **said,
+        **fields,
     )

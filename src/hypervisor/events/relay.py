@@ -1,8 +1,8 @@
-"""Passes committed events on to live listeners of this process.
+"""The relay of committed events to live listeners of this process.
 
-A hint after each commit, here or in another replica, makes it immediate; a poll finds what a lost hint hid.
-Ids are given out before transactions commit, so on PostgreSQL a lower id may become visible after a higher
-one: ids that were skipped are looked for again until `GAP_SECONDS` have passed.
+A hint after each commit, in this server or another, wakes the relay at once; a poll covers lost hints. Ids
+are assigned before transactions commit, so on PostgreSQL a lower id may become visible after a higher one.
+The relay looks for skipped ids again until `GAP_SECONDS` have passed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,12 +25,12 @@ from hypervisor.store.tables import Event
 
 POLL_SECONDS = 2.0
 GAP_SECONDS = 15.0
-"""Longer than any transaction lasts; an id that has not turned up by then was rolled back."""
+"""Longer than any transaction. An id that is still missing after this time was rolled back."""
 MAX_GAPS = 20_000
 READ_AT_ONCE = 1000
 QUEUE_SIZE = 2000
 OVERLAP = 200
-"""How many ids before the newest one may still belong to transactions that are not committed."""
+"""Number of ids before the newest one that may belong to uncommitted transactions."""
 IN_CHUNK = 500
 _TOPIC = "events"
 
@@ -37,12 +38,12 @@ log = get_logger(__name__)
 
 
 class Lagging(Exception):
-    """The listener did not keep up; it should start again after the last event that it got."""
+    """The listener was too slow. It should subscribe again after its last event."""
 
 
 @dataclass(eq=False)
 class Subscription:
-    """One listener to the events of one organization; `after` is the highest id when it began."""
+    """One listener to the events of one organization; `after` is the highest id at its start."""
 
     organization_id: int
     after: int
@@ -51,26 +52,26 @@ class Subscription:
 
     @property
     def waiting(self) -> int:
-        """How many events wait to be taken."""
+        """Number of events in the queue."""
         return self._queue.qsize()
 
     async def next(self) -> Event:
-        """The next event. Raises Lagging when some were dropped because the queue was full."""
+        """The next event. Raises Lagging if events were dropped because the queue was full."""
         if self._lagging and self._queue.empty():
             raise Lagging
         return await self._queue.get()
 
-    async def waited_for(self) -> list[Event]:
-        """All events that wait to be taken, at least one. Raises Lagging as `next` does."""
+    async def next_batch(self) -> list[Event]:
+        """All queued events, at least one. Raises Lagging as `next` does."""
         events = [await self.next()]
         while not self._queue.empty():
             events.append(self._queue.get_nowait())
         return events
 
     def offer(self, event: Event, *, late: bool = False) -> None:
-        """Hand an event over without waiting; after the first one that does not fit, none are taken.
+        """Queue an event without waiting; after the first overflow, drop all events.
 
-        What was there when the listener began is its own to read, but for events that came `late`.
+        Events up to `after` are ignored, because the listener reads them itself, except `late` ones.
         """
         if self._lagging or (event.id <= self.after and not late):
             return
@@ -84,7 +85,7 @@ class EventRelay:
     """Reads new event rows once for all listeners of this process."""
 
     def __init__(self, database: Database, clock: Clock, wakeup: Wakeup | None = None) -> None:
-        """Hints go to other replicas, and come from them, over `wakeup`; without one there are none."""
+        """`wakeup` exchanges hints with other servers; None means no hints."""
         self._database = database
         self._clock = clock
         self._wakeup = wakeup or Wakeup()
@@ -97,27 +98,27 @@ class EventRelay:
 
     @property
     def listeners(self) -> int:
-        """How many streams are open."""
+        """Number of open streams."""
         return sum(map(len, self._subscriptions.values()))
 
     @property
-    def passed_on(self) -> int:
-        """The highest event id that was read for listeners; 0 while there are none."""
+    def last_event_id(self) -> int:
+        """The highest event id that was read for listeners; 0 without listeners."""
         return self._last or 0
 
     @property
-    def looked_for(self) -> frozenset[int]:
-        """Ids that were skipped and may still turn up."""
+    def missing_ids(self) -> frozenset[int]:
+        """Skipped ids that may still appear."""
         return frozenset(self._gaps)
 
     def hint(self) -> None:
-        """Something was committed: look soon, here and elsewhere."""
+        """Wake the relay of this server and of the others after a commit."""
         if self._subscriptions:
             self._listener.set()
         self._wakeup.publish(_TOPIC)
 
     def start(self) -> None:
-        """Pass events on from now until `stop`, on the running event loop."""
+        """Dispatch events until `stop`, on the running event loop."""
         self._task = asyncio.create_task(self._run(), name="event-relay")
 
     async def stop(self) -> None:
@@ -125,8 +126,8 @@ class EventRelay:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def pass_on(self) -> None:
-        """Read what is new and hand it to the listeners; without listeners nothing is read."""
+    async def dispatch_new(self) -> None:
+        """Read new events and offer them to the listeners; without listeners read nothing."""
         if not self._subscriptions:
             self._last = None
             self._gaps.clear()
@@ -136,13 +137,13 @@ class EventRelay:
             async with self._database.read() as session:
                 if self._last is None:
                     self._last = self._lowest_start()
-                late, newer = await self._found_late(session), await self._newer(session)
-            more = len(newer) >= READ_AT_ONCE
-            self._hand_out(late, late=True)
-            self._hand_out(newer)
+                late, new = await self._late_events(session), await self._new_events(session)
+            more = len(new) >= READ_AT_ONCE
+            self._offer_all(late, late=True)
+            self._offer_all(new)
 
     async def subscribe(self, organization_id: int) -> Subscription:
-        """Begin to listen: everything with an id above `subscription.after` will be offered."""
+        """A new subscription: it receives every event with an id above `subscription.after`."""
         async with self._database.read() as session:
             after = await session.scalar(select(func.max(Event.id))) or 0
         subscription = Subscription(organization_id, after)
@@ -158,44 +159,45 @@ class EventRelay:
     async def _run(self) -> None:
         while True:
             try:
-                await self.pass_on()
+                await self.dispatch_new()
             except (SQLAlchemyError, OSError) as error:
-                # Nothing is lost: the next pass goes on where this one stopped.
+                # Nothing is lost: the next turn continues at the same id.
                 log.warning("relay.database_unavailable", error=str(error))
             await self._listener.wait(POLL_SECONDS)
 
-    def _hand_out(self, events: Sequence[Event], *, late: bool = False) -> None:
+    def _offer_all(self, events: Sequence[Event], *, late: bool = False) -> None:
         for event in events:
-            self._note(event.id)
+            self._track(event.id)
             for subscription in self._subscriptions.get(event.organization_id, ()):
                 subscription.offer(event, late=late)
 
     def _lowest_start(self) -> int:
-        lowest = min(one.after for listeners in self._subscriptions.values() for one in listeners)
+        subscriptions = chain.from_iterable(self._subscriptions.values())
+        lowest = min(subscription.after for subscription in subscriptions)
         return max(0, lowest - OVERLAP)
 
-    async def _newer(self, session: AsyncSession) -> Sequence[Event]:
+    async def _new_events(self, session: AsyncSession) -> Sequence[Event]:
         query = select(Event).where(Event.id > self._last).order_by(Event.id).limit(READ_AT_ONCE)
         return (await session.scalars(query)).all()
 
-    async def _found_late(self, session: AsyncSession) -> Sequence[Event]:
-        """Events whose ids were skipped before."""
+    async def _late_events(self, session: AsyncSession) -> Sequence[Event]:
+        """Committed events whose ids were skipped before."""
         oldest = self._clock.monotonic() - GAP_SECONDS
         self._gaps = {id_: since for id_, since in self._gaps.items() if since > oldest}
-        wanted = sorted(self._gaps)
-        found: list[Event] = []
-        for start in range(0, len(wanted), IN_CHUNK):
-            chunk = wanted[start : start + IN_CHUNK]
-            found.extend(await session.scalars(select(Event).where(Event.id.in_(chunk)).order_by(Event.id)))
-        return found
+        skipped = sorted(self._gaps)
+        events: list[Event] = []
+        for start in range(0, len(skipped), IN_CHUNK):
+            chunk = skipped[start : start + IN_CHUNK]
+            events.extend(await session.scalars(select(Event).where(Event.id.in_(chunk)).order_by(Event.id)))
+        return events
 
-    def _note(self, id_: int) -> None:
-        """Remember how far we are, and which ids were skipped on the way."""
+    def _track(self, id_: int) -> None:
+        """Update the last id, and add the ids that were skipped before it."""
         if self._gaps.pop(id_, None) is not None or self._last is None or id_ <= self._last:
             return
         now = self._clock.monotonic()
-        room = MAX_GAPS - len(self._gaps)
-        for skipped in range(max(self._last + 1, id_ - max(room, 0)), id_):
+        free = MAX_GAPS - len(self._gaps)
+        for skipped in range(max(self._last + 1, id_ - max(free, 0)), id_):
             self._gaps[skipped] = now
         self._last = id_
 
@@ -209,25 +211,25 @@ async def history(
     limit: int = READ_AT_ONCE,
 ) -> Sequence[Event]:
     """Events with ids above `after`, oldest first."""
-    # The ids first: an index has them in this order, while a look for whole rows may go through all events.
+    # The ids first: an index has them in this order, while a query for whole rows may scan all events.
     ids = select(Event.id).where(Event.id > after).order_by(Event.id).limit(limit)
     if organization_ids is not None:
         ids = ids.where(Event.organization_id.in_(sorted(organization_ids)))
     if deployment_id is not None:
         ids = ids.where(Event.deployment_id == deployment_id)
-    found = list(await session.scalars(ids))
-    if not found:
+    matching = list(await session.scalars(ids))
+    if not matching:
         return []
-    return (await session.scalars(select(Event).where(Event.id.in_(found)).order_by(Event.id))).all()
+    return (await session.scalars(select(Event).where(Event.id.in_(matching)).order_by(Event.id))).all()
 
 
 async def follow(
     relay: EventRelay, database: Database, organization_id: int, after: int | None
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """The events of an organization: those after `after` (None: from now on), then new ones as they come,
-    those together that are there together.
+    """The events of an organization in batches: first those after `after`, then new ones as they arrive.
 
-    Ends when the listener lags too far behind; it may then begin again after the last one that it got.
+    `after` None starts with new events. Ends when the listener is too slow; it may then start again after its
+    last event.
     """
     subscription = await relay.subscribe(organization_id)
     replayed: set[int] = set()
@@ -237,7 +239,7 @@ async def follow(
             yield missed
         while True:
             try:
-                events = await subscription.waited_for()
+                events = await subscription.next_batch()
             except Lagging:
                 return
             if new := [event for event in events if event.id not in replayed]:
@@ -249,7 +251,7 @@ async def follow(
 async def _missed(
     database: Database, subscription: Subscription, after: int | None
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """What happened between `after` and the beginning of the subscription."""
+    """The events between `after` and the start of the subscription."""
     last = subscription.after if after is None else after
     while last < subscription.after:
         async with database.read() as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -20,6 +21,7 @@ from hypervisor.identity.repository import Login
 from hypervisor.infra.ratelimit import address_key
 from hypervisor.infra.security.tokens import AccessClaims, InvalidToken
 from hypervisor.kernel.roles import Role
+from hypervisor.store.group_commit import GroupCommit
 
 LOGIN_PATH = "/api/v1/auth/login"
 
@@ -107,10 +109,15 @@ async def superuser(principal: CurrentUser) -> Principal:
 Superuser = Annotated[Principal, Depends(superuser)]
 
 
-async def load_principal(services: AppServices, claims: AccessClaims) -> Principal | None:
-    """Return the user of a live session. None if the session has ended or expired."""
-    login = await services.database.read_together(_load_logins, claims.session_id)
-    if login is None or login.user_id != claims.user_id or login.expires_at <= services.clock.now():
+async def load_principal(
+    logins: GroupCommit[str, Login | None], claims: AccessClaims, now: datetime
+) -> Principal | None:
+    """Return the user of a live session. None if the session has ended or expired.
+
+    `logins` are those of `AppServices`.
+    """
+    login = await logins.ask(claims.session_id)
+    if login is None or login.user_id != claims.user_id or login.expires_at <= now:
         return None
     return Principal(
         user_id=login.user_id,
@@ -121,8 +128,11 @@ async def load_principal(services: AppServices, claims: AccessClaims) -> Princip
     )
 
 
-async def _load_logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
-    """Load the logins of concurrent requests in one query. Nothing is cached between requests."""
+async def read_logins(connection: AsyncConnection, session_ids: Sequence[str]) -> list[Login | None]:
+    """Load the logins of concurrent requests in one query, for `AppServices.logins`.
+
+    Nothing is cached between requests.
+    """
     logins = await repository.logins(connection, session_ids)
     return [logins.get(session_id) for session_id in session_ids]
 
@@ -133,13 +143,14 @@ async def _identify(services: AppServices, token: str | None) -> Principal:
             "not_authenticated",
             "This needs an access token. Log in and send `Authorization: Bearer <token>`.",
         )
+    now = services.clock.now()
     try:
-        claims = services.tokens.read(token, services.clock.now())
+        claims = services.tokens.read(token, now)
     except InvalidToken:
         raise _unauthenticated(
             "invalid_token", "The access token is not valid or has expired. Refresh it or log in again."
         ) from None
-    principal = await load_principal(services, claims)
+    principal = await load_principal(services.logins, claims, now)
     if principal is None:
         raise _unauthenticated("session_ended", "This login has ended. Log in again.")
     return principal

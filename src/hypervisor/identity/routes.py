@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request, status
 from hypervisor.api.permissions import PUBLIC
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
-from hypervisor.identity import repository, service, sessions
+from hypervisor.identity import repository, service
 from hypervisor.identity.principal import CurrentUser
 from hypervisor.identity.schemas import (
     ChangePasswordRequest,
@@ -22,6 +22,7 @@ from hypervisor.identity.schemas import (
     TokenResponse,
     UserResponse,
 )
+from hypervisor.identity.sessions import Logins
 from hypervisor.store.tables import User
 
 router = APIRouter(prefix="/auth", tags=["Accounts"])
@@ -35,20 +36,21 @@ router = APIRouter(prefix="/auth", tags=["Accounts"])
 )
 async def register(body: RegisterRequest, services: ServicesDep) -> UserResponse:
     """Create an account. It has no rights until its user creates or joins an organization."""
-    return UserResponse.model_validate(await service.register(services, body))
+    user = await service.register(services.database, services.passwords, body, services.clock.now())
+    return UserResponse.model_validate(user)
 
 
 @router.post("/login", summary="Log in", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def login(form: Annotated[LoginForm, Form()], request: Request, services: ServicesDep) -> TokenResponse:
     """Log in with a username or e-mail address (OAuth2 password form)."""
     address = request.client.host if request.client else None
-    return await sessions.login(services, form.username, form.password, address)
+    return await Logins.of(services).login(form.username, form.password, address)
 
 
 @router.post("/refresh", summary="Refresh tokens", dependencies=[PUBLIC], responses=documented(401, 422, 429))
 async def refresh(body: RefreshRequest, services: ServicesDep) -> TokenResponse:
     """Exchange a refresh token for a new pair. A token works once: a second use ends the login."""
-    return await sessions.refresh(services, body.refresh_token)
+    return await Logins.of(services).refresh(body.refresh_token)
 
 
 @router.post(
@@ -76,4 +78,4 @@ async def me(user: CurrentUser, services: ServicesDep) -> MeResponse:
 )
 async def change_password(body: ChangePasswordRequest, user: CurrentUser, services: ServicesDep) -> None:
     """Change the password, and end all other logins of this account."""
-    await service.change_password(services, user, body.current_password, body.new_password)
+    await Logins.of(services).change_password(user, body.current_password, body.new_password)

@@ -1,14 +1,13 @@
-"""Accounts: registration, superusers, password changes. Logins and sessions are in `sessions`."""
+"""Accounts: registration and superusers. Logins, sessions and passwords are in `sessions`."""
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from datetime import datetime
+
 from sqlalchemy.exc import IntegrityError
 
-from hypervisor.api.services import AppServices
-from hypervisor.errors import Conflict, Forbidden, Invalid
-from hypervisor.identity import repository, sessions
-from hypervisor.identity.principal import Principal
+from hypervisor.errors import Conflict
+from hypervisor.identity import repository
 from hypervisor.identity.schemas import RegisterRequest
 from hypervisor.infra.security.passwords import Passwords
 from hypervisor.kernel.clock import Clock
@@ -17,7 +16,7 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import User
 
 
-async def register(services: AppServices, request: RegisterRequest) -> User:
+async def register(database: Database, passwords: Passwords, request: RegisterRequest, now: datetime) -> User:
     """Create an account without rights; `role` is only stored.
 
     Raises Conflict for a taken username or e-mail address.
@@ -27,13 +26,13 @@ async def register(services: AppServices, request: RegisterRequest) -> User:
         username_normalized=fold(request.username),
         email=request.email,
         email_normalized=fold(request.email),
-        password_hash=await services.passwords.hash(request.password),
+        password_hash=await passwords.hash(request.password),
         requested_role=request.role,
         is_superuser=False,
         is_active=True,
-        created_at=services.clock.now(),
+        created_at=now,
     )
-    return await _insert(services.database, user)
+    return await _insert(database, user)
 
 
 async def create_superuser(
@@ -56,35 +55,6 @@ async def create_superuser(
         created_at=clock.now(),
     )
     return await _insert(database, user)
-
-
-async def change_password(services: AppServices, principal: Principal, current: str, new: str) -> None:
-    """Replace the password and end every other login of this user.
-
-    Raises Forbidden for a wrong current password, which counts as a failed login; Invalid, Conflict and
-    TooManyRequests.
-    """
-    user = await sessions.check_password(services, principal.username, current)
-    if user is None or user.id != principal.user_id:
-        raise Forbidden("wrong_password", "The current password is wrong.")
-    if current == new:
-        raise Invalid("same_password", "The new password must differ from the current one.")
-    new_hash = await services.passwords.hash(new)
-    async with services.database.write() as session:
-        changed = await session.scalar(
-            update(User)
-            .where(User.id == user.id, User.password_hash == user.password_hash)
-            .values(password_hash=new_hash)
-            .returning(User.id)
-        )
-        if changed is None:
-            raise Conflict(
-                "password_changed_meanwhile",
-                "Another request has changed the password. Log in again with the new one.",
-            )
-        await repository.revoke_user_sessions(
-            session, user.id, "password changed", services.clock.now(), keep=principal.session_id
-        )
 
 
 async def _insert(database: Database, user: User) -> User:

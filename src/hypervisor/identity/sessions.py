@@ -1,19 +1,23 @@
-"""Logins: the password check with its backoff, sessions, and the rotation of refresh tokens."""
+"""Logins: the password check with its backoff, sessions, the rotation of refresh tokens, password changes."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
 
 from hypervisor.api.services import AppServices
-from hypervisor.errors import TooManyRequests, Unauthenticated
+from hypervisor.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from hypervisor.identity import policy, repository
+from hypervisor.identity.principal import Principal
 from hypervisor.identity.schemas import TokenResponse
-from hypervisor.infra.ratelimit import address_key, too_many_requests
-from hypervisor.infra.security.tokens import AccessClaims, hash_secret, new_secret
+from hypervisor.infra.randomness import random_hex
+from hypervisor.infra.ratelimit import RateLimiter, address_key, too_many_requests
+from hypervisor.infra.security.passwords import Passwords
+from hypervisor.infra.security.tokens import AccessClaims, AccessTokens, hash_secret, new_secret
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.text import fold
 from hypervisor.store.batches import delete_in_batches
@@ -21,82 +25,144 @@ from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
 
 
-async def login(services: AppServices, name: str, password: str, address: str | None) -> TokenResponse:
-    """Start a session for a username or e-mail address.
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """Checks and changes passwords, and starts, renews and ends sessions."""
 
-    Raises Unauthenticated with one message for unknown users, inactive users and wrong passwords, and
-    TooManyRequests.
-    """
-    await limit_address(services, address)
-    user = await check_password(services, name, password)
-    if user is None:
-        raise _invalid_credentials()
-    now = services.clock.now()
-    async with services.database.write() as session:
-        current = await session.get(User, user.id, with_for_update=True)
-        # A password change since the check has ended all sessions. This session must not be created.
-        if current is None or not current.is_active or current.password_hash != user.password_hash:
+    _database: Database
+    _clock: Clock
+    _limiter: RateLimiter
+    _passwords: Passwords
+    _tokens: AccessTokens
+
+    @classmethod
+    def of(cls, services: AppServices) -> Logins:
+        """Return the logins over the services of the app."""
+        return cls(services.database, services.clock, services.limiter, services.passwords, services.tokens)
+
+    async def login(self, name: str, password: str, address: str | None) -> TokenResponse:
+        """Start a session for a username or e-mail address.
+
+        Raises Unauthenticated with one message for unknown users, inactive users and wrong passwords, and
+        TooManyRequests.
+        """
+        await self.limit_address(address)
+        user = await self.check_password(name, password)
+        if user is None:
             raise _invalid_credentials()
-        login_session = LoginSession(
-            id=secrets.token_hex(16),
-            user_id=user.id,
-            created_at=now,
-            expires_at=now + policy.SESSION_LIFETIME,
+        now = self._clock.now()
+        async with self._database.write() as session:
+            current = await session.get(User, user.id, with_for_update=True)
+            # A password change since the check has ended all sessions. This session must not be created.
+            if current is None or not current.is_active or current.password_hash != user.password_hash:
+                raise _invalid_credentials()
+            login_session = LoginSession(
+                id=random_hex(16),
+                user_id=user.id,
+                created_at=now,
+                expires_at=now + policy.SESSION_LIFETIME,
+            )
+            session.add(login_session)
+            await session.flush()
+            refresh_token = _add_refresh_token(session, login_session, now)
+        await self._rehash(user, password)
+        return self._token_response(user.id, login_session.id, refresh_token, now)
+
+    async def refresh(self, refresh_token: str) -> TokenResponse:
+        """Exchange a refresh token for a new pair. A second use of a token ends its session.
+
+        Raises Unauthenticated.
+        """
+        now = self._clock.now()
+        async with self._database.write() as session:
+            rotated = await _rotate(session, hash_secret(refresh_token), now)
+        # Raised outside of the transaction, because the end of the session on reuse must be committed.
+        if rotated is None:
+            raise Unauthenticated(
+                "invalid_refresh_token",
+                "The refresh token is not valid, was used before or has expired. Log in again.",
+            )
+        user_id, session_id, new_token = rotated
+        return self._token_response(user_id, session_id, new_token, now)
+
+    async def check_password(self, name: str, password: str) -> User | None:
+        """Return the active user with this username or address and password. None counts as a failure.
+
+        An unknown name takes as long and counts like a wrong password. Raises TooManyRequests during the
+        backoff of the account. The backoff is checked again after the password, so parallel guesses learn
+        nothing.
+        """
+        key = fold(name.strip())
+        async with self._database.read() as session:
+            user = await repository.find_user(session, key)
+            account = _account(user.username_normalized if user else key)
+            _check_backoff(await repository.throttle(session, account), self._clock.now())
+        is_right = await self._passwords.verify(password, user.password_hash if user else None)
+        now = self._clock.now()
+        async with self._database.write() as session:
+            if is_right:
+                _check_backoff(await repository.throttle(session, account), now)
+                await repository.clear_throttle(session, account)
+            else:
+                await _count_failure(session, account, now)
+        return user if is_right and user is not None and user.is_active else None
+
+    async def change_password(self, principal: Principal, current: str, new: str) -> None:
+        """Replace the password and end every other login of this user.
+
+        Raises Forbidden for a wrong current password, which counts as a failed login; Invalid, Conflict and
+        TooManyRequests.
+        """
+        user = await self.check_password(principal.username, current)
+        if user is None or user.id != principal.user_id:
+            raise Forbidden("wrong_password", "The current password is wrong.")
+        if current == new:
+            raise Invalid("same_password", "The new password must differ from the current one.")
+        new_hash = await self._passwords.hash(new)
+        async with self._database.write() as session:
+            changed = await session.scalar(
+                update(User)
+                .where(User.id == user.id, User.password_hash == user.password_hash)
+                .values(password_hash=new_hash)
+                .returning(User.id)
+            )
+            if changed is None:
+                raise Conflict(
+                    "password_changed_meanwhile",
+                    "Another request has changed the password. Log in again with the new one.",
+                )
+            await repository.revoke_user_sessions(
+                session, user.id, "password changed", self._clock.now(), keep=principal.session_id
+            )
+
+    async def limit_address(self, address: str | None) -> None:
+        """Count one login attempt of a network address. Raises TooManyRequests."""
+        await self._limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
+
+    def _token_response(
+        self, user_id: int, session_id: str, refresh_token: str, now: datetime
+    ) -> TokenResponse:
+        return TokenResponse(
+            access_token=self._tokens.issue(AccessClaims(user_id, session_id), now),
+            refresh_token=refresh_token,
+            expires_in=int(self._tokens.lifetime.total_seconds()),
         )
-        session.add(login_session)
-        await session.flush()
-        refresh_token = _add_refresh_token(session, login_session, now)
-    await _rehash(services, user, password)
-    return _token_response(services, user.id, login_session.id, refresh_token, now)
 
-
-async def refresh(services: AppServices, refresh_token: str) -> TokenResponse:
-    """Exchange a refresh token for a new pair. A second use of a token ends its session.
-
-    Raises Unauthenticated.
-    """
-    now = services.clock.now()
-    async with services.database.write() as session:
-        rotated = await _rotate(session, hash_secret(refresh_token), now)
-    # Raised outside of the transaction, because the end of the session on reuse must be committed.
-    if rotated is None:
-        raise Unauthenticated(
-            "invalid_refresh_token",
-            "The refresh token is not valid, was used before or has expired. Log in again.",
-        )
-    user_id, session_id, new_token = rotated
-    return _token_response(services, user_id, session_id, new_token, now)
-
-
-async def check_password(services: AppServices, name: str, password: str) -> User | None:
-    """Return the active user with this username or address and password. None counts as a failure.
-
-    An unknown name takes as long and counts like a wrong password. Raises TooManyRequests during the backoff
-    of the account. The backoff is checked again after the password, so parallel guesses learn nothing.
-    """
-    key = fold(name.strip())
-    async with services.database.read() as session:
-        user = await repository.find_user(session, key)
-        account = _account(user.username_normalized if user else key)
-        _check_backoff(await repository.throttle(session, account), services.clock.now())
-    is_right = await services.passwords.verify(password, user.password_hash if user else None)
-    now = services.clock.now()
-    async with services.database.write() as session:
-        if is_right:
-            _check_backoff(await repository.throttle(session, account), now)
-            await repository.clear_throttle(session, account)
-        else:
-            await _count_failure(session, account, now)
-    return user if is_right and user is not None and user.is_active else None
-
-
-async def limit_address(services: AppServices, address: str | None) -> None:
-    """Count one login attempt of a network address. Raises TooManyRequests."""
-    await services.limiter.check(policy.LOGINS_PER_ADDRESS, "logins", address_key(address))
+    async def _rehash(self, user: User, password: str) -> None:
+        """Replace a hash of an older algorithm while the password is available."""
+        if not self._passwords.needs_rehash(user.password_hash):
+            return
+        new_hash = await self._passwords.hash(password)
+        async with self._database.write() as session:
+            await session.execute(
+                update(User)
+                .where(User.id == user.id, User.password_hash == user.password_hash)
+                .values(password_hash=new_hash)
+            )
 
 
 async def purge(database: Database, now: datetime) -> None:
-    """Delete old failures, and tokens and sessions that expired a day ago. Called by the janitor."""
+    """Delete old failures, and tokens and sessions that expired a day ago. Called by maintenance."""
     expired_before = now - timedelta(days=1)
     old_failures = LoginThrottle.updated_at < now - policy.FAILURE_LIFETIME
     await delete_in_batches(
@@ -145,16 +211,6 @@ def _add_refresh_token(session: WriteSession, login_session: LoginSession, now: 
     return token
 
 
-def _token_response(
-    services: AppServices, user_id: int, session_id: str, refresh_token: str, now: datetime
-) -> TokenResponse:
-    return TokenResponse(
-        access_token=services.tokens.issue(AccessClaims(user_id, session_id), now),
-        refresh_token=refresh_token,
-        expires_in=int(services.tokens.lifetime.total_seconds()),
-    )
-
-
 async def _count_failure(session: WriteSession, account: str, now: datetime) -> None:
     row = await repository.locked_throttle(session, account, now)
     row.failures = policy.counted_failures(row.failures, row.updated_at, now) + 1
@@ -172,19 +228,6 @@ def _backoff_error(wait: timedelta) -> TooManyRequests:
     return too_many_requests(
         "login_backoff", f"Too many failed logins for this account. Try again in {seconds:.0f} s.", seconds
     )
-
-
-async def _rehash(services: AppServices, user: User, password: str) -> None:
-    """Replace a hash of an older algorithm while the password is available."""
-    if not services.passwords.needs_rehash(user.password_hash):
-        return
-    new_hash = await services.passwords.hash(password)
-    async with services.database.write() as session:
-        await session.execute(
-            update(User)
-            .where(User.id == user.id, User.password_hash == user.password_hash)
-            .values(password_hash=new_hash)
-        )
 
 
 def _invalid_credentials() -> Unauthenticated:

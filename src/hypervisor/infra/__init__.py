@@ -1,5 +1,4 @@
-"""Adapters to the world that know no domain: clock, hashing, tokens, sealing, hints, limits, memory, logs,
-metrics, traces.
+"""Adapters without domain rules: clock, disk, memory, rate limits, security, coordination, observability.
 
-Nothing here imports tables or routes; each module is one concept behind a few public names.
+Nothing here imports tables or routes. Each module holds one concept behind a few public names.
 """

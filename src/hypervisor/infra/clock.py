@@ -1,4 +1,4 @@
-"""The real clock."""
+"""The system clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Implements `hypervisor.kernel.clock.Clock` with the machine's clocks."""
+    """`hypervisor.kernel.clock.Clock` over the clocks of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How much room the disk has, and when too little is left to start anything new."""
+"""Free disk space, and the guard that blocks new starts when it runs low."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 MIB = 1024 * 1024
-ROOM_TO_RESUME = 1.1
-"""Once closed, so many times the limit has to be free again: starts must not flap at the edge."""
+RESUME_FACTOR = 1.1
+"""A blocked disk is open again at this multiple of the limit, so that starts do not flap."""
 
 
 def free_bytes(folder: Path) -> int:
-    """What is left for this user on the disk of a folder, or of the nearest parent that exists."""
+    """Bytes that this user may still write on the disk of a folder, or of its nearest existing parent."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
 class DiskGuard:
-    """Says why nothing new may be started on this machine, while its disk is nearly full.
+    """Blocks new starts on this machine while the disk of `folder` is nearly full.
 
-    `least_mib` of the disk of `folder` are kept free for what runs and for the database; 0 keeps nothing.
+    `min_free_mib` stays free for running workloads and the database; 0 disables the guard.
     """
 
-    def __init__(self, folder: Path, least_mib: int, *, free: Callable[[Path], int] = free_bytes) -> None:
+    def __init__(self, folder: Path, min_free_mib: int, *, free: Callable[[Path], int] = free_bytes) -> None:
         self._folder = folder
-        self._least = least_mib * MIB
+        self._min_free = min_free_mib * MIB
         self._free = free
-        self._closed = False
+        self._blocked = False
 
     def obstacle(self) -> str | None:
-        """The reason as a sentence that stays the same while it lasts, or None where there is room."""
-        if not self._least:
+        """Why nothing new may start, or None. The sentence stays the same while the disk is blocked."""
+        if not self._min_free:
             return None
-        wanted = self._least * ROOM_TO_RESUME if self._closed else self._least
+        threshold = self._min_free * RESUME_FACTOR if self._blocked else self._min_free
         try:
-            self._closed = self._free(self._folder) < wanted
+            self._blocked = self._free(self._folder) < threshold
         except OSError:
-            # A disk that cannot be asked is for the runtime to report; it is not known to be full.
-            self._closed = False
-        if not self._closed:
+            # An unreadable disk is not a full disk. The runtime reports the error.
+            self._blocked = False
+        if not self._blocked:
             return None
         return (
-            f"the disk of {self._folder} has less than {self._least // MIB} MiB left, so nothing new is "
-            "started there; what runs goes on"
+            f"the disk of {self._folder} has less than {self._min_free // MIB} MiB free, so no new process "
+            "starts there; running processes continue"
         )

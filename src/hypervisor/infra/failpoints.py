@@ -1,14 +1,12 @@
-"""What happens at the failpoints of `hypervisor.kernel.failpoints`: for crash tests only.
+"""Actions at the failpoints of `hypervisor.kernel.failpoints`, for crash tests only.
 
-`HYPERVISOR_FAILPOINTS` lists them, `HYPERVISOR_TESTING=1` has to be set beside it:
+`HYPERVISOR_FAILPOINTS` lists them, separated by commas. `HYPERVISOR_TESTING=1` must be set as well:
 
     plan_before_commit=kill         the process dies as by kill -9
-    status_before_write=pause:30    the whole process stands still for 30 seconds, once
-    stop_before_call=raise          an error that nobody expects
-    stop_after_call=drop            what was done is not learnt: a time-out
+    status_before_write=pause:30    the whole process sleeps for 30 seconds, once
+    stop_before_call=raise          an unexpected error
+    stop_after_call=drop            a time-out: the result of the call is lost
     plan_after_commit=kill@3        from the third time on
-
-Several are separated by commas.
 """
 
 from __future__ import annotations
@@ -27,37 +25,37 @@ PERMISSION = "HYPERVISOR_TESTING"
 Action = Callable[[], None]
 
 
-class Failed(RuntimeError):
+class FailpointReached(RuntimeError):
     """Raised at a failpoint."""
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Do what the environment asks for. Raises StartupError for what is not understood or not allowed."""
+    """Install the failpoints that `environment` lists. Raises StartupError if one is invalid or forbidden."""
     text = environment.get(VARIABLE, "").strip()
     if not text:
         return
     if environment.get(PERMISSION) != "1":
-        raise StartupError(f"{VARIABLE} makes the server fail on purpose: unset it, or set {PERMISSION}=1")
-    failpoints.install(_Armed(dict(_parse(one) for one in text.split(","))))
+        raise StartupError(f"{VARIABLE} makes the server fail on purpose; unset it, or set {PERMISSION}=1")
+    failpoints.install(_Armed(dict(_parse(item) for item in text.split(","))))
 
 
 class _Armed:
-    """The hook: each point with its action and how often it is to be passed unharmed."""
+    """The hook: for each point its action, and from which pass on it happens."""
 
     def __init__(self, actions: Mapping[str, tuple[Action, int]]) -> None:
         self._actions = actions
-        self._left = {point: times for point, (_, times) in actions.items()}
+        self._remaining = {point: passes for point, (_, passes) in actions.items()}
 
     def __call__(self, point: str) -> None:
-        if point not in self._left:
+        if point not in self._remaining:
             return
-        self._left[point] -= 1
-        if self._left[point] <= 0:
+        self._remaining[point] -= 1
+        if self._remaining[point] <= 0:
             self._actions[point][0]()
 
 
 class _Pause:
-    """Stands still the first time only: a process that does so for ever is as good as dead."""
+    """Sleeps the first time only: a process that sleeps at every pass would be as good as dead."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -69,12 +67,12 @@ class _Pause:
 
 def _parse(text: str) -> tuple[str, tuple[Action, int]]:
     point, _, rest = text.strip().partition("=")
-    what, _, times = rest.partition("@")
+    action, _, passes = rest.partition("@")
     if point not in failpoints.POINTS:
-        raise StartupError(f"{VARIABLE}: there is no failpoint {point!r}")
-    if times and not times.isdecimal():
-        raise StartupError(f"{VARIABLE}: {times!r} is not a number of times")
-    return point, (_action(what), int(times or 1))
+        raise StartupError(f"{VARIABLE}: unknown failpoint {point!r}")
+    if passes and not passes.isdecimal():
+        raise StartupError(f"{VARIABLE}: the number after @ is not a whole number: {passes!r}")
+    return point, (_action(action), int(passes or 1))
 
 
 def _action(text: str) -> Action:
@@ -84,7 +82,9 @@ def _action(text: str) -> Action:
     try:
         return {"kill": _kill, "raise": _raise, "drop": _drop}[text]
     except KeyError:
-        raise StartupError(f"{VARIABLE}: {text!r} is none of kill, raise, drop and pause:SECONDS") from None
+        raise StartupError(
+            f"{VARIABLE}: unknown action {text!r}; use kill, raise, drop or pause:SECONDS"
+        ) from None
 
 
 def _kill() -> None:
@@ -92,7 +92,7 @@ def _kill() -> None:
 
 
 def _raise() -> None:
-    raise Failed("a failpoint was reached")
+    raise FailpointReached("a failpoint was reached")
 
 
 def _drop() -> None:

@@ -1,7 +1,7 @@
-"""Freed memory goes back to the system, so that a server is as small after a burst of work as before it.
+"""Return of freed memory to the system, so that a burst of work does not leave a large process.
 
-The C library keeps what was freed for its own next use, and keeps it apart for each thread. glibc can be told
-to do neither; other libraries have no such calls, and are left alone.
+The C library keeps freed memory for its next use, separately for each thread. glibc has calls to change both;
+with other libraries nothing happens.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-_EVERY_SECONDS: Final = 60.0
+_INTERVAL_SECONDS: Final = 60.0
 _M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
-"""The interpreter's lock lets few threads allocate at a time; glibc would give each an arena of its own."""
+"""The interpreter's lock lets few threads allocate at a time; by default glibc gives each thread an arena."""
 
 
 @asynccontextmanager
 async def sparing_memory() -> AsyncIterator[None]:
-    """Keep this process small while this lasts."""
+    """Limit the arenas of this process, and return freed memory every minute until the block ends."""
     _set_arenas()
-    task = asyncio.create_task(_give_back_for_ever(), name="memory")
+    task = asyncio.create_task(_trim_periodically(), name="memory")
     try:
         yield
     finally:
@@ -31,16 +31,16 @@ async def sparing_memory() -> AsyncIterator[None]:
             await task
 
 
-def give_back() -> bool:
-    """Return freed memory to the system; whether there was any. May take some milliseconds."""
+def trim_memory() -> bool:
+    """Return freed memory to the system; False if there was none. May take some milliseconds."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and bool(trim(0))
 
 
-async def _give_back_for_ever() -> None:
+async def _trim_periodically() -> None:
     while True:
-        await asyncio.sleep(_EVERY_SECONDS)
-        await asyncio.to_thread(give_back)
+        await asyncio.sleep(_INTERVAL_SECONDS)
+        await asyncio.to_thread(trim_memory)
 
 
 def _set_arenas() -> None:

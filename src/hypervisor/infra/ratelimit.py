@@ -1,6 +1,6 @@
-"""Limits on how often somebody may call: in Redis where there is one, else in this process, never off.
+"""Rate limits per caller, in Redis if it is configured, else in this process.
 
-When Redis fails the limits go on in this process until it is back.
+While Redis is down this process counts alone; the limits are never off.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from structlog import get_logger
 from hypervisor.errors import StartupError, TooManyRequests
 from hypervisor.infra.coordination.redis_url import TIMEOUT_SECONDS, normalise_redis_url
 
-AWAY_SECONDS = 5.0
-"""How long Redis is left alone after it failed: a request should not wait for it each time."""
+RETRY_REDIS_SECONDS = 5.0
+"""Time between two tries after Redis failed: not every request should wait for it."""
 
 log = get_logger(__name__)
 
 
 class RateLimiter:
-    """Moving windows per key. `limits` keeps only weak references to storages, so they are held here."""
+    """Moving windows per key. `limits` keeps only weak references to storages, so this object holds them."""
 
     def __init__(self, redis_url: str | None = None) -> None:
         self._local = MemoryStorage()
         self._shared: Storage | None = _redis(redis_url) if redis_url else None
-        self._away_until = float("-inf")
+        self._redis_down_until = float("-inf")
 
-    async def check(self, limit: RateLimitItem, what: str, key: str) -> None:
-        """Count one call of `what` by `key`. Raises TooManyRequests with `Retry-After`."""
-        if self._shared is not None and time.monotonic() >= self._away_until:
+    async def check(self, limit: RateLimitItem, operation: str, key: str) -> None:
+        """Count one call of `operation` by `key`. Raises TooManyRequests with `Retry-After`."""
+        if self._shared is not None and time.monotonic() >= self._redis_down_until:
             try:
-                await _count(self._shared, limit, what, key)
+                await _count(self._shared, limit, operation, key)
                 return
             except StorageError as error:
-                self._away_until = time.monotonic() + AWAY_SECONDS
+                self._redis_down_until = time.monotonic() + RETRY_REDIS_SECONDS
                 log.warning("rate_limit.redis_unavailable", error=str(error))
-        await _count(self._local, limit, what, key)
+        await _count(self._local, limit, operation, key)
 
 
 def parse_limit(expression: str) -> RateLimitItem | None:
@@ -52,14 +52,16 @@ def parse_limit(expression: str) -> RateLimitItem | None:
     try:
         limit = parse(expression)
     except ValueError:
-        raise StartupError(f"RATE_LIMIT: {expression!r} is no limit; write for example 1200/minute") from None
+        raise StartupError(
+            f"RATE_LIMIT: {expression!r} is not a rate limit; write for example 1200/minute"
+        ) from None
     if limit.amount < 1:
-        raise StartupError(f"RATE_LIMIT: {expression!r} lets nobody in; leave it empty for no limit")
+        raise StartupError(f"RATE_LIMIT: {expression!r} allows no request; leave it empty for no limit")
     return limit
 
 
 def address_key(host: str | None) -> str:
-    """What a network address counts as: itself for IPv4, its /64 for IPv6 (one customer owns all of it)."""
+    """The rate limit key of a network address: IPv4 as is, IPv6 as its /64 (usually one customer)."""
     try:
         address = ip_address(host or "")
     except ValueError:
@@ -70,18 +72,18 @@ def address_key(host: str | None) -> str:
 
 
 def too_many_requests(code: str, detail: str, retry_after_seconds: float) -> TooManyRequests:
-    """A refusal that says when to come back, in whole seconds."""
+    """TooManyRequests with the delay in whole seconds, at least 1, in body and header."""
     seconds = max(1, math.ceil(retry_after_seconds))
     return TooManyRequests(
         code, detail, extra={"retry_after": seconds}, headers={"Retry-After": str(seconds)}
     )
 
 
-async def _count(storage: Storage, limit: RateLimitItem, what: str, key: str) -> None:
+async def _count(storage: Storage, limit: RateLimitItem, operation: str, key: str) -> None:
     limiter = MovingWindowRateLimiter(storage)
-    if await limiter.hit(limit, what, key):
+    if await limiter.hit(limit, operation, key):
         return
-    stats = await limiter.get_window_stats(limit, what, key)
+    stats = await limiter.get_window_stats(limit, operation, key)
     wait = stats.reset_time - time.time()
     raise too_many_requests(
         "rate_limited", f"Too many requests ({limit}). Try again in {max(1, math.ceil(wait))} s.", wait

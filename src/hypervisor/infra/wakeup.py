@@ -1,4 +1,4 @@
-"""Hints that wake loops at once. Losing one costs time, never correctness: every loop also polls."""
+"""Hints that wake loops at once. A lost hint costs time, never correctness: every loop also polls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypervisor.kernel.failpoints import reached
 
 
 class Wakeup:
-    """Passes topics on to the loops that listen, here and, over a bus, in the other replicas.
+    """Delivers hints to the listening loops of this process and, over a bus, of the other servers.
 
-    Safe to use from the event loop's thread only.
+    Use it only from the thread of the event loop.
     """
 
     def __init__(self) -> None:
@@ -19,22 +19,22 @@ class Wakeup:
         self._forward: Callable[[str], None] | None = None
 
     def forward_to(self, publish: Callable[[str], None]) -> None:
-        """Hints given here go to other replicas too. `publish` must be quick and not raise."""
+        """Send local hints to other servers with `publish`, which must be quick and must not raise."""
         self._forward = publish
 
     def notify(self, topic: str) -> None:
-        """Wake whoever listens to the topic, in this process and in others; nobody listening is fine."""
+        """Wake every listener of the topic, in this process and in others."""
         self.deliver(topic)
         reached("notify_before_publish")
         self.publish(topic)
 
     def publish(self, topic: str) -> None:
-        """Wake whoever listens to the topic in other processes."""
+        """Wake every listener of the topic in other processes."""
         if self._forward is not None:
             self._forward(topic)
 
     def deliver(self, topic: str) -> None:
-        """Wake whoever listens to the topic in this process."""
+        """Wake every listener of the topic in this process."""
         for listener in self._listeners:
             if topic in listener.topics:
                 listener.set()
@@ -45,7 +45,7 @@ class Wakeup:
             listener.set()
 
     def listen(self, *topics: str) -> Listener:
-        """A listener for one loop. Hints given before its first `wait` are not lost."""
+        """A listener for one loop. It keeps hints that come before its first `wait`."""
         listener = Listener(self, frozenset(topics))
         self._listeners.append(listener)
         return listener
@@ -56,7 +56,7 @@ class Wakeup:
 
 
 class Listener:
-    """One loop's ear: any number of hints wake it once."""
+    """The subscription of one loop: any number of hints wake it once."""
 
     def __init__(self, wakeup: Wakeup, topics: frozenset[str]) -> None:
         self.topics = topics
@@ -67,7 +67,7 @@ class Listener:
         self._event.set()
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for a hint, at most `timeout` seconds. True when there was one."""
+        """Wait for a hint, at most `timeout` seconds. False on time-out."""
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()

@@ -1,1 +1,1 @@
-"""Value types shared by every room: resources, priority, names, the clock. Standard library only, no I/O."""
+"""Value types that every package shares: resources, priority, names, clock. Standard library only, no I/O."""

@@ -1,4 +1,4 @@
-"""The clock as an argument: whoever needs the time is given one of these, so that tests can move it."""
+"""The clock as an argument, so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps; only differences mean anything."""
+        """Seconds on a clock that never jumps. Only differences are meaningful."""
         ...

@@ -1,4 +1,4 @@
-"""Which engine a node, an attempt or a lease belongs to."""
+"""The reference to the engine of a node, an attempt or a lease."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=False)
 class EngineRef:
-    """A runtime and the address of one of its engines; no address is the default engine of a machine."""
+    """A runtime and the address of one of its engines. None is the default engine of a machine."""
 
     runtime: str
     endpoint: str | None = None

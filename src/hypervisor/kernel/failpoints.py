@@ -1,7 +1,7 @@
-"""Named moments at which a test may make this process die, stall or fail; nothing happens at them otherwise.
+"""Failpoints: named points in the code at which a crash test makes the process die, stall or fail.
 
-`hypervisor.infra.failpoints` says what is to happen and where. Here are only the names and the hook, so that
-every room can mark its moments.
+`hypervisor.infra.failpoints` defines the actions. This module has only the names and the hook, so that every
+package can mark its failpoints. Outside of tests nothing happens there.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _hook: Callable[[str], None] | None = None
 
 
 def reached(point: str) -> None:
-    """Mark a moment; costs one comparison. Under test this may raise, stand still, or never return."""
+    """Mark a failpoint; costs one comparison. In a crash test this may raise, sleep, or never return."""
     if _hook is not None:
         _hook(point)
 
 
 def install(hook: Callable[[str], None] | None) -> None:
-    """Call `hook` with each moment from now on; None: no more."""
+    """Call `hook` at each failpoint from now on; None removes the hook."""
     global _hook
     _hook = hook

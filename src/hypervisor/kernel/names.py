@@ -1,18 +1,18 @@
-"""Deterministic names of runtime instances, so that a crash ends in adoption, never in a double start."""
+"""Deterministic instance names: after a crash an instance is adopted, never started twice."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# Numbers as we write them: ASCII digits, no leading zero, at most 64 bits long.
+# ASCII digits, no leading zero, at most 64 bits.
 _NUMBER = "(0|[1-9][0-9]{0,18})"
 _PATTERN = re.compile(rf"hv-([a-z0-9]{{4,16}})-{_NUMBER}-{_NUMBER}-{_NUMBER}")
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceName:
-    """`hv-<install>-<deployment>-<attempt>-<replica>`: one run of one replica on one node."""
+    """`hv-<install>-<deployment>-<attempt>-<replica>`: one attempt of one replica on one node."""
 
     install: str
     deployment_id: int
@@ -24,7 +24,7 @@ class InstanceName:
 
     @classmethod
     def parse(cls, text: str) -> InstanceName | None:
-        """The parts of a name made by us, or None for any other text."""
+        """The parts of an instance name, or None for any other text."""
         match = _PATTERN.fullmatch(text)
         if match is None:
             return None

@@ -1,4 +1,4 @@
-"""What an engine says about one instance; shared by the runtimes and the rules that judge it."""
+"""The state of an instance as its engine reports it. Shared by the runtimes and the lifecycle rules."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from enum import StrEnum
 
 class ObservedState(StrEnum):
     ABSENT = "absent"
-    """The engine knows no such instance (said by the engine, never assumed)."""
+    """The engine reported that it has no such instance. Never assumed."""
     CREATED = "created"
-    """It exists and has not been started yet."""
+    """The instance exists and was not started yet."""
     RUNNING = "running"
     EXITED = "exited"
 
 
 @dataclass(frozen=True, slots=True)
 class PortBinding:
-    """A declared port and where it can be reached from this machine."""
+    """A declared port, and its address on this machine."""
 
     port: int
     host: str
@@ -27,10 +27,10 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the engine says about one instance. Times are UTC, None where unknown.
+    """The state of one instance as its engine reports it. Times are UTC, None if unknown.
 
-    `exit_code` is None while running, and also for an instance that is gone without anybody having seen
-    its exit; `message` then says so. Death by signal N is reported as 128 + N.
+    `exit_code` is None while the instance runs, and for an instance that vanished without an observed exit;
+    `message` then explains it. Death by signal N is 128 + N.
     """
 
     state: ObservedState

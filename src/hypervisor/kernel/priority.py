@@ -1,4 +1,4 @@
-"""Priorities: an integer from 0 to 1000, with four names for the people who do not want numbers."""
+"""Priorities: integers from 0 to 1000, four of them with names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DESCENDING = sorted(NAMED_PRIORITIES, key=lambda name: -NAMED_PRIORITIES[name])
 
 
 class InvalidPriority(ValueError):
-    """Not a priority; the message says what would be one."""
+    """The value is not a priority. The message lists the valid values."""
 
 
 def parse_priority(value: int | str) -> int:
@@ -23,7 +23,7 @@ def parse_priority(value: int | str) -> int:
             return NAMED_PRIORITIES[name]
         if not name.isascii() or not name.isdigit():
             raise InvalidPriority(_hint(value))
-        # Cut after the zeros: int() refuses thousands of digits, and more than six are out of range anyway.
+        # Cut: int() refuses thousands of digits, and more than six are out of range anyway.
         value = int(name.lstrip("0")[:6] or "0")
     if isinstance(value, bool) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
         raise InvalidPriority(_hint(value))
@@ -31,12 +31,12 @@ def parse_priority(value: int | str) -> int:
 
 
 def priority_label(value: int) -> str:
-    """The name of a priority where it has one ("HIGH"), else its number ("612")."""
+    """The name of a priority ("HIGH"), or its number ("612") if it has no name."""
     return _NAMES.get(value, str(value))
 
 
 def priority_class(value: int) -> str:
-    """The highest named priority that a priority reaches; whatever is below MEDIUM is LOW."""
+    """The highest named priority at or below `value`; LOW for everything below MEDIUM."""
     return next((name for name in _DESCENDING if NAMED_PRIORITIES[name] <= value), "LOW")
 
 

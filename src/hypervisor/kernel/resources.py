@@ -1,7 +1,7 @@
-"""Resource amounts as integers, and their conversion at the edge of the API.
+"""Resource amounts as integers, and their conversion from and to the units of the API.
 
-Inside the product an amount is always an integer: CPU in thousandths of a core, memory in MiB, GPU in
-thousandths of a device. Floats exist only in requests and answers.
+Internally an amount is always an integer: CPU in thousandths of a core, memory in MiB, GPU in thousandths of
+a device. Floats exist only in API requests and responses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_EDGE_VALUE = 2**53
 
 
 class InvalidAmount(ValueError):
-    """A resource amount that cannot be represented; the message says which and why."""
+    """A resource amount that cannot be represented. The message names the resource and the reason."""
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -38,20 +38,20 @@ class Resources:
             self.cpu_milli - other.cpu_milli, self.ram_mib - other.ram_mib, self.gpu_milli - other.gpu_milli
         )
 
-    def fits_in(self, room: Resources) -> bool:
-        """Whether every component is at most that of `room` (GPU shape is not considered here)."""
+    def fits_in(self, capacity: Resources) -> bool:
+        """Whether every component is at most that of `capacity`. GPU shape is not considered."""
         return (
-            self.cpu_milli <= room.cpu_milli
-            and self.ram_mib <= room.ram_mib
-            and self.gpu_milli <= room.gpu_milli
+            self.cpu_milli <= capacity.cpu_milli
+            and self.ram_mib <= capacity.ram_mib
+            and self.gpu_milli <= capacity.gpu_milli
         )
 
-    def shortfall(self, room: Resources) -> Resources:
-        """What is missing per component if this is to fit into `room`; zero where it fits."""
+    def shortfall(self, capacity: Resources) -> Resources:
+        """The amount missing in `capacity` per component; zero where it fits."""
         return Resources(
-            max(0, self.cpu_milli - room.cpu_milli),
-            max(0, self.ram_mib - room.ram_mib),
-            max(0, self.gpu_milli - room.gpu_milli),
+            max(0, self.cpu_milli - capacity.cpu_milli),
+            max(0, self.ram_mib - capacity.ram_mib),
+            max(0, self.gpu_milli - capacity.gpu_milli),
         )
 
     @property
@@ -60,9 +60,9 @@ class Resources:
 
     @classmethod
     def from_edge(cls, *, cpu_cores: float, ram_gb: float, gpu_count: float) -> Self:
-        """Convert API units (cores, GiB, devices) to integers, rounding requests up to the next unit.
+        """Convert API units (cores, GiB, devices) to integers, rounded up to the next unit.
 
-        Raises InvalidAmount for negative, NaN, infinite or larger than 2**53 values.
+        Raises InvalidAmount for values that are negative, NaN, infinite or above 2**53.
         """
         return cls(
             cpu_milli=_to_units("CPU cores", cpu_cores, MILLI),
@@ -84,20 +84,21 @@ class Resources:
 
 
 def check_gpu_request(gpu_milli: int) -> None:
-    """A request is 0, a fraction of one device (1..999 milli), or whole devices. Raises InvalidAmount."""
+    """Accept 0, a fraction of one device (1..999 milli), or whole devices. Raises InvalidAmount."""
     if gpu_milli > WHOLE_GPU and gpu_milli % WHOLE_GPU:
         raise InvalidAmount(
-            f"a GPU request is a fraction below 1 or a whole number of devices, not {gpu_milli / WHOLE_GPU:g}"
+            "a GPU request must be a fraction below 1 or a whole number of devices, "
+            f"not {gpu_milli / WHOLE_GPU:g}"
         )
 
 
-def _to_units(what: str, value: float, scale: int) -> int:
+def _to_units(name: str, value: float, scale: int) -> int:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidAmount(f"{what} must be a finite number")
+        raise InvalidAmount(f"{name} must be a finite number")
     if value < 0:
-        raise InvalidAmount(f"{what} must not be negative")
+        raise InvalidAmount(f"{name} must not be negative")
     if value > MAX_EDGE_VALUE // scale:
-        raise InvalidAmount(f"{what} is too large")
+        raise InvalidAmount(f"{name} is too large")
     nearest = round(value * scale)
-    # The error of a float (0.1 + 0.2 cores) is no request for one more unit; anything larger is.
+    # A rounding error of a float (0.1 + 0.2 cores) must not add a unit; any larger excess does.
     return nearest if math.isclose(nearest / scale, value, rel_tol=1e-9) else math.ceil(value * scale)

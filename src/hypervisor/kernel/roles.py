@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What somebody may do in one organization; each role may do all that the lower ones may."""
+    """A user's role in one organization. Each role includes the rights of the lower ones."""
 
     VIEWER = "viewer"
     DEVELOPER = "developer"
@@ -17,7 +17,7 @@ class Role(StrEnum):
         return _RANKS[self]
 
     def includes(self, other: Role) -> bool:
-        """Whether this role may do everything that `other` may."""
+        """Whether this role has all rights of `other`."""
         return self.rank >= other.rank
 
 

@@ -1,4 +1,4 @@
-"""Rules for text that people send: what is refused everywhere, and how names compare."""
+"""Rules for text in requests: invalid characters, and the comparison of names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 
 def unsafe_reason(text: str) -> str | None:
-    """Why this text is refused everywhere (NUL, half a surrogate pair), or None for text that is fine."""
+    """Why this text is invalid everywhere (NUL, half a surrogate pair), or None if it is valid."""
     if "\0" in text:
         return "must not contain the NUL character"
     try:
@@ -17,10 +17,10 @@ def unsafe_reason(text: str) -> str | None:
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a one-line text has line breaks, escapes or other control characters in it."""
-    return not text.isprintable() and any(unicodedata.category(one) == "Cc" for one in text)
+    """Whether a one-line text contains line breaks, escapes or other control characters."""
+    return not text.isprintable() and any(unicodedata.category(char) == "Cc" for char in text)
 
 
 def fold(text: str) -> str:
-    """The form in which names are compared: without regard to case, width or the way accents are written."""
+    """The form for comparing names: it ignores case, width and the encoding of accents."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

@@ -1,4 +1,4 @@
-"""The life of a deployment as pure functions: legal edges, what to do next, how an end is judged.
+"""The lifecycle of a deployment as pure functions: legal edges, next actions, conclusions of ended attempts.
 
-No I/O and no clock; `now` and randomness are arguments. A "no" is a value with a reason.
+No I/O and no clock: `now` and randomness are arguments. A refusal is a value with a reason.
 """

@@ -1,4 +1,4 @@
-"""What a person may ask of a deployment in each state, and what it leads to."""
+"""The commands of users (start, stop, cancel), and their result in each state."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Do it: go to `target`; for STOPPING, `then` is the state after the stop was observed."""
+    """The deployment goes to `target`. For STOPPING, `state_after_stop` follows after the observed stop."""
 
     target: State
-    then: State | None = None
+    state_after_stop: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NothingToDo:
-    """It is as asked already; the answer is the same as if it had just been done."""
+    """The deployment is already in the requested state. The response is the same as after a change."""
 
     sentence: str
 
@@ -35,36 +35,37 @@ class Refused:
     sentence: str
 
 
-Verdict = Accepted | NothingToDo | Refused
+CommandResult = Accepted | NothingToDo | Refused
 
 
-def judge(command: Command, state: State, state_after_stop: State | None = None) -> Verdict:
-    """Start re-queues what has ended; stop ends what is live; cancel ends what waits and what is live.
+def evaluate(command: Command, state: State, state_after_stop: State | None = None) -> CommandResult:
+    """The result of a command.
 
-    A start of something live or waiting has nothing to do. While STOPPING only the state that follows can
-    change: a stop or cancel overrides a coming re-queue. (The caller sends an accepted start to BLOCKED
-    instead of QUEUED when dependencies are not met.)
+    Start requeues an ended deployment, stop ends a live one, cancel ends a waiting or live one. A start of a
+    live or waiting deployment does nothing. While STOPPING only the following state can change: stop or
+    cancel overrides a requeue. The caller sends an accepted start to BLOCKED instead of QUEUED when
+    dependencies are not met.
     """
     if command is Command.START:
-        return _judge_start(state, state_after_stop)
+        return _evaluate_start(state, state_after_stop)
     final = State.STOPPED if command is Command.STOP else State.CANCELLED
     if state is State.STOPPING:
         if state_after_stop is State.QUEUED:
-            return Accepted(State.STOPPING, then=final)
-        return NothingToDo("it is stopping already")
+            return Accepted(State.STOPPING, state_after_stop=final)
+        return NothingToDo("it is already stopping")
     if state in (State.STARTING, State.RUNNING):
-        return Accepted(State.STOPPING, then=final)
+        return Accepted(State.STOPPING, state_after_stop=final)
     if state in ENDED:
-        return NothingToDo(f"it has ended already ({state.value})")
+        return NothingToDo(f"it has already ended ({state.value})")
     if command is Command.CANCEL:
         return Accepted(State.CANCELLED)
-    return Refused("not_running", f"it is {state.value}, not running; cancel takes it out of the queue")
+    return Refused("not_running", f"it is {state.value}, not running; cancel it to remove it from the queue")
 
 
-def _judge_start(state: State, state_after_stop: State | None) -> Verdict:
+def _evaluate_start(state: State, state_after_stop: State | None) -> CommandResult:
     if state in ENDED:
         return Accepted(State.QUEUED)
     if state is State.STOPPING and state_after_stop is not State.QUEUED:
-        return Refused("still_stopping", "it is still stopping; start it again once it has ended")
-    waits = "waits" if state in WAITING or state is State.STOPPING else "runs"
-    return NothingToDo(f"it {waits} already ({state.value})")
+        return Refused("still_stopping", "it is still stopping; start it after it has ended")
+    verb = "waits" if state in WAITING or state is State.STOPPING else "runs"
+    return NothingToDo(f"it already {verb} ({state.value})")

@@ -1,4 +1,4 @@
-"""How the end of an attempt is judged: what it was, and which state the deployment goes to."""
+"""The conclusion of an ended attempt: its outcome, and the next state of the deployment."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from enum import StrEnum
 from hypervisor.kernel.observation import Observation
 from hypervisor.lifecycle.states import State
 
-BACKOFF_FIRST = 10.0
-BACKOFF_LONGEST = 300.0
+MIN_BACKOFF_SECONDS = 10.0
+MAX_BACKOFF_SECONDS = 300.0
 HEALTHY_AFTER = timedelta(minutes=10)
-"""A run this long was healthy: earlier retries are forgotten."""
+"""An attempt that ran this long resets the count of used retries."""
 
 
 class StopReason(StrEnum):
-    """Why an attempt was asked to stop."""
+    """Why the stop of an attempt was requested."""
 
     PREEMPTED = "preempted"
     DRAINED = "drained"
@@ -31,11 +31,11 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The facts about an attempt that has ended, and the deployment's rules for it.
+    """The facts about an ended attempt, and the retry rules of its deployment.
 
-    `launch_error` is set when the engine refused to start it; `observation` is then None. Where
-    `retry_exit_codes` holds any, no other exit code is retried; what has no exit code (the engine refused
-    it for now, the instance was lost) is not the program's doing and is retried as without them.
+    `launch_error` is set when the engine refused to start the instance; `observation` is then None. If
+    `retry_exit_codes` is not empty, no other exit code is retried. An end without an exit code (refused by
+    the engine for now, instance lost) is not caused by the program and is retried in any case.
     """
 
     observation: Observation | None
@@ -53,7 +53,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """`outcome` is the attempt's, `state` the deployment's next. `delay` seconds hold a retry back."""
+    """`outcome` of the attempt and next `state` of the deployment. A retry starts after `delay` seconds."""
 
     outcome: str
     state: State
@@ -66,36 +66,36 @@ class Conclusion:
 _STOPPED: Mapping[StopReason, tuple[State, str]] = {
     StopReason.PREEMPTED: (
         State.QUEUED,
-        "gave way to a deployment of higher priority; keeps its place in the queue",
+        "preempted by a deployment of higher priority; it keeps its queue position",
     ),
-    StopReason.DRAINED: (State.QUEUED, "its node was drained; keeps its place in the queue"),
+    StopReason.DRAINED: (State.QUEUED, "its node was drained; it keeps its queue position"),
     StopReason.STOPPED: (State.STOPPED, "stopped on request"),
     StopReason.CANCELLED: (State.CANCELLED, "cancelled on request"),
-    StopReason.DELETED: (State.STOPPED, "stopped to be deleted"),
+    StopReason.DELETED: (State.STOPPED, "stopped for deletion"),
     StopReason.GANG_FAILED: (State.FAILED, "stopped because another replica failed"),
     StopReason.GANG_TIMEOUT: (
         State.QUEUED,
-        "not all replicas were up in time; all of them go back to the queue",
+        "not all replicas were running before gang_timeout_seconds; all of them were requeued",
     ),
     StopReason.MAX_RUNTIME: (State.FAILED, "ran longer than its max_runtime_seconds"),
 }
 
 
 def state_after_stop(reason: StopReason) -> State:
-    """Where a deployment goes once a stop for this reason was observed."""
+    """The state of a deployment after a stop for this reason was observed."""
     return _STOPPED[reason][0]
 
 
 def sentence_after_stop(reason: StopReason) -> str:
-    """What is said of a deployment once a stop for this reason was observed."""
+    """The sentence for a deployment after a stop for this reason was observed."""
     return _STOPPED[reason][1]
 
 
 def conclude(ending: Ending, jitter: float) -> Conclusion:
-    """Judge the end of an attempt. `jitter` is a number in [0, 1) for the back-off of a retry.
+    """The conclusion of an ended attempt. `jitter` is a number in [0, 1) for the back-off of a retry.
 
-    An exit after the stop was asked for counts as that stop, whatever the exit code (an exit inside grace
-    is not a failure); one that came before it counts as its own.
+    An exit after the stop request counts as the requested stop, with any exit code: an exit within the grace
+    period is not a failure. An exit before the request counts by its exit code.
     """
     if ending.stop_reason is not None and not _ended_before_the_stop(ending):
         state, sentence = _STOPPED[ending.stop_reason]
@@ -107,9 +107,9 @@ def conclude(ending: Ending, jitter: float) -> Conclusion:
 
 
 def backoff(retry: int, jitter: float) -> float:
-    """Full-jitter exponential back-off: seconds before retry number `retry` (from 0), 10 s to 5 min."""
-    ceiling = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(retry, 10))
-    return BACKOFF_FIRST + jitter * (ceiling - BACKOFF_FIRST)
+    """Seconds before retry number `retry` (from 0): full-jitter exponential back-off, 10 s to 5 min."""
+    ceiling = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(retry, 10))
+    return MIN_BACKOFF_SECONDS + jitter * (ceiling - MIN_BACKOFF_SECONDS)
 
 
 def _ended_before_the_stop(ending: Ending) -> bool:
@@ -123,7 +123,7 @@ def _succeeded(ending: Ending, jitter: float) -> Conclusion:
     if ending.restart_policy == "always" and (retry := _retry(ending, jitter)) is not None:
         delay, used = retry
         return Conclusion(
-            "succeeded", State.QUEUED, "restarting", "exited with code 0; restarts by its policy", delay, used
+            "succeeded", State.QUEUED, "restarting", "exited with code 0; restart policy always", delay, used
         )
     return Conclusion(
         "succeeded", State.SUCCEEDED, "exit_0", "finished with exit code 0", retries_used=ending.retries_used
@@ -137,12 +137,12 @@ def _failed(ending: Ending, jitter: float) -> Conclusion:
     )
     if may_retry and not _code_is_retried(ending):
         codes = ", ".join(map(str, sorted(ending.retry_exit_codes)))
-        sentence = f"{sentence}; not retried: only exit codes {codes} are"
+        sentence = f"{sentence}; not retried, because retry_exit_codes allows only {codes}"
         may_retry = False
     if may_retry and (retry := _retry(ending, jitter)) is not None:
         delay, used = retry
-        again = f"{sentence}; retry {used} of {ending.max_retries} in {delay:.0f} s"
-        return Conclusion(outcome, State.QUEUED, code, again, delay, used)
+        sentence = f"{sentence}; retry {used} of {ending.max_retries} in {delay:.0f} s"
+        return Conclusion(outcome, State.QUEUED, code, sentence, delay, used)
     if may_retry and ending.max_retries:
         sentence = f"{sentence}; all {ending.max_retries} retries are used"
     return Conclusion(outcome, State.FAILED, code, sentence, retries_used=ending.retries_used)
@@ -151,20 +151,17 @@ def _failed(ending: Ending, jitter: float) -> Conclusion:
 def _describe_failure(ending: Ending) -> tuple[str, str, str]:
     if ending.launch_error is not None:
         return "launch_failed", "launch_failed", f"could not be started: {ending.launch_error}"
-    seen = ending.observation
-    if seen is None or seen.exit_code is None:
-        message = (seen.message if seen else None) or "nobody saw its exit"
+    observation = ending.observation
+    if observation is None or observation.exit_code is None:
+        message = (observation.message if observation else None) or "its exit was not observed"
         return "lost", "lost", f"the instance is gone: {message}"
-    if seen.oom_killed:
+    if observation.oom_killed:
         limit = f" (limit {ending.ram_limit_mib} MiB)" if ending.ram_limit_mib else ""
-        return "oom_killed", "oom_killed", f"killed: out of memory{limit}; ask for more required_ram_gb"
-    if seen.exit_code > 128:
-        return (
-            "failed",
-            "killed_by_signal",
-            f"ended by signal {seen.exit_code - 128} (exit code {seen.exit_code})",
-        )
-    return "failed", "exit_code", f"exited with code {seen.exit_code}"
+        return "oom_killed", "oom_killed", f"killed: out of memory{limit}; increase required_ram_gb"
+    exit_code = observation.exit_code
+    if exit_code > 128:
+        return "failed", "killed_by_signal", f"ended by signal {exit_code - 128} (exit code {exit_code})"
+    return "failed", "exit_code", f"exited with code {exit_code}"
 
 
 def _code_is_retried(ending: Ending) -> bool:

@@ -1,4 +1,4 @@
-"""What to do with one attempt, given what is wanted of it and what the engine says."""
+"""The next action for one attempt, from its desired and its observed state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypervisor.kernel.observation import Observation, ObservedState
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What is wanted of an attempt.
+    """The desired state of an attempt.
 
-    `started_at` is None until it was seen running. `stop_requested_at` set means that it is to end, with
-    `grace_seconds` between SIGTERM and SIGKILL.
+    `started_at` is None until the instance was observed running. If `stop_requested_at` is set, the attempt
+    must end, with `grace_seconds` between SIGTERM and SIGKILL.
     """
 
     started_at: datetime | None = None
@@ -29,49 +29,49 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class MarkRunning:
-    """It runs and that is not recorded yet."""
+    """Record that the instance runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestStop:
-    """Pass the stop on to the engine."""
+    """Stop the instance through the engine."""
 
     grace_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """It has run for its `max_runtime_seconds`: ask for its end."""
+    """Request the stop of an attempt that has run for its `max_runtime_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """It has ended (or never will begin): record the end and free its capacity."""
+    """Record the end of the attempt and free its capacity: it has ended, or will never start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """Nothing to do now; look again at `until` at the latest, where there is such a time."""
+class Wait:
+    """Do nothing now. If `until` is set, decide again at that time at the latest."""
 
     until: datetime | None = None
 
 
-Action = Launch | MarkRunning | RequestStop | Expire | Finish | Leave
+Action = Launch | MarkRunning | RequestStop | Expire | Finish | Wait
 
 
 def decide(desired: Desired, observed: Observation | None, now: datetime) -> Action:
-    """The next step for one attempt. `observed` None means that the engine could not be asked: do nothing.
+    """The next action for one attempt. `observed` is None if the engine is unreachable: do nothing.
 
-    An absent instance is launched only if it was never seen running; one that was is gone, and its end is
-    recorded instead.
+    An absent instance is launched only if it was never observed running. Otherwise it is gone, and its end is
+    recorded.
     """
     if observed is None:
-        return Leave()
+        return Wait()
     if observed.state is ObservedState.EXITED:
         return Finish()
     if desired.stop_requested_at is not None:
-        gone = observed.state is ObservedState.ABSENT
-        return Finish() if gone else RequestStop(desired.grace_seconds)
+        is_absent = observed.state is ObservedState.ABSENT
+        return Finish() if is_absent else RequestStop(desired.grace_seconds)
     if observed.state is ObservedState.RUNNING:
         return _keep_running(desired, now)
     return Finish() if desired.started_at is not None else Launch()
@@ -81,6 +81,6 @@ def _keep_running(desired: Desired, now: datetime) -> Action:
     if desired.started_at is None:
         return MarkRunning()
     if desired.max_runtime_seconds is None:
-        return Leave()
+        return Wait()
     deadline = desired.started_at + timedelta(seconds=desired.max_runtime_seconds)
-    return Expire() if now >= deadline else Leave(until=deadline)
+    return Expire() if now >= deadline else Wait(until=deadline)

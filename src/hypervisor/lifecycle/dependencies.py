@@ -1,4 +1,4 @@
-"""Dependencies between deployments: when one is met, when it never will be, and cycles."""
+"""Dependencies between deployments: their status, and cycles."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class DependencyStatus(StrEnum):
     MET = "met"
     WAITING = "waiting"
     PAUSED = "paused"
-    """The parent was stopped by somebody: it may be started again."""
+    """A user stopped the parent; it can be started again."""
     BROKEN = "broken"
     """The parent ended without reaching the condition."""
 
 
 def dependency_status(condition: Condition, parent: State) -> DependencyStatus:
-    """How a dependency on a deployment in state `parent` stands. SUCCEEDED also satisfies "running"."""
+    """The status of a dependency on a deployment in state `parent`. SUCCEEDED also satisfies "running"."""
     if parent is State.SUCCEEDED:
         return DependencyStatus.MET
     if condition is Condition.RUNNING and parent is State.RUNNING:
@@ -34,8 +34,10 @@ def dependency_status(condition: Condition, parent: State) -> DependencyStatus:
 
 
 def find_cycle(parents: Mapping[int, Iterable[int]], start: Iterable[int]) -> list[int] | None:
-    """A cycle reachable from `start` over `parents` (child -> what it depends on), first node repeated at
-    the end, or None. Iterative depth-first search: linear in nodes and edges, safe for long chains.
+    """A cycle reachable from `start`, with the first node repeated at the end, or None.
+
+    `parents` maps a child to its dependencies. Iterative depth-first search: linear in nodes and edges, safe
+    for long chains.
     """
     finished: set[int] = set()
     for root in start:

@@ -1,4 +1,4 @@
-"""How the replicas of one deployment stand together: up when all are, over when all are, failed with one."""
+"""Gangs: the replicas of one deployment run together, end together, and fail if one of them fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypervisor.lifecycle.states import State
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica of a run: `stopping` says that it was asked to end, `succeeded` how it ended."""
+    """One replica of a run. `stopping`: its stop was requested; `succeeded`: it ended with success."""
 
     started: bool = False
     stopping: bool = False
@@ -22,14 +22,14 @@ class Replica:
 
 
 class ReplicaState(StrEnum):
-    """One replica as people see it."""
+    """The state of one replica in API responses."""
 
     STARTING = "STARTING"
     RUNNING = "RUNNING"
     STOPPING = "STOPPING"
     SUCCEEDED = "SUCCEEDED"
     ENDED = "ENDED"
-    """It failed, or was stopped with the others."""
+    """The replica failed, or was stopped with the others."""
 
 
 def replica_state(replica: Replica) -> ReplicaState:
@@ -41,21 +41,21 @@ def replica_state(replica: Replica) -> ReplicaState:
 
 
 class GangVerdict(StrEnum):
-    """What the replicas of one run come to, taken together."""
+    """The state of all replicas of one run together."""
 
     COMING_UP = "coming_up"
     UP = "up"
-    """Each of them runs, or has run and succeeded."""
+    """Each replica runs or has succeeded."""
     BROKEN = "broken"
-    """One has ended without success while others go on: they have to stop."""
+    """One replica ended without success while others run: the others must stop."""
     STOPPING = "stopping"
-    """All that live have been asked to end."""
+    """The stop of all live replicas was requested."""
     OVER = "over"
-    """All have ended: their states are those of the deployment now."""
+    """All replicas have ended, and the deployment can be concluded."""
 
 
-def standing(replicas: Collection[Replica]) -> GangVerdict:
-    """How a run stands; a deployment with one replica is up, and over, as soon as that one is."""
+def gang_verdict(replicas: Collection[Replica]) -> GangVerdict:
+    """The verdict on a run. With one replica it is the state of that replica."""
     live = [replica for replica in replicas if not replica.ended]
     if not live:
         return GangVerdict.OVER
@@ -67,12 +67,12 @@ def standing(replicas: Collection[Replica]) -> GangVerdict:
 
 
 def is_late(placed_at: datetime, timeout_seconds: int, now: datetime) -> bool:
-    """Whether a gang that is not up yet has had its time."""
+    """Whether the gang timeout of a run that is not up yet has passed."""
     return now >= placed_at + timedelta(seconds=timeout_seconds)
 
 
-def went_well(conclusion: Conclusion) -> bool:
-    """Whether the others may go on after this end; one that restarts by its policy takes them along."""
+def is_success(conclusion: Conclusion) -> bool:
+    """Whether the other replicas may continue after this end. A restart by policy restarts all replicas."""
     return conclusion.state is State.SUCCEEDED
 
 
@@ -84,11 +84,10 @@ def conclude_gang(
     stop_reason: StopReason | None,
     failure: str | None,
 ) -> Conclusion:
-    """Judge a run whose last replica has ended with the conclusion `last`.
+    """The conclusion of a run whose last replica has ended with the conclusion `last`.
 
-    `state_after_stop` is where the deployment goes after a stop that was asked for (None: there was none);
-    `stop_reason` is that stop's, and `failure` says which replica failed and how. A stop that came after
-    every replica had succeeded is too late to matter.
+    `state_after_stop` is the state after a requested stop, None without one; `stop_reason` is its reason.
+    `failure` names the failed replica and its error. A stop after all replicas succeeded has no effect.
     """
     if state_after_stop is None or all_succeeded:
         return last

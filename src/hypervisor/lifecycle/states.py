@@ -7,7 +7,7 @@ from enum import StrEnum
 
 class State(StrEnum):
     BLOCKED = "BLOCKED"
-    """Waits for other deployments."""
+    """Waits for its dependencies."""
     QUEUED = "QUEUED"
     STARTING = "STARTING"
     RUNNING = "RUNNING"
@@ -20,7 +20,7 @@ class State(StrEnum):
 
 WAITING = frozenset({State.BLOCKED, State.QUEUED})
 LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
-"""States with a live attempt: capacity is held."""
+"""States with a live attempt, which holds capacity."""
 ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.CANCELLED})
 
 LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
@@ -43,7 +43,7 @@ LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
         (State.STOPPING, State.QUEUED),
         (State.STOPPING, State.SUCCEEDED),
         (State.STOPPING, State.FAILED),
-        *((ended, again) for ended in ENDED for again in WAITING),
+        *((ended, waiting) for ended in ENDED for waiting in WAITING),
     }
 )
 

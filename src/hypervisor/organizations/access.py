@@ -15,11 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.api.permissions import declares
 from hypervisor.api.schema import OrganizationId
-from hypervisor.api.services import AppServices, ServicesDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.errors import Conflict, Forbidden, Invalid, NotFound
 from hypervisor.identity.principal import CurrentUser, Principal, load_principal
+from hypervisor.identity.repository import Login
 from hypervisor.infra.security.tokens import AccessClaims
+from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.roles import Role
+from hypervisor.store.group_commit import GroupCommit
 from hypervisor.store.tables import Organization
 
 
@@ -110,7 +113,7 @@ async def resolve_organization(
 
 
 def still_member(
-    services: AppServices, principal: Principal, organization_id: int
+    logins: GroupCommit[str, Login | None], clock: Clock, principal: Principal, organization_id: int
 ) -> Callable[[], Awaitable[bool]]:
     """Return a check for streams, which outlive the check of their request.
 
@@ -121,7 +124,7 @@ def still_member(
     async def check() -> bool:
         claims = AccessClaims(principal.user_id, principal.session_id)
         try:
-            current = await load_principal(services, claims)
+            current = await load_principal(logins, claims, clock.now())
         except (SQLAlchemyError, OSError):
             return True
         return current is not None and current.role_in(organization_id) is not None

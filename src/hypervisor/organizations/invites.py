@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
+from hypervisor.infra.randomness import random_code
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.tokens import hash_secret
 from hypervisor.kernel.failpoints import reached
@@ -116,7 +116,7 @@ async def join(
 
 def new_code() -> str:
     """A random invite code."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+    return random_code(ALPHABET, CODE_LENGTH)
 
 
 def _expiry(options: InviteOptions, now: datetime) -> datetime | None:

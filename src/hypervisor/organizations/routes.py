@@ -121,7 +121,7 @@ async def delete_organization(
     """Delete the organization and everything in it. Refused while deployments run, unless `force`."""
     async with services.database.write() as session:
         deleted = await service.delete(session, access, services.clock.now(), force=force)
-    services.wakeup.notify("janitor")
+    services.wakeup.notify("maintenance")
     return Response(status_code=status.HTTP_204_NO_CONTENT if deleted else status.HTTP_202_ACCEPTED)
 
 

@@ -20,7 +20,7 @@ from hypervisor.organizations.policy import check_grant
 from hypervisor.organizations.repository import MemberRow
 from hypervisor.organizations.schemas import InviteOptions
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import are_many, forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc, exceed_one_request
 from hypervisor.store.tables import Attempt, Deployment, Event, Membership, Organization
 
 
@@ -74,14 +74,14 @@ async def rename(
 async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
     """Delete the organization. True if it is gone already: it has no running deployment and a short history.
 
-    Otherwise it is marked (`deleting_at`), and the janitor stops its deployments and deletes all rows.
+    Otherwise it is marked (`deleting_at`), and maintenance stops its deployments and deletes all rows.
     Raises Conflict while deployments run, unless `force`.
     """
     organization = await _locked(session, access)
     running = await repository.count_running(session, organization.id)
     if running == 0 and not await _has_long_history(session, organization.id):
         own = select(Deployment.id).where(Deployment.organization_id == organization.id)
-        await forget_attempts(session, Attempt.deployment_id.in_(own), now)
+        await enqueue_instance_gc(session, Attempt.deployment_id.in_(own), now)
         await session.execute(delete_rows(Organization).where(Organization.id == organization.id))
         return True
     if running and not force:
@@ -172,7 +172,9 @@ async def _locked(session: WriteSession, access: OrganizationAccess) -> Organiza
 async def _has_long_history(session: WriteSession, organization_id: int) -> bool:
     deployments = Deployment.organization_id == organization_id
     events = Event.organization_id == organization_id
-    return await are_many(session, Deployment.id, deployments) or await are_many(session, Event.id, events)
+    return await exceed_one_request(session, Deployment.id, deployments) or await exceed_one_request(
+        session, Event.id, events
+    )
 
 
 async def _member(session: WriteSession, access: OrganizationAccess, user_id: int) -> MemberRow:

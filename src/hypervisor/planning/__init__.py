@@ -1,4 +1,4 @@
-"""Requests that are answered by planning: forecasts, queue pages, fragmentation, stored decisions, moves.
+"""Requests that need the planner: forecasts, queue pages, fragmentation, moves, and stored decisions.
 
-Everything here calls `scheduling` on a snapshot. Nothing here runs in a loop.
+This room calls `scheduling` on a snapshot for one request. It has no loops.
 """

@@ -30,7 +30,7 @@ READS = documented(401, 404, 422, 429)
 
 @dataclass(frozen=True, slots=True)
 class DecisionAccess:
-    """The caller at one decision about a cluster of one of their organizations."""
+    """The caller and one decision about a cluster of one of their organizations."""
 
     decision_id: int
     cluster_id: int
@@ -60,7 +60,7 @@ DecisionReader = Annotated[DecisionAccess, Depends(reads_decision)]
 async def list_decisions(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[DecisionResponse]:
-    """The stored passes of the scheduler over this cluster that changed something, newest first."""
+    """The stored scheduler passes on this cluster that changed something, newest first."""
     if access.is_guest:
         raise access.hidden
     (before,) = decode_cursor(cursor, int) if cursor else (MAX_BIG_ID,)
@@ -81,21 +81,21 @@ async def get_decision(
     services: ServicesDep,
     snapshot: Annotated[bool, Query(description="With the stored snapshot, in base64.")] = False,
 ) -> DecisionResponse:
-    """One decision; `hypervisor replay` makes it again from its snapshot and compares."""
+    """One decision; `hypervisor replay` computes its plan again from the snapshot and compares the two."""
     async with services.database.read() as session:
         row = await session.get(Decision, access.decision_id)
         if row is None:
             raise not_found("decision", access.decision_id)
         answer = _answer(row)
         if snapshot:
-            await _check_undivided(session, access)
+            await _check_not_shared(session, access)
             blob = await session.scalar(select(Decision.snapshot).where(Decision.id == row.id))
             answer.snapshot = base64.b64encode(blob or b"").decode()
     return answer
 
 
-async def _check_undivided(session: ReadSession, access: DecisionAccess) -> None:
-    """What was seen on a shared cluster holds other organizations' work: only superusers may see that."""
+async def _check_not_shared(session: ReadSession, access: DecisionAccess) -> None:
+    """Raise Forbidden on a shared cluster: the snapshot has the deployments of other organizations."""
     if access.principal.is_superuser:
         return
     shared = select(ClusterShare.cluster_id).where(
@@ -104,12 +104,12 @@ async def _check_undivided(session: ReadSession, access: DecisionAccess) -> None
     if await session.scalar(shared.limit(1)) is not None:
         raise Forbidden(
             "cluster_is_shared",
-            "This snapshot holds other organizations' work: only a superuser may read it.",
+            "This snapshot has deployments of other organizations: only a superuser may read it.",
         )
 
 
 def _answer(row: Decision) -> DecisionResponse:
-    """Without the snapshot, which a list does not even load."""
+    """Without the snapshot, which is a deferred column."""
     return DecisionResponse(
         id=row.id,
         cluster_id=row.cluster_id,

@@ -1,4 +1,4 @@
-"""The dry run: load what the scheduler would load, add the wish, plan, and tell it in words."""
+"""The dry run: load the scheduler's snapshot, add the request, plan, and describe the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypervisor.deployments.spec.submit import Target
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
 from hypervisor.lifecycle.states import State
-from hypervisor.planning.forecast_inputs import NamedRow, load_background, load_named
+from hypervisor.planning.forecast_inputs import NamedRow, load_forecast_inputs, load_named
 from hypervisor.planning.responses import (
     AssignmentResponse,
     ForecastResponse,
@@ -43,33 +43,33 @@ _UNBOUNDED = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Everything that was reckoned about one wish."""
+    """The result of one dry run: the plan, the estimated start and suggestions."""
 
-    seen: WhatIfResult
+    result: WhatIfResult
     start: StartRange
     suggestions: Sequence[Suggestion]
     node_names: Mapping[int, str]
 
 
 async def forecast(
-    database: Database, principal: Principal, request: DeploymentCreate, place: Target, now: datetime
+    database: Database, principal: Principal, request: DeploymentCreate, target: Target, now: datetime
 ) -> ForecastResponse:
-    """What would become of the request at its place. Raises NotFound when the cluster has just gone."""
+    """What would happen to the request on its target. Raises NotFound when the cluster was just deleted."""
     async with database.read() as session:
-        view = await load_cluster(session, place.cluster.id, now)
-        background = await load_background(session, place.cluster.id, place.organization_id, now)
+        view = await load_cluster(session, target.cluster.id, now)
+        inputs = await load_forecast_inputs(session, target.cluster.id, target.organization_id, now)
     if view is None:
-        raise NotFound("cluster_not_found", f"The cluster {place.cluster.name!r} has just been deleted.")
-    wish = what_if_request(request, place, view)
-    found = await asyncio.to_thread(reckon, view, wish, background)
-    concerned = {victim.deployment_id for victim in found.seen.victims} | set(found.start.after)
+        raise NotFound("cluster_not_found", f"The cluster {target.cluster.name!r} has just been deleted.")
+    hypothetical = what_if_request(request, target, view)
+    found = await asyncio.to_thread(compute_forecast, view, hypothetical, inputs)
+    named_ids = {victim.deployment_id for victim in found.result.victims} | set(found.start.after)
     async with database.read() as session:
-        named = await load_named(session, concerned)
-    return _answer(found, place, _Names(named, principal))
+        named = await load_named(session, named_ids)
+    return _answer(found, target, _Names(named, principal))
 
 
-def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView) -> WhatIfRequest:
-    """The request as the scheduler would see it, youngest of its queue."""
+def what_if_request(request: DeploymentCreate, target: Target, view: ClusterView) -> WhatIfRequest:
+    """The request as a deployment in the snapshot, the youngest of its queue."""
     limits = placement_limits(request.all_gpu_models, request.node_selector or {})
     return WhatIfRequest(
         deployment_id=unused_id(view.snapshot),
@@ -77,27 +77,27 @@ def what_if_request(request: DeploymentCreate, place: Target, view: ClusterView)
         priority=request.priority,
         created_at=view.snapshot.now,
         preemptible=request.preemptible,
-        protected=max(request.min_runtime_seconds, place.cluster.min_runtime_seconds) > 0,
+        protected=max(request.min_runtime_seconds, target.cluster.min_runtime_seconds) > 0,
         replicas=request.replicas,
-        spread=request.placement == "spread",
-        organization_id=place.organization_id,
+        spread=request.replica_placement == "spread",
+        organization_id=target.organization_id,
         max_runtime=float(request.max_runtime_seconds or _UNBOUNDED),
     )
 
 
-def reckon(view: ClusterView, wish: WhatIfRequest, background: ForecastInputs) -> Forecast:
-    """The pure part, for a thread of its own."""
-    snapshot = with_request(view.snapshot, wish)
-    seen = what_if(snapshot, view.policy, wish.deployment_id)
-    start = estimate_start(snapshot, view.policy, wish.deployment_id, seen, background)
-    waits = seen.outcome is ForecastOutcome.WAITS and not seen.assignments
-    suggestions = find_suggestions(view.snapshot, view.policy, wish) if waits else ()
+def compute_forecast(view: ClusterView, request: WhatIfRequest, inputs: ForecastInputs) -> Forecast:
+    """The pure part, which runs in a thread."""
+    snapshot = with_request(view.snapshot, request)
+    result = what_if(snapshot, view.policy, request.deployment_id)
+    start = estimate_start(snapshot, view.policy, request.deployment_id, result, inputs)
+    waits = result.outcome is ForecastOutcome.WAITS and not result.assignments
+    suggestions = find_suggestions(view.snapshot, view.policy, request) if waits else ()
     nodes = dict(zip(snapshot.nodes.id.tolist(), snapshot.nodes.name, strict=True))
-    return Forecast(seen, start, suggestions, nodes)
+    return Forecast(result, start, suggestions, nodes)
 
 
 class _Names:
-    """Names deployments for one caller: those of other organizations stay unnamed."""
+    """Names of deployments for one caller. Those of organizations that the caller is not in have none."""
 
     def __init__(self, named: Mapping[int, NamedRow], principal: Principal) -> None:
         self._named = named
@@ -113,33 +113,33 @@ class _Names:
         found = self._named.get(deployment_id)
         return found.priority if found else 0
 
-    def told(self, ids: Sequence[int]) -> str:
-        shown = [self.of(id_).name or "one of another organization" for id_ in ids[:MOST_NAMED]]
+    def listed(self, ids: Sequence[int]) -> str:
+        shown = [self.of(id_).name or "a deployment of another organization" for id_ in ids[:MOST_NAMED]]
         more = len(ids) - len(shown)
         return listed([*shown, f"{more} more"] if more else shown)
 
 
-def _answer(found: Forecast, place: Target, names: _Names) -> ForecastResponse:
-    seen, cluster = found.seen, place.cluster
-    assignments = [_assignment(assignment, found.node_names) for assignment in seen.assignments]
+def _answer(found: Forecast, target: Target, names: _Names) -> ForecastResponse:
+    result, cluster = found.result, target.cluster
+    assignments = [_assignment(assignment, found.node_names) for assignment in result.assignments]
     suggestions = _suggestions(found, names)
     return ForecastResponse(
-        outcome=seen.outcome,
+        outcome=result.outcome,
         sentence=_sentence(found, assignments, names),
         cluster_id=cluster.id,
         cluster_name=cluster.name,
         node=assignments[0].node if assignments else None,
         gpu_indices=assignments[0].gpu_indices if assignments else [],
         assignments=assignments,
-        victims=_victims(seen, names),
-        queue_position=seen.position,
+        victims=_victims(result, names),
+        queue_position=result.position,
         estimated_start=_start(found.start, names),
-        reason=seen.reason.as_data()
-        if seen.reason and seen.outcome is not ForecastOutcome.PREEMPTS
+        reason=result.reason.as_data()
+        if result.reason and result.outcome is not ForecastOutcome.PREEMPTS
         else None,
         suggestion=suggestions[0] if suggestions else None,
         other_suggestions=suggestions[1:],
-        blocked_by=place.standing.sentence if place.standing.state is State.BLOCKED else None,
+        blocked_by=target.dependencies.sentence if target.dependencies.state is State.BLOCKED else None,
     )
 
 
@@ -147,10 +147,10 @@ def _assignment(assignment: Assignment, node_names: Mapping[int, str]) -> Assign
     return AssignmentResponse(node=node_names[assignment.node_id], gpu_indices=list(assignment.gpu_indices))
 
 
-def _victims(seen: WhatIfResult, names: _Names) -> list[VictimResponse]:
-    """One entry a deployment, whatever the number of its replicas."""
+def _victims(result: WhatIfResult, names: _Names) -> list[VictimResponse]:
+    """One entry for each deployment, whatever the number of its replicas."""
     lost: dict[int, float] = {}
-    for victim in seen.victims:
+    for victim in result.victims:
         lost[victim.deployment_id] = lost.get(victim.deployment_id, 0.0) + victim.lost_work
     return [
         VictimResponse(
@@ -176,30 +176,30 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def _suggestions(found: Forecast, names: _Names) -> list[SuggestionResponse]:
-    seen = found.seen
-    if seen.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
+    result = found.result
+    if result.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS):
         return []
     answers = [
         SuggestionResponse(kind=one.kind.value, sentence=one.sentence, changes=dict(one.changes))
         for one in found.suggestions
     ]
     if found.start.earliest is not None and found.start.after:
-        ends = f"wait for the end of {names.told(found.start.after)}"
+        ends = f"wait for the end of {names.listed(found.start.after)}"
         answers.append(SuggestionResponse(kind="wait", sentence=ends))
-    if not answers and seen.reason is not None and seen.reason.suggestion:
-        answers.append(SuggestionResponse(kind="change", sentence=seen.reason.suggestion))
+    if not answers and result.reason is not None and result.reason.suggestion:
+        answers.append(SuggestionResponse(kind="change", sentence=result.reason.suggestion))
     return answers
 
 
 def _sentence(found: Forecast, assignments: Sequence[AssignmentResponse], names: _Names) -> str:
-    seen = found.seen
+    result = found.result
     where = listed(list(dict.fromkeys(assignment.node for assignment in assignments)))
-    if seen.outcome is ForecastOutcome.FITS_NOW:
+    if result.outcome is ForecastOutcome.FITS_NOW:
         return f"it would start at once on {where}"
-    if seen.outcome is ForecastOutcome.PREEMPTS:
-        ids = list(dict.fromkeys(victim.deployment_id for victim in seen.victims))
-        return f"it would start on {where} in place of {names.told(ids)}"
-    why = seen.reason.sentence if seen.reason else ""
-    if seen.outcome is ForecastOutcome.NEVER:
+    if result.outcome is ForecastOutcome.PREEMPTS:
+        ids = list(dict.fromkeys(victim.deployment_id for victim in result.victims))
+        return f"it would start on {where} in place of {names.listed(ids)}"
+    why = result.reason.sentence if result.reason else ""
+    if result.outcome is ForecastOutcome.NEVER:
         return f"it could never run here: {why}"
-    return f"it would wait at place {seen.position}: {why}"
+    return f"it would wait at position {result.position}: {why}"

@@ -1,4 +1,4 @@
-"""What a forecast needs beside the snapshot: past runs, which work has no end, how long stops take."""
+"""The inputs of a forecast beside the snapshot: past runs, services without an end, durations of stops."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hypervisor.store.tables import IS_QUEUED, Attempt, Deployment
 
 MOST_RUNS = 500
 AMONG = 2000
-"""Attempts on the cluster, the latest ones, among which runs are looked for."""
+"""The number of latest attempts on the cluster that are searched for runs."""
 SEEN_WITHIN = 5.0
-"""Seconds in which an end is noticed and what follows it is started."""
+"""Seconds from an end to the start of the next deployment."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRow:
-    """A deployment as answers name it."""
+    """A deployment as responses name it."""
 
     id: int
     name: str
@@ -30,10 +30,10 @@ class NamedRow:
     organization_id: int
 
 
-async def load_background(
+async def load_forecast_inputs(
     session: ReadSession, cluster_id: int, organization_id: int, now: datetime
 ) -> ForecastInputs:
-    """The background of one cluster, with the runs of one organization's jobs there."""
+    """The inputs for one cluster, with the past runs of one organization's jobs on it."""
     services, stops = await _live(session, cluster_id, now)
     waiting = select(Deployment.id).where(
         Deployment.cluster_id == cluster_id,
@@ -46,7 +46,7 @@ async def load_background(
 
 
 async def load_named(session: ReadSession, ids: Collection[int]) -> dict[int, NamedRow]:
-    """Names of these deployments, where they are still there."""
+    """The names of these deployments, except deleted ones."""
     found: dict[int, NamedRow] = {}
     for chunk in chunks(sorted(ids)):
         rows = await session.execute(
@@ -82,8 +82,8 @@ async def _live(session: ReadSession, cluster_id: int, now: datetime) -> tuple[s
 
 
 async def _past_runs(session: ReadSession, cluster_id: int, organization_id: int) -> tuple[float, ...]:
-    """Seconds of the latest runs of jobs that came to their own end, ascending."""
-    # In two steps, each by one index: in one the database may join all attempts that there ever were.
+    """Durations in seconds of the latest jobs that ended by themselves, ascending."""
+    # Two queries, each by one index: as one query the database may join all attempts of the history.
     latest = select(Attempt.id).where(Attempt.cluster_id == cluster_id).order_by(Attempt.id.desc())
     ids = list(await session.scalars(latest.limit(AMONG)))
     rows = await session.execute(

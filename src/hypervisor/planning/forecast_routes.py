@@ -1,4 +1,4 @@
-"""Endpoints that ask the scheduler without telling it anything: a dry run, the queue, a fresh reason."""
+"""Endpoints that plan without writing: the dry run, the queue, the explanation of one deployment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
 from hypervisor.clusters.policy import ClusterReader
-from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader, DeploymentSubmitter
 from hypervisor.deployments.history.explain import explain
 from hypervisor.deployments.schemas.requests import DeploymentCreate
@@ -29,27 +28,23 @@ READS = documented(401, 404, 422, 429)
 async def plan_deployment(
     body: DeploymentCreate, user: DeploymentSubmitter, services: ServicesDep
 ) -> ForecastResponse:
-    """What would become of this deployment now; nothing is written. The body is that of a submit."""
+    """What would happen to this deployment now. Nothing is written; the body is that of a submit."""
     try:
-        place = await services.database.transact(lambda session: submit.find_target(session, user, body))
+        target = await services.database.transact(lambda session: submit.find_target(session, user, body))
     except BatchItemError as refused:
         raise refused.error from None
-    return await forecast(services.database, user, body, place, services.clock.now())
+    return await forecast(services.database, user, body, target, services.clock.now())
 
 
 @router.get("/deployments/{deployment_id}/explain", tags=["Deployments"], responses=READS)
 async def explain_deployment(access: DeploymentReader, services: ServicesDep) -> Explanation:
-    """Why it is as it is: the reason as of now, who is before it, what it depends on, its preemptions."""
-    async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
-    if deployment is None:
-        raise access.hidden
-    fresh = None
+    """The reason of its state as of now, the deployments ahead of it, its dependencies and preemptions."""
+    deployment, fresh = access.deployment, None
     if deployment.state == State.QUEUED.value:
         fresh = await plan_now(services.database, deployment, services.clock.now())
     async with services.database.read() as session:
         return await explain(
-            session, deployment, fresh.reason if fresh else None, fresh.standing if fresh else None
+            session, deployment, fresh.reason if fresh else None, fresh.planned if fresh else None
         )
 
 
@@ -57,7 +52,7 @@ async def explain_deployment(access: DeploymentReader, services: ServicesDep) ->
 async def get_queue(
     access: ClusterReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[QueuedResponse]:
-    """Who waits for the cluster, in the scheduler's order, with every component of each place."""
+    """The queue of the cluster in the scheduler's order, with the components of each position."""
     found = await queue_page(
         services.database,
         access.principal,

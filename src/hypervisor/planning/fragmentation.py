@@ -1,4 +1,4 @@
-"""Fragmentation of one cluster as an answer, and the one move that an admin orders."""
+"""The fragmentation of one cluster, proposed moves, and the move that an admin requests."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, NominationR
 async def report(
     database: Database, access: ClusterAccess, wanted: Shape | None, now: datetime
 ) -> FragmentationResponse:
-    """How the free room serves what is typical, and what would open a place for `wanted`."""
+    """How the free capacity serves typical requests, and the moves that make room for `wanted`."""
     async with database.read() as session:
         view = await _load(session, access, now)
         limits = await _limits(session, access.cluster_id)
-    found, opening = await asyncio.to_thread(_reckon, view, wanted, limits)
+    found, opening = await asyncio.to_thread(_compute, view, wanted, limits)
     async with database.read() as session:
         named = await load_named(session, [one.deployment_id for one in opening.moves] if opening else ())
     return FragmentationResponse(
@@ -57,7 +57,7 @@ async def report(
 async def propose_moves(
     database: Database, access: ClusterAccess, steps: int, now: datetime
 ) -> ConsolidationResponse:
-    """Few moves that would place most of what waits, as far as a search of so many steps finds them."""
+    """Few moves that let most of the queue start, found by a search of at most `steps` steps."""
     async with database.read() as session:
         view = await _load(session, access, now)
         limits = await _limits(session, access.cluster_id)
@@ -86,7 +86,7 @@ async def execute_move(
     node_id: int,
     now: datetime,
 ) -> MoveResponse:
-    """Drain one deployment and nominate it on the node. Raises Conflict where it may not go there."""
+    """Drain one deployment and nominate it on the node. Raises Conflict when it may not run there."""
     async with database.read() as session:
         view = await _load(session, access, now)
         limits = await _limits(session, access.cluster_id)
@@ -99,7 +99,7 @@ async def execute_move(
     return _move(move, _names(view), named, access.principal)
 
 
-def _reckon(
+def _compute(
     view: ClusterView, wanted: Shape | None, limits: Mapping[int, Shape]
 ) -> tuple[Fragmentation, Opening | None]:
     opening = None if wanted is None else find_opening(view.snapshot, wanted, limits)
@@ -114,7 +114,7 @@ async def _load(session: ReadSession, access: ClusterAccess, now: datetime) -> C
 
 
 async def _limits(session: ReadSession, cluster_id: int) -> dict[int, Shape]:
-    """The full shapes of what runs on the cluster and may not run on every node."""
+    """The shapes of running deployments that may not run on every node, by deployment."""
     rows = await session.execute(
         select(
             Deployment.id,
@@ -147,7 +147,12 @@ async def _drain(
     where = f"moves from {names[move.from_node]} to {names[move.to_node]}"
     actor = access.principal.actor
     await occupants.stop_attempts(
-        session, attempts, StopReason.DRAINED, sentence=f"{where} by an admin's order", now=now, actor=actor
+        session,
+        attempts,
+        StopReason.DRAINED,
+        sentence=f"{where} at the request of an admin",
+        now=now,
+        actor=actor,
     )
     deployment = await repository.find(session, move.deployment_id)
     room = (await lock_nodes(session, [move.to_node])).get(move.to_node)
@@ -240,8 +245,8 @@ def _move(
 
 
 def _shown(deployment_id: int, named: Mapping[int, NamedRow], principal: Principal) -> NamedDeployment:
-    """Its id and name where the caller may know them."""
+    """Id and name, where the caller may know them."""
     found = named.get(deployment_id)
     known = found is not None and principal.role_in(found.organization_id) is not None
-    mine = found if known else None
-    return NamedDeployment(id=mine.id if mine else None, name=mine.name if mine else None)
+    shown = found if known else None
+    return NamedDeployment(id=shown.id if shown else None, name=shown.name if shown else None)

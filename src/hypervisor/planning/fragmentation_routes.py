@@ -25,7 +25,7 @@ router = APIRouter(prefix="/clusters", tags=["Clusters"])
 
 
 class MoveRequest(StrictRequest):
-    """Which deployment is to run on which node of the cluster."""
+    """The deployment to move, and its new node in the same cluster."""
 
     deployment_id: Annotated[int, Field(ge=1, le=MAX_BIG_ID)]
     node_id: Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -35,11 +35,13 @@ class MoveRequest(StrictRequest):
 async def get_fragmentation(
     access: ClusterReader,
     services: ServicesDep,
-    gpu_count: Annotated[GpuRequest | None, Query(description="Of the request to find a place for.")] = None,
-    cpu: Annotated[CpuCores | None, Query(description="Its cores.")] = None,
+    gpu_count: Annotated[
+        GpuRequest | None, Query(description="The GPUs of the request to make room for.")
+    ] = None,
+    cpu: Annotated[CpuCores | None, Query(description="Its CPU cores.")] = None,
     ram: Annotated[RamGb | None, Query(description="Its GiB of memory.")] = None,
 ) -> FragmentationResponse:
-    """What the free room is worth to typical requests, and which moves would open a place for one."""
+    """How the free capacity serves typical requests, and which moves would make room for one request."""
     wanted = None
     if gpu_count is not None or cpu is not None or ram is not None:
         asked = Resources.from_edge(cpu_cores=cpu or 0, ram_gb=ram or 0, gpu_count=gpu_count or 0)
@@ -52,10 +54,15 @@ async def get_consolidation(
     access: ClusterReader,
     services: ServicesDep,
     steps: Annotated[
-        int, Query(ge=1, le=_MOST_STEPS, description="How long to search: some hundred thousand a second.")
+        int,
+        Query(
+            ge=1,
+            le=_MOST_STEPS,
+            description="The length of the search; some hundred thousand steps take a second.",
+        ),
     ] = 100_000,
 ) -> ConsolidationResponse:
-    """Few moves of running work that would let more of what waits start. Nothing is moved by asking."""
+    """Few moves of running deployments that would let more of the queue start. This moves nothing."""
     return await propose_moves(services.database, access, steps, services.clock.now())
 
 
@@ -63,13 +70,13 @@ async def get_consolidation(
 async def move_deployment(
     body: MoveRequest, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
 ) -> MoveResponse:
-    """Stop a deployment within its grace and let it go on at another node, which is noted as its next place.
+    """Stop a deployment within its grace period and start it again on another node.
 
-    The place is kept from the moment that it is queued again; until then others may take it, and it then
-    waits at its old place in the queue.
+    Capacity on that node is kept from the moment that the deployment is queued again. If others take it
+    before that, the deployment waits at its old position in the queue.
     """
     now = services.clock.now()
-    done = await execute_move(services.database, access, occupants, body.deployment_id, body.node_id, now)
+    move = await execute_move(services.database, access, occupants, body.deployment_id, body.node_id, now)
     for topic in ("scheduler", "reconciler"):
         services.wakeup.notify(topic)
-    return done
+    return move

@@ -1,28 +1,25 @@
-"""The queue of a cluster that its owner has to itself, a page at a time.
+"""The queue of a cluster that is not shared, one page at a time.
 
-There the order is that of an index: priority, creation, id. Only those that wait for somebody of a higher
-priority stand elsewhere; they are few, and are put between the rows. So a page costs what is on it, and
-counting who stands before it, however long the queue is.
+Its order is that of an index: priority, creation, id. Only deployments with an inherited priority are
+elsewhere; they are few, and are merged between the rows. So a page costs its own rows and a count of those
+ahead of it, however long the queue is.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 
 from hypervisor.control.scheduler.snapshot_loader import eligible
-from hypervisor.deployments.queue.key import QueuePlace
+from hypervisor.deployments.queue.key import rows_ahead
 from hypervisor.deployments.queue.priority_inheritance import inherited_priorities
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import IS_QUEUED, Deployment
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _Row = Row[int, int, datetime, datetime | None]
 _ROW: Select[int, int, datetime, datetime | None] = select(
@@ -30,73 +27,54 @@ _ROW: Select[int, int, datetime, datetime | None] = select(
 )
 
 
-class Key(NamedTuple):
-    """What the queue is sorted by: the first of the queue is the smallest. `created_us` since 1970."""
-
-    descent: int
-    created_us: int
-    id: int
-
-    @classmethod
-    def of(cls, priority: int, created_at: datetime, id_: int) -> Key:
-        """The key of a deployment with this priority, its own or one that it was lent."""
-        return cls(-priority, (created_at - _EPOCH) // _MICROSECOND, id_)
-
-    @property
-    def created_at(self) -> datetime:
-        return _EPOCH + self.created_us * _MICROSECOND
-
-    def place(self, cluster_id: int) -> QueuePlace:
-        """As a place among the rows of its cluster."""
-        return QueuePlace(cluster_id, -self.descent, self.created_at, self.id)
-
-
 @dataclass(frozen=True, slots=True)
-class Queued:
-    """One of the queue, `position` from 1 on."""
+class QueueEntry:
+    """One deployment of the queue; `position` is 1-based."""
 
-    key: Key
+    key: QueueKey
     position: int
     eligible_since: datetime
 
 
 async def read_page(
-    session: ReadSession, cluster_id: int, now: datetime, after: Key | None, limit: int
-) -> tuple[Sequence[Queued], bool]:
-    """The first `limit` of the queue behind `after`, and whether there are more."""
-    lifted = await _lifted(session, cluster_id, now)
-    found = {key: since for key, (_, since) in lifted.items() if after is None or key > after}
-    own, moved = 0, {key.id for key in lifted}
+    session: ReadSession, cluster_id: int, now: datetime, after: QueueKey | None, limit: int
+) -> tuple[Sequence[QueueEntry], bool]:
+    """The first `limit` entries of the queue after the key `after`, and whether there are more."""
+    inherited = await _load_inherited(session, cluster_id, now)
+    found = {key: since for key, (_, since) in inherited.items() if after is None or key > after}
+    own, moved = 0, {key.id for key in inherited}
     async for row in _in_order(session, cluster_id, now, after, limit + 1):
         if row.id not in moved:
-            found[Key.of(row.priority, row.created_at, row.id)] = row.queued_at or row.created_at
+            found[QueueKey.of(row.priority, row.created_at, row.id)] = row.queued_at or row.created_at
             own += 1
         if own > limit:
             break
     shown = sorted(found)[:limit]
     if not shown:
         return (), False
-    first = 1 if after is None else await _position(session, cluster_id, now, shown[0], lifted)
-    return [Queued(key, first + n, found[key]) for n, key in enumerate(shown)], len(found) > limit
+    first = 1 if after is None else await _position(session, cluster_id, now, shown[0], inherited)
+    return [QueueEntry(key, first + n, found[key]) for n, key in enumerate(shown)], len(found) > limit
 
 
-async def _lifted(session: ReadSession, cluster_id: int, now: datetime) -> dict[Key, tuple[Key, datetime]]:
-    """Who stands farther ahead than by its own priority: by its key its own one, and since when it waits."""
-    lent = await inherited_priorities(session, cluster_id)
-    found: dict[Key, tuple[Key, datetime]] = {}
-    for chunk in chunks(sorted(lent)):
+async def _load_inherited(
+    session: ReadSession, cluster_id: int, now: datetime
+) -> dict[QueueKey, tuple[QueueKey, datetime]]:
+    """Deployments with an inherited priority: by that key, the key of their own and their waiting since."""
+    priorities = await inherited_priorities(session, cluster_id)
+    found: dict[QueueKey, tuple[QueueKey, datetime]] = {}
+    for chunk in chunks(sorted(priorities)):
         for row in await session.execute(_ROW.where(_queued(cluster_id, now), Deployment.id.in_(chunk))):
-            if lent[row.id].priority > row.priority:
-                own = Key.of(row.priority, row.created_at, row.id)
-                key = own._replace(descent=-lent[row.id].priority)
+            if priorities[row.id].priority > row.priority:
+                own = QueueKey.of(row.priority, row.created_at, row.id)
+                key = own._replace(negative_priority=-priorities[row.id].priority)
                 found[key] = own, row.queued_at or row.created_at
     return found
 
 
 async def _in_order(
-    session: ReadSession, cluster_id: int, now: datetime, after: Key | None, at_once: int
+    session: ReadSession, cluster_id: int, now: datetime, after: QueueKey | None, at_once: int
 ) -> AsyncIterator[_Row]:
-    """Rows by their own priorities, those behind `after` only; read as many at once."""
+    """Rows after `after` by their own priorities, read `at_once` at a time."""
     while True:
         rows: list[_Row] = []
         for behind in _ranges(after):
@@ -110,18 +88,18 @@ async def _in_order(
             yield row
         if len(rows) < at_once:
             return
-        after = Key.of(rows[-1].priority, rows[-1].created_at, rows[-1].id)
+        after = QueueKey.of(rows[-1].priority, rows[-1].created_at, rows[-1].id)
 
 
-def _ranges(after: Key | None) -> Sequence[Collection[ColumnElement[bool]]]:
-    """What is behind, as ranges of the index one after the other: a single condition with "or" would be tried
-    on every row from the beginning of the queue.
+def _ranges(after: QueueKey | None) -> Sequence[Collection[ColumnElement[bool]]]:
+    """The rows after a key as consecutive ranges of the index: a single condition with "or" would be tested
+    on every row from the head of the queue.
     """
     if after is None:
         return ((),)
-    priority, place = -after.descent, tuple_(Deployment.created_at, Deployment.id)
+    priority, age = after.priority, tuple_(Deployment.created_at, Deployment.id)
     return (
-        (Deployment.priority == priority, place > (after.created_at, after.id)),
+        (Deployment.priority == priority, age > (after.created_at, after.id)),
         (Deployment.priority < priority,),
     )
 
@@ -130,12 +108,12 @@ async def _position(
     session: ReadSession,
     cluster_id: int,
     now: datetime,
-    key: Key,
-    lifted: dict[Key, tuple[Key, datetime]],
+    key: QueueKey,
+    inherited: dict[QueueKey, tuple[QueueKey, datetime]],
 ) -> int:
-    ahead = select(func.count()).select_from(Deployment).where(key.place(cluster_id).ahead(), eligible(now))
-    overtaking = sum(one < key <= own for one, (own, _) in lifted.items())
-    return (await session.scalar(ahead) or 0) + overtaking + 1
+    query = select(func.count()).select_from(Deployment).where(rows_ahead(cluster_id, key), eligible(now))
+    overtaking = sum(one < key <= own for one, (own, _) in inherited.items())
+    return (await session.scalar(query) or 0) + overtaking + 1
 
 
 def _queued(cluster_id: int, now: datetime) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""The queue of a cluster as the scheduler orders it, and why one deployment waits at this moment."""
+"""The queue of a cluster in the scheduler's order, and the reason of one queued deployment as of now."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from sqlalchemy import func, select
 from hypervisor.api.pagination import Page, decode_cursor, encode_cursor
 from hypervisor.control.scheduler.quotas import load_quotas
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster, policy_of
-from hypervisor.deployments.history.explain import SHOWN_AHEAD, DependencyView
+from hypervisor.deployments.history.explain import SHOWN_AHEAD, PlannedPosition
 from hypervisor.identity.principal import Principal
 from hypervisor.kernel.priority import priority_label
-from hypervisor.planning.queue_page import Key, Queued, read_page
+from hypervisor.kernel.queue_key import QueueKey
+from hypervisor.planning.queue_page import QueueEntry, read_page
 from hypervisor.planning.responses import AssignmentResponse, QueuedResponse
 from hypervisor.scheduling.forecasting.forecast import ForecastOutcome, what_if
 from hypervisor.scheduling.plan_result import ReasonCode
@@ -24,7 +25,7 @@ from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment, Node, NominationRow
 
 LONG_QUEUE = 5000
-"""With more than that waiting, one look takes a good part of a second."""
+"""A plan for more queued deployments takes too long for a request: a good part of a second."""
 
 
 async def queue_page(
@@ -36,38 +37,39 @@ async def queue_page(
     limit: int,
     cursor: str | None,
 ) -> Page[QueuedResponse] | None:
-    """One page of the queue, None when the cluster has gone. Those in a back-off are not in the queue.
+    """One page of the queue, without deployments in a back-off; None when the cluster was deleted.
 
-    A page goes on behind the last one of the page before. On a shared cluster the order moves with time, and
-    that one may have left the queue: then the page goes on at the place that it had.
+    A page begins after the last entry of the page before. On a shared cluster the order changes with time. If
+    that entry has left the queue, the page begins at the position that it had.
     """
     after = _decoded(cursor) if cursor else None
     async with database.read() as session:
         cluster = await session.get(Cluster, cluster_id)
         if cluster is None:
             return None
-        alone = not await load_quotas(session, cluster)
-        read = _page_of_rows if alone else _page_of_view
-        stands, more = await read(session, cluster, now, after, limit)
-        ids = [one.key.id for one in stands]
+        exclusive = not await load_quotas(session, cluster)
+        read = _page_of_rows if exclusive else _page_of_view
+        entries, more = await read(session, cluster, now, after, limit)
+        ids = [one.key.id for one in entries]
         stored, nominations = await _stored(session, ids), await _nominations(session, ids)
-    items = [_answer(one, stored.get(one.key.id), nominations, principal, now) for one in stands]
-    last = stands[-1] if more else None
+    items = [_answer(one, stored.get(one.key.id), nominations, principal, now) for one in entries]
+    last = entries[-1] if more else None
     return Page(items=items, next_cursor=encode_cursor(last.position, *last.key) if last else None)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedNow:
-    """Why one deployment waits, and at which place, by a plan that was made to know it."""
+    """The reason and the position of one queued deployment by a plan made for the request."""
 
     reason: dict[str, object] | None
-    standing: DependencyView
+    planned: PlannedPosition
 
 
 async def plan_now(database: Database, deployment: Deployment, now: datetime) -> PlannedNow | None:
-    """A queued deployment as the scheduler would see it now; None where it is not in the queue, where the
-    scheduler knows of an obstacle on a machine that only it can see, or where planning anew for one question
-    would keep everybody else waiting: then what its last pass has written must do.
+    """The reason and position of a queued deployment by a plan of this moment.
+
+    None when it is not in the queue, when its reason is the disk of a machine that only the scheduler can
+    check, or when the queue is longer than `LONG_QUEUE`: then the reason of the last pass applies.
     """
     if deployment.reason_code == ReasonCode.NO_ROOM_ON_DISK:
         return None
@@ -77,48 +79,48 @@ async def plan_now(database: Database, deployment: Deployment, now: datetime) ->
         view = await load_cluster(session, deployment.cluster_id, now)
     if view is None or deployment.id not in view.pending:
         return None
-    return await asyncio.to_thread(_look, view, deployment.id)
+    return await asyncio.to_thread(_plan, view, deployment.id)
 
 
 async def _is_long(session: ReadSession, cluster_id: int) -> bool:
-    some = select(Deployment.id).where(Deployment.cluster_id == cluster_id, IS_QUEUED).limit(LONG_QUEUE + 1)
-    return (await session.scalar(select(func.count()).select_from(some.subquery())) or 0) > LONG_QUEUE
+    first = select(Deployment.id).where(Deployment.cluster_id == cluster_id, IS_QUEUED).limit(LONG_QUEUE + 1)
+    return (await session.scalar(select(func.count()).select_from(first.subquery())) or 0) > LONG_QUEUE
 
 
-def _look(view: ClusterView, deployment_id: int) -> PlannedNow:
-    seen = what_if(view.snapshot, view.policy, deployment_id)
+def _plan(view: ClusterView, deployment_id: int) -> PlannedNow:
+    result = what_if(view.snapshot, view.policy, deployment_id)
     parts = order_components(view.snapshot, view.policy)
-    standing = _standing(view, parts, deployment_id)
-    if seen.outcome is ForecastOutcome.FITS_NOW:
+    planned = _position(view, parts, deployment_id)
+    if result.outcome is ForecastOutcome.FITS_NOW:
         nodes = dict(zip(view.snapshot.nodes.id.tolist(), view.snapshot.nodes.name, strict=True))
-        where = nodes[seen.assignments[0].node_id]
-        told = f"fits on {where} and starts with the next pass"
-        return PlannedNow({"code": "about_to_start", "sentence": told}, standing)
-    return PlannedNow(seen.reason.as_data() if seen.reason else None, standing)
+        where = nodes[result.assignments[0].node_id]
+        sentence = f"fits on {where} and starts with the next pass"
+        return PlannedNow({"code": "about_to_start", "sentence": sentence}, planned)
+    return PlannedNow(result.reason.as_data() if result.reason else None, planned)
 
 
-def _standing(view: ClusterView, parts: OrderComponents, deployment_id: int) -> DependencyView:
-    """Its place, and who of its own organization stands before it: on a shared cluster others may as well."""
+def _position(view: ClusterView, parts: OrderComponents, deployment_id: int) -> PlannedPosition:
+    """Its position, and the first of its organization ahead: on a shared cluster others may be ahead too."""
     (row,) = (parts.deployment_id == deployment_id).nonzero()[0]
     organization = view.snapshot.pending.organization
     before = ((parts.position < parts.position[row]) & (organization == organization[row])).nonzero()[0]
     first = before[parts.position[before].argsort()][:SHOWN_AHEAD]
-    return DependencyView(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
+    return PlannedPosition(int(parts.position[row]) + 1, parts.deployment_id[first].tolist())
 
 
 @dataclass(frozen=True, slots=True)
 class _After:
-    """Where the page before ended: at which place, and whom it told last."""
+    """The last entry of the page before."""
 
     position: int
-    key: Key
+    key: QueueKey
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
-    """Whoever is shown, with what its place is made of; times in seconds since 1970."""
+class _PageEntry:
+    """One entry of a page with the components of its position; times in seconds since 1970."""
 
-    key: Key
+    key: QueueKey
     position: int
     share: float
     age_factor: float
@@ -127,28 +129,28 @@ class _Stand:
 
 def _decoded(cursor: str) -> _After:
     position, *key = decode_cursor(cursor, int, int, int, int)
-    return _After(position, Key(*key))
+    return _After(position, QueueKey(*key))
 
 
 async def _page_of_rows(
     session: ReadSession, cluster: Cluster, now: datetime, after: _After | None, limit: int
-) -> tuple[Sequence[_Stand], bool]:
-    """Of a cluster without quotas: as many rows as are shown."""
+) -> tuple[Sequence[_PageEntry], bool]:
+    """A page of a cluster without quotas: reads only the rows on it."""
     horizon = policy_of(cluster).age_horizon
     shown, more = await read_page(session, cluster.id, now, after.key if after else None, limit)
-    return [_stand(one, now, horizon) for one in shown], more
+    return [_page_entry(one, now, horizon) for one in shown], more
 
 
-def _stand(queued: Queued, now: datetime, horizon: float) -> _Stand:
+def _page_entry(queued: QueueEntry, now: datetime, horizon: float) -> _PageEntry:
     waited = max(0.0, (now - queued.eligible_since).total_seconds())
     since = queued.eligible_since.timestamp()
-    return _Stand(queued.key, queued.position, 0.0, min(1.0, waited / horizon), since)
+    return _PageEntry(queued.key, queued.position, 0.0, min(1.0, waited / horizon), since)
 
 
 async def _page_of_view(
     session: ReadSession, cluster: Cluster, now: datetime, after: _After | None, limit: int
-) -> tuple[Sequence[_Stand], bool]:
-    """Of a shared cluster: there a place depends on the whole queue and on all that runs."""
+) -> tuple[Sequence[_PageEntry], bool]:
+    """A page of a shared cluster, where a position depends on the whole queue and on all that runs."""
     view = await load_cluster(session, cluster.id, now)
     if view is None:
         return (), False
@@ -156,8 +158,8 @@ async def _page_of_view(
     since = view.snapshot.pending.eligible_since
     rows = _rows(parts, after)
     shown = [
-        _Stand(
-            Key(
+        _PageEntry(
+            QueueKey(
                 -int(parts.priority[row]),
                 round(float(parts.created_at[row]) * 1_000_000),
                 int(parts.deployment_id[row]),
@@ -173,7 +175,7 @@ async def _page_of_view(
 
 
 def _rows(parts: OrderComponents, after: _After | None) -> Sequence[int]:
-    """Rows of the queue in order, those behind the cursor only."""
+    """The rows of the queue after the cursor, in order."""
     rows: list[int] = parts.position.argsort(kind="stable").tolist()
     if after is None:
         return rows
@@ -188,7 +190,7 @@ async def _stored(session: ReadSession, ids: Sequence[int]) -> dict[int, Deploym
 
 
 async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, AssignmentResponse]:
-    """What is kept for each, of several replicas for the first."""
+    """The nomination of each deployment, that of the first replica for several."""
     rows = await session.execute(
         select(NominationRow.deployment_id, Node.name, NominationRow.gpu_indices)
         .join(Node, Node.id == NominationRow.node_id)
@@ -199,27 +201,27 @@ async def _nominations(session: ReadSession, ids: Sequence[int]) -> dict[int, As
 
 
 def _answer(
-    stand: _Stand,
+    entry: _PageEntry,
     stored: Deployment | None,
     nominations: Mapping[int, AssignmentResponse],
     principal: Principal,
     now: datetime,
 ) -> QueuedResponse:
     known = stored is not None and principal.role_in(stored.organization_id) is not None
-    mine = stored if known else None
-    priority = -stand.key.descent
+    visible = stored if known else None
+    priority = entry.key.priority
     return QueuedResponse(
-        id=mine.id if mine else None,
-        name=mine.name if mine else None,
-        organization_id=mine.organization_id if mine else None,
-        position=stand.position,
+        id=visible.id if visible else None,
+        name=visible.name if visible else None,
+        organization_id=visible.organization_id if visible else None,
+        position=entry.position,
         priority=priority,
         priority_label=priority_label(priority),
-        share=round(stand.share, 6),
-        age_factor=round(stand.age_factor, 6),
-        created_at=stand.key.created_at,
-        waited_seconds=round(now.timestamp() - stand.eligible_since, 3),
-        reason_code=mine.reason_code if mine else None,
-        reason=mine.reason if mine else None,
-        nomination=nominations.get(stand.key.id),
+        share=round(entry.share, 6),
+        age_factor=round(entry.age_factor, 6),
+        created_at=entry.key.created_at,
+        waited_seconds=round(now.timestamp() - entry.eligible_since, 3),
+        reason_code=visible.reason_code if visible else None,
+        reason=visible.reason if visible else None,
+        nomination=nominations.get(entry.key.id),
     )

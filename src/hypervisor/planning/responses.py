@@ -1,4 +1,4 @@
-"""Answers about decisions: forecasts, the queue, fragmentation, stored decisions."""
+"""The responses: forecasts, the queue, fragmentation, moves, stored decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypervisor.scheduling.forecasting.forecast import ForecastOutcome
 
 
 class NamedDeployment(ResponseModel):
-    """`id` and `name` are null for a deployment of an organization that the caller is not in."""
+    """`id` and `name` are null for a deployment of an organization that the caller is not a member of."""
 
     id: int | None
     name: str | None
@@ -24,14 +24,14 @@ class AssignmentResponse(ResponseModel):
 
 
 class VictimResponse(NamedDeployment):
-    """What would be lost is in GPU-seconds, for work without GPUs in CPU-seconds."""
+    """Lost work is in GPU-seconds, without GPUs in CPU-seconds."""
 
     priority: int
     lost_work_seconds: float
 
 
 class StartResponse(ResponseModel):
-    """A range; null where nobody can know. `how` says how it was reckoned, `after` whose ends bring it."""
+    """A range; null where it cannot be known. `how` describes the estimate, `after` what ends first."""
 
     earliest: datetime | None
     latest: datetime | None
@@ -40,7 +40,7 @@ class StartResponse(ResponseModel):
 
 
 class SuggestionResponse(ResponseModel):
-    """A change that would let it start now, in the fields of the request; it was tried with the plan."""
+    """A change to the fields of the request with which it would start now. The plan was run with it."""
 
     kind: str
     sentence: str
@@ -48,11 +48,11 @@ class SuggestionResponse(ResponseModel):
 
 
 class ForecastResponse(ResponseModel):
-    """What would become of a deployment if it was submitted now.
+    """What would happen to a deployment that is submitted now.
 
     `outcome` is fits_now, preempts, waits or never. `node` and `gpu_indices` are those of the first of
-    `assignments`, one a replica. `queue_position` counts those that would still wait after the next pass.
-    `blocked_by` says which dependency it would wait for first; the rest is then told as if that was met.
+    `assignments`, one for each replica. `queue_position` is that in the queue after the next pass.
+    `blocked_by` names the dependency that it would wait for first; the other fields assume that it is met.
     """
 
     outcome: ForecastOutcome
@@ -72,11 +72,11 @@ class ForecastResponse(ResponseModel):
 
 
 class QueuedResponse(NamedDeployment):
-    """One that waits, with every component of its place.
+    """One queued deployment, with the components of its position.
 
-    The order is by priority; on a cluster with quotas then by `share` less what age is worth (`age_factor`
-    from 0 to 1); then by creation, then by id. `share` is its organization's dominant share, with what it
-    uses and what it has waiting ahead of this one.
+    The order is by priority; on a cluster with quotas then by `share` less a bonus for age (`age_factor` from
+    0 to 1); then by creation, then by id. `share` is the dominant share of its organization, with the
+    resources that it uses and those of its deployments ahead of this one.
     """
 
     position: int
@@ -93,7 +93,7 @@ class QueuedResponse(NamedDeployment):
 
 
 class DecisionResponse(ResponseModel):
-    """One pass of the scheduler that changed something, with what it saw and did.
+    """One scheduler pass that changed something.
 
     The hashes are SHA-256: of the snapshot and of the plan. `snapshot` is in base64, null unless asked for.
     """
@@ -113,9 +113,9 @@ class DecisionResponse(ResponseModel):
 
 
 class ShapeResponse(ResponseModel):
-    """A typical request, and what the free room is worth to it.
+    """A typical request, and how the free capacity serves it.
 
-    `weight` is its share of all requests, `fits_now` how many of it alone would fit at once.
+    `weight` is its share of all requests, `fits_now` the number of such requests that fit now.
     `unusable_gpu` is idle GPU, in devices, that it could not use.
     """
 
@@ -142,7 +142,7 @@ class NodeRoomResponse(ResponseModel):
 
 
 class MoveResponse(ResponseModel):
-    """Running a deployment on another node; done by `POST /clusters/{id}/moves`, never by itself."""
+    """A move of a running deployment to another node. It happens only by `POST /clusters/{id}/moves`."""
 
     deployment: NamedDeployment
     from_node: str
@@ -153,22 +153,22 @@ class MoveResponse(ResponseModel):
 
 
 class OpeningResponse(ResponseModel):
-    """The node where the wanted request fits once the moves are done; no moves where it fits already."""
+    """The node where the request fits after the moves; without moves where it fits already."""
 
     node: str
     moves: list[MoveResponse]
 
 
 class PlaceResponse(ResponseModel):
-    """Who of those that wait would start where."""
+    """A queued deployment and the node where it would start."""
 
     deployment: NamedDeployment
     node: str
 
 
 class ConsolidationResponse(ResponseModel):
-    """`starts` follow when all `moves` are done. The first `in_turn` moves go into room that is free when
-    their turn comes; the others change places with each other, so that one of them has to be stopped first.
+    """`starts` are possible after all `moves`. The first `in_turn` moves go to capacity that is free at their
+    turn. The others exchange their nodes, so one of them must be stopped first.
     """
 
     moves: list[MoveResponse]
@@ -177,7 +177,7 @@ class ConsolidationResponse(ResponseModel):
 
 
 class FragmentationResponse(ResponseModel):
-    """`opening` is for the request in the query: null where none was asked for or three moves do not do."""
+    """`opening` is for the request in the query: null without one, or when three moves are not enough."""
 
     shapes: list[ShapeResponse]
     nodes: list[NodeRoomResponse]

@@ -20,6 +20,7 @@ from hypervisor.kernel.resources import Resources
 
 __all__ = [
     "ABSENT",
+    "API_NAMES",
     "LaunchFailed",
     "LaunchSpec",
     "Observation",
@@ -55,6 +56,7 @@ class LaunchSpec:
     (1000 for whole devices). `ports` are the ports that the workload listens on; the runtime publishes each
     on 127.0.0.1 and passes `PORT` (the first one's number as seen by the workload) and `PORT_<n>` in the
     environment. `labels` are the deployment's labels (the simulated runtime reads its script from them).
+    `working_dir` is an absolute path in which the command starts, None for the image's or the instance's own.
     """
 
     instance: str
@@ -67,6 +69,11 @@ class LaunchSpec:
     ports: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     read_only_root: bool = False
+    working_dir: str | None = None
+
+
+API_NAMES = {"image": "docker_image"}
+"""Fields of a launch spec that requests and rows have under another name."""
 
 
 @dataclass(frozen=True, slots=True)

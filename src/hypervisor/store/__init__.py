@@ -1,4 +1,4 @@
-"""The truth: tables (one file an aggregate), sessions, leases and migrations.
+"""The database: tables (one file per aggregate), sessions, leases, backups and migrations.
 
-Rows and transactions live here; rules about them live in the domains above. Nothing here knows of HTTP.
+Rows and transactions live here; the domains above hold their rules. Nothing here depends on HTTP.
 """

@@ -1,4 +1,4 @@
-"""A backup as one file: a compressed tar of a manifest (JSON) and the files that it lists, with checksums."""
+"""The backup file: a compressed tar with a manifest (JSON) and the files that it lists, with checksums."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ MANIFEST = "manifest.json"
 DATABASE = "hypervisor.db"
 KEY = "secret.key"
 _NAMES = frozenset({DATABASE, KEY})
-_MOST_MANIFEST_BYTES = 1024 * 1024
+_MAX_MANIFEST_BYTES = 1024 * 1024
 _CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an archive is of. `key_id` names the secret that its sealed values need, `revision` its schema."""
+    """The description of an archive. `key_id` identifies the SECRET_KEY that its encrypted values need,
+    `revision` its schema.
+    """
 
     created_at: str
     version: str
@@ -34,16 +36,17 @@ class Manifest:
     deployments: int
     format: int = FORMAT
     files: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 in hex by name."""
+    """SHA-256 in hex by file name."""
 
 
 def write_archive(path: Path, manifest: Manifest, folder: Path) -> None:
-    """Write the manifest and its files from `folder`; for the owner alone, since a key may be in it.
+    """Write the manifest and its files from `folder`, atomically.
 
-    The file appears whole or not at all. Raises StartupError if there is one already, OSError.
+    Only the owner may read the file, because it may contain the secret key. Raises StartupError if the file
+    exists, OSError if it cannot be written.
     """
     if path.exists():
-        raise StartupError(f"{path} exists already; name another file")
+        raise StartupError(f"{path} already exists; choose another file name")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -57,19 +60,19 @@ def write_archive(path: Path, manifest: Manifest, folder: Path) -> None:
 
 
 def read_archive(path: Path, folder: Path) -> Manifest:
-    """Unpack into `folder` and check every file. Raises StartupError when it is not whole and unchanged."""
+    """Unpack into `folder` and verify every checksum. Raises StartupError if the archive is damaged."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             manifest = _manifest(archive)
             for name, expected in manifest.files.items():
                 if _extract(archive, name, folder / name) != expected:
-                    raise StartupError(f"{path} is damaged: {name} is not what was backed up")
+                    raise StartupError(f"{path} is damaged: the checksum of {name} does not match")
     except FileNotFoundError as error:
-        raise StartupError(f"{error.filename}: there is no such file") from None
+        raise StartupError(f"there is no file {error.filename}") from None
     except (tarfile.TarError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StartupError(f"{path} is not a whole backup: {error}") from None
+        raise StartupError(f"{path} is not a complete backup: {error}") from None
     if DATABASE not in manifest.files:
-        raise StartupError(f"{path} is not a whole backup: there is no database in it")
+        raise StartupError(f"{path} is not a complete backup: it contains no database")
     return manifest
 
 
@@ -91,15 +94,15 @@ def _manifest(archive: tarfile.TarFile) -> Manifest:
     source = archive.extractfile(MANIFEST)
     if source is None:
         raise ValueError("the manifest is not a file")
-    data = json.loads(source.read(_MOST_MANIFEST_BYTES))
+    data = json.loads(source.read(_MAX_MANIFEST_BYTES))
     if data.get("format") != FORMAT:
         raise StartupError(
-            f"the backup has format {data.get('format')}, and this version reads format {FORMAT}: restore it "
+            f"the backup has format {data.get('format')}, but this version reads format {FORMAT}; restore it "
             f"with version {data.get('version')}"
         )
     manifest = Manifest(**data)
     if not manifest.files.keys() <= _NAMES:
-        raise ValueError("it lists files that no backup has")
+        raise ValueError("the manifest lists unknown files")
     return manifest
 
 

@@ -1,7 +1,7 @@
-"""The declarative base, shared column types and the naming of constraints.
+"""The declarative base, shared column types and the naming convention of constraints.
 
-Tables whose ids become part of names or tokens say `sqlite_autoincrement`, so that SQLite never gives the id
-of a deleted row to a new one.
+Tables whose ids are part of names or tokens set `sqlite_autoincrement`: SQLite then never reuses the id of a
+deleted row.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NAMING = {
 }
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
-"""An id that may grow beyond 2^31; SQLite autoincrements only plain INTEGER primary keys."""
+"""An id of 64 bits. SQLite autoincrements only plain INTEGER primary keys, which have 64 bits there."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A timezone-aware UTC time on every database; naive values are refused."""
+    """A timezone-aware UTC time on every database. Raises ValueError for naive values."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

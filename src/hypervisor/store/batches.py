@@ -1,4 +1,4 @@
-"""Deleting much without holding locks for long: many short transactions."""
+"""Large deletions in many short transactions, so that locks are short."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from sqlalchemy.orm import InstrumentedAttribute
 from hypervisor.store.database import Database, WriteSession
 
 BATCH = 1000
-MOST_BATCHES = 100
-"""What is left after so many waits for the next call: nobody else should wait behind one big clean-up."""
+MAX_BATCHES = 100
+"""Upper limit per call: the rest waits for the next call, so that other work is not delayed."""
 
 
 async def delete_in_batches(
     database: Database,
     key: InstrumentedAttribute[Any] | Sequence[InstrumentedAttribute[Any]],
-    which: ColumnElement[bool],
+    condition: ColumnElement[bool],
     *,
     oldest_first: InstrumentedAttribute[Any] | None = None,
     batch: int = BATCH,
 ) -> int:
-    """Delete the rows of a table that match, a batch in a transaction; how many went. `key` is its primary
-    key, of one column or several.
+    """Delete the rows that match `condition`, one batch per transaction. Returns the number of deleted rows.
 
-    `oldest_first` is an indexed column: with it a batch is found by the index, however large the table is.
+    `key` is the primary key, one column or several. `oldest_first` is an indexed column: with it the index
+    finds each batch, however large the table is.
     """
     keys = list(key) if isinstance(key, Sequence) else [key]
-    found = select(*keys).where(which).limit(batch)
+    matching = select(*keys).where(condition).limit(batch)
     if oldest_first is not None:
-        found = found.order_by(oldest_first)
+        matching = matching.order_by(oldest_first)
     statement = delete(keys[0].class_).where(
-        tuple_(*keys).in_(found) if len(keys) > 1 else keys[0].in_(found)
+        tuple_(*keys).in_(matching) if len(keys) > 1 else keys[0].in_(matching)
     )
 
-    async def one(session: WriteSession) -> int:
-        done = await session.execute(statement, execution_options={"synchronize_session": False})
-        return cast("CursorResult[Any]", done).rowcount
+    async def delete_batch(session: WriteSession) -> int:
+        result = await session.execute(statement, execution_options={"synchronize_session": False})
+        return cast("CursorResult[Any]", result).rowcount
 
     total = 0
-    for _ in range(MOST_BATCHES):
-        gone = await database.transact(one)
-        total += gone
-        if gone < batch:
+    for _ in range(MAX_BATCHES):
+        deleted = await database.transact(delete_batch)
+        total += deleted
+        if deleted < batch:
             break
     return total

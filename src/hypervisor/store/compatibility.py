@@ -1,7 +1,7 @@
-"""Whether a program can work on a schema: its own, or that of the next version while an upgrade is under way.
+"""The check that this program can work on a schema: its own, or that of the next version during an upgrade.
 
-A migration only adds what the version before may leave out. So a server of that version goes on after the
-migration, also when it is restarted, and servers are replaced one after another.
+A migration only adds tables and columns that the previous version may omit. So a server of that version
+continues to work after the migration, also after a restart, and servers can be replaced one by one.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from hypervisor.store.migrations.runner import (
 log = structlog.get_logger(__name__)
 
 
-def misfits(connection: Connection, needed: MetaData) -> list[str]:
+def incompatibilities(connection: Connection, needed: MetaData) -> list[str]:
     """Why a program with these tables cannot work on this database; empty if it can.
 
-    It can where each of its tables and columns is there, and where it may leave out all others when it adds a
-    row. What a column means cannot be compared: that is for the migration to keep.
+    The database must have each table and column of the program, and every other column must be optional in an
+    INSERT. The meaning of a column cannot be compared; a migration must not change it.
     """
-    look = inspect(connection)
-    there = set(look.get_table_names())
-    found: list[str] = []
+    inspector = inspect(connection)
+    existing = set(inspector.get_table_names())
+    reasons: list[str] = []
     for table in needed.tables.values():
-        if table.name not in there:
-            found.append(f"there is no table {table.name}")
+        if table.name not in existing:
+            reasons.append(f"table {table.name} is missing")
             continue
-        found += _misfits_of(table, look.get_columns(table.name))
-    return found
+        reasons += _incompatible_columns(table, inspector.get_columns(table.name))
+    return reasons
 
 
 async def ensure_usable(database_url: str) -> None:
-    """Bring the embedded database up to date, and refuse one that this program cannot work on.
+    """Migrate a SQLite database to the current schema. Raises StartupError for an incompatible database.
 
-    A shared database is brought up to date only by `hypervisor migrate`. Raises StartupError.
+    PostgreSQL is migrated only by `hypervisor migrate`.
     """
     revision = await current_revision(database_url)
     if revision == head_revision():
@@ -54,31 +54,33 @@ async def ensure_usable(database_url: str) -> None:
     elif database_url.startswith("sqlite"):
         await upgrade(database_url)
     else:
-        raise StartupError("The database has not the schema of this version: run `hypervisor migrate` first")
+        raise StartupError("the database schema is not that of this version; run `hypervisor migrate` first")
 
 
 async def _ensure_fits(database_url: str, revision: str) -> None:
-    found: list[str] = []
-    await on_connection(database_url, lambda connection: found.extend(misfits(connection, Base.metadata)))
-    if found:
+    reasons: list[str] = []
+    await on_connection(
+        database_url, lambda connection: reasons.extend(incompatibilities(connection, Base.metadata))
+    )
+    if reasons:
         raise StartupError(
-            f"The database is of a newer version (schema {revision}), and this one cannot work on it: "
-            f"{found[0]}; install that version, or restore a backup from before the upgrade"
+            f"the database has the schema {revision} of a newer version, which this version cannot use: "
+            f"{reasons[0]}; install that version, or restore a backup from before the upgrade"
         )
-    log.warning("schema.newer", revision=revision, advice="finish the upgrade: this program is the older one")
+    log.warning("schema.newer", revision=revision, advice="finish the upgrade; this program is the older one")
 
 
-def _misfits_of(table: Table, columns: list[ReflectedColumn]) -> list[str]:
+def _incompatible_columns(table: Table, columns: list[ReflectedColumn]) -> list[str]:
     known: dict[str, Column[object]] = {column.name: column for column in table.columns}
-    there = {column["name"] for column in columns}
-    missing = [f"there is no column {table.name}.{name}" for name in known if name not in there]
+    existing = {column["name"] for column in columns}
+    missing = [f"column {table.name}.{name} is missing" for name in known if name not in existing]
     required = [
-        f"column {table.name}.{column['name']} has to be filled"
+        f"column {table.name}.{column['name']} needs a value"
         for column in columns
-        if column["name"] not in known and not _may_be_left_out(column)
+        if column["name"] not in known and not _is_optional(column)
     ]
     return missing + required
 
 
-def _may_be_left_out(column: ReflectedColumn) -> bool:
+def _is_optional(column: ReflectedColumn) -> bool:
     return bool(column["nullable"] or column.get("default") is not None or column.get("identity"))

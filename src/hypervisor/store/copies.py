@@ -1,4 +1,4 @@
-"""Copies of the embedded database: taken while a server writes to it, checked, and made ready to be used.
+"""Copies of a SQLite database: taken while a server writes to it, checked, and prepared for a restore.
 
 Synchronous: for commands, not for the server.
 """
@@ -16,12 +16,12 @@ from hypervisor.store.database import normalise_url
 
 BUSY_SECONDS = 30.0
 ID_GAP = 1_000_000
-"""How far ids jump in a restored copy."""
+"""Increment of the next ids in a restored copy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What a copy says about itself."""
+class CopyInfo:
+    """The schema revision, installation id and number of deployments in a copy."""
 
     revision: str
     install_id: str
@@ -29,15 +29,15 @@ class Contents:
 
 
 def database_file(url: str) -> Path | None:
-    """The file of an embedded database, None for any other."""
+    """The file of a SQLite database, None for any other database."""
     parsed = normalise_url(url)
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
-def copy_database(source: Path, target: Path) -> Contents:
-    """Copy one consistent state by SQLite's online backup: everything committed before, writers go on.
+def copy_database(source: Path, target: Path) -> CopyInfo:
+    """Copy a consistent state with SQLite's online backup; writers continue.
 
-    The copy is one file without a write-ahead log. Raises StartupError where the source cannot be read.
+    The copy is one file without a write-ahead log. Raises StartupError if the source cannot be read.
     """
     with _opened(source, "ro") as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
@@ -45,33 +45,33 @@ def copy_database(source: Path, target: Path) -> Contents:
     return check_copy(target)
 
 
-def check_copy(path: Path) -> Contents:
-    """Read every page. Raises StartupError when something is wrong, or it is not a database of ours."""
+def check_copy(path: Path) -> CopyInfo:
+    """Read every page. Raises StartupError if the file is damaged, empty, or not a hypervisor database."""
     with _opened(path, "ro") as copy:
-        (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise StartupError(f"the database is damaged: {found}")
+        (result,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        if result != "ok":
+            raise StartupError(f"the database is damaged: {result}")
         (revision,) = copy.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
         (install_id,) = copy.execute("SELECT install_id FROM installation").fetchone() or (None,)
         if revision is None or install_id is None:
-            raise StartupError("the database is empty: no server has used it yet")
+            raise StartupError("the database is empty; no server has used it yet")
         (deployments,) = copy.execute("SELECT count(*) FROM deployments").fetchone()
-        return Contents(revision, install_id, deployments)
+        return CopyInfo(revision, install_id, deployments)
 
 
 def skip_ids(path: Path) -> None:
-    """Let every id that is given out from now on be higher than any that was given out after the backup.
+    """Raise the next ids by ID_GAP, above any id that was assigned after the backup.
 
-    Instances are named after their deployment: with its id given out again, a new deployment would adopt
-    the instance of one that was made after the backup.
+    Instance names contain the deployment id. With a reused id a new deployment would adopt the instance of a
+    deployment that was created after the backup.
     """
     with closing(sqlite3.connect(path)) as copy, copy:
         rows = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
         for name in (name for name, sql in rows if "AUTOINCREMENT" in sql):
-            known = copy.execute("SELECT 1 FROM sqlite_sequence WHERE name = ?", (name,)).fetchone()
+            has_sequence = copy.execute("SELECT 1 FROM sqlite_sequence WHERE name = ?", (name,)).fetchone()
             change = (
                 "UPDATE sqlite_sequence SET seq = seq + :gap WHERE name = :name"
-                if known
+                if has_sequence
                 else "INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :gap)"
             )
             copy.execute(change, {"name": name, "gap": ID_GAP})

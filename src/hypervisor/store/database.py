@@ -1,15 +1,16 @@
-"""Engines and sessions. Reads and writes are different types, so that a reader cannot commit by accident.
+"""Engines and sessions. Read and write sessions are different types, so that a reader cannot commit.
 
-SQLite: WAL, foreign keys on, `BEGIN IMMEDIATE` for writers through a single connection (a deferred BEGIN that
-turns into a write later fails under load; queueing in the pool does not). PostgreSQL: server-side
-time-outs, so that a paused process cannot hold locks for long; reads outside of transactions, because at READ
-COMMITTED each statement sees what is committed then anyway, and BEGIN and ROLLBACK are two round trips.
+SQLite: WAL, foreign keys on, and `BEGIN IMMEDIATE` for writers through a single connection. A deferred BEGIN
+that becomes a write later fails under load; waiting in the pool does not.
+
+PostgreSQL: server-side time-outs, so that a paused process cannot hold locks for long. Reads run outside of
+transactions: at READ COMMITTED each statement sees the latest commits anyway, and BEGIN and ROLLBACK would
+cost two round trips.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,16 +31,18 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
 from hypervisor.errors import StartupError
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.group_commit import GroupCommit
-from hypervisor.store.pool_ping import check_rested_connections
+from hypervisor.store.pool_ping import ping_idle_connections
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 SERIALIZATION_FAILURES = {"40001", "40P01"}
 RETRIES = 3
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.005, 0.05
 ROWS_IN_ONE_INSERT = 100
-"""On SQLite, which keeps prepared statements of each length."""
+"""On SQLite, which caches a prepared statement for each number of rows."""
 
 POSTGRES_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "5000",
@@ -47,26 +50,26 @@ POSTGRES_TIMEOUTS = {
     "lock_timeout": "2000",
 }
 POSTGRES_PLANS = {"jit": "off"}
-"""Compiling a plan takes up to a second, and is tried where a lot is expected: ours take milliseconds."""
+"""JIT compilation takes up to a second; these queries take milliseconds."""
 
 
 class ReadSession(AsyncSession):
-    """A short look at committed rows; nothing may be changed through it."""
+    """A short session for committed rows. It must not change anything."""
 
     async def commit(self) -> None:
         raise TypeError("a ReadSession does not commit; open a write transaction")
 
 
 class WriteSession(AsyncSession):
-    """One transaction, committed once at the edge by whoever opened it."""
+    """One transaction. The code that opened the session commits it, once."""
 
 
 class ConcurrentWrite(Exception):
-    """Another transaction has just committed what this one was about to write: it has to look again."""
+    """Another transaction has just committed a conflicting row: read again and retry."""
 
 
 def normalise_url(url: str) -> URL:
-    """Accept `sqlite://` and `postgresql://` (also `postgres://`) and name the async driver.
+    """Accept `sqlite://` and `postgresql://` (also `postgres://`) and set the async driver.
 
     Raises StartupError for anything else.
     """
@@ -74,7 +77,7 @@ def normalise_url(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise StartupError(
-            "DATABASE_URL is not a database URL; use sqlite:///path/to.db or postgresql://user@host/db"
+            "DATABASE_URL is not a valid database URL; use sqlite:///path/to.db or postgresql://user@host/db"
         ) from None
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
@@ -89,13 +92,15 @@ def normalise_url(url: str) -> URL:
 class Database:
     """The two session factories over one database. Close it with `await close()`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, random: Random | None = None) -> None:
+        """`random` spreads the retries of several processes; without it the pauses are fixed."""
+        self._random = random
         self.url = normalise_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[], None]] = []
-        """Called after each write transaction of this process was committed; must be quick and not raise."""
+        """Called after each committed write transaction of this process. Must be quick and must not raise."""
         self._make_parent_folder()
-        self._gatherings: dict[Any, GroupCommit[Any, Any]] = {}
+        self._groups: dict[str, GroupCommit[Any, Any]] = {}
         self._write_engine = self._engine(writer=True)
         self._read_engine = (
             self._engine(writer=False)
@@ -104,7 +109,7 @@ class Database:
         )
         self._reads = async_sessionmaker(self._read_engine, class_=ReadSession, expire_on_commit=False)
         self.write_sessions: type[Session] = type("WritingSession", (Session,), {})
-        """The class under every write transaction of this database, for listening to what they change."""
+        """The class of every write session of this database, for event listeners."""
         self._writes = async_sessionmaker(
             self._write_engine,
             class_=WriteSession,
@@ -114,13 +119,13 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
-        """A session for reading; rolled back at the end."""
+        """A session for reading, rolled back at the end."""
         async with self._reads() as session:
             yield session
 
     @asynccontextmanager
-    async def read_at_length(self) -> AsyncIterator[ReadSession]:
-        """A session for reading many rows in parts: in one transaction, or PostgreSQL gives no cursor."""
+    async def read_streaming(self) -> AsyncIterator[ReadSession]:
+        """A session for reading many rows in parts. PostgreSQL allows a cursor only inside a transaction."""
         async with self._reads(bind=self._read_engine if self.is_sqlite else self._write_engine) as session:
             yield session
 
@@ -133,65 +138,70 @@ class Database:
             hint()
 
     async def transact(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
-        """Run `work` in a write transaction, again up to three times on deadlock or serialization failure.
+        """Run `work` in a write transaction; retry up to three times on deadlock or serialization failure.
 
-        `work` must be safe to run again: it sees a fresh session and nothing of the failed try remains.
+        `work` must be safe to repeat: each try has a new session, and the failed one is rolled back.
         """
         for attempt in range(RETRIES + 1):
             try:
                 async with self.write() as session:
                     return await work(session)
             except (DBAPIError, ConcurrentWrite) as error:
-                if attempt == RETRIES or not _may_go_better(error):
+                if attempt == RETRIES or not _is_retryable(error):
                     raise
-                await asyncio.sleep(random.uniform(0.005, 0.05) * 2**attempt)
+                await asyncio.sleep(self._backoff_seconds() * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def read_together(
-        self, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T]]], question: K
-    ) -> T:
-        """Answer a question together with all that are asked at the same time: one connection, one `work`.
+    def read_group(
+        self, name: str, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        """A group for concurrent reads: all concurrent questions share one connection and one `work`.
 
-        Nothing is read before it was asked for. `work` reads columns, not objects: there is no session for
-        them. It is what tells kinds of questions apart: a function of a module, never one that was made for
-        the occasion.
+        Nothing is read before it is requested. `work` reads columns, not objects, because it has no session.
+        Create each group once, at server start; `close` closes it. Raises ValueError for a name in use.
         """
 
         async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
             async with self._read_engine.connect() as connection:
                 return await work(connection, questions)
 
-        return await self._gathered(work, answer, question)
+        return self._group(name, answer)
 
-    async def transact_together(
-        self,
-        work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]],
-        question: K,
-    ) -> T:
-        """`transact` for all that is asked at the same time, in one transaction; `work` as for reads.
+    def write_group(
+        self, name: str, work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        """A group for concurrent writes: `transact` for all concurrent questions in one transaction.
 
-        What `work` refuses it returns as an error in the place of the answer, and writes nothing for it.
+        For a refused question `work` returns an error in place of the result, and writes nothing. Create each
+        group once, as for `read_group`.
         """
 
         async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
             return await self.transact(lambda session: work(session, questions))
 
-        return await self._gathered(work, answer, question)
+        return self._group(name, answer)
 
     async def close(self) -> None:
-        for gathering in self._gatherings.values():
-            await gathering.close()
+        for group in self._groups.values():
+            await group.close()
         await self._read_engine.dispose()
         if self.is_sqlite:
             await self._write_engine.dispose()
 
-    async def _gathered(
-        self, kind: Any, answer: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]], question: K
-    ) -> T:
-        if kind not in self._gatherings:
-            self._gatherings[kind] = GroupCommit(answer, _may_be_of_one)
-        found: T = await self._gatherings[kind].ask(question)
-        return found
+    def _group(
+        self, name: str, work: Callable[[Sequence[K]], Awaitable[Sequence[T | Exception]]]
+    ) -> GroupCommit[K, T]:
+        if name in self._groups:
+            raise ValueError(f"there is a group {name!r} already")
+        group: GroupCommit[K, T] = GroupCommit(name, work, _may_be_of_one)
+        self._groups[name] = group
+        return group
+
+    def _backoff_seconds(self) -> float:
+        """Pause before the first retry."""
+        if self._random is None:
+            return MAX_BACKOFF_SECONDS
+        return self._random.uniform(MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
 
     def _make_parent_folder(self) -> None:
         if self.is_sqlite:
@@ -206,7 +216,7 @@ class Database:
             max_overflow=5,
             connect_args={"server_settings": POSTGRES_TIMEOUTS | POSTGRES_PLANS, "timeout": 10},
         )
-        check_rested_connections(engine)
+        ping_idle_connections(engine)
         return engine
 
 
@@ -219,12 +229,12 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
         connect_args={"timeout": 10},
         insertmanyvalues_page_size=ROWS_IN_ONE_INSERT,
     )
-    # AUTOINCREMENT gives ids in the order of VALUES: many rows go in one statement and find their ids again.
+    # AUTOINCREMENT assigns ids in the order of VALUES, so one statement can insert many rows and return ids.
     engine.dialect.insertmanyvalues_implicit_sentinel = InsertmanyvaluesSentinelOpts.AUTOINCREMENT
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
-        # The driver must not open transactions by itself: we say BEGIN (IMMEDIATE).
+        # The driver must not open transactions: `_begin` sends BEGIN or BEGIN IMMEDIATE.
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
@@ -244,7 +254,7 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     return engine
 
 
-def _may_go_better(error: DBAPIError | ConcurrentWrite) -> bool:
+def _is_retryable(error: DBAPIError | ConcurrentWrite) -> bool:
     """Whether the same work may succeed in a new transaction."""
     if isinstance(error, ConcurrentWrite):
         return True
@@ -252,7 +262,7 @@ def _may_go_better(error: DBAPIError | ConcurrentWrite) -> bool:
 
 
 def _may_be_of_one(error: Exception) -> bool:
-    """Whether others of a group may succeed without whoever caused this; not where there is no database."""
+    """Whether one question of a group may have caused the error; False if the database is unreachable."""
     if isinstance(error, DBAPIError):
         return not error.connection_invalidated
     return not isinstance(error, PoolTimeout | OSError)

@@ -1,6 +1,6 @@
-"""Draw the tables as a Mermaid entity-relationship diagram.
+"""The tables as a Mermaid entity-relationship diagram.
 
-`python -m hypervisor.store.diagram > docs/schema.md` writes the page that a test keeps current.
+`python -m hypervisor.store.diagram > docs/schema.md` writes the page; a test fails when it is outdated.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ _HEAD = """\
 # The database
 
 Generated from the tables in `src/hypervisor/store/tables/` by
-`python -m hypervisor.store.diagram > docs/schema.md`; a test fails when this page is not current.
+`python -m hypervisor.store.diagram > docs/schema.md`; a test fails when this page is outdated.
 
-PK is a primary key, FK a foreign key, UK a column that is unique by itself; `?` marks a column that may be
-empty. Amounts are integers: thousandths of a core, MiB, thousandths of a GPU. Times are in UTC.
+PK is a primary key, FK a foreign key, UK a unique column; `?` marks a nullable column. Amounts are integers:
+thousandths of a core, MiB, thousandths of a GPU. Times are in UTC.
 """
 
 _SHORT_TYPES = {"BIGINT": "bigint", "INTEGER": "int", "DATETIME": "time", "TEXT": "text", "BOOLEAN": "bool"}
 
 
 def render() -> str:
-    """The whole page: one diagram of every table, in alphabetical order."""
-    everything = sorted(Base.metadata.tables.values(), key=lambda table: table.name)
+    """The whole page: one diagram of all tables, in alphabetical order."""
+    all_tables = sorted(Base.metadata.tables.values(), key=lambda table: table.name)
     lines = [_HEAD, "```mermaid", "erDiagram"]
-    for table in everything:
+    for table in all_tables:
         lines.extend(_relations(table))
-    for table in everything:
+    for table in all_tables:
         lines.extend(_entity(table))
     return "\n".join([*lines, "```"]) + "\n"
 
 
 def _relations(table: Table) -> Iterator[str]:
-    for constraint in sorted(table.foreign_key_constraints, key=lambda one: ",".join(one.column_keys)):
-        many = "|" if _is_unique(table, constraint.column_keys) else "{"
-        one = "o|" if any(column.nullable for column in constraint.columns) else "||"
+    for constraint in sorted(table.foreign_key_constraints, key=lambda key: ",".join(key.column_keys)):
+        child_end = "|" if _is_unique(table, constraint.column_keys) else "{"
+        parent_end = "o|" if any(column.nullable for column in constraint.columns) else "||"
         label = ", ".join(constraint.column_keys)
-        yield f'    {constraint.referred_table.name} {one}--o{many} {table.name} : "{label}"'
+        yield f'    {constraint.referred_table.name} {parent_end}--o{child_end} {table.name} : "{label}"'
 
 
 def _entity(table: Table) -> Iterator[str]:
@@ -65,14 +65,14 @@ def _keys(table: Table, column: Column[object]) -> Iterator[str]:
 
 
 def _is_unique(table: Table, names: Iterable[str]) -> bool:
-    """Whether these columns, all of them and no others, are unique (not only where a condition holds)."""
-    wanted = set(names)
+    """Whether exactly these columns are unique. Partial unique indexes do not count."""
+    expected = set(names)
     constraints = [table.primary_key, *(c for c in table.constraints if isinstance(c, UniqueConstraint))]
-    return any({column.name for column in constraint.columns} == wanted for constraint in constraints)
+    return any({column.name for column in constraint.columns} == expected for constraint in constraints)
 
 
 def _type_name(column: Column[object]) -> str:
-    """The column's type as one Mermaid word: "string(64)" keeps its length, "time" is always in UTC."""
+    """The column's type as one Mermaid word, for example "string(64)". "time" is always in UTC."""
     name = str(column.type)
     if match := re.fullmatch(r"VARCHAR\((\d+)\)", name):
         return f"string({match[1]})"

@@ -1,4 +1,4 @@
-"""One server process on a SQLite file: a second one is refused with a clear error."""
+"""The lock that allows only one server process per SQLite file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypervisor.store.database import normalise_url
 
 @contextmanager
 def sole_server(database_url: str) -> Iterator[None]:
-    """Hold `<database>.lock` for this process; the kernel lets go of it however the process ends.
+    """Hold a lock on `<database>.lock`. The kernel releases it when the process ends, also after a crash.
 
-    Does nothing for PostgreSQL. Raises StartupError when another server has the file.
+    Does nothing for PostgreSQL. Raises StartupError when another server holds the lock.
     """
     url = normalise_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -39,8 +39,8 @@ def _lock(descriptor: int, path: Path) -> None:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         database = str(path).removesuffix(".lock")
         raise StartupError(
-            f"another server (process {holder}) already uses {database}; stop it, or set DATABASE_URL to "
-            "another file or to PostgreSQL"
+            f"another server (process {holder}) uses {database}; stop it, or set DATABASE_URL to another "
+            "file or to PostgreSQL"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -1,7 +1,7 @@
-"""Work that costs hardly more for many than for one, done at once for all who ask at the same time.
+"""Group commit: concurrent questions share one transaction or one query.
 
-Group commit is the classic case: what one transaction costs is shared by whoever came while the last one was
-under way (DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984).
+Requests that arrive while a transaction runs share the next one and its cost (DeWitt et al., "Implementation
+Techniques for Main Memory Database Systems", 1984).
 """
 
 from __future__ import annotations
@@ -18,39 +18,44 @@ V = TypeVar("V")
 
 LARGEST_GROUP = 64
 LANES = 4
-"""Groups of one kind that are worked on at the same time, at most."""
+"""Maximum number of concurrent groups of one kind."""
 PATIENCE_SECONDS = 0.02
-"""How long a group waits for the one before it, which may be large or wait for a lock."""
+"""Maximum wait for the previous group, which may be large or wait for a lock."""
 COMPANY_SECONDS = 0.003
-"""How long a group waits for those who came together lately, before it begins without them."""
+"""Maximum wait of a group for as many questions as the last group had."""
 
 
 class GroupCommit(Generic[K, V]):
-    """Gives questions to `work` in groups, and each answer to whom it belongs.
+    """Passes questions to `work` in groups, and returns each result to its caller.
 
-    A question is worked on at once where nothing else is, and those that come meanwhile are the next group.
-    A lone one never waits. Where many came together lately, the next group waits a moment for as many:
-    whoever got an answer tends to ask again.
+    There is one for each kind of question, created at server start; see `Database.read_group` and
+    `Database.write_group`. `name` is for logs and tasks.
 
-    `work` returns an answer or the error of each question, in their order. Where it raises, `spoilt` tells
-    whether that may be the fault of one of the group: then each is worked on alone.
+    If no group runs, a question starts one at once; questions that arrive meanwhile form the next group. A
+    single question never waits. After a large group the next one waits briefly for as many questions, because
+    callers tend to return.
+
+    `work` returns a result or an error for each question, in their order. If it raises, `spoilt` decides
+    whether one question may have caused the error; then each question runs alone.
     """
 
     def __init__(
         self,
+        name: str,
         work: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]],
         spoilt: Callable[[Exception], bool],
     ) -> None:
+        self.name = name
         self._work = work
         self._spoilt = spoilt
         self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
         self._company = 1
-        """How many had been asking when the last group was served."""
+        """Number of questions at the end of the last group."""
         self._complete = asyncio.Event()
 
     async def ask(self, question: K) -> V:
-        """The answer, or the error, of `work`. Who gives up waiting stops nothing that has begun."""
+        """The result of `work`; raises its error. A cancelled caller does not stop a running group."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
         if len(self._waiting) >= self._company:
@@ -62,7 +67,7 @@ class GroupCommit(Generic[K, V]):
         return await answer
 
     async def close(self) -> None:
-        """End what is under way; whoever still waits is cancelled."""
+        """Cancel running groups and waiting callers."""
         lanes = list(self._lanes)
         for lane in lanes:
             lane.cancel()
@@ -75,8 +80,8 @@ class GroupCommit(Generic[K, V]):
             self._open_lane()
 
     def _open_lane(self) -> None:
-        # Of nobody's own: what is bound to the request that came first must not stick to the others.
-        self._lanes.add(asyncio.create_task(self._serve_all(), name="gathering", context=Context()))
+        # A new context: context variables of the first request must not leak into the others.
+        self._lanes.add(asyncio.create_task(self._serve_all(), name=self.name, context=Context()))
 
     async def _serve_all(self) -> None:
         try:
@@ -86,7 +91,7 @@ class GroupCommit(Generic[K, V]):
                     await self._serve(group)
                     self._company = min(LARGEST_GROUP, len(group) + len(self._waiting))
         finally:
-            # At once, not by a callback a turn later: who asks in between would wait for an ended lane.
+            # Here, not in a callback one turn later: a caller in between would wait for an ended lane.
             self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _wait_for_company(self) -> None:

@@ -1,4 +1,4 @@
-"""An INSERT that leaves alone what is there already."""
+"""INSERT that skips existing rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypervisor.store.base import Base
 
 
 def insert_missing(session: AsyncSession, table: type[Base]) -> Insert:
-    """INSERT ... ON CONFLICT DO NOTHING, which each dialect says for itself."""
+    """INSERT ... ON CONFLICT DO NOTHING in the dialect of the session."""
     if session.get_bind().dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()

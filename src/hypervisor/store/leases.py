@@ -1,9 +1,9 @@
-"""Leases with fencing epochs, and the members who share them out.
+"""Leases with fencing epochs, and the heartbeats of the servers that hold them.
 
-A holder takes a lease by raising its epoch. Every commit of the holder reads the epoch row `FOR SHARE` in
-its own transaction: a newer holder's raise waits for it, or it sees the newer epoch and gives up. Expiry
-lives in another row, so renewals never block commits. Many leases are taken, renewed and let go in one
-statement each; callers keep a batch below some hundred names.
+A server acquires a lease by raising its epoch. Every commit of the holder reads the epoch row `FOR SHARE` in
+its transaction: either the next holder waits for the commit, or the commit sees the newer epoch and aborts.
+Expiry is in another row, so renewals never block commits. One statement acquires, renews or releases many
+leases; callers pass at most a few hundred names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from hypervisor.store.tables import Lease, LeaseEpoch, Server
 
 
 class StaleEpoch(Exception):
-    """Somebody else holds the lease now: whatever was planned under the old epoch is dropped."""
+    """Another server holds the lease: drop everything that was planned under the old epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The lease under which something was decided, and its epoch then."""
+    """A lease and the epoch under which a decision was made."""
 
     lease: str
     epoch: int
@@ -35,7 +35,7 @@ class Fence:
 async def acquire(
     session: WriteSession, name: str, holder: str, now: datetime, ttl: timedelta, *, force: bool = False
 ) -> int | None:
-    """Take one lease as `acquire_all` does. Returns the new epoch, None if it is held."""
+    """`acquire_all` for one lease. Returns the new epoch, None if another server holds the lease."""
     return (await acquire_all(session, [name], holder, now, ttl, force=force)).get(name)
 
 
@@ -48,13 +48,13 @@ async def acquire_all(
     *,
     force: bool = False,
 ) -> dict[str, int]:
-    """Take those of the leases that are free, expired or already ours; the new epoch of each that was taken.
+    """Acquire the leases that are free, expired or already held by `holder`. Returns their new epochs.
 
-    `force` takes them from anybody; for callers that know the other holder to be dead.
+    `force` acquires all of them; use it only if the other holder is dead.
     """
     if not names:
         return {}
-    await _make_missing(session, names, now)
+    await _create_missing(session, names, now)
     leases = await session.scalars(
         select(Lease).where(Lease.name.in_(names)).order_by(Lease.name).with_for_update()
     )
@@ -75,21 +75,21 @@ async def acquire_all(
 async def renew_all(
     session: WriteSession, names: Collection[str], holder: str, now: datetime, ttl: timedelta
 ) -> set[str]:
-    """Prolong those of the leases that are still ours; the others were lost."""
+    """Renew the leases that `holder` still holds. Returns their names; the others are lost."""
     if not names:
         return set()
-    kept = await session.scalars(
+    renewed = await session.scalars(
         update(Lease)
         .where(Lease.name.in_(names), Lease.holder == holder)
         .values(expires_at=now + ttl)
         .returning(Lease.name)
         .execution_options(synchronize_session=False)
     )
-    return set(kept)
+    return set(renewed)
 
 
 async def release_all(session: WriteSession, names: Collection[str], holder: str, now: datetime) -> None:
-    """Let go of leases at once, so that another holder need not wait for their end."""
+    """Release leases now, so that another server does not wait for their expiry."""
     await session.execute(
         update(Lease)
         .where(Lease.name.in_(names), Lease.holder == holder)
@@ -99,20 +99,20 @@ async def release_all(session: WriteSession, names: Collection[str], holder: str
 
 
 async def check_epoch(session: WriteSession, name: str, epoch: int) -> None:
-    """Hold the epoch for the rest of this transaction. Raises StaleEpoch when it has moved on."""
-    held = (await hold_epochs(session, [name])).get(name)
-    if held != epoch:
-        raise StaleEpoch(f"lease {name!r}: epoch {epoch} is over, {held} holds")
+    """Lock the epoch for the rest of this transaction. Raises StaleEpoch if it has changed."""
+    current = (await lock_epochs(session, [name])).get(name)
+    if current != epoch:
+        raise StaleEpoch(f"lease {name!r}: epoch {epoch} is stale, the current one is {current}")
 
 
-async def hold_epochs(session: WriteSession, names: Collection[str]) -> Mapping[str, int]:
-    """The epochs as they are now, kept from being raised for the rest of this transaction."""
-    rows = await session.execute(_HELD_EPOCHS, {"names": names})
+async def lock_epochs(session: WriteSession, names: Collection[str]) -> Mapping[str, int]:
+    """The current epochs, locked against a raise for the rest of this transaction."""
+    rows = await session.execute(_LOCK_EPOCHS, {"names": names})
     return {row.name: row.epoch for row in rows}
 
 
-# Built once: every commit of a loop asks this.
-_HELD_EPOCHS = (
+# Built once: every commit of a loop runs it.
+_LOCK_EPOCHS = (
     select(LeaseEpoch.name, LeaseEpoch.epoch)
     .where(LeaseEpoch.name.in_(bindparam("names", expanding=True)))
     .order_by(LeaseEpoch.name)
@@ -120,25 +120,25 @@ _HELD_EPOCHS = (
 )
 
 
-async def beat(
+async def heartbeat(
     session: WriteSession,
     name: str,
     host: str,
-    refuses: Collection[str],
+    excluded_leases: Collection[str],
     now: datetime,
     ttl: timedelta,
 ) -> None:
-    """Say that this member lives, and forget those that have been silent for an hour."""
-    member = await session.get(Server, name)
-    if member is None:
-        member = Server(name=name, host=host, started_at=now)
-        session.add(member)
-    member.excluded_leases, member.expires_at = sorted(refuses), now + ttl
+    """Write the heartbeat of this server, and delete servers whose heartbeat expired over an hour ago."""
+    server = await session.get(Server, name)
+    if server is None:
+        server = Server(name=name, host=host, started_at=now)
+        session.add(server)
+    server.excluded_leases, server.expires_at = sorted(excluded_leases), now + ttl
     await session.execute(delete(Server).where(Server.expires_at < now - timedelta(hours=1)))
 
 
-async def leave(session: WriteSession, name: str, now: datetime) -> None:
-    """The member goes: everything that it holds is free at once."""
+async def unregister(session: WriteSession, name: str, now: datetime) -> None:
+    """Remove a server and release all its leases."""
     await session.execute(
         update(Lease)
         .where(Lease.holder == name, Lease.expires_at > now)
@@ -149,29 +149,29 @@ async def leave(session: WriteSession, name: str, now: datetime) -> None:
 
 
 async def live_servers(session: AsyncSession, now: datetime) -> dict[str, frozenset[str]]:
-    """The members whose heartbeat is fresh, each with the names that it refuses."""
+    """The servers with a fresh heartbeat, each with the leases that it cannot use."""
     rows = await session.execute(select(Server.name, Server.excluded_leases).where(Server.expires_at > now))
-    return {name: frozenset(refuses) for name, refuses in rows}
+    return {name: frozenset(excluded) for name, excluded in rows}
 
 
 async def holders(session: AsyncSession, now: datetime) -> dict[str, str]:
-    """Who holds each lease that has not run out."""
+    """The holder of each lease that has not expired."""
     rows = await session.execute(select(Lease.name, Lease.holder).where(Lease.expires_at > now))
     return {row.name: row.holder for row in rows}
 
 
-async def lease_time(session: AsyncSession, own: datetime) -> datetime:
-    """The time by which leases live: the database's where it has a clock, `own` on SQLite."""
+async def lease_time(session: AsyncSession, local_now: datetime) -> datetime:
+    """The time for leases: the database's clock on PostgreSQL, `local_now` on SQLite."""
     if session.get_bind().dialect.name == "sqlite":
-        return own
+        return local_now
     now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return now
 
 
-async def _make_missing(session: WriteSession, names: Collection[str], now: datetime) -> None:
+async def _create_missing(session: WriteSession, names: Collection[str], now: datetime) -> None:
     ordered = sorted(names)
     leases = [{"name": name, "holder": "", "expires_at": now} for name in ordered]
     epochs = [{"name": name, "epoch": 0} for name in ordered]
-    # As parameters: with rows in it a statement is compiled anew each time.
+    # Rows as parameters: a statement that contains the rows is compiled each time.
     await session.execute(insert_missing(session, Lease), leases)
     await session.execute(insert_missing(session, LeaseEpoch), epochs)

@@ -1,8 +1,8 @@
-"""Whether a pooled connection still lives is asked after a rest, not each time that it is used.
+"""Ping of pooled connections after idle time, instead of before each use.
 
-A server that went down has closed its connections, which is known here without asking. What only the other
-end knows (a lost network, a failover behind one address) shows in the next answer either way: asking first
-helps those that come back after a while, and costs everybody else a round trip.
+A database server that goes down closes its connections, which the driver notices without a ping. A lost
+network or a failover behind one address shows only in the next response. A ping finds it first, but costs a
+round trip, so only connections that were idle for a while are pinged.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-RESTED_SECONDS = 1.0
-_RESTS_SINCE = "rests since"
+IDLE_SECONDS = 1.0
+_IDLE_SINCE = "idle since"
 
 
-def check_rested_connections(engine: AsyncEngine) -> None:
-    """Replace connections of this asyncpg engine that have ended, before they are handed out."""
+def ping_idle_connections(engine: AsyncEngine) -> None:
+    """Replace dead connections of this asyncpg engine at checkout."""
     pool, dialect = engine.sync_engine.pool, engine.dialect
 
     @event.listens_for(pool, "checkin")
     def _note(_connection: Any, entry: ConnectionPoolEntry) -> None:
-        entry.info[_RESTS_SINCE] = time.monotonic()
+        entry.info[_IDLE_SINCE] = time.monotonic()
 
     @event.listens_for(pool, "checkout")
     def _check(connection: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
         driver: Any = entry.driver_connection
         if driver.is_closed():
             raise InvalidatePoolError("the database closed the connection")
-        if time.monotonic() - entry.info.get(_RESTS_SINCE, time.monotonic()) < RESTED_SECONDS:
+        if time.monotonic() - entry.info.get(_IDLE_SINCE, time.monotonic()) < IDLE_SECONDS:
             return
         try:
             dialect.do_ping(connection)
         except (dialect.loaded_dbapi.Error, OSError) as error:
-            raise InvalidatePoolError(f"the database does not answer: {error}") from error
+            raise InvalidatePoolError(f"the database does not respond: {error}") from error

@@ -1,5 +1,6 @@
-"""Deleting what deployments leave behind: instances that runtimes are to forget are listed in the transaction
-that deletes their attempts; what is too much for one transaction is told apart.
+"""Deletion of attempts: their instances are queued for garbage collection in the same transaction.
+
+Deletions that are too large for one transaction are detected here and left to maintenance.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from sqlalchemy.orm import InstrumentedAttribute
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Attempt, InstanceGc
 
-MOST_AT_ONCE = 5_000
-"""Rows that one request deletes; more are deleted by the janitor, in many short transactions."""
+MAX_ROWS_PER_REQUEST = 5_000
+"""Maximum rows that one request deletes. Maintenance deletes larger sets in many short transactions."""
 
 
-async def are_many(
-    session: WriteSession, key: InstrumentedAttribute[int], which: ColumnElement[bool]
+async def exceed_one_request(
+    session: WriteSession, key: InstrumentedAttribute[int], condition: ColumnElement[bool]
 ) -> bool:
-    """Whether more rows match than one transaction should delete."""
-    return await session.scalar(select(key).where(which).offset(MOST_AT_ONCE).limit(1)) is not None
+    """Whether more than MAX_ROWS_PER_REQUEST rows match."""
+    return (
+        await session.scalar(select(key).where(condition).offset(MAX_ROWS_PER_REQUEST).limit(1)) is not None
+    )
 
 
-async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now: datetime) -> None:
-    """Have the runtimes forget the instances of these attempts, logs included, once this is committed."""
+async def enqueue_instance_gc(session: WriteSession, condition: ColumnElement[bool], now: datetime) -> None:
+    """Queue the instances of these attempts for removal by their runtimes, with their logs."""
     await session.flush()
-    instances = select(Attempt.instance).where(which)
+    instances = select(Attempt.instance).where(condition)
     await session.execute(
         update(InstanceGc).where(InstanceGc.instance.in_(instances)).values(purge_logs=True)
     )
-    known = exists().where(InstanceGc.instance == Attempt.instance)
+    is_queued = exists().where(InstanceGc.instance == Attempt.instance)
     await session.execute(
         insert(InstanceGc).from_select(
             ["instance", "runtime", "engine_endpoint", "purge_logs", "created_at"],
@@ -40,6 +43,6 @@ async def forget_attempts(session: WriteSession, which: ColumnElement[bool], now
                 Attempt.engine_endpoint,
                 true(),
                 literal(now, InstanceGc.created_at.type),
-            ).where(which, ~known),
+            ).where(condition, ~is_queued),
         )
     )

@@ -1,4 +1,4 @@
-"""The admin pages: superusers only, the same back-off, no secrets, no other server."""
+"""The admin pages: superusers only, the back-off of the API, no secrets, no other hosts."""
 
 from __future__ import annotations
 
@@ -42,18 +42,20 @@ def _form(page: httpx2.Response, **fields: str) -> dict[str, str]:
 
 @ON_SQLITE
 @pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/user/list", "/admin/event/list"])
-async def test_strangers_are_sent_to_the_login(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
+async def test_requests_without_login_are_redirected_to_the_login(
+    api: Api, browser: httpx2.AsyncClient, path: str
+) -> None:
     answer = await browser.get(path)
     assert answer.status_code == 200
     assert answer.url.path == "/admin/login"
 
 
-async def test_only_superusers_get_in(api: Api, browser: httpx2.AsyncClient) -> None:
+async def test_only_superusers_can_log_in(api: Api, browser: httpx2.AsyncClient) -> None:
     ada, root = await api.person(), await api.superuser()
 
-    assert "no superuser" in (await _log_in(browser, ada.username)).text
+    assert "not a superuser" in (await _log_in(browser, ada.username)).text
     assert (await browser.get("/admin/user/list")).url.path == "/admin/login"
-    assert "no superuser" in (await _log_in(browser, root.username, "guess")).text
+    assert "not a superuser" in (await _log_in(browser, root.username, "guess")).text
 
     page = await _log_in(browser, root.username)
     assert page.url.path == "/admin/"
@@ -68,7 +70,7 @@ async def test_the_login_has_the_same_back_off(api: Api, browser: httpx2.AsyncCl
     refused(await api.login(root.username), 429, "login_backoff")
 
 
-async def test_pages_show_rows_but_no_secrets_and_ask_no_other_server(
+async def test_pages_show_no_secrets_and_load_nothing_from_other_hosts(
     api: Api, browser: httpx2.AsyncClient
 ) -> None:
     root = await api.superuser()
@@ -82,7 +84,7 @@ async def test_pages_show_rows_but_no_secrets_and_ask_no_other_server(
     for page in pages:
         assert page.status_code == 200, page.url
         assert "argon2" not in page.text
-        assert "sealed" not in page.text
+        assert "encrypted" not in page.text
         assert not _foreign(page.text), page.url
         assert "unsafe-eval" not in page.headers["content-security-policy"]
         assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -90,7 +92,7 @@ async def test_pages_show_rows_but_no_secrets_and_ask_no_other_server(
     assert "Vision" in pages[1].text
 
 
-async def test_switching_a_user_off_ends_their_sessions(api: Api, browser: httpx2.AsyncClient) -> None:
+async def test_deactivating_a_user_ends_their_sessions(api: Api, browser: httpx2.AsyncClient) -> None:
     root, ada = await api.superuser(), await api.person()
     await _log_in(browser, root.username)
     path = f"/admin/user/edit?pk={ada.id}"
@@ -128,13 +130,13 @@ async def test_names_and_hashes_cannot_be_changed_by_a_forged_form(
 
 
 @pytest.mark.parametrize("path", ["/admin/organization/create", "/admin/user/create"])
-async def test_nothing_can_be_created_here(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
+async def test_nothing_can_be_created(api: Api, browser: httpx2.AsyncClient, path: str) -> None:
     root = await api.superuser()
     await _log_in(browser, root.username)
     assert (await browser.get(path)).status_code == 403
 
 
-async def test_what_a_cluster_lends_is_shown(api: Api, browser: httpx2.AsyncClient) -> None:
+async def test_cluster_shares_are_shown(api: Api, browser: httpx2.AsyncClient) -> None:
     root, guest = await api.superuser(), await api.person()
     organization, guests = await root.organization("Owners"), await guest.organization("Guests")
     body = {"organization_id": organization, "name": "lab", "total_cpu_cores": 4, "total_ram_gb": 8}
@@ -152,13 +154,13 @@ async def test_what_a_cluster_lends_is_shown(api: Api, browser: httpx2.AsyncClie
 
 
 @pytest.mark.parametrize("pk", ["abc", "0", "99999999999999999999999", "1'"])
-async def test_ids_that_are_none_are_not_found(api: Api, browser: httpx2.AsyncClient, pk: str) -> None:
+async def test_an_invalid_id_is_not_found(api: Api, browser: httpx2.AsyncClient, pk: str) -> None:
     root = await api.superuser()
     await _log_in(browser, root.username)
     assert (await browser.get(f"/admin/user/detail?pk={pk}")).status_code == 404
 
 
-async def test_a_form_without_the_token_of_the_page_is_refused(api: Api, browser: httpx2.AsyncClient) -> None:
+async def test_a_form_without_a_csrf_token_is_refused(api: Api, browser: httpx2.AsyncClient) -> None:
     root, ada = await api.superuser(), await api.person()
     await _log_in(browser, root.username)
     answer = await browser.post(f"/admin/user/edit?pk={ada.id}", data={"is_active": ""})
@@ -176,7 +178,7 @@ async def test_logging_out_ends_the_session(api: Api, browser: httpx2.AsyncClien
 
 
 def _foreign(html: str) -> list[str]:
-    """Addresses of other servers that a browser would load by itself (links to click are fine)."""
+    """Other hosts from which a browser would load something without a click."""
     loaded = re.findall(r'(?:src|action)="(https?:)?//([^"/]+)', html)
     loaded += re.findall(r'<link[^>]+href="(https?:)?//([^"/]+)', html)
     loaded += re.findall(r"url\(['\"]?(https?:)?//([^)'\"/]+)", html)
@@ -184,20 +186,20 @@ def _foreign(html: str) -> list[str]:
 
 
 @ON_SQLITE
-async def test_of_a_long_history_the_newest_rows_are_listed_and_any_is_shown_by_its_id(
+async def test_the_newest_rows_are_listed_and_every_row_is_shown_by_its_id(
     api: Api, browser: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "SHOWN_OF_HISTORY", 2)
+    monkeypatch.setattr(views, "HISTORY_ROWS", 2)
     ada, root = await api.person(), await api.superuser()
     organization = await ada.organization()
     size = {"total_cpu_cores": 4, "total_ram_gb": 8}
     cluster = {"name": "c", "runtime": "simulated", "organization_id": organization, **size}
     ok(await ada.post("/api/v1/clusters", cluster), 201)
-    members = [{"name": f"work-{number}", "command": ["true"]} for number in range(4)]
-    made = ok(await ada.post("/api/v1/deployments/batch", {"deployments": members}), 201)["items"]
+    requests = [{"name": f"work-{number}", "command": ["true"]} for number in range(4)]
+    created = ok(await ada.post("/api/v1/deployments/batch", {"deployments": requests}), 201)["items"]
     await _log_in(browser, root.username)
     listed = (await browser.get("/admin/deployment/list")).text
     assert "work-2" in listed
     assert "work-3" in listed
     assert "work-1" not in listed
-    assert "work-0" in (await browser.get(f"/admin/deployment/detail?pk={made[0]['id']}")).text
+    assert "work-0" in (await browser.get(f"/admin/deployment/detail?pk={created[0]['id']}")).text

@@ -31,7 +31,7 @@ async def test_every_check_is_shown(sqlite_api: Api) -> None:
 
 async def test_without_its_database_the_server_is_alive_but_not_ready(sqlite_api: Api) -> None:
     gone, before = Database(GONE), sqlite_api.services
-    readiness = Readiness(gone, Heartbeats(FakeClock()), before.stopping)
+    readiness = Readiness(gone, FakeClock(), Heartbeats(FakeClock()), before.stopping)
     sqlite_api.app.state.services = replace(before, readiness=readiness)
     try:
         problem = refused(await sqlite_api.http.get("/readyz"), 503, "database_unavailable")
@@ -62,7 +62,7 @@ async def test_a_schema_may_be_ahead_but_not_behind(
 async def test_a_loop_without_a_heartbeat_is_named(sqlite_url: str) -> None:
     clock = FakeClock()
     heartbeats, database = Heartbeats(clock), Database(sqlite_url)
-    readiness = Readiness(database, heartbeats, asyncio.Event())
+    readiness = Readiness(database, FakeClock(), heartbeats, asyncio.Event())
     heartbeats.expect("leases", within=30)
     heartbeats.expect("reconciler", within=100)
     clock.advance(31)

@@ -134,7 +134,7 @@ def test_an_existing_archive_is_never_overwritten(command: Command, old: Install
     file = make_backup(command, old)
     before = file.read_bytes()
     again = command(old, "backup", file)
-    assert (again.code, again.error) == (1, f"error: {file} exists already; name another file\n")
+    assert (again.code, again.error) == (1, f"error: {file} already exists; choose another file name\n")
     assert file.read_bytes() == before
 
 
@@ -168,7 +168,7 @@ def test_a_restore_is_refused_while_a_server_runs(command: Command, old: Install
     with sole_server(old.url):
         refused = command(old, "restore", file, "--force")
     assert refused.code == 1
-    assert f"another server (process {os.getpid()}) already uses" in refused.error
+    assert f"another server (process {os.getpid()}) uses" in refused.error
     assert old.names == ["one", "two"]
 
 
@@ -184,8 +184,8 @@ def test_a_damaged_archive_is_refused_before_any_change(
             changed = io.BytesIO(b"c" * entry.size)
             target.addfile(entry, changed if entry.name == "secret.key" else source.extractfile(entry))
     for path, message in {
-        cut: "is not a whole backup",
-        other: "secret.key is not what was backed up",
+        cut: "is not a complete backup",
+        other: "the checksum of secret.key does not match",
     }.items():
         refused = command(new, "restore", path)
         assert refused.code == 1

@@ -1,4 +1,4 @@
-"""Clusters: made, seen, changed and deleted, by those who may."""
+"""Clusters: creation, reads, changes and deletion, with permissions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def amounts(cpu: float, ram: float, gpus: float) -> dict[str, float]:
     return {"cpu_cores": cpu, "ram_gb": ram, "gpu_count": gpus}
 
 
-async def test_totals_make_one_node_of_that_size(team: Team) -> None:
+async def test_totals_create_one_node_of_that_size(team: Team) -> None:
     body = {"name": "lab", "runtime": "simulated", "total_cpu_cores": 4, "total_ram_gb": 8.5}
     made = ok(await team.admin.post(CLUSTERS, {**body, "total_gpu_count": 2, "gpu_model": "A100"}), 201)
     assert made["organization_id"] == team.id
@@ -34,7 +34,7 @@ async def test_totals_make_one_node_of_that_size(team: Team) -> None:
     assert node["gpus"] == [{"index": 0, "used": 0}, {"index": 1, "used": 0}]
 
 
-async def test_nodes_are_made_as_listed(team: Team) -> None:
+async def test_nodes_are_created_as_listed(team: Team) -> None:
     nodes = [
         {"name": "big", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 4, "labels": {"zone": "a"}},
         {"name": "small", "count": 3, "cpu_cores": 0.5, "ram_gb": 1},
@@ -46,7 +46,7 @@ async def test_nodes_are_made_as_listed(team: Team) -> None:
     assert made["node_count"] == 4
 
 
-async def test_auto_without_an_engine_says_plainly_that_nothing_really_runs(
+async def test_auto_without_an_engine_says_that_nothing_really_runs(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = type(team.api.services.runtimes)
@@ -78,7 +78,7 @@ async def test_impossible_amounts_are_refused(team: Team) -> None:
             assert field in problem["detail"], value
 
 
-async def test_unclear_requests_are_refused(team: Team) -> None:
+async def test_ambiguous_requests_are_refused(team: Team) -> None:
     size = {"total_cpu_cores": 1, "total_ram_gb": 1}
     node = {"name": "a", "cpu_cores": 1, "ram_gb": 1}
     wrong: list[dict[str, object]] = [
@@ -112,7 +112,7 @@ async def test_engine_endpoints_are_for_docker(team: Team) -> None:
     assert made["nodes"][0]["engine_endpoint"] == "tcp://10.0.0.5:2375"
 
 
-async def test_a_name_is_used_once_in_an_organization(team: Team) -> None:
+async def test_a_name_is_unique_in_an_organization(team: Team) -> None:
     made = await team.cluster(name="lab")
     body = {"name": "lab", "total_cpu_cores": 1, "total_ram_gb": 1}
     refused(await team.admin.post(CLUSTERS, body), 409, "cluster_name_taken")
@@ -122,7 +122,7 @@ async def test_a_name_is_used_once_in_an_organization(team: Team) -> None:
     assert ok(await team.admin.patch(f"{CLUSTERS}/{made['id']}", {"name": "lab"}))["name"] == "lab"
 
 
-async def test_admins_change_clusters_members_see_them_others_do_not(team: Team) -> None:
+async def test_admins_change_clusters_and_only_members_see_them(team: Team) -> None:
     made = await team.cluster()
     path = f"{CLUSTERS}/{made['id']}"
     for person in (team.developer, team.viewer):
@@ -169,7 +169,7 @@ async def test_lists_show_the_callers_organizations_page_by_page(team: Team) -> 
     assert everything[0]["nodes"] is None
 
 
-async def test_figures_follow_what_runs(team: Team) -> None:
+async def test_amounts_follow_running_work(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "a", required_cpu_cores=1.5, required_ram_gb=2, required_gpu_count=1)
     await team.running(cluster, "b", required_cpu_cores=0.5, required_ram_gb=1, required_gpu_count=0.5)
@@ -182,21 +182,21 @@ async def test_figures_follow_what_runs(team: Team) -> None:
 async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     cluster = await team.cluster()
     path = f"{CLUSTERS}/{cluster['id']}"
-    changed = ok(await team.admin.patch(path, {"placement": "spread", "preemption": False}))
-    assert (changed["placement"], changed["preemption"], changed["name"]) == (
+    changed = ok(await team.admin.patch(path, {"placement_policy": "spread", "preemption": False}))
+    assert (changed["placement_policy"], changed["preemption"], changed["name"]) == (
         "spread",
         False,
         cluster["name"],
     )
     changed = ok(await team.admin.call("PUT", path, json={"min_runtime_seconds": 60}))
-    assert (changed["placement"], changed["min_runtime_seconds"]) == ("spread", 60)
+    assert (changed["placement_policy"], changed["min_runtime_seconds"]) == ("spread", 60)
     assert changed["optimizer_steps"] == 0
     changed = ok(await team.admin.patch(path, {"optimizer_steps": 20_000}))
     assert changed["optimizer_steps"] == 20_000
     refused(await team.admin.patch(path, {"optimizer_steps": -1}), 422, "invalid_request")
 
 
-async def test_a_solver_is_chosen_where_what_it_needs_is_installed(
+async def test_a_solver_is_accepted_only_where_it_is_installed(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
@@ -206,16 +206,16 @@ async def test_a_solver_is_chosen_where_what_it_needs_is_installed(
     assert ok(await team.admin.patch(path, {"solver": "exact"}))["solver"] == "exact"
     refused(await team.admin.patch(path, {"solver": "best"}), 422, "invalid_request")
     monkeypatch.setitem(sys.modules, "ortools", None)
-    told = refused(await team.admin.patch(path, {"solver": "exact"}), 422, "solver_not_installed")
-    assert "pip install 'mlops-hypervisor[optimal]'" in told["detail"]
+    problem = refused(await team.admin.patch(path, {"solver": "exact"}), 422, "solver_not_installed")
+    assert "pip install 'mlops-hypervisor[optimal]'" in problem["detail"]
     assert ok(await team.admin.patch(path, {"optimizer_steps": 100}))["solver"] == "exact"
     assert ok(await team.admin.patch(path, {"solver": "search"}))["solver"] == "search"
 
 
 async def test_every_placement_policy_places(team: Team) -> None:
     for name in policy_names():
-        cluster = await team.cluster(name=name, placement=name)
-        assert cluster["placement"] == name
+        cluster = await team.cluster(name=name, placement_policy=name)
+        assert cluster["placement_policy"] == name
         await team.running(cluster, name, required_cpu_cores=1, required_ram_gb=1, required_gpu_count=0.5)
 
 
@@ -223,13 +223,13 @@ async def test_a_policy_needs_no_more_than_its_line_in_the_registry(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = {"runtime": "simulated", "total_cpu_cores": 4, "total_ram_gb": 8}
-    answer = await team.admin.post(CLUSTERS, {"name": "early", "placement": "first_fit", **size})
+    answer = await team.admin.post(CLUSTERS, {"name": "early", "placement_policy": "first_fit", **size})
     assert "fgd, fill, bestfit or spread" in str(refused(answer, 422, "invalid_request"))
     monkeypatch.setitem(PLACEMENT_POLICIES, "first_fit", "tests.support.first_fit")
     cluster = await team.cluster(
-        placement="first_fit", nodes=[{"name": "n", "count": 3, "cpu_cores": 4, "ram_gb": 8}]
+        placement_policy="first_fit", nodes=[{"name": "n", "count": 3, "cpu_cores": 4, "ram_gb": 8}]
     )
-    assert cluster["placement"] == "first_fit"
+    assert cluster["placement_policy"] == "first_fit"
     placed = await team.running(cluster, "a", required_cpu_cores=1, required_ram_gb=1)
     assert placed["node_name"] == "n-1"
 
@@ -244,7 +244,7 @@ async def test_every_solver_has_a_name_that_clusters_accept(team: Team) -> None:
 async def test_the_schema_lists_the_registered_names(team: Team) -> None:
     schemas = ok(await team.admin.get("/openapi.json"))["components"]["schemas"]
     fields = schemas["ClusterCreate"]["properties"]
-    assert fields["placement"]["enum"] == list(policy_names())
+    assert fields["placement_policy"]["enum"] == list(policy_names())
     assert fields["solver"]["enum"] == list(solver_names())
 
 
@@ -259,7 +259,7 @@ async def test_totals_resize_only_a_cluster_of_one_node(team: Team) -> None:
     assert "2 nodes" in refused(answer, 422, "several_nodes")["detail"]
 
 
-async def test_shrinking_below_what_is_allocated_is_refused_with_the_shortfall(team: Team) -> None:
+async def test_a_shrink_below_the_allocated_amount_is_refused_with_the_shortfall(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "a", required_cpu_cores=3, required_ram_gb=4, required_gpu_count=2)
     answer = await team.admin.patch(
@@ -269,7 +269,7 @@ async def test_shrinking_below_what_is_allocated_is_refused_with_the_shortfall(t
     assert ok(await team.viewer.get(f"{CLUSTERS}/{cluster['id']}"))["capacity"] == amounts(4, 8, 2)
 
 
-async def test_delete_is_refused_while_deployments_live_or_wait(team: Team) -> None:
+async def test_delete_is_refused_while_deployments_are_live_or_waiting(team: Team) -> None:
     cluster = await team.cluster()
     live = await team.running(cluster, "live")
     waiting = await team.submit("waiting", cluster_id=cluster["id"])
@@ -279,7 +279,7 @@ async def test_delete_is_refused_while_deployments_live_or_wait(team: Team) -> N
     assert "waiting" in problem["detail"]
 
 
-async def test_an_unused_cluster_goes_at_once_with_its_history_kept(team: Team) -> None:
+async def test_an_unused_cluster_is_deleted_at_once_and_keeps_its_history(team: Team) -> None:
     cluster = await team.cluster()
     done = await team.ended(cluster, "done", 0)
     assert (await team.admin.delete(f"{CLUSTERS}/{cluster['id']}")).status_code == 204
@@ -313,7 +313,7 @@ async def test_forced_deletion_stops_cancels_and_waits_for_the_end(team: Team) -
     refused(await team.admin.get(path), 404, "cluster_not_found")
 
 
-async def test_a_cluster_never_goes_from_under_a_submit(team: Team) -> None:
+async def test_a_cluster_is_never_deleted_during_a_submit(team: Team) -> None:
     for _ in range(5):
         cluster = await team.cluster()
         submit = {"name": "work", "cluster_id": cluster["id"]}
@@ -331,12 +331,12 @@ async def test_a_cluster_never_goes_from_under_a_submit(team: Team) -> None:
                 assert (await team.get(id_))["state"] == "QUEUED"
 
 
-async def test_a_long_history_goes_bit_by_bit_and_the_cluster_behind_it(
+async def test_a_long_history_is_deleted_in_parts_and_then_the_cluster(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
-    monkeypatch.setattr(deletions, "AT_ONCE", 2)
-    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    monkeypatch.setattr(removals, "MAX_ROWS_PER_REQUEST", 6)
+    monkeypatch.setattr(deletions, "BATCH_SIZE", 2)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     cluster, elsewhere = await team.cluster(), await team.cluster()
     made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
     outside = await team.submit("outside", cluster_id=elsewhere["id"], depends_on=["w6"], on_failure="hold")
@@ -353,12 +353,12 @@ async def test_a_long_history_goes_bit_by_bit_and_the_cluster_behind_it(
     assert (await team.get(outside))["state"] == "CANCELLED"
 
 
-async def test_an_organization_with_a_long_history_goes_bit_by_bit(
+async def test_an_organization_with_a_long_history_is_deleted_in_parts(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "MOST_AT_ONCE", 6)
-    monkeypatch.setattr(batches, "MOST_BATCHES", 1)
-    monkeypatch.setattr(deletions, "AT_ONCE", 5)
+    monkeypatch.setattr(removals, "MAX_ROWS_PER_REQUEST", 6)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 1)
+    monkeypatch.setattr(deletions, "BATCH_SIZE", 5)
     cluster = await team.cluster()
     for number in range(7):
         await team.command(await team.submit(f"w{number}", cluster_id=cluster["id"]), "cancel")

@@ -1,4 +1,4 @@
-"""People and loops lock in one order: deployments, their attempts, nodes. Two orders would be a deadlock."""
+"""Requests and loops lock in one order: deployments, attempts, nodes. Another order would deadlock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.wait import eventually
 
 @pytest.fixture
 async def team(postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
-    """On PostgreSQL alone: SQLite has one writer at a time."""
+    """On PostgreSQL only: SQLite has one writer at a time."""
     async with team_at_rest(postgresql_url, tmp_path / "data", monkeypatch) as made:
         yield made
 
 
-async def test_a_drain_waits_for_the_deployment_before_it_has_the_node(team: Team) -> None:
+async def test_a_drain_locks_the_deployment_before_the_node(team: Team) -> None:
     cluster = await team.cluster()
     work = await team.running(cluster, "work")
     database = team.api.services.database
@@ -34,7 +34,7 @@ async def test_a_drain_waits_for_the_deployment_before_it_has_the_node(team: Tea
         await session.get_one(Deployment, work["id"], with_for_update=True)
         asked = asyncio.create_task(team.admin.post(drain))
         await eventually(lambda: _somebody_waits(team), what="the drain waits for the deployment")
-        # What a loop does next. If the drain had the node already, each would wait for the other now.
+        # The next lock of a loop. If the drain held the node already, this would be a deadlock.
         node = select(Node.id).where(Node.id == node_id).with_for_update(key_share=True, nowait=True)
         assert await session.scalar(node) == node_id
     assert ok(await asked)["draining"]

@@ -1,4 +1,4 @@
-"""Nodes: added, resized, closed, drained and removed, with the work on them kept safe."""
+"""Nodes: addition, resizing, cordon, drain and removal, without loss of work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def two_nodes(team: Team) -> dict[str, Any]:
     )
 
 
-async def test_nodes_are_added_one_by_one_or_many_alike(team: Team) -> None:
+async def test_nodes_are_added_one_by_one_or_several_at_once(team: Team) -> None:
     cluster = await team.cluster()
     path = nodes_path(cluster)
     one = ok(await team.admin.post(path, {"name": "extra", "cpu_cores": 1, "ram_gb": 1, "gpu_count": 1}), 201)
@@ -41,14 +41,14 @@ async def test_nodes_are_added_one_by_one_or_many_alike(team: Team) -> None:
 
 
 async def test_a_node_is_found_only_in_its_own_cluster(team: Team) -> None:
-    mine, other = await team.cluster(), await team.cluster()
-    wrong = f"/api/v1/clusters/{other['id']}/nodes/{mine['nodes'][0]['id']}"
+    own, other = await team.cluster(), await team.cluster()
+    wrong = f"/api/v1/clusters/{other['id']}/nodes/{own['nodes'][0]['id']}"
     refused(await team.admin.get(wrong), 404, "node_not_found")
     refused(await team.admin.delete(wrong), 404, "node_not_found")
-    refused(await team.outsider.get(nodes_path(mine, 0)), 404, "cluster_not_found")
+    refused(await team.outsider.get(nodes_path(own, 0)), 404, "cluster_not_found")
 
 
-async def test_growing_is_free_and_keeps_devices_in_step(team: Team) -> None:
+async def test_a_growing_node_gets_more_devices(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "a", required_gpu_count=2)
     grown = ok(await team.admin.patch(nodes_path(cluster, 0), {"cpu_cores": 8, "ram_gb": 16, "gpu_count": 4}))
@@ -91,7 +91,7 @@ async def test_a_forced_shrink_drains_the_least_important_and_then_takes_effect(
     assert (await team.get(low))["state"] == "QUEUED"
 
 
-async def test_a_forced_shrink_of_gpus_sends_away_who_uses_the_last_ones(team: Team) -> None:
+async def test_a_forced_shrink_of_gpus_evicts_the_users_of_the_last_devices(team: Team) -> None:
     cluster = await team.cluster(total_gpu_count=3)
     users = [await team.running(cluster, name, required_gpu_count=1) for name in ("a", "b", "c")]
     last = next(one for one in users if one["gpu_indices"] == [2])
@@ -101,7 +101,7 @@ async def test_a_forced_shrink_of_gpus_sends_away_who_uses_the_last_ones(team: T
     problem = refused(await team.admin.patch(path, {"gpu_count": 1}), 409, "shrink_below_allocated")
     assert problem["shortfall"]["gpu_count"] == 1
     node = ok(await team.admin.call("PATCH", f"{path}?force=true", json={"gpu_count": 1}))
-    # Device 2 is free and goes at once; device 1 goes when its user has left.
+    # Device 2 is free and removed at once; device 1 is removed when its user has ended.
     assert [gpu["index"] for gpu in node["gpus"]] == [0, 1]
     assert (await team.get(first))["state"] == "RUNNING"
     (leaving,) = [one for one in users if one["gpu_indices"] == [1]]
@@ -109,7 +109,7 @@ async def test_a_forced_shrink_of_gpus_sends_away_who_uses_the_last_ones(team: T
     assert [gpu["index"] for gpu in ok(await team.viewer.get(path))["gpus"]] == [0]
 
 
-async def test_a_cordoned_node_takes_nothing_new(team: Team) -> None:
+async def test_a_cordoned_node_accepts_no_new_work(team: Team) -> None:
     cluster = await two_nodes(team)
     old = await team.running(cluster, "old", node_selector={"which": "left"})
     node = ok(await team.admin.post(f"{nodes_path(cluster, 0)}/cordon"))
@@ -123,7 +123,7 @@ async def test_a_cordoned_node_takes_nothing_new(team: Team) -> None:
     assert (await team.get(new))["state"] == "STARTING"
 
 
-async def test_a_drain_moves_the_work_to_other_nodes_at_its_old_place(team: Team) -> None:
+async def test_drained_work_keeps_its_queue_position_and_moves_to_other_nodes(team: Team) -> None:
     cluster = await two_nodes(team)
     moved = await team.running(cluster, "moved", required_cpu_cores=2)
     side = 0 if moved["node_name"] == "left" else 1
@@ -163,7 +163,7 @@ async def test_a_node_in_use_is_removed_only_by_force_and_after_its_work_has_end
         assert (await session.scalars(select(Allocation))).all() == []
 
 
-async def test_changes_of_nodes_are_in_the_history_and_readers_make_none(team: Team) -> None:
+async def test_node_changes_are_events_and_viewers_cannot_make_them(team: Team) -> None:
     cluster = await team.cluster()
     path = nodes_path(cluster, 0)
     for call in (

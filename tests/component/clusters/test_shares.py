@@ -1,4 +1,4 @@
-"""Sharing a cluster with another organization: offered, accepted, used, reclaimed, withdrawn."""
+"""Shares of a cluster with another organization: offer, acceptance, use, reclaim, withdrawal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OFFER = "offer_of_cluster_not_found"
 
 @dataclass
 class Guests:
-    """The other organization: its admin is the team's outsider."""
+    """The other organization. Its admin is the team's outsider."""
 
     id: int
     admin: Person
@@ -43,13 +43,13 @@ async def shared(team: Team, guests: Guests, **terms: Any) -> dict[str, Any]:
     return cluster
 
 
-async def test_an_offer_is_seen_by_both_sides_and_opens_nothing(team: Team, guests: Guests) -> None:
+async def test_an_offer_is_visible_to_both_sides_and_gives_no_access(team: Team, guests: Guests) -> None:
     cluster = await offered(team, guests, guaranteed={"gpu_count": 1}, limit={"gpu_count": 2}, weight=2.0)
     for person in (team.viewer, guests.admin):
         (share,) = ok(await person.get("/api/v1/cluster-shares"))["items"]
         assert (share["cluster_id"], share["organization_id"]) == (cluster["id"], guests.id)
         assert share["state"] == "offered"
-        # Half of the GPUs come with half of the rest.
+        # Half of the GPUs come with half of the CPU and RAM.
         assert share["guaranteed"] == {"cpu_cores": 2, "ram_gb": 4, "gpu_count": 1}
         assert share["limit"] == {"cpu_cores": None, "ram_gb": None, "gpu_count": 2}
         assert share["weight"] == 2
@@ -58,7 +58,9 @@ async def test_an_offer_is_seen_by_both_sides_and_opens_nothing(team: Team, gues
     refused(await guests.admin.post(DEPLOYMENTS, body), 404, "cluster_not_found")
 
 
-async def test_an_accepted_share_shows_the_cluster_and_takes_deployments(team: Team, guests: Guests) -> None:
+async def test_an_accepted_share_shows_the_cluster_and_accepts_deployments(
+    team: Team, guests: Guests
+) -> None:
     cluster = await shared(team, guests)
     seen = ok(await guests.admin.get(f"{CLUSTERS}/{cluster['id']}"))
     assert seen["shared"] is True
@@ -74,7 +76,7 @@ async def test_an_accepted_share_shows_the_cluster_and_takes_deployments(team: T
     assert share["used"]["cpu_cores"] == 1
 
 
-async def test_only_admins_offer_and_answer_and_strangers_learn_nothing(team: Team, guests: Guests) -> None:
+async def test_only_admins_offer_and_answer_and_strangers_get_404(team: Team, guests: Guests) -> None:
     cluster = await offered(team, guests)
     path = f"{CLUSTERS}/{cluster['id']}/shares"
     refused(await team.developer.post(path, {"organization_id": guests.id}), 403, "role_too_low")
@@ -87,14 +89,14 @@ async def test_only_admins_offer_and_answer_and_strangers_learn_nothing(team: Te
     refused(await team.admin.post(path, {"organization_id": guests.id}), 409, "already_shared")
 
 
-async def test_more_than_the_cluster_has_is_not_promised(team: Team, guests: Guests) -> None:
+async def test_guarantees_never_exceed_the_cluster(team: Team, guests: Guests) -> None:
     cluster = await team.cluster()
     body = {"organization_id": guests.id, "guaranteed": {"gpu_count": 3}}
     answer = await team.admin.post(f"{CLUSTERS}/{cluster['id']}/shares", body)
     refused(answer, 422, "promises_exceed_cluster")
 
 
-async def test_a_declined_offer_may_be_made_again(team: Team, guests: Guests) -> None:
+async def test_a_declined_offer_can_be_repeated(team: Team, guests: Guests) -> None:
     cluster = await offered(team, guests)
     path = f"{CLUSTERS}/{cluster['id']}/shares"
     assert ok(await guests.admin.post(f"{path}/{guests.id}/decline"))["state"] == "declined"
@@ -103,7 +105,7 @@ async def test_a_declined_offer_may_be_made_again(team: Team, guests: Guests) ->
     assert ok(await guests.admin.post(f"{path}/{guests.id}/accept"))["state"] == "accepted"
 
 
-async def test_a_limit_makes_wait_with_the_figures(team: Team, guests: Guests) -> None:
+async def test_a_limit_makes_deployments_wait_with_the_amounts(team: Team, guests: Guests) -> None:
     cluster = await shared(team, guests, limit={"gpu_count": 1})
     body = {"cluster_id": cluster["id"], "required_gpu_count": 1}
     first = ok(await guests.admin.post(DEPLOYMENTS, {"name": "one", **body}), 201)
@@ -113,7 +115,7 @@ async def test_a_limit_makes_wait_with_the_figures(team: Team, guests: Guests) -
     assert states == ["STARTING", "QUEUED"]
 
 
-async def test_a_withdrawn_share_runs_dry(team: Team, guests: Guests) -> None:
+async def test_work_on_a_withdrawn_share_can_be_preempted(team: Team, guests: Guests) -> None:
     cluster = await shared(team, guests)
     body = {"cluster_id": cluster["id"], "required_cpu_cores": 4, "priority": 1000}
     running = ok(await guests.admin.post(DEPLOYMENTS, {"name": "late", **body}), 201)
@@ -122,22 +124,22 @@ async def test_a_withdrawn_share_runs_dry(team: Team, guests: Guests) -> None:
     ok(await team.admin.delete(f"{CLUSTERS}/{cluster['id']}/shares/{guests.id}"), 204)
     refused(await guests.admin.post(DEPLOYMENTS, {"name": "more", **body}), 404, "cluster_not_found")
     refused(await guests.admin.get(f"{CLUSTERS}/{cluster['id']}"), 404, "cluster_not_found")
-    await team.submit("ours", cluster_id=cluster["id"], priority=1)
+    await team.submit("own", cluster_id=cluster["id"], priority=1)
     await team.schedule(cluster)
     assert ok(await guests.admin.get(f"{DEPLOYMENTS}/{running['id']}"))["state"] == "STOPPING"
 
 
-async def test_receipts_name_nothing_of_the_other_organization(team: Team, guests: Guests) -> None:
+async def test_receipts_hide_names_of_the_other_organization(team: Team, guests: Guests) -> None:
     cluster = await shared(team, guests)
     body = {"name": "their-secret", "cluster_id": cluster["id"], "required_cpu_cores": 4}
     victim = ok(await guests.admin.post(DEPLOYMENTS, body), 201)
     await team.schedule(cluster)
     await team.report(victim)
-    mine = await team.submit("our-secret", cluster_id=cluster["id"], priority=1)
+    preemptor = await team.submit("our-secret", cluster_id=cluster["id"], priority=1)
     await team.schedule(cluster)
     theirs = ok(await guests.admin.get(f"{DEPLOYMENTS}/{victim['id']}/explain"))
-    ours = ok(await team.viewer.get(f"{DEPLOYMENTS}/{mine['id']}/explain"))
-    (lost,), (won,) = theirs["receipts"], ours["receipts"]
+    owners = ok(await team.viewer.get(f"{DEPLOYMENTS}/{preemptor['id']}/explain"))
+    (lost,), (won,) = theirs["receipts"], owners["receipts"]
     assert lost["rule"].startswith("reclaim")
     assert lost["preemptor"] == {"id": None, "name": "a deployment of another organization", "priority": 1}
     assert lost["victims"][0]["name"] == "their-secret"

@@ -1,4 +1,4 @@
-"""Many deployments in one request: all of them or none."""
+"""Batches: many deployments in one request, all or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEPLOYMENTS = "/api/v1/deployments"
 BATCH = f"{DEPLOYMENTS}/batch"
 
 
-async def test_a_batch_is_made_whole(team: Team) -> None:
+async def test_all_members_of_a_batch_are_created(team: Team) -> None:
     cluster = await team.cluster()
     batch = [
         {"name": "report", "depends_on": ["train", {"deployment": "serve", "condition": "running"}]},
@@ -61,5 +61,5 @@ async def test_a_thousand_at_once(team: Team) -> None:
     assert len({item["id"] for item in items}) == 1000
     assert sum(item["status"] == "BLOCKED" for item in items) == 999
     assert items[999]["depends_on"][0]["deployment_id"] == items[998]["id"]
-    # SQLite is given one row after another; nothing is looked up for each of them.
+    # SQLite inserts row by row; no query is repeated for each row.
     assert len([one for one in statements if one.startswith("SELECT")]) < 100

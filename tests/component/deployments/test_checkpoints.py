@@ -1,4 +1,4 @@
-"""Checkpoints: who may report one, what is kept, and that lost work counts from it."""
+"""Checkpoints: permissions, stored data, and lost work since the last one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAID = {"progress": 0.4, "step": 100, "message": "epoch 3", "path": "s3://models
 
 
 def token_of(team: Team, deployment: dict[str, Any], attempt: int = 1) -> str:
-    """The token that the attempt was given in its environment."""
+    """The token in the environment of the attempt."""
     claims = AttemptClaims(deployment["id"], attempt)
     return team.api.services.attempt_tokens.issue(claims, DAY, team.api.clock.now())
 
@@ -35,7 +35,7 @@ async def attempts(team: Team, deployment: dict[str, Any]) -> list[dict[str, Any
     return list(page["items"])
 
 
-async def test_a_report_is_kept_and_shown(team: Team) -> None:
+async def test_a_report_is_stored_and_shown(team: Team) -> None:
     work = await team.running(await team.cluster(), "work")
     assert (work["checkpoint_at"], work["checkpoint"]) == (None, None)
     team.api.clock.advance(30)
@@ -51,7 +51,7 @@ async def test_a_report_is_kept_and_shown(team: Team) -> None:
     assert event["data"] == {"attempt": 1, **SAID}
 
 
-async def test_one_report_a_second_is_kept_and_one_event_in_ten_minutes(team: Team) -> None:
+async def test_one_report_per_second_is_stored_and_one_event_per_ten_minutes(team: Team) -> None:
     work = await team.running(await team.cluster(), "work")
     token = token_of(team, work)
     ok(await report(team, work, token, {"step": 1}))
@@ -64,8 +64,8 @@ async def test_one_report_a_second_is_kept_and_one_event_in_ten_minutes(team: Te
     assert (await team.get(work))["checkpoint"] == {"step": 4}
     team.api.clock.advance(600)
     ok(await report(team, work, token, {}))
-    told = [e["message"] for e in await team.events(work) if e["type"] == "deployment.checkpoint"]
-    assert told == ["has reached step 1", "has a checkpoint"]
+    messages = [e["message"] for e in await team.events(work) if e["type"] == "deployment.checkpoint"]
+    assert messages == ["has reached step 1", "has a checkpoint"]
 
 
 async def test_lost_work_counts_from_the_checkpoint(team: Team) -> None:
@@ -87,7 +87,7 @@ async def test_lost_work_counts_from_the_checkpoint(team: Team) -> None:
         assert (victim["name"], victim["lost_work_seconds"]) == ("work", 40)
 
 
-async def test_the_last_word_comes_while_it_is_being_stopped_and_none_after_its_end(team: Team) -> None:
+async def test_reports_are_accepted_while_stopping_and_refused_after_the_end(team: Team) -> None:
     work = await team.running(await team.cluster(), "work")
     token = token_of(team, work)
     await team.command(work, "stop")
@@ -101,7 +101,7 @@ async def test_the_last_word_comes_while_it_is_being_stopped_and_none_after_its_
     refused(await report(team, work, token), 401, "attempt_over")
 
 
-async def test_one_replica_speaks_for_the_whole_gang(team: Team) -> None:
+async def test_one_replica_reports_for_the_whole_gang(team: Team) -> None:
     cluster = await team.cluster()
     gang = await team.submit("gang", cluster_id=cluster["id"], replicas=2)
     await team.schedule(cluster)
@@ -111,11 +111,11 @@ async def test_one_replica_speaks_for_the_whole_gang(team: Team) -> None:
     async with team.api.services.database.read() as session:
         rows = await session.scalars(select(Attempt).where(Attempt.deployment_id == gang["id"]))
         assert [row.checkpoint for row in rows] == [SAID, SAID]
-    told = [e for e in await team.events(gang) if e["type"] == "deployment.checkpoint"]
-    assert len(told) == 1
+    events = [e for e in await team.events(gang) if e["type"] == "deployment.checkpoint"]
+    assert len(events) == 1
 
 
-async def test_a_token_speaks_for_its_own_attempt_alone(team: Team) -> None:
+async def test_a_token_is_valid_for_its_own_attempt_only(team: Team) -> None:
     cluster = await team.cluster()
     one = await team.running(cluster, "one")
     other = await team.running(cluster, "other")
@@ -142,7 +142,7 @@ async def test_a_token_past_half_of_its_life_is_renewed(team: Team) -> None:
     ok(await report(team, work, renewed))
 
 
-async def test_a_developer_may_report_a_viewer_may_not_and_others_see_nothing(team: Team) -> None:
+async def test_developers_report_viewers_may_not_and_others_get_404(team: Team) -> None:
     work = await team.running(await team.cluster(), "work")
     path = f"{DEPLOYMENTS}/{work['id']}/checkpoint"
     refused(await team.viewer.post(path, SAID), 403, "role_too_low")
@@ -151,7 +151,7 @@ async def test_a_developer_may_report_a_viewer_may_not_and_others_see_nothing(te
     assert (await team.events(work))[-1]["actor"] == f"user:{team.developer.id}"
 
 
-async def test_what_cannot_be_kept_is_refused(team: Team) -> None:
+async def test_invalid_reports_are_refused(team: Team) -> None:
     work = await team.running(await team.cluster(), "work")
     token = token_of(team, work)
     for body in (

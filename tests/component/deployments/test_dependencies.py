@@ -1,4 +1,4 @@
-"""What a deployment may depend on: names, conditions, other clusters, and no circles."""
+"""Dependencies of deployments: names, conditions, other clusters, cycles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEPLOYMENTS = "/api/v1/deployments"
 BATCH = f"{DEPLOYMENTS}/batch"
 
 
-async def test_names_mean_the_newest_deployment_of_that_name(team: Team) -> None:
+async def test_a_name_refers_to_the_newest_deployment(team: Team) -> None:
     await team.cluster()
     await team.submit("data")
     newest = await team.submit("data")
@@ -80,7 +80,7 @@ async def test_cycles_are_refused_and_named(team: Team) -> None:
     assert (await team.get(second))["status"] == "BLOCKED"
 
 
-async def test_two_updates_at_once_cannot_close_a_circle_together(team: Team) -> None:
+async def test_two_concurrent_updates_cannot_close_a_cycle(team: Team) -> None:
     await team.cluster()
     for _ in range(3):
         a, b = await team.submit("a"), await team.submit("b")

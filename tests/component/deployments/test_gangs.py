@@ -1,4 +1,4 @@
-"""Several replicas over the API: what is accepted, what is refused, what is shown of each."""
+"""Gangs over the API: accepted and refused requests, and responses for each replica."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.support.teams import Team
 TWO_NODES = [{"name": name, "cpu_cores": 2, "ram_gb": 4, "gpu_count": 2} for name in ("a", "b")]
 
 
-async def test_each_replica_is_shown_where_it_is(team: Team) -> None:
+async def test_each_replica_is_shown_with_its_node(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
     gang = await team.submit("gang", cluster_id=cluster["id"], replicas=3, required_gpu_count=1)
-    assert (gang["replicas"], gang["placement"], gang["placements"]) == (3, "pack", [])
+    assert (gang["replicas"], gang["replica_placement"], gang["placements"]) == (3, "pack", [])
     await team.schedule(cluster)
     seen = await team.get(gang)
     assert (seen["state"], seen["reason"]) == ("STARTING", "starts 3 replicas on a, b")
@@ -35,16 +35,16 @@ async def test_each_replica_is_shown_where_it_is(team: Team) -> None:
 
 async def test_spread_is_kept_and_can_be_changed_while_it_waits(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
-    gang = await team.submit("gang", cluster_id=cluster["id"], replicas=2, placement="spread")
-    assert gang["placement"] == "spread"
+    gang = await team.submit("gang", cluster_id=cluster["id"], replicas=2, replica_placement="spread")
+    assert gang["replica_placement"] == "spread"
     path = f"/api/v1/deployments/{gang['id']}"
-    changed = ok(await team.developer.patch(path, {"placement": "pack", "replicas": 4}))
-    assert (changed["placement"], changed["replicas"]) == ("pack", 4)
+    changed = ok(await team.developer.patch(path, {"replica_placement": "pack", "replicas": 4}))
+    assert (changed["replica_placement"], changed["replicas"]) == ("pack", 4)
     await team.schedule(cluster)
     assert len((await team.get(gang))["placements"]) == 4
 
 
-async def test_attempts_and_logs_are_told_apart_by_replica(team: Team) -> None:
+async def test_attempts_and_logs_have_a_replica(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
     gang = await team.running(cluster, "gang", replicas=1)
     several = await team.submit("several", cluster_id=cluster["id"], replicas=3)
@@ -60,13 +60,13 @@ async def test_attempts_and_logs_are_told_apart_by_replica(team: Team) -> None:
 
 
 @pytest.mark.parametrize("replicas", [0, 65])
-async def test_from_one_to_sixty_four_replicas(team: Team, replicas: int) -> None:
+async def test_replicas_are_limited_to_sixty_four(team: Team, replicas: int) -> None:
     cluster = await team.cluster()
     body = {"name": "gang", "cluster_id": cluster["id"], "replicas": replicas}
     assert (await team.developer.post("/api/v1/deployments", body)).status_code == 422
 
 
-async def test_a_gang_that_the_empty_cluster_could_never_take_is_refused(team: Team) -> None:
+async def test_a_gang_that_exceeds_the_empty_cluster_is_refused(team: Team) -> None:
     cluster = await team.cluster(nodes=TWO_NODES)
     body = {"name": "gang", "cluster_id": cluster["id"], "replicas": 5}
     answer = await team.developer.post("/api/v1/deployments", body)

@@ -1,14 +1,18 @@
-"""Requests that come at the same time are written in one transaction; each has an answer of its own."""
+"""Concurrent requests are written in one transaction; each has its own response."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.deployments.spec import idempotency
+from hypervisor.store.group_commit import GroupCommit
 from tests.support.api import Person, ok, refused
 from tests.support.statements import statements_of
 from tests.support.teams import Team, new_team
@@ -23,7 +27,27 @@ async def keyed(person: Person, body: Any, key: str) -> httpx2.Response:
     return await person.api.http.post(DEPLOYMENTS, json=body, headers=headers)
 
 
-async def test_what_is_refused_spoils_nothing_of_what_came_with_it(team: Team) -> None:
+async def test_a_thousand_requests_leave_no_more_groups_than_the_server_began_with(team: Team) -> None:
+    def groups() -> list[str]:
+        return sorted(one.name for one in gc.get_objects() if isinstance(one, GroupCommit))
+
+    await team.cluster()
+    before, services = groups(), team.api.services
+    await asyncio.gather(*(services.logins.ask(f"session-{number}") for number in range(1000)))
+    await asyncio.gather(*(team.submit(f"work-{number}") for number in range(20)))
+    assert groups() == before
+    assert {"logins", "queue positions", "submissions"} <= set(before)
+
+
+async def test_a_group_has_a_name_of_its_own(team: Team) -> None:
+    async def work(_connection: AsyncConnection, questions: Sequence[int]) -> Sequence[int]:
+        return questions
+
+    with pytest.raises(ValueError, match="logins"):
+        team.api.services.database.read_group("logins", work)
+
+
+async def test_a_refusal_does_not_affect_the_rest_of_the_group(team: Team) -> None:
     cluster = await team.cluster()
     parent = await team.submit("parent")
     failed = await team.submit("failed")
@@ -71,7 +95,7 @@ async def test_what_is_refused_spoils_nothing_of_what_came_with_it(team: Team) -
         assert [event["code"] for event in await owner.events(one)] == ["submitted"]
 
 
-async def test_those_that_come_together_are_written_together(team: Team) -> None:
+async def test_concurrent_requests_share_a_transaction(team: Team) -> None:
     await team.cluster()
     with statements_of(team.api.services.database) as statements:
         answers = await asyncio.gather(
@@ -81,7 +105,7 @@ async def test_those_that_come_together_are_written_together(team: Team) -> None
     assert len([one for one in statements if one.startswith("INSERT INTO deployments")]) < 10
 
 
-async def test_one_key_means_one_request_also_within_a_group(team: Team) -> None:
+async def test_a_key_is_used_once_within_a_group(team: Team) -> None:
     await team.cluster()
     names = ["one", "one", "two", "two"]
     answers = await asyncio.gather(*(keyed(team.developer, {"name": name}, "k") for name in names))
@@ -95,7 +119,7 @@ async def test_one_key_means_one_request_also_within_a_group(team: Team) -> None
             refused(answer, 409, "idempotency_key_reused")
 
 
-async def test_who_was_overtaken_by_the_same_request_elsewhere_finds_what_that_made(
+async def test_a_request_that_lost_a_race_returns_the_result_of_the_winner(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await team.cluster()
@@ -103,7 +127,7 @@ async def test_who_was_overtaken_by_the_same_request_elsewhere_finds_what_that_m
     find, turns = idempotency.find, iter([True])
 
     async def find_too_early(*arguments: Any) -> Any:
-        # As if it had looked before the other replica has committed.
+        # As if it had read before the other server has committed.
         return {} if next(turns, False) else await find(*arguments)
 
     monkeypatch.setattr(idempotency, "find", find_too_early)

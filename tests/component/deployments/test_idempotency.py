@@ -1,4 +1,4 @@
-"""A request that is sent again with its Idempotency-Key makes nothing twice."""
+"""A repeated request with the same Idempotency-Key creates nothing twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def keyed(person: Person, path: str, body: Any, key: str) -> httpx2.Respon
     return await person.api.http.post(path, json=body, headers=headers)
 
 
-async def test_the_same_key_and_body_make_nothing_new(team: Team) -> None:
+async def test_the_same_key_and_body_create_nothing_new(team: Team) -> None:
     await team.cluster()
     body = {"name": "web", "env": {"T": {"value": "s", "secret": True}}}
     first = await keyed(team.developer, DEPLOYMENTS, body, "k1")
@@ -47,14 +47,14 @@ async def test_a_key_of_a_refused_request_can_be_used_again(team: Team) -> None:
     ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
 
 
-async def test_a_key_whose_deployment_was_deleted_says_so(team: Team) -> None:
+async def test_a_key_of_a_deleted_deployment_is_refused(team: Team) -> None:
     await team.cluster()
     made = ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
     ok(await team.developer.delete(f"{DEPLOYMENTS}/{made['id']}"), 204)
     refused(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 409, "idempotency_key_gone")
 
 
-async def test_ten_requests_with_one_key_at_once_make_one_deployment(team: Team) -> None:
+async def test_ten_concurrent_requests_with_one_key_create_one_deployment(team: Team) -> None:
     await team.cluster()
     answers = await asyncio.gather(
         *(keyed(team.developer, DEPLOYMENTS, {"name": "once"}, "same") for _ in range(10))

@@ -1,4 +1,4 @@
-"""Looking closer: attempts, events, explanations, logs, and the live stream of an organization."""
+"""Attempts, events, explanations, logs, and the live stream of an organization."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
 from tests.support.api import Person, ok, refused
+from tests.support.statements import statements_of
 from tests.support.teams import Team
 from tests.support.wait import PROMPT, eventually
 
@@ -28,7 +29,7 @@ def path(deployment: dict[str, Any], below: str = "") -> str:
 
 
 def parse_stream(text: str) -> list[dict[str, str]]:
-    """Server-sent events as fields; comments are left out."""
+    """The fields of server-sent events, without comments."""
     found = []
     for block in text.split("\n\n"):
         lines = [line for line in block.split("\n") if line and not line.startswith(":")]
@@ -39,17 +40,28 @@ def parse_stream(text: str) -> list[dict[str, str]]:
 
 
 async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: float) -> str:
-    """Really start the live attempt on the simulated runtime; its instance."""
+    """Start the live attempt on the simulated runtime; returns its instance."""
     attempt = ok(await team.viewer.get(path(deployment, "/attempts")))["items"][-1]
     services = team.api.services
-    # An API only reads what others drive: the same installation's runtime, as a scheduler has it.
+    # An API server only reads instances: this is the runtime of a scheduler of the same installation.
     runtime = SimulatedRuntime(services.settings.data_dir.absolute(), services.install_id, services.clock)
     labels = {"simulate/log": log, "simulate/duration": str(seconds)}
     await runtime.start(LaunchSpec(attempt["instance"], Resources(), labels=labels))
     return str(attempt["instance"])
 
 
-async def test_attempts_tell_of_each_run(team: Team) -> None:
+@pytest.mark.parametrize("below", ["", "/explain", "/logs", "/attempts", "/events"])
+async def test_a_request_reads_the_row_of_its_deployment_once(team: Team, below: str) -> None:
+    cluster = await team.cluster()
+    running = await team.running(cluster, "running", kind="job", required_gpu_count=1)
+    with statements_of(team.api.services.database) as statements:
+        response = await team.viewer.get(path(running, below))
+    assert response.status_code == 200
+    # The environment is read with the whole row only.
+    assert len([one for one in statements if "deployments.env" in one]) == 1
+
+
+async def test_attempts_list_each_run(team: Team) -> None:
     cluster = await team.cluster()
     work = await team.running(cluster, "work", kind="job", required_gpu_count=1, restart_policy="on-failure")
     await team.report(work, exit_code=3)
@@ -113,21 +125,21 @@ async def test_events_of_an_organization_are_its_own(team: Team) -> None:
     refused(await team.outsider.get(f"{events}/stream"), 404, "organization_not_found")
 
 
-async def test_what_waits_is_explained_by_the_scheduler_and_by_who_is_before_it(team: Team) -> None:
+async def test_waiting_is_explained_by_the_scheduler_and_the_deployments_ahead(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "busy", required_cpu_cores=3.5)
     ahead = [await team.submit(f"w{number}", required_cpu_cores=2) for number in range(7)]
     last = await team.submit("last", required_cpu_cores=2)
-    told = ok(await team.viewer.get(path(last, "/explain")))
-    assert told["reason"]["code"] == "insufficient_cpu"
-    assert told["reason"]["shortfall"]["cpu_cores"] == 1.5
-    assert "number 8 in the queue" in told["sentence"]
-    assert [one["deployment_id"] for one in told["ahead"]] == [one["id"] for one in ahead[:5]]
+    explanation = ok(await team.viewer.get(path(last, "/explain")))
+    assert explanation["reason"]["code"] == "insufficient_cpu"
+    assert explanation["reason"]["shortfall"]["cpu_cores"] == 1.5
+    assert "number 8 in the queue" in explanation["sentence"]
+    assert [one["deployment_id"] for one in explanation["ahead"]] == [one["id"] for one in ahead[:5]]
     blocked = await team.submit("blocked", depends_on=["last"])
-    told = ok(await team.viewer.get(path(blocked, "/explain")))
-    assert (told["queue_position"], told["ahead"]) == (None, [])
-    assert told["dependencies"][0]["status"] == "waiting"
-    assert "waits for last" in told["sentence"]
+    explanation = ok(await team.viewer.get(path(blocked, "/explain")))
+    assert (explanation["queue_position"], explanation["ahead"]) == (None, [])
+    assert explanation["dependencies"][0]["status"] == "waiting"
+    assert "waits for last" in explanation["sentence"]
 
 
 async def test_a_preemption_leaves_its_receipt_on_both_sides(team: Team) -> None:
@@ -143,7 +155,7 @@ async def test_a_preemption_leaves_its_receipt_on_both_sides(team: Team) -> None
         assert receipt["at"] == low["created_at"]
 
 
-async def test_logs_of_what_never_ran_are_empty(team: Team) -> None:
+async def test_logs_without_an_attempt_are_empty(team: Team) -> None:
     await team.cluster()
     made = await team.submit("waits")
     answer = await team.viewer.get(path(made, "/logs"))
@@ -156,7 +168,7 @@ async def test_logs_of_what_never_ran_are_empty(team: Team) -> None:
     refused(await team.viewer.get(path(made, "/logs?tail=0")), 422, "invalid_request")
 
 
-async def test_logs_show_the_last_lines_of_the_wanted_attempt(team: Team) -> None:
+async def test_logs_show_the_last_lines_of_the_chosen_attempt(team: Team) -> None:
     cluster = await team.cluster()
     work = await team.running(cluster, "work", restart_policy="always")
     await launch(team, work, "one\ntwo\nthree", 3600)
@@ -180,20 +192,18 @@ async def test_followed_logs_end_with_the_state(team: Team) -> None:
     assert parse_stream(answer.text)[-1] == {"event": "end", "data": "SUCCEEDED"}
 
 
-async def test_an_engine_that_cannot_be_asked_is_told_as_such(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreachable_engine_is_reported(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = await team.cluster()
     work = await team.running(cluster, "work")
 
-    async def gone(*_: Any, **__: Any) -> Any:
+    async def unreachable(*_: Any, **__: Any) -> Any:
         raise RuntimeUnavailable("connection refused")
 
     async def no_lines(*_: Any, **__: Any) -> AsyncIterator[str]:
         raise RuntimeUnavailable("connection refused")
         yield ""
 
-    monkeypatch.setattr(ReadOnlySimulatedRuntime, "observe", gone)
+    monkeypatch.setattr(ReadOnlySimulatedRuntime, "observe", unreachable)
     monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", no_lines)
     for query in ("", "?follow=true"):
         problem = refused(await team.viewer.get(path(work, f"/logs{query}")), 503, "runtime_unavailable")
@@ -203,7 +213,7 @@ async def test_an_engine_that_cannot_be_asked_is_told_as_such(
 async def streamed(
     team: Team, person: Person, query: str, during: Callable[[], Any], headers: dict[str, str] | None = None
 ) -> list[dict[str, str]]:
-    """What an organization's stream says while `during` happens, until the server stops."""
+    """The events in the stream of an organization during `during`, until the server stops."""
     url = f"/api/v1/organizations/{team.id}/events/stream{query}"
     authorization = {"Authorization": f"Bearer {person.access_token}"}
     request = asyncio.create_task(team.api.http.get(url, headers={**authorization, **(headers or {})}))
@@ -211,10 +221,10 @@ async def streamed(
 
     await eventually(lambda: relay.listeners == 1, what="the stream is open")
     last = await during()
-    await eventually(lambda: relay.passed_on >= last, what="the events are passed on")
+    await eventually(lambda: relay.last_event_id >= last, what="the events are passed on")
     await eventually(lambda: not any(waiting(relay)), what="the events are taken")
     for _ in range(100):
-        # Turns of the event loop, in which what was taken reaches the answer.
+        # Iterations of the event loop, until the events are in the response.
         await asyncio.sleep(0)
     team.api.services.stopping.set()
     answer = await asyncio.wait_for(request, PROMPT)
@@ -223,7 +233,7 @@ async def streamed(
 
 
 def waiting(relay: EventRelay) -> list[int]:
-    """How many events each listener has still to take."""
+    """The number of pending events of each listener."""
     return [one.waiting for listeners in relay._subscriptions.values() for one in listeners]
 
 
@@ -232,7 +242,7 @@ async def newest_event(team: Team) -> int:
     return int(items[-1]["id"])
 
 
-async def test_the_stream_passes_on_what_happens(team: Team) -> None:
+async def test_the_stream_delivers_events(team: Team) -> None:
     await team.cluster()
     body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
 
@@ -273,7 +283,7 @@ async def test_a_stream_ends_with_the_login_or_the_membership(
     assert team.api.services.relay.listeners == 0
 
 
-async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -> None:
+async def test_a_returning_listener_gets_missed_events_once(team: Team) -> None:
     await team.cluster()
     first = await team.submit("first")
     seen = (await team.events(first))[-1]["id"]
@@ -289,7 +299,7 @@ async def test_a_listener_that_comes_back_gets_what_it_missed_once(team: Team) -
     assert len(deployments) == len(set(deployments)) == 2
 
 
-async def test_events_written_elsewhere_are_found_without_a_hint(team: Team) -> None:
+async def test_events_of_other_servers_are_found_without_a_hint(team: Team) -> None:
     await team.cluster()
     made = await team.submit("made")
     elsewhere = Database(str(team.api.services.database.url.render_as_string(hide_password=False)))

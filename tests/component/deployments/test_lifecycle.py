@@ -1,4 +1,4 @@
-"""Changing, starting, stopping, cancelling and deleting deployments."""
+"""Updates, starts, stops, cancellations and deletions of deployments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def last_attempt(team: Team, deployment: dict[str, Any]) -> Attempt:
     return found
 
 
-async def test_what_waits_can_be_changed_in_everything(team: Team) -> None:
+async def test_a_waiting_deployment_can_change_every_field(team: Team) -> None:
     await team.cluster()
     made = await team.submit("web", env={"A": "1"}, max_runtime_seconds=60, labels={"old": "x"})
     change = {
@@ -62,7 +62,7 @@ async def test_what_waits_can_be_changed_in_everything(team: Team) -> None:
     refused(await team.developer.patch(path(made), {"kind": "job"}), 422, "invalid_request")
 
 
-async def test_while_it_lives_only_a_few_things_change(team: Team) -> None:
+async def test_a_live_deployment_can_change_a_few_fields(team: Team) -> None:
     cluster = await team.cluster()
     live = await team.running(cluster, "live")
     allowed = {"priority": "CRITICAL", "labels": {"a": "b"}, "name": "renamed", "max_retries": 9}
@@ -92,7 +92,7 @@ async def test_changed_dependencies_block_and_unblock(team: Team) -> None:
     assert moves == [(None, "QUEUED"), ("QUEUED", "BLOCKED"), ("BLOCKED", "QUEUED")]
 
 
-async def test_a_change_of_size_gives_up_capacity_that_was_kept(team: Team) -> None:
+async def test_a_change_of_size_drops_reserved_capacity(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "low", priority="LOW", required_cpu_cores=4)
     high = await team.submit("high", priority="HIGH", required_cpu_cores=4)
@@ -104,7 +104,7 @@ async def test_a_change_of_size_gives_up_capacity_that_was_kept(team: Team) -> N
         assert await session.get(NominationRow, (high["id"], 0)) is None
 
 
-async def test_every_change_outdates_plans_made_before(team: Team) -> None:
+async def test_every_change_invalidates_earlier_plans(team: Team) -> None:
     await team.cluster()
     made = await team.submit("web")
 
@@ -117,7 +117,7 @@ async def test_every_change_outdates_plans_made_before(team: Team) -> None:
     assert await generation() > before
 
 
-async def test_stop_ends_what_lives_and_start_queues_it_again(team: Team) -> None:
+async def test_stop_ends_a_live_deployment_and_start_queues_it_again(team: Team) -> None:
     cluster = await team.cluster()
     live = await team.running(cluster, "live", grace_period_seconds=7)
     stopping = await team.command(live, "stop")
@@ -141,7 +141,7 @@ async def test_stop_ends_what_lives_and_start_queues_it_again(team: Team) -> Non
     ]
 
 
-async def test_the_grace_of_a_stop_can_be_given(team: Team) -> None:
+async def test_a_stop_accepts_a_grace_period(team: Team) -> None:
     cluster = await team.cluster()
     live = await team.running(cluster, "live")
     refused(await team.developer.post(path(live, "/stop?grace_period_seconds=-1")), 422, "invalid_request")
@@ -149,7 +149,7 @@ async def test_the_grace_of_a_stop_can_be_given(team: Team) -> None:
     assert (await last_attempt(team, live)).stop_grace_seconds == 0
 
 
-async def test_cancel_takes_out_of_the_queue_and_ends_what_lives(team: Team) -> None:
+async def test_cancel_ends_queued_and_live_deployments(team: Team) -> None:
     cluster = await team.cluster()
     waiting = await team.submit("waiting")
     refused(await team.developer.post(path(waiting, "/stop")), 409, "not_running")
@@ -162,7 +162,7 @@ async def test_cancel_takes_out_of_the_queue_and_ends_what_lives(team: Team) -> 
     assert (await team.get(live))["status"] == "CANCELLED"
 
 
-async def test_a_stop_overrides_the_return_of_a_preempted_one(team: Team) -> None:
+async def test_a_stop_prevents_the_requeue_of_a_preempted_deployment(team: Team) -> None:
     cluster = await team.cluster()
     low = await team.running(cluster, "low", priority="LOW", required_cpu_cores=4)
     await team.submit("high", priority="HIGH", required_cpu_cores=4)
@@ -192,7 +192,7 @@ async def test_cancelling_a_parent_cancels_or_holds_its_children(team: Team) -> 
     assert (await team.command(grandchild, "start"))["status"] == "BLOCKED"
 
 
-async def test_a_finished_parent_lets_its_children_into_the_queue(team: Team) -> None:
+async def test_children_of_a_finished_parent_are_queued(team: Team) -> None:
     cluster = await team.cluster()
     parent = await team.running(cluster, "parent", kind="job")
     beside = await team.submit("beside", depends_on=[{"deployment": "parent", "condition": "running"}])
@@ -203,7 +203,7 @@ async def test_a_finished_parent_lets_its_children_into_the_queue(team: Team) ->
     assert (seen["status"], seen["depends_on"][0]["status"]) == ("QUEUED", "met")
 
 
-async def test_what_does_not_live_is_deleted_at_once_and_leaves_its_events(team: Team) -> None:
+async def test_an_ended_deployment_is_deleted_at_once_and_keeps_its_events(team: Team) -> None:
     cluster = await team.cluster()
     done, waiting = await team.ended(cluster, "done", 0), await team.submit("waiting")
     for deployment in (waiting, done):
@@ -217,7 +217,7 @@ async def test_what_does_not_live_is_deleted_at_once_and_leaves_its_events(team:
     ]
 
 
-async def test_what_lives_is_stopped_first(team: Team) -> None:
+async def test_a_live_deployment_is_stopped_before_its_deletion(team: Team) -> None:
     cluster = await team.cluster()
     live = await team.running(cluster, "live")
     for _ in range(2):
@@ -232,7 +232,7 @@ async def test_what_lives_is_stopped_first(team: Team) -> None:
     refused(await team.developer.get(path(live)), 404, "deployment_not_found")
 
 
-async def test_deleting_what_others_wait_for_is_refused_unless_forced(team: Team) -> None:
+async def test_deletion_of_a_parent_in_use_needs_force(team: Team) -> None:
     await team.cluster()
     parent = await team.submit("parent")
     child = await team.submit("child", depends_on=["parent"])
@@ -245,7 +245,7 @@ async def test_deleting_what_others_wait_for_is_refused_unless_forced(team: Team
         assert (seen["status"], seen["reason_code"]) == ("CANCELLED", "dependency_deleted")
 
 
-async def test_deleting_a_parent_that_has_succeeded_disturbs_nobody(team: Team) -> None:
+async def test_deletion_of_a_succeeded_parent_affects_no_child(team: Team) -> None:
     cluster = await team.cluster()
     done = await team.ended(cluster, "done", 0)
     other = await team.submit("other")
@@ -257,7 +257,7 @@ async def test_deleting_a_parent_that_has_succeeded_disturbs_nobody(team: Team) 
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "cancel"])
-async def test_commands_on_what_is_not_there_or_not_ours(team: Team, command: str) -> None:
+async def test_commands_on_missing_or_foreign_deployments(team: Team, command: str) -> None:
     await team.cluster()
     made = await team.submit("ours")
     refused(await team.outsider.post(path(made, f"/{command}")), 404, "deployment_not_found")
@@ -266,12 +266,12 @@ async def test_commands_on_what_is_not_there_or_not_ours(team: Team, command: st
     refused(answer, 422, "invalid_request")
 
 
-async def test_only_the_exit_codes_that_were_named_are_retried(team: Team) -> None:
+async def test_only_the_given_exit_codes_are_retried(team: Team) -> None:
     cluster = await team.cluster()
     retried = await team.ended(cluster, "retried", 137, retry_exit_codes=[137])
     assert (retried["state"], retried["retries_used"]) == ("QUEUED", 1)
     failed = await team.ended(cluster, "failed", 3, retry_exit_codes=[137])
     assert (failed["state"], failed["reason_code"]) == ("FAILED", "exit_code")
-    assert "only exit codes 137 are" in failed["reason"]
+    assert "retry_exit_codes allows only 137" in failed["reason"]
     change = {"retry_exit_codes": None}
     assert ok(await team.developer.patch(path(failed), change))["retry_exit_codes"] == []

@@ -1,4 +1,4 @@
-"""Lists of deployments: filters, pages and places in the queue."""
+"""Lists of deployments: filters, pages and queue positions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def names(team: Team, query: str) -> list[str]:
     return [item["name"] for item in ok(await team.viewer.get(f"{DEPLOYMENTS}?{query}"))["items"]]
 
 
-async def test_pages_hold_everything_once_newest_first(team: Team) -> None:
+async def test_pages_contain_every_deployment_once_newest_first(team: Team) -> None:
     await team.cluster()
     for number in range(7):
         await team.submit(f"w{number}")
@@ -31,7 +31,7 @@ async def test_pages_hold_everything_once_newest_first(team: Team) -> None:
     while True:
         page = ok(await team.viewer.get(f"{DEPLOYMENTS}?{query}"))
         seen += [item["name"] for item in page["items"]]
-        # What comes in between pages does not shift them.
+        # Deployments that are created between two pages do not shift them.
         await team.submit("late")
         if page["next_cursor"] is None:
             break
@@ -39,7 +39,7 @@ async def test_pages_hold_everything_once_newest_first(team: Team) -> None:
     assert seen == [f"w{number}" for number in reversed(range(7))]
 
 
-async def test_bad_pages_and_filters_are_refused(team: Team) -> None:
+async def test_invalid_pages_and_filters_are_refused(team: Team) -> None:
     for query in ("limit=0", "limit=101", "state=SLEEPING", "priority=URGENT", "name=%00", "label=%00"):
         refused(await team.viewer.get(f"{DEPLOYMENTS}?{query}"), 422, "invalid_request")
     for cursor in ("x", "W10", "WyJhIl0"):
@@ -75,7 +75,7 @@ async def test_only_the_callers_organizations_are_listed(team: Team) -> None:
     assert len(ok(await (await team.api.superuser()).get(DEPLOYMENTS))["items"]) == 1
 
 
-async def test_places_in_the_queue_are_by_priority_then_age_in_each_cluster(team: Team) -> None:
+async def test_queue_positions_are_by_priority_then_age_in_each_cluster(team: Team) -> None:
     one, two = await team.cluster(), await team.cluster()
     made: dict[str, dict[str, Any]] = {}
     for name, cluster, priority in (
@@ -103,7 +103,7 @@ async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
             await team.submit(f"w{number}", cluster_id=cluster["id"], depends_on=[parent["id"]])
             await team.submit(f"q{number}", cluster_id=cluster["id"], labels={"a": "b"})
         counts = []
-        for _ in range(3):  # somebody else may ask something at the same time
+        for _ in range(3):  # another request may run queries at the same time
             with statements_of(team.api.services.database) as statements:
                 ok(await team.viewer.get(f"{DEPLOYMENTS}?limit=100"))
             counts.append(len(statements))
@@ -113,7 +113,7 @@ async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
 
 
 async def _listed(team: Team, filters: Filters) -> list[int]:
-    """All pages of three, one after the other."""
+    """All pages of three items, in order."""
     seen: list[int] = []
     before: int | None = None
     async with team.api.services.database.read() as session:
@@ -121,7 +121,7 @@ async def _listed(team: Team, filters: Filters) -> list[int]:
             found = await listing.page(session, filters, before=before, limit=3)
             assert len(found.rows) <= 3
             seen += [row.id for row in found.rows]
-            if (before := found.before) is None:
+            if (before := found.next_before) is None:
                 return seen
 
 
@@ -176,7 +176,7 @@ async def test_every_combination_of_filters_lists_what_matches_once(
     assert await _listed(team, Filters([], name="w1")) == []
 
 
-async def test_a_page_of_rare_ones_is_short_and_says_that_there_may_be_more(
+async def test_a_page_of_rare_matches_is_short_and_has_a_cursor(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "STEPS", (2, 2))

@@ -1,4 +1,4 @@
-"""Places of new deployments, also where a long queue is not counted again for each of them."""
+"""Queue positions of new deployments, without a count of a long queue for each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ DEPLOYMENTS = "/api/v1/deployments"
 
 
 @pytest.mark.parametrize("far_back", [0, 1000], ids=["from a known place", "from the rows"])
-async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyPatch, far_back: int) -> None:
+async def test_new_deployments_get_their_positions(
+    team: Team, monkeypatch: pytest.MonkeyPatch, far_back: int
+) -> None:
     monkeypatch.setattr(position_counter, "FAR_BACK", far_back)
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
     assert [(await team.submit(f"n{number}"))["queue_position"] for number in range(3)] == [1, 2, 3]
     bodies = [{"name": f"m{number}"} for number in range(5)]
@@ -33,12 +34,11 @@ async def test_new_ones_get_their_places(team: Team, monkeypatch: pytest.MonkeyP
     assert urgent["queue_position"] == 1
 
 
-async def test_places_far_back_of_new_ones_are_known_without_asking(
+async def test_positions_at_the_end_of_a_long_queue_need_no_query(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team.api.services.coordination.queue = None
     monkeypatch.setattr(position_counter, "FAR_BACK", 2)
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 3600.0)
     await team.cluster()
     batch = [{"name": f"n{number}"} for number in range(4)]
     items = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", {"deployments": batch}), 201)["items"]
@@ -49,13 +49,13 @@ async def test_places_far_back_of_new_ones_are_known_without_asking(
     assert sorted(ok(one, 201)["queue_position"] for one in answers) == [5, 6, 7]
     assert not [one for one in statements if "created_at <" in one or "count(*)" in one]
     assert (await team.submit("urgent", priority="HIGH"))["queue_position"] == 1
-    monkeypatch.setattr(position_counter, "BELIEVED_SECONDS", 0.0)
+    team.api.clock.advance(position_counter.ESTIMATE_SECONDS)
     with statements_of(team.api.services.database) as statements:
         assert (await team.submit("last"))["queue_position"] == 9
     assert [one for one in statements if "count(*)" in one]
 
 
-async def test_a_plan_that_is_kept_for_any_parameters_uses_the_index_of_the_queue(
+async def test_a_generic_query_plan_uses_the_index_of_the_queue(
     postgresql_url: str,
 ) -> None:
     between = position_counter.BETWEEN.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]

@@ -1,14 +1,20 @@
-"""Submitting deployments: what is taken, what is refused and in which words."""
+"""Submits: accepted requests, refused requests and their messages."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from hypervisor.control.reconciler.live_attempts import launch_spec, load_live
+from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec.environment import decrypt_environment
-from hypervisor.store.tables import Deployment, Event
+from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.store.tables import Attempt, Deployment, Event
 from tests.support.api import ok, refused
 from tests.support.teams import Team
 
@@ -16,7 +22,7 @@ DEPLOYMENTS = "/api/v1/deployments"
 BATCH = f"{DEPLOYMENTS}/batch"
 
 
-async def test_defaults_are_those_of_a_service_that_waits_for_its_turn(team: Team) -> None:
+async def test_defaults_are_those_of_a_service_in_the_queue(team: Team) -> None:
     cluster = await team.cluster()
     made = await team.submit("web")
     assert (made["cluster_id"], made["cluster_name"]) == (cluster["id"], cluster["name"])
@@ -29,35 +35,81 @@ async def test_defaults_are_those_of_a_service_that_waits_for_its_turn(team: Tea
     assert (job["restart_policy"], job["max_retries"], job["queue_position"]) == ("never", 0, 2)
 
 
-async def test_everything_that_is_said_is_kept(team: Team) -> None:
+EXAMPLES: dict[str, Any] = {
+    "docker_image": "registry.example.com:5000/team/train:1.2",
+    "command": ["python", "train.py"],
+    "env": {"EPOCHS": "3"},
+    "ports": [8080, 9090],
+    "working_dir": "/workspace",
+    "read_only_root": True,
+    "required_cpu_cores": 0.5,
+    "required_ram_gb": 1.5,
+    "required_gpu_count": 0.5,
+    "priority": 750,
+    "on_failure": "hold",
+    "preemptible": False,
+    "min_runtime_seconds": 60,
+    "max_runtime_seconds": 3600,
+    "grace_period_seconds": 5,
+    "restart_policy": "always",
+    "max_retries": 7,
+    "retry_exit_codes": [1, 137],
+    "labels": {"team": "vision"},
+    "node_selector": {"zone": "a"},
+    "gpu_models": ["A100", "H100"],
+    "replicas": 2,
+    "replica_placement": "spread",
+    "gang_timeout_seconds": 17,
+}
+"""A value for each field, other than its default."""
+LAUNCHED = {
+    "image": "registry.example.com:5000/team/train:1.2",
+    "command": ("python", "train.py"),
+    "ports": (8080, 9090),
+    "working_dir": "/workspace",
+    "labels": {"team": "vision"},
+    "read_only_root": True,
+    "resources": Resources(500, 1536, 500),
+}
+"""Their values in the launch spec."""
+
+
+def test_the_examples_are_complete() -> None:
+    elsewhere = {"organization_id", "cluster_id", "name", "kind", "depends_on", "gpu_model"}
+    assert EXAMPLES.keys() == DeploymentCreate.model_fields.keys() - elsewhere
+    own = {"instance", "env", "gpu_indices", "gpu_milli"}
+    assert LAUNCHED.keys() == {field.name for field in dataclasses.fields(LaunchSpec)} - own
+
+
+async def test_every_field_of_a_submit_is_stored_and_launched(team: Team) -> None:
+    cluster = await team.cluster(gpu_model="A100", labels={"zone": "a"})
+    made = await team.submit("all", kind="job", **EXAMPLES)
+    assert {field: made[field] for field in EXAMPLES} == EXAMPLES
+    assert await team.get(made) == made
+    await team.schedule(cluster)
+    async with team.api.services.database.read() as session:
+        instances = (await session.scalars(select(Attempt.instance))).all()
+        live = await load_live(session, instances)
+    assert len(live) == 2
+    for attempt in live:
+        assert {field: getattr(attempt.launch, field) for field in LAUNCHED} == LAUNCHED
+        assert launch_spec(attempt, {"EPOCHS": "3"}).env["EPOCHS"] == "3"
+
+
+async def test_every_field_of_an_update_is_stored(team: Team) -> None:
     await team.cluster(gpu_model="A100", labels={"zone": "a"})
-    said = {
-        "kind": "job",
-        "docker_image": "registry.example.com:5000/team/train:1.2",
-        "command": ["python", "train.py"],
-        "env": {"EPOCHS": "3"},
-        "ports": [8080, 9090],
-        "required_cpu_cores": 0.5,
-        "required_ram_gb": 1.5,
-        "required_gpu_count": 0.5,
-        "on_failure": "hold",
-        "preemptible": False,
-        "min_runtime_seconds": 60,
-        "max_runtime_seconds": 3600,
-        "grace_period_seconds": 5,
-        "restart_policy": "always",
-        "max_retries": 7,
-        "retry_exit_codes": [1, 137],
-        "labels": {"team": "vision"},
-        "node_selector": {"zone": "a"},
-        "gpu_models": ["A100", "H100"],
-        "replicas": 1,
-        "read_only_root": True,
-    }
-    made = await team.submit("all", priority="HIGH", **said)
+    made = await team.submit("all", kind="job")
+    assert [field for field in EXAMPLES if made[field] == EXAMPLES[field]] == []
+    for field, value in EXAMPLES.items():
+        changed = ok(await team.developer.patch(f"{DEPLOYMENTS}/{made['id']}", {field: value}))
+        assert changed[field] == value
     seen = await team.get(made)
-    assert {key: seen[key] for key in said} == said
-    assert (seen["priority"], seen["priority_label"]) == (750, "HIGH")
+    assert {field: seen[field] for field in EXAMPLES} == EXAMPLES
+
+
+async def test_a_submit_is_an_event(team: Team) -> None:
+    await team.cluster()
+    made = await team.submit("web")
     assert await team.events(made) == [
         {
             "id": seen_event["id"],
@@ -77,7 +129,7 @@ async def test_everything_that_is_said_is_kept(team: Team) -> None:
     ]
 
 
-async def test_secret_values_are_sealed_and_never_shown(team: Team) -> None:
+async def test_secret_values_are_encrypted_and_never_shown(team: Team) -> None:
     await team.cluster()
     env = {"PLAIN": "p", "TOKEN": {"value": "hush-hush", "secret": True}, "OPEN": {"value": "o"}}
     made = await team.submit("web", env=env)
@@ -98,7 +150,7 @@ async def test_secret_values_are_sealed_and_never_shown(team: Team) -> None:
     assert decrypt_environment(row.env or {}, services.encryptor) == {"TOKEN": "hush-hush", "NEW": "n"}
 
 
-async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:
+async def test_invalid_requests_are_refused(team: Team) -> None:
     await team.cluster()
     for fields in (
         {"name": ""},
@@ -143,7 +195,7 @@ async def test_requests_that_cannot_be_meant_are_refused(team: Team) -> None:
     assert await team.count_deployments() == 0
 
 
-async def test_each_runtime_is_given_what_it_needs(team: Team) -> None:
+async def test_fields_that_a_runtime_needs_are_required(team: Team) -> None:
     docker = await team.cluster(runtime="docker")
     process = await team.cluster(runtime="process")
     body = {"name": "x", "cluster_id": docker["id"], "command": ["true"]}
@@ -154,14 +206,55 @@ async def test_each_runtime_is_given_what_it_needs(team: Team) -> None:
     await team.submit("x", cluster_id=process["id"], command=["true"])
 
 
-async def test_larger_than_every_node_is_refused_with_the_nearest_and_what_to_change(team: Team) -> None:
+async def test_a_field_that_the_runtime_does_not_honour_is_refused(team: Team) -> None:
+    cluster = await team.cluster(runtime="process")
+    good = {"name": "x", "cluster_id": cluster["id"], "command": ["true"]}
+    bad = {**good, "read_only_root": True}
+    sentence = (
+        f"The cluster {cluster['name']!r} has the runtime process, which does not honour read_only_root: "
+        "leave it out, or use a cluster with the runtime docker."
+    )
+    for path, body, detail in (
+        (DEPLOYMENTS, bad, sentence),
+        (f"{DEPLOYMENTS}/plan", bad, sentence),
+        (BATCH, {"deployments": [good, bad]}, f"deployments[1] (x): {sentence} No deployment was created."),
+    ):
+        problem = refused(await team.developer.post(path, body), 422, "field_not_honoured")
+        assert problem["detail"] == detail
+        assert (problem["fields"], problem["runtime"]) == (["read_only_root"], "process")
+    assert await team.count_deployments() == 0
+    made = await team.submit(**good, read_only_root=False, docker_image=None)
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    both = {"read_only_root": True, "docker_image": "python:3.12"}
+    problem = refused(await team.developer.patch(path, both), 422, "field_not_honoured")
+    assert "does not honour docker_image and read_only_root: leave them out" in problem["detail"]
+    assert not (await team.get(made))["read_only_root"]
+
+
+async def test_a_field_that_was_accepted_before_does_not_block_an_update(team: Team) -> None:
+    cluster = await team.cluster(runtime="process")
+    made = await team.submit("old", cluster_id=cluster["id"], command=["true"])
+    async with team.api.services.database.write() as session:
+        (await session.get_one(Deployment, made["id"])).read_only_root = True
+    path = f"{DEPLOYMENTS}/{made['id']}"
+    assert ok(await team.developer.patch(path, {"command": ["false"]}))["command"] == ["false"]
+    assert not ok(await team.developer.patch(path, {"read_only_root": False}))["read_only_root"]
+
+
+async def test_the_simulated_runtime_accepts_what_a_real_one_accepts(team: Team) -> None:
+    await team.cluster(runtime="simulated")
+    made = await team.submit("x", docker_image="python:3.12", command=["true"], read_only_root=True)
+    assert made["read_only_root"]
+
+
+async def test_a_request_larger_than_every_node_is_refused_with_a_suggestion(team: Team) -> None:
     cluster = await team.cluster(
         nodes=[
             {"name": "small", "cpu_cores": 2, "ram_gb": 4},
             {"name": "large", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 1},
         ]
     )
-    # By capacity, not by what is free: something runs there now.
+    # By capacity, not by free amounts: the node is busy.
     await team.running(cluster, "busy", required_cpu_cores=8, required_ram_gb=16)
     fits = await team.submit("fits", required_cpu_cores=8, required_ram_gb=16, required_gpu_count=1)
     assert fits["status"] == "QUEUED"
@@ -185,7 +278,7 @@ async def test_selectors_that_match_no_node_are_refused(team: Team) -> None:
     assert "A100" in problem["detail"]
 
 
-async def test_unknown_and_foreign_clusters_get_the_same_answer(team: Team) -> None:
+async def test_unknown_and_foreign_clusters_get_the_same_response(team: Team) -> None:
     own = await team.cluster()
     body = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
     foreign = ok(await team.outsider.post("/api/v1/clusters", body), 201)
@@ -201,7 +294,7 @@ async def test_unknown_and_foreign_clusters_get_the_same_answer(team: Team) -> N
     assert (await team.submit("x"))["cluster_id"] == own["id"]
 
 
-async def test_the_organization_may_be_left_out_where_it_is_clear(team: Team) -> None:
+async def test_the_organization_is_optional_where_it_is_unambiguous(team: Team) -> None:
     cluster = await team.cluster()
     second = await team.developer.organization("Second")
     answer = await team.developer.post(DEPLOYMENTS, {"name": "x"})
@@ -238,7 +331,7 @@ async def test_viewers_read_and_developers_write(team: Team) -> None:
 
 
 @pytest.mark.parametrize("count", [20])
-async def test_many_creates_at_once_all_arrive(team: Team, count: int) -> None:
+async def test_many_concurrent_submits_are_all_accepted(team: Team, count: int) -> None:
     await team.cluster()
     answers = await asyncio.gather(
         *(team.developer.post(DEPLOYMENTS, {"name": f"w{number}"}) for number in range(count))

@@ -1,4 +1,4 @@
-"""The relay gives every listener each event of its organization once, whatever the order of commits."""
+"""The relay delivers each event of an organization to each listener once, in any order of commits."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ OURS, THEIRS = 1, 2
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async for made in _database(database_url):
-        yield made
+    async for opened in _database(database_url):
+        yield opened
 
 
 @pytest.fixture
 async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
-    async for made in _database(postgresql_url):
-        yield made
+    async for opened in _database(postgresql_url):
+        yield opened
 
 
 async def _database(url: str) -> AsyncIterator[Database]:
-    made = Database(url)
-    async with made.write() as session:
+    database = Database(url)
+    async with database.write() as session:
         for id_ in (OURS, THEIRS):
             name = f"org-{id_}"
             session.add(Organization(id=id_, name=name, name_normalized=name, created_at=FakeClock().now()))
     try:
-        yield made
+        yield database
     finally:
-        await made.close()
+        await database.close()
 
 
 def write(session: WriteSession, message: str, organization_id: int = OURS) -> None:
@@ -54,67 +54,67 @@ def write(session: WriteSession, message: str, organization_id: int = OURS) -> N
     )
 
 
-async def say(database: Database, *messages: str, organization_id: int = OURS) -> None:
+async def record_events(database: Database, *messages: str, organization_id: int = OURS) -> None:
     async with database.write() as session:
         for message in messages:
             write(session, message, organization_id)
 
 
-async def test_each_organization_hears_its_own(database: Database) -> None:
+async def test_each_organization_receives_its_own_events(database: Database) -> None:
     relay = EventRelay(database, FakeClock())
-    await say(database, "before")
+    await record_events(database, "before")
     ours, theirs = await relay.subscribe(OURS), await relay.subscribe(THEIRS)
-    await say(database, "one", "two")
-    await say(database, "three", organization_id=THEIRS)
-    await relay.pass_on()
+    await record_events(database, "one", "two")
+    await record_events(database, "three", organization_id=THEIRS)
+    await relay.dispatch_new()
     assert [(await ours.next()).message for _ in range(2)] == ["one", "two"]
     assert (await theirs.next()).message == "three"
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert ours.waiting == theirs.waiting == 0
 
 
-async def test_what_is_committed_late_is_passed_on_late(postgresql: Database) -> None:
+async def test_an_event_that_is_committed_late_is_delivered_late(postgresql: Database) -> None:
     relay = EventRelay(postgresql, FakeClock())
     listener = await relay.subscribe(OURS)
     async with postgresql.write() as slow:
         write(slow, "slow")
         await slow.flush()
-        await say(postgresql, "quick")
-        await relay.pass_on()
+        await record_events(postgresql, "quick")
+        await relay.dispatch_new()
         assert (await listener.next()).message == "quick"
-        await relay.pass_on()
+        await relay.dispatch_new()
         assert listener.waiting == 0
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert (await listener.next()).message == "slow"
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert listener.waiting == 0
 
 
-async def test_what_was_begun_before_the_listener_came_is_not_lost(postgresql: Database) -> None:
+async def test_a_transaction_older_than_the_subscription_is_not_lost(postgresql: Database) -> None:
     relay = EventRelay(postgresql, FakeClock())
     async with postgresql.write() as slow:
         write(slow, "slow")
         await slow.flush()
-        await say(postgresql, "before")
+        await record_events(postgresql, "before")
         listener = await relay.subscribe(OURS)
-        await relay.pass_on()
+        await relay.dispatch_new()
         assert listener.waiting == 0
-    await relay.pass_on()
+    await relay.dispatch_new()
     assert (await listener.next()).message == "slow"
 
 
-async def test_ids_that_never_come_are_given_up(postgresql: Database) -> None:
+async def test_ids_of_rolled_back_events_are_dropped(postgresql: Database) -> None:
     clock = FakeClock()
     relay = EventRelay(postgresql, clock)
     await relay.subscribe(OURS)
     with pytest.raises(RuntimeError):
         await _roll_back(postgresql)
-    await say(postgresql, "next")
-    await relay.pass_on()
-    assert relay.looked_for
+    await record_events(postgresql, "next")
+    await relay.dispatch_new()
+    assert relay.missing_ids
     clock.advance(GAP_SECONDS + 1)
-    await relay.pass_on()
-    assert not relay.looked_for
+    await relay.dispatch_new()
+    assert not relay.missing_ids
 
 
 async def _roll_back(database: Database) -> None:
@@ -124,39 +124,37 @@ async def _roll_back(database: Database) -> None:
         raise RuntimeError
 
 
-async def test_a_listener_that_does_not_keep_up_is_told(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_listener_gets_an_error(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "QUEUE_SIZE", 3)
     relay = EventRelay(database, FakeClock())
     listener = await relay.subscribe(OURS)
-    await say(database, *"abcdef")
-    await relay.pass_on()
+    await record_events(database, *"abcdef")
+    await relay.dispatch_new()
     assert [(await listener.next()).message for _ in range(3)] == ["a", "b", "c"]
     with pytest.raises(Lagging):
         await listener.next()
 
 
-async def test_a_long_absence_is_caught_up_in_order_and_without_doubles(
+async def test_missed_events_are_delivered_in_order_and_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay_module, "READ_AT_ONCE", 4)
     relay = EventRelay(database, FakeClock())
     relay.start()
-    await say(database, *(f"old-{number}" for number in range(10)))
+    await record_events(database, *(f"old-{number}" for number in range(10)))
     try:
         async with aclosing(follow(relay, database, OURS, 0)) as stream:
-            seen = await _messages(stream, 10)
-            await say(database, *(f"new-{number}" for number in range(10)))
-            seen += await asyncio.wait_for(_messages(stream, 10), PROMPT)
+            messages = await _messages(stream, 10)
+            await record_events(database, *(f"new-{number}" for number in range(10)))
+            messages += await asyncio.wait_for(_messages(stream, 10), PROMPT)
     finally:
         await relay.stop()
-    assert seen == [f"old-{number}" for number in range(10)] + [f"new-{number}" for number in range(10)]
+    assert messages == [f"old-{number}" for number in range(10)] + [f"new-{number}" for number in range(10)]
     assert relay.listeners == 0
 
 
 async def _messages(stream: AsyncGenerator[Sequence[Event], None], count: int) -> list[str]:
-    seen: list[str] = []
-    while len(seen) < count:
-        seen += [event.message for event in await anext(stream)]
-    return seen
+    messages: list[str] = []
+    while len(messages) < count:
+        messages += [event.message for event in await anext(stream)]
+    return messages

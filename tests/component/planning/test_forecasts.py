@@ -1,4 +1,4 @@
-"""The dry run over HTTP: what it says, that nothing is written, and that it is what happens then."""
+"""The dry run over HTTP: its forecast, that it writes nothing, and that the forecast comes true."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def planned(team: Team, **fields: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = ok(await team.developer.post(PLAN, {"name": "wish", **fields}))
+    answer: dict[str, Any] = ok(await team.developer.post(PLAN, {"name": "work", **fields}))
     return answer
 
 
@@ -32,29 +32,33 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_what_fits_starts_where_it_was_said_and_nothing_was_written(team: Team) -> None:
+async def test_a_request_that_fits_starts_on_the_forecast_node_and_nothing_is_written(team: Team) -> None:
     cluster = await team.cluster()
-    seen = await planned(team, required_gpu_count=1)
-    assert (seen["outcome"], seen["node"], seen["queue_position"]) == ("fits_now", "node-1", None)
+    forecast = await planned(team, required_gpu_count=1)
+    assert (forecast["outcome"], forecast["node"], forecast["queue_position"]) == ("fits_now", "node-1", None)
     now = team.api.clock.now()
-    assert moment(seen["estimated_start"]["earliest"]) == moment(seen["estimated_start"]["latest"]) == now
+    assert (
+        moment(forecast["estimated_start"]["earliest"])
+        == moment(forecast["estimated_start"]["latest"])
+        == now
+    )
     async with team.api.services.database.read() as session:
         assert await session.scalar(select(func.count()).select_from(Deployment)) == 0
         about = select(func.count()).select_from(Event).where(Event.deployment_id.is_not(None))
         assert await session.scalar(about) == 0
-    run = await team.running(cluster, "wish", required_gpu_count=1)
-    assert (run["node_name"], run["gpu_indices"]) == ("node-1", seen["gpu_indices"])
+    run = await team.running(cluster, "work", required_gpu_count=1)
+    assert (run["node_name"], run["gpu_indices"]) == ("node-1", forecast["gpu_indices"])
 
 
-async def test_an_engine_that_takes_nothing_new_is_not_promised(team: Team) -> None:
+async def test_a_cordoned_engine_is_no_forecast_node(team: Team) -> None:
     cluster = await team.cluster()
     now = team.api.clock.now()
     async with team.api.services.database.write() as session:
         closed = {"runtime": "simulated", "endpoint": None, "cordoned_since": now}
         session.add(EngineState(name="engine simulated", **closed))
-    seen = await planned(team, required_gpu_count=1)
-    assert seen["outcome"] != "fits_now"
-    assert seen["reason"]["code"] == "no_schedulable_node"
+    forecast = await planned(team, required_gpu_count=1)
+    assert forecast["outcome"] != "fits_now"
+    assert forecast["reason"]["code"] == "no_schedulable_node"
     waiting = await team.submit("waiting", cluster_id=cluster["id"])
     why = ok(await team.viewer.get(f"/api/v1/deployments/{waiting['id']}/explain"))
     assert why["reason"]["code"] == "no_schedulable_node"
@@ -64,15 +68,15 @@ async def test_victims_are_named_with_what_they_would_lose(team: Team) -> None:
     cluster = await team.cluster(total_gpu_count=1)
     low = await team.running(cluster, "low", priority="LOW", required_gpu_count=1, grace_period_seconds=20)
     team.api.clock.advance(300)
-    seen = await planned(team, required_gpu_count=1, priority="HIGH")
-    assert seen["outcome"] == "preempts"
-    (victim,) = seen["victims"]
+    forecast = await planned(team, required_gpu_count=1, priority="HIGH")
+    assert forecast["outcome"] == "preempts"
+    (victim,) = forecast["victims"]
     assert (victim["id"], victim["name"], victim["priority"]) == (low["id"], "low", 100)
     assert victim["lost_work_seconds"] == 300
-    latest = moment(seen["estimated_start"]["latest"]) - team.api.clock.now()
+    latest = moment(forecast["estimated_start"]["latest"]) - team.api.clock.now()
     assert timedelta(seconds=20) <= latest <= timedelta(seconds=30)
-    assert "low" in seen["sentence"]
-    made = await team.submit("wish", cluster_id=cluster["id"], required_gpu_count=1, priority="HIGH")
+    assert "low" in forecast["sentence"]
+    made = await team.submit("work", cluster_id=cluster["id"], required_gpu_count=1, priority="HIGH")
     await team.schedule(cluster)
     assert (await team.get(low))["state"] == "STOPPING"
     assert (await team.get(made))["reason_code"] != "insufficient_gpu"
@@ -86,51 +90,51 @@ async def test_past_runs_and_queue_say_when_it_would_start(team: Team) -> None:
         await team.report(past, exit_code=0)
     await team.running(cluster, "busy", kind="job", required_cpu_cores=4)
     await team.submit("ahead", kind="job", required_cpu_cores=4)
-    seen = await planned(team, kind="job", required_cpu_cores=4)
-    assert (seen["outcome"], seen["queue_position"]) == ("waits", 2)
-    now, start = team.api.clock.now(), seen["estimated_start"]
+    forecast = await planned(team, kind="job", required_cpu_cores=4)
+    assert (forecast["outcome"], forecast["queue_position"]) == ("waits", 2)
+    now, start = team.api.clock.now(), forecast["estimated_start"]
     assert moment(start["earliest"]) == now + timedelta(seconds=400)
     assert moment(start["latest"]) == now + timedelta(seconds=600)
     assert "3 finished runs" in start["how"]
     assert [each["name"] for each in start["after"]] == ["ahead"]
-    assert seen["suggestion"]["kind"] == "raise_priority"
-    assert seen["reason"]["code"] == "insufficient_cpu"
+    assert forecast["suggestion"]["kind"] == "raise_priority"
+    assert forecast["reason"]["code"] == "insufficient_cpu"
 
 
-async def test_a_smaller_request_that_is_proposed_does_start(team: Team) -> None:
+async def test_a_suggested_smaller_request_does_start(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "busy", required_cpu_cores=1, priority="CRITICAL")
-    seen = await planned(team, required_cpu_cores=4, kind="job")
-    assert seen["suggestion"] == {
+    forecast = await planned(team, required_cpu_cores=4, kind="job")
+    assert forecast["suggestion"] == {
         "kind": "lower_request",
         "sentence": "ask for 3 CPU cores instead of 4 CPU cores",
         "changes": {"required_cpu_cores": 3.0},
     }
-    assert seen["estimated_start"]["earliest"] is None
-    assert "until stopped" in seen["estimated_start"]["how"]
-    assert (await planned(team, kind="job", **seen["suggestion"]["changes"]))["outcome"] == "fits_now"
+    assert forecast["estimated_start"]["earliest"] is None
+    assert "until stopped" in forecast["estimated_start"]["how"]
+    assert (await planned(team, kind="job", **forecast["suggestion"]["changes"]))["outcome"] == "fits_now"
 
 
-async def test_what_can_never_run_is_told_and_not_refused(team: Team) -> None:
+async def test_a_request_that_can_never_run_is_an_outcome_and_no_error(team: Team) -> None:
     await team.cluster()
-    seen = await planned(team, required_cpu_cores=64)
-    assert (seen["outcome"], seen["estimated_start"]["earliest"]) == ("never", None)
-    assert seen["suggestion"]["kind"] == "change"
-    assert "node-1" in seen["sentence"]
+    forecast = await planned(team, required_cpu_cores=64)
+    assert (forecast["outcome"], forecast["estimated_start"]["earliest"]) == ("never", None)
+    assert forecast["suggestion"]["kind"] == "change"
+    assert "node-1" in forecast["sentence"]
 
 
-async def test_dependencies_are_told_beside_the_verdict(team: Team) -> None:
+async def test_unmet_dependencies_are_named_beside_the_outcome(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "parent", kind="job")
-    seen = await planned(team, depends_on=["parent"])
-    assert seen["outcome"] == "fits_now"
-    assert "parent" in seen["blocked_by"]
+    forecast = await planned(team, depends_on=["parent"])
+    assert forecast["outcome"] == "fits_now"
+    assert "parent" in forecast["blocked_by"]
     refused(
         await team.developer.post(PLAN, {"name": "x", "depends_on": ["nobody"]}), 404, "deployment_not_found"
     )
 
 
-async def test_only_who_may_submit_may_ask(team: Team) -> None:
+async def test_only_callers_who_may_submit_may_plan(team: Team) -> None:
     cluster = await team.cluster()
     body = {"name": "x", "cluster_id": cluster["id"]}
     refused(await team.outsider.post(PLAN, body), 404, "cluster_not_found")

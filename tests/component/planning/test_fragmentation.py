@@ -1,4 +1,4 @@
-"""Fragmentation over HTTP, and a move that an admin orders."""
+"""Fragmentation over HTTP, and a move that an admin requests."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 async def two_nodes(team: Team) -> dict[str, Any]:
     nodes = [{"name": f"n{one}", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 2} for one in (1, 2)]
-    return await team.cluster(nodes=nodes, placement="spread")
+    return await team.cluster(nodes=nodes, placement_policy="spread")
 
 
 async def spread_out(team: Team, cluster: dict[str, Any]) -> list[dict[str, Any]]:
-    """One GPU of each node in use, so that two GPUs on one node are free nowhere."""
-    made = [await team.running(cluster, f"w{one}", required_gpu_count=1) for one in (1, 2)]
-    assert {one["node_name"] for one in made} == {"n1", "n2"}
-    return made
+    """Use one GPU of each node, so that no node has two free GPUs."""
+    deployments = [await team.running(cluster, f"w{one}", required_gpu_count=1) for one in (1, 2)]
+    assert {one["node_name"] for one in deployments} == {"n1", "n2"}
+    return deployments
 
 
 def below(cluster: dict[str, Any], what: str) -> str:
     return f"/api/v1/clusters/{cluster['id']}/{what}"
 
 
-async def test_typical_requests_and_nodes_are_judged(team: Team) -> None:
+async def test_typical_requests_and_nodes_are_reported(team: Team) -> None:
     cluster = await two_nodes(team)
     await spread_out(team, cluster)
     await team.submit("pair", cluster_id=cluster["id"], required_gpu_count=2)
-    told = ok(await team.viewer.get(below(cluster, "fragmentation")))
-    by_gpus = {one["required_gpu_count"]: one for one in told["shapes"]}
+    response = ok(await team.viewer.get(below(cluster, "fragmentation")))
+    by_gpus = {one["required_gpu_count"]: one for one in response["shapes"]}
     assert (by_gpus[1]["fits_now"], by_gpus[1]["unusable_gpu"]) == (2, 0)
     assert (by_gpus[2]["fits_now"], by_gpus[2]["unusable_gpu"]) == (0, 2)
-    assert [(one["node"], one["free_gpus"], one["idle_gpu"]) for one in told["nodes"]] == [
+    assert [(one["node"], one["free_gpus"], one["idle_gpu"]) for one in response["nodes"]] == [
         ("n1", 1, 1),
         ("n2", 1, 1),
     ]
-    assert told["nodes"][0]["expected_unusable_gpu"] == pytest.approx(1 / 3, abs=1e-4)
-    assert told["opening"] is None
+    assert response["nodes"][0]["expected_unusable_gpu"] == pytest.approx(1 / 3, abs=1e-4)
+    assert response["opening"] is None
 
 
-async def test_a_move_opens_the_place_that_was_told(team: Team) -> None:
+async def test_a_move_makes_the_proposed_room(team: Team) -> None:
     cluster = await two_nodes(team)
     await spread_out(team, cluster)
     query = below(cluster, "fragmentation?gpu_count=2&cpu=1&ram=1")
@@ -73,7 +73,7 @@ async def test_a_move_opens_the_place_that_was_told(team: Team) -> None:
     assert pair["node_name"] == opening["node"]
 
 
-async def test_the_moves_that_are_proposed_let_start_what_waits(team: Team) -> None:
+async def test_the_proposed_moves_let_the_queue_start(team: Team) -> None:
     cluster = await two_nodes(team)
     assert ok(await team.viewer.get(below(cluster, "consolidation"))) == {
         "moves": [],
@@ -83,9 +83,9 @@ async def test_the_moves_that_are_proposed_let_start_what_waits(team: Team) -> N
     await spread_out(team, cluster)
     pair = await team.submit("pair", cluster_id=cluster["id"], required_gpu_count=2)
     await team.schedule(cluster)
-    told = ok(await team.viewer.get(below(cluster, "consolidation?steps=2000")))
-    (move,), (start,) = told["moves"], told["starts"]
-    assert (told["in_turn"], start["deployment"]["name"], start["node"]) == (1, "pair", move["from_node"])
+    response = ok(await team.viewer.get(below(cluster, "consolidation?steps=2000")))
+    (move,), (start,) = response["moves"], response["starts"]
+    assert (response["in_turn"], start["deployment"]["name"], start["node"]) == (1, "pair", move["from_node"])
     order = {"deployment_id": move["deployment"]["id"], "node_id": move["to_node_id"]}
     ok(await team.admin.post(below(cluster, "moves"), order))
     await team.report(await team.get(order["deployment_id"]), exit_code=143)
@@ -93,7 +93,7 @@ async def test_the_moves_that_are_proposed_let_start_what_waits(team: Team) -> N
     assert (await team.get(pair))["node_name"] == start["node"]
 
 
-async def test_what_may_not_or_cannot_move_is_refused(team: Team) -> None:
+async def test_a_move_that_is_not_possible_is_refused(team: Team) -> None:
     cluster = await two_nodes(team)
     first, _ = await spread_out(team, cluster)
     nodes = {one["name"]: one["id"] for one in cluster["nodes"]}

@@ -1,4 +1,4 @@
-"""The queue in the scheduler's order with what each place is made of, and reasons made on the spot."""
+"""The queue in the scheduler's order with the components of each position, and reasons as of now."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def queue_path(cluster: dict[str, Any], query: str = "") -> str:
     return f"/api/v1/clusters/{cluster['id']}/queue{query}"
 
 
-async def test_the_queue_is_told_in_order_with_every_component(team: Team) -> None:
+async def test_the_queue_is_in_order_with_every_component(team: Team) -> None:
     cluster = await team.cluster(total_cpu_cores=2)
     await team.running(cluster, "busy", required_cpu_cores=2, preemptible=False)
     for name, priority in (("first", "LOW"), ("second", "HIGH"), ("third", "HIGH")):
         await team.submit(name, cluster_id=cluster["id"], priority=priority, required_cpu_cores=2)
         team.api.clock.advance(60)
-    told = ok(await team.viewer.get(queue_path(cluster)))["items"]
-    assert [one["name"] for one in told] == ["second", "third", "first"]
-    assert [one["position"] for one in told] == [1, 2, 3]
-    assert [one["priority_label"] for one in told] == ["HIGH", "HIGH", "LOW"]
-    assert [one["waited_seconds"] for one in told] == [120, 60, 180]
-    assert told[2]["age_factor"] > told[1]["age_factor"] > 0
-    assert [one["nomination"] for one in told] == [None, None, None]
+    items = ok(await team.viewer.get(queue_path(cluster)))["items"]
+    assert [one["name"] for one in items] == ["second", "third", "first"]
+    assert [one["position"] for one in items] == [1, 2, 3]
+    assert [one["priority_label"] for one in items] == ["HIGH", "HIGH", "LOW"]
+    assert [one["waited_seconds"] for one in items] == [120, 60, 180]
+    assert items[2]["age_factor"] > items[1]["age_factor"] > 0
+    assert [one["nomination"] for one in items] == [None, None, None]
 
 
-async def _places(team: Team, cluster: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """By name: the place in lists, and in the queue."""
+async def _positions(team: Team, cluster: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """The positions by name, in lists and in the queue."""
     listed = ok(await team.viewer.get(f"/api/v1/deployments?cluster_id={cluster['id']}&state=QUEUED"))[
         "items"
     ]
@@ -56,20 +56,20 @@ async def _places(team: Team, cluster: dict[str, Any]) -> tuple[dict[str, int], 
     }
 
 
-async def test_places_in_lists_are_those_of_the_queue_while_nobody_lends_a_priority(team: Team) -> None:
+async def test_positions_in_lists_are_those_of_the_queue_without_inherited_priorities(team: Team) -> None:
     cluster = await team.cluster()
     for name, priority in (("a", "LOW"), ("b", "HIGH"), ("c", "LOW"), ("d", "CRITICAL")):
         await team.submit(name, cluster_id=cluster["id"], priority=priority)
         team.api.clock.advance(60)
-    in_lists, in_queue = await _places(team, cluster)
+    in_lists, in_queue = await _positions(team, cluster)
     assert in_lists == in_queue == {"d": 1, "b": 2, "a": 3, "c": 4}
     await team.submit("waits", cluster_id=cluster["id"], priority="CRITICAL", depends_on=["c"])
-    in_lists, in_queue = await _places(team, cluster)
+    in_lists, in_queue = await _positions(team, cluster)
     assert in_lists == {"d": 1, "b": 2, "a": 3, "c": 4}
     assert in_queue == {"c": 1, "d": 2, "b": 3, "a": 4}
 
 
-async def test_pages_go_on_where_the_last_one_ended(team: Team) -> None:
+async def test_a_page_begins_after_the_last_entry_of_the_page_before(team: Team) -> None:
     cluster = await team.cluster()
     made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(5)]
     page = ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
@@ -81,8 +81,8 @@ async def test_pages_go_on_where_the_last_one_ended(team: Team) -> None:
     assert ([one["id"] for one in last["items"]], last["next_cursor"]) == ([made[4]["id"]], None)
 
 
-async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None:
-    """With priorities that are lent, some of them along a chain, equal times, and one in a back-off."""
+async def test_pages_of_rows_have_the_order_of_the_scheduler(team: Team) -> None:
+    """With inherited priorities, some along a chain, equal times, and one deployment in a back-off."""
     cluster = await team.cluster()
     seeded, made = random.Random(11), []
     for number in range(14):
@@ -108,36 +108,36 @@ async def test_pages_of_rows_tell_the_order_of_the_scheduler(team: Team) -> None
     ]
     assert len(wanted) == 13
     for limit in (1, 3, 13):
-        told = []
+        items = []
         cursor: str | None = ""
         while cursor is not None:
             page = ok(await team.viewer.get(queue_path(cluster, f"?limit={limit}{cursor}")))
-            told += page["items"]
+            items += page["items"]
             cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else None
-        assert [(one["id"], one["priority"], one["age_factor"]) for one in told] == wanted
-        assert [one["position"] for one in told] == list(range(1, 14))
+        assert [(one["id"], one["priority"], one["age_factor"]) for one in items] == wanted
+        assert [one["position"] for one in items] == list(range(1, 14))
 
 
 async def test_a_page_costs_what_is_on_it(team: Team) -> None:
-    """Nothing is read of nodes and of what runs, and no more of the queue than is shown."""
+    """A page reads no nodes, no running deployments, and no more of the queue than it shows."""
     cluster = await team.cluster()
     for number in range(5):
         await team.submit(f"w{number}", cluster_id=cluster["id"])
-    with statements_of(team.api.services.database) as seen:
+    with statements_of(team.api.services.database) as statements:
         ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
-    assert not [one for one in seen if "allocations" in one]
-    of_queue = [one for one in seen if "FROM deployments" in one and "'QUEUED'" in one]
+    assert not [one for one in statements if "allocations" in one]
+    of_queue = [one for one in statements if "FROM deployments" in one and "'QUEUED'" in one]
     assert of_queue
     assert [one for one in of_queue if "LIMIT" not in one] == []
 
 
-async def test_a_nomination_is_shown_and_others_see_nothing(team: Team) -> None:
+async def test_a_nomination_is_shown_to_members_only(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "low", priority="LOW", required_gpu_count=2)
     await team.submit("high", cluster_id=cluster["id"], priority="HIGH", required_gpu_count=2)
     await team.schedule(cluster)
-    (told,) = ok(await team.viewer.get(queue_path(cluster)))["items"]
-    assert told["nomination"] == {"node": "node-1", "gpu_indices": [0, 1]}
+    (entry,) = ok(await team.viewer.get(queue_path(cluster)))["items"]
+    assert entry["nomination"] == {"node": "node-1", "gpu_indices": [0, 1]}
     refused(await team.outsider.get(queue_path(cluster)), 404, "cluster_not_found")
 
 
@@ -146,7 +146,7 @@ async def test_an_empty_queue_is_an_empty_page(team: Team) -> None:
     assert ok(await team.viewer.get(queue_path(cluster))) == {"items": [], "next_cursor": None}
 
 
-async def test_explain_tells_the_reason_of_this_moment(team: Team) -> None:
+async def test_explain_has_the_reason_as_of_now(team: Team) -> None:
     cluster = await team.cluster()
     await team.running(cluster, "busy", required_cpu_cores=3, preemptible=False)
     waiting = await team.submit("waiting", cluster_id=cluster["id"], required_cpu_cores=2)
@@ -162,7 +162,7 @@ async def test_explain_tells_the_reason_of_this_moment(team: Team) -> None:
     assert "node-1" in why["sentence"]
 
 
-async def test_in_a_long_queue_explain_tells_what_the_last_pass_has_found(
+async def test_in_a_long_queue_explain_has_the_reason_of_the_last_pass(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = await team.cluster()
@@ -171,14 +171,14 @@ async def test_in_a_long_queue_explain_tells_what_the_last_pass_has_found(
     path = f"/api/v1/deployments/{waiting['id']}/explain"
     assert ok(await team.viewer.get(path))["reason"]["code"] == "insufficient_cpu"
     monkeypatch.setattr(queue_view, "LONG_QUEUE", 0)
-    with statements_of(team.api.services.database) as seen:
+    with statements_of(team.api.services.database) as statements:
         why = ok(await team.viewer.get(path))
     assert (why["reason"]["code"], why["queue_position"]) == ("queued", 1)
-    assert not [one for one in seen if "FROM nodes" in one]
+    assert not [one for one in statements if "FROM nodes" in one]
 
 
-async def test_explain_names_those_whom_the_scheduler_takes_first(team: Team) -> None:
-    """A parent of low priority goes by that of the child which waits for it."""
+async def test_explain_names_the_deployments_that_the_scheduler_takes_first(team: Team) -> None:
+    """A parent of low priority has the priority of the child that depends on it."""
     cluster = await team.cluster(total_cpu_cores=2)
     await team.running(cluster, "busy", required_cpu_cores=2, preemptible=False)
     more = {"cluster_id": cluster["id"], "required_cpu_cores": 2}

@@ -1,4 +1,4 @@
-"""The database itself refuses what does not fit, whatever the code above it believes."""
+"""Constraints of the database that prevent overcommitment, independent of the code above."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.world import World, new_world, simulated
 
 @pytest.fixture
 async def world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    async with new_world(database_url, tmp_path) as made:
-        yield made
+    async with new_world(database_url, tmp_path) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("column", ["used_cpu_milli", "used_ram_mib"])
@@ -68,7 +68,7 @@ async def test_an_impossible_deployment_cannot_be_stored(world: World, values: d
 
 
 async def _claim(world: World, deployment_id: int, milli: int, *, index: int = 0, number: int = 1) -> None:
-    """An attempt with an allocation and a device, written straight into the tables."""
+    """Insert an attempt with an allocation and a GPU claim directly into the tables."""
     async with world.database.write() as session:
         node = (await session.scalars(select(Node))).one()
         deployment = await session.get_one(Deployment, deployment_id)

@@ -1,4 +1,4 @@
-"""Rows that are written together and the ids that they get."""
+"""Ids of rows that are inserted in one statement."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MANY = 2 * ROWS_IN_ONE_INSERT + 1
 
 
-async def test_rows_that_are_written_together_get_their_own_ids_in_their_order(database_url: str) -> None:
+async def test_rows_of_one_insert_get_ids_in_their_order(database_url: str) -> None:
     database = Database(database_url)
     try:
         async with database.write() as session:
             organization = Organization(name="acme", name_normalized="acme", created_at=NOW)
             session.add(organization)
             await session.flush()
-            made = [_event(organization.id, f"event {number}") for number in range(MANY)]
+            events = [_event(organization.id, f"event {number}") for number in range(MANY)]
             with statements_of(database) as statements:
-                session.add_all(made)
+                session.add_all(events)
                 await session.flush()
-        assert len([one for one in statements if one.startswith("INSERT")]) <= 3
-        assert [one.id for one in made] == sorted(one.id for one in made)
+        assert len([statement for statement in statements if statement.startswith("INSERT")]) <= 3
+        assert [event.id for event in events] == sorted(event.id for event in events)
         async with database.read() as session:
             rows = (await session.execute(select(Event.id, Event.message))).all()
-        assert {one.id: one.message for one in made} == {row.id: row.message for row in rows}
+        assert {event.id: event.message for event in events} == {row.id: row.message for row in rows}
     finally:
         await database.close()
 

@@ -1,4 +1,4 @@
-"""The migrations lead to exactly the schema that the tables declare, and so does a new file without them."""
+"""The migrations, and a new SQLite file without them, have exactly the schema that the tables declare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypervisor.store.migrations.runner import on_connection, upgrade
 from tests.support.releases import move_to
 
 QUEUE_INDEX = "ix_deployments_queue"
-"""An index on an expression (priority DESC): reflection cannot compare it, its definition is read instead."""
+"""An index on an expression (priority DESC). Reflection cannot compare it, so its definition is read."""
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def queue_index(connection: Connection) -> str:
 
 
 def check_constraints(connection: Connection) -> dict[str, set[str | None]]:
-    look = inspect(connection)
+    inspector = inspect(connection)
     return {
-        table: {check["name"] for check in look.get_check_constraints(table)}
+        table: {check["name"] for check in inspector.get_check_constraints(table)}
         for table in Base.metadata.tables
     }
 
@@ -63,7 +63,7 @@ async def test_migrated_schema_equals_the_tables(migrated_url: str) -> None:
         await engine.dispose()
 
 
-async def test_queue_index_keeps_the_order_of_the_queue(migrated_url: str) -> None:
+async def test_the_queue_index_has_the_order_of_the_queue(migrated_url: str) -> None:
     engine = create_async_engine(normalise_url(migrated_url))
     try:
         async with engine.connect() as connection:
@@ -74,7 +74,7 @@ async def test_queue_index_keeps_the_order_of_the_queue(migrated_url: str) -> No
     assert "QUEUED" in definition.split("WHERE")[1]
 
 
-async def test_checks_of_the_tables_stand_in_the_database(migrated_url: str) -> None:
+async def test_the_database_has_the_check_constraints_of_the_tables(migrated_url: str) -> None:
     engine = create_async_engine(normalise_url(migrated_url))
     try:
         async with engine.connect() as connection:
@@ -87,13 +87,13 @@ async def test_checks_of_the_tables_stand_in_the_database(migrated_url: str) -> 
 
 
 def definitions(connection: Connection) -> dict[str, frozenset[str]]:
-    """Of each table the set of its columns and constraints, of each index its statement."""
+    """For each table the set of its columns and constraints, for each index its statement."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     return {name: frozenset(parts_of(sql)) for name, sql in rows if not name.startswith("sqlite_")}
 
 
 def parts_of(statement: str) -> list[str]:
-    """A CREATE TABLE at its outer commas; what is only another way to write the same is made equal."""
+    """The parts of a CREATE TABLE between its outer commas, with equivalent spellings made equal."""
     plain = " ".join(statement.replace('"', "").replace("DEFAULT false", "DEFAULT 0").split())
     if not plain.startswith("CREATE TABLE"):
         return [plain]
@@ -109,24 +109,24 @@ def parts_of(statement: str) -> list[str]:
 
 
 async def rows_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    found: dict[str, list[tuple[Any, ...]]] = {}
+    rows: dict[str, list[tuple[Any, ...]]] = {}
 
     def read(connection: Connection) -> None:
         for table in inspect(connection).get_table_names():
-            found[table] = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
+            rows[table] = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
 
     await on_connection(url, read)
-    return found
+    return rows
 
 
-async def test_a_new_file_is_what_its_migrations_come_to(empty_sqlite_url: str, tmp_path: Path) -> None:
-    """It is made without them. They also must not fill in rows, for then it would lack these."""
+async def test_a_new_file_equals_a_migrated_one(empty_sqlite_url: str, tmp_path: Path) -> None:
+    """A new file is created without migrations, so migrations must not insert rows either."""
     migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
     await move_to(migrated, "head")
     await upgrade(empty_sqlite_url)
-    seen: list[dict[str, frozenset[str]]] = []
+    schemas: list[dict[str, frozenset[str]]] = []
     for url in (migrated, empty_sqlite_url):
-        await on_connection(url, lambda connection: seen.append(definitions(connection)))
-    assert len(seen[0]) > 60
-    assert seen[1] == seen[0]
+        await on_connection(url, lambda connection: schemas.append(definitions(connection)))
+    assert len(schemas[0]) > 60
+    assert schemas[1] == schemas[0]
     assert await rows_of(empty_sqlite_url) == await rows_of(migrated)

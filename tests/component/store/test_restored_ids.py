@@ -1,4 +1,4 @@
-"""The statement that the how-to gives for a restored PostgreSQL does what it says."""
+"""The SQL statement in the how-to for a restored PostgreSQL raises all ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tests.support.world import new_world, simulated
 HOW_TO = Path(__file__).parents[3] / "docs" / "backup.md"
 
 
-async def test_ids_go_on_a_million_higher_also_in_empty_tables(postgresql_url: str, tmp_path: Path) -> None:
+async def test_ids_continue_a_million_higher_also_in_empty_tables(
+    postgresql_url: str, tmp_path: Path
+) -> None:
     (statement,) = re.findall(r"```sql\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
     async with new_world(postgresql_url, tmp_path) as world:
         cluster = await world.cluster()

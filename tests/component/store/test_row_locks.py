@@ -1,4 +1,4 @@
-"""What two transactions want at once on PostgreSQL: the second waits for the first and sees what it did."""
+"""Row locks on PostgreSQL: the second of two transactions waits for the first and sees its changes."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ async def database(postgresql_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-async def test_a_node_is_summed_up_again_after_who_held_it(database: Database) -> None:
-    """Else two schedulers would both find the same room free."""
+async def test_the_use_of_a_node_is_summed_after_its_lock(database: Database) -> None:
+    """Otherwise two schedulers could allocate the same capacity."""
 
     async def claim(session: WriteSession) -> int:
-        room = (await lock_nodes(session, [1]))[1]
-        free = room.node.cpu_milli - room.cpu_milli
+        capacity = (await lock_nodes(session, [1]))[1]
+        free = capacity.node.cpu_milli - capacity.cpu_milli
         if free:
             await _allocate(session, free)
         return free
@@ -109,7 +109,7 @@ async def test_the_last_use_of_an_invite_is_taken_once(database: Database) -> No
 
 
 async def _both(database: Database, work: Work) -> tuple[Any, Any]:
-    """Do the same twice: the second begins while the first, done, is still to be committed."""
+    """Run the same work twice: the second starts before the first commits."""
 
     async def second() -> Any:
         async with database.write() as session:
@@ -121,12 +121,12 @@ async def _both(database: Database, work: Work) -> tuple[Any, Any]:
         other = asyncio.create_task(second())
 
         async def waits() -> bool:
-            async with database.read() as look:
+            async with database.read() as reader:
                 query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                blocked = await look.scalar(text(f"{query} AND datname = current_database()"))
+                blocked = await reader.scalar(text(f"{query} AND datname = current_database()"))
             return other.done() or bool(blocked)
 
-        await eventually(waits, what="the second waits, or did not have to")
+        await eventually(waits, what="the second waits or has finished")
     return first, await asyncio.wait_for(other, PROMPT)
 
 

@@ -1,4 +1,4 @@
-"""From one version to the next: the old schema is brought up, the old program goes on under the new one."""
+"""Upgrades: an old schema is migrated, and the previous version continues to work on the new schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, MetaData, text
 
 from hypervisor.errors import StartupError
 from hypervisor.store.base import Base
-from hypervisor.store.compatibility import ensure_usable, misfits
+from hypervisor.store.compatibility import ensure_usable, incompatibilities
 from hypervisor.store.migrations.runner import current_revision, head_revision, on_connection, upgrade
 from tests.support.api import Api, ok, running_api
 from tests.support.releases import move_to, previous_revision
@@ -26,24 +26,24 @@ async def execute(database_url: str, *statements: str) -> None:
 
 
 async def main_requests(api: Api, username: str) -> dict[str, object]:
-    """What people do most: an account, an organization, a cluster, work, lists."""
+    """Send the most frequent requests: account, organization, cluster, deployment, lists."""
     person = await api.person(username)
     organization = await person.organization(f"Team of {username}")
     cluster = {"organization_id": organization, "name": "lab", "total_cpu_cores": 2, "total_ram_gb": 2}
     cluster_id = ok(await person.post("/api/v1/clusters", cluster), 201)["id"]
-    wanted = {"cluster_id": cluster_id, "name": "train", "command": ["true"], "required_cpu_cores": 1}
-    made: dict[str, object] = ok(await person.post("/api/v1/deployments", wanted), 201)
-    assert [one["id"] for one in ok(await person.get("/api/v1/deployments"))["items"]] == [made["id"]]
-    assert ok(await person.get(f"/api/v1/deployments/{made['id']}/events"))["items"]
-    ok(await person.post(f"/api/v1/deployments/{made['id']}/cancel"))
-    return made
+    request = {"cluster_id": cluster_id, "name": "train", "command": ["true"], "required_cpu_cores": 1}
+    created: dict[str, object] = ok(await person.post("/api/v1/deployments", request), 201)
+    assert [item["id"] for item in ok(await person.get("/api/v1/deployments"))["items"]] == [created["id"]]
+    assert ok(await person.get(f"/api/v1/deployments/{created['id']}/events"))["items"]
+    ok(await person.post(f"/api/v1/deployments/{created['id']}/cancel"))
+    return created
 
 
-async def test_a_database_of_the_version_before_is_brought_up_and_serves(
+async def test_a_database_of_the_previous_version_is_migrated_and_serves(
     database_url: str, tmp_path: Path
 ) -> None:
     async with running_api(database_url, tmp_path, role="api") as api:
-        made = await main_requests(api, "ada")
+        created = await main_requests(api, "ada")
     await move_to(database_url, previous_revision(), down=True)
 
     if database_url.startswith("postgresql") and previous_revision() != head_revision():
@@ -53,24 +53,26 @@ async def test_a_database_of_the_version_before_is_brought_up_and_serves(
     async with running_api(database_url, tmp_path, role="api") as api:
         assert await current_revision(database_url) == head_revision()
         ada = await api.log_in("ada")
-        assert ok(await ada.get(f"/api/v1/deployments/{made['id']}"))["name"] == "train"
+        assert ok(await ada.get(f"/api/v1/deployments/{created['id']}"))["name"] == "train"
         await main_requests(api, "bob")
 
 
-async def test_the_version_before_can_work_on_this_schema(empty_database_url: str) -> None:
-    """A migration that fails here takes servers of the version before down during the upgrade: let it only
-    add, and let what goes be dropped one version later.
+async def test_the_previous_version_can_work_on_this_schema(empty_database_url: str) -> None:
+    """A migration that fails here breaks servers of the previous version during the upgrade. A migration may
+    only add; drop tables and columns one version later.
     """
-    before = MetaData()
+    previous = MetaData()
     await move_to(empty_database_url, previous_revision())
-    await on_connection(empty_database_url, before.reflect)
+    await on_connection(empty_database_url, previous.reflect)
     await upgrade(empty_database_url)
-    found: list[str] = []
-    await on_connection(empty_database_url, lambda connection: found.extend(misfits(connection, before)))
-    assert found == []
+    reasons: list[str] = []
+    await on_connection(
+        empty_database_url, lambda connection: reasons.extend(incompatibilities(connection, previous))
+    )
+    assert reasons == []
 
 
-async def test_this_version_goes_on_under_the_next_schema(database_url: str, tmp_path: Path) -> None:
+async def test_this_version_works_on_the_next_schema(database_url: str, tmp_path: Path) -> None:
     await execute(
         database_url,
         "ALTER TABLE deployments ADD COLUMN novelty VARCHAR(10)",
@@ -85,22 +87,24 @@ async def test_this_version_goes_on_under_the_next_schema(database_url: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
-        ("ALTER TABLE decisions RENAME COLUMN waiting TO waits", "there is no column decisions.waiting"),
-        ("ALTER TABLE decisions RENAME TO choices", "there is no table decisions"),
+        ("ALTER TABLE decisions RENAME COLUMN waiting TO waits", "column decisions.waiting is missing"),
+        ("ALTER TABLE decisions RENAME TO choices", "table decisions is missing"),
     ],
 )
-async def test_a_schema_that_lacks_something_is_refused(sqlite_url: str, change: str, told: str) -> None:
+async def test_a_schema_that_lacks_something_is_refused(sqlite_url: str, change: str, reason: str) -> None:
     await execute(sqlite_url, change, FUTURE)
-    with pytest.raises(StartupError, match=f"newer version .*{told}"):
+    with pytest.raises(StartupError, match=f"newer version.*{reason}"):
         await ensure_usable(sqlite_url)
     with pytest.raises(StartupError, match="newer version"):
         await upgrade(sqlite_url)
 
 
-async def test_what_has_to_be_filled_in_is_refused(postgresql_url: str) -> None:
-    found: list[str] = []
+async def test_a_required_unknown_column_is_refused(postgresql_url: str) -> None:
+    reasons: list[str] = []
     await execute(postgresql_url, "ALTER TABLE decisions ADD COLUMN weight INTEGER NOT NULL")
-    await on_connection(postgresql_url, lambda connection: found.extend(misfits(connection, Base.metadata)))
-    assert found == ["column decisions.weight has to be filled"]
+    await on_connection(
+        postgresql_url, lambda connection: reasons.extend(incompatibilities(connection, Base.metadata))
+    )
+    assert reasons == ["column decisions.weight needs a value"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from hypervisor.api import streams
-from hypervisor.api.services import AppServices
 from hypervisor.api.streams import until_stopping
 from tests.support.wait import PROMPT
 
@@ -34,32 +32,28 @@ class _Source:
             self.closed = True
 
 
-def _services() -> AppServices:
-    return cast(AppServices, SimpleNamespace(stopping=asyncio.Event()))
-
-
 async def test_a_stream_ends_with_its_source() -> None:
     source = _Source(1, 2, 3, ends=True)
-    assert [item async for item in until_stopping(_services(), source.rows())] == [1, 2, 3]
+    assert [item async for item in until_stopping(asyncio.Event(), source.rows())] == [1, 2, 3]
     assert source.closed
 
 
 async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
-    source, services = _Source(1), _services()
+    source, stopping = _Source(1), asyncio.Event()
     seen = []
     async with asyncio.timeout(PROMPT):
-        async for item in until_stopping(services, source.rows()):
+        async for item in until_stopping(stopping, source.rows()):
             seen.append(item)
-            services.stopping.set()
+            stopping.set()
     assert seen == [1]
     assert source.closed
 
 
 async def test_items_from_before_the_stop_are_still_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "DRAIN_SECONDS", PROMPT)
-    services = _services()
-    services.stopping.set()
-    seen = [item async for item in until_stopping(services, _Source(1, 2, ends=True).rows())]
+    stopping = asyncio.Event()
+    stopping.set()
+    seen = [item async for item in until_stopping(stopping, _Source(1, 2, ends=True).rows())]
     assert seen == [1, 2]
 
 
@@ -69,10 +63,10 @@ async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> N
             yield 1
             await asyncio.sleep(0)
 
-    services = _services()
-    services.stopping.set()
+    stopping = asyncio.Event()
+    stopping.set()
     async with asyncio.timeout(PROMPT):
-        async for _ in until_stopping(services, endless()):
+        async for _ in until_stopping(stopping, endless()):
             pass
 
 
@@ -84,7 +78,7 @@ async def test_a_stream_ends_when_its_reader_loses_access(monkeypatch: pytest.Mo
         return next(answers)
 
     async with asyncio.timeout(PROMPT):
-        async for item in until_stopping(_services(), source.rows(), has_access):
+        async for item in until_stopping(asyncio.Event(), source.rows(), has_access):
             seen.append(item)
     assert seen == [1, 2]
     assert source.closed
@@ -94,7 +88,7 @@ async def test_a_stream_ends_when_its_reader_loses_access(monkeypatch: pytest.Mo
 async def test_a_reader_that_goes_away_closes_the_source() -> None:
     source = _Source(1, 2)
     async with aclosing(
-        cast("AsyncGenerator[int, None]", until_stopping(_services(), source.rows()))
+        cast("AsyncGenerator[int, None]", until_stopping(asyncio.Event(), source.rows()))
     ) as stream:
         assert await anext(stream) == 1
     assert source.closed
@@ -106,4 +100,4 @@ async def test_a_failing_source_fails_its_stream() -> None:
         raise LookupError("gone")
 
     with pytest.raises(LookupError):
-        _ = [item async for item in until_stopping(_services(), broken())]
+        _ = [item async for item in until_stopping(asyncio.Event(), broken())]

@@ -1,4 +1,4 @@
-"""Failpoints are off unless a test asks twice; each action does what it says, and each point is marked."""
+"""Failpoints are off unless both variables are set; each action works, and each point is in the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.errors import StartupError
-from hypervisor.infra.failpoints import Failed, arm
+from hypervisor.infra.failpoints import FailpointReached, arm
 from hypervisor.kernel import failpoints
 
 SOURCES = Path(failpoints.__file__).parents[1]
@@ -33,7 +33,7 @@ def test_nothing_happens_without_the_variable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "says"),
+    ("environment", "message"),
     [
         ({"HYPERVISOR_FAILPOINTS": "plan_before_lock=kill"}, "HYPERVISOR_TESTING=1"),
         ({"HYPERVISOR_FAILPOINTS": "nowhere=kill", "HYPERVISOR_TESTING": "1"}, "nowhere"),
@@ -42,16 +42,16 @@ def test_nothing_happens_without_the_variable() -> None:
         ({"HYPERVISOR_FAILPOINTS": "plan_before_lock=kill@x", "HYPERVISOR_TESTING": "1"}, "'x'"),
     ],
 )
-def test_what_is_not_allowed_or_understood_stops_the_start(environment: dict[str, str], says: str) -> None:
-    with pytest.raises(StartupError, match=says):
+def test_a_forbidden_or_invalid_failpoint_stops_the_start(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(StartupError, match=message):
         arm(environment)
 
 
-def test_each_point_has_its_own_action_from_its_time_on() -> None:
+def test_each_point_has_its_own_action_from_its_pass_on() -> None:
     _armed("stop_before_call=raise@2, stop_after_call=drop")
     failpoints.reached("stop_before_call")
     for _ in range(2):
-        with pytest.raises(Failed):
+        with pytest.raises(FailpointReached):
             failpoints.reached("stop_before_call")
     with pytest.raises(TimeoutError):
         failpoints.reached("stop_after_call")

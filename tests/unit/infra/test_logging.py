@@ -1,4 +1,4 @@
-"""What is logged never holds what was only in memory."""
+"""Logs never contain secrets that are only in memory, and do not repeat tracebacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypervisor.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -40,7 +40,7 @@ def test_a_traceback_shows_no_local_variable(
     assert "hunter2" not in logged
 
 
-def test_a_failure_that_goes_on_is_told_with_its_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_failure_is_logged_with_its_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings(_env_file=None, log_format="json"))
     failures = Failures(structlog.get_logger("test"), "loop.failed")
 

@@ -1,4 +1,4 @@
-"""Giving memory back: it is taken where the C library can, and nothing happens where it cannot."""
+"""Return of freed memory: with a C library that has the calls, and with one that has not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.wait import eventually
 
 
 class Library:
-    """A C library whose calls are noted."""
+    """A C library that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -25,18 +25,18 @@ class Library:
         return 1
 
 
-async def test_memory_is_given_back_again_and_again_while_a_server_runs(
+async def test_freed_memory_is_returned_periodically(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    monkeypatch.setattr(memory, "_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(memory, "_INTERVAL_SECONDS", 0.001)
     async with memory.sparing_memory():
         await eventually(lambda: library.calls.count(("malloc_trim", 0)) >= 3)
     assert library.calls[0] == ("mallopt", -8, 2)
 
 
-async def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_c_library_without_the_calls_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     async with memory.sparing_memory():
-        assert memory.give_back() is False
+        assert memory.trim_memory() is False

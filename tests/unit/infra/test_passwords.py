@@ -1,4 +1,4 @@
-"""Hashes and the rules for new passwords."""
+"""Password hashes, and the rules for new passwords."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 from hypervisor.infra.security.passwords import Passwords, weakness
 
-LONG = "a password of more than seventy-two bytes, of which bcrypt only ever saw the first part"
+LONG = "a password of more than seventy-two bytes, of which bcrypt uses only the first part"
 
 
-async def test_hashes_are_argon2id_with_the_promised_cost() -> None:
+async def test_hashes_are_argon2id_with_the_configured_cost() -> None:
     stored = await Passwords().hash("a quiet harbour")
     assert stored.startswith("$argon2id$v=19$m=47104,t=1,p=1$")
     assert await Passwords().verify("a quiet harbour", stored)
@@ -28,8 +28,8 @@ async def test_bcrypt_hashes_are_accepted_and_marked_for_replacement(password: s
 
 
 @pytest.mark.parametrize("stored", [None, "", "not a hash", "$argon2id$broken"])
-async def test_nothing_fits_a_missing_or_damaged_hash(stored: str | None) -> None:
-    assert not await Passwords().verify("nobody has this password", stored)
+async def test_no_password_matches_a_missing_or_damaged_hash(stored: str | None) -> None:
+    assert not await Passwords().verify("any password", stored)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which REDIS_URL is accepted, and what of it people see."""
+"""Accepted values of REDIS_URL, and their form for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypervisor.infra.coordination.redis_url import normalise_redis_url, printab
 
 
 @pytest.mark.parametrize(
-    ("url", "known"),
+    ("url", "normalised"),
     [
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("rediss://user:word@cache.example.com/2", "rediss://user:word@cache.example.com/2"),
@@ -18,8 +18,8 @@ from hypervisor.infra.coordination.redis_url import normalise_redis_url, printab
         ("valkeys://localhost:6379/1", "rediss://localhost:6379/1"),
     ],
 )
-def test_urls_of_redis_and_valkey_are_known(url: str, known: str) -> None:
-    assert normalise_redis_url(url) == known
+def test_urls_of_redis_and_valkey_are_accepted(url: str, normalised: str) -> None:
+    assert normalise_redis_url(url) == normalised
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The installation's secret, what is derived from it, sealing and tokens."""
+"""The installation's secret and its derived keys, encryption and tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _settings(folder: Path, **values: Any) -> Settings:
     return Settings(_env_file=None, data_dir=folder, **values)
 
 
-def test_a_random_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_a_random_key_is_created_once_and_readable_only_by_its_owner(tmp_path: Path) -> None:
     first = load_secret_key(_settings(tmp_path / "data"))
     assert len(first) >= 64
     assert load_secret_key(_settings(tmp_path / "data")) == first
@@ -52,28 +52,28 @@ def test_a_damaged_key_file_stops_the_start(tmp_path: Path) -> None:
         load_secret_key(_settings(tmp_path))
 
 
-def test_what_is_sealed_opens_with_the_same_secret_and_purpose_alone() -> None:
+def test_decryption_needs_the_same_secret_and_purpose() -> None:
     encryptor = Encryptor(SECRET)
-    sealed = encryptor.encrypt("grüße", "env")
-    assert "grüße" not in sealed
-    assert encryptor.encrypt("grüße", "env") != sealed
-    assert Encryptor(SECRET).decrypt(sealed, "env") == "grüße"
+    ciphertext = encryptor.encrypt("grüße", "env")
+    assert "grüße" not in ciphertext
+    assert encryptor.encrypt("grüße", "env") != ciphertext
+    assert Encryptor(SECRET).decrypt(ciphertext, "env") == "grüße"
     with pytest.raises(DecryptionError):
-        encryptor.decrypt(sealed, "invite")
+        encryptor.decrypt(ciphertext, "invite")
     with pytest.raises(DecryptionError, match=encryptor.key_id):
-        Encryptor(b"another secret of enough length!").decrypt(sealed, "env")
+        Encryptor(b"another secret of enough length!").decrypt(ciphertext, "env")
 
 
 @pytest.mark.parametrize(
     "damaged", ["", "v1.aa.bb", "plain text", "v1..", "v2.{id}.AAAA", "v1.{id}.A", "v1.{id}.ü"]
 )
-def test_damaged_sealed_texts_do_not_open(damaged: str) -> None:
+def test_a_damaged_ciphertext_is_refused(damaged: str) -> None:
     encryptor = Encryptor(SECRET)
     with pytest.raises(DecryptionError):
         encryptor.decrypt(damaged.format(id=encryptor.key_id), "env")
 
 
-def test_an_access_token_is_read_until_it_is_over() -> None:
+def test_an_access_token_is_valid_until_it_expires() -> None:
     tokens = AccessTokens(SECRET, timedelta(minutes=30))
     token = tokens.issue(CLAIMS, START)
     assert tokens.read(token, START + timedelta(minutes=29)) == CLAIMS
@@ -97,7 +97,7 @@ ATTEMPT = AttemptClaims(deployment_id=7, attempt=2)
 DAY = timedelta(hours=24)
 
 
-def test_an_attempt_token_is_read_until_it_is_over() -> None:
+def test_an_attempt_token_is_valid_until_it_expires() -> None:
     tokens = AttemptTokens(SECRET)
     token = tokens.issue(ATTEMPT, DAY, START)
     assert tokens.read(token, START + timedelta(hours=23)).claims == ATTEMPT
@@ -107,11 +107,11 @@ def test_an_attempt_token_is_read_until_it_is_over() -> None:
         AttemptTokens(b"another secret of enough length!").read(token, START)
 
 
-def test_an_attempt_token_ages_at_half_of_its_life() -> None:
+def test_an_attempt_token_is_renewed_after_half_of_its_lifetime() -> None:
     tokens = AttemptTokens(SECRET)
-    read = tokens.read(tokens.issue(ATTEMPT, DAY, START), START)
-    assert read.lifetime_if_ageing(START + timedelta(hours=11)) is None
-    assert read.lifetime_if_ageing(START + timedelta(hours=12)) == DAY
+    token = tokens.read(tokens.issue(ATTEMPT, DAY, START), START)
+    assert token.renewal_lifetime(START + timedelta(hours=11)) is None
+    assert token.renewal_lifetime(START + timedelta(hours=12)) == DAY
 
 
 def test_access_and_attempt_tokens_do_not_pass_for_each_other() -> None:

@@ -1,4 +1,4 @@
-"""Instance names are how a restarted server recognises its own workloads: they must round-trip exactly."""
+"""Instance names identify workloads after a restart, so they must round-trip exactly."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_a_name_parses_back_to_its_parts(name: InstanceName) -> None:
 
 
 @given(st.from_regex(r"hv-\w{4,16}-\d+-\d+-\d+", fullmatch=True) | st.text())
-def test_what_parses_is_exactly_what_we_would_have_written(text: str) -> None:
+def test_every_parsed_text_is_written_back_unchanged(text: str) -> None:
     name = InstanceName.parse(text)
 
     assert name is None or str(name) == text
 
 
-def test_the_form_is_the_documented_one() -> None:
+def test_the_format_is_the_documented_one() -> None:
     assert str(InstanceName("a1b2c3", 7, 2)) == "hv-a1b2c3-7-2-0"
 
 
@@ -45,5 +45,5 @@ def test_the_form_is_the_documented_one() -> None:
         "hv-a1b2c3-" + "7" * 5000 + "-2-0",
     ],
 )
-def test_names_of_others_are_not_ours(text: str) -> None:
+def test_other_names_are_not_parsed(text: str) -> None:
     assert InstanceName.parse(text) is None

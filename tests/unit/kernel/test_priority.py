@@ -1,4 +1,4 @@
-"""A priority is given as a name or a number and always ends as an integer from 0 to 1000."""
+"""Priorities: a name or a number becomes an integer from 0 to 1000."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_label_parses_back_to_its_priority(value: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), NAMED_PRIORITIES.items())
-def test_names_are_read_in_any_case(name: str, value: int) -> None:
+def test_names_are_parsed_in_any_case(name: str, value: int) -> None:
     assert {parse_priority(text) for text in (name, name.lower(), f" {name.title()} ")} == {value}
 
 
@@ -42,9 +42,9 @@ def test_leading_zeros_change_nothing(value: int, zeros: int) -> None:
 
 @given(st.integers().filter(lambda value: not MIN_PRIORITY <= value <= MAX_PRIORITY))
 def test_numbers_outside_the_range_are_refused(value: int) -> None:
-    for given_as in (value, str(value)):
+    for form in (value, str(value)):
         with pytest.raises(InvalidPriority, match="from 0 to 1000"):
-            parse_priority(given_as)
+            parse_priority(form)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Amounts are integers inside; floats are converted once, at the edge, and nonsense is refused there."""
+"""Resource amounts: conversion between API units and integers, and refusal of invalid values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def from_edge(**values: float) -> Resources:
 
 
 @given(RESOURCES)
-def test_what_an_answer_shows_can_be_sent_back_unchanged(amount: Resources) -> None:
-    again = Resources.from_edge(cpu_cores=amount.cpu_cores, ram_gb=amount.ram_gb, gpu_count=amount.gpu_count)
+def test_an_amount_of_a_response_is_a_valid_request(amount: Resources) -> None:
+    parsed = Resources.from_edge(cpu_cores=amount.cpu_cores, ram_gb=amount.ram_gb, gpu_count=amount.gpu_count)
 
-    assert again == amount
+    assert parsed == amount
 
 
 @given(st.decimals(0, 10**6, places=3))
@@ -50,7 +50,7 @@ def test_requests_are_rounded_up_to_the_next_unit(values: dict[str, float], expe
 
 
 @given(st.sampled_from(FIELDS), st.floats(min_value=5e-324, max_value=1e9))
-def test_a_request_is_never_rounded_down_to_less_than_was_asked(field: str, value: float) -> None:
+def test_a_request_is_never_rounded_down(field: str, value: float) -> None:
     amount = from_edge(**{field: value})
 
     assert not amount.is_zero
@@ -63,7 +63,7 @@ def test_a_request_is_never_rounded_down_to_less_than_was_asked(field: str, valu
     [-1, -0.001, -5e-324, math.nan, math.inf, -math.inf, MAX_EDGE_VALUE + 2, 1e300, 10**400],
     ids=lambda value: str(value)[:12],
 )
-def test_nonsense_is_refused(field: str, value: float) -> None:
+def test_invalid_numbers_are_refused(field: str, value: float) -> None:
     with pytest.raises(InvalidAmount):
         from_edge(**{field: value})
 
@@ -86,19 +86,19 @@ def test_the_refusal_names_the_field() -> None:
 
 
 @given(RESOURCES, RESOURCES)
-def test_adding_and_taking_away_are_inverse(one: Resources, other: Resources) -> None:
+def test_addition_and_subtraction_are_inverse(one: Resources, other: Resources) -> None:
     assert one + other - other == one
 
 
 @given(RESOURCES, RESOURCES)
-def test_the_shortfall_is_exactly_what_is_missing(wanted: Resources, room: Resources) -> None:
-    missing = wanted.shortfall(room)
+def test_the_shortfall_is_exactly_the_missing_amount(needed: Resources, capacity: Resources) -> None:
+    missing = needed.shortfall(capacity)
 
-    assert wanted.fits_in(room + missing)
-    assert missing.is_zero == wanted.fits_in(room)
+    assert needed.fits_in(capacity + missing)
+    assert missing.is_zero == needed.fits_in(capacity)
     for field in ("cpu_milli", "ram_mib", "gpu_milli"):
         if getattr(missing, field):
-            assert getattr(room, field) + getattr(missing, field) == getattr(wanted, field)
+            assert getattr(capacity, field) + getattr(missing, field) == getattr(needed, field)
 
 
 @pytest.mark.parametrize("gpu_milli", [0, 1, 100, 999, 1000, 2000, 8000])

@@ -1,4 +1,4 @@
-"""Text that is refused, and how names compare."""
+"""Invalid text, and the comparison of names."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from hypervisor.kernel.text import fold, has_control_characters, unsafe_reason
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "half \udfff pair"])
-def test_unsafe_text_is_named(text: str) -> None:
+def test_unsafe_text_has_a_reason(text: str) -> None:
     assert unsafe_reason(text)
 
 
 @pytest.mark.parametrize("text", ["", "plain", "line\nbreak", "🐴", "é"])
-def test_other_text_is_fine(text: str) -> None:
+def test_other_text_is_valid(text: str) -> None:
     assert unsafe_reason(text) is None
 
 
-def test_control_characters_are_seen() -> None:
+def test_control_characters_are_detected() -> None:
     assert has_control_characters("escape \x1b[31m")
     assert has_control_characters("two\nlines")
     assert not has_control_characters("é 🐴 ok")

@@ -1,4 +1,4 @@
-"""How the end of an attempt is judged."""
+"""Conclusions of ended attempts."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState
 from hypervisor.lifecycle.conclude import (
-    BACKOFF_FIRST,
-    BACKOFF_LONGEST,
+    MAX_BACKOFF_SECONDS,
+    MIN_BACKOFF_SECONDS,
     Ending,
     StopReason,
     backoff,
@@ -33,7 +33,7 @@ def test_an_exit_code_decides(code: int, state: State, outcome: str) -> None:
     assert (conclusion.state, conclusion.outcome) == (state, outcome)
 
 
-def test_the_sentence_of_a_failure_names_what_happened() -> None:
+def test_the_sentence_of_a_failure_names_its_cause() -> None:
     assert "code 3" in conclude(Ending(exited(3)), 0).sentence
     assert "signal 11" in conclude(Ending(exited(139)), 0).sentence
     assert "512 MiB" in conclude(Ending(exited(137, oom=True), ram_limit_mib=512), 0).sentence
@@ -53,21 +53,23 @@ def test_the_sentence_of_a_failure_names_what_happened() -> None:
     ],
 )
 @pytest.mark.parametrize("code", [0, 1, 137, 143, None])
-def test_an_exit_inside_grace_counts_as_the_stop(reason: StopReason, state: State, code: int | None) -> None:
+def test_an_exit_within_the_grace_period_counts_as_the_stop(
+    reason: StopReason, state: State, code: int | None
+) -> None:
     ending = Ending(exited(code), stop_reason=reason, stop_requested_at=NOW - timedelta(seconds=1))
     assert conclude(ending, 0.5).state is state
 
 
-def test_an_exit_before_the_stop_counts_as_its_own() -> None:
-    asked = NOW + timedelta(seconds=1)
-    ending = Ending(exited(0), stop_reason=StopReason.PREEMPTED, stop_requested_at=asked)
+def test_an_exit_before_the_stop_counts_by_its_exit_code() -> None:
+    later = NOW + timedelta(seconds=1)
+    ending = Ending(exited(0), stop_reason=StopReason.PREEMPTED, stop_requested_at=later)
     assert conclude(ending, 0.5).state is State.SUCCEEDED
 
 
-def test_retries_are_used_up_and_then_it_fails_with_the_last_reason() -> None:
+def test_after_the_last_retry_the_deployment_fails_with_the_last_reason() -> None:
     retrying = conclude(Ending(exited(1), restart_policy="on-failure", max_retries=2, retries_used=1), 0.5)
     assert (retrying.state, retrying.retries_used) == (State.QUEUED, 2)
-    assert retrying.delay >= BACKOFF_FIRST
+    assert retrying.delay >= MIN_BACKOFF_SECONDS
     last = conclude(Ending(exited(1), restart_policy="on-failure", max_retries=2, retries_used=2), 0.5)
     assert last.state is State.FAILED
     assert "code 1" in last.sentence
@@ -75,7 +77,7 @@ def test_retries_are_used_up_and_then_it_fails_with_the_last_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "state"),
+    ("observation", "state"),
     [
         (exited(1), State.QUEUED),
         (exited(137, oom=True), State.QUEUED),
@@ -84,21 +86,21 @@ def test_retries_are_used_up_and_then_it_fails_with_the_last_reason() -> None:
         (ABSENT, State.QUEUED),
     ],
 )
-def test_where_exit_codes_are_named_only_those_are_retried(seen: Observation, state: State) -> None:
-    ending = Ending(seen, restart_policy="on-failure", max_retries=2, retry_exit_codes=[137, 1])
+def test_only_the_retry_exit_codes_are_retried(observation: Observation, state: State) -> None:
+    ending = Ending(observation, restart_policy="on-failure", max_retries=2, retry_exit_codes=[137, 1])
     conclusion = conclude(ending, 0.5)
     assert (conclusion.state, conclusion.retries_used) == (state, 1 if state is State.QUEUED else 0)
-    assert ("only exit codes 1, 137 are" in conclusion.sentence) == (state is State.FAILED)
+    assert ("retry_exit_codes allows only 1, 137" in conclusion.sentence) == (state is State.FAILED)
 
 
-def test_exit_codes_change_nothing_about_what_never_ran_or_succeeded() -> None:
+def test_retry_exit_codes_do_not_affect_launch_errors_and_successes() -> None:
     ending = partial(Ending, restart_policy="always", max_retries=2, retry_exit_codes=[137])
-    passing = ending(None, launch_error="engine busy", launch_retryable=True)
-    assert conclude(passing, 0).state is State.QUEUED
+    temporary = ending(None, launch_error="engine busy", launch_retryable=True)
+    assert conclude(temporary, 0).state is State.QUEUED
     assert conclude(ending(exited(0)), 0).code == "restarting"
 
 
-def test_a_long_healthy_run_forgets_earlier_retries() -> None:
+def test_a_long_run_resets_the_used_retries() -> None:
     ending = Ending(
         exited(1),
         started_at=NOW - timedelta(hours=1),
@@ -109,13 +111,13 @@ def test_a_long_healthy_run_forgets_earlier_retries() -> None:
     assert conclude(ending, 0).retries_used == 1
 
 
-def test_what_the_engine_refuses_for_good_is_not_retried() -> None:
+def test_a_permanent_launch_error_is_not_retried() -> None:
     refused = Ending(None, launch_error="bad image", restart_policy="always", max_retries=5)
     assert conclude(refused, 0).state is State.FAILED
-    passing = Ending(
+    temporary = Ending(
         None, launch_error="engine busy", launch_retryable=True, restart_policy="always", max_retries=5
     )
-    assert conclude(passing, 0).state is State.QUEUED
+    assert conclude(temporary, 0).state is State.QUEUED
 
 
 def test_only_always_restarts_a_success() -> None:
@@ -125,4 +127,4 @@ def test_only_always_restarts_a_success() -> None:
 
 @given(retry=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
 def test_the_back_off_stays_between_ten_seconds_and_five_minutes(retry: int, jitter: float) -> None:
-    assert BACKOFF_FIRST <= backoff(retry, jitter) <= BACKOFF_LONGEST
+    assert MIN_BACKOFF_SECONDS <= backoff(retry, jitter) <= MAX_BACKOFF_SECONDS

@@ -1,4 +1,4 @@
-"""The next step for an attempt, for each thing an engine may say."""
+"""The next action for an attempt, for each desired and observed state."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +11,9 @@ from hypervisor.lifecycle.decide import (
     Expire,
     Finish,
     Launch,
-    Leave,
     MarkRunning,
     RequestStop,
+    Wait,
     decide,
 )
 
@@ -35,7 +35,7 @@ TO_STOP_EARLY = Desired(stop_requested_at=NOW, grace_seconds=7)
         (ASSIGNED, CREATED, Launch()),
         (ASSIGNED, RUNNING, MarkRunning()),
         (ASSIGNED, EXITED, Finish()),
-        (STARTED, RUNNING, Leave()),
+        (STARTED, RUNNING, Wait()),
         (STARTED, EXITED, Finish()),
         (STARTED, ABSENT, Finish()),
         (TO_STOP, RUNNING, RequestStop(7)),
@@ -46,17 +46,17 @@ TO_STOP_EARLY = Desired(stop_requested_at=NOW, grace_seconds=7)
         (TO_STOP_EARLY, RUNNING, RequestStop(7)),
     ],
 )
-def test_each_combination_has_its_step(desired: Desired, observed: Observation, action: Action) -> None:
+def test_each_combination_has_its_action(desired: Desired, observed: Observation, action: Action) -> None:
     assert decide(desired, observed, NOW) == action
 
 
 @pytest.mark.parametrize("desired", [ASSIGNED, STARTED, TO_STOP, TO_STOP_EARLY])
-def test_what_cannot_be_seen_is_left_alone(desired: Desired) -> None:
-    assert decide(desired, None, NOW) == Leave()
+def test_an_unreachable_engine_leads_to_no_action(desired: Desired) -> None:
+    assert decide(desired, None, NOW) == Wait()
 
 
-def test_max_runtime_is_a_time_to_look_again_and_then_an_end() -> None:
+def test_max_runtime_is_a_deadline_and_then_an_end() -> None:
     desired = Desired(started_at=NOW, max_runtime_seconds=60)
     deadline = NOW + timedelta(seconds=60)
-    assert decide(desired, RUNNING, NOW) == Leave(until=deadline)
+    assert decide(desired, RUNNING, NOW) == Wait(until=deadline)
     assert decide(desired, RUNNING, deadline) == Expire()

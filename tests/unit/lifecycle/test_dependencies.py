@@ -1,4 +1,4 @@
-"""Dependencies: when they are met, and cycles."""
+"""Dependencies: their status, and cycles."""
 
 from itertools import pairwise
 
@@ -23,13 +23,13 @@ from hypervisor.lifecycle.states import State
         (Condition.RUNNING, State.STOPPED, DependencyStatus.PAUSED),
     ],
 )
-def test_a_dependency_stands_as_its_parent_does(
+def test_the_status_of_a_dependency_follows_from_its_parent(
     condition: Condition, parent: State, status: DependencyStatus
 ) -> None:
     assert dependency_status(condition, parent) is status
 
 
-def test_a_cycle_is_named_from_its_first_member_round_to_it() -> None:
+def test_a_cycle_starts_and_ends_with_the_same_deployment() -> None:
     cycle = find_cycle({1: [2], 2: [3], 3: [2]}, [1])
     assert cycle in ([2, 3, 2], [3, 2, 3])
 
@@ -38,23 +38,23 @@ def test_a_diamond_is_no_cycle() -> None:
     assert find_cycle({1: [2, 3], 2: [4], 3: [4]}, [1]) is None
 
 
-def test_a_chain_of_any_length_is_fine() -> None:
+def test_a_long_chain_is_no_cycle() -> None:
     assert find_cycle({n: [n + 1] for n in range(50_000)}, [0]) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=24))
-def test_a_cycle_is_found_exactly_where_peeling_off_leaves_leaves_something(
+def test_a_cycle_is_found_exactly_if_removing_leaves_does_not_empty_the_graph(
     edges: list[tuple[int, int]],
 ) -> None:
     parents: dict[int, set[int]] = {}
     for child, parent in edges:
         parents.setdefault(child, set()).add(parent)
-    rest = dict(parents)
-    while free := [child for child, above in rest.items() if not above & rest.keys()]:
-        for child in free:
-            del rest[child]
+    remaining = dict(parents)
+    while leaves := [child for child, above in remaining.items() if not above & remaining.keys()]:
+        for child in leaves:
+            del remaining[child]
     cycle = find_cycle(parents, parents)
-    assert (cycle is not None) == bool(rest)
+    assert (cycle is not None) == bool(remaining)
     if cycle is not None:
         assert cycle[0] == cycle[-1]
         assert all(after in parents[before] for before, after in pairwise(cycle))

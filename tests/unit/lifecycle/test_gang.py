@@ -1,4 +1,4 @@
-"""What several replicas come to, taken together."""
+"""The verdict on several replicas, and the conclusion of their run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypervisor.lifecycle.gang import (
     Replica,
     ReplicaState,
     conclude_gang,
+    gang_verdict,
     is_late,
+    is_success,
     replica_state,
-    standing,
-    went_well,
 )
 from hypervisor.lifecycle.states import State
 
 NEW = Replica()
 UP = Replica(started=True)
-LEAVING = Replica(started=True, stopping=True)
+STOPPING = Replica(started=True, stopping=True)
 DONE = Replica(started=True, ended=True, succeeded=True)
 FAILED = Replica(started=True, ended=True)
 NEVER_UP = Replica(ended=True)
@@ -43,19 +43,19 @@ STOPPED = Replica(started=True, stopping=True, ended=True)
         ([UP, FAILED], GangVerdict.BROKEN),
         ([NEW, NEVER_UP], GangVerdict.BROKEN),
         ([UP, DONE, FAILED], GangVerdict.BROKEN),
-        ([UP, LEAVING, FAILED], GangVerdict.BROKEN),
-        ([LEAVING, FAILED], GangVerdict.STOPPING),
-        ([LEAVING, LEAVING], GangVerdict.STOPPING),
-        ([LEAVING, STOPPED], GangVerdict.STOPPING),
-        ([LEAVING, DONE], GangVerdict.STOPPING),
+        ([UP, STOPPING, FAILED], GangVerdict.BROKEN),
+        ([STOPPING, FAILED], GangVerdict.STOPPING),
+        ([STOPPING, STOPPING], GangVerdict.STOPPING),
+        ([STOPPING, STOPPED], GangVerdict.STOPPING),
+        ([STOPPING, DONE], GangVerdict.STOPPING),
         ([DONE, DONE], GangVerdict.OVER),
         ([DONE, FAILED], GangVerdict.OVER),
         ([STOPPED, FAILED], GangVerdict.OVER),
     ],
 )
-def test_standing(replicas: list[Replica], expected: GangVerdict) -> None:
-    assert standing(replicas) is expected
-    assert standing(replicas[::-1]) is expected
+def test_gang_verdict(replicas: list[Replica], expected: GangVerdict) -> None:
+    assert gang_verdict(replicas) is expected
+    assert gang_verdict(replicas[::-1]) is expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_standing(replicas: list[Replica], expected: GangVerdict) -> None:
     [
         (NEW, ReplicaState.STARTING),
         (UP, ReplicaState.RUNNING),
-        (LEAVING, ReplicaState.STOPPING),
+        (STOPPING, ReplicaState.STOPPING),
         (DONE, ReplicaState.SUCCEEDED),
         (FAILED, ReplicaState.ENDED),
         (STOPPED, ReplicaState.ENDED),
@@ -74,23 +74,23 @@ def test_replica_state(replica: Replica, expected: ReplicaState) -> None:
 
 
 def ending(state: State, outcome: str = "succeeded", delay: float = 0.0) -> Conclusion:
-    return Conclusion(outcome, state, "code", "its own sentence", delay, retries_used=2)
+    return Conclusion(outcome, state, "code", "the last sentence", delay, retries_used=2)
 
 
 @pytest.mark.parametrize(
     ("last", "all_succeeded", "state_after_stop", "reason", "state", "sentence"),
     [
-        (State.SUCCEEDED, True, None, None, State.SUCCEEDED, "its own sentence"),
-        (State.FAILED, False, None, None, State.FAILED, "its own sentence"),
-        (State.QUEUED, False, None, None, State.QUEUED, "its own sentence"),
+        (State.SUCCEEDED, True, None, None, State.SUCCEEDED, "the last sentence"),
+        (State.FAILED, False, None, None, State.FAILED, "the last sentence"),
+        (State.QUEUED, False, None, None, State.QUEUED, "the last sentence"),
         (State.FAILED, False, State.FAILED, StopReason.GANG_FAILED, State.FAILED, "replica 1: broke"),
         (State.FAILED, False, State.QUEUED, StopReason.GANG_FAILED, State.QUEUED, "replica 1: broke"),
         (State.QUEUED, False, State.QUEUED, StopReason.GANG_TIMEOUT, State.QUEUED, "not all replicas"),
-        (State.QUEUED, False, State.QUEUED, StopReason.PREEMPTED, State.QUEUED, "gave way"),
+        (State.QUEUED, False, State.QUEUED, StopReason.PREEMPTED, State.QUEUED, "preempted"),
         (State.STOPPED, False, State.STOPPED, StopReason.STOPPED, State.STOPPED, "stopped on request"),
         (State.QUEUED, False, State.CANCELLED, StopReason.CANCELLED, State.CANCELLED, "cancelled"),
         (State.SUCCEEDED, False, State.FAILED, None, State.FAILED, "replica 1: broke"),
-        (State.SUCCEEDED, True, State.STOPPED, StopReason.STOPPED, State.SUCCEEDED, "its own sentence"),
+        (State.SUCCEEDED, True, State.STOPPED, StopReason.STOPPED, State.SUCCEEDED, "the last sentence"),
     ],
 )
 def test_the_last_end_decides_for_the_whole_run(
@@ -101,25 +101,25 @@ def test_the_last_end_decides_for_the_whole_run(
     state: State,
     sentence: str,
 ) -> None:
-    found = conclude_gang(
+    conclusion = conclude_gang(
         ending(last),
         all_succeeded=all_succeeded,
         state_after_stop=state_after_stop,
         stop_reason=reason,
         failure="replica 1: broke",
     )
-    assert found.state is state
-    assert found.sentence.startswith(sentence)
-    assert found.retries_used == 2
+    assert conclusion.state is state
+    assert conclusion.sentence.startswith(sentence)
+    assert conclusion.retries_used == 2
 
 
-def test_one_that_restarts_by_its_policy_takes_the_others_along() -> None:
-    assert went_well(ending(State.SUCCEEDED))
-    assert not went_well(ending(State.QUEUED))
-    assert not went_well(ending(State.FAILED, "failed"))
+def test_only_a_replica_that_succeeds_without_restart_leaves_the_others_running() -> None:
+    assert is_success(ending(State.SUCCEEDED))
+    assert not is_success(ending(State.QUEUED))
+    assert not is_success(ending(State.FAILED, "failed"))
 
 
-def test_late_from_the_end_of_its_time_on() -> None:
+def test_a_gang_is_late_from_its_timeout_on() -> None:
     placed = datetime(2026, 1, 1, tzinfo=UTC)
     assert not is_late(placed, 300, placed + timedelta(seconds=299))
     assert is_late(placed, 300, placed + timedelta(seconds=300))

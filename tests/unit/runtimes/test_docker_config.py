@@ -67,6 +67,11 @@ def test_a_read_only_root_keeps_a_writable_tmp() -> None:
     assert list(host["Tmpfs"]) == ["/tmp"]
 
 
+def test_a_working_directory_replaces_that_of_the_image() -> None:
+    assert config(working_dir="/workspace")["WorkingDir"] == "/workspace"
+    assert "WorkingDir" not in config()
+
+
 def test_containers_of_one_installation_cannot_reach_each_other() -> None:
     assert network_config("inst")["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
     assert network_config("inst", isolated=False)["Options"] == {}

@@ -115,7 +115,7 @@ def test_philly_jobs(tmp_path: Path) -> None:
         ([CSV, "-1,1,a,LOW,1,1,0,"], ":2: arrival_seconds must be a finite number from 0 up"),
         ([CSV, "0,nan,a,LOW,1,1,0,"], ":2: duration_seconds must be a finite number"),
         ([CSV, "0,1,a,URGENT,1,1,0,"], ":2: priority must be one of LOW, MEDIUM"),
-        ([CSV, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request is a fraction below 1 or a whole number"),
+        ([CSV, "0,1,a,LOW,1,1,1.5,"], ":2: a GPU request must be a fraction below 1 or a whole number"),
         ([CSV, "0,1,a,LOW,,,,"], ":2: the request is empty"),
         ([CSV + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
         ([CSV + ",placement", "0,1,a,LOW,1,1,0,,wide"], ":2: placement must be pack or spread, not 'wide'"),

@@ -1,4 +1,4 @@
-"""The picture of the database in the documentation is the one that the tables give."""
+"""The diagram of the database in the documentation is current."""
 
 from __future__ import annotations
 

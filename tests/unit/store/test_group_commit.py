@@ -18,7 +18,7 @@ class Doubling:
         self.groups: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.gathering = GroupCommit(self._work, lambda error: not isinstance(error, OSError))
+        self.gathering = GroupCommit("doubling", self._work, lambda error: not isinstance(error, OSError))
 
     async def _work(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.groups.append(list(numbers))
@@ -106,7 +106,7 @@ async def test_who_gives_up_stops_nobody_and_is_left_out_where_nothing_has_begun
     assert doubling.groups in ([[2]], [[1, 2]])
 
 
-async def test_closing_cancels_whoever_waits() -> None:
+async def test_closing_cancels_waiting_callers() -> None:
     doubling = Doubling()
     doubling.gate.clear()
     waiting = asyncio.create_task(doubling.gathering.ask(1))

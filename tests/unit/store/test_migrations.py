@@ -1,4 +1,4 @@
-"""What migrations say of themselves is read as Alembic reads it."""
+"""The runner reads the revisions of the migration files as Alembic does."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypervisor.store.migrations.runner import head_revision, known_revisions
 def test_revisions_are_those_that_alembic_finds() -> None:
     scripts = ScriptDirectory.from_config(configuration())
     assert head_revision() == scripts.get_current_head()
-    assert known_revisions() == {each.revision for each in scripts.walk_revisions()}
+    assert known_revisions() == {script.revision for script in scripts.walk_revisions()}
 
 
-def test_a_version_that_is_installed_under_a_running_one_is_a_newer_one(
+def test_revisions_that_are_installed_while_a_process_runs_are_unknown_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the running one would take the schema of the new one for an old one, and be unready."""
+    """Otherwise the running process would take its own schema for an old one, and become unready."""
     runner._migrations.cache_clear()
     head = runner.head_revision()
     newer = tmp_path / "migrations" / "versions"

@@ -1,4 +1,4 @@
-"""What every table has to have, whoever adds it."""
+"""Rules for every table."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypervisor.store.base import Base
 from hypervisor.store.tables import Attempt
 
 
-def test_rows_that_go_with_another_are_found_by_an_index() -> None:
-    """Else the database reads the whole table, in one statement, whenever the other row is deleted."""
+def test_every_cascading_foreign_key_has_an_index() -> None:
+    """Otherwise each deletion of a referenced row reads the whole table."""
     tables = Base.metadata.sorted_tables
     assert Attempt.__table__ in tables
     unindexed = [
         f"{table.name}.{constraint.column_keys[0]}"
         for table in tables
         for constraint in table.foreign_key_constraints
-        if constraint.ondelete == "CASCADE" and not any(_leads(constraint, each) for each in _keys(table))
+        if constraint.ondelete == "CASCADE" and not any(_leads(constraint, key) for key in _keys(table))
     ]
     assert unindexed == []
 
@@ -26,7 +26,7 @@ def test_rows_that_go_with_another_are_found_by_an_index() -> None:
 def _keys(table: Table) -> Iterator[list[str]]:
     yield [column.name for column in table.primary_key]
     for index in table.indexes:
-        # One with a condition does not find all rows.
+        # A partial index does not find all rows.
         if index.dialect_options["postgresql"]["where"] is None:
             yield [getattr(column, "name", "") for column in index.expressions]
 

@@ -1,4 +1,4 @@
-"""The check of Prometheus expressions finds what is wrong with them."""
+"""The checker of Prometheus expressions finds unknown metrics, labels and values."""
 
 from __future__ import annotations
 
@@ -32,22 +32,25 @@ depth 3
         "topk(8, sum(errors_total) by (kind, instance)) or vector(0)",
     ],
 )
-def test_what_is_exposed_may_be_asked(expression: str) -> None:
+def test_an_expression_over_exposed_metrics_is_accepted(expression: str) -> None:
     assert list(complaints(expression, EXPOSED)) == []
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "complaint"),
     [
-        ("depths", "there is no depths"),
-        ("waits", "there is no waits"),
+        ("depths", "depths is not exposed"),
+        ("waits", "waits is not exposed"),
         ('depth{cluster="1"}', "depth has no label cluster"),
         ('errors_total{kind="even"}', "errors_total has no kind='even' but ['odd']"),
-        ("sum by (flavour) (rate(errors_total[5m]))", "nothing there has the label flavour to group by"),
+        (
+            "sum by (flavour) (rate(errors_total[5m]))",
+            "no metric of the expression has the grouping label flavour",
+        ),
     ],
 )
-def test_what_is_not_exposed_is_told(expression: str, told: str) -> None:
-    assert list(complaints(expression, EXPOSED)) == [told]
+def test_an_unknown_metric_label_or_value_is_reported(expression: str, complaint: str) -> None:
+    assert list(complaints(expression, EXPOSED)) == [complaint]
 
 
 @pytest.mark.parametrize("expression", ["sum(depth", "depth)", "depth & 1", '{kind="odd"'])

@@ -1,4 +1,4 @@
-"""CI relies on the summary: it must count what ran, and a skip of what CI requires must fail the run."""
+"""The test summary: it counts tests per backend, and fails the run if a required backend is skipped."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_counts_and_reasons_are_printed(run: pytest.Pytester, workers: list[str]
     )
 
 
-def test_a_skip_of_what_is_required_fails_the_run(
+def test_a_skip_of_a_required_backend_fails_the_run(
     run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HV_REQUIRE_DOCKER", "1")

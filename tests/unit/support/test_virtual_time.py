@@ -1,3 +1,5 @@
+"""The event loop with virtual time."""
+
 from __future__ import annotations
 
 import asyncio
@@ -15,22 +17,22 @@ def test_hours_pass_in_a_moment() -> None:
     assert virtual_time.run(sleep()) == pytest.approx(7200)
 
 
-def test_a_wait_that_nothing_ends_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="everything waits"):
+def test_a_wait_without_end_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="all tasks wait"):
         virtual_time.run(asyncio.Event().wait())
 
 
-def test_tasks_that_wake_each_other_for_ever_at_one_moment_are_an_error() -> None:
-    async def wait_for(mine: asyncio.Event, other: asyncio.Event) -> None:
+def test_tasks_that_wake_each_other_without_time_passing_are_an_error() -> None:
+    async def wait_for(own: asyncio.Event, other: asyncio.Event) -> None:
         while True:
-            await mine.wait()
-            mine.clear()
+            await own.wait()
+            own.clear()
             other.set()
 
     async def ping_pong() -> None:
-        one, other = asyncio.Event(), asyncio.Event()
-        one.set()
-        await asyncio.gather(wait_for(one, other), wait_for(other, one))
+        first, second = asyncio.Event(), asyncio.Event()
+        first.set()
+        await asyncio.gather(wait_for(first, second), wait_for(second, first))
 
     with pytest.raises(RuntimeError, match="no time passes"):
         virtual_time.run(ping_pong())

@@ -1,4 +1,4 @@
-"""Tests lean on `eventually`: it must end, and its failure must say what was last seen."""
+"""`eventually`: it must end, and its failure must name the last result."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ async def test_it_retries_assertions_and_fails_with_the_last_one() -> None:
         await eventually(condition, within=0.01, every=0.001, what="all running")
 
 
-def test_the_sync_twin_names_the_condition_and_the_last_value() -> None:
+def test_the_sync_variant_names_the_condition_and_the_last_value() -> None:
     def queue_is_empty() -> bool:
         return False
 
-    with pytest.raises(AssertionError, match=r"queue_is_empty did not come true within 0 s; look 1: False"):
+    with pytest.raises(AssertionError, match=r"queue_is_empty did not come true within 0 s; poll 1: False"):
         eventually_sync(queue_is_empty, within=0)
 
 

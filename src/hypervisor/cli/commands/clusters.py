@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -12,6 +12,7 @@ from hypervisor.cli.core import resolve
 from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
 from hypervisor.cli.core.key_values import parse_pairs
+from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
@@ -32,6 +33,15 @@ for command in (
 ):
     app.command()(command)
 
+
+class _WithOldFlags(WithOldFlags):
+    old_flags: ClassVar = {
+        "--placement": "--placement-policy",
+        "--improve": "--optimizer-steps",
+        "--packer": "--solver",
+    }
+
+
 Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Cluster name or id.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Node name or id.")]
 Force = Annotated[
@@ -44,11 +54,11 @@ GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="GPU model, su
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label. Repeatable.")
 ]
-Placement = Annotated[
+PlacementPolicy = Annotated[
     str | None,
     typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}; the first is the default."),
 ]
-Improve = Annotated[
+OptimizerSteps = Annotated[
     int | None,
     typer.Option(
         metavar="STEPS",
@@ -74,7 +84,7 @@ MinRuntime = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=_WithOldFlags)
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")],
@@ -92,8 +102,8 @@ def create(
         ),
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="auto (default), docker, process or simulated.")] = None,
-    placement: Placement = None,
-    improve: Improve = None,
+    placement_policy: PlacementPolicy = None,
+    optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
@@ -108,8 +118,8 @@ def create(
     fields: dict[str, Any] = {
         "organization_id": resolve.organization_id(session),
         "runtime": runtime,
-        "placement": placement,
-        "optimizer_steps": improve,
+        "placement_policy": placement_policy,
+        "optimizer_steps": optimizer_steps,
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
@@ -155,7 +165,7 @@ def show(context: typer.Context, cluster: Wanted) -> None:
     session.show(found, _facts(found), _nodes_table(found.get("nodes", [])))
 
 
-@app.command()
+@app.command(cls=_WithOldFlags)
 def update(
     context: typer.Context,
     cluster: Wanted,
@@ -163,8 +173,8 @@ def update(
     cpu: Cpu = None,
     ram: Ram = None,
     gpu: Gpu = None,
-    placement: Placement = None,
-    improve: Improve = None,
+    placement_policy: PlacementPolicy = None,
+    optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,
     preemption: Preemption = None,
     min_runtime: MinRuntime = None,
@@ -174,8 +184,8 @@ def update(
     session = Session.of(context)
     fields = {
         "name": name,
-        "placement": placement,
-        "optimizer_steps": improve,
+        "placement_policy": placement_policy,
+        "optimizer_steps": optimizer_steps,
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
@@ -282,7 +292,7 @@ def _facts(cluster: Cluster) -> Any:
             ("Cluster", f"{cluster['name']} (id {cluster['id']})"),
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
-            ("Placement", cluster.get("placement")),
+            ("Placement", cluster.get("placement_policy")),
             ("Optimizer", _optimizer(cluster)),
             ("Preemption", "on" if cluster.get("preemption") else "off"),
             (

@@ -2,131 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from hypervisor.cli.commands import deploy_flags
 from hypervisor.cli.commands.deploy_plan import forecast_lines
-from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency, read_file
+from hypervisor.cli.commands.spec_file import read_file
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
-from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.progress import Progress
 from hypervisor.cli.core.session import Session
 from hypervisor.client.deployments import has_settled
 from hypervisor.client.models import Deployment
 
 _COMMAND = "hypervisor.deploy.command"
-_PLAIN = {
-    "image": "docker_image",
-    "cpu": "required_cpu_cores",
-    "ram": "required_ram_gb",
-    "gpu": "required_gpu_count",
-    "priority": "priority",
-    "on_failure": "on_failure",
-    "min_runtime": "min_runtime_seconds",
-    "max_runtime": "max_runtime_seconds",
-    "grace": "grace_period_seconds",
-    "restart": "restart_policy",
-    "retries": "max_retries",
-    "replicas": "replicas",
-    "gang_timeout": "gang_timeout_seconds",
-}
-"""Options whose value is the value of an API field; `_LISTS` has the repeatable ones."""
-_LISTS = {"port": "ports", "gpu_model": "gpu_models"}
+_OPTIONS = "hypervisor.deploy.options"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class _WithCommand(TyperCommand):
-    """A command with `-- COMMAND...`: everything after `--` is the workload's command."""
+class _Deploy(TyperCommand):
+    """A command with the options of `deploy_flags`. Everything after `--` is the workload's command."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        parameters = deploy_flags.parameters()
+        self._deployment_options = [parameter.name for parameter in parameters]
+        self.params.extend(parameters)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
-            at = args.index("--")
-            ctx.meta[_COMMAND] = args[at + 1 :]
-            args = args[:at]
+            index = args.index("--")
+            ctx.meta[_COMMAND] = args[index + 1 :]
+            args = args[:index]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        ctx.meta[_OPTIONS] = {name: ctx.params.pop(name) for name in self._deployment_options}
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
 
 
-@app.command(cls=_WithCommand)
+@app.command(cls=_Deploy)
 def deploy(
     context: typer.Context,
-    name: deploy_flags.Name = None,
-    file: deploy_flags.File = None,
-    cluster: deploy_flags.Cluster = None,
-    image: deploy_flags.Image = None,
-    job: deploy_flags.Job = False,
-    cpu: deploy_flags.Cpu = None,
-    ram: deploy_flags.Ram = None,
-    gpu: deploy_flags.Gpu = None,
-    priority: deploy_flags.Priority = None,
-    env: deploy_flags.Env = None,
-    secret: deploy_flags.Secret = None,
-    port: deploy_flags.Port = None,
-    after: deploy_flags.After = None,
-    on_failure: deploy_flags.OnFailure = None,
-    min_runtime: deploy_flags.MinRuntime = None,
-    max_runtime: deploy_flags.MaxRuntime = None,
-    grace: deploy_flags.Grace = None,
-    never_preempt: deploy_flags.NeverPreempt = False,
-    restart: deploy_flags.Restart = None,
-    retries: deploy_flags.Retries = None,
-    retry_on: deploy_flags.RetryOn = None,
-    replicas: deploy_flags.Replicas = None,
-    spread: deploy_flags.Spread = False,
-    gang_timeout: deploy_flags.GangTimeout = None,
-    label: deploy_flags.Label = None,
-    node_selector: deploy_flags.NodeSelector = None,
-    gpu_model: deploy_flags.GpuModel = None,
-    read_only: deploy_flags.ReadOnly = False,
-    plan: deploy_flags.Plan = False,
-    wait: deploy_flags.Wait = False,
-    timeout: deploy_flags.Timeout = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the deployment.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", help="YAML file with one or several deployments; - reads stdin."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", "-c", help="Cluster name or id; optional with a single cluster."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Do not submit; show the node, the start time and the evictions.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait until a job has ended or a service runs.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Most seconds of --wait; default: no limit.")
+    ] = None,
 ) -> None:
     """Submit a deployment. Everything after -- is its command.
 
     hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
     """
-    # The parameters declare the options. The fields of the deployment are read from `context.params`.
     session = Session.of(context)
-    fields = _fields(context.params, context.meta.get(_COMMAND))
+    fields = deploy_flags.fields_of(context.meta[_OPTIONS])
+    if (command := context.meta.get(_COMMAND)) is not None:
+        fields["command"] = command
     specs = _specs(name, file, fields)
     if plan:
         _show_plan(session, specs, cluster)
         return
     submitted = _submit(session, specs, cluster)
     _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
-
-
-def _fields(options: Mapping[str, Any], command: list[str] | None) -> dict[str, Any]:
-    """The deployment fields of the options, by API name."""
-    plain = {field: options[option] for option, field in _PLAIN.items()}
-    plain |= {field: list(options[option] or ()) or None for option, field in _LISTS.items()}
-    after = options["after"]
-    return _given(
-        {
-            **plain,
-            "kind": "job" if options["job"] else None,
-            "env": join_environment(
-                parse_pairs(options["env"], "--env"), parse_pairs(options["secret"], "--secret")
-            ),
-            "depends_on": [parse_dependency(text) for text in after] if after else None,
-            "preemptible": False if options["never_preempt"] else None,
-            "retry_exit_codes": parse_codes(options["retry_on"]),
-            "placement": "spread" if options["spread"] else None,
-            "labels": parse_pairs(options["label"]),
-            "node_selector": parse_pairs(options["node_selector"], "--node-selector"),
-            "read_only_root": options["read_only"] or None,
-            "command": command,
-        }
-    )
 
 
 def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:
@@ -136,7 +92,7 @@ def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[d
         return [{"name": name, **fields}]
     if name is not None or fields:
         raise typer.BadParameter(
-            "with -f set the fields in the file; only --cluster, --org, --plan, --wait apply"
+            "with -f set the fields in the file; of the options only --cluster, --org, --plan, --wait apply"
         )
     return read_file(file)
 

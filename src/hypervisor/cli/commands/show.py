@@ -12,7 +12,40 @@ from hypervisor.cli.core.deployments_table import shortfall
 from hypervisor.cli.core.formatting import checkpoint, listed, mapping, place, requires, state
 from hypervisor.cli.core.output import Cell, facts
 from hypervisor.cli.core.session import Session
-from hypervisor.client.models import Deployment
+from hypervisor.client.models import Deployment, DeploymentSpec
+
+_FIELDS_WITH_A_ROW = frozenset(
+    {
+        "organization_id",  # not shown: commands name their organization
+        "cluster_id",
+        "name",
+        "kind",
+        "docker_image",
+        "command",
+        "env",
+        "required_cpu_cores",
+        "required_ram_gb",
+        "required_gpu_count",
+        "priority",
+        "depends_on",
+        "on_failure",
+        "preemptible",
+        "min_runtime_seconds",
+        "max_runtime_seconds",
+        "grace_period_seconds",
+        "restart_policy",
+        "max_retries",
+        "retry_exit_codes",
+        "labels",
+        "node_selector",
+        "gpu_models",
+        "replicas",
+        "replica_placement",
+        "gang_timeout_seconds",
+    }
+)
+"""Specification fields with a row in `_facts`. Every other one gets a generic row."""
+_OTHER_FIELDS = DeploymentSpec.__annotations__.keys() - _FIELDS_WITH_A_ROW
 
 
 def show(context: typer.Context, deployment: DeploymentName) -> None:
@@ -38,6 +71,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Requests", requires(deployment)),
         ("Priority", f"{deployment['priority']} {_priority_label(deployment)}".strip()),
         ("After", _dependencies(deployment)),
+        ("On failure", deployment.get("on_failure") if deployment.get("depends_on") else ""),
         ("Preemptible", "yes" if deployment.get("preemptible", True) else "no"),
         ("Safe for", _seconds(deployment.get("min_runtime_seconds"))),
         ("Ends after", _seconds(deployment.get("max_runtime_seconds"))),
@@ -55,7 +89,21 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Started", deployment.get("started_at")),
         ("Finished", deployment.get("finished_at")),
         ("Missing", shortfall(deployment)),
+        *((_label(name), _plain(value)) for name, value in deployment.items() if name in _OTHER_FIELDS),
     ]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _plain(value: object) -> Cell:
+    """The value of a generic row; empty for an empty value and for False."""
+    if isinstance(value, dict):
+        return mapping(value)
+    if isinstance(value, list):
+        return listed(value)
+    return "yes" if value is True else str(value or "")
 
 
 def _priority_label(deployment: Deployment) -> str:
@@ -71,7 +119,8 @@ def _replicas(deployment: Deployment) -> str:
         f"{replica['replica']} on {replica['node_name']} {replica['state']}"
         for replica in deployment["placements"]
     ]
-    return f"{count}, {deployment['placement']}" + (f": {', '.join(placed)}" if placed else "")
+    terms = f"{count}, {deployment['replica_placement']}, up within {deployment['gang_timeout_seconds']} s"
+    return terms + (f": {', '.join(placed)}" if placed else "")
 
 
 def _restart(deployment: Deployment) -> str:

@@ -18,7 +18,7 @@ from hypervisor.cli.doctor.finding import Finding, Status, first_line
 from hypervisor.cli.doctor.local_checks import key_id
 from hypervisor.settings import Settings
 from hypervisor.store.base import Base
-from hypervisor.store.compatibility import misfits
+from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
 from hypervisor.store.database import normalise_url
 from hypervisor.store.migrations.runner import head_revision, known_revisions
@@ -123,7 +123,7 @@ async def _other_schema(
             DATABASE, "warning", detail, "back it up (`hypervisor backup`); the next start migrates it"
         )
     detail = f"{shown} has schema {revision}, from a newer version"
-    missing: list[str] = await connection.run_sync(lambda sync: misfits(sync, Base.metadata))
+    missing: list[str] = await connection.run_sync(lambda sync: incompatibilities(sync, Base.metadata))
     if missing:
         return Finding(DATABASE, "problem", f"{detail}: {missing[0]}", "install the newer version")
     return Finding(DATABASE, "warning", f"{detail}; this version can use it", "finish the upgrade")

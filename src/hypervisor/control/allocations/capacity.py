@@ -1,8 +1,8 @@
-"""Claiming and releasing capacity under the locks that make double allocation impossible.
+"""Allocation and release of capacity under the locks that make double allocation impossible.
 
-Node rows are locked in id order, what is held is summed again from the allocations (never read from a
-counter), and only then is anything claimed. The counters on nodes and GPUs move in the same transaction; the
-CHECKs on them are the last line of defence.
+The node rows are locked in id order, their use is summed again from the allocations (never read from a
+counter), and only then is anything allocated. The counters on nodes and GPUs change in the same transaction;
+their CHECK constraints are the last line of defence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, GpuClaim, N
 
 @dataclass(slots=True)
 class NodeCapacity:
-    """A locked node and what is held on it, as summed from the rows."""
+    """A locked node and its use, summed from the rows. `gpus` has the used milli-GPU by GPU index."""
 
     node: Node
     cpu_milli: int = 0
@@ -33,43 +33,47 @@ class NodeCapacity:
         return not (self.node.cordoned or self.node.draining or self.node.deleting)
 
     def misfit(self, deployment: Deployment, gpu_indices: Iterable[int]) -> str | None:
-        """Why this deployment does not fit with these GPUs now, or None where it does."""
+        """The resource that lacks capacity for this deployment on these GPUs, or None if it fits."""
         node = self.node
         if self.cpu_milli + deployment.cpu_milli > _limit(node.cpu_milli, node.target_cpu_milli):
             return "cpu"
         if self.ram_mib + deployment.ram_mib > _limit(node.ram_mib, node.target_ram_mib):
             return "ram"
-        each = min(deployment.gpu_milli, WHOLE_GPU)
-        last = _limit(node.gpu_count, node.target_gpu_count)
+        milli_per_gpu = min(deployment.gpu_milli, WHOLE_GPU)
+        gpu_limit = _limit(node.gpu_count, node.target_gpu_count)
         for index in gpu_indices:
-            if index >= last or self.gpus.get(index, 0) + each > WHOLE_GPU:
+            if index >= gpu_limit or self.gpus.get(index, 0) + milli_per_gpu > WHOLE_GPU:
                 return "gpu"
         return None
 
 
 async def lock_nodes(session: WriteSession, node_ids: Collection[int]) -> dict[int, NodeCapacity]:
-    """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum what is held on each."""
-    rooms: dict[int, NodeCapacity] = {}
+    """Lock nodes in id order (`FOR NO KEY UPDATE`) and sum the use of each."""
+    capacities: dict[int, NodeCapacity] = {}
     for chunk in chunks(sorted(node_ids)):
         locked = await session.scalars(_LOCKED, {"ids": chunk})
-        rooms.update((node.id, NodeCapacity(node)) for node in locked)
-        await _sum_up(session, rooms, chunk)
-    return rooms
+        capacities.update((node.id, NodeCapacity(node)) for node in locked)
+        await _sum_up(session, capacities, chunk)
+    return capacities
 
 
-async def _sum_up(session: WriteSession, rooms: dict[int, NodeCapacity], node_ids: Collection[int]) -> None:
+async def _sum_up(
+    session: WriteSession, capacities: dict[int, NodeCapacity], node_ids: Collection[int]
+) -> None:
     for node_id, cpu, ram in await session.execute(_HELD, {"ids": node_ids}):
-        rooms[node_id].cpu_milli, rooms[node_id].ram_mib = int(cpu), int(ram)
-    with_gpus = [node_id for node_id in node_ids if node_id in rooms and rooms[node_id].node.gpu_count]
+        capacities[node_id].cpu_milli, capacities[node_id].ram_mib = int(cpu), int(ram)
+    with_gpus = [
+        node_id for node_id in node_ids if node_id in capacities and capacities[node_id].node.gpu_count
+    ]
     if not with_gpus:
         return
     for node_id, index, milli in await session.execute(_CLAIMED, {"ids": with_gpus}):
-        rooms[node_id].gpus[index] = int(milli)
+        capacities[node_id].gpus[index] = int(milli)
     for gpu in await session.scalars(_GPUS, {"ids": with_gpus}):
-        rooms[gpu.node_id].gpu_rows[gpu.gpu_index] = gpu
+        capacities[gpu.node_id].gpu_rows[gpu.gpu_index] = gpu
 
 
-# Built once: every placement and every end asks these.
+# Built once: every placement and every end of an attempt runs these.
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _LOCKED = (
     select(Node)
@@ -91,14 +95,14 @@ _CLAIMED = (
 _GPUS = select(NodeGpu).where(NodeGpu.node_id.in_(_IDS))
 
 
-def allocate(session: WriteSession, room: NodeCapacity, deployment: Deployment, attempt: Attempt) -> None:
-    """Give an attempt (already flushed) its capacity. The caller has checked `misfit`."""
+def allocate(session: WriteSession, capacity: NodeCapacity, deployment: Deployment, attempt: Attempt) -> None:
+    """Insert the allocation and GPU claims of a flushed attempt. The caller has checked `misfit`."""
     session.add(
         Allocation(
             attempt_id=attempt.id,
             deployment_id=deployment.id,
             cluster_id=attempt.cluster_id,
-            node_id=room.node.id,
+            node_id=capacity.node.id,
             cpu_milli=deployment.cpu_milli,
             ram_mib=deployment.ram_mib,
             gpu_milli=deployment.gpu_milli,
@@ -109,33 +113,33 @@ def allocate(session: WriteSession, room: NodeCapacity, deployment: Deployment, 
             GpuClaim(
                 attempt_id=attempt.id,
                 gpu_index=index,
-                node_id=room.node.id,
+                node_id=capacity.node.id,
                 milli=attempt.gpu_milli_per_device,
             )
         )
 
 
-def reserve(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
-    """Count a claim in the room and in the counters of the node's rows."""
-    _count(room, deployment, gpu_indices, 1)
+def reserve(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+    """Add a placement to the use of the node and to the counters of its rows."""
+    _count(capacity, deployment, gpu_indices, 1)
 
 
-def restore(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
-    """Take back a `reserve` that was not claimed."""
-    _count(room, deployment, gpu_indices, -1)
+def unreserve(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int]) -> None:
+    """Undo a `reserve`."""
+    _count(capacity, deployment, gpu_indices, -1)
 
 
-def _count(room: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int], sign: int) -> None:
-    each = min(deployment.gpu_milli, WHOLE_GPU)
-    room.cpu_milli += sign * deployment.cpu_milli
-    room.ram_mib += sign * deployment.ram_mib
+def _count(capacity: NodeCapacity, deployment: Deployment, gpu_indices: Iterable[int], sign: int) -> None:
+    milli_per_gpu = min(deployment.gpu_milli, WHOLE_GPU)
+    capacity.cpu_milli += sign * deployment.cpu_milli
+    capacity.ram_mib += sign * deployment.ram_mib
     for index in gpu_indices:
-        room.gpus[index] = room.gpus.get(index, 0) + sign * each
-    _write_counters(room)
+        capacity.gpus[index] = capacity.gpus.get(index, 0) + sign * milli_per_gpu
+    _write_counters(capacity)
 
 
 async def release(session: WriteSession, attempts: Collection[Attempt]) -> None:
-    """Free what these attempts hold, as their end was observed; a pending shrink of a node goes on."""
+    """Free the capacity of attempts whose end was observed, then finish pending shrinks of their nodes."""
     node_ids = {attempt.node_id for attempt in attempts if attempt.node_id is not None}
     await session.flush()
     for chunk in chunks(sorted(attempt.id for attempt in attempts)):
@@ -143,33 +147,33 @@ async def release(session: WriteSession, attempts: Collection[Attempt]) -> None:
             await session.execute(
                 delete(held).where(held.attempt_id.in_(chunk)).execution_options(synchronize_session=False)
             )
-    for room in (await lock_nodes(session, node_ids)).values():
-        _write_counters(room)
-        await _finish_shrink(session, room)
+    for capacity in (await lock_nodes(session, node_ids)).values():
+        _write_counters(capacity)
+        await _finish_shrink(session, capacity)
 
 
-def _write_counters(room: NodeCapacity) -> None:
-    room.node.used_cpu_milli = room.cpu_milli
-    room.node.used_ram_mib = room.ram_mib
-    for index, gpu in room.gpu_rows.items():
-        gpu.used_milli = room.gpus.get(index, 0)
+def _write_counters(capacity: NodeCapacity) -> None:
+    capacity.node.used_cpu_milli = capacity.cpu_milli
+    capacity.node.used_ram_mib = capacity.ram_mib
+    for index, gpu in capacity.gpu_rows.items():
+        gpu.used_milli = capacity.gpus.get(index, 0)
 
 
-async def _finish_shrink(session: WriteSession, room: NodeCapacity) -> None:
-    """Apply a forced shrink as soon as what is held fits the new size."""
-    node = room.node
+async def _finish_shrink(session: WriteSession, capacity: NodeCapacity) -> None:
+    """Apply a forced shrink of the node as soon as its use fits the new size."""
+    node = capacity.node
     if node.target_cpu_milli is None and node.target_ram_mib is None and node.target_gpu_count is None:
         return
     cpu = _limit(node.cpu_milli, node.target_cpu_milli)
     ram = _limit(node.ram_mib, node.target_ram_mib)
     gpus = _limit(node.gpu_count, node.target_gpu_count)
-    if room.cpu_milli > cpu or room.ram_mib > ram or any(index >= gpus for index in room.gpus):
+    if capacity.cpu_milli > cpu or capacity.ram_mib > ram or any(index >= gpus for index in capacity.gpus):
         return
     node.cpu_milli, node.ram_mib, node.gpu_count = cpu, ram, gpus
     node.target_cpu_milli = node.target_ram_mib = node.target_gpu_count = None
     await session.flush()
-    for index in [index for index in room.gpu_rows if index >= gpus]:
-        await session.delete(room.gpu_rows.pop(index))
+    for index in [index for index in capacity.gpu_rows if index >= gpus]:
+        await session.delete(capacity.gpu_rows.pop(index))
 
 
 def _limit(capacity: int, target: int | None) -> int:

@@ -1,8 +1,8 @@
-"""Who takes what: members with the same view come to shares that fit together.
+"""Distribution of the leases: servers with the same view compute the same distribution.
 
-Nothing moves without a need. A free lease goes to the member that has the least, ties by rendezvous hashing
-(Thaler and Ravishankar 1998); a member that has two more than another gives one up, until that is over. Views
-that differ for a moment cost a turn, never more: a lease has one holder whatever anybody computes.
+A free lease goes to the server that holds the fewest; ties are broken by rendezvous hashing (Thaler and
+Ravishankar 1998). A server that holds at least two more than another releases one at a time. No other lease
+moves. Servers whose views differ lose one turn at most: the table allows one holder for each lease.
 """
 
 from __future__ import annotations
@@ -11,66 +11,68 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-Members = Mapping[str, Collection[str]]
-"""The live members, each with the names that it refuses."""
+Servers = Mapping[str, Collection[str]]
+"""The live servers, each with the leases that it excludes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseChanges:
-    """What one member should do now."""
+    """The leases that one server should acquire and release now."""
 
     acquire: tuple[str, ...] = ()
     release: tuple[str, ...] = ()
 
 
-def rebalance(me: str, names: Collection[str], holders: Mapping[str, str], members: Members) -> LeaseChanges:
-    """The moves of `me` towards equal shares of `names`, which are of one kind.
+def rebalance(
+    server: str, names: Collection[str], holders: Mapping[str, str], servers: Servers
+) -> LeaseChanges:
+    """The changes of `server` towards an equal distribution of `names`, which are of one kind.
 
-    `holders` has who holds what now. Linear in names times members while everything has a holder.
+    `holders` maps each held lease to its server. Linear in names times servers while every lease is held.
     """
-    held: dict[str, list[str]] = {member: [] for member in sorted(members)}
+    held: dict[str, list[str]] = {server: [] for server in sorted(servers)}
     for name in sorted(names):
         if holders.get(name) in held:
             held[holders[name]].append(name)
-    take = []
+    acquire = []
     for name in sorted(name for name in names if name not in holders):
-        taker = _lightest(name, held, members)
-        if taker is not None:
-            held[taker].append(name)
-            if taker == me:
-                take.append(name)
-    give_up = [name for giver, name in _surplus(held, members) if giver == me and name not in take]
-    return LeaseChanges(tuple(take), tuple(give_up))
+        target = _least_loaded(name, held, servers)
+        if target is not None:
+            held[target].append(name)
+            if target == server:
+                acquire.append(name)
+    release = [name for source, name in _surplus(held, servers) if source == server and name not in acquire]
+    return LeaseChanges(tuple(acquire), tuple(release))
 
 
-def _surplus(held: dict[str, list[str]], members: Members) -> list[tuple[str, str]]:
-    """What has to move, with who gives it up, until no member has two more than one that could take it."""
-    moved = []
-    while (move := _next_move(held, members)) is not None:
-        giver, name, taker = move
-        held[giver].remove(name)
-        held[taker].append(name)
-        moved.append((giver, name))
-    return moved
+def _surplus(held: dict[str, list[str]], servers: Servers) -> list[tuple[str, str]]:
+    """The (server, lease) pairs to release until no server holds two more than another eligible one."""
+    moves = []
+    while (move := _next_move(held, servers)) is not None:
+        source, name, target = move
+        held[source].remove(name)
+        held[target].append(name)
+        moves.append((source, name))
+    return moves
 
 
-def _next_move(held: Mapping[str, list[str]], members: Members) -> tuple[str, str, str] | None:
+def _next_move(held: Mapping[str, list[str]], servers: Servers) -> tuple[str, str, str] | None:
     fewest = min(len(names) for names in held.values())
-    for giver in sorted(held, key=lambda member: (-len(held[member]), member)):
-        if len(held[giver]) - fewest < 2:
+    for source in sorted(held, key=lambda server: (-len(held[server]), server)):
+        if len(held[source]) - fewest < 2:
             return None
-        for name in held[giver]:
-            taker = _lightest(name, held, members)
-            if taker is not None and len(held[giver]) - len(held[taker]) >= 2:
-                return giver, name, taker
+        for name in held[source]:
+            target = _least_loaded(name, held, servers)
+            if target is not None and len(held[source]) - len(held[target]) >= 2:
+                return source, name, target
     return None
 
 
-def _lightest(name: str, held: Mapping[str, list[str]], members: Members) -> str | None:
-    """The member with the least among those that can take it."""
-    able = [member for member in held if name not in members[member]]
-    return min(able, key=lambda member: (len(held[member]), _rank(member, name)), default=None)
+def _least_loaded(name: str, held: Mapping[str, list[str]], servers: Servers) -> str | None:
+    """The eligible server that holds the fewest leases."""
+    eligible = [server for server in held if name not in servers[server]]
+    return min(eligible, key=lambda server: (len(held[server]), _rank(server, name)), default=None)
 
 
-def _rank(member: str, name: str) -> bytes:
-    return blake2b(f"{member}/{name}".encode(), digest_size=8).digest()
+def _rank(server: str, name: str) -> bytes:
+    return blake2b(f"{server}/{name}".encode(), digest_size=8).digest()

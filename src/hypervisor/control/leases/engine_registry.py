@@ -1,9 +1,9 @@
-"""What the servers agree on about engines: which there are, who each of them is, and which take nothing new.
+"""The engines as the servers share them: which exist, the identity of each, and which are cordoned.
 
-An engine without an address that means the same everywhere (processes, a socket) is somebody's own: one that
-answers under the same name on another machine knows nothing of what runs here, and must not be believed. So
-the first holder writes down who its engine said it is, its home. Another home is accepted only once nothing
-of ours lives there.
+An engine without a network address (processes, a socket) belongs to one machine. An engine of the same name
+on another machine does not run the same workloads, so its reports must not be trusted. The first holder
+therefore stores the identity that its engine reports. Another identity is accepted only when no live attempt
+is left on the engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hypervisor.store.tables import Attempt, Cluster, EngineState, InstanceGc, N
 
 
 async def find_engines(session: AsyncSession) -> set[EngineRef]:
-    """Every engine that has a node, a live attempt or something to be removed."""
+    """Every engine that has a node, a live attempt or an instance to remove."""
     nodes = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     live = select(Attempt.runtime, Attempt.engine_endpoint).where(Attempt.finished_at.is_(None))
     removals = select(InstanceGc.runtime, InstanceGc.engine_endpoint)
@@ -34,38 +34,38 @@ async def find_engines(session: AsyncSession) -> set[EngineRef]:
     return found
 
 
-async def known_engines(session: AsyncSession) -> dict[str, EngineState]:
-    """The engines that are written down, by the name of their lease."""
+async def registered_engines(session: AsyncSession) -> dict[str, EngineState]:
+    """The rows of the registered engines, by the name of their lease."""
     return {row.name: row for row in await session.scalars(select(EngineState))}
 
 
 async def register(session: WriteSession, engines: Iterable[EngineRef]) -> None:
-    """Make the rows of these engines where they are missing."""
+    """Insert the missing rows of these engines."""
     for engine in sorted(engines, key=engine_lease):
         values = {"name": engine_lease(engine), "runtime": engine.runtime, "endpoint": engine.endpoint}
         await session.execute(insert_missing(session, EngineState).values(values))
 
 
 async def claim_identity(session: WriteSession, engine: EngineRef, identity: str) -> bool:
-    """Take the engine for the one that says `identity`. False: something of ours lives on another one."""
+    """Store the engine's identity and uncordon it. False while a live attempt runs under another identity."""
     row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
     if row is None:
         return True
-    if row.engine_identity not in (None, identity) and await has_work(session, engine):
+    if row.engine_identity not in (None, identity) and await has_live_attempt(session, engine):
         return False
     row.engine_identity, row.cordoned_since = identity, None
     return True
 
 
-async def has_work(session: AsyncSession, engine: EngineRef) -> bool:
-    """Whether a live attempt of ours is on the engine. What only waits for its removal may be left behind."""
-    here = on_engines(Attempt.runtime, Attempt.engine_endpoint, [engine])
-    found = await session.scalar(select(Attempt.id).where(Attempt.finished_at.is_(None), here).limit(1))
+async def has_live_attempt(session: AsyncSession, engine: EngineRef) -> bool:
+    """Whether a live attempt is on the engine. Ended instances that are not removed yet do not count."""
+    on_engine = on_engines(Attempt.runtime, Attempt.engine_endpoint, [engine])
+    found = await session.scalar(select(Attempt.id).where(Attempt.finished_at.is_(None), on_engine).limit(1))
     return found is not None
 
 
 async def cordon(session: WriteSession, names: Collection[str], now: datetime) -> None:
-    """These take nothing new from now on."""
+    """Cordon these engines: the scheduler places nothing new on them."""
     for chunk in chunks(sorted(names)):
         await session.execute(
             update(EngineState)
@@ -75,7 +75,7 @@ async def cordon(session: WriteSession, names: Collection[str], now: datetime) -
 
 
 async def uncordon(session: WriteSession, names: Collection[str]) -> None:
-    """These take work again."""
+    """Let the scheduler place attempts on these engines again."""
     for chunk in chunks(sorted(names)):
         await session.execute(
             update(EngineState)
@@ -89,7 +89,7 @@ def on_engines(
     endpoint: InstrumentedAttribute[str | None],
     engines: Iterable[EngineRef],
 ) -> ColumnElement[bool]:
-    """Whether a row's engine is one of these."""
+    """The condition that a row belongs to one of these engines."""
     endpoints: dict[str, set[str | None]] = {}
     for engine in engines:
         endpoints.setdefault(engine.runtime, set()).add(engine.endpoint)
@@ -102,6 +102,5 @@ def _of_runtime(
     name: str,
     addresses: Collection[str | None],
 ) -> ColumnElement[bool]:
-    named = [address for address in addresses if address is not None]
-    here = endpoint.in_(named)
-    return and_(runtime == name, or_(here, endpoint.is_(None)) if None in addresses else here)
+    at_address = endpoint.in_([address for address in addresses if address is not None])
+    return and_(runtime == name, or_(at_address, endpoint.is_(None)) if None in addresses else at_address)

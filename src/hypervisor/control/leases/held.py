@@ -1,7 +1,7 @@
-"""What this process holds now, as every loop asks before it acts.
+"""The leases that this server holds now. Every loop checks them before it acts.
 
-Trust in a lease is local and monotonic: it is counted from the START of the last successful attempt, so a
-slow answer makes the holder doubt early, never late.
+Trust in a lease is local and monotonic: it is counted from the START of the last successful renewal, so a
+slow database ends trust early, never late.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hypervisor.store.leases import Fence
 CLUSTER = "cluster:"
 ENGINE = "engine:"
 TOPIC = "leases"
-JANITOR = "janitor"
+MAINTENANCE = "maintenance"
 
 
 class NotHeld(Exception):
-    """The lease is somebody else's, or may be by now: what was to be done is left to the holder."""
+    """Another server holds the lease, or may hold it by now: the action is left to the holder."""
 
 
 def cluster_lease(cluster_id: int) -> str:
@@ -45,17 +45,17 @@ class _Held:
 
 
 class HeldLeases:
-    """The leases of this process. Filled by `LeaseManager`, asked by the loops."""
+    """The leases of this server. `LeaseManager` writes them, the loops read them."""
 
     def __init__(self, clock: Clock, wakeup: Wakeup) -> None:
         self._clock = clock
         self._held: dict[str, _Held] = {}
         self._known: frozenset[str] = frozenset()
         self.listener = wakeup.listen(TOPIC)
-        """Hears of whatever asks for another look at who holds what."""
+        """Wakes the lease manager."""
 
     def fence(self, name: str) -> Fence | None:
-        """The lease's epoch while it may be trusted, else None."""
+        """The lease and its epoch while trusted, else None."""
         held = self._held.get(name)
         if held is None or self._clock.monotonic() >= held.trusted_until:
             return None
@@ -69,17 +69,17 @@ class HeldLeases:
         return fence
 
     def epochs(self) -> Mapping[str, int]:
-        """The epoch of each lease that may be trusted now."""
+        """The epoch of each trusted lease."""
         now = self._clock.monotonic()
         return {name: held.epoch for name, held in self._held.items() if now < held.trusted_until}
 
     def invalidate(self, name: str) -> None:
-        """Forget a lease after a newer epoch was seen."""
+        """Drop a lease after a newer epoch was read."""
         self._held.pop(name, None)
         self.listener.set()
 
     def request(self, names: Collection[str]) -> None:
-        """Ask for what was met without being held; a lease that is known to be another's is left to it."""
+        """Wake the lease manager for leases that it has not observed yet."""
         if not self._known.issuperset(names):
             self.listener.set()
 
@@ -87,7 +87,7 @@ class HeldLeases:
         self._held.update((name, _Held(epoch, trusted_until)) for name, epoch in epochs.items())
 
     def renew(self, names: Collection[str], trusted_until: float) -> None:
-        """Trust these for longer; what else is held was lost."""
+        """Extend the trust in these leases and drop all others."""
         self._held = {
             name: _Held(held.epoch, trusted_until) for name, held in self._held.items() if name in names
         }
@@ -97,13 +97,13 @@ class HeldLeases:
             self._held.pop(name, None)
 
     def names(self) -> frozenset[str]:
-        """Everything taken and not lost, trusted or not."""
+        """All acquired leases that were not lost, trusted or not."""
         return frozenset(self._held)
 
     def overdue(self) -> frozenset[str]:
-        """What was taken and may not be trusted any more."""
+        """The acquired leases whose trust has ended."""
         return self.names() - self.epochs().keys()
 
     def observed(self, names: Iterable[str]) -> None:
-        """These leases exist and have their holders, or will have them at the next look."""
+        """Replace the known leases; each has a holder, or gets one in the next turn."""
         self._known = frozenset(names)

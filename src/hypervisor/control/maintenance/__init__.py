@@ -1,1 +1,1 @@
-"""Housekeeping: retention, deletions in batches, removal of ended instances, the queue index."""
+"""Maintenance: retention, deletions in batches, removal of ended instances, the queue index."""

@@ -1,8 +1,8 @@
-"""Finishes deletions that waited until nothing was running: nodes, clusters, organizations.
+"""Deletion of marked nodes, clusters and organizations, after their deployments have ended.
 
-The request only marks the row; the end of all work in it is asked for here too, so that a mark is enough.
-What has ended in it goes first, in many short transactions: a history of years holds nobody up. What is left
-after a while goes with the next turn.
+The API request only marks the row; the deployments in it are stopped here too. The history is deleted first,
+in many short transactions, so that a long history blocks no other writer. A turn deletes a limited number of
+batches; the next turn continues.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypervisor.events.log import SYSTEM, record
 from hypervisor.store import batches
 from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, ReadSession, WriteSession
-from hypervisor.store.removals import forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc
 from hypervisor.store.tables import (
     Allocation,
     Attempt,
@@ -31,12 +31,12 @@ from hypervisor.store.tables import (
 )
 
 Owner = TypeVar("Owner", Cluster, Organization)
-AT_ONCE = 500
-"""Deployments, or decisions, in one transaction; with each go its attempts, or a snapshot."""
+BATCH_SIZE = 500
+"""Deployments (with their attempts) or decisions (with their snapshots) deleted in one transaction."""
 
 
-async def deletions_wait(session: ReadSession) -> bool:
-    """Whether anything is marked as deleting; a look that takes no lock."""
+async def has_pending_deletions(session: ReadSession) -> bool:
+    """Whether any row is marked as deleting. Takes no lock."""
     return bool(await session.scalar(_ANY_MARKED))
 
 
@@ -48,15 +48,15 @@ _ANY_MARKED = select(
 
 
 async def finish_deletions(database: Database, now: datetime) -> None:
-    """Delete what is marked as deleting and holds no allocation any more. Safe to run again."""
-    await database.transact(lambda session: _nodes(session, now))
-    for cluster_id in await _marked(database, Cluster):
-        await _cluster(database, cluster_id, now)
-    for organization_id in await _marked(database, Organization):
-        await _organization(database, organization_id, now)
+    """Delete the marked rows that hold no allocation any more. Idempotent."""
+    await database.transact(lambda session: _delete_nodes(session, now))
+    for cluster_id in await _pending_deletions(database, Cluster):
+        await _delete_cluster(database, cluster_id, now)
+    for organization_id in await _pending_deletions(database, Organization):
+        await _delete_organization(database, organization_id, now)
 
 
-async def _nodes(session: WriteSession, now: datetime) -> None:
+async def _delete_nodes(session: WriteSession, now: datetime) -> None:
     busy = exists().where(Allocation.node_id == Node.id)
     rows = await session.execute(
         select(Node, Cluster.organization_id)
@@ -78,28 +78,30 @@ async def _nodes(session: WriteSession, now: datetime) -> None:
         await session.delete(node)
 
 
-async def _marked(database: Database, place: type[Owner]) -> list[int]:
+async def _pending_deletions(database: Database, table: type[Owner]) -> list[int]:
     async with database.read() as session:
-        query = select(place.id).where(place.deleting_at.is_not(None)).order_by(place.id)
+        query = select(table.id).where(table.deleting_at.is_not(None)).order_by(table.id)
         return list(await session.scalars(query))
 
 
-async def _cluster(database: Database, cluster_id: int, now: datetime) -> None:
-    inside, held = Deployment.cluster_id == cluster_id, Allocation.cluster_id == cluster_id
-    if not await _wound_down(database, inside, held, now, "its cluster is being deleted"):
+async def _delete_cluster(database: Database, cluster_id: int, now: datetime) -> None:
+    in_scope, held = Deployment.cluster_id == cluster_id, Allocation.cluster_id == cluster_id
+    if not await _is_drained(database, in_scope, held, now, "its cluster is being deleted"):
         return
-    if not await _forget_deployments(database, inside, now):
+    if not await _delete_deployments(database, in_scope, now):
         return
-    stored = Decision.cluster_id == cluster_id
-    gone = await delete_in_batches(database, Decision.id, stored, oldest_first=Decision.id, batch=AT_ONCE)
-    if gone >= AT_ONCE * batches.MOST_BATCHES:
+    decisions = Decision.cluster_id == cluster_id
+    deleted = await delete_in_batches(
+        database, Decision.id, decisions, oldest_first=Decision.id, batch=BATCH_SIZE
+    )
+    if deleted >= BATCH_SIZE * batches.MAX_BATCHES:
         return
 
-    async def work(session: WriteSession) -> None:
+    async def transaction(session: WriteSession) -> None:
         cluster = await session.get(Cluster, cluster_id, with_for_update=True)
         if cluster is None:
             return
-        await forget_attempts(session, Attempt.cluster_id == cluster_id, now)
+        await enqueue_instance_gc(session, Attempt.cluster_id == cluster_id, now)
         record(
             session,
             organization_id=cluster.organization_id,
@@ -111,63 +113,65 @@ async def _cluster(database: Database, cluster_id: int, now: datetime) -> None:
         )
         await session.delete(cluster)
 
-    await database.transact(work)
+    await database.transact(transaction)
 
 
-async def _organization(database: Database, organization_id: int, now: datetime) -> None:
-    inside = Deployment.organization_id == organization_id
-    own = select(Cluster.id).where(Cluster.organization_id == organization_id)
-    held = or_(Allocation.cluster_id.in_(own), inside)
-    if not await _wound_down(database, inside, held, now, "its organization is being deleted"):
+async def _delete_organization(database: Database, organization_id: int, now: datetime) -> None:
+    in_scope = Deployment.organization_id == organization_id
+    own_clusters = select(Cluster.id).where(Cluster.organization_id == organization_id)
+    held = or_(Allocation.cluster_id.in_(own_clusters), in_scope)
+    if not await _is_drained(database, in_scope, held, now, "its organization is being deleted"):
         return
-    if not await _forget_deployments(database, inside, now):
+    if not await _delete_deployments(database, in_scope, now):
         return
-    if not await _forget_deployments(database, Deployment.cluster_id.in_(own), now):
+    if not await _delete_deployments(database, Deployment.cluster_id.in_(own_clusters), now):
         return
-    said = Event.organization_id == organization_id
-    gone = await delete_in_batches(database, Event.id, said, oldest_first=Event.id)
-    if gone >= batches.BATCH * batches.MOST_BATCHES:
+    events = Event.organization_id == organization_id
+    deleted = await delete_in_batches(database, Event.id, events, oldest_first=Event.id)
+    if deleted >= batches.BATCH * batches.MAX_BATCHES:
         return
 
-    async def work(session: WriteSession) -> None:
+    async def transaction(session: WriteSession) -> None:
         organization = await session.get(Organization, organization_id, with_for_update=True)
         if organization is not None:
             await session.delete(organization)
 
-    await database.transact(work)
+    await database.transact(transaction)
 
 
-async def _wound_down(
-    database: Database, inside: ColumnElement[bool], held: ColumnElement[bool], now: datetime, why: str
+async def _is_drained(
+    database: Database, in_scope: ColumnElement[bool], held: ColumnElement[bool], now: datetime, reason: str
 ) -> bool:
-    """Whether nothing waits or runs any more, after what does was asked to end."""
+    """Stop all deployments in scope; whether no allocation is left."""
 
-    async def work(session: WriteSession) -> bool:
-        await stop_all(session, inside, now=now, actor=SYSTEM, why=why)
-        holds = select(Allocation.attempt_id).join(Deployment, Deployment.id == Allocation.deployment_id)
-        return await session.scalar(holds.where(held).limit(1)) is None
+    async def transaction(session: WriteSession) -> bool:
+        await stop_all(session, in_scope, now=now, actor=SYSTEM, why=reason)
+        allocations = select(Allocation.attempt_id).join(
+            Deployment, Deployment.id == Allocation.deployment_id
+        )
+        return await session.scalar(allocations.where(held).limit(1)) is None
 
-    return await database.transact(work)
+    return await database.transact(transaction)
 
 
-async def _forget_deployments(database: Database, inside: ColumnElement[bool], now: datetime) -> bool:
-    """Delete ended deployments with all that belongs to them; whether none is left. What waits for one of
-    them in another place is cancelled.
+async def _delete_deployments(database: Database, in_scope: ColumnElement[bool], now: datetime) -> bool:
+    """Delete the ended deployments in scope with their attempts and cancel their dependents; whether none
+    is left.
     """
 
-    async def work(session: WriteSession) -> int:
-        query = select(Deployment.id).where(inside).order_by(Deployment.id).limit(AT_ONCE)
+    async def transaction(session: WriteSession) -> int:
+        query = select(Deployment.id).where(in_scope).order_by(Deployment.id).limit(BATCH_SIZE)
         ids = list(await session.scalars(query.with_for_update()))
         if ids:
             await cancel_dependents(session, ids, now=now, actor=SYSTEM)
-            await forget_attempts(session, Attempt.deployment_id.in_(ids), now)
+            await enqueue_instance_gc(session, Attempt.deployment_id.in_(ids), now)
             await session.execute(
                 delete(Deployment).where(Deployment.id.in_(ids)),
                 execution_options={"synchronize_session": False},
             )
         return len(ids)
 
-    for _ in range(batches.MOST_BATCHES):
-        if await database.transact(work) < AT_ONCE:
+    for _ in range(batches.MAX_BATCHES):
+        if await database.transact(transaction) < BATCH_SIZE:
             return True
     return False

@@ -1,6 +1,6 @@
-"""Housekeeping: instances whose end is recorded, orphans on engines, deletions that waited for an end.
+"""The maintenance loop: removes ended instances and orphans, finishes deletions, applies retention.
 
-What concerns an engine is done by whoever drives it, the rest by the one that holds the janitor's lease.
+The server that drives an engine cleans up on it; the server with the `maintenance` lease does the rest.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import structlog
 from sqlalchemy import delete, select
 
 from hypervisor.control.leases.engine_registry import on_engines
-from hypervisor.control.leases.held import JANITOR, HeldLeases, NotHeld
-from hypervisor.control.maintenance.deletions import deletions_wait, finish_deletions
-from hypervisor.control.maintenance.retention import RetentionPolicy, forget_logs, forget_rows
+from hypervisor.control.leases.held import MAINTENANCE, HeldLeases, NotHeld
+from hypervisor.control.maintenance.deletions import finish_deletions, has_pending_deletions
+from hypervisor.control.maintenance.retention import RetentionPolicy, delete_expired_logs, delete_expired_rows
 from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
@@ -27,11 +27,11 @@ from hypervisor.store.chunks import chunks
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt, InstanceGc
 
-TOPIC = "janitor"
+TOPIC = "maintenance"
 BATCH = 200
-REMOVALS_AT_ONCE = 16
-LINGER = 0.3
-SWEEP_EVERY = 60.0
+MAX_CONCURRENT_REMOVALS = 16
+DEBOUNCE_SECONDS = 0.3
+SWEEP_INTERVAL = 60.0
 ORPHAN_GRACE = timedelta(minutes=5)
 ORPHAN_STOP_SECONDS = 10.0
 
@@ -39,79 +39,79 @@ log = structlog.get_logger(__name__)
 
 
 class Maintenance:
-    """Cleans up behind the other loops; nothing waits for it."""
+    """Cleans up after the other loops; no loop depends on it."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        engines: EnginePool,
-        holdings: HeldLeases,
+        engine_pool: EnginePool,
+        leases: HeldLeases,
         *,
-        keep: RetentionPolicy | None = None,
+        retention: RetentionPolicy | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
-        self._engines = engines
-        self._holdings = holdings
-        self._keep = keep or RetentionPolicy()
+        self._engine_pool = engine_pool
+        self._leases = leases
+        self._retention = retention or RetentionPolicy()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
 
     async def run(self) -> None:
-        """Clean up on hints and every minute until cancelled. The first sweep is a minute after the start."""
+        """Clean up on hints and every minute until cancelled. The first sweep follows after one minute."""
         while True:
-            await self._listener.wait(SWEEP_EVERY)
-            # Ends come in bursts; the loops that people wait for go first.
-            await asyncio.sleep(LINGER)
+            await self._listener.wait(SWEEP_INTERVAL)
+            # Attempts end in bursts; the scheduler and the reconciler go first.
+            await asyncio.sleep(DEBOUNCE_SECONDS)
             await self.clean_up()
 
     async def clean_up(self) -> None:
-        """One turn. What fails is logged and tried again with the next one, and holds up nothing else."""
-        await self._try(self.remove_ended)
-        if self._is_ours:
-            await self._try(self._finish_deletions)
-        if self._clock.monotonic() - self._swept_at >= SWEEP_EVERY:
+        """One turn. A job that fails is logged and retried in the next turn; the other jobs still run."""
+        await self._run_safely(self.remove_ended)
+        if self._holds_lease:
+            await self._run_safely(self._finish_deletions)
+        if self._clock.monotonic() - self._swept_at >= SWEEP_INTERVAL:
             self._swept_at = self._clock.monotonic()
-            await self._try(self.sweep_orphans)
-            if self._is_ours:
-                await self._try(self._forget_rows)
-            await self._try(self._forget_logs)
+            await self._run_safely(self.sweep_orphans)
+            if self._holds_lease:
+                await self._run_safely(self._delete_expired_rows)
+            await self._run_safely(self._delete_expired_logs)
 
-    async def _try(self, job: Callable[[], Awaitable[None]]) -> None:
+    async def _run_safely(self, job: Callable[[], Awaitable[None]]) -> None:
         try:
             await job()
         except Exception:
-            log.exception("janitor.failed")
+            log.exception("maintenance.job_failed")
 
     @property
-    def _is_ours(self) -> bool:
-        return self._holdings.fence(JANITOR) is not None
+    def _holds_lease(self) -> bool:
+        return self._leases.fence(MAINTENANCE) is not None
 
-    async def _forget_rows(self) -> None:
-        await forget_rows(self._database, self._keep, self._clock.now())
+    async def _delete_expired_rows(self) -> None:
+        await delete_expired_rows(self._database, self._retention, self._clock.now())
 
-    async def _forget_logs(self) -> None:
-        await asyncio.to_thread(forget_logs, self._keep, self._clock.now())
+    async def _delete_expired_logs(self) -> None:
+        await asyncio.to_thread(delete_expired_logs, self._retention, self._clock.now())
 
     async def _finish_deletions(self) -> None:
         async with self._database.read() as session:
-            if not await deletions_wait(session):
+            if not await has_pending_deletions(session):
                 return
         await finish_deletions(self._database, self._clock.now())
 
     async def remove_ended(self) -> None:
-        """Have runtimes forget instances whose removal is committed; those that cannot now stay listed."""
+        """Remove the instances listed in `instance_gc` from their engines; failures stay listed."""
         after = ""
-        here = on_engines(InstanceGc.runtime, InstanceGc.engine_endpoint, self._engines.driven)
+        driven = on_engines(InstanceGc.runtime, InstanceGc.engine_endpoint, self._engine_pool.driven)
         while True:
             async with self._database.read() as session:
                 rows = list(
                     await session.scalars(
                         select(InstanceGc)
-                        .where(InstanceGc.instance > after, here)
+                        .where(InstanceGc.instance > after, driven)
                         .order_by(InstanceGc.instance)
                         .limit(BATCH)
                     )
@@ -122,22 +122,22 @@ class Maintenance:
             await self._remove_all(rows)
 
     async def sweep_orphans(self) -> None:
-        """Stop and remove instances of ours that no live attempt explains, once they have been seen so for
-        five minutes: a row that is about to be committed must not lose its instance.
+        """Stop and remove our instances that have had no live attempt for five minutes. The delay protects
+        instances whose rows are about to be committed.
         """
-        found: dict[str, tuple[EngineRef, Observation]] = {}
-        for engine in self._engines.driven:
-            for instance, seen in (await self._list(engine)).items():
-                found[instance] = (engine, seen)
-        orphans = set(found) - await self._explained(sorted(found))
+        instances: dict[str, tuple[EngineRef, Observation]] = {}
+        for engine in self._engine_pool.driven:
+            for instance, observation in (await self._list_instances(engine)).items():
+                instances[instance] = (engine, observation)
+        orphans = set(instances) - await self._expected_instances(sorted(instances))
         now = self._clock.monotonic()
         self._orphans_since = {name: self._orphans_since.get(name, now) for name in orphans}
         for name in sorted(orphans):
             if now - self._orphans_since[name] >= ORPHAN_GRACE.total_seconds():
-                await self._remove_orphan(name, *found[name])
+                await self._remove_orphan(name, *instances[name])
 
     async def _remove_all(self, rows: Sequence[InstanceGc]) -> None:
-        limit = asyncio.Semaphore(REMOVALS_AT_ONCE)
+        limit = asyncio.Semaphore(MAX_CONCURRENT_REMOVALS)
 
         async def remove(row: InstanceGc) -> InstanceGc | None:
             async with limit:
@@ -147,7 +147,7 @@ class Maintenance:
         async with self._database.write() as session:
             for purged in {row.purge_logs for row in done}:
                 finished = [row.instance for row in done if row.purge_logs is purged]
-                # A deletion may have asked for the logs as well meanwhile: such a row stays for another turn.
+                # A deletion may have set `purge_logs` meanwhile: its row stays for the next turn.
                 await session.execute(
                     delete(InstanceGc)
                     .where(InstanceGc.instance.in_(finished), InstanceGc.purge_logs.is_(purged))
@@ -158,36 +158,38 @@ class Maintenance:
         engine = EngineRef(row.runtime, row.engine_endpoint)
         try:
             reached("gc_before_remove")
-            await self._engines.open(engine).remove(row.instance)
+            await self._engine_pool.open(engine).remove(row.instance)
             if row.purge_logs:
-                await self._engines.open(engine).purge_logs(row.instance)
+                await self._engine_pool.open(engine).purge_logs(row.instance)
         except (RuntimeUnavailable, NotHeld):
             return False
         return True
 
-    async def _list(self, engine: EngineRef) -> Mapping[str, Observation]:
+    async def _list_instances(self, engine: EngineRef) -> Mapping[str, Observation]:
         try:
-            return await self._engines.open(engine).list_instances()
+            return await self._engine_pool.open(engine).list_instances()
         except (RuntimeUnavailable, NotHeld):
             return {}
 
-    async def _explained(self, names: Sequence[str]) -> set[str]:
-        explained: set[str] = set()
+    async def _expected_instances(self, names: Sequence[str]) -> set[str]:
+        expected: set[str] = set()
         async with self._database.read() as session:
             for chunk in chunks(names):
                 live = select(Attempt.instance).where(
                     Attempt.instance.in_(chunk), Attempt.finished_at.is_(None)
                 )
                 listed = select(InstanceGc.instance).where(InstanceGc.instance.in_(chunk))
-                explained |= set(await session.scalars(live)) | set(await session.scalars(listed))
-        return explained
+                expected |= set(await session.scalars(live)) | set(await session.scalars(listed))
+        return expected
 
-    async def _remove_orphan(self, name: str, engine: EngineRef, seen: Observation) -> None:
-        log.warning("janitor.orphan", instance=name, runtime=engine.runtime, state=seen.state.value)
+    async def _remove_orphan(self, name: str, engine: EngineRef, observation: Observation) -> None:
+        log.warning(
+            "maintenance.orphan", instance=name, runtime=engine.runtime, state=observation.state.value
+        )
         try:
-            if seen.state is ObservedState.RUNNING:
-                await self._engines.open(engine).stop(name, ORPHAN_STOP_SECONDS)
+            if observation.state is ObservedState.RUNNING:
+                await self._engine_pool.open(engine).stop(name, ORPHAN_STOP_SECONDS)
             else:
-                await self._engines.open(engine).remove(name)
+                await self._engine_pool.open(engine).remove(name)
         except (RuntimeUnavailable, NotHeld) as error:
-            log.info("janitor.orphan_unreachable", instance=name, error=str(error))
+            log.info("maintenance.orphan_unreachable", instance=name, error=str(error))

@@ -1,4 +1,4 @@
-"""What is forgotten in time: sessions, keys of requests, history, decisions, logs of what has ended."""
+"""Deletion by age: sessions, idempotency keys, events, decisions, logs of ended instances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from hypervisor.control.scheduler.decision_log import Retention, forget_decisions
+from hypervisor.control.scheduler.decision_log import DecisionRetention, delete_expired_decisions
 from hypervisor.identity.sessions import purge
 from hypervisor.kernel.names import InstanceName
 from hypervisor.store.batches import delete_in_batches
@@ -22,37 +22,41 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long what is kept. `log_folders` hold one entry, named after the instance, for each kept log."""
+    """How long each kind of data is kept. `log_folders` hold one entry per kept log, named by instance."""
 
-    decisions: Retention = field(default_factory=Retention)
+    decisions: DecisionRetention = field(default_factory=DecisionRetention)
     events: timedelta = timedelta(days=90)
     idempotency_keys: timedelta = timedelta(hours=24)
     logs: timedelta = timedelta(days=30)
     log_folders: tuple[Path, ...] = ()
 
 
-async def forget_rows(database: Database, keep: RetentionPolicy, now: datetime) -> None:
-    """Delete expired rows, in short transactions; a large backlog goes over several calls."""
+async def delete_expired_rows(database: Database, retention: RetentionPolicy, now: datetime) -> None:
+    """Delete expired rows in short transactions; a large backlog takes several calls."""
     await purge(database, now)
-    await forget_decisions(database, keep.decisions, now)
+    await delete_expired_decisions(database, retention.decisions, now)
     keys = (IdempotencyKey.user_id, IdempotencyKey.key)
-    old = IdempotencyKey.created_at < now - keep.idempotency_keys
-    await delete_in_batches(database, keys, old, oldest_first=IdempotencyKey.created_at)
-    gone = await delete_in_batches(database, Event.id, Event.at < now - keep.events, oldest_first=Event.at)
-    if gone:
-        log.info("janitor.events_forgotten", count=gone)
+    expired = IdempotencyKey.created_at < now - retention.idempotency_keys
+    await delete_in_batches(database, keys, expired, oldest_first=IdempotencyKey.created_at)
+    deleted = await delete_in_batches(
+        database, Event.id, Event.at < now - retention.events, oldest_first=Event.at
+    )
+    if deleted:
+        log.info("maintenance.events_deleted", count=deleted)
 
 
-def forget_logs(keep: RetentionPolicy, now: datetime) -> None:
-    """Delete kept logs by age. Reads folders: for a thread. Logs of live instances are elsewhere."""
-    before = (now - keep.logs).timestamp()
-    gone = sum(_delete_old(path, before) for folder in keep.log_folders for path in _kept(folder))
-    if gone:
-        log.info("janitor.logs_forgotten", count=gone)
+def delete_expired_logs(retention: RetentionPolicy, now: datetime) -> None:
+    """Delete kept logs by age. Blocking: call it in a thread. Live instances log elsewhere."""
+    expired_before = (now - retention.logs).timestamp()
+    deleted = sum(
+        _delete_old(path, expired_before) for folder in retention.log_folders for path in _kept(folder)
+    )
+    if deleted:
+        log.info("maintenance.logs_deleted", count=deleted)
 
 
 def _kept(folder: Path) -> Iterator[Path]:
-    """Entries that are logs of instances; anything else in there is not ours to delete."""
+    """The logs of instances in the folder; all other entries are left alone."""
     try:
         entries = list(folder.iterdir())
     except FileNotFoundError:
@@ -62,9 +66,9 @@ def _kept(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _delete_old(path: Path, before: float) -> bool:
+def _delete_old(path: Path, expired_before: float) -> bool:
     try:
-        if path.stat().st_mtime >= before:
+        if path.stat().st_mtime >= expired_before:
             return False
         if path.is_dir():
             shutil.rmtree(path)
@@ -73,6 +77,6 @@ def _delete_old(path: Path, before: float) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        log.warning("janitor.log_not_deleted", path=str(path), error=str(error))
+        log.warning("maintenance.log_not_deleted", path=str(path), error=str(error))
         return False
     return True

@@ -1,1 +1,1 @@
-"""The reconciler: compare live attempts with what the engines report, and start, stop or conclude them."""
+"""The reconciler: compares live attempts with the reports of the engines; starts, stops, concludes them."""

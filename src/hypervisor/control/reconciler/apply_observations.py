@@ -1,12 +1,11 @@
-"""Facts about attempts, and the transaction that makes them part of the truth.
+"""Observations of attempts, and the transaction that applies them.
 
-A fact is applied only to an attempt that is still live. An end frees the capacity, moves the deployment
-along its edge and settles its dependents, all in one commit.
+An observation is applied only to a live attempt. An end frees the capacity, changes the state of the
+deployment and settles its dependents, all in one commit.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,13 +13,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.allocations.capacity import release
-from hypervisor.control.reconciler.gangs import GangRun, end_of_one, load_runs
+from hypervisor.control.reconciler.gangs import GangRun, end_replica, load_runs
 from hypervisor.deployments.state.delete import delete_deployment
 from hypervisor.deployments.state.dependencies import settle_dependents
 from hypervisor.deployments.state.stop import request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.events.log import RECONCILER
 from hypervisor.kernel.observation import Observation, ObservedState
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, Ending, StopReason, conclude
 from hypervisor.lifecycle.states import ENDED, State
 from hypervisor.store.chunks import chunks
@@ -30,7 +30,7 @@ from hypervisor.store.tables import Attempt, Deployment, InstanceGc
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """It was seen running."""
+    """The attempt was observed running."""
 
     attempt_id: int
     deployment_id: int
@@ -39,7 +39,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It was seen to have ended, or could not be launched (`launch_error`)."""
+    """The attempt was observed to have ended, or its launch failed (`launch_error`)."""
 
     attempt_id: int
     deployment_id: int
@@ -50,7 +50,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """It has used up its `max_runtime_seconds`."""
+    """The attempt has reached its `max_runtime_seconds`."""
 
     attempt_id: int
     deployment_id: int
@@ -61,42 +61,47 @@ Observed = Running | Ended | Expired
 
 @dataclass(slots=True)
 class Applied:
-    """How many ended (their instances may be removed now), and the instances to be stopped."""
+    """How many attempts ended (their instances may be removed now), and the instances to stop."""
 
     ended: int = 0
     stopping: list[str] = field(default_factory=list)
 
 
-async def apply_observations(session: WriteSession, facts: Sequence[Observed], now: datetime) -> Applied:
-    """Apply facts in one transaction; what is stale is dropped. Safe to run again."""
-    deployments = await _lock_deployments(session, {fact.deployment_id for fact in facts})
-    attempts = await _lock_attempts(session, {fact.attempt_id for fact in facts})
+async def apply_observations(
+    session: WriteSession, observations: Sequence[Observed], now: datetime, random: Random
+) -> Applied:
+    """Apply observations in one transaction; stale ones are dropped. Idempotent.
+
+    `random` spreads the back-off of retries.
+    """
+    deployments = await _lock_deployments(session, {observed.deployment_id for observed in observations})
+    attempts = await _lock_attempts(session, {observed.attempt_id for observed in observations})
     runs = await load_runs(session, attempts.values(), deployments)
     applied, changed, ended = Applied(), [], []
-    for fact in facts:
-        deployment, attempt = deployments.get(fact.deployment_id), attempts.get(fact.attempt_id)
+    for observed in observations:
+        deployment, attempt = deployments.get(observed.deployment_id), attempts.get(observed.attempt_id)
         if deployment is None or attempt is None or attempt.finished_at is not None:
             continue
         changed.append(deployment.id)
         run = runs[deployment.id]
-        match fact:
+        match observed:
             case Running():
-                _mark_running(session, deployment, attempt, run, fact.observation, now)
+                _mark_running(session, deployment, attempt, run, observed.observation, now)
             case Expired():
                 applied.stopping += _expire(session, deployment, run, now)
             case Ended():
-                applied.stopping += _end(session, deployment, attempt, run, fact, now)
+                applied.stopping += _end(session, deployment, attempt, run, observed, now, random.random())
                 ended.append(attempt)
     await release(session, ended)
     applied.ended = len(ended)
     await settle_dependents(session, changed, now=now, actor=RECONCILER)
-    # All replicas of one deployment may have ended at once: it is deleted once.
-    over = dict.fromkeys(attempt.deployment_id for attempt in ended)
-    await _finish_deletions(session, [deployments[id_] for id_ in over], now)
+    # All replicas of a deployment may have ended at once; delete it once.
+    ended_ids = dict.fromkeys(attempt.deployment_id for attempt in ended)
+    await _finish_deletions(session, [deployments[id_] for id_ in ended_ids], now)
     return applied
 
 
-# Built once: everything that is learnt from an engine asks these.
+# Built once: every batch of observations runs these.
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _DEPLOYMENTS = select(Deployment).where(Deployment.id.in_(_IDS)).order_by(Deployment.id).with_for_update()
 _ATTEMPTS = select(Attempt).where(Attempt.id.in_(_IDS)).order_by(Attempt.id).with_for_update()
@@ -123,14 +128,15 @@ def _mark_running(
     deployment: Deployment,
     attempt: Attempt,
     run: GangRun,
-    seen: Observation,
+    observation: Observation,
     now: datetime,
 ) -> None:
     if attempt.started_at is not None:
         return
-    attempt.started_at = seen.started_at or now
+    attempt.started_at = observation.started_at or now
     attempt.ports = [
-        {"port": binding.port, "host": binding.host, "host_port": binding.host_port} for binding in seen.ports
+        {"port": binding.port, "host": binding.host, "host_port": binding.host_port}
+        for binding in observation.ports
     ]
     if deployment.state == State.STARTING.value and run.is_up:
         move(
@@ -140,13 +146,13 @@ def _mark_running(
             now=run.up_since or attempt.started_at,
             actor=RECONCILER,
             code="running",
-            sentence=run.where,
+            sentence=run.running_sentence,
             data={"attempt": attempt.number, "node": run.attempts[0].node_name},
         )
 
 
 def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: datetime) -> list[str]:
-    """Ask all replicas to end; the instances to be stopped."""
+    """Request the stop of all replicas; the instances to stop."""
     if deployment.state == State.STOPPING.value:
         return []
     request_stop(
@@ -162,18 +168,26 @@ def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: da
 
 
 def _end(
-    session: WriteSession, deployment: Deployment, attempt: Attempt, run: GangRun, fact: Ended, now: datetime
+    session: WriteSession,
+    deployment: Deployment,
+    attempt: Attempt,
+    run: GangRun,
+    observed: Ended,
+    now: datetime,
+    jitter: float,
 ) -> list[str]:
-    """Record the end of an attempt; the instances of other replicas that have to stop for it."""
-    seen = fact.observation
-    if seen is not None and seen.state is ObservedState.EXITED:
-        # It ran and ended between two looks: its running is part of the history too.
-        _mark_running(session, deployment, attempt, run, seen, now)
-    conclusion = conclude(_ending(deployment, attempt, fact), random.random())
-    attempt.finished_at = (seen.finished_at if seen else None) or now
+    """Record the end of an attempt; the instances of other replicas to stop because of it."""
+    observation = observed.observation
+    if observation is not None and observation.state is ObservedState.EXITED:
+        # The attempt ran and ended between two observations: its history contains both.
+        _mark_running(session, deployment, attempt, run, observation, now)
+    conclusion = conclude(_ending(deployment, attempt, observed), jitter)
+    attempt.finished_at = (observation.finished_at if observation else None) or now
     attempt.outcome = conclusion.outcome
-    attempt.exit_code = seen.exit_code if seen else None
-    attempt.message = fact.launch_error or (seen.message if seen else None) or conclusion.sentence
+    attempt.exit_code = observation.exit_code if observation else None
+    attempt.message = (
+        observed.launch_error or (observation.message if observation else None) or conclusion.sentence
+    )
     session.add(
         InstanceGc(
             instance=attempt.instance,
@@ -183,18 +197,18 @@ def _end(
         )
     )
     if run.live:
-        return end_of_one(session, deployment, run, attempt, conclusion, now)
+        return end_replica(session, deployment, run, attempt, conclusion, now)
     if deployment.replicas > 1:
         conclusion = run.conclude(deployment, attempt, conclusion)
-    _follow(session, deployment, attempt, conclusion, now)
+    _apply_conclusion(session, deployment, attempt, conclusion, now)
     return []
 
 
-def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
+def _ending(deployment: Deployment, attempt: Attempt, observed: Ended) -> Ending:
     return Ending(
-        observation=fact.observation,
-        launch_error=fact.launch_error,
-        launch_retryable=fact.launch_retryable,
+        observation=observed.observation,
+        launch_error=observed.launch_error,
+        launch_retryable=observed.launch_retryable,
         started_at=attempt.started_at,
         stop_reason=StopReason(attempt.stop_reason) if attempt.stop_reason else None,
         stop_requested_at=attempt.stop_requested_at,
@@ -206,7 +220,7 @@ def _ending(deployment: Deployment, attempt: Attempt, fact: Ended) -> Ending:
     )
 
 
-def _follow(
+def _apply_conclusion(
     session: WriteSession,
     deployment: Deployment,
     attempt: Attempt,
@@ -218,7 +232,7 @@ def _follow(
         state = State.STOPPED
     deployment.retries_used = conclusion.retries_used
     if conclusion.code != StopReason.GANG_FAILED.value:
-        # Of a gang that failed the exit code is that of the replica with which it began.
+        # A failed gang keeps the exit code of the replica that failed first.
         deployment.exit_code = attempt.exit_code
     if conclusion.delay:
         deployment.not_before = now + timedelta(seconds=conclusion.delay)
@@ -235,7 +249,7 @@ def _follow(
 
 
 async def _finish_deletions(session: WriteSession, deployments: Sequence[Deployment], now: datetime) -> None:
-    """Rows whose deletion waited for the end of their attempt go now; their history stays."""
+    """Delete the ended deployments that have a delete request; their events stay."""
     await session.flush()
     for deployment in deployments:
         if deployment.delete_requested_at is not None and State(deployment.state) in ENDED:

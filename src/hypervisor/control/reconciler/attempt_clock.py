@@ -1,4 +1,4 @@
-"""The time by which the age of a workload is judged, whatever becomes of the wall clock."""
+"""The clock for the age of attempts, independent of changes to the wall clock."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from hypervisor.kernel.clock import Clock
 
 
 class AttemptClock:
-    """For each instance the wall clock as it was when this process first looked at it, and from there on the
-    monotonic one: a wall clock that is set makes nothing older or younger that is looked after already.
+    """For each instance, the wall clock at the first observation by this process plus monotonic time since.
+
+    Setting the wall clock does not change the age of the instances that this process drives already.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first: dict[str, tuple[datetime, float]] = {}
+        self._first_seen: dict[str, tuple[datetime, float]] = {}
 
     def now(self, instance: str) -> datetime:
-        """The present as seen from the first look at the instance."""
+        """The current time for the instance."""
         monotonic = self._clock.monotonic()
-        began, at = self._first.setdefault(instance, (self._clock.now(), monotonic))
-        return began + timedelta(seconds=monotonic - at)
+        wall_time, first_monotonic = self._first_seen.setdefault(instance, (self._clock.now(), monotonic))
+        return wall_time + timedelta(seconds=monotonic - first_monotonic)
 
-    def keep(self, instances: Collection[str]) -> None:
-        """Forget all others."""
-        for gone in self._first.keys() - set(instances):
-            del self._first[gone]
+    def retain(self, instances: Collection[str]) -> None:
+        """Drop all other instances."""
+        for ended in self._first_seen.keys() - set(instances):
+            del self._first_seen[ended]

@@ -1,7 +1,7 @@
-"""What an attempt is told at its launch about reporting: where, with which token, and what came before it.
+"""The environment variables for checkpoint reports: the URL, the token, and the previous attempt.
 
-The token exists only in the environment of the workload: it is made for the launch and neither stored nor
-logged. It opens nothing but the report of its own attempt (`deployments/history/checkpoint_auth.py`).
+The token exists only in the environment of the workload: it is issued for the launch and neither stored nor
+logged. It permits only reports of its own attempt (`deployments/history/checkpoint_auth.py`).
 """
 
 from __future__ import annotations
@@ -18,43 +18,45 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt
 
-REPORTS_TO = "/api/v1/deployments/{}/checkpoint"
+CHECKPOINT_PATH = "/api/v1/deployments/{}/checkpoint"
 UNBOUNDED_LIFETIME = timedelta(hours=24)
-"""Of the token of an attempt without `max_runtime_seconds`; reports renew it."""
-MARGIN = timedelta(hours=1)
-"""What a token outlives the longest run by: the launch itself takes time (an image), and so does a stop."""
+"""Lifetime of the token of an attempt without `max_runtime_seconds`; reports renew it."""
+TOKEN_MARGIN = timedelta(hours=1)
+"""Added to the maximum runtime for the lifetime of a token: launches (image pulls) and stops take time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEnv:
-    """Where workloads report, as they reach it, and what lets them."""
+    """The API's URL as workloads reach it, and the issuer of their tokens."""
 
     tokens: AttemptTokens = field(repr=False)
     base_url: str | None
-    """None: nobody has said where the API is; then there are no reports."""
+    """None: no URL is configured, so workloads cannot report."""
 
-    async def environment_for(self, database: Database, work: LiveAttempt, now: datetime) -> dict[str, str]:
-        """The environment for this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after another one."""
-        name = InstanceName.parse(work.instance)
+    async def environment_for(
+        self, database: Database, attempt: LiveAttempt, now: datetime
+    ) -> dict[str, str]:
+        """The variables of this attempt: HV_CHECKPOINT_*, and HV_PREVIOUS_* after an earlier attempt."""
+        name = InstanceName.parse(attempt.instance)
         number = name.attempt if name else 0
-        own = {}
+        environment = {}
         if self.base_url is not None:
-            claims = AttemptClaims(work.deployment_id, number)
-            own["HV_CHECKPOINT_URL"] = self.base_url + REPORTS_TO.format(work.deployment_id)
-            own["HV_CHECKPOINT_TOKEN"] = self.tokens.issue(claims, _lifetime(work), now)
+            claims = AttemptClaims(attempt.deployment_id, number)
+            environment["HV_CHECKPOINT_URL"] = self.base_url + CHECKPOINT_PATH.format(attempt.deployment_id)
+            environment["HV_CHECKPOINT_TOKEN"] = self.tokens.issue(claims, _lifetime(attempt), now)
         if number <= 1:
-            return own
+            return environment
         async with database.read() as session:
-            return own | await _previous(session, work.deployment_id, number)
+            return environment | await _previous_environment(session, attempt.deployment_id, number)
 
 
-def _lifetime(work: LiveAttempt) -> timedelta:
-    longest = work.desired.max_runtime_seconds
-    return UNBOUNDED_LIFETIME if longest is None else timedelta(seconds=longest) + MARGIN
+def _lifetime(attempt: LiveAttempt) -> timedelta:
+    longest = attempt.desired.max_runtime_seconds
+    return UNBOUNDED_LIFETIME if longest is None else timedelta(seconds=longest) + TOKEN_MARGIN
 
 
-async def _previous(session: ReadSession, deployment_id: int, number: int) -> dict[str, str]:
-    """The attempt before this one, and the last checkpoint that any before it has reported."""
+async def _previous_environment(session: ReadSession, deployment_id: int, number: int) -> dict[str, str]:
+    """The previous attempt, and the last checkpoint that any earlier attempt reported."""
     earlier = (
         select(Attempt)
         .where(Attempt.deployment_id == deployment_id, Attempt.number < number)
@@ -64,7 +66,7 @@ async def _previous(session: ReadSession, deployment_id: int, number: int) -> di
     last = await session.scalar(earlier.order_by(Attempt.replica))
     if last is None:
         return {}
-    told = {"HV_PREVIOUS_ATTEMPT": str(last.number), "HV_PREVIOUS_OUTCOME": last.outcome or ""}
+    environment = {"HV_PREVIOUS_ATTEMPT": str(last.number), "HV_PREVIOUS_OUTCOME": last.outcome or ""}
     reported = await session.scalar(
         earlier.where(Attempt.checkpoint_at.is_not(None)).order_by(Attempt.checkpoint_at.desc())
     )
@@ -74,5 +76,5 @@ async def _previous(session: ReadSession, deployment_id: int, number: int) -> di
             "at": reported.checkpoint_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             **(reported.checkpoint or {}),
         }
-        told["HV_PREVIOUS_CHECKPOINT"] = json.dumps(checkpoint)
-    return told
+        environment["HV_PREVIOUS_CHECKPOINT"] = json.dumps(checkpoint)
+    return environment

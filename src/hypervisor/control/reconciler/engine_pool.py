@@ -1,4 +1,4 @@
-"""Asking the engines that this process drives, and remembering which of them cannot be reached."""
+"""The engines that this server drives: calls to them, their reachability and their cordons."""
 
 from __future__ import annotations
 
@@ -19,84 +19,88 @@ from hypervisor.runtimes.registry import RuntimeRegistry
 OBSERVE_TIMEOUT = 30.0
 IDENTIFY_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 5.0
-OF_THIS_SITE = frozenset({"process", "simulated"})
-"""Runtimes that are nothing but this machine and its data folder."""
+SITE_RUNTIMES = frozenset({"process", "simulated"})
+"""Runtimes without an engine: the workloads belong to this machine and its data folder."""
 
-Obstacles = Mapping[EngineRef, Callable[[], str | None]]
-"""For engines that may have to refuse new work: what says why they do just now, or None."""
+CordonChecks = Mapping[EngineRef, Callable[[], str | None]]
+"""For engines that this server may cordon: a check that returns the reason, or None."""
 
 log = structlog.get_logger(__name__)
 
 
 class EnginePool:
-    """The runtimes as the loops see them. An engine that cannot be asked says nothing about its work."""
+    """Access to the runtimes for the loops. No conclusion is drawn about workloads of unreachable engines."""
 
     def __init__(
         self,
         registry: RuntimeRegistry,
-        holdings: HeldLeases,
+        leases: HeldLeases,
         site: str,
-        obstacles: Obstacles | None = None,
+        cordon_checks: CordonChecks | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = registry
-        self._holdings = holdings
+        self._leases = leases
         self._site = site
-        self._obstacles = obstacles or {}
+        self._cordon_checks = cordon_checks or {}
         self._telemetry = telemetry
         self._driven: set[EngineRef] = set()
         self._unreachable: set[EngineRef] = set()
-        self._closed: set[EngineRef] = set()
+        self._cordoned: set[EngineRef] = set()
         self._newly_reachable = False
 
     @property
     def unreachable(self) -> Collection[EngineRef]:
-        """Engines that take nothing new: they cannot be asked, or there is an obstacle."""
-        return self._unreachable | {engine for engine in self._obstacles if self.obstacle(engine)}
+        """Engines that take nothing new: unreachable ones and cordoned ones."""
+        return self._unreachable | {engine for engine in self._cordon_checks if self.cordon_reason(engine)}
 
-    def obstacle(self, engine: EngineRef) -> str | None:
-        """Why the engine takes nothing new although it answers; what runs on it goes on."""
-        ask = self._obstacles.get(engine)
-        return ask() if ask else None
+    def cordon_reason(self, engine: EngineRef) -> str | None:
+        """Why a reachable engine takes nothing new, or None; its workloads keep running."""
+        check = self._cordon_checks.get(engine)
+        return check() if check else None
 
     @property
     def runtimes(self) -> Collection[str]:
-        """The names of all runtimes that there are."""
+        """The names of all registered runtimes."""
         return self._registry.names
 
     @property
     def driven(self) -> Collection[EngineRef]:
-        """The engines of this process; whether the lease may be trusted now is asked at each call."""
+        """The engines of this server; the trust in their leases is checked at each call."""
         return frozenset(self._driven)
 
     def drives(self, engine: EngineRef) -> bool:
-        """Whether this process may act on the engine now."""
+        """Whether this server may act on the engine now."""
         try:
-            self._holdings.engine(engine)
+            self._leases.engine(engine)
         except NotHeld:
             return False
         return True
 
     def open(self, engine: EngineRef) -> Runtime:
-        """The engine's runtime. Ask for it again before each call: raises NotHeld once the lease is lost."""
-        self._holdings.engine(engine)
+        """The engine's runtime. Call this before each use: it raises NotHeld once the lease is lost."""
+        self._leases.engine(engine)
         return self._registry.get(engine)
 
     def known_identity(self, engine: EngineRef) -> str | None:
-        """Who the engine is, where that follows from where we are."""
-        return self._site if engine.runtime in OF_THIS_SITE else None
+        """The identity of an engine that belongs to this site, else None."""
+        return self._site if engine.runtime in SITE_RUNTIMES else None
 
     async def identify(self, engines: Collection[EngineRef]) -> dict[EngineRef, str]:
-        """Who each engine says it is; those that do not answer in time are missing."""
-        said = await asyncio.gather(*map(self._identify, engines))
-        return {engine: who for engine, who in zip(engines, said, strict=True) if who is not None}
+        """The identity that each engine reports; engines that do not respond in time are missing."""
+        identities = await asyncio.gather(*map(self._identify, engines))
+        return {
+            engine: identity
+            for engine, identity in zip(engines, identities, strict=True)
+            if identity is not None
+        }
 
     def start_driving(self, engines: Collection[EngineRef]) -> None:
-        """These are ours to drive."""
+        """Drive these engines from now on."""
         self._driven.update(engines)
 
     async def forget(self, engines: Collection[EngineRef]) -> None:
-        """Others drive these from now on: what they do must not be remembered or followed here."""
+        """Stop driving these engines: drop their state and close their connections."""
         self._driven.difference_update(engines)
         self._unreachable.difference_update(engines)
         for engine in engines:
@@ -105,21 +109,23 @@ class EnginePool:
                     await self._registry.forget(engine)
             except (TimeoutError, OSError) as error:
                 log.warning(
-                    "engine.not_closed", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
+                    "engine.close_failed", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
                 )
 
-    async def observe(self, work: Iterable[LiveAttempt]) -> dict[str, Observation]:
-        """What the engines say about these attempts; those of unreachable engines are missing."""
+    async def observe(self, attempts: Iterable[LiveAttempt]) -> dict[str, Observation]:
+        """The engines' observations of these attempts; attempts on unreachable engines are missing."""
         by_engine: dict[EngineRef, list[str]] = defaultdict(list)
-        for item in work:
-            by_engine[item.engine].append(item.instance)
-        seen: dict[str, Observation] = {}
-        for answers in await asyncio.gather(*(self._ask(e, names) for e, names in by_engine.items())):
-            seen.update(answers)
-        return seen
+        for attempt in attempts:
+            by_engine[attempt.engine].append(attempt.instance)
+        observations: dict[str, Observation] = {}
+        for observed in await asyncio.gather(
+            *(self._observe_engine(engine, names) for engine, names in by_engine.items())
+        ):
+            observations.update(observed)
+        return observations
 
-    def failed(self, engine: EngineRef, error: Exception) -> None:
-        """A call to the engine failed in a way that says nothing about the workload."""
+    def mark_unreachable(self, engine: EngineRef, error: Exception) -> None:
+        """Note a failed call that allows no conclusion about the workload."""
         if engine not in self._unreachable:
             log.warning(
                 "engine.unreachable", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
@@ -128,33 +134,35 @@ class EnginePool:
         if self._telemetry is not None:
             self._telemetry.metrics.runtime_errors.labels(engine.runtime, "unavailable").inc()
 
-    def answered(self, engine: EngineRef) -> None:
+    def mark_reachable(self, engine: EngineRef) -> None:
         if engine in self._unreachable:
             log.info("engine.reachable", runtime=engine.runtime, endpoint=engine.endpoint)
             self._newly_reachable = True
         self._unreachable.discard(engine)
 
     async def retry_unreachable(self) -> bool:
-        """Probe the engines that could not be reached; True when one takes work again since the last call."""
-        self._notice_obstacles()
+        """Probe the unreachable engines; whether an engine takes work again since the last call."""
+        self._update_cordoned()
         for engine in list(self._unreachable):
             try:
                 async with asyncio.timeout(OBSERVE_TIMEOUT):
                     await self.open(engine).probe()
             except (RuntimeUnavailable, NotHeld, TimeoutError):
                 continue
-            self.answered(engine)
-        back, self._newly_reachable = self._newly_reachable, False
-        return back
+            self.mark_reachable(engine)
+        reachable_again, self._newly_reachable = self._newly_reachable, False
+        return reachable_again
 
-    def _notice_obstacles(self) -> None:
-        closed = {engine: why for engine in self._obstacles if (why := self.obstacle(engine))}
-        for engine in closed.keys() - self._closed:
-            log.warning("engine.closed", runtime=engine.runtime, endpoint=engine.endpoint, why=closed[engine])
-        for engine in self._closed - closed.keys():
-            log.info("engine.open", runtime=engine.runtime, endpoint=engine.endpoint)
+    def _update_cordoned(self) -> None:
+        cordoned = {engine: why for engine in self._cordon_checks if (why := self.cordon_reason(engine))}
+        for engine in cordoned.keys() - self._cordoned:
+            log.warning(
+                "engine.cordoned", runtime=engine.runtime, endpoint=engine.endpoint, why=cordoned[engine]
+            )
+        for engine in self._cordoned - cordoned.keys():
+            log.info("engine.uncordoned", runtime=engine.runtime, endpoint=engine.endpoint)
             self._newly_reachable = True
-        self._closed = set(closed)
+        self._cordoned = set(cordoned)
 
     async def _identify(self, engine: EngineRef) -> str | None:
         if (known := self.known_identity(engine)) is not None:
@@ -165,17 +173,19 @@ class EnginePool:
             async with asyncio.timeout(IDENTIFY_TIMEOUT):
                 return (await self._registry.get(engine).probe()).identity or self._site
         except (RuntimeUnavailable, TimeoutError, ValueError) as error:
-            log.warning("engine.silent", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error))
+            log.warning(
+                "engine.unidentified", runtime=engine.runtime, endpoint=engine.endpoint, error=str(error)
+            )
             return None
 
-    async def _ask(self, engine: EngineRef, instances: list[str]) -> Mapping[str, Observation]:
+    async def _observe_engine(self, engine: EngineRef, instances: list[str]) -> Mapping[str, Observation]:
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT):
-                seen = await self.open(engine).observe(instances)
+                observations = await self.open(engine).observe(instances)
         except NotHeld:
             return {}
         except (RuntimeUnavailable, TimeoutError) as error:
-            self.failed(engine, error)
+            self.mark_unreachable(engine, error)
             return {}
-        self.answered(engine)
-        return seen
+        self.mark_reachable(engine)
+        return observations

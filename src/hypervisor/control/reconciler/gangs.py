@@ -1,12 +1,11 @@
-"""Runs of deployments with several replicas: what the end of one means for the others.
+"""Runs of deployments with several replicas: the effect of the end of one replica on the others.
 
-A run is all attempts of one number. Its replicas are placed together, and the deployment follows what
-`lifecycle.gang` makes of their states.
+A run is all attempts with one number. Its replicas are placed together, and `lifecycle.gang` derives the
+state of the deployment from theirs.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +14,9 @@ from sqlalchemy import distinct, func, select
 
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
+from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
-from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, is_late, standing, went_well
+from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, gang_verdict, is_late, is_success
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession, WriteSession
@@ -27,7 +27,7 @@ SUCCEEDED = "succeeded"
 
 @dataclass(frozen=True, slots=True)
 class GangRun:
-    """All attempts of one run, in the order of their replicas; one for most deployments."""
+    """All attempts of one run, in the order of their replicas; most deployments have one."""
 
     attempts: tuple[Attempt, ...]
 
@@ -36,8 +36,8 @@ class GangRun:
         return [attempt for attempt in self.attempts if attempt.finished_at is None]
 
     @property
-    def standing(self) -> GangVerdict:
-        return standing([_replica(attempt) for attempt in self.attempts])
+    def verdict(self) -> GangVerdict:
+        return gang_verdict([_replica(attempt) for attempt in self.attempts])
 
     @property
     def is_up(self) -> bool:
@@ -45,12 +45,13 @@ class GangRun:
 
     @property
     def up_since(self) -> datetime | None:
-        """When the last of them had started."""
+        """When the last replica started."""
         started = [attempt.started_at for attempt in self.attempts if attempt.started_at is not None]
         return max(started, default=None)
 
     @property
-    def where(self) -> str:
+    def running_sentence(self) -> str:
+        """The event sentence for the start, such as "runs on node-1"."""
         nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in self.attempts))
         who = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
         return f"{who} on {nodes}"
@@ -59,9 +60,9 @@ class GangRun:
     def failure(self) -> str | None:
         """Which replica failed first, and how."""
         ended = [
-            (one.finished_at, one.replica, one.message)
-            for one in self.attempts
-            if one.finished_at is not None and _failed(one)
+            (attempt.finished_at, attempt.replica, attempt.message)
+            for attempt in self.attempts
+            if attempt.finished_at is not None and _failed(attempt)
         ]
         if not ended:
             return None
@@ -82,10 +83,10 @@ class GangRun:
 async def load_runs(
     session: WriteSession, attempts: Collection[Attempt], deployments: Mapping[int, Deployment]
 ) -> dict[int, GangRun]:
-    """The run of each of these attempts by deployment; the deployments are locked."""
+    """The run of each of these attempts by deployment; the caller has locked the deployments."""
     runs = {attempt.deployment_id: [attempt] for attempt in attempts}
-    several = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
-    for chunk in chunks(sorted(several)):
+    gang_ids = [id_ for id_ in runs if id_ in deployments and deployments[id_].replicas > 1]
+    for chunk in chunks(sorted(gang_ids)):
         rows = await session.scalars(
             select(Attempt)
             .join(Deployment, Deployment.id == Attempt.deployment_id)
@@ -97,10 +98,12 @@ async def load_runs(
             runs[id_] = []
         for attempt in rows:
             runs[attempt.deployment_id].append(attempt)
-    return {id_: GangRun(tuple(sorted(run, key=lambda one: one.replica))) for id_, run in runs.items()}
+    return {
+        id_: GangRun(tuple(sorted(run, key=lambda attempt: attempt.replica))) for id_, run in runs.items()
+    }
 
 
-def end_of_one(
+def end_replica(
     session: WriteSession,
     deployment: Deployment,
     run: GangRun,
@@ -108,11 +111,11 @@ def end_of_one(
     conclusion: Conclusion,
     now: datetime,
 ) -> list[str]:
-    """A replica has ended while others live: they go on if it succeeded, else they are asked to stop.
+    """Handle the end of a replica while others live: if it did not succeed, request the stop of the others.
 
-    What becomes of the deployment after that is decided by this first failure. Answers the instances to stop.
+    This first failure decides the next state of the deployment. Returns the instances to stop.
     """
-    if went_well(conclusion) or run.standing is GangVerdict.STOPPING:
+    if is_success(conclusion) or run.verdict is GangVerdict.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code
@@ -130,11 +133,11 @@ def end_of_one(
         data={"attempt": attempt.number, "replica": attempt.replica, "outcome": conclusion.outcome},
         then=conclusion.state,
     )
-    return [one.instance for one in live]
+    return [attempt.instance for attempt in live]
 
 
 async def late_gangs(session: ReadSession, now: datetime) -> list[int]:
-    """Deployments with several replicas that were placed too long ago and are still not up."""
+    """The gangs that are still not up after their `gang_timeout_seconds`."""
     rows = await session.execute(_STARTING)
     return [id_ for id_, timeout, placed_at in rows if is_late(placed_at, timeout, now)]
 
@@ -149,13 +152,15 @@ _STARTING = (
     )
     .group_by(Deployment.id, Deployment.gang_timeout_seconds)
 )
-"""Gangs that are not up yet, and when they were placed."""
+"""The gangs that are not up yet, with their timeout and the time of their placement."""
 
 
-async def give_up_late(session: WriteSession, deployment_ids: Collection[int], now: datetime) -> list[str]:
-    """Stop gangs that were not up in time, whole; they return to the queue with a back-off.
+async def stop_late_gangs(
+    session: WriteSession, deployment_ids: Collection[int], now: datetime, random: Random
+) -> list[str]:
+    """Stop all replicas of gangs that were not up in time; they return to the queue with a back-off.
 
-    Answers the instances to stop.
+    Returns the instances to stop.
     """
     stopping: list[str] = []
     for id_ in sorted(deployment_ids):
@@ -166,7 +171,7 @@ async def give_up_late(session: WriteSession, deployment_ids: Collection[int], n
         if not live or not is_late(live[0].created_at, deployment.gang_timeout_seconds, now):
             continue
         up = sum(attempt.started_at is not None for attempt in live)
-        delay = backoff(await _given_up_before(session, id_), random.random())
+        delay = backoff(await _count_timeouts(session, id_), random.random())
         deployment.not_before = now + timedelta(seconds=delay)
         request_stop(
             session,
@@ -183,8 +188,8 @@ async def give_up_late(session: WriteSession, deployment_ids: Collection[int], n
     return stopping
 
 
-async def _given_up_before(session: WriteSession, deployment_id: int) -> int:
-    """How many runs of the deployment were not up in time so far."""
+async def _count_timeouts(session: WriteSession, deployment_id: int) -> int:
+    """The number of runs of the deployment that were not up in time."""
     found = await session.scalar(
         select(func.count(distinct(Attempt.number))).where(
             Attempt.deployment_id == deployment_id,
@@ -204,5 +209,5 @@ def _replica(attempt: Attempt) -> Replica:
 
 
 def _failed(attempt: Attempt) -> bool:
-    """Whether it ended by itself without success: not by being stopped."""
+    """Whether the attempt ended by itself without success, rather than by a stop."""
     return attempt.outcome != SUCCEEDED and attempt.outcome not in set(StopReason)

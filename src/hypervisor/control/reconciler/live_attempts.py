@@ -1,10 +1,10 @@
-"""Reads live attempts with all that is needed to act on them, so that no session is open while acting."""
+"""Loads live attempts with all data for acting on them, so that no session is open during calls."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,18 +14,18 @@ from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.decide import Desired
-from hypervisor.runtimes.protocol import LaunchSpec
+from hypervisor.runtimes.protocol import API_NAMES, LaunchSpec
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Attempt, Deployment
 
 StopRequests = dict[str, datetime | None]
-"""Instances, and when the end of each was asked for."""
+"""The time of the stop request of each instance, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
-    """A live attempt as it was read: `env` may hold sealed values, opened only for the launch."""
+    """A live attempt as loaded. Values in `env` may be encrypted; they are decrypted for the launch only."""
 
     attempt_id: int
     deployment_id: int
@@ -36,15 +36,9 @@ class LiveAttempt:
     created_at: datetime
     traceparent: str | None
     desired: Desired
-    image: str | None
-    command: tuple[str, ...]
+    launch: LaunchSpec
+    """Without its environment: see `launch_spec`."""
     env: Mapping[str, Any]
-    ports: tuple[int, ...]
-    labels: Mapping[str, str]
-    read_only_root: bool
-    resources: Resources
-    gpu_indices: tuple[int, ...]
-    gpu_milli_per_device: int
     replica: int
     replicas: int
     gang_nodes: tuple[str, ...]
@@ -53,12 +47,12 @@ class LiveAttempt:
 
 async def load_live(session: ReadSession, instances: Collection[str]) -> list[LiveAttempt]:
     """The live attempts among these instances; ended and unknown ones are left out."""
-    found: list[LiveAttempt] = []
+    attempts: list[LiveAttempt] = []
     for chunk in chunks(sorted(instances)):
         rows = (await session.execute(_LIVE, {"instances": chunk})).all()
         nodes = await _gang_nodes(session, {row.deployment_id for row in rows if row.replicas > 1})
-        found.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
-    return found
+        attempts.extend(_from_row(row, nodes.get(row.deployment_id, [row.node_name])) for row in rows)
+    return attempts
 
 
 async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, list[str]]:
@@ -77,9 +71,9 @@ async def _gang_nodes(session: ReadSession, ids: Collection[int]) -> dict[int, l
     return nodes
 
 
-async def instances_to_act_on(session: ReadSession) -> dict[EngineRef, StopRequests]:
-    """Live attempts that are to be started or stopped: what a lost hint may have left lying."""
-    return await _by_engine(session, _TO_ACT_ON)
+async def pending_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
+    """Live attempts with a pending start or stop, found without a hint."""
+    return await _by_engine(session, _PENDING)
 
 
 async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopRequests]:
@@ -87,48 +81,46 @@ async def all_live_instances(session: ReadSession) -> dict[EngineRef, StopReques
 
 
 async def _by_engine(
-    session: ReadSession, which: Select[str, datetime | None, str, str | None]
+    session: ReadSession, query: Select[str, datetime | None, str, str | None]
 ) -> dict[EngineRef, StopRequests]:
-    found: dict[EngineRef, StopRequests] = defaultdict(dict)
-    for instance, stop_requested_at, runtime, endpoint in await session.execute(which):
-        found[EngineRef(runtime, endpoint)][instance] = stop_requested_at
-    return found
+    attempts: dict[EngineRef, StopRequests] = defaultdict(dict)
+    for instance, stop_requested_at, runtime, endpoint in await session.execute(query):
+        attempts[EngineRef(runtime, endpoint)][instance] = stop_requested_at
+    return attempts
 
 
-def launch_spec(work: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
-    """What the runtime is given; `env` is the deployment's with its secrets opened.
+def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
+    """The input of the runtime; `env` is that of the deployment with its secrets decrypted.
 
-    The workload also learns who it is (`HV_*`).
+    `HV_*` variables tell the workload its deployment, attempt, node and gang.
     """
-    name = InstanceName.parse(work.instance)
+    name = InstanceName.parse(attempt.instance)
     identity = {
-        "HV_DEPLOYMENT_ID": str(work.deployment_id),
-        "HV_ORGANIZATION_ID": str(work.organization_id),
+        "HV_DEPLOYMENT_ID": str(attempt.deployment_id),
+        "HV_ORGANIZATION_ID": str(attempt.organization_id),
         "HV_ATTEMPT": str(name.attempt if name else 0),
-        "HV_NODE": work.node_name,
-        "HV_REPLICA": str(work.replica),
-        "HV_REPLICAS": str(work.replicas),
-        "HV_GANG_NODES": ",".join(work.gang_nodes),
+        "HV_NODE": attempt.node_name,
+        "HV_REPLICA": str(attempt.replica),
+        "HV_REPLICAS": str(attempt.replicas),
+        "HV_GANG_NODES": ",".join(attempt.gang_nodes),
     }
-    return LaunchSpec(
-        instance=work.instance,
-        resources=work.resources,
-        image=work.image,
-        command=work.command,
-        env={**env, **identity},
-        gpu_indices=work.gpu_indices,
-        gpu_milli=work.gpu_milli_per_device,
-        ports=work.ports,
-        labels=work.labels,
-        read_only_root=work.read_only_root,
-    )
+    return replace(attempt.launch, env={**env, **identity})
 
 
-# Built once: the reconciler asks these each time that it wakes.
+_OF_THE_ATTEMPT = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "env"})
+"""What is not copied from the deployment's row into its launch spec."""
+_COLUMNS = {
+    field.name: getattr(Deployment, API_NAMES.get(field.name, field.name))
+    for field in fields(LaunchSpec)
+    if field.name not in _OF_THE_ATTEMPT
+}
+"""The column of each other field of a launch spec. One without a column stops the server at its start."""
+
+# Built once: every pass of the reconciler runs these.
 _INSTANCES = select(
     Attempt.instance, Attempt.stop_requested_at, Attempt.runtime, Attempt.engine_endpoint
 ).where(Attempt.finished_at.is_(None))
-_TO_ACT_ON = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
+_PENDING = _INSTANCES.where(or_(Attempt.started_at.is_(None), Attempt.stop_requested_at.is_not(None)))
 _LIVE = (
     select(
         Attempt.id,
@@ -147,12 +139,8 @@ _LIVE = (
         Attempt.replica,
         Deployment.traceparent,
         Deployment.max_runtime_seconds,
-        Deployment.docker_image,
-        Deployment.command,
         Deployment.env,
-        Deployment.ports,
-        Deployment.labels,
-        Deployment.read_only_root,
+        *_COLUMNS.values(),
         Deployment.cpu_milli,
         Deployment.ram_mib,
         Deployment.gpu_milli,
@@ -179,16 +167,24 @@ def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
             grace_seconds=row.stop_grace_seconds or 0,
             max_runtime_seconds=row.max_runtime_seconds,
         ),
-        image=row.docker_image,
-        command=tuple(row.command or ()),
+        launch=_launch(row),
         env=row.env or {},
-        ports=tuple(row.ports or ()),
-        labels=row.labels or {},
-        read_only_root=row.read_only_root,
-        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
-        gpu_indices=tuple(row.gpu_indices),
-        gpu_milli_per_device=row.gpu_milli_per_device,
         replica=row.replica,
         replicas=row.replicas,
         gang_nodes=tuple(gang_nodes),
     )
+
+
+def _launch(row: Any) -> LaunchSpec:
+    values = {name: getattr(row, column.key) for name, column in _COLUMNS.items()}
+    return LaunchSpec(
+        instance=row.instance,
+        resources=Resources(row.cpu_milli, row.ram_mib, row.gpu_milli),
+        gpu_indices=tuple(row.gpu_indices),
+        gpu_milli=row.gpu_milli_per_device,
+        **{name: _frozen(value) for name, value in values.items() if value is not None},
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Starts and stops: how long engines take, what fails, and the span of each start."""
+"""Metrics of starts and stops: durations, failures, and the span of each start."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from opentelemetry.util.types import AttributeValue
 
 from hypervisor.control.reconciler.live_attempts import LiveAttempt
 from hypervisor.infra.observability.telemetry import Telemetry
-from hypervisor.infra.observability.tracing import context_of
+from hypervisor.infra.observability.tracing import parent_context
 from hypervisor.runtimes.protocol import LaunchFailed
 
 
 @contextmanager
-def measured_start(telemetry: Telemetry, work: LiveAttempt) -> Iterator[None]:
-    """Around the call that starts an attempt: a span in the trace of whoever submitted it."""
+def measured_start(telemetry: Telemetry, attempt: LiveAttempt) -> Iterator[None]:
+    """Wrap the call that starts an attempt in a span of the submitter's trace."""
     attributes: dict[str, AttributeValue] = {
-        "deployment.id": work.deployment_id,
-        "attempt.instance": work.instance,
-        "node.name": work.node_name,
-        "runtime": work.engine.runtime,
+        "deployment.id": attempt.deployment_id,
+        "attempt.instance": attempt.instance,
+        "node.name": attempt.node_name,
+        "runtime": attempt.engine.runtime,
     }
     with telemetry.tracer.start_as_current_span(
         "start",
-        context=context_of(work.traceparent),
+        context=parent_context(attempt.traceparent),
         kind=SpanKind.CLIENT,
         attributes=attributes,
         record_exception=False,
@@ -35,16 +35,16 @@ def measured_start(telemetry: Telemetry, work: LiveAttempt) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            # Its text is in the attempt; it may quote what only the organization may read.
+            # The message is stored in the attempt; it may contain data that only the organization may read.
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             if isinstance(error, LaunchFailed):
-                telemetry.metrics.runtime_errors.labels(work.engine.runtime, "launch_failed").inc()
+                telemetry.metrics.runtime_errors.labels(attempt.engine.runtime, "launch_failed").inc()
             raise
 
 
 def measure_reconciled(
-    telemetry: Telemetry, work: LiveAttempt, operation: str, asked: datetime, now: datetime
+    telemetry: Telemetry, attempt: LiveAttempt, operation: str, requested_at: datetime, now: datetime
 ) -> None:
-    """An engine has confirmed a start or a stop that was committed at `asked`."""
-    took = max(0.0, (now - asked).total_seconds())
-    telemetry.metrics.reconcile_seconds.labels(operation, work.engine.runtime).observe(took)
+    """Record that an engine confirmed a start or stop that was committed at `requested_at`."""
+    elapsed = max(0.0, (now - requested_at).total_seconds())
+    telemetry.metrics.reconcile_seconds.labels(operation, attempt.engine.runtime).observe(elapsed)

@@ -1,4 +1,4 @@
-"""Writes down what was learnt from engines, whatever has gathered in one transaction."""
+"""Writes the engines' observations, all that are queued in one transaction."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypervisor.infra.observability.failures import Failures
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.failpoints import reached
+from hypervisor.kernel.randomness import Random
 from hypervisor.store.database import Database, WriteSession
-from hypervisor.store.leases import hold_epochs
+from hypervisor.store.leases import lock_epochs
 
 BATCH = 500
 ERROR_PAUSE = 1.0
@@ -25,71 +26,78 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A fact with the engine that it is from; `applied` is set when it has been dealt with."""
+    """An observation with its engine; `applied` is set once it was applied or dropped."""
 
     engine: EngineRef
-    fact: Observed
+    observed: Observed
     applied: asyncio.Future[None]
 
 
 class ObservationWriter:
-    """Applies facts in the order in which they come; `follow_up` is told what a transaction has changed."""
+    """Applies observations in the order of arrival; `follow_up` gets the changes of each transaction."""
 
     def __init__(
-        self, database: Database, clock: Clock, holdings: HeldLeases, follow_up: Callable[[Applied], None]
+        self,
+        database: Database,
+        clock: Clock,
+        random: Random,
+        leases: HeldLeases,
+        follow_up: Callable[[Applied], None],
     ) -> None:
         self._database = database
+        self._random = random
         self._clock = clock
-        self._holdings = holdings
+        self._leases = leases
         self._follow_up = follow_up
         self._failures = Failures(log, "reconciler.apply_failed")
-        self._learnt: asyncio.Queue[_Pending] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Pending] = asyncio.Queue()
 
-    async def record(self, engine: EngineRef, fact: Observed) -> None:
-        """Queue a fact and wait until it was applied, or dropped: the attempt stays busy so long."""
-        learnt = _Pending(engine, fact, asyncio.get_running_loop().create_future())
-        await self._learnt.put(learnt)
-        await learnt.applied
+    async def record(self, engine: EngineRef, observed: Observed) -> None:
+        """Queue an observation and wait until it was applied or dropped; the attempt is busy meanwhile."""
+        pending = _Pending(engine, observed, asyncio.get_running_loop().create_future())
+        await self._queue.put(pending)
+        await pending.applied
 
     async def run(self) -> None:
         """Apply until cancelled."""
         while True:
-            batch = [await self._learnt.get()]
-            while not self._learnt.empty() and len(batch) < BATCH:
-                batch.append(self._learnt.get_nowait())
+            batch = [await self._queue.get()]
+            while not self._queue.empty() and len(batch) < BATCH:
+                batch.append(self._queue.get_nowait())
             await self._apply(batch)
-            for learnt in batch:
-                if not learnt.applied.done():
-                    learnt.applied.set_result(None)
+            for pending in batch:
+                if not pending.applied.done():
+                    pending.applied.set_result(None)
 
     async def _apply(self, batch: Sequence[_Pending]) -> None:
         now = self._clock.now()
 
-        async def work(session: WriteSession) -> Applied:
-            return await apply_observations(session, await self._still_ours(session, batch), now)
+        async def transaction(session: WriteSession) -> Applied:
+            observations = await self._fenced(session, batch)
+            return await apply_observations(session, observations, now, self._random)
 
         try:
             reached("status_before_write")
-            applied = await self._database.transact(work)
+            applied = await self._database.transact(transaction)
             reached("status_after_write")
         except Exception as error:
-            # Nothing is lost: a full pass finds the same facts again.
+            # Nothing is lost: a full pass observes the same again.
             self._failures.note(error)
             await asyncio.sleep(ERROR_PAUSE)
             return
         self._failures.over()
         self._follow_up(applied)
 
-    async def _still_ours(self, session: WriteSession, batch: Sequence[_Pending]) -> list[Observed]:
-        """The facts from engines whose lease is ours until the end of this transaction."""
+    async def _fenced(self, session: WriteSession, batch: Sequence[_Pending]) -> list[Observed]:
+        """The observations from engines whose lease this server holds until the end of the transaction."""
         fences = {}
-        for engine in {learnt.engine for learnt in batch}:
-            if (fence := self._holdings.fence(engine_lease(engine))) is not None:
+        for engine in {pending.engine for pending in batch}:
+            if (fence := self._leases.fence(engine_lease(engine))) is not None:
                 fences[engine] = fence
-        epochs = await hold_epochs(session, [fence.lease for fence in fences.values()])
+        epochs = await lock_epochs(session, [fence.lease for fence in fences.values()])
         for engine, fence in list(fences.items()):
             if epochs.get(fence.lease) != fence.epoch:
-                log.warning("reconciler.stale", lease=fence.lease, epoch=fence.epoch)
-                self._holdings.invalidate(fence.lease)
+                log.warning("reconciler.stale_epoch", lease=fence.lease, epoch=fence.epoch)
+                self._leases.invalidate(fence.lease)
                 del fences[engine]
-        return [learnt.fact for learnt in batch if learnt.engine in fences]
+        return [pending.observed for pending in batch if pending.engine in fences]

@@ -1,1 +1,1 @@
-"""The scheduler: load a snapshot of a cluster, plan, commit what still fits, record the decision."""
+"""The scheduler: loads a snapshot of a cluster, plans, commits what still fits, stores the decision."""

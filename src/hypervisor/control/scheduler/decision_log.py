@@ -1,4 +1,4 @@
-"""Keeping what a pass saw and decided, so that it can be replayed; and forgetting it again in time."""
+"""Stored decisions: the snapshot and the result of a pass, so that it can be replayed; their retention."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from hypervisor.store.batches import delete_in_batches
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Decision
 
-DELETED_AT_ONCE = 100
-"""Decisions in one transaction; each may be large."""
+DELETE_BATCH = 100
+"""Decisions deleted in one transaction; each may be large."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
-    """How long decisions are kept, and how many bytes all of them may take. No `hours` keeps none."""
+class DecisionRetention:
+    """The maximum age of decisions and the maximum size of all of them. With `hours` 0 none is stored."""
 
     hours: float = 24.0
-    most_bytes: int = 512 * 1024 * 1024
+    max_bytes: int = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """A plan, and what is to be stored of it: nothing where it changes nothing or nothing is kept."""
+class PlannedDecision:
+    """A plan with its encoded snapshot; the latter is None where the decision is not stored."""
 
     plan: Plan
-    stored: Encoded | None = None
+    encoded: Encoded | None = None
     plan_hash: str = ""
 
 
-def decide(view: ClusterView, retention: Retention, watch: SearchObserver | None = None) -> Decided:
-    """Plan, and encode what was seen in the same thread."""
-    policy = _workable(view.policy)
-    made = plan(view.snapshot, policy, watch)
-    if not retention.hours or not changes_something(view, made):
-        return Decided(made)
-    return Decided(made, encode(view.snapshot, policy), plan_digest(made))
+def decide(
+    view: ClusterView, retention: DecisionRetention, observer: SearchObserver | None = None
+) -> PlannedDecision:
+    """Plan, and encode the snapshot in the same thread."""
+    policy = _with_loadable_solver(view.policy)
+    result = plan(view.snapshot, policy, observer)
+    if not retention.hours or not changes_something(view, result):
+        return PlannedDecision(result)
+    return PlannedDecision(result, encode(view.snapshot, policy), plan_digest(result))
 
 
-def _workable(policy: Policy) -> Policy:
-    """With the search instead of a solver that is installed but cannot be loaded: passes must go on."""
+def _with_loadable_solver(policy: Policy) -> Policy:
+    """The policy, with the search instead of a solver that is installed but cannot be loaded."""
     try:
         load_solvers(policy.solver)
     except SolverNotInstalled as error:
@@ -61,42 +63,44 @@ def _workable(policy: Policy) -> Policy:
     return policy
 
 
-def changes_something(view: ClusterView, made: Plan) -> bool:
+def changes_something(view: ClusterView, result: Plan) -> bool:
     """Whether there is anything to commit."""
-    return bool(made.placements or made.evictions) or set(view.snapshot.nominations) != set(made.nominations)
+    return bool(result.placements or result.evictions) or set(view.snapshot.nominations) != set(
+        result.nominations
+    )
 
 
 def store_decision(
-    session: WriteSession, view: ClusterView, decided: Decided, *, epoch: int, now: datetime
+    session: WriteSession, view: ClusterView, decision: PlannedDecision, *, epoch: int, now: datetime
 ) -> None:
-    """Add the decision to the transaction that makes it true."""
-    if decided.stored is None:
+    """Add the decision to the transaction that commits its plan."""
+    if decision.encoded is None:
         return
-    made = decided.plan
+    result = decision.plan
     session.add(
         Decision(
             cluster_id=view.cluster_id,
             at=now,
             epoch=epoch,
-            snapshot_hash=decided.stored.digest,
-            plan_hash=decided.plan_hash,
-            placements=len(made.placements),
-            evictions=len(made.evictions),
-            nominations=len(made.nominations),
-            waiting=len(made.unplaced),
-            snapshot=decided.stored.blob,
-            snapshot_bytes=len(decided.stored.blob),
+            snapshot_hash=decision.encoded.digest,
+            plan_hash=decision.plan_hash,
+            placements=len(result.placements),
+            evictions=len(result.evictions),
+            nominations=len(result.nominations),
+            waiting=len(result.unplaced),
+            snapshot=decision.encoded.blob,
+            snapshot_bytes=len(decision.encoded.blob),
         )
     )
 
 
-async def forget_decisions(database: Database, retention: Retention, now: datetime) -> None:
-    """Delete the decisions that are too old, and the oldest ones beyond the size that all may have."""
+async def delete_expired_decisions(database: Database, retention: DecisionRetention, now: datetime) -> None:
+    """Delete the decisions over the maximum age, and the oldest ones beyond the maximum size."""
     old = Decision.at < now - timedelta(hours=retention.hours)
-    await delete_in_batches(database, Decision.id, old, oldest_first=Decision.at, batch=DELETED_AT_ONCE)
+    await delete_in_batches(database, Decision.id, old, oldest_first=Decision.at, batch=DELETE_BATCH)
     newer = func.sum(Decision.snapshot_bytes).over(order_by=Decision.id.desc()).label("newer")
     sizes = select(Decision.id, newer).subquery()
     async with database.read() as session:
-        last = await session.scalar(select(func.max(sizes.c.id)).where(sizes.c.newer > retention.most_bytes))
+        last = await session.scalar(select(func.max(sizes.c.id)).where(sizes.c.newer > retention.max_bytes))
     if last is not None:
-        await delete_in_batches(database, Decision.id, Decision.id <= last, batch=DELETED_AT_ONCE)
+        await delete_in_batches(database, Decision.id, Decision.id <= last, batch=DELETE_BATCH)

@@ -1,6 +1,6 @@
-"""The scheduler's loop: for each cluster that is held and has something waiting, snapshot, plan, commit.
+"""The scheduler's loop: snapshot, plan and commit for each cluster of this server with a queue.
 
-It wakes at once on a hint (submit, finish, node change) and makes a full pass every interval.
+A hint (submit, end, node change) wakes it at once; a full pass runs every interval.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sqlalchemy import bindparam, func, select
 from hypervisor.control.leases.held import HeldLeases, cluster_lease
 from hypervisor.control.scheduler.commit import Committed, commit_plan
 from hypervisor.control.scheduler.decision_log import (
-    Decided,
-    Retention,
+    DecisionRetention,
+    PlannedDecision,
     changes_something,
     decide,
     store_decision,
 )
-from hypervisor.control.scheduler.metrics import measure_commit, measure_round
+from hypervisor.control.scheduler.metrics import measure_commit, measure_cycle
 from hypervisor.control.scheduler.pending_reasons import changed_reasons, write_reasons
 from hypervisor.control.scheduler.search_budget import SearchBudget
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
@@ -40,12 +40,12 @@ from hypervisor.store.tables import IS_QUEUED, Deployment
 
 TOPIC = "scheduler"
 ERROR_PAUSE = 1.0
-LONGEST_LINGER = 0.05
-CONFLICT_PASSES = 5
-"""A plan that was partly rejected is made anew at once, at most so often before the next hint or interval."""
-REASONS_EVERY = timedelta(seconds=1)
+MAX_DEBOUNCE_SECONDS = 0.05
+MAX_CONFLICT_PASSES = 5
+"""Passes over a cluster in a row while its plans are partly rejected; then the next hint or interval."""
+REASONS_INTERVAL = timedelta(seconds=1)
 
-_WITH_WAITING = select(Deployment.cluster_id).where(IS_QUEUED).distinct()
+_CLUSTERS_WITH_QUEUE = select(Deployment.cluster_id).where(IS_QUEUED).distinct()
 _NEXT_RETRY = select(func.min(Deployment.not_before)).where(
     IS_QUEUED, Deployment.not_before > bindparam("now")
 )
@@ -54,55 +54,55 @@ log = structlog.get_logger(__name__)
 
 
 class ReconcilerView(Protocol):
-    """Whoever starts and stops what a commit decided."""
+    """The part of the reconciler that the scheduler uses."""
 
     def hint(self, instances: Collection[str]) -> None: ...
 
     @property
     def unreachable(self) -> Collection[EngineRef]: ...
 
-    def obstacle(self, engine: EngineRef) -> str | None: ...
+    def cordon_reason(self, engine: EngineRef) -> str | None: ...
 
 
 class Scheduler:
-    """One member's loop over the clusters that it holds."""
+    """The loop of one server over the clusters whose leases it holds."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         wakeup: Wakeup,
-        holdings: HeldLeases,
+        leases: HeldLeases,
         reconciler: ReconcilerView,
         *,
         install: str,
         interval: float,
-        improve_seconds: float = 0.0,
-        retention: Retention | None = None,
+        optimizer_seconds: float = 0.0,
+        retention: DecisionRetention | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._listener = wakeup.listen(TOPIC)
         self._wakeup = wakeup
-        self._holdings = holdings
+        self._leases = leases
         self._reconciler = reconciler
         self._install = install
         self._interval = interval
-        self._pacing = SearchBudget(clock, improve_seconds)
-        self._retention = retention or Retention()
+        self._search_budget = SearchBudget(clock, optimizer_seconds)
+        self._retention = retention or DecisionRetention()
         self._telemetry = telemetry or Telemetry.silent(clock)
         self._failures = Failures(log, "scheduler.pass_failed")
-        self._reasons_at: dict[int, datetime] = {}
-        self._reasons_held_back = False
+        self._reasons_written_at: dict[int, datetime] = {}
+        self._reasons_deferred = False
 
     async def run(self) -> None:
-        """Schedule until cancelled. An error is logged, and the next pass finds everything again."""
+        """Schedule until cancelled. An error is logged, and the next pass starts over."""
         while True:
-            began = self._clock.monotonic()
+            started_at = self._clock.monotonic()
             try:
-                wait = await self.pass_over_all()
-                measure_round(self._telemetry, self._clock.now())
+                wait = await self.schedule_all()
+                measure_cycle(self._telemetry, self._clock.now())
                 self._failures.over()
             except Exception as error:
                 self._failures.note(error)
@@ -110,93 +110,94 @@ class Scheduler:
                 wait = ERROR_PAUSE
             ended = self._clock.monotonic()
             await self._listener.wait(wait)
-            # Hints come in bursts: the longer a pass takes, the more of them the next one should serve.
-            rest = min(LONGEST_LINGER, (ended - began) / 4)
-            await asyncio.sleep(max(0.0, rest - (self._clock.monotonic() - ended)))
+            # Hints come in bursts: the longer a pass takes, the more hints the next one should serve.
+            debounce = min(MAX_DEBOUNCE_SECONDS, (ended - started_at) / 4)
+            await asyncio.sleep(max(0.0, debounce - (self._clock.monotonic() - ended)))
 
-    async def pass_over_all(self) -> float:
-        """One pass over every cluster of ours with something waiting; how long to wait for the next, seconds.
+    async def schedule_all(self) -> float:
+        """One pass over every held cluster with a queue; the time until the next one in seconds.
 
-        Clusters that nobody is known to hold are asked for.
+        Requests the leases of the other clusters with a queue.
         """
-        self._reasons_held_back = False
-        waiting = await self._clusters_with_waiting()
-        for cluster_id in waiting:
-            fence = self._holdings.fence(cluster_lease(cluster_id))
+        self._reasons_deferred = False
+        queued = await self._clusters_with_queue()
+        for cluster_id in queued:
+            fence = self._leases.fence(cluster_lease(cluster_id))
             if fence is not None:
-                await self._pass_fenced(cluster_id, fence)
-        self._holdings.request([cluster_lease(cluster_id) for cluster_id in waiting])
-        wait = await self._until_next_retry() if waiting else self._interval
-        return min(wait, REASONS_EVERY.total_seconds()) if self._reasons_held_back else wait
+                await self._schedule_fenced(cluster_id, fence)
+        self._leases.request([cluster_lease(cluster_id) for cluster_id in queued])
+        wait = await self._until_next_retry() if queued else self._interval
+        return min(wait, REASONS_INTERVAL.total_seconds()) if self._reasons_deferred else wait
 
-    async def _pass_fenced(self, cluster_id: int, fence: Fence) -> None:
+    async def _schedule_fenced(self, cluster_id: int, fence: Fence) -> None:
         try:
             with self._telemetry.metrics.passes.time():
-                await self.pass_over(cluster_id, fence)
+                await self.schedule_cluster(cluster_id, fence)
         except StaleEpoch as error:
-            log.warning("scheduler.stale", error=str(error))
+            log.warning("scheduler.stale_epoch", error=str(error))
             self._telemetry.metrics.stale_epochs.inc()
-            self._holdings.invalidate(fence.lease)
+            self._leases.invalidate(fence.lease)
 
-    async def pass_over(self, cluster_id: int, fence: Fence) -> None:
-        """Plan one cluster and commit, again while parts were rejected by what changed in between."""
-        for _ in range(CONFLICT_PASSES):
-            began = self._clock.now()
+    async def schedule_cluster(self, cluster_id: int, fence: Fence) -> None:
+        """Plan one cluster and commit; repeat while parts are rejected because of concurrent changes."""
+        for _ in range(MAX_CONFLICT_PASSES):
+            started_at = self._clock.now()
             view = await self._load(cluster_id)
             if view is None or not view.pending:
                 return
-            view = replace(view, policy=self._pacing.granted(cluster_id, view.policy))
-            watch = self._pacing.stopwatch(cluster_id)
-            made = await asyncio.to_thread(decide, view, self._retention, watch)
-            decided = made.plan
-            committed = await self._commit(view, made, fence)
+            view = replace(view, policy=self._search_budget.limit_steps(cluster_id, view.policy))
+            timer = self._search_budget.timer(cluster_id)
+            decision = await asyncio.to_thread(decide, view, self._retention, timer)
+            committed = await self._commit(view, decision, fence)
             reached("plan_after_commit")
-            measure_commit(self._telemetry, cluster_id, committed, began, self._clock.now())
+            measure_commit(self._telemetry, cluster_id, committed, started_at, self._clock.now())
             if committed.started or committed.stopping:
                 self._reconciler.hint([*committed.started, *committed.stopping])
                 self._wakeup.notify("reconciler")
                 self._wakeup.notify("events")
             if not committed.rejected:
-                await self._write_reasons(view, decided)
+                await self._write_reasons(view, decision.plan)
                 return
-            log.info("scheduler.rejected", cluster=cluster_id, deployments=committed.rejected[:20])
+            log.info("scheduler.placements_rejected", cluster=cluster_id, deployments=committed.rejected[:20])
 
-    async def _clusters_with_waiting(self) -> list[int]:
+    async def _clusters_with_queue(self) -> list[int]:
         async with self._database.read() as session:
-            return sorted(await session.scalars(_WITH_WAITING))
+            return sorted(await session.scalars(_CLUSTERS_WITH_QUEUE))
 
     async def _load(self, cluster_id: int) -> ClusterView | None:
         async with self._database.read() as session:
             return await load_cluster(session, cluster_id, self._clock.now(), self._reconciler.unreachable)
 
-    async def _commit(self, view: ClusterView, made: Decided, fence: Fence) -> Committed:
-        if not changes_something(view, made.plan):
+    async def _commit(self, view: ClusterView, decision: PlannedDecision, fence: Fence) -> Committed:
+        if not changes_something(view, decision.plan):
             return Committed()
         now = self._clock.now()
 
-        async def work(session: WriteSession) -> Committed:
-            done = await commit_plan(session, view, made.plan, fence=fence, install=self._install, now=now)
-            store_decision(session, view, made, epoch=fence.epoch, now=now)
-            return done
+        async def transaction(session: WriteSession) -> Committed:
+            committed = await commit_plan(
+                session, view, decision.plan, fence=fence, install=self._install, now=now
+            )
+            store_decision(session, view, decision, epoch=fence.epoch, now=now)
+            return committed
 
-        return await self._database.transact(work)
+        return await self._database.transact(transaction)
 
-    async def _write_reasons(self, view: ClusterView, decided: Plan) -> None:
-        """Reasons are for people: a busy cluster rewrites them at most once a second."""
-        obstacle = self._reconciler.obstacle(EngineRef(view.runtime))
-        changes = changed_reasons(decided.unplaced, view.pending, obstacle)
+    async def _write_reasons(self, view: ClusterView, plan: Plan) -> None:
+        """Write the changed pending reasons, at most once a second for each cluster."""
+        cordon_reason = self._reconciler.cordon_reason(EngineRef(view.runtime))
+        changes = changed_reasons(plan.unplaced, view.pending, cordon_reason)
         now = self._clock.now()
-        last = self._reasons_at.get(view.cluster_id)
+        last = self._reasons_written_at.get(view.cluster_id)
         if not changes:
             return
-        if last is not None and timedelta(0) <= now - last < REASONS_EVERY:
-            self._reasons_held_back = True
+        if last is not None and timedelta(0) <= now - last < REASONS_INTERVAL:
+            self._reasons_deferred = True
             return
-        self._reasons_at[view.cluster_id] = now
+        self._reasons_written_at[view.cluster_id] = now
         await self._database.transact(lambda session: write_reasons(session, changes))
 
     async def _until_next_retry(self) -> float:
-        """The interval, or less when a back-off ends before it; in seconds."""
+        """Seconds until the next back-off ends, at most the interval."""
         async with self._database.read() as session:
             due = await session.scalar(_NEXT_RETRY, {"now": self._clock.now()})
         if due is None:

@@ -1,4 +1,4 @@
-"""Scheduling passes and commits: counts, times, and the span of each placement."""
+"""Metrics of passes and commits: counts, durations, and the span of each placement."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypervisor.infra.observability.tracing import record_span
 from hypervisor.kernel.priority import priority_class
 
 
-def measure_round(telemetry: Telemetry, now: datetime) -> None:
-    """The scheduler has been over all clusters that it holds."""
+def measure_cycle(telemetry: Telemetry, now: datetime) -> None:
+    """Record the end of one pass over all held clusters."""
     telemetry.heartbeats.beat("scheduler")
     telemetry.metrics.last_pass.set(now.timestamp())
 
@@ -21,7 +21,7 @@ def measure_round(telemetry: Telemetry, now: datetime) -> None:
 def measure_commit(
     telemetry: Telemetry, cluster_id: int, committed: Committed, began: datetime, ended: datetime
 ) -> None:
-    """Count what a commit made true, and add it to the traces of those who asked for what was placed."""
+    """Count the results of a commit, and add a span to the submitter's trace of each placed deployment."""
     metrics = telemetry.metrics
     metrics.conflicts.inc(len(committed.rejected))
     for rule in committed.evicted_by:

@@ -1,4 +1,4 @@
-"""Writes why each waiting deployment waits, where that has changed."""
+"""Writes the pending reasons of queued deployments where they changed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hypervisor.store.tables import Deployment
 
 
 def changed_reasons(
-    unplaced: Sequence[Unplaced], pending: Mapping[int, Pending], obstacle: str | None = None
+    unplaced: Sequence[Unplaced], pending: Mapping[int, Pending], cordon_reason: str | None = None
 ) -> list[tuple[Reason, list[int]]]:
-    """Distinct reasons with the ids that do not show them yet. Linear in the queue.
+    """Distinct reasons with the deployments that do not have them yet. Linear in the queue.
 
-    `obstacle` is why the cluster's engine takes nothing new, where that is known better than the plan does.
+    `cordon_reason`: why the engine of the cluster is cordoned; the plan does not know it.
     """
     groups: dict[int, tuple[Reason, list[int]]] = {}
     by_text: dict[str, int] = {}
     ids: dict[int, list[int]] = defaultdict(list)
     for item in unplaced:
-        reason = _told(item.reason, obstacle)
+        reason = _with_cordon_reason(item.reason, cordon_reason)
         if pending[item.deployment_id].reason == reason.sentence:
             continue
         key = by_text.setdefault(reason.sentence, len(by_text))
@@ -36,7 +36,7 @@ def changed_reasons(
 
 
 async def write_reasons(session: WriteSession, changes: Sequence[tuple[Reason, list[int]]]) -> None:
-    """One UPDATE for each distinct reason (and each few hundred deployments); only those still queued."""
+    """One UPDATE for each reason and few hundred deployments; only queued deployments change."""
     for reason, ids in changes:
         for chunk in chunks(sorted(ids)):
             await session.execute(
@@ -46,12 +46,12 @@ async def write_reasons(session: WriteSession, changes: Sequence[tuple[Reason, l
             )
 
 
-def _told(reason: Reason, obstacle: str | None) -> Reason:
-    if obstacle is None or reason.code is not ReasonCode.NO_SCHEDULABLE_NODE:
+def _with_cordon_reason(reason: Reason, cordon_reason: str | None) -> Reason:
+    if cordon_reason is None or reason.code is not ReasonCode.NO_SCHEDULABLE_NODE:
         return reason
     return Reason(
         ReasonCode.NO_ROOM_ON_DISK,
-        obstacle,
+        cordon_reason,
         reason.shortfall,
-        suggestion="free room on that disk; starts go on by themselves",
+        suggestion="free space on that disk; starts resume automatically",
     )

@@ -1,7 +1,7 @@
-"""The preemption receipt: the same permanent record on the preemptor's and on every victim's side.
+"""Preemption records: the same permanent event for the preemptor and for every victim.
 
-Preemptor and victims may belong to different organizations where a cluster is shared. Each side's event stays
-in its own organization, and what belongs to another one appears there without id and name.
+On a shared cluster, preemptor and victims may belong to different organizations. Each event stays in its
+organization, and deployments of another organization appear in it without id and name.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def record_preemption(
     session: WriteSession,
     preemptor: Deployment,
     victims: Sequence[Victim],
-    spared: Sequence[tuple[int, str, str]],
+    reprieved: Sequence[tuple[int, str, str]],
     *,
     node_names: Sequence[str],
     now: datetime,
 ) -> None:
-    """Write the receipt. Each victim comes with its evictions, one a replica, and `node_names` are where the
-    preemptor goes. `spared` are (id, name, why) of its own organization's there that were not needed.
+    """Write the events. Each victim has its evictions, one per replica; `node_names` are the nodes of the
+    preemptor. `reprieved` has (id, name, why) of the reprieved deployments of the preemptor's organization.
     """
     count = len(victims)
     lower = " of lower priority" if all(_is_lower(parts) for parts, _ in victims) else ""
@@ -42,12 +42,12 @@ def record_preemption(
         preemptor,
         PREEMPTION,
         f"preempts {count} deployment{'s' if count > 1 else ''}{lower} on {', '.join(node_names)}",
-        {**_receipt(preemptor, preemptor, victims, spared, node_names), "role": "preemptor"},
+        {**_receipt(preemptor, preemptor, victims, reprieved, node_names), "role": "preemptor"},
         now,
     )
     for parts, victim in victims:
-        message = f"preempted by {redacted_for(victim, preemptor)}; goes back to the queue at its old place"
-        own = spared if victim.organization_id == preemptor.organization_id else ()
+        message = f"preempted by {redacted_for(victim, preemptor)}; returns to its old position in the queue"
+        own = reprieved if victim.organization_id == preemptor.organization_id else ()
         receipt = _receipt(victim, preemptor, victims, own, node_names)
         _write(
             session,
@@ -59,9 +59,9 @@ def record_preemption(
         )
 
 
-def record_ping_pong(session: WriteSession, one: Deployment, other: Deployment, *, now: datetime) -> None:
-    """Say on both sides that these two do not evict each other any more for now."""
-    for own, foreign in ((one, other), (other, one)):
+def record_ping_pong(session: WriteSession, first: Deployment, other: Deployment, *, now: datetime) -> None:
+    """Record on both sides that these two do not evict each other for a day."""
+    for own, foreign in ((first, other), (other, first)):
         record_about(
             session,
             own,
@@ -69,14 +69,14 @@ def record_ping_pong(session: WriteSession, one: Deployment, other: Deployment, 
             actor=SCHEDULER,
             type=PAIR_FROZEN,
             code="pair_frozen",
-            message=f"{own.name} and {redacted_for(own, foreign)} have evicted each other in turn: "
-            "for a day neither evicts the other any more",
+            message=f"{own.name} and {redacted_for(own, foreign)} have evicted each other repeatedly; "
+            "neither evicts the other for a day",
             data={"other": _entry(own, foreign)},
         )
 
 
 def redacted_for(viewer: Deployment, other: Deployment) -> str:
-    """The other deployment in words that the viewer's organization may read."""
+    """The other deployment's name and id, redacted if it belongs to another organization."""
     same = viewer.organization_id == other.organization_id
     return f"{other.name} ({other.id})" if same else OTHER_ORGANIZATIONS_DEPLOYMENT
 
@@ -85,7 +85,7 @@ def _receipt(
     viewer: Deployment,
     preemptor: Deployment,
     victims: Sequence[Victim],
-    spared: Sequence[tuple[int, str, str]],
+    reprieved: Sequence[tuple[int, str, str]],
     node_names: Sequence[str],
 ) -> dict[str, object]:
     return {
@@ -101,8 +101,8 @@ def _receipt(
             }
             for parts, victim in victims
         ],
-        "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in spared],
-        "returns": "each victim goes back to the queue at its old place",
+        "spared": [{"id": id_, "name": name, "why": why} for id_, name, why in reprieved],
+        "returns": "each victim returns to its old position in the queue",
     }
 
 

@@ -1,4 +1,4 @@
-"""What a snapshot says about whose work it is: quotas, rest after many preemptions, frozen pairs."""
+"""Fairness data of a snapshot: quotas, cooldown after many preemptions, ping-pong pairs."""
 
 from __future__ import annotations
 
@@ -16,98 +16,109 @@ from hypervisor.store.tables import Allocation, Attempt, Cluster, ClusterShare, 
 
 UNLIMITED = 2**53
 DRAINED_WEIGHT = 0.001
-"""Of an organization that has lost its share: whatever it uses is the largest share, and goes first."""
-PAIR_WINDOW = timedelta(days=1)
-EACH_WAY = 2
+"""The weight of an organization without an accepted share: its use counts most and is evicted first."""
+PING_PONG_WINDOW = timedelta(days=1)
+PING_PONG_COUNT = 2
 
 
 async def load_quotas(session: AsyncSession, cluster: Cluster) -> list[Quota]:
-    """The quotas of a shared cluster by organization; empty for a cluster that its owner has to itself.
+    """The quotas of a shared cluster by organization; empty for a cluster that is not shared.
 
-    The owner is guaranteed whatever it has not promised to others. Who has no accepted share (any more) may
-    use nothing; what it still runs yields to everybody.
+    The owner is guaranteed what it has not promised to others. An organization whose share was revoked has a
+    limit of zero, and its remaining deployments yield to all others.
     """
     rows = list(await session.scalars(_SHARES, {"cluster_id": cluster.id}))
     accepted = [row for row in rows if row.state == "accepted"]
-    left_over = await _with_work(session, cluster.id, {row.organization_id for row in rows} - _ids(accepted))
-    if not accepted and not left_over:
+    revoked = await _with_active_deployments(
+        session, cluster.id, {row.organization_id for row in rows} - _ids(accepted)
+    )
+    if not accepted and not revoked:
         return []
     quotas = [quota_of(row) for row in accepted]
-    quotas += [Quota(id_, Resources(), Resources(), DRAINED_WEIGHT) for id_ in sorted(left_over)]
+    quotas += [Quota(id_, Resources(), Resources(), DRAINED_WEIGHT) for id_ in sorted(revoked)]
     promised = sum((quota.guaranteed for quota in quotas), Resources())
     own = (await capacity_of(session, cluster.id)).shortfall(promised)
     return [Quota(cluster.organization_id, own), *sorted(quotas, key=lambda quota: quota.organization_id)]
 
 
 def quota_of(share: ClusterShare) -> Quota:
-    """The terms of a share as the scheduler sees them."""
-    given = (share.limit_cpu_milli, share.limit_ram_mib, share.limit_gpu_milli)
-    limit = Resources(*(UNLIMITED if part is None else part for part in given))
+    """The quota that a share defines."""
+    limits = (share.limit_cpu_milli, share.limit_ram_mib, share.limit_gpu_milli)
+    limit = Resources(*(UNLIMITED if part is None else part for part in limits))
     return Quota(
         share.organization_id,
         Resources(share.guaranteed_cpu_milli, share.guaranteed_ram_mib, share.guaranteed_gpu_milli),
-        None if all(part is None for part in given) else limit,
+        None if all(part is None for part in limits) else limit,
         share.weight_milli / 1000,
     )
 
 
 async def capacity_of(session: AsyncSession, cluster_id: int) -> Resources:
-    """All nodes of the cluster together."""
+    """The total capacity of the cluster's nodes."""
     sums = select(func.sum(Node.cpu_milli), func.sum(Node.ram_mib), func.sum(Node.gpu_count))
     cpu, ram, gpus = (await session.execute(sums.where(Node.cluster_id == cluster_id))).one()
     return Resources(int(cpu or 0), int(ram or 0), int(gpus or 0) * WHOLE_GPU)
 
 
 async def cooling_down(session: AsyncSession, cluster: Cluster, now: datetime) -> dict[int, float]:
-    """Running deployments that have used up their preemption budget, and until when they are protected."""
+    """Live deployments over their preemption budget, with the timestamp until which they are protected."""
     if not cluster.preemption_budget:
         return {}
     window = timedelta(seconds=cluster.preemption_window_seconds)
-    rest = timedelta(seconds=cluster.preemption_cooldown_seconds)
-    rows = await session.execute(_TIMES, {"cluster_id": cluster.id, "since": now - window - rest})
+    cooldown = timedelta(seconds=cluster.preemption_cooldown_seconds)
+    rows = await session.execute(
+        _PREEMPTION_TIMES, {"cluster_id": cluster.id, "since": now - window - cooldown}
+    )
     times: dict[int, list[datetime]] = defaultdict(list)
     for deployment_id, _, at in rows:
         if at is not None:
             times[deployment_id].append(at)
     ends = {
-        id_: cooldown_until(found, cluster.preemption_budget, window, rest) for id_, found in times.items()
+        id_: cooldown_until(found, cluster.preemption_budget, window, cooldown)
+        for id_, found in times.items()
     }
     return {id_: end.timestamp() for id_, end in ends.items() if end is not None and end > now}
 
 
 def cooldown_until(
-    preempted_at: Collection[datetime], budget: int, window: timedelta, rest: timedelta
+    preempted_at: Collection[datetime], budget: int, window: timedelta, cooldown: timedelta
 ) -> datetime | None:
-    """The end of the rest that so many preemptions within the window have earned; None for too few."""
+    """The end of the cooldown after `budget` preemptions within the window; None for fewer."""
     times = sorted(preempted_at)
-    earned = [
-        last + rest for first, last in zip(times, times[budget - 1 :], strict=False) if last - first <= window
+    ends = [
+        last + cooldown
+        for first, last in zip(times, times[budget - 1 :], strict=False)
+        if last - first <= window
     ]
-    return max(earned, default=None)
+    return max(ends, default=None)
 
 
 async def ping_pong_pairs(session: AsyncSession, cluster_id: int, now: datetime) -> list[tuple[int, int]]:
-    """Pairs of deployments that have evicted each other twice each within a day, both ways round."""
-    asked = {"cluster_id": cluster_id, "since": now - PAIR_WINDOW}
-    counts = _count(await session.execute(_ON_CLUSTER, asked))
-    return sorted(pair for pair, count in counts.items() if min(count, counts[pair[1], pair[0]]) >= EACH_WAY)
+    """Pairs of deployments that evicted each other twice each within a day, in both orders."""
+    parameters = {"cluster_id": cluster_id, "since": now - PING_PONG_WINDOW}
+    counts = _count(await session.execute(_ON_CLUSTER, parameters))
+    return sorted(
+        pair for pair, count in counts.items() if min(count, counts[pair[1], pair[0]]) >= PING_PONG_COUNT
+    )
 
 
 async def is_ping_pong(session: AsyncSession, preemptor_id: int, victim_id: int, now: datetime) -> bool:
-    """Whether the preemption that was just written is the one that freezes this pair."""
-    asked = {"pair": [preemptor_id, victim_id], "since": now - PAIR_WINDOW}
-    counts = _count(await session.execute(_WITHIN_PAIR, asked))
+    """Whether the preemption that was just written makes this a ping-pong pair."""
+    parameters = {"pair": [preemptor_id, victim_id], "since": now - PING_PONG_WINDOW}
+    counts = _count(await session.execute(_WITHIN_PAIR, parameters))
     forth, back = counts[preemptor_id, victim_id], counts[victim_id, preemptor_id]
-    return forth == EACH_WAY and back >= EACH_WAY
+    return forth == PING_PONG_COUNT and back >= PING_PONG_COUNT
 
 
 def _count(preemptions: Iterable[Row[int | None, int, int]]) -> Counter[tuple[int, int]]:
-    """How often each (preemptor, victim) occurred; a gang counts once."""
+    """The number of preemptions for each (preemptor, victim); a gang counts once."""
     return Counter((preemptor or 0, victim) for preemptor, victim, _ in preemptions)
 
 
-async def _with_work(session: AsyncSession, cluster_id: int, organization_ids: Collection[int]) -> set[int]:
-    """Those of the organizations that have work on the cluster or waiting for it."""
+async def _with_active_deployments(
+    session: AsyncSession, cluster_id: int, organization_ids: Collection[int]
+) -> set[int]:
+    """The organizations that have a running or waiting deployment on the cluster."""
     if not organization_ids:
         return set()
     rows = await session.scalars(
@@ -122,9 +133,9 @@ async def _with_work(session: AsyncSession, cluster_id: int, organization_ids: C
     return set(rows)
 
 
-# Built once: every pass of the scheduler asks these.
+# Built once: every pass of the scheduler runs these.
 _SHARES = select(ClusterShare).where(ClusterShare.cluster_id == bindparam("cluster_id"))
-_TIMES = (
+_PREEMPTION_TIMES = (
     select(Attempt.deployment_id, Attempt.number, func.min(Attempt.stop_requested_at))
     .where(
         Attempt.deployment_id.in_(

@@ -1,8 +1,8 @@
-"""How many steps the search of a pass gets, so that it keeps within its time.
+"""The optimizer's step budget for a pass, derived from its time budget.
 
-`plan()` has no clock, and its search is limited in steps so that a replay decides the same. What a step takes
-depends on the cluster and the machine: it is measured in the passes that searched, and the time is turned
-into steps before the pass.
+`plan()` has no clock: the search is limited in steps, so that a replay makes the same decision. The duration
+of a step depends on the cluster and the machine. It is measured in each pass, and the time budget is
+converted into steps before the next pass.
 """
 
 from __future__ import annotations
@@ -13,55 +13,58 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import solver_stages
 
-FIRST_PACE = 1 / 50_000
-"""Seconds a step where nothing was measured yet: several times what they take on most machines."""
-FEWEST_STEPS = 1_000
-"""Granted in any case: milliseconds, and enough to measure by."""
+DEFAULT_STEP_SECONDS = 1 / 50_000
+"""Assumed before the first measurement: several times the duration on most machines."""
+MIN_STEPS = 1_000
+"""Always granted: takes milliseconds and is enough for a measurement."""
 _WEIGHT = 0.5
-"""Of the latest measurement, where it was faster; slower ones count at once."""
+"""Weight of the latest measurement if it was faster; a slower one replaces the average."""
 
 
 class SearchBudget:
-    """What steps take, for each cluster and stage of a search."""
+    """The measured duration of a step, for each cluster and stage of the search."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
-        """`seconds` a pass may search; 0: no limit in time."""
+        """`seconds` is the time budget per pass; 0: unlimited."""
         self._clock = clock
         self._seconds = seconds
-        self._pace: dict[tuple[int, str], float] = {}
+        self._step_seconds: dict[tuple[int, str], float] = {}
 
-    def granted(self, cluster_id: int, policy: Policy) -> Policy:
-        """The policy with as many of its steps as should be done in time."""
+    def limit_steps(self, cluster_id: int, policy: Policy) -> Policy:
+        """The policy with its steps reduced to the number that should fit the time budget."""
         if not policy.optimizer_steps or not self._seconds:
             return policy
-        paces = [self._pace.get((cluster_id, stage), FIRST_PACE) for stage in solver_stages(policy.solver)]
+        paces = [
+            self._step_seconds.get((cluster_id, stage), DEFAULT_STEP_SECONDS)
+            for stage in solver_stages(policy.solver)
+        ]
         most = round(self._seconds / sum(paces))
-        return replace(policy, optimizer_steps=min(policy.optimizer_steps, max(most, FEWEST_STEPS)))
+        return replace(policy, optimizer_steps=min(policy.optimizer_steps, max(most, MIN_STEPS)))
 
-    def stopwatch(self, cluster_id: int) -> Stopwatch:
-        """What is to be told of the search of one pass."""
-        return Stopwatch(self, self._clock, cluster_id)
+    def timer(self, cluster_id: int) -> SearchTimer:
+        """The observer for the search of one pass."""
+        return SearchTimer(self, self._clock, cluster_id)
 
-    def learn(self, cluster_id: int, stage: str, steps: int, seconds: float) -> None:
-        """So many steps took so long; few steps say little."""
-        if steps < FEWEST_STEPS:
+    def record(self, cluster_id: int, stage: str, steps: int, seconds: float) -> None:
+        """Record a measurement; one with fewer than `MIN_STEPS` is ignored."""
+        if steps < MIN_STEPS:
             return
         key = cluster_id, stage
-        pace, before = seconds / steps, self._pace.get(key, FIRST_PACE)
-        self._pace[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
+        pace, before = seconds / steps, self._step_seconds.get(key, DEFAULT_STEP_SECONDS)
+        self._step_seconds[key] = pace if pace > before else _WEIGHT * pace + (1.0 - _WEIGHT) * before
 
 
 @dataclass(slots=True)
-class Stopwatch:
+class SearchTimer:
     """Measures one search. Implements `hypervisor.scheduling.repacking.budget.SearchObserver`."""
 
-    pacing: SearchBudget
+    budget: SearchBudget
     clock: Clock
     cluster_id: int
-    began: float = 0.0
+    started_at: float = 0.0
 
     def stage_started(self) -> None:
-        self.began = self.clock.monotonic()
+        self.started_at = self.clock.monotonic()
 
     def stage_ended(self, stage: str, steps: int) -> None:
-        self.pacing.learn(self.cluster_id, stage, steps, self.clock.monotonic() - self.began)
+        self.budget.record(self.cluster_id, stage, steps, self.clock.monotonic() - self.started_at)

@@ -1,4 +1,4 @@
-"""Reads one cluster into the frozen `Snapshot` that `plan()` decides on."""
+"""Loads one cluster into the frozen `Snapshot` for `plan()`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypervisor.control.scheduler.quotas import cooling_down, load_quotas, ping_
 from hypervisor.deployments.queue.priority_inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.lifecycle.conclude import BACKOFF_LONGEST
+from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed, solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the commit must find unchanged, and the reason that the row shows now."""
+    """A queued deployment: the data that must be unchanged at the commit, and its current pending reason."""
 
     generation: int
     name: str
@@ -49,7 +49,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """A snapshot with what is needed to commit a plan made from it."""
+    """A snapshot with the data needed to commit a plan for it."""
 
     cluster_id: int
     organization_id: int
@@ -58,24 +58,24 @@ class ClusterView:
     policy: Policy
     pending: Mapping[int, Pending]
     inherited: Mapping[int, Inherited] = field(default_factory=dict)
-    """What those that wait for a deployment lend it."""
+    """The priority that each deployment inherits from its dependents."""
 
     def priority_of(self, deployment_id: int, own: int) -> int:
-        """The priority that the plan was made with."""
+        """The effective priority of a deployment in the snapshot."""
         return effective(self.inherited, deployment_id, own)
 
 
 async def load_cluster(
     session: ReadSession, cluster_id: int, now: datetime, unreachable: Collection[EngineRef] = ()
 ) -> ClusterView | None:
-    """The cluster at `now`, or None when it is gone. Nodes of `unreachable` engines take nothing new, nor do
-    those of engines that are written down as closed.
+    """The cluster at `now`, or None if it was deleted. The nodes of `unreachable` and of cordoned engines are
+    unschedulable.
     """
     cluster = await session.scalar(_CLUSTER, {"cluster_id": cluster_id})
     if cluster is None:
         return None
     builder = SnapshotBuilder(now.timestamp())
-    await _add_nodes(session, builder, cluster, {*unreachable, *await _closed_engines(session)})
+    await _add_nodes(session, builder, cluster, {*unreachable, *await _cordoned_engines(session)})
     for quota in (quotas := await load_quotas(session, cluster)):
         builder.add_quota(quota)
     for preemptor_id, victim_id in await ping_pong_pairs(session, cluster_id, now):
@@ -96,12 +96,12 @@ async def load_cluster(
 
 
 def eligible(now: datetime) -> ColumnElement[bool]:
-    """The condition for whatever is in no back-off."""
+    """The condition for deployments that are not in a back-off."""
     return or_(
         Deployment.not_before.is_(None),
         Deployment.not_before <= now,
-        # No back-off is longer than that: the clock was set back since.
-        Deployment.not_before > now + timedelta(seconds=BACKOFF_LONGEST),
+        # No back-off is longer than that: the clock was set back.
+        Deployment.not_before > now + timedelta(seconds=MAX_BACKOFF_SECONDS),
     )
 
 
@@ -118,9 +118,10 @@ def policy_of(cluster: Cluster) -> Policy:
 def _placement_of(cluster: Cluster) -> str:
     """The cluster's own, or the default if this process does not have it: another version accepted it."""
     default = policy_names()[0]
-    if cluster.placement in policy_names():
-        return cluster.placement
-    _warn_once("scheduler.placement_unknown", cluster.id, default, f"no policy {cluster.placement!r} here")
+    if cluster.placement_policy in policy_names():
+        return cluster.placement_policy
+    error = f"no policy {cluster.placement_policy!r} here"
+    _warn_once("scheduler.placement_unknown", cluster.id, default, error)
     return default
 
 
@@ -140,7 +141,7 @@ def _warn_once(event: str, cluster_id: int, instead: str, error: str) -> None:
 
 
 def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) -> int:
-    """Its own priority, or that of the highest one that waits for it."""
+    """The deployment's priority, or the highest one that it inherits."""
     lent = inherited.get(deployment_id)
     return own if lent is None else max(own, lent.priority)
 
@@ -158,8 +159,8 @@ def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, 
     )
 
 
-async def _closed_engines(session: ReadSession) -> list[EngineRef]:
-    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CLOSED_ENGINES)]
+async def _cordoned_engines(session: ReadSession) -> list[EngineRef]:
+    return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CORDONED_ENGINES)]
 
 
 async def _add_nodes(
@@ -250,7 +251,7 @@ async def _add_pending(
             preemptible=row.preemptible,
             protected=max(row.min_runtime_seconds, cluster.min_runtime_seconds) > 0,
             replicas=row.replicas,
-            spread=row.spread,
+            spread=row.replica_placement == "spread",
             organization_id=row.organization_id if shared else None,
             max_runtime=row.max_runtime_seconds or math.inf,
             eligible_since=(row.queued_at or row.created_at).timestamp(),
@@ -267,8 +268,8 @@ async def _add_nominations(
             builder.nominate(row.deployment_id, row.node_id, row.gpu_indices, replica=row.replica)
 
 
-# Built once: every pass of the scheduler asks these.
-_CLOSED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
+# Built once: every pass of the scheduler runs these.
+_CORDONED_ENGINES = select(EngineState.runtime, EngineState.endpoint).where(
     EngineState.cordoned_since.is_not(None)
 )
 _CLUSTER = select(Cluster).where(Cluster.id == bindparam("cluster_id"))
@@ -311,7 +312,7 @@ _QUEUED = select(
     Deployment.preemptible,
     Deployment.min_runtime_seconds,
     Deployment.replicas,
-    Deployment.spread,
+    Deployment.replica_placement,
     Deployment.max_runtime_seconds,
     Deployment.organization_id,
     Deployment.queued_at,

@@ -1,1 +1,1 @@
-"""Who may see a deployment, and the queries that find deployments."""
+"""Permissions on deployments, their queries, and their lists."""

@@ -1,9 +1,9 @@
-"""Lists of deployments, newest first: pages that cost the same however long the history is.
+"""Lists of deployments, newest first: a page costs the same however long the history is.
 
-Ids rise with time and every index for lists ends with one. So the newest deployments of an organization in a
-state, say, stand together at the end of a range of an index, and those in several states are merged from as
-many ends. What no index knows together (a name and a state) is looked for along the best one: after `STEPS` a
-page ends with what was found, and says where the next one goes on.
+Ids rise with time, and every index for lists ends with the id. So the newest deployments of one organization
+in one state are at the end of one index range, and several states are merged from several ends. Conditions
+that no index has together (a name and a state) are tested along the best index: after `STEPS` a page ends
+with the rows found so far, and its cursor continues there.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from hypervisor.lifecycle.states import State
 from hypervisor.store.tables import Deployment, DeploymentLabel, Organization
 
 STEPS = (200, 1000)
-"""How many deployments are looked at for one page, in turns, where no index tells whether they match."""
+"""How many deployments are tested for one page, in turns, where no index has all conditions."""
 MOST_RANGES = 36
-"""Ends that are merged: all states of four organizations."""
+"""The maximum number of merged ranges: all states of four organizations."""
 
 Condition = ColumnElement[bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a list is limited to; `organization_ids` None means all. `labels` are (key, value or None)."""
+    """The filters of a list. `organization_ids` None means all; `labels` are (key, value or None for any)."""
 
     organization_ids: Collection[int] | None
     cluster_id: int | None = None
@@ -41,57 +41,61 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """Up to a page of deployments; `before` is the id below which the list goes on, None at its end."""
+class DeploymentPage:
+    """One page; the list continues below the id `next_before`, None at its end."""
 
     rows: list[Deployment]
-    before: int | None
+    next_before: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Walk:
-    """Ids from the ends of these ranges of an index, and the conditions that it cannot tell of."""
+class _Scan:
+    """The index ranges to scan from their ends, and the conditions that the index does not have."""
 
     ranges: list[list[Condition]]
     rest: list[Condition]
     column: SQLColumnExpression[int] = Deployment.id
 
 
-async def page(session: AsyncSession, filters: Filters, *, before: int | None, limit: int) -> Listed:
+async def page(session: AsyncSession, filters: Filters, *, before: int | None, limit: int) -> DeploymentPage:
     """Deployments that match, newest first, with ids below `before`.
 
-    Fewer than `limit` do not mean that there are no more: the answer's `before` tells.
+    A page with fewer than `limit` rows is not always the last one: see `next_before`.
     """
-    walk = _choose(await _with_organizations(session, filters))
-    if not walk.ranges:
-        return Listed([], None)
-    if not walk.rest:
-        ids = list(await session.scalars(_newest(walk, before, limit + 1)))
-        return Listed(await find_all(session, ids[:limit]), ids[limit - 1] if len(ids) > limit else None)
+    scan = _choose(await _with_organizations(session, filters))
+    if not scan.ranges:
+        return DeploymentPage([], None)
+    if not scan.rest:
+        ids = list(await session.scalars(_newest(scan, before, limit + 1)))
+        return DeploymentPage(
+            await find_all(session, ids[:limit]), ids[limit - 1] if len(ids) > limit else None
+        )
     found: list[int] = []
     for step in STEPS:
-        before, matching = await _look(session, walk, before, step, limit + 1 - len(found))
+        before, matching = await _test_next(session, scan, before, step, limit + 1 - len(found))
         found += matching
         if before is None or len(found) > limit:
             break
-    return Listed(await find_all(session, found[:limit]), found[limit - 1] if len(found) > limit else before)
+    return DeploymentPage(
+        await find_all(session, found[:limit]), found[limit - 1] if len(found) > limit else before
+    )
 
 
 async def _with_organizations(session: AsyncSession, filters: Filters) -> Filters:
-    """Everybody's list by the organizations that there are, where they are not too many."""
+    """All organizations by id for a list without that filter, unless there are too many."""
     if filters.organization_ids is not None:
         return filters
     every = list(await session.scalars(select(Organization.id).limit(MOST_RANGES + 1)))
     return replace(filters, organization_ids=every) if len(every) <= MOST_RANGES else filters
 
 
-def _choose(filters: Filters) -> _Walk:
-    """What leaves least to look at: labels and names are rarer than clusters, and these than states."""
+def _choose(filters: Filters) -> _Scan:
+    """The scan with the fewest rows: labels and names are rarer than clusters, and clusters than states."""
     label = next((one for one in filters.labels if one[1] is not None), None)
     if label is not None:
         others = replace(filters, labels=[one for one in filters.labels if one != label])
         pair = [DeploymentLabel.key == label[0], DeploymentLabel.value == label[1]]
-        return _Walk([pair], _conditions(others), DeploymentLabel.deployment_id)
+        return _Scan([pair], _conditions(others), DeploymentLabel.deployment_id)
     organizations, states = filters.organization_ids, filters.states or tuple(State)
     index: dict[str, Collection[Any]] = {}
     left = filters
@@ -112,8 +116,8 @@ def _choose(filters: Filters) -> _Walk:
         left = replace(filters, organization_ids=None)
     ranges = _ranges(index)
     if len(ranges) > MOST_RANGES:
-        return _Walk([[]], _conditions(filters))
-    return _Walk(ranges, _conditions(left))
+        return _Scan([[]], _conditions(filters))
+    return _Scan(ranges, _conditions(left))
 
 
 def _ranges(index: Mapping[str, Collection[Any]]) -> list[list[Condition]]:
@@ -125,14 +129,14 @@ def _ranges(index: Mapping[str, Collection[Any]]) -> list[list[Condition]]:
     ]
 
 
-def _newest(walk: _Walk, before: int | None, limit: int) -> Select[int]:
-    """The highest ids of all ranges together. Nothing but ids, so that an index alone can answer: for whole
-    rows the database may prefer to go through all of them in the order of their ids.
+def _newest(scan: _Scan, before: int | None, limit: int) -> Select[int]:
+    """The highest ids of all ranges together. Only ids, so that the index alone is read: for whole rows the
+    database may prefer to scan the table in the order of the ids.
     """
-    below = [] if before is None else [walk.column < before]
+    below = [] if before is None else [scan.column < before]
     ends: list[Select[int]] = [
-        select(walk.column.label("id")).where(*one, *below).order_by(walk.column.desc()).limit(limit)
-        for one in walk.ranges
+        select(scan.column.label("id")).where(*one, *below).order_by(scan.column.desc()).limit(limit)
+        for one in scan.ranges
     ]
     if len(ends) == 1:
         return ends[0]
@@ -140,14 +144,14 @@ def _newest(walk: _Walk, before: int | None, limit: int) -> Select[int]:
     return select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 
 
-async def _look(
-    session: AsyncSession, walk: _Walk, before: int | None, step: int, limit: int
+async def _test_next(
+    session: AsyncSession, scan: _Scan, before: int | None, step: int, limit: int
 ) -> tuple[int | None, list[int]]:
-    """Look at the next `step`: where to go on (None at the end), and the first `limit` that match."""
-    newest = _newest(walk, before, step).subquery()
-    # Asked of each row, and no join: a join might be made with all deployments first.
-    verdict = select(and_(*walk.rest)).where(Deployment.id == newest.c.id).scalar_subquery()
-    passed = select(newest.c.id, verdict.label("matches")).cte("passed")
+    """Test the next `step` ids: where to continue (None at the end), and the first `limit` matches."""
+    newest = _newest(scan, before, step).subquery()
+    # A subquery for each row, not a join: a join might read all deployments first.
+    matches = select(and_(*scan.rest)).where(Deployment.id == newest.c.id).scalar_subquery()
+    passed = select(newest.c.id, matches.label("matches")).cte("passed")
     ends = select(func.min(passed.c.id).label("lowest"), func.count().label("seen")).select_from(passed)
     found = select(passed.c.id).where(passed.c.matches).order_by(passed.c.id.desc()).limit(limit)
     end, match = ends.subquery(), found.subquery()
@@ -174,7 +178,7 @@ def _conditions(filters: Filters) -> list[Condition]:
 
 
 def _has_label(key: str, value: str | None) -> Condition:
-    """Asked of each deployment: as a join, all that have the label might be read."""
+    """A subquery for each deployment: a join might read all deployments with the label."""
     own = (
         select(DeploymentLabel.value)
         .where(DeploymentLabel.deployment_id == Deployment.id, DeploymentLabel.key == key)

@@ -1,4 +1,4 @@
-"""Who may do what with deployments: every member reads, developers and admins write."""
+"""Permissions on deployments: every member reads, developers and admins write."""
 
 from __future__ import annotations
 
@@ -16,21 +16,34 @@ from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Authentication, CurrentUser, Principal
 from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import check_access, not_found
+from hypervisor.store.tables import Deployment
 
 DeploymentPathId = Annotated[int, Path(ge=1, le=MAX_BIG_ID, description="The deployment's id.")]
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentAccess:
-    """The caller at one deployment of one of their organizations, with a role that was found to be enough."""
+    """One deployment and the caller, whose role in its organization is sufficient.
 
-    deployment_id: int
-    organization_id: int
+    `deployment` is the row that the check read, detached from its session with every column loaded. A
+    response may show it. A change must not trust it: `repository.lock` reads the row again on purpose, since
+    its state may have changed before the lock was taken.
+    """
+
+    deployment: Deployment
     principal: Principal
 
     @property
+    def deployment_id(self) -> int:
+        return self.deployment.id
+
+    @property
+    def organization_id(self) -> int:
+        return self.deployment.organization_id
+
+    @property
     def hidden(self) -> NotFound:
-        """What to answer when the deployment has gone in the meantime."""
+        """The error when the deployment was deleted after the check."""
         return no_such_deployment(self.deployment_id)
 
 
@@ -39,7 +52,7 @@ def no_such_deployment(deployment_id: int) -> NotFound:
 
 
 lists_deployments = declares("member")(Authentication())
-"""Lists show only what belongs to the caller's organizations."""
+"""Lists hold only deployments of the caller's organizations."""
 submits_deployments = declares("developer of the named organization")(Authentication())
 """The body names organization or cluster; the service checks the role there."""
 
@@ -73,4 +86,4 @@ async def _access(
             raise hidden
         await check_access(session, principal, deployment.organization_id, minimum, hidden=hidden)
     bind_contextvars(deployment_id=deployment_id)
-    return DeploymentAccess(deployment_id, deployment.organization_id, principal)
+    return DeploymentAccess(deployment, principal)

@@ -1,4 +1,4 @@
-"""Rows of deployments and of what belongs to them."""
+"""Queries on deployments, and on their dependencies, labels, attempts and nominations."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _AT_FIRST = {"generation": 0, "attempts_made": 0, "retries_used": 0, "preemption
 
 
 async def insert_deployments(session: WriteSession, rows: Sequence[Mapping[str, object]]) -> list[Deployment]:
-    """Write new deployments by column, all rows with the same columns; their ids follow the order.
+    """Insert new deployments as rows with the same columns; their ids follow the order.
 
-    They come back for reading and belong to no session: to keep track of each costs more than to write it.
+    The returned objects are for reading and belong to no session: tracking them costs more than the insert.
     """
     complete = [{**_AT_FIRST, **row} for row in rows]
     ids = await session.scalars(_NEW, complete)
-    made = [_as_written({**row, "id": id_}) for row, id_ in zip(complete, ids, strict=True)]
-    index_updates.note_new(session, made)
-    return made
+    deployments = [_as_written({**row, "id": id_}) for row, id_ in zip(complete, ids, strict=True)]
+    index_updates.note_new(session, deployments)
+    return deployments
 
 
 async def update_reasons(session: WriteSession, deployments: Sequence[Deployment]) -> None:
-    """Write the reasons of deployments that belong to no session."""
+    """Update the reasons of deployments that belong to no session."""
     if deployments:
         await session.execute(
             update(Deployment),
@@ -56,12 +56,12 @@ async def find(session: AsyncSession, deployment_id: int) -> Deployment | None:
 
 
 async def lock(session: WriteSession, deployment_id: int) -> Deployment | None:
-    """The deployment, locked for a change of state."""
+    """The deployment, read again and locked for a change, whatever the session or the caller read before."""
     return await session.get(Deployment, deployment_id, with_for_update=True, populate_existing=True)
 
 
 async def lock_parents(session: WriteSession, deployment_id: int) -> None:
-    """Hold the states of what this one depends on (`FOR SHARE`) until the end of the transaction."""
+    """Lock the parents of a deployment (`FOR SHARE`), so that their states stay until the commit."""
     own = select(Dependency.depends_on_id).where(Dependency.deployment_id == deployment_id)
     await session.execute(
         select(Deployment.id).where(Deployment.id.in_(own)).order_by(Deployment.id).with_for_update(read=True)
@@ -80,7 +80,7 @@ async def find_all(session: AsyncSession, ids: Collection[int]) -> list[Deployme
 async def newest_by_name(
     session: AsyncSession, organization_id: int, names: Collection[str]
 ) -> dict[str, int]:
-    """The id of the newest deployment of each name, where there is one."""
+    """The id of the newest deployment by name, for the names that exist."""
     found: dict[str, int] = {}
     for chunk in chunks(sorted(names)):
         wanted = values(column("name", String), name="wanted").data([(name,) for name in chunk]).cte()
@@ -97,10 +97,12 @@ async def newest_by_name(
     return found
 
 
-async def hold(session: WriteSession, organization_id: int, ids: Collection[int]) -> dict[int, Deployment]:
-    """Those of `ids` that belong to the organization, with their states held (`FOR SHARE`).
+async def lock_shared(
+    session: WriteSession, organization_id: int, ids: Collection[int]
+) -> dict[int, Deployment]:
+    """The deployments of the organization among `ids`, locked (`FOR SHARE`) so that their states stay.
 
-    An end that is being recorded is waited for; one that comes later will find who depends on it.
+    Waits for an end that is being written. An end after this transaction finds its dependents.
     """
     found: dict[int, Deployment] = {}
     for chunk in chunks(sorted(ids)):
@@ -116,7 +118,7 @@ async def hold(session: WriteSession, organization_id: int, ids: Collection[int]
 
 
 async def ancestors(session: AsyncSession, ids: Collection[int]) -> dict[int, list[int]]:
-    """Everything that these deployments depend on, directly or not: child -> parents. One recursive query."""
+    """All direct and indirect dependencies: child -> parents. One recursive query."""
     reached = (
         select(Dependency.deployment_id, Dependency.depends_on_id)
         .where(Dependency.deployment_id.in_(sorted(ids)))
@@ -141,8 +143,8 @@ async def names_of(session: AsyncSession, ids: Collection[int]) -> dict[int, str
     return found
 
 
-async def own_of(session: AsyncSession, organization_id: int, ids: Collection[int]) -> set[int]:
-    """Those of the deployments that belong to the organization and still exist."""
+async def ids_in_organization(session: AsyncSession, organization_id: int, ids: Collection[int]) -> set[int]:
+    """The ids of existing deployments of the organization."""
     query = select(Deployment.id).where(
         Deployment.organization_id == organization_id, Deployment.id.in_(sorted(ids))
     )
@@ -155,7 +157,7 @@ async def cluster_names(session: AsyncSession, ids: Collection[int]) -> dict[int
 
 
 async def live_runs(session: AsyncSession, ids: Collection[int]) -> dict[int, list[Attempt]]:
-    """The attempts of the run that each live deployment is in, by replica, ended ones included."""
+    """The attempts of the current run of each live deployment, by replica, with those that have ended."""
     live = select(Attempt.deployment_id).where(Attempt.finished_at.is_(None))
     found: dict[int, list[Attempt]] = {}
     for chunk in chunks(sorted(ids)):
@@ -192,7 +194,7 @@ async def attempts_page(
 async def find_attempt(
     session: AsyncSession, deployment_id: int, number: int | None, replica: int = 0
 ) -> Attempt | None:
-    """The attempt of that number and replica; the last one of the replica for None."""
+    """The attempt with this number and replica; None: the last attempt of the replica."""
     query = select(Attempt).where(Attempt.deployment_id == deployment_id, Attempt.replica == replica)
     if number is not None:
         query = query.where(Attempt.number == number)
@@ -200,7 +202,7 @@ async def find_attempt(
 
 
 async def unmet_dependents(session: AsyncSession, deployment_id: int, limit: int) -> Mapping[int, str]:
-    """Blocked deployments that wait for this one: id -> name."""
+    """Blocked deployments that depend on this one: id -> name."""
     rows = await session.execute(
         select(Deployment.id, Deployment.name)
         .join(Dependency, Dependency.deployment_id == Deployment.id)
@@ -212,7 +214,7 @@ async def unmet_dependents(session: AsyncSession, deployment_id: int, limit: int
 
 
 async def insert_labels(session: WriteSession, deployments: Collection[Deployment]) -> None:
-    """Write the copies of the labels that lists are filtered by."""
+    """Write the label rows, which are copies for the filters of lists."""
     rows = [
         {"deployment_id": one.id, "key": key, "value": value}
         for one in deployments
@@ -234,7 +236,7 @@ async def replace_labels(session: WriteSession, deployment: Deployment) -> None:
 async def replace_dependencies(
     session: WriteSession, deployment_id: int, edges: Collection[tuple[int, str]]
 ) -> None:
-    """Let the deployment depend on exactly these: (id, condition)."""
+    """Replace the dependencies by these: (parent id, condition)."""
     await session.execute(
         delete(Dependency)
         .where(Dependency.deployment_id == deployment_id)
@@ -249,7 +251,7 @@ async def replace_dependencies(
 
 
 async def drop_nomination(session: WriteSession, deployment_id: int) -> None:
-    """Let go of capacity that is kept for the deployment."""
+    """Delete the nominations of the deployment, which keep capacity for it."""
     await session.execute(
         delete(NominationRow)
         .where(NominationRow.deployment_id == deployment_id)
@@ -272,6 +274,6 @@ async def events_of_types(
 
 def _as_written(row: Mapping[str, object]) -> Deployment:
     deployment = Deployment()
-    # Not by its attributes: each of them would note a change for a session.
+    # Not by its attributes: each assignment would be tracked as a change.
     instance_dict(deployment).update({**_EMPTY, **row})
     return deployment

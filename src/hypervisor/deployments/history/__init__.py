@@ -1,1 +1,1 @@
-"""What happened to a deployment: logs, attempts, events, checkpoints, explanations."""
+"""The history of a deployment: logs, attempts, events, checkpoints, explanations."""

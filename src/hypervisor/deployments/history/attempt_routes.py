@@ -1,4 +1,4 @@
-"""Endpoints under /deployments/{id} for looking closer: logs, events, attempts."""
+"""The endpoints for the logs, events and attempts of one deployment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
 from hypervisor.api.services import ServicesDep
-from hypervisor.api.streams import EventStream
+from hypervisor.api.streams import EventStream, until_stopping, with_pings
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader
 from hypervisor.deployments.history import logs
 from hypervisor.deployments.schemas.field_types import MAX_REPLICAS
 from hypervisor.deployments.schemas.responses import AttemptResponse, EventResponse
 from hypervisor.events.relay import history
+from hypervisor.organizations.access import still_member
 
 router = APIRouter(prefix="/deployments", tags=["Deployments"])
 
@@ -41,23 +42,28 @@ async def get_logs(
     tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
     replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
-    follow: Annotated[bool, Query(description="Go on until it has ended, as server-sent events.")] = False,
+    follow: Annotated[
+        bool, Query(description="Continue until the attempt has ended, as server-sent events.")
+    ] = False,
 ) -> Response:
-    """What it wrote to stdout and stderr; empty where it has not run yet."""
-    found = await logs.find_attempt(services, access, attempt, replica)
+    """The stdout and stderr of an attempt; empty when there is none yet."""
+    database, runtimes = services.database, services.runtimes
+    found = await logs.find_attempt(database, access, attempt, replica)
     if not follow:
-        text = await logs.read(services, found, tail)
+        text = await logs.read(runtimes, found, tail)
         return PlainTextResponse(text.encode(errors="replace"))
-    found = found or await logs.await_attempt(services, access, replica)
-    await logs.check_reachable(services, found)
-    return EventStream(logs.follow(services, access, found, tail))
+    found = found or await logs.await_attempt(database, access, replica)
+    await logs.check_reachable(runtimes, found)
+    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, tail))
+    may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
+    return EventStream(until_stopping(services.stopping, events, may_go_on))
 
 
 @router.get("/{deployment_id}/events", responses=READS)
 async def list_deployment_events(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[EventResponse]:
-    """Its history, oldest first."""
+    """The events of the deployment, oldest first."""
     (after,) = decode_cursor(cursor, int) if cursor else (0,)
     async with services.database.read() as session:
         rows = await history(session, deployment_id=access.deployment_id, after=after, limit=limit + 1)
@@ -69,13 +75,13 @@ async def list_deployment_events(
 async def list_attempts(
     access: DeploymentReader, services: ServicesDep, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> Page[AttemptResponse]:
-    """Each run on a node, oldest first; one entry a replica."""
+    """The attempts (runs on a node), oldest first; one entry for each replica."""
     number, replica = decode_cursor(cursor, int, int) if cursor else (0, 0)
     after = (number, replica)
     async with services.database.read() as session:
         rows = await repository.attempts_page(session, access.deployment_id, after=after, limit=limit + 1)
         preemptors = {row.preempted_by for row in rows if row.preempted_by is not None}
-        known = await repository.own_of(session, access.organization_id, preemptors)
+        known = await repository.ids_in_organization(session, access.organization_id, preemptors)
     answers = [AttemptResponse.model_validate(row) for row in rows]
     for answer in answers:
         if answer.preempted_by not in known:

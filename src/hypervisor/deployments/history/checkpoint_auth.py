@@ -1,40 +1,41 @@
-"""Who may report a checkpoint: the attempt itself with its own token, or a developer."""
+"""Permission to report a checkpoint: the attempt with its own token, or a developer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from hypervisor.api.permissions import declares
-from hypervisor.api.services import AppServices, ServicesDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.deployments.access.policy import DeploymentPathId, changes_deployment, no_such_deployment
 from hypervisor.events.log import WORKLOAD
 from hypervisor.identity.principal import BearerToken, authenticated
-from hypervisor.infra.security.tokens import AttemptToken, InvalidToken
+from hypervisor.infra.security.tokens import AttemptToken, AttemptTokens, InvalidToken
 
 
 @dataclass(frozen=True, slots=True)
 class ReportingAttempt:
-    """`own` is the token of the attempt that speaks for itself; None: a developer speaks for the live one."""
+    """The author of a report. `token` is that of the attempt; None: a developer reports for the live one."""
 
     deployment_id: int
     actor: str
-    own: AttemptToken | None = None
+    token: AttemptToken | None = None
 
     @property
     def attempt(self) -> int | None:
-        """The attempt that the report must be about; None: whichever is live."""
-        return self.own.claims.attempt if self.own else None
+        """The number of the reported attempt; None: the live one."""
+        return self.token.claims.attempt if self.token else None
 
 
 @declares("the attempt itself, or developer of the deployment's organization")
 async def reports_checkpoint(
     deployment_id: DeploymentPathId, request: Request, services: ServicesDep, token: BearerToken
 ) -> ReportingAttempt:
-    """The caller. That the attempt is still live is checked with the row, when the report is written."""
-    own = _read(services, token)
+    """The caller. The write of the report checks that the attempt is still live."""
+    own = _own_token(services.attempt_tokens, token, services.clock.now())
     if own is None:
         principal = await authenticated(request)
         access = await changes_deployment(deployment_id, principal, services)
@@ -51,8 +52,8 @@ async def reports_checkpoint(
 CheckpointReporter = Annotated[ReportingAttempt, Depends(reports_checkpoint)]
 
 
-def _read(services: AppServices, token: str | None) -> AttemptToken | None:
+def _own_token(tokens: AttemptTokens, token: str | None, now: datetime) -> AttemptToken | None:
     try:
-        return services.attempt_tokens.read(token or "", services.clock.now())
+        return tokens.read(token or "", now)
     except InvalidToken:
         return None

@@ -1,15 +1,18 @@
-"""The endpoint that workloads call: a report about their own progress."""
+"""The endpoint for workloads: a report of their progress."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from fastapi import APIRouter
 
 from hypervisor.api.problems import documented
-from hypervisor.api.services import AppServices, ServicesDep
+from hypervisor.api.services import ServicesDep
 from hypervisor.deployments.history import checkpoints
 from hypervisor.deployments.history.checkpoint_auth import CheckpointReporter, ReportingAttempt
 from hypervisor.deployments.schemas.requests import CheckpointReport
 from hypervisor.deployments.schemas.responses import CheckpointResponse
+from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.store.database import WriteSession
 
 router = APIRouter(prefix="/deployments", tags=["Deployments"])
@@ -19,14 +22,14 @@ router = APIRouter(prefix="/deployments", tags=["Deployments"])
 async def report_checkpoint(
     body: CheckpointReport, reporter: CheckpointReporter, services: ServicesDep
 ) -> CheckpointResponse:
-    """Say that the work so far is safe, with HV_CHECKPOINT_TOKEN of the workload's own environment.
+    """Report that the work so far is saved, with HV_CHECKPOINT_TOKEN from the workload's environment.
 
-    Kept at most once a second. After a preemption the next attempt is told the last one, and lost
-    work is counted from it.
+    Stored at most once a second. After a preemption, the next attempt receives the last checkpoint, and lost
+    work counts from it.
     """
 
     async def work(session: WriteSession) -> CheckpointResponse:
-        attempt = await checkpoints.keep(session, reporter, body, services.clock.now())
+        attempt = await checkpoints.save_checkpoint(session, reporter, body, services.clock.now())
         return CheckpointResponse(
             deployment_id=attempt.deployment_id,
             attempt=attempt.number,
@@ -35,11 +38,11 @@ async def report_checkpoint(
         )
 
     answer = await services.database.transact(work)
-    answer.token = _next_token(services, reporter)
+    answer.token = _next_token(services.attempt_tokens, reporter, services.clock.now())
     return answer
 
 
-def _next_token(services: AppServices, reporter: ReportingAttempt) -> str | None:
-    own, now = reporter.own, services.clock.now()
-    lifetime = own.lifetime_if_ageing(now) if own else None
-    return services.attempt_tokens.issue(own.claims, lifetime, now) if own and lifetime else None
+def _next_token(tokens: AttemptTokens, reporter: ReportingAttempt, now: datetime) -> str | None:
+    own = reporter.token
+    lifetime = own.renewal_lifetime(now) if own else None
+    return tokens.issue(own.claims, lifetime, now) if own and lifetime else None

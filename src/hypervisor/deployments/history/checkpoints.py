@@ -1,4 +1,4 @@
-"""Checkpoints: what a live attempt says is safe, kept on its row; lost work counts from there."""
+"""Checkpoints: the last saved progress, stored on the row of the live attempt. Lost work counts from it."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from hypervisor.store.tables import Attempt
 
 CHECKPOINT = "deployment.checkpoint"
 EVERY = timedelta(seconds=1)
-"""An attempt may report once in this time; its last report must be able to follow shortly on another."""
+"""The minimum time between two reports. It is short, so that the last report can follow another one."""
 EVENT_EVERY = timedelta(minutes=10)
-"""The history is for changes: reports of a long run must not drown them."""
+"""The minimum time between two events: the reports of a long run must not hide the changes of state."""
 
 
-async def keep(
+async def save_checkpoint(
     session: WriteSession, reporter: ReportingAttempt, report: CheckpointReport, now: datetime
 ) -> Attempt:
-    """Write a report on the live attempt: on each replica of a gang, whoever of them speaks.
+    """Write a report on every replica of the live attempt, whichever replica sent it.
 
-    Raises Unauthenticated when the attempt that
-    speaks is over, Conflict when a developer speaks for one that is not there, TooManyRequests.
+    Raises Unauthenticated when the reporting attempt has ended, Conflict when a developer reports and there
+    is no live attempt, TooManyRequests.
     """
     live = await _lock_live(session, reporter)
     last = max((one.checkpoint_at for one in live if one.checkpoint_at is not None), default=None)
     if last is not None and timedelta(0) <= now - last < EVERY:
         raise too_many_requests(
             "checkpoint_too_soon",
-            "One report a second is kept; this one was not. Send it again in a second if it is the last.",
+            "One report is stored each second, and this one was not. If it is the last, send it again soon.",
             (last + EVERY - now).total_seconds(),
         )
-    said = report.model_dump(exclude_none=True)
+    checkpoint = report.model_dump(exclude_none=True)
     for attempt in live:
         attempt.checkpoint_at = now
-        attempt.checkpoint = said
+        attempt.checkpoint = checkpoint
     if last is None or _period(last) != _period(now):
-        _record(session, live[0], said, reporter.actor, now)
+        _record(session, live[0], checkpoint, reporter.actor, now)
     return live[0]
 
 
 async def _lock_live(session: WriteSession, reporter: ReportingAttempt) -> Sequence[Attempt]:
-    """The rows of the live attempt, one a replica, locked in id order."""
+    """The rows of the live attempt, one for each replica, locked in id order."""
     query = select(Attempt).where(
         Attempt.deployment_id == reporter.deployment_id, Attempt.finished_at.is_(None)
     )
@@ -58,17 +58,17 @@ async def _lock_live(session: WriteSession, reporter: ReportingAttempt) -> Seque
     live = (await session.scalars(query.order_by(Attempt.id).with_for_update(key_share=True))).all()
     if live:
         return live
-    if reporter.own is None:
-        raise Conflict("not_running", "Nothing of this deployment runs: there is no attempt to report for.")
+    if reporter.token is None:
+        raise Conflict("not_running", "The deployment is not running: there is no attempt to report for.")
     raise Unauthenticated(
         "attempt_over",
-        "This attempt has ended, and its token with it.",
+        "The attempt has ended, and its token is no longer valid.",
         headers={"WWW-Authenticate": "Bearer"},
     )
 
 
 def _record(
-    session: WriteSession, attempt: Attempt, said: Mapping[str, Any], actor: str, now: datetime
+    session: WriteSession, attempt: Attempt, checkpoint: Mapping[str, Any], actor: str, now: datetime
 ) -> None:
     record(
         session,
@@ -78,21 +78,21 @@ def _record(
         at=now,
         actor=actor,
         type=CHECKPOINT,
-        message=_sentence(said),
-        data={"attempt": attempt.number, **said},
+        message=_sentence(checkpoint),
+        data={"attempt": attempt.number, **checkpoint},
     )
 
 
-def _sentence(said: Mapping[str, Any]) -> str:
+def _sentence(checkpoint: Mapping[str, Any]) -> str:
     parts = []
-    if "progress" in said:
-        parts.append(f"{said['progress']:.0%}")
-    if "step" in said:
-        parts.append(f"step {said['step']}")
+    if "progress" in checkpoint:
+        parts.append(f"{checkpoint['progress']:.0%}")
+    if "step" in checkpoint:
+        parts.append(f"step {checkpoint['step']}")
     reached = f"has reached {', '.join(parts)}" if parts else "has a checkpoint"
-    return f"{reached}: {said['message']}" if "message" in said else reached
+    return f"{reached}: {checkpoint['message']}" if "message" in checkpoint else reached
 
 
 def _period(moment: datetime) -> int:
-    """Which `EVENT_EVERY` of the clock it is: one event in each, without a note of the last one."""
+    """The number of the `EVENT_EVERY` interval since 1970: each has one event, so no last time is stored."""
     return int(moment.timestamp() // EVENT_EVERY.total_seconds())

@@ -1,4 +1,4 @@
-"""The events of an organization: as pages, and live. (Here, because the answers are those of deployments.)"""
+"""The events of an organization, as pages and as a stream. They share the responses of deployments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def list_organization_events(
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
 ) -> Page[EventResponse]:
-    """What happened in the organization, oldest first. Events of what was deleted stay."""
+    """The events of the organization, oldest first. Events of deleted deployments stay."""
     start: int = decode_cursor(cursor, int)[0] if cursor else after or 0
     async with services.database.read() as session:
         rows = await history(session, organization_ids=[access.organization_id], after=start, limit=limit + 1)
@@ -49,20 +49,20 @@ async def stream_organization_events(
     after: After = None,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_BIG_ID)] = None,
 ) -> EventStream:
-    """Events as they happen: the event's type, its id, and the event as JSON.
+    """Events as they happen: the type, the id, and the event as JSON.
 
-    With `Last-Event-ID` (browsers send it when they reconnect) or `after` what was missed comes first.
-    A listener that does not keep up is cut off and may reconnect so. The stream ends when the server stops
-    and, within half a minute, when the login or the membership has ended.
+    With `Last-Event-ID` (browsers send it when they reconnect) or `after`, missed events come first. A client
+    that is too slow is disconnected, and may reconnect. The stream ends when the server stops and,
+    within half a minute, when the session or the membership has ended.
     """
     start = after if last_event_id is None else last_event_id
     events = follow(services.relay, services.database, access.organization_id, start)
-    may_go_on = still_member(services, access.principal, access.organization_id)
-    return EventStream(until_stopping(services, with_pings(_formatted(events)), may_go_on))
+    may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
+    return EventStream(until_stopping(services.stopping, with_pings(_formatted(events)), may_go_on))
 
 
 async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[bytes, None]:
-    """What comes together goes out together."""
+    """Each batch of events as one chunk."""
     async with aclosing(events):
         async for rows in events:
             yield b"".join(map(_format, rows))

@@ -1,4 +1,4 @@
-"""Why a deployment is as it is: its reason, who is before it, what it depends on, and past preemptions."""
+"""The explanation of a deployment's state: reason, queue position, dependencies and past preemptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.deployments.access import repository
-from hypervisor.deployments.presenter import dependency_answers
+from hypervisor.deployments.presenter import dependency_responses
 from hypervisor.deployments.queue import positions
 from hypervisor.deployments.queue.priority_inheritance import inherited_priorities
 from hypervisor.deployments.schemas.responses import Explanation, QueuedAhead
@@ -22,10 +22,10 @@ SHOWN_RECEIPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class DependencyView:
-    """A place in the scheduler's own order, from 1 on; the ids of the first of its organization before it."""
+class PlannedPosition:
+    """The 1-based position in the scheduler's order, and the ids of the first of its organization ahead."""
 
-    place: int
+    position: int
     ahead: Sequence[int]
 
 
@@ -33,15 +33,15 @@ async def explain(
     session: AsyncSession,
     deployment: Deployment,
     fresh: Mapping[str, object] | None = None,
-    standing: DependencyView | None = None,
+    planned: PlannedPosition | None = None,
 ) -> Explanation:
-    """Everything that is known about it.
+    """The whole explanation.
 
-    Without a `fresh` reason: that of the scheduler's last pass. Without its `standing`, as in a back-off: its
-    place by priority and creation.
+    Without a `fresh` reason, that of the scheduler's last pass. Without `planned`, as in a back-off, the
+    position by priority and creation.
     """
     state = State(deployment.state)
-    position, ahead = await _standing(session, deployment, standing)
+    position, ahead = await _position(session, deployment, planned)
     parents = (await load_parents(session, [deployment.id])).get(deployment.id, [])
     run = (await repository.live_runs(session, [deployment.id])).get(deployment.id, [])
     events = await repository.events_of_types(session, deployment.id, RECEIPTS, SHOWN_RECEIPTS)
@@ -57,16 +57,16 @@ async def explain(
         inherits_from=_shown(lender) if lender else None,
         queue_position=position,
         ahead=[_shown(one) for one in ahead],
-        dependencies=dependency_answers(parents),
+        dependencies=dependency_responses(parents),
         receipts=[{"at": event.at, **(event.data or {})} for event in events],
     )
 
 
-async def _standing(
-    session: AsyncSession, deployment: Deployment, standing: DependencyView | None
+async def _position(
+    session: AsyncSession, deployment: Deployment, planned: PlannedPosition | None
 ) -> tuple[int | None, Sequence[Deployment]]:
-    if standing is not None:
-        return standing.place, await repository.find_all(session, standing.ahead)
+    if planned is not None:
+        return planned.position, await repository.find_all(session, planned.ahead)
     position = (await positions.queue_positions(session, [deployment])).get(deployment.id)
     return position, await positions.ahead_of(session, deployment, SHOWN_AHEAD) if position else ()
 
@@ -76,7 +76,7 @@ def _shown(one: Deployment) -> QueuedAhead:
 
 
 async def _lender(session: AsyncSession, deployment: Deployment) -> Deployment | None:
-    """Who waits for it and lends it a priority above its own."""
+    """The dependent that lends it a priority above its own."""
     lent = (await inherited_priorities(session, deployment.cluster_id)).get(deployment.id)
     if lent is None or lent.priority <= deployment.priority:
         return None
@@ -90,17 +90,17 @@ def _sentence(
     run: Sequence[Attempt],
     fresh: Mapping[str, object] | None,
 ) -> str:
-    told = f"{deployment.name} is {state.value}"
+    sentence = f"{deployment.name} is {state.value}"
     if position is not None:
-        told += f", number {position} in the queue of its cluster"
+        sentence += f", number {position} in the queue of its cluster"
     elif run:
-        told += f" on {', '.join(dict.fromkeys(attempt.node_name for attempt in run))}"
+        sentence += f" on {', '.join(dict.fromkeys(attempt.node_name for attempt in run))}"
     reason = fresh["sentence"] if fresh else deployment.reason
-    return f"{told}: {reason}" if reason else told
+    return f"{sentence}: {reason}" if reason else sentence
 
 
 def _reason(deployment: Deployment, fresh: Mapping[str, object] | None) -> dict[str, object]:
-    """The scheduler's reason with its figures; what did not come from it has code and sentence only."""
+    """The scheduler's reason with its data; other reasons have only a code and a sentence."""
     if fresh is not None:
         return dict(fresh)
     plain: dict[str, object] = {"code": deployment.reason_code, "sentence": deployment.reason}

@@ -1,4 +1,4 @@
-"""What an attempt wrote: its last lines at once, or followed as a stream of events."""
+"""The log of an attempt: its last lines, or a stream of events."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi.sse import format_sse_event
 
-from hypervisor.api.services import AppServices
-from hypervisor.api.streams import until_stopping, with_pings
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.errors import NotFound, Unavailable
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
-from hypervisor.organizations.access import still_member
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
+from hypervisor.runtimes.registry import RuntimeRegistry
+from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt
 
 MAX_TAIL = 10_000
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
-"""How long the record of an end may take to follow the end of the log."""
+"""The maximum wait in seconds, after the end of the log, for the recorded end of the attempt."""
 FIRST_ATTEMPT_WITHIN = 2.0
-"""How long a stream waits for the first attempt of what has just been submitted."""
+"""The maximum wait in seconds for the first attempt of a new deployment."""
 
 
 async def find_attempt(
-    services: AppServices, access: DeploymentAccess, number: int | None, replica: int
+    database: Database, access: DeploymentAccess, number: int | None, replica: int
 ) -> Attempt | None:
-    """The attempt of the replica whose log is wanted, the last one for None. None: it has not run yet.
+    """The attempt of the replica with this number; None for `number`: the last. None: there is none yet.
 
-    Raises NotFound for a number or a replica that there is not.
+    Raises NotFound for a number or a replica that does not exist.
     """
-    async with services.database.read() as session:
+    async with database.read() as session:
         attempt = await repository.find_attempt(session, access.deployment_id, number, replica)
-        deployment = await repository.find(session, access.deployment_id)
-    if attempt is None and deployment is not None and replica >= deployment.replicas:
+    if attempt is None and replica >= access.deployment.replicas:
         raise NotFound("replica_not_found", f"There is no replica {replica} of this deployment.")
     if attempt is None and number is not None:
         raise NotFound("attempt_not_found", f"There is no attempt {number} of this deployment.")
     return attempt
 
 
-async def await_attempt(services: AppServices, access: DeploymentAccess, replica: int) -> Attempt | None:
-    """The last attempt; a moment is given to what is queued and about to be placed."""
+async def await_attempt(database: Database, access: DeploymentAccess, replica: int) -> Attempt | None:
+    """The last attempt; waits a moment for a queued deployment, which may be placed.
+
+    Reads the deployment again at each poll: its state is what the wait depends on.
+    """
     for _ in range(int(FIRST_ATTEMPT_WITHIN / POLL_SECONDS)):
-        async with services.database.read() as session:
+        async with database.read() as session:
             attempt = await repository.find_attempt(session, access.deployment_id, None, replica)
             deployment = await repository.find(session, access.deployment_id)
         if attempt is not None or deployment is None or deployment.state != State.QUEUED.value:
@@ -55,87 +56,81 @@ async def await_attempt(services: AppServices, access: DeploymentAccess, replica
     return None
 
 
-async def read(services: AppServices, attempt: Attempt | None, tail: int) -> str:
-    """The last `tail` lines. Raises Unavailable when the engine cannot be asked."""
+async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> str:
+    """The last `tail` lines. Raises Unavailable when the engine cannot be reached."""
     if attempt is None:
         return ""
     try:
-        lines = [line async for line in _runtime(services, attempt).logs(attempt.instance, tail=tail)]
+        lines = [line async for line in _runtime(runtimes, attempt).logs(attempt.instance, tail=tail)]
     except RuntimeUnavailable as error:
         raise _unavailable(error) from None
     return "".join(f"{line}\n" for line in lines)
 
 
-async def check_reachable(services: AppServices, attempt: Attempt | None) -> None:
-    """Ask the engine before a stream is promised. Raises Unavailable."""
+async def check_reachable(runtimes: RuntimeRegistry, attempt: Attempt | None) -> None:
+    """Check that the engine can be reached, before the stream begins. Raises Unavailable."""
     if attempt is None:
         return
     try:
-        await _runtime(services, attempt).observe([attempt.instance])
+        await _runtime(runtimes, attempt).observe([attempt.instance])
     except RuntimeUnavailable as error:
         raise _unavailable(error) from None
 
 
 async def follow(
-    services: AppServices, access: DeploymentAccess, attempt: Attempt | None, tail: int
-) -> AsyncIterator[bytes]:
+    database: Database, runtimes: RuntimeRegistry, deployment_id: int, attempt: Attempt | None, tail: int
+) -> AsyncGenerator[bytes, None]:
     """Server-sent events: "log" for each line, "end" with the deployment's state when the attempt is over.
 
-    Without an attempt the end comes at once. Ends early when the server stops, or with the login.
+    Without an attempt the end comes at once.
     """
-    lines = with_pings(_events(services, access, attempt, tail))
-    may_go_on = still_member(services, access.principal, access.organization_id)
-    async for chunk in until_stopping(services, lines, may_go_on):
-        yield chunk
-
-
-async def _events(
-    services: AppServices, access: DeploymentAccess, attempt: Attempt | None, tail: int
-) -> AsyncGenerator[bytes, None]:
     if attempt is not None:
         try:
-            async for line in _lines(services, attempt, tail):
+            async for line in _lines(database, runtimes, attempt, tail):
                 yield _event("log", line)
         except RuntimeUnavailable as error:
             yield _event("error", str(error))
-    async with services.database.read() as session:
-        deployment = await repository.find(session, access.deployment_id)
+    async with database.read() as session:
+        # Read again: the state of the access check is as old as the stream.
+        deployment = await repository.find(session, deployment_id)
     yield _event("end", deployment.state if deployment is not None else "DELETED")
 
 
-async def _lines(services: AppServices, attempt: Attempt, tail: int) -> AsyncIterator[str]:
-    """Lines until the attempt is over; one that is still being launched is waited for."""
-    runtime, wrote = _runtime(services, attempt), False
+async def _lines(
+    database: Database, runtimes: RuntimeRegistry, attempt: Attempt, tail: int
+) -> AsyncIterator[str]:
+    """Lines until the attempt has ended. Waits for an attempt that is being launched."""
+    runtime, wrote = _runtime(runtimes, attempt), False
     while True:
         async for line in runtime.logs(attempt.instance, tail=tail, follow=True):
             wrote = True
             yield line
-        now = await _reload(services, attempt)
+        now = await _reload(database, attempt)
         if now is None or now.finished_at is not None:
             return
         if wrote or now.started_at is not None:
-            await _await_end(services, attempt)
+            await _await_end(database, attempt)
             return
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _await_end(services: AppServices, attempt: Attempt) -> None:
-    """The log is over: wait until that the attempt has ended is recorded as well."""
+async def _await_end(database: Database, attempt: Attempt) -> None:
+    """Wait, after the end of the log, until the end of the attempt is recorded."""
     for _ in range(int(END_SEEN_WITHIN / POLL_SECONDS)):
-        now = await _reload(services, attempt)
+        now = await _reload(database, attempt)
         if now is None or now.finished_at is not None:
             return
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _reload(services: AppServices, attempt: Attempt) -> Attempt | None:
-    async with services.database.read() as session:
+async def _reload(database: Database, attempt: Attempt) -> Attempt | None:
+    async with database.read() as session:
         return await session.get(Attempt, attempt.id)
 
 
-def _runtime(services: AppServices, attempt: Attempt) -> Runtime:
+def _runtime(runtimes: RuntimeRegistry, attempt: Attempt) -> Runtime:
     try:
-        return services.runtimes.get(EngineRef(attempt.runtime, attempt.engine_endpoint))
+        return runtimes.get(EngineRef(attempt.runtime, attempt.engine_endpoint))
     except KeyError:
         raise Unavailable(
             "runtime_unavailable", f"The runtime {attempt.runtime!r} is not configured on this server."
@@ -148,5 +143,5 @@ def _event(name: str, text: str) -> bytes:
 
 def _unavailable(error: RuntimeUnavailable) -> Unavailable:
     return Unavailable(
-        "runtime_unavailable", f"The engine that it ran on cannot be reached now: {error}. Try again."
+        "runtime_unavailable", f"The engine of the attempt cannot be reached: {error}. Try again later."
     )

@@ -1,8 +1,8 @@
-"""Tells the queue index of every committed change of the queue, whichever code made it.
+"""Sends every committed change of a queue to the queue index.
 
-It listens to the sessions themselves: what enters, leaves or moves is seen when it is flushed, and told after
-the commit; a transaction that is rolled back tells nothing, and its session is not used again. Rows that are
-written past the session are named by whoever writes them.
+It listens to the write sessions. A deployment that enters, leaves or moves is collected at the flush and sent
+after the commit. A transaction that is rolled back sends nothing, and its session is not used again. Code
+that writes rows past the session calls `note_new`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
-from hypervisor.infra.coordination.queue_index import Change, Place, QueueIndex
+from hypervisor.deployments.queue.key import key_of
+from hypervisor.infra.coordination.queue_index import Change, QueueIndex
 from hypervisor.lifecycle.states import State
 from hypervisor.store.database import Database, WriteSession
 from hypervisor.store.tables import Deployment
@@ -26,27 +27,27 @@ _MOVES = ("state", "priority", "created_at")
 
 
 def feed(index: QueueIndex, database: Database) -> None:
-    """From now on, note in the index what write transactions of this process commit."""
+    """Send the commits of this process to the index from now on."""
     event.listen(database.write_sessions, "after_flush", _collect)
-    event.listen(database.write_sessions, "after_commit", partial(_tell, index))
+    event.listen(database.write_sessions, "after_commit", partial(_send, index))
 
 
 def change_of(deployment: Deployment) -> Change:
-    """Where the row says that a deployment stands."""
+    """The state of a row as a change of the index."""
     queued = deployment.state == State.QUEUED.value
-    place = Place.of(deployment.priority, deployment.created_at, deployment.id) if queued else None
-    return Change(deployment.cluster_id, deployment.id, deployment.generation, place)
+    key = key_of(deployment) if queued else None
+    return Change(deployment.cluster_id, deployment.id, deployment.generation, key)
 
 
 def gone(cluster_id: int, deployment_id: int, generation: int) -> Change:
-    """A deployment whose row was deleted at this generation: nothing about it can be newer."""
+    """The removal of a deployment whose row was deleted at this generation. No change can be newer."""
     return Change(cluster_id, deployment_id, generation + 1, None)
 
 
-def note_new(session: WriteSession, made: Iterable[Deployment]) -> None:
-    """Deployments that were written as rows, without the session knowing them."""
+def note_new(session: WriteSession, inserted: Iterable[Deployment]) -> None:
+    """Collect deployments that were inserted as rows, past the session."""
     _changes_in(session.sync_session).update(
-        {one.id: change_of(one) for one in made if one.state == State.QUEUED.value}
+        {one.id: change_of(one) for one in inserted if one.state == State.QUEUED.value}
     )
 
 
@@ -69,14 +70,14 @@ def _collect(session: Session, _: Any) -> None:
 
 
 def _has_moved(deployment: Deployment) -> bool:
-    """Whether it is or was in the queue and something has changed that its place depends on."""
+    """Whether it is or was in the queue, and a column of its key or its state has changed."""
     histories = {name: get_history(deployment, name, PASSIVE_NO_INITIALIZE) for name in _MOVES}
     if not any(history.has_changes() for history in histories.values()):
         return False
     return State.QUEUED.value in (deployment.state, *(histories["state"].deleted or ()))
 
 
-def _tell(index: QueueIndex, session: Session) -> None:
+def _send(index: QueueIndex, session: Session) -> None:
     changes = session.info.pop(_KEY, None)
     if changes:
         index.note(changes.values())

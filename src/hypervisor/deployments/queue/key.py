@@ -1,18 +1,18 @@
-"""The place of a deployment in the queue of its cluster: by priority, then age, then id."""
+"""The queue key of a row, and the SQL condition for the rows ahead of a key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, or_
 
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 
 class QueuedRow(Protocol):
-    """A deployment's row or an answer about it: what its place depends on."""
+    """The columns that a queue position depends on, of a deployment's row or of a response."""
 
     @property
     def id(self) -> int: ...
@@ -26,32 +26,20 @@ class QueuedRow(Protocol):
     def state(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class QueuePlace:
-    """Where a queued deployment stands: the key that the queue of its cluster is sorted by."""
+def key_of(deployment: QueuedRow) -> QueueKey:
+    """The key by the deployment's own priority."""
+    return QueueKey.of(deployment.priority, deployment.created_at, deployment.id)
 
-    cluster_id: int
-    priority: int
-    created_at: datetime
-    id: int
 
-    @classmethod
-    def of(cls, deployment: QueuedRow) -> QueuePlace:
-        return cls(deployment.cluster_id, deployment.priority, deployment.created_at, deployment.id)
-
-    def ahead(self) -> ColumnElement[bool]:
-        """The condition for whatever stands before this place."""
-        later = or_(
-            Deployment.created_at < self.created_at,
-            and_(Deployment.created_at == self.created_at, Deployment.id < self.id),
-        )
-        return and_(
-            Deployment.cluster_id == self.cluster_id,
-            IS_QUEUED,
-            or_(Deployment.priority > self.priority, and_(Deployment.priority == self.priority, later)),
-        )
-
-    @property
-    def behind(self) -> tuple[datetime, int]:
-        """What orders places of the same cluster and priority."""
-        return self.created_at, self.id
+def rows_ahead(cluster_id: int, key: QueueKey) -> ColumnElement[bool]:
+    """The condition for the queued deployments of a cluster whose keys are smaller than `key`."""
+    created_at = key.created_at
+    older = or_(
+        Deployment.created_at < created_at,
+        and_(Deployment.created_at == created_at, Deployment.id < key.id),
+    )
+    return and_(
+        Deployment.cluster_id == cluster_id,
+        IS_QUEUED,
+        or_(Deployment.priority > key.priority, and_(Deployment.priority == key.priority, older)),
+    )

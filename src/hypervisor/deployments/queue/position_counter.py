@@ -1,29 +1,29 @@
-"""Places of new deployments, counted from rows once for all that are asked for at the same time.
+"""Positions of new deployments, counted from rows once for all requests of the same time.
 
-Whoever is new stands near the end of those with its priority, so nearly the whole queue would be counted for
-each of them. Far back in a long queue, a place is therefore found without asking the database: by the end of
-that queue as it was a moment ago, and who was submitted here since.
+A new deployment is near the end of its priority, so each count would pass nearly the whole queue. Far back in
+a long queue, its position is therefore estimated without the database: from the end of that queue as it was a
+moment ago, and the deployments that this process has accepted since.
 """
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hypervisor.deployments.queue.key import QueuedRow, QueuePlace
+from hypervisor.deployments.queue.key import QueuedRow, key_of, rows_ahead
+from hypervisor.kernel.clock import Clock
+from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 FAR_BACK = 1000
-"""Places up to this one are always those of the rows as they are."""
-BELIEVED_SECONDS = 1.0
-"""How old what is known of the queue before a place that is farther back may be: of one that is new."""
+"""Positions up to this one are always counted."""
+ESTIMATE_SECONDS = 1.0
+"""The maximum age of the count that an estimate for a new deployment starts from."""
 
 BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.cluster_id == bindparam("cluster_id"),
@@ -31,97 +31,99 @@ BETWEEN = select(Deployment.created_at, Deployment.id).where(
     Deployment.priority == bindparam("priority"),
     Deployment.created_at.between(bindparam("first"), bindparam("last")),
 )
-"""Who is queued with a priority from one time to another."""
+"""The queued deployments of one priority that were created between two times."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The end of a queue as it was at `counted_at` (monotonic seconds), and who was submitted here since."""
+    """The end of a queue as it was at `counted_at` (monotonic seconds), and the keys accepted here since."""
 
-    place: QueuePlace
+    key: QueueKey
     position: int
     counted_at: float
-    since: list[tuple[datetime, int]] = field(default_factory=list)
+    since: list[QueueKey] = field(default_factory=list)
 
-    @property
-    def believed(self) -> bool:
-        """Whether the queue is taken to end there still."""
-        return time.monotonic() - self.counted_at < BELIEVED_SECONDS
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is recent enough for an estimate at `now` (monotonic seconds)."""
+        return now - self.counted_at < ESTIMATE_SECONDS
 
-    def position_of(self, place: QueuePlace) -> int | None:
-        """Of a new one, which is remembered; None: it stands before this end."""
-        if place.behind <= self.place.behind:
+    def position_of(self, key: QueueKey) -> int | None:
+        """The position of a new deployment, which is remembered. None when it is ahead of this end."""
+        if key <= self.key:
             return None
-        index = bisect_left(self.since, place.behind)
-        self.since.insert(index, place.behind)
+        index = bisect_left(self.since, key)
+        self.since.insert(index, key)
         return self.position + index + 1
 
 
 class PositionEstimator:
-    """For one database; remembers for a moment an end for each cluster and priority."""
+    """Remembers the end of the queue of each cluster and priority for a moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._ends: dict[tuple[int, int], _End] = {}
 
     def add(self, new: Sequence[QueuedRow]) -> dict[int, int]:
-        """Positions by id of those that were just submitted here, where the end of their queue is known."""
+        """Positions by id of deployments that were just accepted, where the end of a queue is known."""
         found: dict[int, int] = {}
+        now = self._clock.monotonic()
         for one in new:
             end = self._ends.get((one.cluster_id, one.priority))
-            position = end.position_of(QueuePlace.of(one)) if end is not None and end.believed else None
+            position = end.position_of(key_of(one)) if end is not None and end.is_fresh(now) else None
             if position is not None:
                 found[one.id] = position
         return found
 
     def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
-        """What was counted for those that were just submitted here: they are the ends of their queues."""
-        self._ends = {key: end for key, end in self._ends.items() if end.believed}
+        """Remember the counted positions of deployments that were just accepted: the ends of their queues."""
+        now = self._clock.monotonic()
+        self._ends = {queue: end for queue, end in self._ends.items() if end.is_fresh(now)}
         for one in new:
-            key, place = (one.cluster_id, one.priority), QueuePlace.of(one)
-            if key in self._ends:
-                self._ends[key].position_of(place)
+            queue, key = (one.cluster_id, one.priority), key_of(one)
+            if queue in self._ends:
+                self._ends[queue].position_of(key)
             elif found[one.id] > FAR_BACK:
-                self._ends[key] = _End(place, found[one.id], time.monotonic())
+                self._ends[queue] = _End(key, found[one.id], now)
 
-    async def __call__(
+    async def count(
         self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
-        """The 1-based position of each, by its id, for every sequence of them."""
-        alike: dict[tuple[int, int], list[QueuePlace]] = defaultdict(list)
+        """The 1-based position of each deployment by its id, for every sequence of `asked`."""
+        alike: dict[tuple[int, int], list[QueueKey]] = defaultdict(list)
         for one in (one for each in asked for one in each):
-            alike[one.cluster_id, one.priority].append(QueuePlace.of(one))
+            alike[one.cluster_id, one.priority].append(key_of(one))
         found: dict[int, int] = {}
-        for places in alike.values():
-            found |= await _count(connection, sorted(places, key=lambda place: place.behind))
+        for (cluster_id, _), keys in alike.items():
+            found |= await _count(connection, cluster_id, sorted(keys))
         return [{one.id: found[one.id] for one in each} for each in asked]
 
 
-async def _count(connection: AsyncConnection, places: Sequence[QueuePlace]) -> dict[int, int]:
-    """Positions of places of one cluster and priority, the first one first."""
-    first = await _position(connection, places[0])
-    rows = await _between(connection, places[0], places[-1])
-    before = bisect_left(rows, places[0].behind)
-    return {one.id: first + bisect_left(rows, one.behind) - before for one in places}
+async def _count(connection: AsyncConnection, cluster_id: int, keys: Sequence[QueueKey]) -> dict[int, int]:
+    """Positions by id for ascending keys of one cluster and priority."""
+    first = await _position(connection, cluster_id, keys[0])
+    rows = await _between(connection, cluster_id, keys[0], keys[-1])
+    before = bisect_left(rows, keys[0])
+    return {key.id: first + bisect_left(rows, key) - before for key in keys}
 
 
-async def _position(connection: AsyncConnection, place: QueuePlace) -> int:
-    ahead = select(func.count()).select_from(Deployment).where(place.ahead())
-    return (await connection.scalar(ahead) or 0) + 1
+async def _position(connection: AsyncConnection, cluster_id: int, key: QueueKey) -> int:
+    query = select(func.count()).select_from(Deployment).where(rows_ahead(cluster_id, key))
+    return (await connection.scalar(query) or 0) + 1
 
 
 async def _between(
-    connection: AsyncConnection, first: QueuePlace, last: QueuePlace
-) -> list[tuple[datetime, int]]:
-    """Who is queued with the priority of both, from the time of the first to that of the last."""
+    connection: AsyncConnection, cluster_id: int, first: QueueKey, last: QueueKey
+) -> list[QueueKey]:
+    """The keys of the priority of both in order, from the creation time of the first to that of the last."""
     if first == last:
         return []
     rows = await connection.execute(
         BETWEEN,
         {
-            "cluster_id": first.cluster_id,
+            "cluster_id": cluster_id,
             "priority": first.priority,
             "first": first.created_at,
             "last": last.created_at,
         },
     )
-    return sorted((at, id_) for at, id_ in rows)
+    return sorted(QueueKey.of(first.priority, created_at, id_) for created_at, id_ in rows)

@@ -1,4 +1,4 @@
-"""Priority inheritance: what waits for a deployment lends it its priority, along the whole chain."""
+"""Priority inheritance: a blocked deployment lends its priority to those it depends on, along the chain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.tables import Dependency, Deployment
 
 _CHILD, _PARENT = aliased(Deployment), aliased(Deployment)
-# Built once: every pass of the scheduler asks this, and aliases are dear to build.
+# Built once: every scheduler pass runs it, and aliases are expensive to build.
 _WAITS = (
     select(_CHILD.id, _CHILD.priority, _PARENT.id.label("parent_id"))
     .join(Dependency, Dependency.deployment_id == _CHILD.id)
@@ -34,7 +34,7 @@ _WAITS = (
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """A blocked deployment (of a priority) that waits for another one."""
+    """One dependency of a blocked deployment: `priority` is that of the child."""
 
     child_id: int
     priority: int
@@ -43,25 +43,25 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """The highest priority among those that wait for a deployment, and whose it is."""
+    """The highest priority among the dependents of a deployment, and the id of that dependent."""
 
     priority: int
     from_id: int
 
 
 async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[int, Inherited]:
-    """For every deployment that blocked ones of the cluster wait for; one query.
+    """Inherited priorities by deployment, for the parents of blocked deployments of the cluster; one query.
 
-    A dependency on "running" lends nothing any more once the parent runs.
+    A dependency on "running" lends nothing once the parent runs.
     """
     rows = await session.execute(_WAITS, {"cluster_id": cluster_id})
     return inherit(Waits(*row) for row in rows)
 
 
 def inherit(waits: Iterable[Waits]) -> dict[int, Inherited]:
-    """The highest priority that reaches each parent; the lower id where two lend the same.
+    """The highest priority that reaches each parent; the lower id wins a tie.
 
-    From the highest down each deployment is reached once: linear in the edges after sorting.
+    Walks from the highest priority down and visits each deployment once: linear in the edges after sorting.
     """
     parents: dict[int, list[int]] = defaultdict(list)
     priority: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Field types of deployments, with the rules for what a runtime may be handed."""
+"""Field types of deployments, with the rules for values that reach a runtime."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MAX_ENV = 500
 MAX_ENV_VALUE = 65_536
 MAX_PORTS = 64
 MAX_EXIT_CODES = 64
+MAX_DIRECTORY = 1024
 MAX_REPLICAS = 64
 MAX_GANG_TIMEOUT = 86_400
 
@@ -40,7 +41,7 @@ def _image(text: str) -> str:
 
 def _command(argv: list[str]) -> list[str]:
     if argv and not argv[0].strip():
-        raise ValueError("the first part names the program and must not be empty")
+        raise ValueError("the first part is the program and must not be empty")
     return argv
 
 
@@ -57,7 +58,7 @@ def _priority(value: Any) -> int:
 
 def _distinct(ports: list[int]) -> list[int]:
     if len(set(ports)) < len(ports):
-        raise ValueError("each port may be named once")
+        raise ValueError("a port is given twice")
     return ports
 
 
@@ -67,9 +68,16 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _directory(text: str) -> str:
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts:
+        raise ValueError('must be an absolute path without "..", such as /workspace')
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
+
+
 def _no_password(text: str) -> str:
     if "://" in text and urlsplit(text).password:
-        raise ValueError("must not hold a password: everybody in the organization can read it")
+        raise ValueError("must not contain a password: every member of the organization can read it")
     return text
 
 
@@ -89,7 +97,7 @@ GpuRequest = Annotated[
         ge=0,
         le=MAX_EDGE_VALUE // MILLI,
         allow_inf_nan=False,
-        description="A part of one device (0.1 to 0.9) or whole devices.",
+        description="A fraction of one device (0.1 to 0.9) or whole devices.",
     ),
     AfterValidator(_gpu_request),
 ]
@@ -103,7 +111,7 @@ Priority = Annotated[
                 {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY},
             ],
             "default": 500,
-            "description": "LOW (100), MEDIUM (500), HIGH (750), CRITICAL (1000) or a number between.",
+            "description": "LOW (100), MEDIUM (500), HIGH (750), CRITICAL (1000) or a number from 0 to 1000.",
         }
     ),
 ]
@@ -115,31 +123,45 @@ ExitCodes = Annotated[
     list[Annotated[int, Field(ge=1, le=255)]],
     Field(
         max_length=MAX_EXIT_CODES,
-        description="Only these are retried; 128 + n is a death by signal n, 137 also out of memory. "
-        "Given without restart_policy, that is on-failure.",
+        description="Retry only these exit codes. 128 + n is an end by signal n; 137 is also out of memory. "
+        "The default of restart_policy is then on-failure.",
     ),
     AfterValidator(_sorted),
+]
+WorkingDir = Annotated[
+    str,
+    Field(
+        max_length=MAX_DIRECTORY,
+        description="The directory in which the command starts, in the container or on the machine (runtime "
+        "process). It must exist.",
+    ),
+    AfterValidator(_one_line),
+    AfterValidator(_directory),
 ]
 Message = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
 CheckpointPath = Annotated[
     str,
-    Field(min_length=1, max_length=2048, description="A path or URI, as the next attempt is to find it."),
+    Field(min_length=1, max_length=2048, description="A path or URI for the next attempt."),
     AfterValidator(_one_line),
     AfterValidator(_no_password),
 ]
 Replicas = Annotated[
     int,
-    Field(ge=1, le=MAX_REPLICAS, description="How many start together, all or none, each with these needs."),
+    Field(
+        ge=1,
+        le=MAX_REPLICAS,
+        description="Number of replicas that start together or not at all, each with these resources.",
+    ),
 ]
-PlacementWish = Annotated[
+ReplicaPlacement = Annotated[
     Literal["pack", "spread"],
-    Field(description="Of several replicas: on as few nodes as possible, or on as many."),
+    Field(description="pack: replicas on as few nodes as possible. spread: on as many as possible."),
 ]
 GangTimeout = Annotated[
     int,
     Field(
         ge=1,
         le=MAX_GANG_TIMEOUT,
-        description="Seconds until all of several replicas must run; else all stop and are queued again.",
+        description="Seconds until all replicas must run; after that all stop and are queued again.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""The query parameters that lists of deployments are filtered by."""
+"""Query parameters that filter lists of deployments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _priority(text: Any) -> Any:
 
 States = Annotated[
     Sequence[Annotated[State, BeforeValidator(_upper)]],
-    Query(description="May be given several times: any of them.", max_length=len(State)),
+    Query(description="Repeatable: matches any of them.", max_length=len(State)),
 ]
 PriorityFilter = Annotated[
     Annotated[int, BeforeValidator(_priority)] | None,
@@ -31,14 +31,14 @@ PriorityFilter = Annotated[
 ]
 Labels = Annotated[
     Sequence[SafeStr],
-    Query(description="`key=value` or `key`; given several times, all must hold.", max_length=16),
+    Query(description="`key=value` or `key`. Repeatable: all must match.", max_length=16),
 ]
 
 
 def parse_labels(texts: Sequence[str]) -> list[tuple[str, str | None]]:
     """`key=value` as (key, value), `key` alone as (key, None)."""
-    found: list[tuple[str, str | None]] = []
+    labels: list[tuple[str, str | None]] = []
     for text in texts:
         key, sign, value = text.partition("=")
-        found.append((key, value if sign else None))
-    return found
+        labels.append((key, value if sign else None))
+    return labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,10 +19,11 @@ from hypervisor.deployments.schemas.field_types import (
     GpuRequest,
     Image,
     Message,
-    PlacementWish,
     Ports,
     Priority,
+    ReplicaPlacement,
     Replicas,
+    WorkingDir,
 )
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import Resources
@@ -40,14 +41,14 @@ Reference = DeploymentId | Name
 
 
 class SecretValue(StrictRequest):
-    """A value of the environment; a secret one is sealed at once and never shown again."""
+    """A value of the environment. A secret value is encrypted on arrival and never shown."""
 
     value: EnvText
     secret: bool = False
 
 
 class DependencyRequest(StrictRequest):
-    """What to wait for: an id, or a name (the newest deployment of that name in the organization)."""
+    """A dependency by id, or by name: the newest deployment of this name in the organization."""
 
     deployment: Reference
     condition: Literal["succeeded", "running"] = "succeeded"
@@ -59,12 +60,15 @@ GpuModels = Annotated[list[GpuModel], Field(max_length=32)]
 
 
 class DeploymentFields(StrictRequest):
-    """What can be said of a deployment, both when it is made and later; None is "not said"."""
+    """The fields of a submit that an update can change; None means "not given"."""
+
+    old_names: ClassVar = {"placement": "replica_placement"}
 
     docker_image: Image | None = None
     command: Command | None = None
     env: Env | None = None
     ports: Ports | None = None
+    working_dir: WorkingDir | None = None
     required_cpu_cores: CpuCores | None = None
     required_ram_gb: RamGb | None = None
     required_gpu_count: GpuRequest | None = None
@@ -83,32 +87,35 @@ class DeploymentFields(StrictRequest):
     gpu_models: GpuModels | None = None
     gpu_model: GpuModel | None = None
     replicas: Replicas | None = None
-    placement: PlacementWish | None = None
+    replica_placement: ReplicaPlacement | None = None
     gang_timeout_seconds: GangTimeout | None = None
     read_only_root: bool | None = None
 
     @property
     def all_gpu_models(self) -> list[str]:
-        """`gpu_models` and `gpu_model` together, sorted, each once."""
-        one = [self.gpu_model] if self.gpu_model is not None else []
-        return sorted({*(self.gpu_models or ()), *one})
+        """`gpu_models` and `gpu_model` together, sorted, without duplicates."""
+        single = [self.gpu_model] if self.gpu_model is not None else []
+        return sorted({*(self.gpu_models or ()), *single})
 
     def dependencies(self) -> list[DependencyRequest]:
-        """`depends_on` in its long form."""
+        """`depends_on` as a list of `DependencyRequest`."""
         return [
-            one if isinstance(one, DependencyRequest) else DependencyRequest(deployment=one)
-            for one in self.depends_on or ()
+            item if isinstance(item, DependencyRequest) else DependencyRequest(deployment=item)
+            for item in self.depends_on or ()
         ]
 
 
 class DeploymentCreate(DeploymentFields):
-    """A workload to run. The docker runtime needs `docker_image`, process needs `command`."""
+    """A workload to run. The runtime docker needs `docker_image`, the runtime process needs `command`."""
 
     organization_id: int | None = Field(
-        default=None, ge=1, le=MAX_ID, description="May be left out where cluster_id or membership tells it."
+        default=None,
+        ge=1,
+        le=MAX_ID,
+        description="Optional where cluster_id or the caller's only membership determines it.",
     )
     cluster_id: int | None = Field(
-        default=None, ge=1, le=MAX_ID, description="May be left out where the organization has one cluster."
+        default=None, ge=1, le=MAX_ID, description="Optional where the organization has one cluster."
     )
     name: Name
     kind: Kind = "service"
@@ -121,14 +128,14 @@ class DeploymentCreate(DeploymentFields):
     min_runtime_seconds: Seconds = 0
     grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] = 10
     replicas: Replicas = 1
-    placement: PlacementWish = "pack"
+    replica_placement: ReplicaPlacement = "pack"
     gang_timeout_seconds: GangTimeout = 300
     read_only_root: bool = False
 
     @model_validator(mode="after")
-    def _codes_that_are_retried(self) -> Self:
+    def _retries_have_a_policy(self) -> Self:
         if self.retry_exit_codes and self.restart_policy == "never":
-            raise ValueError("retry_exit_codes: nothing is retried with restart_policy never")
+            raise ValueError("retry_exit_codes needs restart_policy on-failure or always, not never")
         return self
 
     @property
@@ -155,19 +162,19 @@ class DeploymentCreate(DeploymentFields):
 
 
 class DeploymentBatch(StrictRequest):
-    """Up to 1,000 deployments of one organization: all are made or none."""
+    """Up to 1,000 deployments of one organization. All are created or none."""
 
     deployments: list[DeploymentCreate] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class DeploymentUpdate(DeploymentFields):
-    """What is given is changed; while it runs only priority, labels, name and max_retries can be."""
+    """Only given fields change. A live deployment accepts priority, labels, name and max_retries."""
 
     name: Name | None = None
 
 
 class CheckpointReport(StrictRequest):
-    """What an attempt has brought to safety; lost work counts from the last report. All is optional."""
+    """Progress that an attempt has saved. Lost work counts from the last report. All fields are optional."""
 
     progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     step: Annotated[int, Field(ge=0, le=MAX_BIG_ID)] | None = None

@@ -1,4 +1,4 @@
-"""Answers about deployments, their attempts and events."""
+"""Responses about deployments, their attempts and events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DependencyResponse(ResponseModel):
 
 
 class Endpoint(ResponseModel):
-    """Where a declared port of a live deployment can be reached from the server's machine."""
+    """The address of a declared port of a live deployment, as seen from the server's machine."""
 
     port: int
     host: str
@@ -30,7 +30,7 @@ class Endpoint(ResponseModel):
 
 
 class ReplicaResponse(ResponseModel):
-    """One replica of the present run: where it is, and whether it is starting, running, stopping or ended."""
+    """One replica of the current run: its node, and whether it is starting, running, stopping or ended."""
 
     replica: int
     node_name: str
@@ -40,7 +40,7 @@ class ReplicaResponse(ResponseModel):
 
 
 class DeploymentResponse(ResponseModel):
-    """`status` and `state` are the same. Secret values of `env` are shown as "***"."""
+    """`status` equals `state`. Secret values of `env` appear as "***"."""
 
     id: int
     organization_id: int
@@ -53,6 +53,7 @@ class DeploymentResponse(ResponseModel):
     command: list[str] | None
     env: dict[str, str]
     ports: list[int]
+    working_dir: str | None
     required_cpu_cores: float
     required_ram_gb: float
     required_gpu_count: float
@@ -71,7 +72,7 @@ class DeploymentResponse(ResponseModel):
     node_selector: dict[str, str]
     gpu_models: list[str]
     replicas: int
-    placement: str
+    replica_placement: str
     gang_timeout_seconds: int
     placements: list[ReplicaResponse]
     read_only_root: bool
@@ -82,8 +83,8 @@ class DeploymentResponse(ResponseModel):
     reason_code: str | None
     reason_data: dict[str, Any] | None
     queue_position: int | None = Field(
-        description="Its place by priority and creation. The scheduler's own order (`explain`, the cluster's "
-        "`queue`) also knows shares, age, lent priorities and back-offs."
+        description="Position by priority and creation time. The order of the scheduler (`explain`, the "
+        "cluster's `queue`) also includes shares, age, inherited priorities and back-offs."
     )
     attempts_made: int
     retries_used: int
@@ -102,7 +103,7 @@ class DeploymentResponse(ResponseModel):
 
 
 class CheckpointResponse(ResponseModel):
-    """What was kept. `token` replaces the workload's own where that one is past half of its life."""
+    """The stored checkpoint. `token` replaces the token of the workload when half of its life is over."""
 
     deployment_id: int
     attempt: int
@@ -154,12 +155,14 @@ class QueuedAhead(ResponseModel):
 
 
 class Explanation(ResponseModel):
-    """Why a deployment is as it is. `ahead` are the first of those before it in the queue, in the scheduler's
-    order: unlike the place in lists, `queue_position` counts shares, age and inherited priorities too.
+    """The reason for the state of a deployment.
 
-    `effective_priority` is what the scheduler goes by: its own, or that of the highest one that waits for it
-    to end or run (`inherits_from`). `receipts` are the preemptions that it took part in, newest first, as
-    preemptor or as victim.
+    `ahead` are the first deployments before it in the order of the scheduler. `queue_position` is the
+    position in this order, which includes shares, age and inherited priorities; that in lists does not.
+
+    `effective_priority` is the priority that the scheduler uses: its own, or the highest one among the
+    deployments that wait for it (`inherits_from`). `receipts` are its preemptions, as preemptor or as victim,
+    newest first.
     """
 
     deployment_id: int

@@ -1,4 +1,4 @@
-"""`depends_on` of requests made into edges: which deployments are meant, and that no circle closes."""
+"""Resolution of `depends_on` into edges between deployments, with a check for cycles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypervisor.store.tables import Deployment
 
 
 class HasDependencies(Protocol):
-    """A request to make a deployment, as far as dependencies go."""
+    """The part of a request that dependencies need."""
 
     @property
     def name(self) -> str: ...
@@ -27,7 +27,7 @@ class HasDependencies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DependencyRef:
-    """A dependency on a deployment that exists (`existing`) or on a member of the same batch (`member`)."""
+    """A dependency on an `existing` deployment or on a `member` of the same batch, by index."""
 
     condition: Condition
     existing: Deployment | None = None
@@ -49,7 +49,7 @@ class Referenced:
 
 
 class BatchItemError(Exception):
-    """A refusal of one member of a batch."""
+    """A refusal of one member of a batch, by index."""
 
     def __init__(self, index: int, error: HypervisorError) -> None:
         super().__init__(str(error))
@@ -58,10 +58,10 @@ class BatchItemError(Exception):
 
 
 def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[DependencyRef]]:
-    """The edges of each request. A name means a member of the batch first, else the newest of that name.
+    """The edges of each request. A name refers to a member of the batch, else to the newest deployment.
 
-    Raises RefusedMember around NotFound (no such deployment in the organization), Invalid (a name that
-    several members have), Conflict (it has failed already, it is being deleted, a circle).
+    Raises BatchItemError around NotFound (no such deployment in the organization), Invalid (several members
+    have the name), Conflict (the dependency has failed or is being deleted, or there is a cycle).
     """
     members: dict[str, list[int]] = defaultdict(list)
     for index, request in enumerate(requests):
@@ -79,21 +79,22 @@ def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> lis
 async def hold_referenced(
     session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
 ) -> Referenced:
-    """Deployments of the organization that requests refer to, with their states held."""
-    references = {one.deployment for request in requests for one in request.dependencies()}
-    names = {one for one in references if isinstance(one, str)}
+    """The deployments that requests refer to, with their states locked against changes."""
+    references = {item.deployment for request in requests for item in request.dependencies()}
+    names = {reference for reference in references if isinstance(reference, str)}
     ids_by_name = await repository.newest_by_name(session, organization_id, names)
-    ids = {one if isinstance(one, int) else _as_id(one) for one in references} | set(ids_by_name.values())
-    return Referenced(await repository.hold(session, organization_id, ids - {0}), ids_by_name)
+    ids = {reference if isinstance(reference, int) else _as_id(reference) for reference in references}
+    ids |= set(ids_by_name.values())
+    return Referenced(await repository.lock_shared(session, organization_id, ids - {0}), ids_by_name)
 
 
 async def resolve_for(
-    session: WriteSession, deployment: Deployment, wanted: Sequence[DependencyRequest]
+    session: WriteSession, deployment: Deployment, requests: Sequence[DependencyRequest]
 ) -> list[DependencyRef]:
-    """New edges of a deployment that exists. Raises NotFound, Conflict (a circle named by names)."""
-    asked = _Existing(deployment.name, wanted)
-    found = await hold_referenced(session, deployment.organization_id, [asked])
-    edges = _edges_of(0, asked, {}, found)
+    """New edges of an existing deployment. Raises NotFound, Invalid, Conflict (a cycle, with its names)."""
+    request = _Existing(deployment.name, requests)
+    found = await hold_referenced(session, deployment.organization_id, [request])
+    edges = _edges_of(0, request, {}, found)
     parents = [edge.existing.id for edge in edges if edge.existing is not None]
     graph = await repository.ancestors(session, parents)
     graph[deployment.id] = parents
@@ -107,21 +108,21 @@ async def resolve_for(
 @dataclass(frozen=True, slots=True)
 class _Existing:
     name: str
-    wanted: Sequence[DependencyRequest]
+    requests: Sequence[DependencyRequest]
 
     def dependencies(self) -> list[DependencyRequest]:
-        return list(self.wanted)
+        return list(self.requests)
 
 
 def _edges_of(
     index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: Referenced
 ) -> list[DependencyRef]:
     edges: dict[int | tuple[str, int], DependencyRef] = {}
-    for wanted in request.dependencies():
-        edge = _edge(index, request, wanted, members, found)
+    for dependency in request.dependencies():
+        edge = _edge(index, request, dependency, members, found)
         key = edge.existing.id if edge.existing is not None else ("member", edge.member or 0)
         if key in edges:
-            raise Invalid("doubled_dependency", f"depends_on names {wanted.deployment!r} twice.")
+            raise Invalid("doubled_dependency", f"depends_on contains {dependency.deployment!r} twice.")
         edges[key] = edge
     return list(edges.values())
 
@@ -129,16 +130,17 @@ def _edges_of(
 def _edge(
     index: int,
     request: HasDependencies,
-    wanted: DependencyRequest,
+    dependency: DependencyRequest,
     members: Mapping[str, Sequence[int]],
     found: Referenced,
 ) -> DependencyRef:
-    reference, condition = wanted.deployment, Condition(wanted.condition)
+    reference, condition = dependency.deployment, Condition(dependency.condition)
     own = members.get(reference, ()) if isinstance(reference, str) else ()
     others = [member for member in own if member != index]
     if len(others) > 1:
         raise Invalid(
-            "ambiguous_dependency", f"depends_on: {len(others)} members of the batch are named {reference!r}."
+            "ambiguous_dependency",
+            f"depends_on: {len(others)} members of the batch are named {reference!r}. Use distinct names.",
         )
     if others:
         return DependencyRef(condition, member=others[0])
@@ -146,7 +148,9 @@ def _edge(
     if parent is None:
         if own:
             raise _cycle([request.name, request.name])
-        raise NotFound("deployment_not_found", f"depends_on: there is no deployment {reference!r} here.")
+        raise NotFound(
+            "deployment_not_found", f"depends_on: the organization has no deployment {reference!r}."
+        )
     _check_parent(parent)
     return DependencyRef(condition, existing=parent)
 
@@ -158,7 +162,8 @@ def _check_parent(parent: Deployment) -> None:
     if parent.state in (State.FAILED.value, State.CANCELLED.value):
         raise Conflict(
             "dependency_failed",
-            f"depends_on: {shown} is {parent.state}, so this could never start. Start that again first.",
+            f"depends_on: {shown} is {parent.state}, so this could never start. "
+            f"Start {parent.name} again first.",
         )
 
 
@@ -174,10 +179,12 @@ def _check_members(requests: Sequence[HasDependencies], edges: Sequence[Sequence
 def _cycle(names: Sequence[str]) -> Conflict:
     shown = " -> ".join(names)
     return Conflict(
-        "dependency_cycle", f"These would wait for each other forever: {shown}.", extra={"cycle": list(names)}
+        "dependency_cycle",
+        f"These deployments would wait for each other forever: {shown}. Remove one dependency.",
+        extra={"cycle": list(names)},
     )
 
 
 def _as_id(text: str) -> int:
-    """The id that a text of digits means, 0 for any other text."""
+    """The id in a text of digits, 0 for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

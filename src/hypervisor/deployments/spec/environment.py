@@ -1,4 +1,4 @@
-"""The environment of a deployment: secret values are sealed as they come and opened only for a launch."""
+"""Environments of deployments: secret values are encrypted on arrival and decrypted only for a launch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ HIDDEN = "***"
 
 
 def encrypt_environment(env: Mapping[str, str | SecretValue], encryptor: Encryptor) -> dict[str, Any]:
-    """The environment as it is stored: plain values as text, secret ones as {"sealed": ...}."""
+    """The stored form: plain values as text, secret values as {"encrypted": ...}."""
     stored: dict[str, Any] = {}
     for name, value in env.items():
         if isinstance(value, str):
             stored[name] = value
         elif value.secret:
-            stored[name] = {"sealed": encryptor.encrypt(value.value, ENV_PURPOSE)}
+            stored[name] = {"encrypted": encryptor.encrypt(value.value, ENV_PURPOSE)}
         else:
             stored[name] = value.value
     return stored
 
 
 def shown_environment(stored: Mapping[str, Any] | None) -> dict[str, str]:
-    """The environment as answers show it: secret values are hidden."""
+    """The form in responses: secret values are hidden."""
     return {name: HIDDEN if isinstance(value, dict) else value for name, value in (stored or {}).items()}
 
 
 def decrypt_environment(stored: Mapping[str, Any], encryptor: Encryptor) -> dict[str, str]:
-    """The environment as the workload gets it; `stored` as in `Deployment.env`. Raises UnsealError."""
+    """The environment of the workload; `stored` as in `Deployment.env`. Raises UnsealError."""
     return {
-        name: encryptor.decrypt(value["sealed"], ENV_PURPOSE) if isinstance(value, dict) else value
+        name: encryptor.decrypt(value["encrypted"], ENV_PURPOSE) if isinstance(value, dict) else value
         for name, value in stored.items()
     }

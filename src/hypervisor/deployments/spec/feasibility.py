@@ -1,25 +1,28 @@
-"""Whether a cluster could ever run a request: its runtime has what it needs, some node is large enough."""
+"""Feasibility of a request on a cluster: its runtime honours the fields, some node is large enough."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hypervisor.clusters.repository import Capacity
+from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.honours import HONOURS, OPTIONAL_FIELDS, honoured_by
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
 from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
-from hypervisor.store.tables import Cluster
+from hypervisor.scheduling.snapshots.wording import listed
+from hypervisor.store.tables import Cluster, Deployment
 
 
 class ClusterLimits:
-    """What one cluster can take at all, by the capacity of its nodes (never by what is free on them).
+    """The limits of one cluster by the capacity of its nodes; free capacity plays no role.
 
-    `nodes` are those that stay; one that is being made smaller counts with its future size.
+    `nodes` excludes nodes that are being removed. A node that is being made smaller has its target size.
     """
 
     def __init__(self, cluster: Cluster, nodes: Sequence[Capacity]) -> None:
@@ -29,9 +32,9 @@ class ClusterLimits:
         self._known: dict[tuple[Shape, int], Reason | None] = {}
 
     def check(self, shape: Shape, replicas: int = 1) -> None:
-        """Raises Invalid with the reason for what the empty cluster could never take, all replicas together.
+        """Raises Invalid with the reason when even the empty cluster could not run all replicas together.
 
-        A cluster without nodes takes everything: its deployments wait for the first node.
+        A cluster without nodes accepts everything: its deployments wait for the first node.
         """
         key = (shape, replicas)
         if key not in self._known:
@@ -46,35 +49,56 @@ class ClusterLimits:
             extra={"reason": reason.as_data()},
         )
 
-    def check_runtime(self, docker_image: str | None, command: Sequence[str] | None) -> None:
-        """Raises Invalid where the cluster's runtime lacks what it needs to start anything."""
-        runtime = self._cluster.resolved_runtime
-        if runtime == "docker" and not docker_image:
+    def check_runtime(self, values: Mapping[str, object], given: Collection[str] = OPTIONAL_FIELDS) -> None:
+        """Check values of `OPTIONAL_FIELDS` against the declaration of the runtime.
+
+        Raises Invalid when the runtime needs a missing field, or does not honour one of the `given` fields.
+        """
+        runtime, name = self._cluster.resolved_runtime, self._cluster.name
+        honours = HONOURS[runtime]
+        for needed, hint in honours.needs.items():
+            if not values[needed]:
+                raise Invalid(
+                    f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
+                )
+        requested = [field for field in OPTIONAL_FIELDS if field in given and values[field]]
+        refused = [field for field in requested if field not in honours.accepted]
+        if refused:
             raise Invalid(
-                "docker_image_required", f"The cluster {self._cluster.name!r} runs images: give docker_image."
+                "field_not_honoured",
+                f"The cluster {name!r} has the runtime {runtime}, which does not honour {listed(refused)}: "
+                f"{_instead(refused)}.",
+                extra={"fields": refused, "runtime": runtime},
             )
-        if runtime == "process" and not command:
-            raise Invalid(
-                "command_required",
-                f"The cluster {self._cluster.name!r} runs processes: give command as a list, "
-                'for example ["python", "train.py"].',
-            )
+
+
+def optional_values(source: DeploymentCreate | Deployment) -> dict[str, object]:
+    """The values of `OPTIONAL_FIELDS` in a request or a row."""
+    return {name: getattr(source, name) for name in OPTIONAL_FIELDS}
+
+
+def _instead(refused: Sequence[str]) -> str:
+    what = "it" if len(refused) == 1 else "them"
+    others = honoured_by(set(refused))
+    return f"leave {what} out" + (
+        f", or use a cluster with the runtime {' or '.join(others)}" if others else ""
+    )
 
 
 def shape_of(required: Resources, limits: Mapping[str, Any] | None) -> Shape:
-    """The request as the scheduler sees it; `limits` as in `Deployment.placement_limits`."""
-    wanted = limits or {}
+    """The request in the form of the scheduler; `limits` as in `Deployment.placement_limits`."""
+    given = limits or {}
     return Shape(
         required.cpu_milli,
         required.ram_mib,
         required.gpu_milli,
-        tuple(sorted(wanted.get("gpu_models", ()))),
-        tuple(sorted(wanted.get("node_selector", {}).items())),
+        tuple(sorted(given.get("gpu_models", ()))),
+        tuple(sorted(given.get("node_selector", {}).items())),
     )
 
 
 def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]) -> dict[str, Any] | None:
-    """What limits the choice of nodes, as it is stored; None where nothing does."""
+    """The stored form of the limits on the choice of nodes; None without limits."""
     limits: dict[str, Any] = {}
     if gpu_models:
         limits["gpu_models"] = sorted(gpu_models)

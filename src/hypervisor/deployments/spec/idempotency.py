@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same request sent twice makes its deployments once."""
+"""`Idempotency-Key`: a request that is sent twice creates its deployments once."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _FOUND = (
     .lateral("found")
 )
 _ONE_BY_ONE = select(_FOUND).select_from(_ASKED.join(_FOUND, true()))
-"""`_AMONG` for PostgreSQL, which would read all keys of a user while a young table has no statistics yet.
-Inside of LATERAL and LIMIT it can do nothing but look each of them up."""
+"""`_AMONG` for PostgreSQL, which would read all keys of a user while a young table has no statistics. With
+LATERAL and LIMIT it has to use the index for each key."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A key of a user with the fingerprint of what was asked under it."""
+    """A key of a user with the fingerprint of the request."""
 
     user_id: int
     key: str
@@ -53,14 +53,14 @@ class KeyedRequest:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """What was asked under a key, and what that made."""
+    """The fingerprint of the request under a key, and the deployments that it created."""
 
     fingerprint: str
     deployment_ids: list[int]
 
 
 def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, encryptor: Encryptor) -> KeyedRequest:
-    """The request as it is recognised again. `kind` keeps single and batch requests apart.
+    """The identity of a request. `kind` separates single from batch requests.
 
     The fingerprint is keyed, so that secret values of an environment cannot be guessed from it.
     """
@@ -69,7 +69,7 @@ def keyed_request(user_id: int, key: str, kind: str, body: BaseModel, encryptor:
 
 
 async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[tuple[int, str], KeyRow]:
-    """What was made before under the keys of these requests, by user and key."""
+    """Earlier uses of the keys of these requests, by user and key."""
     if not requests:
         return {}
     pairs = [(one.user_id, one.key) for one in requests]
@@ -81,10 +81,10 @@ async def find(session: WriteSession, requests: Sequence[KeyedRequest]) -> dict[
     return {(row.user_id, row.key): KeyRow(row.request_hash, row.deployment_ids) for row in rows}
 
 
-def made_before(found: Mapping[tuple[int, str], KeyRow], request: KeyedRequest) -> list[int] | None:
-    """The deployments that the request made when it came before; None: it comes for the first time.
+def earlier_result(found: Mapping[tuple[int, str], KeyRow], request: KeyedRequest) -> list[int] | None:
+    """The deployments that an earlier, equal request created; None for a first request.
 
-    Raises Conflict when its key was used for something else.
+    Raises Conflict when the key was used for another request.
     """
     row = found.get((request.user_id, request.key))
     if row is None:
@@ -98,10 +98,10 @@ def made_before(found: Mapping[tuple[int, str], KeyRow], request: KeyedRequest) 
 
 
 async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, list[int], datetime]]) -> None:
-    """Write which deployments were made under each key, and when.
+    """Store the deployments that were created under each key, with the time.
 
-    Of two transactions with the same key one waits for the other. Raises Overtaken when the other one has
-    made its deployments.
+    Of two transactions with the same key, one waits for the other. Raises ConcurrentWrite when the other one
+    has committed.
     """
     if not made:
         return

@@ -1,8 +1,8 @@
-"""Where requests go: the organization and the clusters of each, held until the end of the transaction.
+"""Targets of requests: the organization and the cluster of each, locked until the end of the transaction.
 
-Many submissions are placed together: what they need is read once for all, and every one of them is then
-judged for itself. Rows are held in the order organizations, clusters, each by id; those of clusters that are
-named and the callers' own come before all others.
+Many submissions are resolved together: rows are read once for all, then each submission is checked by itself.
+Rows are locked in the order organizations, clusters, each by id. Clusters that are named and owned by the
+callers' organizations come first.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from hypervisor.store.tables import Cluster, Organization
 
 @dataclass(slots=True)
 class PendingRequest:
-    """Requests that are placed all or none, on their way through the checks until one refuses them."""
+    """The requests of one submission on their way through the checks, which accept all or none."""
 
     principal: Principal
     requests: Sequence[DeploymentCreate]
     refusal: HypervisorError | BatchItemError | None = None
     organization_id: int = 0
     clusters: Sequence[Cluster] = ()
-    """One for each request."""
+    """The cluster of each request."""
 
     @contextmanager
     def capture_refusal(self) -> Iterator[None]:
-        """A refusal within is that of this case and of no other."""
+        """Store a refusal that is raised inside as the refusal of this submission."""
         try:
             yield
         except (HypervisorError, BatchItemError) as refusal:
@@ -53,7 +53,7 @@ class PendingRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Rows that stay as they are until the end of the transaction, by id; and who owns which cluster."""
+    """Locked rows by id, and the owner of each cluster."""
 
     organizations: dict[int, Organization]
     clusters: dict[int, Cluster]
@@ -61,12 +61,12 @@ class _Held:
 
 
 def accepted(cases: Iterable[PendingRequest]) -> list[PendingRequest]:
-    """Those that nothing has refused so far."""
+    """The cases without a refusal."""
     return [case for case in cases if case.refusal is None]
 
 
 async def resolve_targets(session: WriteSession, cases: Sequence[PendingRequest]) -> None:
-    """Find and hold the organization and the clusters of each case, so that none is deleted meanwhile."""
+    """Find and lock the organization and the clusters of each case against deletion."""
     held = await _hold_own(session, cases)
     for case in cases:
         with case.capture_refusal():
@@ -76,7 +76,7 @@ async def resolve_targets(session: WriteSession, cases: Sequence[PendingRequest]
 
 
 async def _hold_own(session: WriteSession, cases: Sequence[PendingRequest]) -> _Held:
-    """What nearly every case comes down to, in one query: clusters that the callers' organizations own."""
+    """Lock the named clusters that the callers' organizations own: nearly every case, in one query."""
     named = {id_ for case in cases for request in case.requests if (id_ := request.cluster_id) is not None}
     members = {id_ for case in cases for id_ in case.principal.memberships}
     organizations, held = await clusters.hold_own(session, named, members)
@@ -86,19 +86,22 @@ async def _hold_own(session: WriteSession, cases: Sequence[PendingRequest]) -> _
 
 
 async def _find_organization(session: AsyncSession, case: PendingRequest, owners: Mapping[int, int]) -> int:
-    """The one organization of all requests: named, or told by their clusters, or the caller's only one."""
-    wanted: set[int | None] = set()
+    """The organization of all requests: named, or that of their clusters, or the caller's only one."""
+    candidates: set[int | None] = set()
     for index, request in enumerate(case.requests):
-        told = await _organizations_for(session, case.principal, request.cluster_id, owners)
-        if request.cluster_id is not None and not told:
+        usable_by = await _organizations_for(session, case.principal, request.cluster_id, owners)
+        if request.cluster_id is not None and not usable_by:
             raise BatchItemError(index, no_such_cluster(request.cluster_id))
-        only = told[0] if len(told) == 1 else None
-        wanted.add(only if request.organization_id is None else request.organization_id)
-    if len(wanted) > 1:
-        wanted.discard(None)
-    if len(wanted) > 1:
-        raise Invalid("several_organizations", "All deployments of a batch belong to one organization.")
-    found = wanted.pop() or only_organization(case.principal)
+        only = usable_by[0] if len(usable_by) == 1 else None
+        candidates.add(only if request.organization_id is None else request.organization_id)
+    if len(candidates) > 1:
+        candidates.discard(None)
+    if len(candidates) > 1:
+        raise Invalid(
+            "several_organizations",
+            "The deployments of a batch must belong to one organization. Send one batch for each.",
+        )
+    found = candidates.pop() or only_organization(case.principal)
     check_role(case.principal, found, Role.DEVELOPER, hidden=not_found("organization", found))
     return found
 
@@ -106,9 +109,7 @@ async def _find_organization(session: AsyncSession, case: PendingRequest, owners
 async def _organizations_for(
     session: AsyncSession, principal: Principal, cluster_id: int | None, owners: Mapping[int, int]
 ) -> Sequence[int]:
-    """For which of the caller's organizations the cluster may be used: its owner, else whom it is shared
-    with. Empty where there is none.
-    """
+    """The caller's organizations that may use the cluster: its owner, else those with a share, else none."""
     owner = owners.get(cluster_id or 0)
     if cluster_id is None or owner is None:
         return ()
@@ -120,9 +121,8 @@ async def _organizations_for(
 async def _hold_organizations(
     session: WriteSession, cases: Sequence[PendingRequest], held: _Held
 ) -> dict[int, OrganizationAccess]:
-    """What each case may do in its organization, by its index."""
-    wanted = {case.organization_id for case in accepted(cases)}
-    missing = wanted - held.organizations.keys()
+    """The access of each case to its organization, by index."""
+    missing = {case.organization_id for case in accepted(cases)} - held.organizations.keys()
     held.organizations.update(await clusters.hold_organizations(session, missing))
     accesses: dict[int, OrganizationAccess] = {}
     for index, case in enumerate(cases):
@@ -165,7 +165,7 @@ async def _cluster_ids(
 async def _usable(
     session: AsyncSession, ids: Sequence[int], held: Mapping[int, Cluster], organization_id: int
 ) -> list[Cluster]:
-    """These clusters. Raises RefusedMember for one that the organization may not use or that is to go."""
+    """These clusters. Raises BatchItemError for one that is being deleted or that may not be used."""
     guest_of = {id_ for id_ in set(ids) & held.keys() if held[id_].organization_id != organization_id}
     hidden = {id_ for id_ in guest_of if not await clusters.guests_of(session, id_, [organization_id])}
     for index, id_ in enumerate(ids):
@@ -183,8 +183,6 @@ async def _only_cluster(session: AsyncSession, access: OrganizationAccess) -> in
     if len(usable) == 1:
         return usable[0].id
     if not usable:
-        raise Invalid("no_cluster", f"The organization {access.name!r} has no cluster yet: add one first.")
-    named = ", ".join(f"{one.id} ({one.name})" for one in usable[:20])
-    raise Invalid(
-        "cluster_id_required", f"cluster_id is needed, because there are several clusters: {named}."
-    )
+        raise Invalid("no_cluster", f"The organization {access.name!r} has no cluster yet. Create one first.")
+    named = ", ".join(f"{cluster.id} ({cluster.name})" for cluster in usable[:20])
+    raise Invalid("cluster_id_required", f"Give cluster_id: the organization has several clusters: {named}.")

@@ -1,4 +1,4 @@
-"""Changing a deployment: everything while it waits or has ended, a few things while it lives."""
+"""Updates of deployments: all fields while it waits or has ended, a few while it is live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
 from hypervisor.deployments.spec.dependency_refs import resolve_for
 from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
-from hypervisor.deployments.spec.feasibility import ClusterLimits, placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits, shape_of
+from hypervisor.deployments.spec.fields import RESIZING, WHILE_LIVE, changed_values
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
 from hypervisor.errors import Conflict
@@ -23,34 +24,6 @@ from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
-WHILE_LIVE = frozenset({"priority", "labels", "name", "max_retries"})
-_COPIED = (
-    "name",
-    "priority",
-    "on_failure",
-    "preemptible",
-    "min_runtime_seconds",
-    "grace_period_seconds",
-    "restart_policy",
-    "max_retries",
-    "replicas",
-    "gang_timeout_seconds",
-    "read_only_root",
-)
-_CLEARABLE = ("docker_image", "command", "ports", "max_runtime_seconds", "retry_exit_codes", "labels")
-_RESIZING = frozenset(
-    {
-        "required_cpu_cores",
-        "required_ram_gb",
-        "required_gpu_count",
-        "node_selector",
-        "gpu_models",
-        "gpu_model",
-        "replicas",
-        "placement",
-    }
-)
-
 
 async def update(
     session: WriteSession,
@@ -60,31 +33,32 @@ async def update(
     encryptor: Encryptor,
     now: datetime,
 ) -> Deployment:
-    """Change what is given; null clears what may be empty.
+    """Change the given fields; null clears a nullable one.
 
-    Raises Conflict "running" for what cannot change while it lives, and all that a submit raises.
+    Raises Conflict "running" for fields that a live deployment cannot change, and the refusals of a submit.
     """
     if "depends_on" in request.model_fields_set:
-        # One at a time: two changes that each close half of a circle must see each other.
+        # Serialized: two changes that each add half of a cycle must see each other.
         await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
     given = request.model_fields_set
     _check_state(deployment, given)
-    before = {field: getattr(deployment, field) for field in (*_COPIED, *_CLEARABLE)}
-    _copy(deployment, request, given)
+    old_priority = deployment.priority
+    for column, value in changed_values(request).items():
+        setattr(deployment, column, value)
     _apply_size(deployment, request, given)
     if "env" in given:
         deployment.env = _environment(deployment.env, request.env or {}, encryptor)
     if "labels" in given:
         await repository.replace_labels(session, deployment)
     if given - WHILE_LIVE:
-        await _check_requirements(session, deployment)
-    if given & _RESIZING:
+        await _check_requirements(session, deployment, given)
+    if given & RESIZING:
         await repository.drop_nomination(session, deployment.id)
     deployment.generation += 1
-    _record(session, deployment, given, before, now, access.principal.actor)
+    _record(session, deployment, given, old_priority, now, access.principal.actor)
     if "depends_on" in given:
         await _change_dependencies(session, deployment, request, now, access.principal.actor)
     await session.flush()
@@ -103,63 +77,52 @@ def _check_state(deployment: Deployment, given: Collection[str]) -> None:
         )
 
 
-def _copy(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
-    for field in _COPIED:
-        if field in given and (value := getattr(request, field)) is not None:
-            setattr(deployment, field, value)
-    for field in _CLEARABLE:
-        if field in given:
-            setattr(deployment, field, getattr(request, field) or None)
-
-
 def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
-    """Amounts and limits of placement; each that is not given stays."""
-    asked = Resources.from_edge(
+    """Set the given amounts and limits on nodes."""
+    requested = Resources.from_edge(
         cpu_cores=request.required_cpu_cores or 0,
         ram_gb=request.required_ram_gb or 0,
         gpu_count=request.required_gpu_count or 0,
     )
     if request.required_cpu_cores is not None:
-        deployment.cpu_milli = asked.cpu_milli
+        deployment.cpu_milli = requested.cpu_milli
     if request.required_ram_gb is not None:
-        deployment.ram_mib = asked.ram_mib
+        deployment.ram_mib = requested.ram_mib
     if request.required_gpu_count is not None:
-        deployment.gpu_milli = asked.gpu_milli
+        deployment.gpu_milli = requested.gpu_milli
     limits = deployment.placement_limits or {}
     models, selector = limits.get("gpu_models", []), limits.get("node_selector", {})
     if {"gpu_models", "gpu_model"} & set(given):
         models = request.all_gpu_models
     if "node_selector" in given:
         selector = request.node_selector or {}
-    if request.placement is not None:
-        deployment.spread = request.placement == "spread"
     deployment.placement_limits = placement_limits(models, selector)
 
 
 def _environment(
-    stored: Mapping[str, Any] | None, wanted: Mapping[str, str | SecretValue], encryptor: Encryptor
+    stored: Mapping[str, Any] | None, given: Mapping[str, str | SecretValue], encryptor: Encryptor
 ) -> dict[str, Any] | None:
-    """The new environment; "***", as answers show a secret, keeps the secret that is there."""
+    """The new environment. The value "***", which responses show for a secret, keeps the stored secret."""
     kept = {
         name: value
         for name, value in (stored or {}).items()
-        if isinstance(value, dict) and _shown(wanted.get(name)) == HIDDEN
+        if isinstance(value, dict) and _shown(given.get(name)) == HIDDEN
     }
-    return {**encrypt_environment(wanted, encryptor), **kept} or None
+    return {**encrypt_environment(given, encryptor), **kept} or None
 
 
 def _shown(value: str | SecretValue | None) -> str | None:
     return value.value if isinstance(value, SecretValue) else value
 
 
-async def _check_requirements(session: WriteSession, deployment: Deployment) -> None:
+async def _check_requirements(session: WriteSession, deployment: Deployment, given: Collection[str]) -> None:
     cluster = await clusters.find_cluster(session, deployment.cluster_id)
     if cluster is None:
         return
     nodes = await clusters.capacities_of(session, [cluster.id])
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
-    limits.check_runtime(deployment.docker_image, deployment.command)
+    limits.check_runtime(optional_values(deployment), given)
     limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
 
 
@@ -167,26 +130,28 @@ async def _change_dependencies(
     session: WriteSession, deployment: Deployment, request: DeploymentUpdate, now: datetime, actor: str
 ) -> None:
     edges = await resolve_for(session, deployment, request.dependencies())
-    wanted = [(edge.existing.id, edge.condition.value) for edge in edges if edge.existing is not None]
-    await repository.replace_dependencies(session, deployment.id, wanted)
+    parents = [(edge.existing.id, edge.condition.value) for edge in edges if edge.existing is not None]
+    await repository.replace_dependencies(session, deployment.id, parents)
     state = State(deployment.state)
     if state not in WAITING:
         return
-    standing = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
-    if standing.state is state:
+    dependencies = summarize_dependencies(
+        (await load_parents(session, [deployment.id])).get(deployment.id, [])
+    )
+    if dependencies.state is state:
         if state is State.BLOCKED:
-            set_reason(deployment, standing.code, standing.sentence)
+            set_reason(deployment, dependencies.code, dependencies.sentence)
         return
-    if standing.state is State.BLOCKED:
+    if dependencies.state is State.BLOCKED:
         await repository.drop_nomination(session, deployment.id)
     move(
         session,
         deployment,
-        standing.state,
+        dependencies.state,
         now=now,
         actor=actor,
-        code=standing.code,
-        sentence=standing.sentence,
+        code=dependencies.code,
+        sentence=dependencies.sentence,
     )
 
 
@@ -194,17 +159,17 @@ def _record(
     session: WriteSession,
     deployment: Deployment,
     given: Collection[str],
-    before: Mapping[str, Any],
+    old_priority: int,
     now: datetime,
     actor: str,
 ) -> None:
     data: dict[str, object] = {"changed": sorted(given)}
-    told = sorted(given)
-    if "priority" in given and before["priority"] != deployment.priority:
-        data["priority"] = {"from": before["priority"], "to": deployment.priority}
-        told = [
-            f"priority ({before['priority']} to {deployment.priority})" if one == "priority" else one
-            for one in told
+    changes = sorted(given)
+    if "priority" in given and old_priority != deployment.priority:
+        data["priority"] = {"from": old_priority, "to": deployment.priority}
+        changes = [
+            f"priority ({old_priority} to {deployment.priority})" if field == "priority" else field
+            for field in changes
         ]
     record_about(
         session,
@@ -212,6 +177,6 @@ def _record(
         at=now,
         actor=actor,
         type="deployment.updated",
-        message=f"changed {', '.join(told) or 'nothing'}",
+        message=f"changed {', '.join(changes) or 'nothing'}",
         data=data,
     )

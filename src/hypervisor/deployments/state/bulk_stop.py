@@ -1,4 +1,4 @@
-"""Ending everything that waits or runs in a place that is being deleted."""
+"""Ending every deployment of a cluster or an organization that is being deleted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypervisor.store.tables import Dependency, Deployment, Organization
 async def stop_all(
     session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str, why: str
 ) -> None:
-    """Cancel what waits and stop what is live among the deployments `which` selects. Safe to repeat."""
+    """Cancel the waiting and stop the live deployments that `which` selects. Safe to repeat."""
     rows = await session.scalars(
         select(Deployment)
         .where(which, Deployment.state.in_([state.value for state in WAITING | LIVE]))
@@ -37,10 +37,10 @@ async def stop_all(
 async def cancel_outside_dependents(
     session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str
 ) -> None:
-    """End what is blocked on the deployments `which` selects, which are about to be deleted."""
-    # From those that are blocked, organization by organization: they are fewer than all that have ended.
+    """Cancel the deployments that are blocked on those that `which` selects, before these are deleted."""
+    # Starts from the blocked deployments by organization: they are fewer than those that have ended.
     child = aliased(Deployment)
-    waited_for = (
+    parents = (
         select(Dependency.depends_on_id)
         .join(child, child.id == Dependency.deployment_id)
         .join(Deployment, Deployment.id == Dependency.depends_on_id)
@@ -51,7 +51,7 @@ async def cancel_outside_dependents(
         )
         .distinct()
     )
-    await cancel_dependents(session, sorted(await session.scalars(waited_for)), now=now, actor=actor)
+    await cancel_dependents(session, sorted(await session.scalars(parents)), now=now, actor=actor)
 
 
 async def _stop_live(

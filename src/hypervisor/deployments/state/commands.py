@@ -1,4 +1,4 @@
-"""What people ask of a deployment: start, stop, cancel, delete; `lifecycle.commands` says what is allowed."""
+"""The commands start, stop, cancel and delete; `lifecycle.commands` decides which are allowed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.errors import Conflict
 from hypervisor.infra.observability.tracing import current_traceparent
-from hypervisor.lifecycle.commands import Accepted, Command, Refused, judge
+from hypervisor.lifecycle.commands import Accepted, Command, Refused, evaluate
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.lifecycle.states import LIVE, State
 from hypervisor.store.database import WriteSession
@@ -35,12 +35,15 @@ async def apply_command(
     now: datetime,
     grace_seconds: int | None = None,
 ) -> Deployment:
-    """Do what is asked, or nothing where it is so already. Raises Conflict with the reason of a refusal."""
+    """Apply the command, or do nothing where it has already taken effect.
+
+    Raises Conflict with the reason when the state does not allow it, NotFound when the row was deleted.
+    """
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
     state_after_stop = State(deployment.state_after_stop) if deployment.state_after_stop else None
-    verdict = judge(command, State(deployment.state), state_after_stop)
+    verdict = evaluate(command, State(deployment.state), state_after_stop)
     if isinstance(verdict, Refused):
         raise Conflict(verdict.code, f"{deployment.name}: {verdict.sentence}.")
     if isinstance(verdict, Accepted):
@@ -56,16 +59,16 @@ async def apply_command(
 
 
 async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool, now: datetime) -> bool:
-    """Delete the deployment; True when it is gone, False when it goes once its work was seen to end.
+    """Delete the deployment. True: it is deleted. False: it is deleted once its attempt was seen to end.
 
-    Raises Conflict while others wait for it, unless `force`: those are cancelled, held ones as well, because
-    what they wait for cannot come any more.
+    Raises Conflict while other deployments wait for it. With `force` these are cancelled, also those with
+    `on_failure` "hold", because their dependency can no longer be met.
     """
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
     if not force:
-        await _check_nobody_waits(session, deployment)
+        await _check_no_dependents(session, deployment)
     actor = access.principal.actor
     if State(deployment.state) not in LIVE:
         await delete_deployment(session, deployment, now=now, actor=actor)
@@ -78,16 +81,16 @@ async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool
 
 async def _start(session: WriteSession, deployment: Deployment, now: datetime, actor: str) -> None:
     await _check_may_start(session, deployment)
-    standing = await _standing(session, deployment)
+    summary = await _dependencies(session, deployment)
     deployment.traceparent = current_traceparent()
     move(
         session,
         deployment,
-        standing.state,
+        summary.state,
         now=now,
         actor=actor,
         code="started_again",
-        sentence=f"started again; {standing.sentence}",
+        sentence=f"started again; {summary.sentence}",
     )
 
 
@@ -99,15 +102,15 @@ async def _check_may_start(session: WriteSession, deployment: Deployment) -> Non
         raise Conflict("cluster_deleting", f"{deployment.name}: its cluster is being deleted.")
 
 
-async def _standing(session: WriteSession, deployment: Deployment) -> DependencySummary:
-    """Where it stands with its dependencies. Raises Conflict when one has failed and nothing holds it."""
+async def _dependencies(session: WriteSession, deployment: Deployment) -> DependencySummary:
+    """Its dependencies. Raises Conflict when one has failed and `on_failure` is "cancel"."""
     await repository.lock_parents(session, deployment.id)
-    standing = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
-    if standing.broken_by is not None and deployment.on_failure == "cancel":
+    summary = summarize_dependencies((await load_parents(session, [deployment.id])).get(deployment.id, []))
+    if summary.broken_by is not None and deployment.on_failure == "cancel":
         raise Conflict(
-            "dependency_failed", f"{deployment.name} {standing.sentence}. Start that one again first."
+            "dependency_failed", f"{deployment.name} {summary.sentence}. Start that deployment again first."
         )
-    return standing
+    return summary
 
 
 async def _stop(
@@ -120,7 +123,7 @@ async def _stop(
 ) -> None:
     attempts = (await live_attempts(session, [deployment.id])).get(deployment.id)
     if not attempts:
-        raise Conflict("not_running", f"{deployment.name} is just ending; try again.")
+        raise Conflict("not_running", f"{deployment.name} is ending at this moment; try again.")
     stop = command is Command.STOP
     request_stop(
         session,
@@ -163,7 +166,7 @@ async def _stop_to_delete(session: WriteSession, deployment: Deployment, now: da
         )
 
 
-async def _check_nobody_waits(session: WriteSession, deployment: Deployment) -> None:
+async def _check_no_dependents(session: WriteSession, deployment: Deployment) -> None:
     if deployment.state == State.SUCCEEDED.value:
         return
     waiting = await repository.unmet_dependents(session, deployment.id, NAMED_DEPENDENTS)
@@ -171,7 +174,7 @@ async def _check_nobody_waits(session: WriteSession, deployment: Deployment) -> 
         named = ", ".join(f"{name} ({id_})" for id_, name in waiting.items())
         raise Conflict(
             "has_dependents",
-            f"Others wait for {deployment.name}: {named}. Delete or change them first, or use ?force=true, "
-            "which cancels them.",
+            f"Other deployments wait for {deployment.name}: {named}. Delete or change them first, or use "
+            "?force=true, which cancels them.",
             extra={"dependents": list(waiting)},
         )

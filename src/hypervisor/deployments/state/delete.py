@@ -1,4 +1,4 @@
-"""Deleting deployments so that nothing is left behind on an engine, and their history stays."""
+"""Deletion of a deployment: nothing stays on its engine, and its events stay."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from hypervisor.deployments.state.dependencies import cancel_dependents
 from hypervisor.events.log import record_about
 from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import WriteSession
-from hypervisor.store.removals import forget_attempts
+from hypervisor.store.removals import enqueue_instance_gc
 from hypervisor.store.tables import Attempt, Deployment
 
 
 async def delete_deployment(
     session: WriteSession, deployment: Deployment, *, now: datetime, actor: str
 ) -> None:
-    """Delete a deployment without a live attempt, with its attempts and logs; the event stays.
+    """Delete a deployment without a live attempt, with its attempts and logs. Its events stay.
 
-    Deployments that are blocked on it are cancelled: what they wait for cannot come any more.
+    Deployments that are blocked on it are cancelled: their dependency can no longer be met.
     """
     await cancel_dependents(session, [deployment.id], now=now, actor=actor)
-    await forget_attempts(session, Attempt.deployment_id == deployment.id, now)
+    await enqueue_instance_gc(session, Attempt.deployment_id == deployment.id, now)
     record_about(
         session,
         deployment,

@@ -1,4 +1,4 @@
-"""What the state of parents means for those that depend on them."""
+"""How the states of parents decide about the deployments that depend on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypervisor.store.tables import Dependency, Deployment
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One dependency of a deployment as it stands now."""
+    """One dependency of a deployment, with the present state of the parent."""
 
     id: int
     name: str
@@ -34,7 +34,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class DependencySummary:
-    """All dependencies of one deployment together: the state it may be in while waiting, and why."""
+    """All dependencies of one deployment together: QUEUED or BLOCKED, and the reason."""
 
     state: State
     code: str
@@ -43,7 +43,7 @@ class DependencySummary:
 
 
 async def load_parents(session: AsyncSession, deployment_ids: Collection[int]) -> dict[int, list[Parent]]:
-    """The dependencies of each given deployment, ordered by the parent's id. Linear in their number."""
+    """The dependencies by deployment, ordered by the id of the parent. Linear in their number."""
     found: dict[int, list[Parent]] = defaultdict(list)
     for chunk in chunks(sorted(deployment_ids)):
         rows = await session.execute(
@@ -64,7 +64,7 @@ async def load_parents(session: AsyncSession, deployment_ids: Collection[int]) -
 
 
 def summarize_dependencies(parents: Sequence[Parent]) -> DependencySummary:
-    """QUEUED when every dependency is met, else BLOCKED with the first one that is not."""
+    """QUEUED when every dependency is met, else BLOCKED with the first that is not."""
     broken = next((p for p in parents if p.status is DependencyStatus.BROKEN), None)
     if broken is not None:
         return DependencySummary(
@@ -86,10 +86,10 @@ def summarize_dependencies(parents: Sequence[Parent]) -> DependencySummary:
 async def settle_dependents(
     session: WriteSession, parent_ids: Collection[int], *, now: datetime, actor: str
 ) -> None:
-    """Look again at every BLOCKED deployment that depends on one of `parent_ids`, down the whole subtree.
+    """Judge every BLOCKED deployment that depends on one of `parent_ids` again, down the whole subtree.
 
-    Those with all dependencies met are queued; where a parent has failed, `on_failure` decides: "cancel"
-    ends the child (and so its own children), "hold" leaves it blocked with the reason.
+    A child with all dependencies met is queued. Where a parent has failed, `on_failure` decides: "cancel"
+    ends the child (and then its children), "hold" leaves it blocked with the reason.
     """
     await session.flush()
     frontier = set(parent_ids)
@@ -106,19 +106,19 @@ async def settle_dependents(
 async def cancel_dependents(
     session: WriteSession, parent_ids: Collection[int], *, now: datetime, actor: str
 ) -> None:
-    """End every BLOCKED deployment that waits for one of `parent_ids`, which are about to be deleted.
+    """Cancel every BLOCKED deployment with an unmet dependency on one of `parent_ids`, before their deletion.
 
-    Held ones end as well: what they wait for cannot come any more. One that waits only for others, because
-    its dependency on these is met, goes on waiting.
+    This includes those with `on_failure` "hold": the dependency can no longer be met. A child whose
+    dependency on them is met stays blocked on its other parents.
     """
     await session.flush()
-    gone = set(parent_ids)
+    deleted = set(parent_ids)
     blocked = await _blocked_children(session, parent_ids)
     parents = await load_parents(session, [child.id for child in blocked])
     children = [
         child
         for child in blocked
-        if any(p.id in gone and p.status is not DependencyStatus.MET for p in parents[child.id])
+        if any(p.id in deleted and p.status is not DependencyStatus.MET for p in parents[child.id])
     ]
     for child in children:
         move(
@@ -142,7 +142,7 @@ async def _blocked_children(session: WriteSession, parent_ids: Collection[int]) 
     return list(children.values())
 
 
-# Built once: every change of state asks this.
+# Built once: every change of state runs it.
 _BLOCKED_CHILDREN = (
     select(Deployment)
     .where(
@@ -159,10 +159,10 @@ _BLOCKED_CHILDREN = (
 
 
 def _settle(
-    session: WriteSession, child: Deployment, standing: DependencySummary, now: datetime, actor: str
+    session: WriteSession, child: Deployment, summary: DependencySummary, now: datetime, actor: str
 ) -> bool:
-    """Apply a standing to a blocked child; True when it ended, so that its own children must be settled."""
-    if standing.state is State.QUEUED:
+    """Apply its dependencies to a blocked child. True when it ended, so that its children must be settled."""
+    if summary.state is State.QUEUED:
         move(
             session,
             child,
@@ -170,22 +170,22 @@ def _settle(
             now=now,
             actor=actor,
             code="dependencies_met",
-            sentence="everything that it depends on is there; waits for its turn",
+            sentence="all dependencies are met; waits for its turn",
         )
         return False
-    if standing.broken_by is not None and child.on_failure == "cancel":
+    if summary.broken_by is not None and child.on_failure == "cancel":
         move(
             session,
             child,
             State.CANCELLED,
             now=now,
             actor=actor,
-            code=standing.code,
-            sentence=standing.sentence,
-            data={"dependency": standing.broken_by.id},
+            code=summary.code,
+            sentence=summary.sentence,
+            data={"dependency": summary.broken_by.id},
         )
         return True
-    set_reason(child, standing.code, standing.sentence)
+    set_reason(child, summary.code, summary.sentence)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What clusters may ask of the work on them; implements `hypervisor.clusters.occupants.Occupants`."""
+"""Stopping the deployments of a node or a cluster; implements `hypervisor.clusters.occupants.Occupants`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment
 
 
 class WorkloadDrainer:
-    """Ends and moves deployments in the caller's transaction; what it asks for, the reconciler passes on."""
+    """Writes stop requests in the caller's transaction; the reconciler sends them to the engines."""
 
     async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
-        """Lock the deployments that hold capacity on the node, and then their attempts; in id order."""
-        here = select(Allocation.attempt_id).where(
+        """Lock the deployments that hold capacity on the node, then their attempts, each in id order."""
+        on_node = select(Allocation.attempt_id).where(
             Allocation.cluster_id == cluster_id, Allocation.node_id == node_id
         )
-        for chunk in chunks(sorted(await session.scalars(here))):
+        for chunk in chunks(sorted(await session.scalars(on_node))):
             await live_attempts(session, await _lock_deployments(session, chunk))
 
     async def stop_attempts(
@@ -36,15 +36,15 @@ class WorkloadDrainer:
         now: datetime,
         actor: str,
     ) -> None:
-        """Ask these attempts to end, with the other replicas of their deployments.
+        """Request the stop of these attempts and of the other replicas of their deployments.
 
-        One that has been asked already, or has ended, is left alone.
+        An attempt that has ended, or has a stop request already, stays as it is.
         """
-        wanted = set(attempt_ids)
-        for chunk in chunks(sorted(wanted)):
+        ids = set(attempt_ids)
+        for chunk in chunks(sorted(ids)):
             deployments = await _lock_deployments(session, chunk)
             for deployment_id, attempts in (await live_attempts(session, deployments)).items():
-                if any(one.id in wanted and one.stop_requested_at is None for one in attempts):
+                if any(attempt.id in ids and attempt.stop_requested_at is None for attempt in attempts):
                     request_stop(
                         session,
                         deployments[deployment_id],
@@ -59,7 +59,7 @@ class WorkloadDrainer:
     async def clear_cluster(
         self, session: WriteSession, cluster_id: int, *, sentence: str, now: datetime, actor: str
     ) -> None:
-        """Cancel what waits for the cluster or for something on it, and stop what lives on it."""
+        """Stop the live deployments of the cluster, and cancel those that wait for it or for one on it."""
         inside = Deployment.cluster_id == cluster_id
         await stop_all(session, inside, now=now, actor=actor, why=sentence)
         await cancel_outside_dependents(session, inside, now=now, actor=actor)
@@ -67,7 +67,7 @@ class WorkloadDrainer:
 
 
 async def _lock_deployments(session: WriteSession, attempt_ids: Sequence[int]) -> dict[int, Deployment]:
-    """The deployments of these attempts, locked before the attempts as everywhere."""
+    """The deployments of these attempts, locked. Everywhere, deployments are locked before attempts."""
     own = select(Attempt.deployment_id).where(Attempt.id.in_(attempt_ids))
     rows = await session.scalars(
         select(Deployment)

@@ -1,4 +1,4 @@
-"""Asking a live deployment to end: the intent is committed first, the reconciler passes it on."""
+"""Stop requests: the request is committed first, then the reconciler sends it to the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypervisor.store.tables import Attempt, Deployment
 
 
 async def live_attempts(session: WriteSession, deployment_ids: Collection[int]) -> dict[int, list[Attempt]]:
-    """The attempts that hold capacity now, one a replica, locked; by deployment, where there are any."""
+    """The live attempts by deployment, one for each replica, locked. They hold capacity."""
     found: dict[int, list[Attempt]] = {}
     for chunk in chunks(sorted(deployment_ids)):
         rows = await session.scalars(
@@ -45,11 +45,11 @@ def request_stop(
     data: Mapping[str, object] | None = None,
     then: State | None = None,
 ) -> None:
-    """Mark all live attempts of a deployment as to be stopped, and the deployment as STOPPING.
+    """Mark the live attempts of a deployment as to be stopped, and the deployment as STOPPING.
 
-    A later reason overrides an earlier one only where the deployment would otherwise come back to the
-    queue (a cancel during a preemption). The first stop's grace goes on. Capacity stays held until the end
-    was observed. `then` is where it goes after that, if not where the reason says.
+    A later reason replaces an earlier one only where the deployment would otherwise return to the queue (a
+    cancel during a preemption). The grace period of the first stop stays. Capacity is held until the end was
+    observed. `then` is the state after that; default: the one that follows from the reason.
     """
     for attempt in attempts:
         if attempt.stop_requested_at is None:

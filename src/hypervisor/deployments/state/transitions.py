@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hypervisor.events.log import Said, record_about, record_all
+from hypervisor.events.log import EventFields, record_about, record_all
 from hypervisor.lifecycle.states import ENDED, State, is_legal
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
 
 class IllegalTransition(AssertionError):
-    """A change along an edge that does not exist: a defect, stopped before it is committed."""
+    """A change along an edge that does not exist. It is a defect, and is raised before the commit."""
 
 
 def move(
@@ -30,9 +30,9 @@ def move(
     data: Mapping[str, object] | None = None,
     then: State | None = None,
 ) -> None:
-    """Take a deployment to `target` and write the event.
+    """Change the state to `target` and write the event.
 
-    `then` is the state after an observed stop; it is given exactly when `target` is STOPPING. A change of
+    `then` is the state after an observed stop, and is given exactly when `target` is STOPPING. A change of
     `then` alone (STOPPING to STOPPING) is an event too. Raises IllegalTransition.
     """
     source = State(deployment.state)
@@ -59,13 +59,15 @@ def move(
     )
 
 
-async def record_creations(session: WriteSession, made: Sequence[Deployment], actors: Sequence[str]) -> None:
-    """The first event of each: from nothing to its initial state (which the row already carries)."""
-    said = [_creation(one, actor) for one, actor in zip(made, actors, strict=True)]
-    await record_all(session, made, said)
+async def record_creations(
+    session: WriteSession, deployments: Sequence[Deployment], actors: Sequence[str]
+) -> None:
+    """Write the first event of each new deployment: to its initial state, which the row has already."""
+    events = [_creation(deployment, actor) for deployment, actor in zip(deployments, actors, strict=True)]
+    await record_all(session, deployments, events)
 
 
-def _creation(deployment: Deployment, actor: str) -> Said:
+def _creation(deployment: Deployment, actor: str) -> EventFields:
     return {
         "at": deployment.created_at,
         "actor": actor,
@@ -79,7 +81,7 @@ def _creation(deployment: Deployment, actor: str) -> Said:
 def set_reason(
     deployment: Deployment, code: str, sentence: str, data: Mapping[str, object] | None = None
 ) -> None:
-    """Say why the deployment is as it is; not an event by itself."""
+    """Set the reason of the present state. This alone writes no event."""
     deployment.reason_code = code
     deployment.reason = sentence
     deployment.reason_data = dict(data) if data is not None else None

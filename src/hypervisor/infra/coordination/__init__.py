@@ -1,5 +1,5 @@
-"""What processes of one installation share beside the database: hints, the index of the queues, their site.
+"""State that the servers of one installation share beside the database: hints, queue index, site names.
 
-In this process's memory without Redis, else in Redis or Valkey; hints also by PostgreSQL's LISTEN and NOTIFY.
-The database is the truth: losing any of it costs speed only.
+The backend is Redis or Valkey if configured, else PostgreSQL's LISTEN and NOTIFY (hints only), else memory.
+The database is the truth: a loss of this state costs only speed.
 """

@@ -1,7 +1,7 @@
-"""A link over PostgreSQL's LISTEN and NOTIFY, on a connection of its own.
+"""A link over PostgreSQL's LISTEN and NOTIFY, on a dedicated connection.
 
-Hints are sent after the commit that they tell of, not inside its transaction: a NOTIFY in a transaction takes
-a lock of the whole database server at its commit, and every accepted deployment would queue for it.
+A hint is sent after its commit, not inside the transaction: there a NOTIFY takes a lock of the whole database
+server at commit, and every submit would wait for that lock.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import URL
 
-from hypervisor.infra.coordination.bus import Connect, Heard, Link
+from hypervisor.infra.coordination.bus import Link, MessageHandler, OpenLink
 
-CONNECT_WITHIN_SECONDS = 10.0
-COMMAND_WITHIN_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+COMMAND_TIMEOUT_SECONDS = 5.0
 _CHANNEL = "hypervisor_hints"
 _SETTINGS = {
     "application_name": "hypervisor hints",
-    # A NOTIFY is a commit of its own; nobody needs that on the disk.
+    # Each NOTIFY is a commit. Its durability is not needed.
     "synchronous_commit": "off",
 }
-_OF_SQLALCHEMY = ("prepared_statement_cache_size", "prepared_statement_name_func")
+_SQLALCHEMY_OPTIONS = ("prepared_statement_cache_size", "prepared_statement_name_func")
 
 
-def postgres_link(url: URL) -> Connect:
-    """Links over the database at `url`; the channel is that of the database, so others do not hear it."""
+def postgres_link(url: URL) -> OpenLink:
+    """Links over the database at `url`. The channel belongs to the database, so others do not receive it."""
     _, options = url.get_dialect()().create_connect_args(url)
-    options = {name: value for name, value in options.items() if name not in _OF_SQLALCHEMY}
+    options = {name: value for name, value in options.items() if name not in _SQLALCHEMY_OPTIONS}
 
     @asynccontextmanager
-    async def connect(hear: Heard, lose: Callable[[], None]) -> AsyncIterator[Link]:
+    async def connect(receive: MessageHandler, mark_lost: Callable[[], None]) -> AsyncIterator[Link]:
         connection = await asyncpg.connect(
             **options,
-            timeout=CONNECT_WITHIN_SECONDS,
-            command_timeout=COMMAND_WITHIN_SECONDS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
             server_settings=_SETTINGS,
         )
         try:
-            connection.add_termination_listener(lambda _: lose())
-            await connection.add_listener(_CHANNEL, lambda *heard: hear(heard[-1]))
+            connection.add_termination_listener(lambda _: mark_lost())
+            await connection.add_listener(_CHANNEL, lambda *notification: receive(notification[-1]))
             yield _PostgresLink(connection)
         finally:
             connection.terminate()

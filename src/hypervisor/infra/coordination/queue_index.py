@@ -1,8 +1,8 @@
-"""The queue of each cluster in its order, so that a place in it is found without counting rows.
+"""The queue index: the queue of each cluster in its order, to find a queue position without counting rows.
 
-The database is the truth. An index answers only for clusters that were built from its rows, takes every
-change after its commit, and is compared with the rows now and then: a wrong one shows a stale place, never
-more.
+The database is the truth. An index answers only for clusters that were built from the rows. It receives every
+change after its commit, and is compared with the rows periodically: a wrong index shows a stale position, and
+nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -10,32 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-REMEMBERED_LEAVERS = 50_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from hypervisor.kernel.queue_key import QueueKey
 
-
-class Place(NamedTuple):
-    """What the queue is sorted by: places compare as tuples, the first of the queue is the smallest.
-
-    `descent` is minus the priority, `created_us` whole microseconds since 1970.
-    """
-
-    descent: int
-    created_us: int
-    id: int
-
-    @classmethod
-    def of(cls, priority: int, created_at: datetime, id_: int) -> Place:
-        """The place of a deployment; exact, because a time is whole microseconds."""
-        return cls(-priority, (created_at - _EPOCH) // _MICROSECOND, id_)
+MAX_TOMBSTONES = 50_000
 
 
 class Change(NamedTuple):
-    """Where a deployment stands after a commit; `place` is None when it is not in the queue.
+    """Where a deployment stands after a commit; `key` is None when it is not in the queue.
 
     Of two changes of one deployment the one with the lower `generation` is the older, whichever comes first.
     """
@@ -43,55 +26,56 @@ class Change(NamedTuple):
     cluster_id: int
     deployment_id: int
     generation: int
-    place: Place | None
+    key: QueueKey | None
 
 
 class QueueIndex(Protocol):
-    """The queues of all clusters. Nothing here raises because a server is away: the answer is None."""
+    """The queues of all clusters. While a server is unreachable the result is None; nothing raises."""
 
     def start(self, missing: Callable[[], None]) -> None:
-        """Begin, on the running event loop. `missing` is called when a cluster should be built."""
+        """Start on the running event loop. The index calls `missing` when a cluster should be built."""
 
     async def close(self) -> None: ...
 
     def ready(self, cluster_id: int) -> bool:
-        """Whether an answer about the cluster is likely; asking makes it likelier soon."""
+        """Whether the index of the cluster is usable; if not, the call requests a check of it."""
 
     def note(self, changes: Iterable[Change]) -> None:
-        """Take over what was committed; any number of times and in any order."""
+        """Apply committed changes, in any order; repeated changes are harmless."""
 
-    async def positions(self, cluster_id: int, places: Sequence[Place]) -> list[int] | None:
-        """The 1-based position of each, counting all of them as queued whether they were noted or not."""
+    async def positions(self, cluster_id: int, keys: Sequence[QueueKey]) -> list[int] | None:
+        """The 1-based position of each. All of them count as queued, also if the index lacks them."""
 
-    async def entries(self, cluster_id: int) -> dict[int, Place] | None:
-        """Everybody in the queue by id, or None when it was not built."""
+    async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
+        """All queued deployments by id, or None if the cluster was not built."""
 
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
-        """Replace the queue by these. Changes meanwhile may be lost: compare with the rows afterwards."""
+        """Replace the queue. Concurrent changes may be lost: compare with the rows afterwards."""
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
-        """Keep these clusters, forget others in time; which of them were not built."""
+        """Keep these clusters and let others expire. Returns those that were not built."""
 
 
-def corrected(asked: Sequence[Place], counted: Sequence[tuple[int, Place | None]]) -> list[int]:
-    """Positions from what an index counted before each place asked for, and where it has that deployment now.
+def correct_positions(asked: Sequence[QueueKey], counted: Sequence[tuple[int, QueueKey | None]]) -> list[int]:
+    """Positions from the counts of an index, corrected by the rows that the caller has just read.
 
-    The asker has just read these deployments in the database, so for them its word goes: those that the index
-    lacks are counted in, those that it has elsewhere are counted where they are.
+    `counted` has, for each requested deployment, the number of entries before it and its current entry. The
+    rows of the caller win: deployments that the index lacks are counted in, and those with another entry are
+    counted at the position of their row.
     """
-    known = sorted(place for _, place in counted if place is not None)
+    known = sorted(key for _, key in counted if key is not None)
     real = sorted(asked)
     return [
-        before - bisect_left(known, place) + bisect_left(real, place) + 1
-        for place, (before, _) in zip(asked, counted, strict=True)
+        before - bisect_left(known, key) + bisect_left(real, key) + 1
+        for key, (before, _) in zip(asked, counted, strict=True)
     ]
 
 
 @dataclass(slots=True)
 class _Queue:
-    order: list[Place] = field(default_factory=list)
-    places: dict[int, tuple[int, Place]] = field(default_factory=dict)
-    """Generation and place by deployment."""
+    order: list[QueueKey] = field(default_factory=list)
+    keys: dict[int, tuple[int, QueueKey]] = field(default_factory=dict)
+    """Generation and key by deployment."""
 
 
 class MemoryQueueIndex:
@@ -101,8 +85,8 @@ class MemoryQueueIndex:
 
     def __init__(self) -> None:
         self._queues: dict[int, _Queue] = {}
-        self._left: dict[tuple[int, int], int] = {}
-        self._missing: Callable[[], None] = _nobody
+        self._tombstones: dict[tuple[int, int], int] = {}
+        self._missing: Callable[[], None] = _ignore
 
     def start(self, missing: Callable[[], None]) -> None:
         self._missing = missing
@@ -122,52 +106,52 @@ class MemoryQueueIndex:
             if queue is not None:
                 self._apply(queue, change)
 
-    async def positions(self, cluster_id: int, places: Sequence[Place]) -> list[int] | None:
+    async def positions(self, cluster_id: int, keys: Sequence[QueueKey]) -> list[int] | None:
         queue = self._queues.get(cluster_id)
         if queue is None:
             return None
-        counted = [(bisect_left(queue.order, one), queue.places.get(one.id, _NOWHERE)[1]) for one in places]
-        return corrected(places, counted)
+        counted = [(bisect_left(queue.order, key), queue.keys.get(key.id, _NOWHERE)[1]) for key in keys]
+        return correct_positions(keys, counted)
 
-    async def entries(self, cluster_id: int) -> dict[int, Place] | None:
+    async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
         queue = self._queues.get(cluster_id)
-        return None if queue is None else {id_: place for id_, (_, place) in queue.places.items()}
+        return None if queue is None else {id_: key for id_, (_, key) in queue.keys.items()}
 
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
-        placed = [(one.deployment_id, one.generation, one.place) for one in queued if one.place is not None]
+        changes = [(one.deployment_id, one.generation, one.key) for one in queued if one.key is not None]
         self._queues[cluster_id] = _Queue(
-            order=sorted(place for *_, place in placed),
-            places={id_: (generation, place) for id_, generation, place in placed},
+            order=sorted(key for *_, key in changes),
+            keys={id_: (generation, key) for id_, generation, key in changes},
         )
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
-        for gone in self._queues.keys() - set(cluster_ids):
-            del self._queues[gone]
+        for cluster_id in self._queues.keys() - set(cluster_ids):
+            del self._queues[cluster_id]
         return set(cluster_ids) - self._queues.keys()
 
     def _apply(self, queue: _Queue, change: Change) -> None:
-        id_, key = change.deployment_id, (change.cluster_id, change.deployment_id)
-        generation, old = queue.places.get(id_, (self._left.get(key, -1) + 1, None))
+        id_, tombstone = change.deployment_id, (change.cluster_id, change.deployment_id)
+        generation, old = queue.keys.get(id_, (self._tombstones.get(tombstone, -1) + 1, None))
         if change.generation < generation:
             return
         if old is not None:
             del queue.order[bisect_left(queue.order, old)]
-            del queue.places[id_]
-        if change.place is None:
-            self._remember(key, change.generation)
+            del queue.keys[id_]
+        if change.key is None:
+            self._add_tombstone(tombstone, change.generation)
         else:
-            insort(queue.order, change.place)
-            queue.places[id_] = (change.generation, change.place)
+            insort(queue.order, change.key)
+            queue.keys[id_] = (change.generation, change.key)
 
-    def _remember(self, key: tuple[int, int], generation: int) -> None:
-        """Who has left, so that an older change that comes late does not bring it back."""
-        self._left[key] = max(generation, self._left.pop(key, -1))
-        if len(self._left) > REMEMBERED_LEAVERS:
-            del self._left[next(iter(self._left))]
-
-
-_NOWHERE: tuple[int, Place | None] = (-1, None)
+    def _add_tombstone(self, tombstone: tuple[int, int], generation: int) -> None:
+        """Keep a tombstone, so that an older change that arrives late does not restore the deployment."""
+        self._tombstones[tombstone] = max(generation, self._tombstones.pop(tombstone, -1))
+        if len(self._tombstones) > MAX_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
 
 
-def _nobody() -> None:
-    """Who hears of missing queues before the index was started."""
+_NOWHERE: tuple[int, QueueKey | None] = (-1, None)
+
+
+def _ignore() -> None:
+    """The `missing` callback before `start`."""

@@ -1,4 +1,4 @@
-"""A client of Redis or Valkey. Its package takes megabytes: for those to import who use a Redis."""
+"""A client of Redis or Valkey. Import this module only if Redis is used: its package takes megabytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypervisor.infra.coordination.redis_url import TIMEOUT_SECONDS
 
 
 def open_redis(url: str, *, retrying: bool = True) -> Redis:
-    """A client with bounded waits; connects when it is first used.
+    """A client with time-outs; it connects at first use.
 
-    Without `retrying` a lost connection is an error at once, never mended behind the caller's back: who
-    listens must know that something may have been missed.
+    Without `retrying` a lost connection is an error at once: a subscriber must learn that it may have missed
+    messages.
     """
     options: dict[str, Any] = {} if retrying else {"retry": Retry(NoBackoff(), 0)}
     client: Redis = Redis.from_url(

@@ -1,4 +1,4 @@
-"""A link over Redis' publish and subscribe."""
+"""A link over Redis publish/subscribe."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from hypervisor.infra.coordination.bus import Connect, Heard, Link
+from hypervisor.infra.coordination.bus import Link, MessageHandler, OpenLink
 from hypervisor.infra.coordination.redis_client import open_redis
 
-SUBSCRIBE_WITHIN_SECONDS = 5.0
+SUBSCRIBE_TIMEOUT_SECONDS = 5.0
 _LISTEN_SECONDS = 1.0
 
 
-def redis_link(url: str, channel: str) -> Connect:
+def redis_link(url: str, channel: str) -> OpenLink:
     """Links over a channel of the Redis at `url`."""
 
     @asynccontextmanager
-    async def connect(hear: Heard, lose: Callable[[], None]) -> AsyncIterator[Link]:
+    async def connect(receive: MessageHandler, mark_lost: Callable[[], None]) -> AsyncIterator[Link]:
         async with open_redis(url, retrying=False) as client, client.pubsub() as subscription:
-            async with asyncio.timeout(SUBSCRIBE_WITHIN_SECONDS):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
                 await _subscribe(subscription, channel)
-            listening = asyncio.create_task(_listen(subscription, hear), name="redis-link")
-            listening.add_done_callback(lambda _: lose())
+            listening = asyncio.create_task(_listen(subscription, receive), name="redis-link")
+            listening.add_done_callback(lambda _: mark_lost())
             try:
                 yield _RedisLink(client, channel)
             finally:
@@ -45,14 +45,14 @@ class _RedisLink:
 
 
 async def _subscribe(subscription: PubSub, channel: str) -> None:
-    """Returns when the server has confirmed it: from here on nothing is missed."""
+    """Subscribe and wait for the confirmation: later messages are not lost."""
     await subscription.subscribe(channel)
     while (await subscription.get_message(timeout=_LISTEN_SECONDS) or {}).get("type") != "subscribe":
         pass
 
 
-async def _listen(subscription: PubSub, hear: Heard) -> None:
+async def _listen(subscription: PubSub, receive: MessageHandler) -> None:
     while True:
         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_LISTEN_SECONDS)
         if message is not None:
-            hear(message["data"])
+            receive(message["data"])

@@ -1,10 +1,10 @@
-"""The queue index that replicas share in Redis (or Valkey): a sorted set a cluster.
+"""The queue index that servers share in Redis or Valkey: one sorted set per cluster.
 
-A score is a float: its 53 bits cannot hold a priority and a time in microseconds. So all scores are equal and
-the member is the order: priority, time and id in digits of fixed width, compared byte by byte.
+A score is a float: its 53 bits cannot hold a priority and a time in microseconds. So all scores are equal,
+and the members carry the order: priority, time and id in digits of fixed width, compared byte by byte.
 
-Whatever Redis does costs speed only: while it is away, slow, or has lost the index, nothing is answered and
-the caller counts rows. What could not be told to it makes the cluster's index invalid, to be built again.
+A failure of Redis costs only speed: while it is down, slow, or has lost the index, results are None and the
+caller counts rows. Changes that could not be sent make the index of their cluster invalid; it is rebuilt.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from typing import TypeVar
 import structlog
 from redis.exceptions import RedisError
 
-from hypervisor.infra.coordination.bus import pause_before_retry
-from hypervisor.infra.coordination.queue_index import Change, Place, corrected
+from hypervisor.infra.coordination.bus import backoff_seconds
+from hypervisor.infra.coordination.queue_index import Change, correct_positions
 from hypervisor.infra.coordination.redis_client import open_redis
-from hypervisor.infra.coordination.redis_queue_keys import Keys, as_member, as_place
+from hypervisor.infra.coordination.redis_queue_keys import Keys, as_key, as_member
 from hypervisor.infra.coordination.redis_scripts import APPLY, INSTALL, LOCATE
+from hypervisor.kernel.queue_key import QueueKey
 
-ANSWER_SECONDS = 0.5
-"""How long a request waits for a position before it counts rows."""
-BUILD_SECONDS = 30.0
-LOOK_SECONDS = 2.0
-"""How often to look whether it is still the same server."""
-KEPT_SECONDS = 24 * 3600
-"""An index that nobody looks after any more goes by itself."""
-LEAVERS_SECONDS = 60
-"""How long it is remembered who has left: an older change of a slow replica must not bring them back."""
-UNFINISHED_SECONDS = 60
+REQUEST_TIMEOUT_SECONDS = 0.5
+"""Time-out of a position lookup; after that the caller counts rows."""
+BUILD_TIMEOUT_SECONDS = 30.0
+SERVER_CHECK_SECONDS = 2.0
+"""Interval of the check that the Redis server is still the same."""
+INDEX_TTL_SECONDS = 24 * 3600
+"""An index that no server maintains any more expires."""
+TOMBSTONE_TTL_SECONDS = 60
+"""Lifetime of a tombstone: an older change of a slow server must not restore a removed deployment."""
+UNFINISHED_TTL_SECONDS = 60
 IN_CHUNK = 1000
 MAX_PENDING = 100_000
 
@@ -42,9 +43,9 @@ log = structlog.get_logger(__name__)
 
 
 class RedisQueueIndex:
-    """One replica's view of the shared index. Changes are sent in the order of this process's commits."""
+    """The client of one server. It sends changes in the order of the commits of this process."""
 
-    def __init__(self, url: str, install: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, install: str, *, answer_seconds: float = REQUEST_TIMEOUT_SECONDS) -> None:
         self._redis = open_redis(url)
         self._keys = Keys(install)
         self._answer_seconds = answer_seconds
@@ -55,16 +56,16 @@ class RedisQueueIndex:
         self._pending: list[Change] = []
         self._invalid: set[int] = set()
         self._ready: set[int] = set()
-        self._asked_for: set[int] = set()
+        self._requested: set[int] = set()
         self._sending = asyncio.Lock()
-        self._turn = asyncio.Event()
-        self._tried = asyncio.Event()
-        self._missing: Callable[[], None] = self._turn.set
+        self._wake = asyncio.Event()
+        self._first_try = asyncio.Event()
+        self._missing: Callable[[], None] = self._wake.set
         self._task: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
-        """Whether Redis answered when it was last asked."""
+        """Whether Redis answered the last request."""
         return self._server is not None
 
     def start(self, missing: Callable[[], None]) -> None:
@@ -78,120 +79,126 @@ class RedisQueueIndex:
         await self._redis.aclose()
 
     async def first_answer(self, seconds: float) -> None:
-        """Wait until Redis has answered or refused once, at most so long."""
+        """Wait until the first try to reach Redis has ended, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._tried.wait()
+                await self._first_try.wait()
 
     def ready(self, cluster_id: int) -> bool:
         if self._server is not None and cluster_id in self._ready:
             return True
-        self._asked_for.add(cluster_id)
-        self._turn.set()
+        self._requested.add(cluster_id)
+        self._wake.set()
         return False
 
     def note(self, changes: Iterable[Change]) -> None:
         self._pending.extend(changes)
         if self._server is None or len(self._pending) > MAX_PENDING:
-            self._give_up_pending()
-        self._turn.set()
+            self._discard_pending()
+        self._wake.set()
 
-    async def positions(self, cluster_id: int, places: Sequence[Place]) -> list[int] | None:
-        async def ask(server: str) -> list[int] | None:
+    async def positions(self, cluster_id: int, keys: Sequence[QueueKey]) -> list[int] | None:
+        async def query(server: str) -> list[int] | None:
             await self._send()
-            asked: list[str | int] = [server]
-            for place in places:
-                asked += (as_member(place), place.id)
-            found = await self._locate(keys=self._keys.of(cluster_id), args=asked)
+            args: list[str | int] = [server]
+            for key in keys:
+                args += (as_member(key), key.id)
+            found = await self._locate(keys=self._keys.of(cluster_id), args=args)
             if found is None:
                 self._unbuilt(cluster_id)
                 return None
-            counted = zip(map(int, found[::2]), map(_stored_place, found[1::2]), strict=True)
-            return corrected(places, list(counted))
+            counted = zip(map(int, found[::2]), map(_stored_key, found[1::2]), strict=True)
+            return correct_positions(keys, list(counted))
 
-        return await self._ask(ask, self._answer_seconds)
+        return await self._query(query, self._answer_seconds)
 
-    async def entries(self, cluster_id: int) -> dict[int, Place] | None:
-        async def ask(server: str) -> dict[int, Place] | None:
+    async def entries(self, cluster_id: int) -> dict[int, QueueKey] | None:
+        async def query(server: str) -> dict[int, QueueKey] | None:
             await self._send()
             order, _ = self._keys.of(cluster_id)
-            found: dict[int, Place] = {}
+            found: dict[int, QueueKey] = {}
             after = "-"
             while chunk := await self._redis.zrange(order, after, "+", bylex=True, offset=0, num=IN_CHUNK):
                 members = [str(member) for member in chunk]
-                found.update((place.id, place) for place in map(as_place, members))
+                found.update((key.id, key) for key in map(as_key, members))
                 after = f"({members[-1]}"
             return found if await self._built([cluster_id], server) else None
 
-        return await self._ask(ask, BUILD_SECONDS)
+        return await self._query(query, BUILD_TIMEOUT_SECONDS)
 
     async def rebuild(self, cluster_id: int, queued: Sequence[Change]) -> None:
-        async def ask(server: str) -> bool:
+        async def query(server: str) -> bool:
             final, new = self._keys.of(cluster_id), self._keys.being_built(cluster_id)
-            placed = [(one, as_member(one.place)) for one in queued if one.place is not None]
+            members = [(one, as_member(one.key)) for one in queued if one.key is not None]
             await self._redis.hset(new[1], "built", "")
-            for start in range(0, len(placed), IN_CHUNK):
-                await self._add_to(new, placed[start : start + IN_CHUNK])
-            await self._install(keys=[*final, *new], args=[server, KEPT_SECONDS])
+            for start in range(0, len(members), IN_CHUNK):
+                await self._add_to(new, members[start : start + IN_CHUNK])
+            await self._install(keys=[*final, *new], args=[server, INDEX_TTL_SECONDS])
             self._ready.add(cluster_id)
             return True
 
-        await self._ask(ask, BUILD_SECONDS)
+        await self._query(query, BUILD_TIMEOUT_SECONDS)
 
     async def retain(self, cluster_ids: Collection[int]) -> set[int]:
-        async def ask(server: str) -> set[int]:
+        async def query(server: str) -> set[int]:
             built: set[int] = set()
-            wanted = sorted(cluster_ids)
-            for start in range(0, len(wanted), IN_CHUNK):
-                chunk = wanted[start : start + IN_CHUNK]
-                await self._keep(chunk)
+            ids = sorted(cluster_ids)
+            for start in range(0, len(ids), IN_CHUNK):
+                chunk = ids[start : start + IN_CHUNK]
+                await self._extend_ttl(chunk)
                 built |= await self._built(chunk, server)
-            return set(wanted) - built
+            return set(ids) - built
 
         self._ready &= set(cluster_ids)
-        return await self._ask(ask, BUILD_SECONDS) or set()
+        return await self._query(query, BUILD_TIMEOUT_SECONDS) or set()
 
-    async def _ask(self, question: Callable[[str], Awaitable[T]], seconds: float) -> T | None:
-        """Put a question to Redis, None when it is away: after a failure it is, until it is found again."""
+    async def _query(self, run: Callable[[str], Awaitable[T]], seconds: float) -> T | None:
+        """The result of `run`, or None while Redis is down. A failure marks it down until the next check."""
         if self._server is None:
             return None
         try:
             async with asyncio.timeout(seconds):
-                return await question(self._server)
+                return await run(self._server)
         except (RedisError, OSError, TimeoutError) as error:
-            self._lose(error)
+            self._mark_unavailable(error)
             return None
 
     async def _run(self) -> None:
         failures = 0
         while True:
             try:
-                await self._join()
+                await self._check_server()
                 failures = 0
                 while self._server is not None:
-                    await self._serve_until(_now() + LOOK_SECONDS)
-                    await self._join()
+                    await self._send_for(SERVER_CHECK_SECONDS)
+                    await self._check_server()
             except (RedisError, OSError, TimeoutError) as error:
-                self._lose(error)
+                self._mark_unavailable(error)
             failures += 1
-            await asyncio.sleep(pause_before_retry(failures))
+            await asyncio.sleep(backoff_seconds(failures))
 
-    async def _serve_until(self, deadline: float) -> None:
-        """Send what is noted and look after what was asked for, for a while or until Redis is lost."""
-        while self._server is not None and _now() < deadline:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._turn.wait()
-            except TimeoutError:
-                return
-            self._turn.clear()
-            async with asyncio.timeout(BUILD_SECONDS):
-                await self._send()
-                await self._look_for_asked()
+    async def _send_for(self, seconds: float) -> None:
+        """Send noted changes and check requested clusters, for `seconds` or until Redis fails."""
+        over = asyncio.Event()
 
-    async def _join(self) -> None:
-        """Learn which server answers, and make invalid there what it was not told."""
-        async with asyncio.timeout(BUILD_SECONDS):
+        def end() -> None:
+            over.set()
+            self._wake.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            while self._server is not None and not over.is_set():
+                await self._wake.wait()
+                self._wake.clear()
+                async with asyncio.timeout(BUILD_TIMEOUT_SECONDS):
+                    await self._send()
+                    await self._check_requested()
+        finally:
+            timer.cancel()
+
+    async def _check_server(self) -> None:
+        """Check which Redis server answers, and drop the indexes whose changes it did not receive."""
+        async with asyncio.timeout(BUILD_TIMEOUT_SECONDS):
             server = str((await self._redis.info("server"))["run_id"])
             changed = server != self._server
             while self._invalid:
@@ -203,52 +210,52 @@ class RedisQueueIndex:
             log.info("queue_index.joined", server=server[:8])
             self._server = server
             self._ready.clear()
-            self._tried.set()
+            self._first_try.set()
         if changed:
             self._missing()
 
-    def _lose(self, error: Exception) -> None:
-        if self._server is not None or not self._tried.is_set():
+    def _mark_unavailable(self, error: Exception) -> None:
+        if self._server is not None or not self._first_try.is_set():
             log.warning("queue_index.redis_unavailable", error=str(error) or type(error).__name__)
         self._server = None
-        self._tried.set()
-        self._give_up_pending()
-        self._turn.set()
+        self._first_try.set()
+        self._discard_pending()
+        self._wake.set()
 
-    def _give_up_pending(self) -> None:
+    def _discard_pending(self) -> None:
         self._invalid.update(change.cluster_id for change in self._pending)
         self._pending.clear()
 
     async def _send(self) -> None:
-        """Tell Redis what was noted, in order. What fails is lost to it, so its clusters become invalid."""
+        """Send noted changes to Redis, in order. After a failure their clusters are invalid."""
         async with self._sending:
             server, sent, self._pending = self._server, self._pending, []
             try:
                 for cluster_id, changes in itertools.groupby(sent, key=lambda change: change.cluster_id):
-                    await self._send_some(cluster_id, list(changes), server or "")
+                    await self._send_changes(cluster_id, list(changes), server or "")
             except BaseException:
                 self._invalid.update(change.cluster_id for change in sent)
                 raise
 
-    async def _send_some(self, cluster_id: int, changes: Sequence[Change], server: str) -> None:
+    async def _send_changes(self, cluster_id: int, changes: Sequence[Change], server: str) -> None:
         for start in range(0, len(changes), IN_CHUNK):
             chunk = changes[start : start + IN_CHUNK]
             left = [self._keys.left(cluster_id, one.deployment_id) for one in chunk]
-            told: list[str | int] = [server, LEAVERS_SECONDS]
+            args: list[str | int] = [server, TOMBSTONE_TTL_SECONDS]
             for one in chunk:
-                told += (one.deployment_id, one.generation, as_member(one.place) if one.place else "")
-            await self._apply(keys=[*self._keys.of(cluster_id), *left], args=told)
+                args += (one.deployment_id, one.generation, as_member(one.key) if one.key else "")
+            await self._apply(keys=[*self._keys.of(cluster_id), *left], args=args)
 
-    async def _look_for_asked(self) -> None:
-        while self._asked_for and self._server is not None:
-            cluster_id = self._asked_for.pop()
+    async def _check_requested(self) -> None:
+        while self._requested and self._server is not None:
+            cluster_id = self._requested.pop()
             if await self._built([cluster_id], self._server):
                 self._ready.add(cluster_id)
             else:
                 self._missing()
 
     async def _built(self, cluster_ids: Sequence[int], server: str) -> set[int]:
-        """Which of these clusters are built and whole."""
+        """The clusters whose index is built and complete."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for cluster_id in cluster_ids:
                 order, places = self._keys.of(cluster_id)
@@ -259,10 +266,10 @@ class RedisQueueIndex:
         rows = zip(cluster_ids, found[::3], found[1::3], found[2::3], strict=True)
         return {one for one, built, known, ordered in rows if built == server and ordered == known - 1}
 
-    async def _keep(self, cluster_ids: Sequence[int]) -> None:
+    async def _extend_ttl(self, cluster_ids: Sequence[int]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in itertools.chain.from_iterable(map(self._keys.of, cluster_ids)):
-                pipe.expire(key, KEPT_SECONDS)
+                pipe.expire(key, INDEX_TTL_SECONDS)
             await pipe.execute()
 
     async def _add_to(self, new: tuple[str, str], chunk: Sequence[tuple[Change, str]]) -> None:
@@ -270,8 +277,8 @@ class RedisQueueIndex:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(order, {member: 0 for _, member in chunk})
             pipe.hset(places, mapping={str(c.deployment_id): f"{c.generation}:{m}" for c, m in chunk})
-            pipe.expire(order, UNFINISHED_SECONDS)
-            pipe.expire(places, UNFINISHED_SECONDS)
+            pipe.expire(order, UNFINISHED_TTL_SECONDS)
+            pipe.expire(places, UNFINISHED_TTL_SECONDS)
             await pipe.execute()
 
     def _unbuilt(self, cluster_id: int) -> None:
@@ -279,9 +286,5 @@ class RedisQueueIndex:
         self._missing()
 
 
-def _stored_place(stored: str) -> Place | None:
-    return as_place(stored.partition(":")[2]) if stored else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _stored_key(stored: str) -> QueueKey | None:
+    return as_key(stored.partition(":")[2]) if stored else None

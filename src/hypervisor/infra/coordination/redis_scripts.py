@@ -1,16 +1,16 @@
-"""What the queue index asks Redis to do in one step.
+"""The Lua scripts of the queue index; each runs atomically.
 
-Two keys a cluster, in one slot of a Redis Cluster: a sorted set of members, all with the same score, so that
-Redis orders them by their bytes; and a hash of `generation:member` by deployment, with the field `built` that
-names the server on which it was built. Whoever finds another name there, or none, knows that the index is not
-that of the rows: it was flushed, or comes from an old copy.
+A cluster has two keys, in one slot of a Redis Cluster. One is a sorted set of members, all with the same
+score, so that Redis orders them by their bytes. The other is a hash of `generation:member` by deployment. Its
+field `built` names the Redis server on which the index was built: any other value, or none, means that the
+index does not match the rows, because it was flushed or comes from an old copy.
 """
 
 from __future__ import annotations
 
 APPLY = """
--- KEYS: order, places, then one key for each change that remembers who has left
--- ARGV: server, seconds to remember, then id, generation and member ('' for none) of each change
+-- KEYS: order, places, then the tombstone key of each change
+-- ARGV: server, tombstone seconds, then id, generation and member ('' for none) of each change
 if redis.call('HGET', KEYS[2], 'built') ~= ARGV[1] then return 0 end
 for i = 0, #KEYS - 3 do
   local id, generation, member = ARGV[3 + 3 * i], tonumber(ARGV[4 + 3 * i]), ARGV[5 + 3 * i]

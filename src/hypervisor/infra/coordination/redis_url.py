@@ -1,4 +1,4 @@
-"""Where Redis is and how long to wait for it. Valkey speaks the same protocol and is addressed alike."""
+"""The URL of Redis and its time-out. Valkey speaks the same protocol and uses the same URLs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SCHEMES = {
 
 
 def normalise_redis_url(url: str) -> str:
-    """The URL as the client knows it. Raises StartupError for what is no URL of a Redis or Valkey."""
+    """The URL with a scheme that the client supports. Raises StartupError for any other URL."""
     try:
         parts = urlsplit(url.strip())
-        known = parts.scheme in _SCHEMES and _is_complete(parts)
+        is_valid = parts.scheme in _SCHEMES and _is_complete(parts)
     except ValueError:
-        known = False
-    if not known:
+        is_valid = False
+    if not is_valid:
         raise StartupError(
             "REDIS_URL is not the URL of a Redis or Valkey; use redis://host:6379/0, rediss:// with TLS, "
             "or unix:///path/to.sock"
@@ -32,7 +32,7 @@ def normalise_redis_url(url: str) -> str:
 
 
 def _is_complete(parts: SplitResult) -> bool:
-    """Raises ValueError for a port that is no number."""
+    """Whether path or host are there, and the database is a number. Raises ValueError for an invalid port."""
     if parts.scheme == "unix":
         return bool(parts.path)
     _ = parts.port
@@ -43,6 +43,6 @@ def _is_complete(parts: SplitResult) -> bool:
 def printable_redis(url: str) -> str:
     """The URL without its password."""
     scheme, _, rest = url.partition("?")[0].partition("://")
-    login, at, place = rest.rpartition("@")
+    login, at, location = rest.rpartition("@")
     user = f"{login.partition(':')[0]}:***@" if at else ""
-    return f"{scheme}://{user}{place}"
+    return f"{scheme}://{user}{location}"

@@ -1,28 +1,29 @@
-"""Where this process is: what runs here is seen by the processes of the same site only."""
+"""The site of this process: only processes of the same site see each other's local workloads."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 from pathlib import Path
+
+from hypervisor.infra.randomness import random_hex
 
 INIT_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of a machine's first PID namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h)."""
 _FILE = "site"
 
 
-def site_of(data_dir: Path, given: str | None = None) -> str:
-    """The name of this site: the machine (or container) and its data folder; `given` stands for the machine.
+def site_of(data_dir: Path, machine_name: str | None = None) -> str:
+    """The name of this site, "<machine>/<id of the data folder>"; `machine_name` replaces the machine id.
 
-    A data folder on a shared disk makes no site of its own for two machines, nor do two folders on one. May
-    raise OSError.
+    Two machines that share a data folder are two sites, and so are two folders on one machine. Raises OSError
+    when the folder cannot be written.
     """
-    return f"{given or machine()}/{_folder_id(data_dir)}"
+    return f"{machine_name or machine_id()}/{_folder_id(data_dir)}"
 
 
-def machine() -> str:
-    """The machine's own id; in a container its host name, since only its own processes are seen there."""
+def machine_id() -> str:
+    """The id of the machine; in a container its host name, because it sees only its own processes."""
     try:
         if Path("/proc/self/ns/pid").stat().st_ino == INIT_PID_NAMESPACE:
             return Path("/etc/machine-id").read_text().strip() or socket.gethostname()
@@ -32,11 +33,11 @@ def machine() -> str:
 
 
 def _folder_id(data_dir: Path) -> str:
-    """A random word, written into the folder once; of two writers the first one wins."""
+    """A random id, written into the folder once. If two processes write, the first one wins."""
     path = data_dir / _FILE
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{_FILE}.{os.getpid()}")
-    draft.write_text(secrets.token_hex(8))
+    draft.write_text(random_hex(8))
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -1,1 +1,1 @@
-"""What a process tells about itself: logs, metrics, traces, and how long ago each loop got through a turn."""
+"""Observability of a process: logs, metrics, traces and heartbeats of the loops."""

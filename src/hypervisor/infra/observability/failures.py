@@ -1,4 +1,4 @@
-"""Telling of failures that go on: a loop tries again every second, and a log should not fill the disk."""
+"""Logging of repeated failures: a loop retries every second, and its log should not fill the disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from structlog.typing import FilteringBoundLogger
 
 
 class Failures:
-    """Of one loop: with its traceback when it is another one than the last, in a line while it goes on."""
+    """Logs the failures of one loop: a new failure with its traceback, a repeated one in a single line."""
 
     def __init__(self, log: FilteringBoundLogger, event: str) -> None:
         self._log = log
@@ -14,14 +14,14 @@ class Failures:
         self._last: str | None = None
 
     def note(self, error: Exception) -> None:
-        """The loop has failed with this error, and will go on."""
-        told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        if told == self._last:
-            self._log.error(self._event, error=told, again=True)
+        """Log a failure after which the loop continues."""
+        summary = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if summary == self._last:
+            self._log.error(self._event, error=summary, again=True)
         else:
             self._log.error(self._event, exc_info=error)
-        self._last = told
+        self._last = summary
 
     def over(self) -> None:
-        """The loop works: the next failure is a new one."""
+        """The loop works again: log the next failure with its traceback."""
         self._last = None

@@ -1,4 +1,4 @@
-"""How long ago each loop of this process last got through a turn."""
+"""Heartbeats: the time since each loop of this process last finished a turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypervisor.kernel.clock import Clock
 
 
 class Heartbeats:
-    """Loops announce themselves with `expect` and `beat` at every turn; readiness asks who is late."""
+    """Loops register with `expect` and call `beat` at every turn; readiness reads `late`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -14,7 +14,7 @@ class Heartbeats:
         self._last: dict[str, float] = {}
 
     def expect(self, name: str, within: float) -> None:
-        """From now on `name` beats at least every `within` seconds."""
+        """Expect a beat of `name` at least every `within` seconds from now on."""
         self._within[name] = within
         self._last[name] = self._clock.monotonic()
 
@@ -22,15 +22,15 @@ class Heartbeats:
         self._last[name] = self._clock.monotonic()
 
     def forget(self, name: str) -> None:
-        """`name` has ended as it should."""
+        """Stop expecting beats of `name`: the loop has ended as planned."""
         self._within.pop(name, None)
         self._last.pop(name, None)
 
     def ages(self) -> dict[str, float]:
-        """Seconds since the last beat of each loop that is expected."""
+        """Seconds since the last beat of each expected loop."""
         now = self._clock.monotonic()
         return {name: now - self._last[name] for name in self._within}
 
     def late(self) -> dict[str, float]:
-        """The loops that have not beaten for longer than they should, with their ages in seconds."""
+        """The loops whose last beat is too old, with its age in seconds."""
         return {name: age for name, age in self.ages().items() if age > self._within[name]}

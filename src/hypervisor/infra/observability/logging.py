@@ -1,4 +1,4 @@
-"""Structured logs: readable lines on a terminal, one JSON object a line elsewhere."""
+"""Structured logs: readable lines on a terminal, else one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from structlog.typing import EventDict, Processor
 from hypervisor.settings import Settings
 
 CHATTY = ("starlette_admin", "alembic", "aiosqlite", "asyncio")
-"""Libraries whose information is about themselves, not about this service."""
+"""Libraries whose info messages concern only themselves."""
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send our logs and those of libraries to stderr in one format. Safe to call again."""
+    """Send all logs, also those of libraries, to stderr in one format. May be called again."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -56,7 +56,7 @@ def _shared() -> list[Processor]:
 
 
 def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """The trace that a line belongs to, where there is one."""
+    """Add the id of the current trace, if there is one."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
@@ -67,6 +67,6 @@ def _render(settings: Settings) -> list[Processor]:
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # The renderer's own tracebacks show local variables: passwords, tokens, opened secrets.
+    # The default tracebacks of the renderer show local variables: passwords, tokens, decrypted secrets.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

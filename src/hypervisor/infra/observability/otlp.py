@@ -1,4 +1,4 @@
-"""Sending spans to an OTLP/HTTP collector. Needs the extra `telemetry`; only `tracing` loads this."""
+"""Export of spans to an OTLP/HTTP collector. Needs the extra `telemetry`; only `tracing` imports it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from hypervisor import __version__
 
 SEND_EVERY_MILLIS = 1000
 GIVE_UP_SECONDS = 3
-"""A collector that is away must not hold up a stop of the server."""
+"""An unreachable collector must not delay the shutdown of the server."""
 
 
 def exporting_provider(endpoint: str) -> TracerProvider:
-    """A provider that sends in the background. Sampling, headers and the service's name follow the standard
-    `OTEL_*` variables.
+    """A provider that exports in the background.
+
+    Sampling, headers and service name follow the standard `OTEL_*` variables.
     """
     resource = Resource.create(
         {

@@ -1,4 +1,4 @@
-"""What the service tells about itself, in one object: metrics, traces and the heartbeats of its loops."""
+"""Metrics, tracer and heartbeats of one server in one object."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypervisor.kernel.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """Made once per server, or by default for loops that run alone; nothing of it is global."""
+    """Created once per server, or by default for loops that run alone. Nothing here is global."""
 
     heartbeats: Heartbeats
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer = field(default_factory=lambda: Tracing().tracer)
     before_scrape: list[Callable[[], None]] = field(default_factory=list)
-    """Called on the event loop before the metrics are read, to set those that only need a look."""
+    """Called on the event loop before each scrape, to set gauges that are cheap to read."""
 
     @classmethod
     def silent(cls, clock: Clock) -> Telemetry:
-        """Counts, but nobody reads it and nothing is exported."""
+        """Telemetry that counts but exports nothing."""
         return cls(Heartbeats(clock))

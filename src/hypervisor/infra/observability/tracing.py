@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry (W3C trace context). Without an endpoint every span is the library's no-op.
+"""Traces with OpenTelemetry (W3C trace context). Without an endpoint every span is the library's no-op.
 
-The trace context of a request is kept with the deployment that it submits, so that what the scheduler and
-the reconciler do for it later, in whichever process, joins the trace of whoever asked for it.
+The trace context of a submit is stored with its deployment. Later spans of scheduler and reconciler, in any
+process, join that trace.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """`provider` is None where nothing is exported. `close` sends what is left; it may take some seconds."""
+    """`provider` is None if nothing is exported. `close` flushes pending spans; it may take some seconds."""
 
     provider: trace.TracerProvider | None = None
     close: Callable[[], None] = lambda: None
@@ -36,33 +36,33 @@ class Tracing:
 
 
 def open_tracing(endpoint: str | None) -> Tracing:
-    """Export to the OTLP/HTTP collector at this base URL; None: nowhere.
+    """Export to the OTLP/HTTP collector at this base URL; None exports nothing.
 
     Raises StartupError when the optional packages are not installed.
     """
     if endpoint is None:
         return Tracing()
     try:
-        # Costs tens of megabytes: loaded only where it is wanted.
+        # Imported only if configured: it costs tens of megabytes.
         exporting = import_module("hypervisor.infra.observability.otlp")
     except ImportError:
         raise StartupError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the packages for it are missing: "
-            "pip install 'mlops-hypervisor[telemetry]', or unset it"
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but its packages are not installed; "
+            "run pip install 'mlops-hypervisor[telemetry]', or unset it"
         ) from None
     provider = exporting.exporting_provider(endpoint)
     return Tracing(provider, provider.shutdown)
 
 
 def current_traceparent() -> str | None:
-    """The trace context of the running request as a `traceparent` header would carry it, if it is traced."""
+    """The trace context of the current request as a `traceparent` header value; None if it is not traced."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")
 
 
-def context_of(traceparent: str | None) -> Context:
-    """The context in which a span becomes a child of a stored `traceparent`; a root without one."""
+def parent_context(traceparent: str | None) -> Context:
+    """The context that makes a span a child of a stored `traceparent`; None makes it a root span."""
     return _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
 
 
@@ -74,11 +74,11 @@ def record_span(
     ended: datetime,
     attributes: dict[str, AttributeValue],
 ) -> None:
-    """Record something that is already over as a child of a stored `traceparent`; nothing without one."""
+    """Record a finished operation as a child span of a stored `traceparent`; without one, do nothing."""
     if traceparent is None:
         return
     span = tracer.start_span(
-        name, context=context_of(traceparent), start_time=_nanoseconds(began), attributes=attributes
+        name, context=parent_context(traceparent), start_time=_nanoseconds(began), attributes=attributes
     )
     span.end(_nanoseconds(ended))
 

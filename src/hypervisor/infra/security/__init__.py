@@ -1,1 +1,1 @@
-"""Secrets: password hashes, signed and random tokens, the installation's key, and sealing at rest."""
+"""Password hashes, signed and random tokens, the installation's key, and encryption at rest."""

@@ -16,45 +16,45 @@ from hypervisor.kernel.text import fold
 MIN_LENGTH = 8
 MAX_LENGTH = 128
 BCRYPT_BYTES = 72
-"""bcrypt never saw more than this; other programs cut silently, so we must when checking their hashes."""
+"""bcrypt uses only these bytes. Other programs cut longer passwords silently, so `_fits` cuts them too."""
 
 _HASHER = PasswordHasher(time_cost=1, memory_cost=47104, parallelism=1)
 _BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2y$")
 
 
 class Passwords:
-    """Hashes and checks in threads; at most `concurrency` at a time, since each takes 46 MiB."""
+    """Hashes and verifies in threads, at most `concurrency` at a time: each takes 46 MiB."""
 
     def __init__(self, concurrency: int = 4) -> None:
         self._limiter = CapacityLimiter(concurrency)
-        # Made here and not on first use: the first unknown name must not take longer than the others.
+        # Created here, not on first use: the first unknown username must not take longer than the others.
         self._decoy = _HASHER.hash(secrets.token_hex())
 
     async def hash(self, password: str) -> str:
         return await anyio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether the password fits the stored hash; with None (no such user) as slow, and always False."""
+        """Whether the password fits the stored hash. None (no such user) takes equally long and is False."""
         reference = stored if stored is not None else self._decoy
         fits = await anyio.to_thread.run_sync(_fits, password, reference, limiter=self._limiter)
         return fits and stored is not None
 
     def needs_rehash(self, stored: str) -> bool:
-        """Whether a hash is of another kind or weaker than those made today."""
+        """Whether a hash uses another algorithm or weaker parameters than new hashes."""
         return stored.startswith(_BCRYPT_PREFIXES) or _HASHER.check_needs_rehash(stored)
 
 
 def weakness(password: str, *, names: tuple[str, ...] = ()) -> str | None:
-    """Why this password is refused, as a sentence, or None. `names` are the user's own (name, address)."""
+    """Why this password is refused, as a sentence, or None. `names`: the user's username and address."""
     if len(password) < MIN_LENGTH:
         return f"The password must have at least {MIN_LENGTH} characters."
     if len(password) > MAX_LENGTH:
         return f"The password must have at most {MAX_LENGTH} characters."
     folded = fold(password)
     if len(set(folded)) == 1 or folded in _COMMON:
-        return "This password is among the first that attackers try; choose another."
+        return "This password is too common; choose another."
     if folded in {fold(name) for name in names}:
-        return "The password must not be your own name or address."
+        return "The password must not be your username or email address."
     return None
 
 

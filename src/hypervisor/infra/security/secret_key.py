@@ -1,4 +1,4 @@
-"""The one secret of an installation, and the keys derived from it."""
+"""The secret of an installation, and the keys derived from it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ FILE_NAME = "secret.key"
 
 
 def load_secret_key(settings: Settings) -> bytes:
-    """SECRET_KEY, or the random key kept in DATA_DIR, which is made on first use.
+    """SECRET_KEY, or the random key in DATA_DIR, which is created on first use.
 
-    Raises StartupError when there is no SECRET_KEY and HOST is reachable from other machines.
+    Raises StartupError when SECRET_KEY is unset and HOST is reachable from other machines, or when the key
+    file cannot be written or is damaged.
     """
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value().encode()
     if not settings.binds_loopback_only:
         raise StartupError(
             f"HOST={settings.host} is reachable from other machines, so SECRET_KEY must be set: "
-            "`openssl rand -hex 32` makes one (or use HOST=127.0.0.1)"
+            "create one with `openssl rand -hex 32`, or use HOST=127.0.0.1"
         )
-    return _kept_key(settings.data_dir / FILE_NAME)
+    return _stored_key(settings.data_dir / FILE_NAME)
 
 
 def derive_key(secret: bytes, purpose: str) -> bytes:
-    """A 256-bit key for one purpose (HKDF-SHA256, RFC 5869): knowing one tells nothing of the others."""
+    """A 256-bit key for one purpose (HKDF-SHA256, RFC 5869). One key reveals nothing about the others."""
     hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"hypervisor/{purpose}".encode())
     return hkdf.derive(secret)
 
 
-def _kept_key(path: Path) -> bytes:
+def _stored_key(path: Path) -> bytes:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -45,15 +46,17 @@ def _kept_key(path: Path) -> bytes:
         key = path.read_bytes().strip()
     except OSError as error:
         raise StartupError(
-            f"{path}: {error.strerror}; set SECRET_KEY or a DATA_DIR that can be written"
+            f"{path}: {error.strerror}; set SECRET_KEY, or set DATA_DIR to a writable folder"
         ) from None
     if len(key) < KEY_BYTES:
-        raise StartupError(f"{path} is damaged: it must hold at least {KEY_BYTES} characters")
+        raise StartupError(
+            f"{path} is damaged: it must hold at least {KEY_BYTES} characters; restore it from a backup"
+        )
     return key
 
 
 def _create(path: Path) -> None:
-    """Write a new key and link it into place: of two starting processes both read the winner's key."""
+    """Write a new key and link it into place: two processes that start at once end up with the same key."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Tokens: access (signed, short-lived), refresh (random, kept hashed), attempt (signed, for one run)."""
+"""Tokens: access (signed, short-lived), refresh (random, stored as a hash), attempt (signed, one attempt)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ISSUER = "mlops-hypervisor"
 AUDIENCE = "mlops-hypervisor-api"
 ATTEMPT_AUDIENCE = "mlops-hypervisor-attempt"
 CLOCK_SKEW_SECONDS = 5
-SIGNATURES_REMEMBERED = 2048
+SIGNATURE_CACHE_SIZE = 2048
 
 
 class InvalidToken(Exception):
-    """Not a token of ours for this purpose, or one that is over."""
+    """The token is not signed by this installation, has another purpose, or has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class AccessClaims:
 
 
 class AccessTokens:
-    """Issues and reads JWTs with one pinned algorithm; roles are never in a token."""
+    """Issues and reads JWTs with one pinned algorithm. Roles are never in a token."""
 
     def __init__(self, secret: bytes, lifetime: timedelta) -> None:
         self._key = OctKey.import_key(derive_key(secret, "access tokens"))
         self.lifetime = lifetime
-        # Whether we signed it never changes; whether it is over is looked at each time.
-        self._claims_of = lru_cache(SIGNATURES_REMEMBERED)(self._verified_claims)
+        # The signature check is cached: its result never changes. The expiry is checked on each read.
+        self._claims_of = lru_cache(SIGNATURE_CACHE_SIZE)(self._verified_claims)
 
     def issue(self, claims: AccessClaims, now: datetime) -> str:
         payload = {
@@ -56,7 +56,7 @@ class AccessTokens:
         return jwt.encode({"alg": ALGORITHM}, payload, self._key, algorithms=[ALGORITHM])
 
     def read(self, token: str, now: datetime) -> AccessClaims:
-        """Raises InvalidToken for anything but a current token that we signed."""
+        """The claims of a valid access token. Raises InvalidToken for any other text."""
         try:
             claims = self._claims_of(token)
             _registry(now, AUDIENCE, "sid").validate(claims)
@@ -70,7 +70,7 @@ class AccessTokens:
 
 @dataclass(frozen=True, slots=True)
 class AttemptClaims:
-    """One run of a deployment: all replicas of a gang share its number."""
+    """One attempt of a deployment. All replicas of a gang share its number."""
 
     deployment_id: int
     attempt: int
@@ -78,23 +78,23 @@ class AttemptClaims:
 
 @dataclass(frozen=True, slots=True)
 class AttemptToken:
-    """A token as it was read back."""
+    """A verified attempt token."""
 
     claims: AttemptClaims
     issued_at: datetime
     expires_at: datetime
 
-    def lifetime_if_ageing(self, now: datetime) -> timedelta | None:
-        """How long the next one should live where half of this one's life is over, else None."""
+    def renewal_lifetime(self, now: datetime) -> timedelta | None:
+        """The lifetime of the next token when half of this one's has passed, else None."""
         lifetime = self.expires_at - self.issued_at
         return lifetime if now - self.issued_at >= lifetime / 2 else None
 
 
 class AttemptTokens:
-    """What a workload is given to report about itself, and nothing else.
+    """Issues and reads the tokens with which a workload reports about itself.
 
-    Key and audience are not those of access tokens: neither passes for the other. Whether the attempt is
-    still live is for the caller to check.
+    Key and audience differ from those of access tokens, so neither is accepted as the other. The caller
+    checks whether the attempt is still live.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -113,7 +113,7 @@ class AttemptTokens:
         return jwt.encode({"alg": ALGORITHM}, payload, self._key, algorithms=[ALGORITHM])
 
     def read(self, token: str, now: datetime) -> AttemptToken:
-        """Raises InvalidToken for anything but a current attempt token that we signed."""
+        """The verified token. Raises InvalidToken for any text that is not a valid attempt token."""
         try:
             claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
             _registry(now, ATTEMPT_AUDIENCE, "att").validate(claims)
@@ -132,12 +132,12 @@ def new_secret() -> str:
 
 
 def hash_secret(secret: str) -> str:
-    """How random secrets are stored. A plain hash is enough: they have no dictionary to try."""
+    """SHA-256 in hex, for storage. A plain hash is enough: random secrets resist a dictionary attack."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _registry(now: datetime, audience: str, subject_part: str) -> JWTClaimsRegistry:
-    """What every token must claim; `subject_part` is the claim that says which part of the subject."""
+    """The claims that every token must have; `subject_part` names the claim that narrows the subject."""
     part: ClaimsOption = {"essential": True}
     return JWTClaimsRegistry(
         now=int(now.timestamp()),

@@ -70,6 +70,8 @@ def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> di
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
         "HostConfig": _host_config(spec, install, init=init),
     }
+    if spec.working_dir is not None:
+        config["WorkingDir"] = spec.working_dir
     if spec.command:
         config["Entrypoint"] = list(spec.command)
         config["Cmd"] = []

@@ -31,7 +31,7 @@ class InstanceTracker:
         self._tracked: dict[str, TrackedInstance] = {}
         scanner = ProcessScanner(self._live_sessions)
         self._stopper = Stopper(clock, scanner)
-        self._reaper = Reaper(self._conclude, scanner)
+        self._reaper = Reaper(self._conclude, scanner, clock)
 
     def adopt_all(self) -> None:
         """Track every instance in the state directory."""

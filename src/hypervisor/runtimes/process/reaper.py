@@ -10,6 +10,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Collection, Iterable
 
+from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.process.procfs import Process
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
@@ -26,9 +27,12 @@ class Reaper:
     owned by another user) is checked again until it has ended.
     """
 
-    def __init__(self, on_clean: Callable[[TrackedInstance], None], scanner: ProcessScanner) -> None:
+    def __init__(
+        self, on_clean: Callable[[TrackedInstance], None], scanner: ProcessScanner, clock: Clock
+    ) -> None:
         self._on_clean = on_clean
         self._scanner = scanner
+        self._clock = clock
         self._pending: dict[str, TrackedInstance] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -45,9 +49,9 @@ class Reaper:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        pause = FIRST_PAUSE
         while self._pending:
-            began = clock()
+            began = self._clock.monotonic()
             batch = list(self._pending.values())
             remaining = await self._reap(batch)
             for tracked in batch:
@@ -56,7 +60,8 @@ class Reaper:
                     self._on_clean(tracked)
             pause = min(2 * pause, LONGEST_PAUSE) if len(remaining) == len(batch) else FIRST_PAUSE
             if self._pending:
-                await asyncio.sleep(max(pause if remaining else 0.0, PAUSE_FACTOR * (clock() - began)))
+                took = self._clock.monotonic() - began
+                await asyncio.sleep(max(pause if remaining else 0.0, PAUSE_FACTOR * took))
 
     async def _reap(self, batch: Collection[TrackedInstance]) -> set[str]:
         """Kill the remaining processes. Return the names of the instances that had any."""

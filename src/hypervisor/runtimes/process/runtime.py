@@ -163,12 +163,12 @@ class ProcessRuntime:
         directory = self._state.instance_dir(spec.instance)
         taken = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
         launch = LaunchRecord(self._clock.now(), ports.choose(spec.ports, taken))
-        supervisor.check_program(spec.command, supervisor.environment(spec, launch.ports)["PATH"])
+        supervisor.check(spec, supervisor.environment(spec, launch.ports))
         launch = directory.prepare(launch)
         reached("runtime_after_create_before_ack")
         env = supervisor.environment(spec, launch.ports)
         try:
-            pid = supervisor.spawn(spec.instance, spec.command, env, directory.path)
+            pid = supervisor.spawn(spec, env, directory.path)
         except LaunchFailed:
             if directory.claim_void():
                 self._discard(directory.path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ SHELL = shutil.which("dash") or "/bin/sh"
 #    the workload starts with the default dispositions, and the supervisor survives to write the exit code.
 # 2. Claim: with noclobber the redirection is open(O_CREAT|O_EXCL), so exactly one supervisor of an instance
 #    continues. The claim is pid, start time and boot in one write.
-# 3. Run. Step 1 swallows a SIGTERM between claim and fork; the stop file replaces it.
+# 3. Run, in the directory that is the first argument. Step 1 swallows a SIGTERM between claim and fork; the
+#    stop file replaces it.
 # 4. Write the exit code. The claim already owns the disk block, so a full disk does not lose the code.
 # 5. Kill what the workload left in its process group.
 SCRIPT = """\
@@ -34,7 +36,7 @@ claim() { echo "$$ ${20} $boot"; }
 read -r boot </proc/sys/kernel/random/boot_id
 read -r stat </proc/$$/stat
 { claim ${stat##*) } >state; } 2>/dev/null || exit 125
-( [ ! -e stop ] || exit 143; cd work && exec "$@" ) >>log 2>&1
+( [ ! -e stop ] || exit 143; cd "$1" && shift && exec "$@" ) >>log 2>&1
 echo "exit $?" >>state
 kill -KILL 0
 """
@@ -61,29 +63,47 @@ def environment(spec: LaunchSpec, ports: Mapping[int, int]) -> dict[str, str]:
     return env | {f"PORT_{port}": str(host_port) for port, host_port in ports.items()}
 
 
-def check_program(command: tuple[str, ...], path: str) -> None:
-    """Check that the program exists and is executable. Raises LaunchFailed."""
-    if not command:
-        raise LaunchFailed("the process runtime needs a command, and this deployment has none")
-    program = command[0]
+def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
+    """Raises LaunchFailed unless the command names something that can be executed; `env` has its PATH."""
+    if not spec.command:
+        raise LaunchFailed("the process runtime runs a command, and this deployment gives none")
+    if spec.working_dir is not None:
+        _check_directory(spec.working_dir)
+    program, path = spec.command[0], env["PATH"]
     if "/" not in program:
         if not program or shutil.which(program, path=path) is None:
             raise LaunchFailed(f"no program {program!r} on the PATH ({path})")
         return
-    if not program.startswith("/"):
+    if not program.startswith("/") and spec.working_dir is None:
         raise LaunchFailed(f"{program!r}: the working directory is new and empty; use an absolute path")
-    if not Path(program).is_file():
-        raise LaunchFailed(f"no such program: {program}")
-    if not os.access(program, os.X_OK):
-        raise LaunchFailed(f"not executable: {program}")
+    found = Path(spec.working_dir or "/", program)
+    if not stat.S_ISREG(_mode(found)):
+        raise LaunchFailed(f"no such program: {found}")
+    if not os.access(found, os.X_OK):
+        raise LaunchFailed(f"not executable: {found}")
 
 
-def spawn(instance: str, command: tuple[str, ...], env: Mapping[str, str], directory: Path) -> int:
+def _check_directory(path: str) -> None:
+    if not stat.S_ISDIR(_mode(Path(path))):
+        raise LaunchFailed(f"working_dir: there is no directory {path} that the server's user can reach")
+    if not os.access(path, os.X_OK):
+        raise LaunchFailed(f"working_dir: the server's user may not enter {path}")
+
+
+def _mode(path: Path) -> int:
+    """The mode of the file, 0 where there is none; a name that is too long is no fault of the disk."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def spawn(spec: LaunchSpec, env: Mapping[str, str], directory: Path) -> int:
     """Start the supervisor in the instance's directory. Return its pid: a child that the caller reaps.
 
     Raises LaunchFailed.
     """
-    argv = [SHELL, "-c", SCRIPT, instance, *command]
+    argv = [SHELL, "-c", SCRIPT, spec.instance, spec.working_dir or "./work", *spec.command]
     quiet = subprocess.DEVNULL
     try:
         child = subprocess.Popen(  # noqa: S603 - running the tenant's command is what this is for

@@ -1,1 +1,1 @@
-"""Alembic migrations, and the runner that applies them."""
+"""Alembic migrations and the runner that applies them."""

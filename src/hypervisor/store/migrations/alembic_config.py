@@ -1,4 +1,4 @@
-"""Migrating with Alembic; apart from what only asks for revisions, because of its size."""
+"""Migration with Alembic. Separate from the runner, which imports Alembic only if a migration is pending."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 
 def to_head(connection: Connection) -> None:
-    """Apply all missing migrations in the transaction of this connection."""
+    """Apply all pending migrations in the transaction of this connection."""
     config = configuration()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def configuration() -> Config:
-    """Where our migrations are."""
+    """The Alembic configuration of the packaged migrations."""
     config = Config()
     config.set_main_option("script_location", str(resources.files("hypervisor.store") / "migrations"))
     return config

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs on the connection that `hypervisor.store.migrations.runner` hands over."""
+"""Alembic's entry point. It runs on the connection of `hypervisor.store.migrations.runner`."""
 
 from alembic import context
 from sqlalchemy import Connection

@@ -1,8 +1,8 @@
-"""Bring a database to the current schema, or say how far it is.
+"""Migration of a database to the current schema, and its current revision.
 
-Alembic does the migrating. It is loaded only where there is something to migrate: for telling that there is
-nothing, which is all that most starts need, it would take megabytes. A new SQLite file is given the tables as
-they are now, which is what its migrations come to (a test compares every definition), in a tenth of the time.
+Alembic takes megabytes, so it is imported only if there is something to migrate; most starts only compare
+revisions. A new SQLite file gets the current tables directly, in a tenth of the time. A test checks that the
+migrations lead to the same definitions.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from hypervisor.store.database import Database, normalise_url
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
-_SAYS = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
+_REVISION_LINE = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
 
 
 async def upgrade(database_url: str) -> None:
-    """Apply all missing migrations. Raises StartupError for an unknown kind of URL and for a newer schema."""
+    """Apply all pending migrations. Raises StartupError for an unsupported URL and for a newer schema."""
     await on_connection(database_url, _upgrade)
 
 
 async def current_revision(database_url: str) -> str | None:
-    """The revision that the database is at, or None for an empty one."""
-    seen: list[str | None] = []
-    await on_connection(database_url, lambda connection: seen.append(_current(connection)))
-    return seen[0]
+    """The revision of the database, or None if it is empty."""
+    revisions: list[str | None] = []
+    await on_connection(database_url, lambda connection: revisions.append(_current(connection)))
+    return revisions[0]
 
 
 def head_revision() -> str | None:
-    """The revision that this program needs."""
-    before = {down for _, down in _migrations()}
-    return next((revision for revision, _ in _migrations() if revision not in before), None)
+    """The newest revision of this program."""
+    predecessors = {down for _, down in _migrations()}
+    return next((revision for revision, _ in _migrations() if revision not in predecessors), None)
 
 
 def known_revisions() -> frozenset[str]:
-    """Every revision that this program knows; another one is of a newer program."""
+    """All revisions of this program. Any other revision belongs to a newer version."""
     return frozenset(revision for revision, _ in _migrations())
 
 
 async def on_connection(database_url: str, work: Callable[[Connection], object]) -> None:
-    """Run `work` in a transaction of a connection of its own."""
+    """Run `work` in a transaction on a new connection."""
     Database(database_url)  # creates the folder of a new SQLite file
     engine = create_async_engine(normalise_url(database_url))
     try:
@@ -63,15 +63,16 @@ async def on_connection(database_url: str, work: Callable[[Connection], object])
 def _current(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def _upgrade(connection: Connection) -> None:
     revision = _current(connection)
     if revision is not None and revision not in known_revisions():
         raise StartupError(
-            f"the database is of a newer version (schema {revision}): this one has nothing to migrate"
+            f"the database has the schema {revision} of a newer version, so there is nothing to migrate; "
+            "run that version"
         )
     if revision is None and _is_new_file(connection):
         _create(connection)
@@ -91,9 +92,9 @@ def _create(connection: Connection) -> None:
 
 @cache
 def _migrations() -> tuple[tuple[str, str | None], ...]:
-    """Each migration as it says of itself: its revision and the one before.
+    """The revision and the previous revision of each migration file.
 
-    Read once: a newer version may be put in the place of this one while it runs, and migrate the database.
+    Read once: an upgrade may replace the files while this process runs.
     """
     return tuple(_read_migrations())
 
@@ -101,5 +102,6 @@ def _migrations() -> tuple[tuple[str, str | None], ...]:
 def _read_migrations() -> Iterator[tuple[str, str | None]]:
     for file in (resources.files("hypervisor.store") / "migrations" / "versions").iterdir():
         if file.name.endswith(".py"):
-            said = {name: literal_eval(value) for name, value in _SAYS.findall(file.read_text("utf-8"))}
-            yield said["revision"], said["down_revision"]
+            lines = _REVISION_LINE.findall(file.read_text("utf-8"))
+            values = {name: literal_eval(value) for name, value in lines}
+            yield values["revision"], values["down_revision"]

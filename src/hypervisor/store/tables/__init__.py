@@ -1,4 +1,4 @@
-"""All tables, one file an aggregate; import from here."""
+"""All tables, one file per aggregate. Import tables from here."""
 
 from hypervisor.store.tables.attempts import Allocation, Attempt, GpuClaim, InstanceGc, NominationRow
 from hypervisor.store.tables.clusters import Cluster, Node, NodeGpu

@@ -1,4 +1,4 @@
-"""Attempts (each run on a node), the capacity they hold, and capacity kept for a preemptor."""
+"""Attempts, their allocations and GPU claims, nominations of preemptors, and instances to remove."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from hypervisor.store.base import Base, BigId
 
 
 class Attempt(Base):
-    """One run. It is live until `finished_at`; a deployment has at most one live attempt a replica."""
+    """One attempt to run one replica on a node.
+
+    It is live until `finished_at` is set. A deployment has at most one live attempt per replica.
+    """
 
     __tablename__ = "attempts"
 
@@ -46,7 +49,7 @@ class Attempt(Base):
     stop_requested_at: Mapped[datetime | None]
     stop_grace_seconds: Mapped[int | None]
     stop_reason: Mapped[str | None] = mapped_column(String(32))
-    """Why it was asked to stop: preempted, stopped, cancelled, drained, max_runtime, deleted,
+    """Why the stop was requested: preempted, stopped, cancelled, drained, max_runtime, deleted,
     gang_failed, gang_timeout."""
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[datetime | None]
@@ -55,15 +58,15 @@ class Attempt(Base):
     message: Mapped[str | None] = mapped_column(Text)
     ports: Mapped[list[dict[str, Any]] | None]
     checkpoint_at: Mapped[datetime | None]
-    """When it last reported that its work is safe: lost work counts from there."""
+    """Time of the last checkpoint report. Lost work counts from here."""
     checkpoint: Mapped[dict[str, Any] | None]
-    """What it said then: progress, step, message, path; each only where given."""
+    """The content of that report: progress, step, message, path; each only if it was reported."""
 
     __table_args__ = (
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
-        # The latest runs on a cluster, for forecasts.
+        # The latest attempts on a cluster, for forecasts.
         Index("ix_attempts_cluster_id_id", "cluster_id", "id"),
-        # Recent preemptions of a cluster: budgets and pairs that evict each other in turn.
+        # Recent preemptions of a cluster, for budgets and for pairs that evict each other in turn.
         Index(
             "ix_attempts_preempted",
             "cluster_id",
@@ -84,7 +87,7 @@ class Attempt(Base):
 
 
 class Allocation(Base):
-    """Capacity held by a live attempt; deleted only when its end was OBSERVED."""
+    """Capacity held by a live attempt. Deleted only after the end of the attempt was OBSERVED."""
 
     __tablename__ = "allocations"
 
@@ -98,7 +101,7 @@ class Allocation(Base):
 
 
 class GpuClaim(Base):
-    """A device (or a part of one) held by an allocation. A whole-device claim is alone on its device."""
+    """A GPU, or a part of one, held by an allocation. A claim on a whole device is the only one there."""
 
     __tablename__ = "gpu_claims"
 
@@ -126,7 +129,7 @@ class GpuClaim(Base):
 
 
 class NominationRow(Base):
-    """Capacity that is kept for one replica of a deployment on a node until it runs or gives up."""
+    """Capacity on a node that is kept for one replica of a preemptor until it starts or is withdrawn."""
 
     __tablename__ = "nominations"
 
@@ -141,8 +144,9 @@ class NominationRow(Base):
 
 
 class InstanceGc(Base):
-    """An instance that the runtime is to forget: written with the end of its attempt or the deletion of its
-    deployment, deleted when the runtime has done it. `purge_logs` takes its logs as well.
+    """An instance that its runtime must remove; with `purge_logs` also its logs.
+
+    Inserted with the end of its attempt or the deletion of its deployment; deleted after the removal.
     """
 
     __tablename__ = "instance_gc"

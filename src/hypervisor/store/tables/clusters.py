@@ -1,7 +1,7 @@
-"""Clusters, nodes and the GPUs on them, with what is used of each.
+"""Clusters, nodes and GPUs, with the amounts in use.
 
-`used_*` columns are kept in the transaction that inserts or deletes an allocation; the CHECKs make it
-impossible to commit more than there is, whatever the code above believes.
+The transaction that inserts or deletes an allocation updates the `used_*` columns. CHECK constraints make
+overcommitment impossible, independent of the code above.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Cluster(Base):
     )
     name: Mapped[str] = mapped_column(String(100))
     runtime: Mapped[str] = mapped_column(String(16))
-    """What was asked for: auto, docker, process or simulated."""
+    """The requested runtime: auto, docker, process or simulated."""
     resolved_runtime: Mapped[str] = mapped_column(String(16))
-    """What `auto` turned out to be when the cluster was created."""
-    placement: Mapped[str] = mapped_column(String(32), default="fgd")
-    """The name of a placement policy; `scheduling/scoring/registry.py` has them."""
+    """The runtime in use: `auto` is resolved when the cluster is created."""
+    placement_policy: Mapped[str] = mapped_column(String(32), default="fgd")
+    """The name of a placement policy of `scheduling/scoring/registry.py`."""
     optimizer_steps: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Of the search after a pass for an arrangement that places more; 0: no search."""
+    """Maximum steps of the optimizer after a pass; 0 disables it."""
     solver: Mapped[str] = mapped_column(String(32), default="search", server_default="search")
-    """What searches: the name of a solver; `scheduling/repacking/solvers.py` has them."""
+    """The solver of the optimizer: a name in `scheduling/repacking/solvers.py`."""
     preemption: Mapped[bool] = mapped_column(default=True)
     min_runtime_seconds: Mapped[int] = mapped_column(default=0)
     preemption_budget: Mapped[int] = mapped_column(default=5, server_default="5")
-    """So many preemptions of one deployment within the window protect it for the rest; 0: never."""
+    """Maximum preemptions of one deployment per window; after that it is protected. 0: no limit."""
     preemption_window_seconds: Mapped[int] = mapped_column(default=3600, server_default="3600")
     preemption_cooldown_seconds: Mapped[int] = mapped_column(default=1800, server_default="1800")
     created_at: Mapped[datetime]
@@ -51,8 +51,8 @@ class Cluster(Base):
 class Node(Base):
     """A machine. Its row is the lock for every allocation on it (`FOR NO KEY UPDATE`, in id order).
 
-    `shrink_*` is the size that a forced shrink is on its way to: the scheduler already uses it, the
-    capacity follows when what runs has drained.
+    `target_*` is the size after a forced shrink. The scheduler already uses it; the capacity columns follow
+    when the allocations above it have ended.
     """
 
     __tablename__ = "nodes"
@@ -87,7 +87,7 @@ class Node(Base):
 
 
 class NodeGpu(Base):
-    """One GPU of a node: a device never carries more than 1000 milli."""
+    """One GPU of a node. Its claims never exceed 1000 milli."""
 
     __tablename__ = "node_gpus"
 

@@ -1,4 +1,4 @@
-"""What the scheduler decided, with everything that it saw: for replaying it later."""
+"""Scheduling decisions with their snapshots, for a replay."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from hypervisor.store.base import Base, BigId
 
 
 class Decision(Base):
-    """One pass that changed something; kept for a settable time.
+    """One pass that changed something. SNAPSHOT_RETENTION_HOURS limits its lifetime.
 
-    `snapshot` holds the snapshot and the policy, packed by `hypervisor.scheduling.decision_codec.encoding`.
-    The hashes are SHA-256 in hex: of the uncompressed snapshot, and of the plan that was made from it.
+    `snapshot` contains the snapshot and the policy, encoded by
+    `hypervisor.scheduling.decision_codec.encoding`. The hashes are SHA-256 in hex: of the uncompressed
+    snapshot, and of its plan.
     """
 
     __tablename__ = "decisions"

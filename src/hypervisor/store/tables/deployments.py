@@ -1,4 +1,4 @@
-"""Deployments, what they depend on, and their labels for filtering."""
+"""Deployments, their dependencies, their labels for filters, and idempotency keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sqlalchemy import (
     Index,
     String,
     Text,
-    false,
     literal_column,
     text,
 )
@@ -35,7 +34,7 @@ STATES = (
 
 
 class Deployment(Base):
-    """What somebody wants run. `generation` rises with each change of state: every apply is guarded by it."""
+    """A submitted workload. `generation` rises with each change of state and guards every write."""
 
     __tablename__ = "deployments"
 
@@ -49,21 +48,22 @@ class Deployment(Base):
     docker_image: Mapped[str | None] = mapped_column(String(512))
     command: Mapped[list[str] | None]
     env: Mapped[dict[str, Any] | None]
-    """Plain values as text; secret ones as {"sealed": ...}."""
+    """Plain values as text; secret ones as {"encrypted": ...}."""
     ports: Mapped[list[int] | None]
+    working_dir: Mapped[str | None] = mapped_column(String(1024))
     read_only_root: Mapped[bool] = mapped_column(default=False)
 
     cpu_milli: Mapped[int] = mapped_column(BigInteger)
     ram_mib: Mapped[int] = mapped_column(BigInteger)
     gpu_milli: Mapped[int] = mapped_column(BigInteger, default=0)
     placement_limits: Mapped[dict[str, Any] | None]
-    """{"gpu_models": [...], "node_selector": {...}}; NULL where there are none."""
+    """{"gpu_models": [...], "node_selector": {...}}; NULL if there are none."""
     replicas: Mapped[int] = mapped_column(default=1)
-    """How many start together, all or none, each with the resources above."""
-    spread: Mapped[bool] = mapped_column(default=False, server_default=false())
-    """Whether they prefer different nodes; else they are packed on few."""
+    """Number of copies that start together, all or none, each with the resources above."""
+    replica_placement: Mapped[str] = mapped_column(String(16), default="pack", server_default="pack")
+    """"pack": the replicas prefer few nodes. "spread": they prefer different nodes."""
     gang_timeout_seconds: Mapped[int] = mapped_column(default=300, server_default="300")
-    """From placement until all of several replicas must run; else they are stopped and queued again."""
+    """Time from placement until all replicas must run; after that they are stopped and queued again."""
 
     priority: Mapped[int]
     preemptible: Mapped[bool] = mapped_column(default=True)
@@ -79,7 +79,7 @@ class Deployment(Base):
 
     state: Mapped[str] = mapped_column(String(16))
     state_after_stop: Mapped[str | None] = mapped_column(String(16))
-    """While STOPPING: the state that follows once the stop was observed."""
+    """While STOPPING: the state that follows after the stop was observed."""
     reason_code: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
     reason_data: Mapped[dict[str, Any] | None]
@@ -88,7 +88,7 @@ class Deployment(Base):
     retries_used: Mapped[int] = mapped_column(default=0)
     preemptions: Mapped[int] = mapped_column(default=0)
     traceparent: Mapped[str | None] = mapped_column(String(55))
-    """The W3C trace context of the request that submitted or last started it, where requests are traced."""
+    """The W3C trace context of the request that submitted or last started it, if it was traced."""
     not_before: Mapped[datetime | None]
     delete_requested_at: Mapped[datetime | None]
 
@@ -105,10 +105,11 @@ class Deployment(Base):
         CheckConstraint("gpu_milli < 1000 OR gpu_milli % 1000 = 0", name="gpu_shape"),
         CheckConstraint("priority BETWEEN 0 AND 1000", name="priority"),
         CheckConstraint("replicas >= 1", name="replicas"),
+        CheckConstraint("replica_placement IN ('pack', 'spread')", name="replica_placement"),
         CheckConstraint("(state = 'STOPPING') = (state_after_stop IS NOT NULL)", name="state_after_stop"),
         CheckConstraint("restart_policy IN ('never', 'on-failure', 'always')", name="restart_policy"),
         CheckConstraint("on_failure IN ('cancel', 'hold')", name="on_failure"),
-        # Each ends with the id, so that a page of a list is read from one end of it. See `listing`.
+        # Each ends with the id, so that a list page is read from one end of the index. See `listing`.
         Index("ix_deployments_organization_id_id", "organization_id", "id"),
         Index("ix_deployments_organization_id_name", "organization_id", "name", "id"),
         Index("ix_deployments_organization_id_state", "organization_id", "state", "id"),
@@ -129,12 +130,12 @@ class Deployment(Base):
 
 
 IS_QUEUED: ColumnElement[bool] = Deployment.state == literal_column("'QUEUED'")
-"""Whether a deployment waits for its turn. The state stands in the statement itself: a plan that PostgreSQL
-keeps for any parameters cannot use the index of the queue, which holds the queued ones alone."""
+"""Whether a deployment is queued. The state is a literal, because a generic plan of PostgreSQL (for any
+parameter) cannot use the partial index of the queue."""
 
 
 class Dependency(Base):
-    """`deployment_id` waits until `depends_on_id` has reached `condition`."""
+    """`deployment_id` is blocked until `depends_on_id` has reached `condition`."""
 
     __tablename__ = "dependencies"
 
@@ -153,7 +154,7 @@ class Dependency(Base):
 
 
 class DeploymentLabel(Base):
-    """A copy of `Deployment.labels`, one row a pair, so that lists can be filtered by an index."""
+    """A copy of `Deployment.labels`, one row per label, so that filters can use an index."""
 
     __tablename__ = "deployment_labels"
 
@@ -167,7 +168,7 @@ class DeploymentLabel(Base):
 
 
 class IdempotencyKey(Base):
-    """Which deployments an `Idempotency-Key` of this user made, and from what request."""
+    """The deployments that an `Idempotency-Key` of this user created, and the hash of the request."""
 
     __tablename__ = "idempotency_keys"
 

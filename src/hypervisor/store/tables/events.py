@@ -1,4 +1,4 @@
-"""The history: one row for each change, written in the transaction that makes the change."""
+"""The event history: one row per change, written in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypervisor.store.base import Base, BigId
 
 
 class Event(Base):
-    """`actor` is "user:<id>", "scheduler", "reconciler", "workload" or "system".
+    """One event. `actor` is "user:<id>", "scheduler", "reconciler", "workload" or "system".
 
-    Subjects have no foreign key: history outlives them.
+    Cluster and deployment have no foreign key, because events outlive them.
     """
 
     __tablename__ = "events"

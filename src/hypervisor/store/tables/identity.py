@@ -1,4 +1,4 @@
-"""Users, their sessions and what is needed to end them."""
+"""Users, their sessions and refresh tokens, and login throttles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypervisor.store.base import Base, BigId
 
 
 class User(Base):
-    """A person. Usernames and addresses are unique without regard to case (`*_key` are folded)."""
+    """A person. Usernames and addresses are unique in their case-folded form (`*_normalized`)."""
 
     __tablename__ = "users"
 
@@ -30,7 +30,7 @@ class User(Base):
 
 
 class LoginSession(Base):
-    """One login. Access tokens name it, so ending it ends them at once."""
+    """One login. Access tokens contain its id, so a revoked session ends them at once."""
 
     __tablename__ = "login_sessions"
 
@@ -43,7 +43,7 @@ class LoginSession(Base):
 
 
 class RefreshToken(Base):
-    """A refresh token, hashed. Used once; a second use ends its session."""
+    """A refresh token, hashed. It can be used once; a second use ends its session."""
 
     __tablename__ = "refresh_tokens"
 
@@ -55,7 +55,7 @@ class RefreshToken(Base):
     used_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # At most one unused token a session: rotation that is not atomic cannot leave two.
+        # At most one unused token per session: concurrent rotations cannot leave two.
         Index(
             "uq_refresh_tokens_live",
             "session_id",
@@ -67,7 +67,7 @@ class RefreshToken(Base):
 
 
 class LoginThrottle(Base):
-    """Failed logins of one account name (known or not), for the back-off."""
+    """Failed logins of one account name, existing or not, for the back-off."""
 
     __tablename__ = "login_throttles"
 

@@ -1,4 +1,4 @@
-"""Organizations, their members and the codes that let people in."""
+"""Organizations, their memberships and invite codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Membership(Base):
 
 
 class Invite(Base):
-    """An invite code: found by hash, shown from its sealed form, consumed by one conditional UPDATE."""
+    """An invite code: found by its hash, shown from its encrypted form, used by one conditional UPDATE."""
 
     __tablename__ = "invites"
 

@@ -1,4 +1,4 @@
-"""Clusters that organizations share: what the owner has offered to whom, and what became of it."""
+"""Cluster shares: the owner's offers to other organizations, and their states."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SHARE_STATES = ("offered", "accepted", "declined", "withdrawn")
 
 
 class ClusterShare(Base):
-    """What another organization may use of a cluster. `limit_*` empty means no limit of that resource.
+    """The guarantee, limit and weight of another organization on a cluster. NULL in `limit_*` means no limit.
 
-    A withdrawn share stays while work of the organization is left: the scheduler drains it.
+    A withdrawn share stays until the workloads of the organization have drained.
     """
 
     __tablename__ = "cluster_shares"

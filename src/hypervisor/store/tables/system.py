@@ -1,4 +1,4 @@
-"""The installation itself, the servers that schedule in it, and what each of them holds."""
+"""The installation, its servers with control loops, their leases, and engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypervisor.store.base import Base
 
 
 class Installation(Base):
-    """One row: the short random id that is part of every runtime instance's name."""
+    """One row: the short random id that is part of every instance name."""
 
     __tablename__ = "installation"
 
@@ -23,7 +23,7 @@ class Installation(Base):
 
 
 class LeaseEpoch(Base):
-    """The fencing token of a loop; it only rises. Apart from `leases`: renewals never block commits."""
+    """The fencing token of a lease; it only rises. A separate table, so that renewals never block commits."""
 
     __tablename__ = "lease_epochs"
 
@@ -32,7 +32,7 @@ class LeaseEpoch(Base):
 
 
 class Lease(Base):
-    """Who holds a loop and until when, by the database's clock."""
+    """The holder of a lease and its expiry, by the database's clock."""
 
     __tablename__ = "leases"
 
@@ -42,7 +42,7 @@ class Lease(Base):
 
 
 class Server(Base):
-    """A server that schedules, as long as it says so: `expires_at` is by the database's clock."""
+    """A live server with control loops. Its heartbeat extends `expires_at`, by the database's clock."""
 
     __tablename__ = "servers"
 
@@ -51,13 +51,13 @@ class Server(Base):
     host: Mapped[str] = mapped_column(String(255))
     """Machine and process, for people."""
     excluded_leases: Mapped[list[str]] = mapped_column(default=list)
-    """Names of leases that it cannot use: engines that it does not reach."""
+    """Names of leases that it cannot use, because it does not reach their engine."""
     started_at: Mapped[datetime]
     expires_at: Mapped[datetime]
 
 
 class EngineState(Base):
-    """What the servers must agree on about an engine; `name` is also that of its lease."""
+    """State of an engine that all servers share. `name` is also the name of its lease."""
 
     __tablename__ = "engines"
 
@@ -65,6 +65,6 @@ class EngineState(Base):
     runtime: Mapped[str] = mapped_column(String(16))
     endpoint: Mapped[str | None] = mapped_column(String(255))
     engine_identity: Mapped[str | None] = mapped_column(String(255))
-    """Who the engine said it is: nobody may take another one for it while something of ours lives there."""
+    """The identity that the engine reported. Another engine must not replace it while live attempts exist."""
     cordoned_since: Mapped[datetime | None]
-    """Since when it has taken nothing new: it does not answer, or nobody is there to drive it."""
+    """Start of the cordon: the engine does not respond, or no server can reach it."""

@@ -1,4 +1,4 @@
-"""Several members on one PostgreSQL: who holds what, and what an old holder can still do."""
+"""Several servers on one PostgreSQL: distribution of the leases, and limits of a former holder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hypervisor.control.leases.held import JANITOR, HeldLeases, cluster_lease, engine_lease
+from hypervisor.control.leases.held import MAINTENANCE, HeldLeases, cluster_lease, engine_lease
 from hypervisor.control.leases.manager import LeaseManager
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
+from hypervisor.infra.randomness import system_random
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
@@ -27,8 +28,8 @@ PROCESS = EngineRef("process")
 SOCKET = EngineRef("docker")
 
 
-class Engines:
-    """A driver that drives nothing: it knows who each engine is, as far as it reaches it."""
+class FakeDriver:
+    """A driver without engines: it reports the identity of those that it reaches."""
 
     def __init__(self, site: str, docker: str | None = None) -> None:
         self._site = site
@@ -39,8 +40,8 @@ class Engines:
         return self._site if engine.runtime != "docker" else None
 
     async def identify(self, engines: Collection[EngineRef]) -> Mapping[EngineRef, str]:
-        said = {engine: self.known_identity(engine) or self.docker for engine in engines}
-        return {engine: who for engine, who in said.items() if who is not None}
+        identities = {engine: self.known_identity(engine) or self.docker for engine in engines}
+        return {engine: identity for engine, identity in identities.items() if identity is not None}
 
     def start_driving(self, engines: Collection[EngineRef]) -> None:
         self.driven |= set(engines)
@@ -49,8 +50,8 @@ class Engines:
         self.driven -= set(engines)
 
 
-class Member:
-    """A holder whose turns are taken by the test; its monotonic clock stands still."""
+class Server:
+    """A lease manager whose turns the test takes, with a monotonic clock that stands still."""
 
     def __init__(
         self,
@@ -62,143 +63,153 @@ class Member:
     ) -> None:
         self.world = world
         self.clock = FakeClock()
-        self.holdings = HeldLeases(self.clock, Wakeup())
-        self.engines = Engines(site, docker)
-        self.holder = LeaseManager(
-            world.database, self.clock, Wakeup(), self.holdings, self.engines, default_engines=engines
+        self.leases = HeldLeases(self.clock, Wakeup())
+        self.engines = FakeDriver(site, docker)
+        self.manager = LeaseManager(
+            world.database,
+            self.clock,
+            Wakeup(),
+            self.leases,
+            self.engines,
+            random=system_random(),
+            default_engines=engines,
         )
 
     async def turn(self) -> None:
-        await self.holder.step()
+        await self.manager.step()
 
     def held(self, prefix: str = "cluster:") -> set[str]:
-        return {name for name in self.holdings.epochs() if name.startswith(prefix)}
+        return {name for name in self.leases.epochs() if name.startswith(prefix)}
 
-    async def dies(self) -> None:
-        """No word from it for so long that the database holds it for dead."""
+    async def expire(self) -> None:
+        """Let its heartbeat and its leases expire."""
         async with self.world.database.write() as session:
             for table, column in (("leases", "holder"), ("servers", "name")):
                 await session.execute(
                     text(
                         f"UPDATE {table} SET expires_at = clock_timestamp() - interval '1 s' "
-                        f"WHERE {column} = '{self.holder.name}'"
+                        f"WHERE {column} = '{self.manager.name}'"
                     )
                 )
 
 
 @pytest.fixture
 async def world(postgresql_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    """A world on PostgreSQL: on SQLite there is one server."""
-    async with new_world(postgresql_url, tmp_path) as made:
-        yield made
+    """A world on PostgreSQL; SQLite allows one server only."""
+    async with new_world(postgresql_url, tmp_path) as result:
+        yield result
 
 
-async def settled(*members: Member) -> None:
+async def take_turns(*servers: Server) -> None:
     for _ in range(4):
-        for member in members:
-            await member.turn()
+        for server in servers:
+            await server.turn()
 
 
-async def test_a_second_member_gets_half_and_the_first_goes_on_with_the_rest(world: World) -> None:
+async def test_a_second_server_gets_half_of_the_leases_and_the_first_keeps_the_rest(world: World) -> None:
     clusters = {cluster_lease(await world.cluster()) for _ in range(4)}
-    one, two = Member(world), Member(world)
-    await one.turn()
-    assert one.held() == clusters
-    before = one.holdings.epochs()
-    await settled(two, one)
-    assert one.held() | two.held() == clusters
-    assert (len(one.held()), len(two.held())) == (2, 2)
-    assert {name: one.holdings.epochs()[name] for name in one.held()} == {n: before[n] for n in one.held()}
-    assert all(two.holdings.epochs()[name] == before[name] + 1 for name in two.held())
+    first, second = Server(world), Server(world)
+    await first.turn()
+    assert first.held() == clusters
+    epochs = first.leases.epochs()
+    await take_turns(second, first)
+    assert first.held() | second.held() == clusters
+    assert (len(first.held()), len(second.held())) == (2, 2)
+    assert {name: first.leases.epochs()[name] for name in first.held()} == {
+        n: epochs[n] for n in first.held()
+    }
+    assert all(second.leases.epochs()[name] == epochs[name] + 1 for name in second.held())
 
 
-async def test_a_member_that_stops_hands_everything_over_at_once(world: World) -> None:
+async def test_a_server_that_stops_releases_all_leases_at_once(world: World) -> None:
     clusters = {cluster_lease(await world.cluster()) for _ in range(3)}
-    one, two = Member(world), Member(world)
-    await settled(one, two)
-    await one.holder.hand_over()
-    assert not one.holdings.names()
-    await two.turn()
-    assert two.held() == clusters
-    assert two.holdings.fence(JANITOR) is not None
+    first, second = Server(world), Server(world)
+    await take_turns(first, second)
+    await first.manager.release_all()
+    assert not first.leases.names()
+    await second.turn()
+    assert second.held() == clusters
+    assert second.leases.fence(MAINTENANCE) is not None
 
 
-async def test_a_member_that_dies_is_replaced_and_its_old_plan_writes_nothing(world: World) -> None:
+async def test_a_server_that_dies_is_replaced_and_its_old_plan_is_not_committed(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
-    one, two = Member(world), Member(world)
-    await one.turn()
-    old = one.holdings.fence(cluster_lease(cluster))
+    first, second = Server(world), Server(world)
+    await first.turn()
+    fence = first.leases.fence(cluster_lease(cluster))
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
-    assert old is not None
+    assert fence is not None
     assert view is not None
-    made = plan(view.snapshot, view.policy)
-    assert made.placements
-    await one.dies()
-    await two.turn()
-    assert two.held() == {cluster_lease(cluster)}
-    # Its own clock has not moved: it still trusts what it has lost, as after a pause.
-    assert one.holdings.fence(cluster_lease(cluster)) == old
+    result = plan(view.snapshot, view.policy)
+    assert result.placements
+    await first.expire()
+    await second.turn()
+    assert second.held() == {cluster_lease(cluster)}
+    # Its clock has not moved: it still trusts the lost lease, as after a pause.
+    assert first.leases.fence(cluster_lease(cluster)) == fence
     with pytest.raises(StaleEpoch):
         async with world.database.write() as session:
-            await commit_plan(session, view, made, fence=old, install=world.install, now=world.clock.now())
+            await commit_plan(
+                session, view, result, fence=fence, install=world.install, now=world.clock.now()
+            )
     assert await world.state(job) == State.QUEUED
-    one.clock.advance(11)
-    await one.turn()
-    assert not one.held()
+    first.clock.advance(11)
+    await first.turn()
+    assert not first.held()
 
 
-async def test_trust_ends_by_the_own_clock_whatever_the_database_says(world: World) -> None:
+async def test_trust_ends_by_the_monotonic_clock_independent_of_the_database(world: World) -> None:
     cluster = cluster_lease(await world.cluster())
-    one = Member(world)
-    await one.turn()
-    one.clock.advance(14.9)
-    assert one.holdings.fence(cluster) is not None
-    one.clock.advance(0.2)
-    assert one.holdings.fence(cluster) is None
-    await one.turn()
-    assert one.holdings.fence(cluster) is not None
+    first = Server(world)
+    await first.turn()
+    first.clock.advance(14.9)
+    assert first.leases.fence(cluster) is not None
+    first.clock.advance(0.2)
+    assert first.leases.fence(cluster) is None
+    await first.turn()
+    assert first.leases.fence(cluster) is not None
 
 
-async def test_nobody_takes_another_engine_for_the_one_where_work_lives(world: World) -> None:
+async def test_an_engine_of_another_identity_is_not_driven_while_attempts_are_live(world: World) -> None:
     cluster = await world.cluster(runtime="process")
-    here, elsewhere = Member(world, "here", engines=[PROCESS]), Member(world, "elsewhere", engines=[PROCESS])
+    here, elsewhere = Server(world, "here", engines=[PROCESS]), Server(world, "elsewhere", engines=[PROCESS])
     await here.turn()
     assert here.engines.driven == {PROCESS}
     job = await world.submit(cluster)
     await _place(world, here, cluster)
     assert await world.state(job) == State.STARTING
-    await here.dies()
-    await settled(elsewhere)
+    await here.expire()
+    await take_turns(elsewhere)
     assert elsewhere.held("engine:") == set()
     assert elsewhere.held() == {cluster_lease(cluster)}
     assert not await _schedulable(world, cluster)
-    again = Member(world, "here", engines=[PROCESS])
-    await settled(elsewhere, again)
+    again = Server(world, "here", engines=[PROCESS])
+    await take_turns(elsewhere, again)
     assert again.engines.driven == {PROCESS}
     assert await _schedulable(world, cluster)
 
 
-async def test_an_engine_without_work_may_be_another_one_from_now_on(world: World) -> None:
+async def test_an_engine_without_live_attempts_may_change_its_identity(world: World) -> None:
     await world.cluster(runtime="process")
-    here, elsewhere = Member(world, "here", engines=[PROCESS]), Member(world, "elsewhere", engines=[PROCESS])
+    here, elsewhere = Server(world, "here", engines=[PROCESS]), Server(world, "elsewhere", engines=[PROCESS])
     await here.turn()
-    await here.dies()
+    await here.expire()
     await elsewhere.turn()
     assert elsewhere.engines.driven == {PROCESS}
 
 
-async def test_an_engine_that_does_not_answer_goes_to_a_member_that_reaches_it(world: World) -> None:
-    deaf, near = Member(world, engines=[SOCKET]), Member(world, docker="ID:1", engines=[SOCKET])
-    await deaf.turn()
-    assert deaf.engines.driven == set()
-    await settled(near, deaf)
+async def test_an_engine_goes_to_a_server_that_can_reach_it(world: World) -> None:
+    isolated, near = Server(world, engines=[SOCKET]), Server(world, docker="ID:1", engines=[SOCKET])
+    await isolated.turn()
+    assert isolated.engines.driven == set()
+    await take_turns(near, isolated)
     assert near.engines.driven == {SOCKET}
-    assert deaf.engines.driven == set()
+    assert isolated.engines.driven == set()
 
 
-async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World) -> None:
+async def test_two_servers_share_the_clusters_and_one_continues_alone(world: World) -> None:
     clusters = [await world.cluster() for _ in range(4)]
     async with world.loops() as _:
         async with world.loops() as _:
@@ -212,15 +223,17 @@ async def test_two_servers_share_the_work_and_one_goes_on_alone(world: World) ->
     await world.check_invariants()
 
 
-async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World, tmp_path: Path) -> None:
+async def test_attempts_keep_running_when_the_driver_of_their_engine_changes(
+    world: World, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     on_processes, simulation = await world.cluster(runtime="process"), await world.cluster()
     async with world.loops():
         waits = f"until [ -e {gate} ]; do sleep 0.05; done"
         job = await world.submit(on_processes, command=["sh", "-c", waits])
         other = await world.submit(simulation, **simulated())
-        for one in (job, other):
-            await world.reaches(one, State.RUNNING)
+        for deployment_id in (job, other):
+            await world.reaches(deployment_id, State.RUNNING)
         first = await _holder(world, "engine:process")
         async with world.loops():
             await eventually(lambda: _moved(world, "engine:process", first), what="the engine moves")
@@ -228,18 +241,18 @@ async def test_what_runs_on_an_engine_goes_on_under_another_driver(world: World,
             await world.reaches(job, State.SUCCEEDED)
             await world.stop(other)
             await world.reaches(other, State.STOPPED)
-    assert [len(await world.attempts(one)) for one in (job, other)] == [1, 1]
+    assert [len(await world.attempts(deployment_id)) for deployment_id in (job, other)] == [1, 1]
     await world.check_invariants()
 
 
-async def test_what_an_old_driver_has_seen_is_not_written(
+async def test_observations_of_a_former_driver_are_not_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed: list[object] = []
+    closed_runtimes: list[object] = []
     close = SimulatedRuntime.close
 
     async def closing(runtime: SimulatedRuntime) -> None:
-        closed.append(runtime)
+        closed_runtimes.append(runtime)
         await close(runtime)
 
     monkeypatch.setattr(SimulatedRuntime, "close", closing)
@@ -248,11 +261,11 @@ async def test_what_an_old_driver_has_seen_is_not_written(
     async with world.loops() as runtimes:
         job = await world.submit(cluster, **simulated())
         await world.reaches(job, State.RUNNING)
-        await _another_takes(world, engine)
-        # It ends; the old driver sees that, and finds a newer epoch when it wants to write it down.
+        await _acquired_by_another(world, engine)
+        # The attempt ends; the former driver observes it and finds a newer epoch when it writes.
         (attempt,) = await world.attempts(job)
         await runtimes.get(EngineRef("simulated")).stop(attempt.instance, 0)
-        await eventually(lambda: closed, what="the old driver lets go")
+        await eventually(lambda: closed_runtimes, what="the former driver stops")
         assert await world.state(job) == State.RUNNING
         async with world.database.write() as session:
             await release_all(session, [engine], "another", world.clock.now() - timedelta(minutes=1))
@@ -265,26 +278,26 @@ async def _holder(world: World, lease: str) -> str | None:
         return (await holders(session, await lease_time(session, world.clock.now()))).get(lease)
 
 
-async def _moved(world: World, lease: str, before: str | None) -> bool:
-    return await _holder(world, lease) not in (None, before)
+async def _moved(world: World, lease: str, epochs: str | None) -> bool:
+    return await _holder(world, lease) not in (None, epochs)
 
 
-async def _another_takes(world: World, lease: str) -> None:
+async def _acquired_by_another(world: World, lease: str) -> None:
     async with world.database.write() as session:
         later = world.clock.now()
         assert await acquire_all(session, [lease], "another", later, timedelta(hours=1), force=True)
 
 
-async def _place(world: World, member: Member, cluster: int) -> None:
-    """Schedule the cluster once, under the member's lease."""
-    fence = member.holdings.fence(cluster_lease(cluster))
+async def _place(world: World, server: Server, cluster: int) -> None:
+    """Schedule the cluster once, under the server's lease."""
+    fence = server.leases.fence(cluster_lease(cluster))
     async with world.database.read() as session:
         view = await load_cluster(session, cluster, world.clock.now())
     assert fence is not None
     assert view is not None
-    made = plan(view.snapshot, view.policy)
+    result = plan(view.snapshot, view.policy)
     async with world.database.write() as session:
-        await commit_plan(session, view, made, fence=fence, install=world.install, now=world.clock.now())
+        await commit_plan(session, view, result, fence=fence, install=world.install, now=world.clock.now())
 
 
 async def _schedulable(world: World, cluster: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a workload is told at its launch: where it may report, and which attempt and checkpoint it follows."""
+"""The checkpoint variables of a workload: the URL and token for reports, and the previous attempt."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ time.sleep(300)
 """
 
 
-async def test_an_attempt_learns_where_to_report_and_what_it_follows(world: World, tmp_path: Path) -> None:
+async def test_an_attempt_gets_its_report_url_and_its_predecessor(world: World, tmp_path: Path) -> None:
     cluster = await world.cluster(runtime="process", cpu=1000)
     async with world.loops():
         env = {"FOLDER": str(tmp_path), "HV_CHECKPOINT_URL": "http://elsewhere.test"}
-        work = await world.submit(cluster, priority=100, command=[PYTHON, "-c", PROGRAM], env=env)
-        first = await told(tmp_path, 1)
-        assert first["HV_CHECKPOINT_URL"] == f"http://127.0.0.1:9/api/v1/deployments/{work}/checkpoint"
+        job = await world.submit(cluster, priority=100, command=[PYTHON, "-c", PROGRAM], env=env)
+        first = await environment_of(tmp_path, 1)
+        assert first["HV_CHECKPOINT_URL"] == f"http://127.0.0.1:9/api/v1/deployments/{job}/checkpoint"
         assert [name for name in first if name.startswith("HV_PREVIOUS")] == []
         token = first["HV_CHECKPOINT_TOKEN"]
-        read = world.reporting.tokens.read(token, world.clock.now())
-        assert read.claims == AttemptClaims(work, 1)
+        token_data = world.reporting.tokens.read(token, world.clock.now())
+        assert token_data.claims == AttemptClaims(job, 1)
 
-        await world.reaches(work, State.RUNNING)
-        await keep_checkpoint(world, work, {"step": 7})
-        await make_way(world, cluster, work)
-        second = await told(tmp_path, 2)
+        await world.reaches(job, State.RUNNING)
+        await store_checkpoint(world, job, {"step": 7})
+        await preempt(world, cluster, job)
+        second = await environment_of(tmp_path, 2)
         assert (second["HV_PREVIOUS_ATTEMPT"], second["HV_PREVIOUS_OUTCOME"]) == ("1", "preempted")
         checkpoint = json.loads(second["HV_PREVIOUS_CHECKPOINT"])
         assert (checkpoint["attempt"], checkpoint["step"]) == (1, 7)
         assert second["HV_CHECKPOINT_TOKEN"] != token
 
-        await world.reaches(work, State.RUNNING)
-        await make_way(world, cluster, work)
-        third = await told(tmp_path, 3)
+        await world.reaches(job, State.RUNNING)
+        await preempt(world, cluster, job)
+        third = await environment_of(tmp_path, 3)
         assert third["HV_PREVIOUS_ATTEMPT"] == "2"
         assert json.loads(third["HV_PREVIOUS_CHECKPOINT"]) == checkpoint
         assert token not in await everything_stored(world)
-        await world.stop(work)
-        await world.reaches(work, State.STOPPED)
+        await world.stop(job)
+        await world.reaches(job, State.STOPPED)
 
 
-async def told(folder: Path, attempt: int) -> dict[str, str]:
-    """The environment that this attempt found."""
+async def environment_of(folder: Path, attempt: int) -> dict[str, str]:
+    """The environment of an attempt, as its workload wrote it."""
     path = folder / f"{attempt}.json"
     await eventually(path.exists, what=f"attempt {attempt} has started")
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    environment: dict[str, str] = json.loads(path.read_text())
+    return environment
 
 
-async def keep_checkpoint(world: World, deployment_id: int, said: dict[str, Any]) -> None:
+async def store_checkpoint(world: World, deployment_id: int, checkpoint: dict[str, Any]) -> None:
     (live,) = await world.attempts(deployment_id)
     async with world.database.write() as session:
         attempt = await session.get_one(Attempt, live.id)
-        attempt.checkpoint_at, attempt.checkpoint = world.clock.now(), said
+        attempt.checkpoint_at, attempt.checkpoint = world.clock.now(), checkpoint
 
 
-async def make_way(world: World, cluster: int, deployment_id: int) -> None:
-    """Let something more important take the place for a moment."""
+async def preempt(world: World, cluster: int, deployment_id: int) -> None:
+    """Preempt the deployment by a short one of higher priority."""
     attempts = len(await world.attempts(deployment_id))
-    more = await world.submit(cluster, name="more", priority=900, command=["true"])
-    await world.reaches(more, State.SUCCEEDED)
+    preemptor = await world.submit(cluster, name="more", priority=900, command=["true"])
+    await world.reaches(preemptor, State.SUCCEEDED)
     await eventually(lambda: _has_attempts(world, deployment_id, attempts + 1), what="the victim is back")
 
 

@@ -1,4 +1,4 @@
-"""What must hold when something else dies, pauses or answers nothing."""
+"""The loops stay correct when a server, an engine or a competing scheduler fails."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
 
-class Cuttable:
-    """A runtime whose engine can be cut off: then every call says so, and nothing else."""
+class DisconnectableRuntime:
+    """A runtime whose engine can be disconnected: every call raises RuntimeUnavailable then."""
 
     def __init__(self, inner: Runtime) -> None:
         self._inner = inner
-        self.cut = False
-        self.refused = 0
+        self.disconnected = False
+        self.rejected_calls = 0
 
     @property
     def name(self) -> str:
         return self._inner.name
 
     def _check(self) -> None:
-        if self.cut:
-            self.refused += 1
+        if self.disconnected:
+            self.rejected_calls += 1
             raise RuntimeUnavailable("the engine is cut off")
 
     async def probe(self) -> RuntimeInfo:
@@ -78,51 +78,51 @@ class Cuttable:
 
 
 @pytest.fixture
-def engine(world: World) -> Cuttable:
-    made = Cuttable(SimulatedRuntime(world.folder, world.install, world.clock))
-    world.runtime_overrides["simulated"] = made
-    return made
+def engine(world: World) -> DisconnectableRuntime:
+    runtime = DisconnectableRuntime(SimulatedRuntime(world.folder, world.install, world.clock))
+    world.runtime_overrides["simulated"] = runtime
+    return runtime
 
 
-async def test_an_engine_that_cannot_be_seen_kills_nothing_and_gets_nothing_new(
-    world: World, engine: Cuttable
+async def test_an_unreachable_engine_keeps_its_attempts_and_gets_no_new_ones(
+    world: World, engine: DisconnectableRuntime
 ) -> None:
     cluster = await world.cluster()
     async with world.loops():
         running = await world.submit(cluster, **simulated())
         await world.reaches(running, State.RUNNING)
-        engine.cut = True
-        await eventually(lambda: engine.refused > 0)
+        engine.disconnected = True
+        await eventually(lambda: engine.rejected_calls > 0)
         late = await world.submit(cluster, **simulated())
         await eventually(lambda: _waits_for_a_node(world, late))
         assert await world.state(running) == State.RUNNING
-        engine.cut = False
+        engine.disconnected = False
         await world.reaches(late, State.RUNNING)
         assert await world.state(running) == State.RUNNING
     assert len(await world.attempts(running)) == 1
     await world.check_invariants()
 
 
-async def test_a_new_server_adopts_what_runs_and_doubles_nothing(world: World) -> None:
+async def test_a_new_server_adopts_running_instances(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         ids = await world.submit_many(cluster, [simulated(), simulated(1.0)])
-        for one in ids:
-            await world.reaches(one, State.RUNNING)
+        for deployment_id in ids:
+            await world.reaches(deployment_id, State.RUNNING)
     async with world.loops():
         await world.reaches(ids[1], State.SUCCEEDED)
         assert await world.state(ids[0]) == State.RUNNING
-    assert [len(await world.attempts(one)) for one in ids] == [1, 1]
+    assert [len(await world.attempts(deployment_id)) for deployment_id in ids] == [1, 1]
     await world.check_invariants()
 
 
 async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(world: World) -> None:
-    """The crash between the commit and the call of the runtime."""
+    """A crash between the commit and the call to the runtime."""
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated(0.1))
-    view, decided, fence = await _planned(world, cluster)
+    view, result, fence = await _planned(world, cluster)
     async with world.database.write() as session:
-        await commit_plan(session, view, decided, fence=fence, install=world.install, now=world.clock.now())
+        await commit_plan(session, view, result, fence=fence, install=world.install, now=world.clock.now())
     assert await world.state(job) == State.STARTING
     async with world.loops():
         await world.reaches(job, State.SUCCEEDED)
@@ -132,19 +132,19 @@ async def test_an_attempt_that_was_only_committed_is_started_by_the_next_server(
 async def test_a_plan_of_an_older_epoch_is_not_committed(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
-    view, decided, fence = await _planned(world, cluster)
+    view, result, fence = await _planned(world, cluster)
     async with world.database.write() as session:
         later = world.clock.now() + timedelta(minutes=1)
         assert await acquire(session, fence.lease, "another", later, timedelta(seconds=15)) == fence.epoch + 1
     with pytest.raises(StaleEpoch):
         async with world.database.write() as session:
             await commit_plan(
-                session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+                session, view, result, fence=fence, install=world.install, now=world.clock.now()
             )
     assert await world.state(job) == State.QUEUED
 
 
-async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World) -> None:
+async def test_two_plans_for_the_same_capacity_cannot_both_be_committed(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     first = await world.submit(cluster, **simulated())
     view_one, plan_one, fence = await _planned(world, cluster)
@@ -154,10 +154,10 @@ async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World
     view_two, plan_two, _ = await _planned(world, cluster, fence)
     async with world.database.write() as session:
         await session.execute(update(Deployment).where(Deployment.id == first).values(state="QUEUED"))
-    for view, decided in ((view_two, plan_two), (view_one, plan_one)):
+    for view, result in ((view_two, plan_two), (view_one, plan_one)):
         async with world.database.write() as session:
             committed = await commit_plan(
-                session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+                session, view, result, fence=fence, install=world.install, now=world.clock.now()
             )
     assert committed.rejected == [first]
     assert (await world.state(first), await world.state(second)) == (State.QUEUED, State.STARTING)
@@ -167,35 +167,35 @@ async def test_two_plans_for_the_same_room_cannot_both_be_committed(world: World
 async def test_a_plan_for_a_node_that_was_cordoned_since_is_rejected(world: World) -> None:
     cluster = await world.cluster()
     job = await world.submit(cluster, **simulated())
-    view, decided, fence = await _planned(world, cluster)
+    view, result, fence = await _planned(world, cluster)
     async with world.database.write() as session:
         await session.execute(update(Node).values(cordoned=True))
     async with world.database.write() as session:
         committed = await commit_plan(
-            session, view, decided, fence=fence, install=world.install, now=world.clock.now()
+            session, view, result, fence=fence, install=world.install, now=world.clock.now()
         )
     assert committed.rejected == [job]
     await world.check_invariants()
 
 
-async def test_what_has_ended_is_removed_from_the_engine(world: World) -> None:
+async def test_an_ended_instance_is_removed_from_the_engine(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops() as runtimes:
         job = await world.submit(cluster, **simulated(0.05))
         await world.reaches(job, State.SUCCEEDED)
 
-        async def nothing_left() -> bool:
+        async def is_removed() -> bool:
             async with world.database.read() as session:
                 listed = await session.get(InstanceGc, (await world.attempts(job))[0].instance)
             return listed is None and not await runtimes.get(EngineRef("simulated")).list_instances()
 
-        await eventually(nothing_left)
+        await eventually(is_removed)
 
 
 async def _planned(
     world: World, cluster_id: int, fence: Fence | None = None
 ) -> tuple[ClusterView, Plan, Fence]:
-    """What a scheduler has in hand between planning and committing."""
+    """The state of a scheduler between planning and committing."""
     if fence is None:
         async with world.database.write() as session:
             epoch = await acquire(session, "scheduler", "test", world.clock.now(), timedelta(seconds=15))
@@ -208,5 +208,5 @@ async def _planned(
 
 
 async def _waits_for_a_node(world: World, deployment_id: int) -> bool:
-    seen = await world.get(deployment_id)
-    return seen.state == State.QUEUED and seen.reason_code == "no_schedulable_node"
+    deployment = await world.get(deployment_id)
+    return deployment.state == State.QUEUED and deployment.reason_code == "no_schedulable_node"

@@ -1,4 +1,4 @@
-"""The loops on real databases: what is placed, what waits, what must yield, what comes back."""
+"""The loops on real databases: placement, queueing, preemption and requeueing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
 
-async def test_a_job_runs_to_its_end_and_frees_what_it_held(world: World) -> None:
+async def test_a_job_runs_to_its_end_and_frees_its_capacity(world: World) -> None:
     cluster = await world.cluster(gpus=1)
     async with world.loops():
         job = await world.submit(cluster, **simulated(0.05), gpu_milli=1000)
-        done = await world.reaches(job, State.SUCCEEDED)
-    assert done.exit_code == 0
+        finished = await world.reaches(job, State.SUCCEEDED)
+    assert finished.exit_code == 0
     await world.check_invariants()
     assert [event.to_state for event in await world.events(job)] == [
         "QUEUED",
@@ -30,24 +30,24 @@ async def test_a_job_runs_to_its_end_and_frees_what_it_held(world: World) -> Non
     assert (attempt.gpu_indices, attempt.outcome, attempt.exit_code) == ([0], "succeeded", 0)
 
 
-async def test_twenty_at_once_for_the_room_of_ten(world: World) -> None:
+async def test_twenty_submissions_at_once_for_the_capacity_of_ten(world: World) -> None:
     cluster = await world.cluster(cpu=10_000, ram=10_240)
     async with world.loops():
-        one_by_one = (world.submit(cluster, **simulated(), ram_mib=1024) for _ in range(20))
-        ids = list(await asyncio.gather(*one_by_one))
+        submissions = (world.submit(cluster, **simulated(), ram_mib=1024) for _ in range(20))
+        ids = list(await asyncio.gather(*submissions))
         await eventually(lambda: _counts(world, ids, RUNNING=10, QUEUED=10))
 
-        async def reasons_are_told() -> bool:
+        async def reasons_are_written() -> bool:
             waiting = [d for d in [await world.get(i) for i in ids] if d.state == "QUEUED"]
             assert all(d.reason_code == "insufficient_ram" for d in waiting), {d.reason_code for d in waiting}
             assert all((d.reason_data or {})["shortfall"]["ram_gb"] == 1 for d in waiting)
             return True
 
-        await eventually(reasons_are_told)
+        await eventually(reasons_are_written)
         await world.check_invariants()
 
 
-async def test_a_higher_priority_takes_exactly_the_victims_it_needs_and_they_come_back(world: World) -> None:
+async def test_a_higher_priority_preempts_exactly_the_needed_victims_and_they_resume(world: World) -> None:
     cluster = await world.cluster(cpu=4000)
     async with world.loops():
         low = await world.submit_many(
@@ -68,12 +68,12 @@ async def test_a_higher_priority_takes_exactly_the_victims_it_needs_and_they_com
         attempts = await world.attempts(victim)
         assert [a.outcome for a in attempts] == ["preempted", None]
         assert attempts[0].preempted_by == high
-        own = next(e for e in await world.events(victim) if e.type == "deployment.preempted")
-        assert own.data is not None
-        assert own.data["preemptor"]["id"] == high
+        event = next(e for e in await world.events(victim) if e.type == "deployment.preempted")
+        assert event.data is not None
+        assert event.data["preemptor"]["id"] == high
 
 
-async def test_freed_capacity_is_not_stolen_while_a_victim_takes_its_time(world: World) -> None:
+async def test_freed_capacity_stays_nominated_while_a_victim_stops_slowly(world: World) -> None:
     cluster = await world.cluster(cpu=2000)
     async with world.loops():
         slow = await world.submit(
@@ -137,7 +137,7 @@ async def test_a_failed_parent_ends_the_subtree_or_holds_it(world: World) -> Non
     assert await world.state(held) == State.BLOCKED
 
 
-async def test_a_failure_is_retried_after_a_back_off_and_says_so(world: World) -> None:
+async def test_a_failure_is_retried_after_a_back_off_with_its_reason(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         job = await world.submit(
@@ -165,13 +165,13 @@ async def test_a_clock_that_is_set_forward_ends_nothing_before_its_time(world: W
         long = await world.submit(cluster, max_runtime_seconds=600, **simulated())
         await world.reaches(long, State.RUNNING)
         clock.error = timedelta(hours=1)
-        # While this one uses up its second, everything that runs is looked at again.
+        # Until this one reaches its limit, every live attempt is observed again.
         short = await world.submit(cluster, max_runtime_seconds=1, **simulated())
         assert (await world.reaches(short, State.FAILED)).reason_code == "max_runtime"
         await world.reaches(long, State.RUNNING)
 
 
-async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World) -> None:
+async def test_a_failed_launch_shows_the_message_of_the_engine(world: World) -> None:
     cluster = await world.cluster()
     async with world.loops():
         job = await world.submit(cluster, **simulated(fail_start="the disk is on fire"))
@@ -180,7 +180,7 @@ async def test_what_cannot_be_launched_fails_in_the_engines_words(world: World) 
     await world.check_invariants()
 
 
-async def test_a_stop_during_a_preemption_keeps_the_victim_from_coming_back(world: World) -> None:
+async def test_a_victim_that_is_stopped_during_its_preemption_is_not_queued_again(world: World) -> None:
     cluster = await world.cluster(cpu=1000)
     async with world.loops():
         victim = await world.submit(
@@ -211,11 +211,11 @@ async def _counts(world: World, ids: list[int], **expected: int) -> bool:
 
 
 async def _has_reason(world: World, deployment_id: int, code: str) -> bool:
-    seen = await world.get(deployment_id)
-    assert seen.reason_code == code, (seen.reason_code, seen.reason)
+    deployment = await world.get(deployment_id)
+    assert deployment.reason_code == code, (deployment.reason_code, deployment.reason)
     return True
 
 
 async def _retrying(world: World, deployment_id: int) -> Deployment | None:
-    seen = await world.get(deployment_id)
-    return seen if seen.state == "QUEUED" and seen.retries_used else None
+    deployment = await world.get(deployment_id)
+    return deployment if deployment.state == "QUEUED" and deployment.retries_used else None

@@ -81,6 +81,29 @@ async def test_a_command_that_cannot_start_is_refused_with_a_reason(
     assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
+async def test_a_working_directory_must_be_there(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for directory in (tmp_path / "missing", file, tmp_path / ("long" * 100)):
+        spec = shell("true", working_dir=str(directory))
+        with pytest.raises(LaunchFailed, match=f"working_dir: there is no directory {directory}") as refusal:
+            await runtime.start(spec)
+        assert not refusal.value.retryable
+        assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
+
+
+async def test_a_program_is_found_from_the_working_directory(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    program = folder / "run.sh"
+    program.write_text("#!/bin/sh\npwd\n")
+    program.chmod(0o755)
+    spec = LaunchSpec(new_name(), Resources(), command=("./run.sh",), working_dir=str(folder))
+    await runtime.start(spec)
+    assert (await end_of(runtime, spec.instance)).exit_code == 0
+    assert await log_of(runtime, spec.instance) == [str(folder)]
+
+
 async def test_exit_code_127_is_explained(runtime: ProcessRuntime) -> None:
     spec = shell("no-such-program")
     await runtime.start(spec)

@@ -1,4 +1,4 @@
-"""Members with the same view take and give up what fits together."""
+"""Servers with the same view acquire and release leases consistently."""
 
 from __future__ import annotations
 
@@ -10,81 +10,81 @@ from hypervisor.control.leases.balancing import rebalance
 NAMES = [f"cluster:{number}" for number in range(1, 13)]
 
 
-def settle(
-    names: list[str], holders: dict[str, str], members: dict[str, set[str]]
+def run_turns(
+    names: list[str], holders: dict[str, str], servers: dict[str, set[str]]
 ) -> tuple[dict[str, str], int]:
-    """Let all members move until none does; who holds what then, and how many leases changed hands."""
-    moved = 0
+    """Run turns of all servers until nothing changes; the holders, and the number of acquired leases."""
+    move_count = 0
     for _ in range(20):
-        moves = {me: rebalance(me, names, holders, members) for me in members}
-        if not any(each.acquire or each.release for each in moves.values()):
-            return holders, moved
-        taken = [name for each in moves.values() for name in each.acquire]
-        assert len(taken) == len(set(taken)), "two members with the same view reach for the same"
-        for me, each in moves.items():
-            for name in each.release:
-                assert holders.pop(name) == me
-        for me, each in moves.items():
-            for name in each.acquire:
+        changes = {server: rebalance(server, names, holders, servers) for server in servers}
+        if not any(change.acquire or change.release for change in changes.values()):
+            return holders, move_count
+        acquired = [name for change in changes.values() for name in change.acquire]
+        assert len(acquired) == len(set(acquired)), "two servers with the same view acquire the same lease"
+        for server, change in changes.items():
+            for name in change.release:
+                assert holders.pop(name) == server
+        for server, change in changes.items():
+            for name in change.acquire:
                 assert name not in holders
-                holders[name] = me
-                moved += 1
-    raise AssertionError("the members never come to rest")
+                holders[name] = server
+                move_count += 1
+    raise AssertionError("the distribution does not converge")
 
 
-def loads(holders: dict[str, str], members: dict[str, set[str]]) -> list[int]:
-    return sorted(list(holders.values()).count(member) for member in members)
+def loads(holders: dict[str, str], servers: dict[str, set[str]]) -> list[int]:
+    return sorted(list(holders.values()).count(server) for server in servers)
 
 
-def test_free_leases_are_shared_out_equally() -> None:
-    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
-    holders, moved = settle(NAMES, {}, members)
-    assert (loads(holders, members), moved) == ([4, 4, 4], 12)
+def test_free_leases_are_distributed_equally() -> None:
+    servers: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
+    holders, move_count = run_turns(NAMES, {}, servers)
+    assert (loads(holders, servers), move_count) == ([4, 4, 4], 12)
 
 
-def test_who_joins_gets_a_share_and_only_that_moves() -> None:
-    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
-    holders, _ = settle(NAMES, {}, members)
-    holders, moved = settle(NAMES, holders, {**members, "d": set()})
-    assert (loads(holders, {**members, "d": set()}), moved) == ([3, 3, 3, 3], 3)
+def test_a_server_that_joins_gets_its_share_and_no_other_lease_moves() -> None:
+    servers: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
+    holders, _ = run_turns(NAMES, {}, servers)
+    holders, move_count = run_turns(NAMES, holders, {**servers, "d": set()})
+    assert (loads(holders, {**servers, "d": set()}), move_count) == ([3, 3, 3, 3], 3)
 
 
-def test_what_a_dead_member_held_is_taken_over_and_nothing_else_moves() -> None:
-    members: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
-    holders, _ = settle(NAMES, {}, members)
-    left = {name: holder for name, holder in holders.items() if holder != "a"}
-    after, moved = settle(NAMES, dict(left), {"b": set(), "c": set()})
-    assert moved == 4
-    assert {name: after[name] for name in left} == left
+def test_the_leases_of_a_dead_server_are_acquired_and_no_other_lease_moves() -> None:
+    servers: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
+    holders, _ = run_turns(NAMES, {}, servers)
+    remaining = {name: holder for name, holder in holders.items() if holder != "a"}
+    after, move_count = run_turns(NAMES, dict(remaining), {"b": set(), "c": set()})
+    assert move_count == 4
+    assert {name: after[name] for name in remaining} == remaining
 
 
-def test_an_engine_goes_to_the_only_member_that_reaches_it() -> None:
-    members = {"a": {"engine:process"}, "b": set()}
-    holders, _ = settle(["engine:process"], {}, members)
+def test_an_engine_goes_to_the_only_server_that_reaches_it() -> None:
+    servers = {"a": {"engine:process"}, "b": set()}
+    holders, _ = run_turns(["engine:process"], {}, servers)
     assert holders == {"engine:process": "b"}
 
 
-def test_what_nobody_reaches_stays_free() -> None:
-    assert settle(["engine:process"], {}, {"a": {"engine:process"}}) == ({}, 0)
+def test_an_engine_that_no_server_reaches_stays_free() -> None:
+    assert run_turns(["engine:process"], {}, {"a": {"engine:process"}}) == ({}, 0)
 
 
 @given(
     names=st.lists(st.sampled_from(NAMES), unique=True),
-    members=st.dictionaries(
+    servers=st.dictionaries(
         st.sampled_from("abcde"), st.sets(st.sampled_from(NAMES), max_size=6), min_size=1
     ),
     data=st.data(),
 )
-def test_from_any_start_all_come_to_rest_with_everything_held_that_can_be(
-    names: list[str], members: dict[str, set[str]], data: st.DataObject
+def test_every_reachable_lease_is_held_in_the_end(
+    names: list[str], servers: dict[str, set[str]], data: st.DataObject
 ) -> None:
-    held = st.sampled_from(sorted(members))
-    start = data.draw(st.dictionaries(st.sampled_from(names), held)) if names else {}
-    # Nobody holds what it refuses: it would have given it back.
-    start = {name: holder for name, holder in start.items() if name not in members[holder]}
-    holders, _ = settle(names, start, members)
-    reachable = {name for name in names if any(name not in refused for refused in members.values())}
+    holder = st.sampled_from(sorted(servers))
+    start = data.draw(st.dictionaries(st.sampled_from(names), holder)) if names else {}
+    # No server holds a lease that it excludes: it would have released it.
+    start = {name: holder for name, holder in start.items() if name not in servers[holder]}
+    holders, _ = run_turns(names, start, servers)
+    reachable = {name for name in names if any(name not in excluded for excluded in servers.values())}
     assert set(holders) == reachable
-    assert all(name not in members[holder] for name, holder in holders.items())
-    if not any(members.values()):
-        assert max(loads(holders, members)) - min(loads(holders, members)) < 2
+    assert all(name not in servers[holder] for name, holder in holders.items())
+    if not any(servers.values()):
+        assert max(loads(holders, servers)) - min(loads(holders, servers)) < 2

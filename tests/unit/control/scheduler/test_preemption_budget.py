@@ -1,4 +1,4 @@
-"""When preemptions within a window have earned a deployment its rest."""
+"""The cooldown of a deployment after its budget of preemptions within the window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypervisor.control.scheduler.quotas import cooldown_until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-WINDOW, REST = timedelta(minutes=60), timedelta(minutes=30)
+WINDOW, COOLDOWN = timedelta(minutes=60), timedelta(minutes=30)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ WINDOW, REST = timedelta(minutes=60), timedelta(minutes=30)
         pytest.param([0, 10, 60], 3, 90, id="just within the window"),
         pytest.param([0, 10, 61], 3, None, id="just outside of it"),
         pytest.param([20, 0, 10, 40], 3, 70, id="counted from the last, in any order"),
-        pytest.param([0, 10, 20, 100], 3, 50, id="a late one earns nothing"),
+        pytest.param([0, 10, 20, 100], 3, 50, id="a late one does not count"),
     ],
 )
-def test_the_rest_is_counted_from_the_last_of_enough(
+def test_the_cooldown_starts_at_the_last_preemption_of_the_budget(
     minutes: list[int], budget: int, until: int | None
 ) -> None:
     preempted_at = [START + timedelta(minutes=minute) for minute in minutes]
     expected = None if until is None else START + timedelta(minutes=until)
-    assert cooldown_until(preempted_at, budget, WINDOW, REST) == expected
+    assert cooldown_until(preempted_at, budget, WINDOW, COOLDOWN) == expected

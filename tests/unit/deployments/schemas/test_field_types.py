@@ -1,4 +1,4 @@
-"""What a request for a deployment may hold: image names, environments, amounts, and what is filled in."""
+"""Fields of requests for deployments: image names, environments, amounts, defaults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def request(**fields: Any) -> DeploymentCreate:
         f"ghcr.io/org/app:1@sha256:{'0' * 64}",
     ],
 )
-def test_images_that_an_engine_knows(image: str) -> None:
+def test_valid_image_names(image: str) -> None:
     assert request(docker_image=image).docker_image == image
 
 
@@ -57,13 +57,13 @@ def test_images_that_an_engine_knows(image: str) -> None:
         "a" * 513,
     ],
 )
-def test_images_that_are_none(image: str) -> None:
+def test_invalid_image_names(image: str) -> None:
     with pytest.raises(ValidationError):
         request(docker_image=image)
 
 
 @given(st.text(max_size=600))
-def test_no_image_is_taken_that_the_runtime_refuses(text: str) -> None:
+def test_the_runtime_accepts_every_accepted_image(text: str) -> None:
     try:
         taken = request(docker_image=text).docker_image
     except ValidationError:
@@ -71,13 +71,27 @@ def test_no_image_is_taken_that_the_runtime_refuses(text: str) -> None:
     assert check_image(taken) == text
 
 
-def test_long_names_are_judged_quickly() -> None:
+def test_long_names_are_checked_quickly() -> None:
     with pytest.raises(ValidationError):
         request(docker_image="a-" * 250 + "!")
 
 
+@pytest.mark.parametrize(
+    ("given_path", "kept"),
+    [("/", "/"), ("/a", "/a"), ("//a///b/./c/", "/a/b/c"), ("/with space/é", "/with space/é")],
+)
+def test_a_working_directory_is_normalised(given_path: str, kept: str) -> None:
+    assert request(working_dir=given_path).working_dir == kept
+
+
+@pytest.mark.parametrize("path", ["", "a", "./a", "~", "/a/../b", "/..", "/a\nb", "/a\0", "/" + "a" * 1024])
+def test_a_working_directory_is_absolute_and_one_line(path: str) -> None:
+    with pytest.raises(ValidationError):
+        request(working_dir=path)
+
+
 @given(st.floats() | st.integers())
-def test_amounts_are_taken_exactly_or_refused(value: float) -> None:
+def test_amounts_are_exact_or_refused(value: float) -> None:
     try:
         taken = request(required_cpu_cores=value, required_ram_gb=value, required_gpu_count=0)
     except ValidationError:
@@ -89,12 +103,12 @@ def test_amounts_are_taken_exactly_or_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 0.1, 0.5, 0.9, 1, 2, 64])
-def test_gpu_requests(count: float) -> None:
+def test_valid_gpu_requests(count: float) -> None:
     assert request(required_gpu_count=count).resources.gpu_milli == round(count * 1000)
 
 
 @pytest.mark.parametrize("count", [-0.5, 1.5, 2.001, float("nan"), float("inf")])
-def test_gpu_requests_that_make_no_sense(count: float) -> None:
+def test_invalid_gpu_requests(count: float) -> None:
     with pytest.raises(ValidationError):
         request(required_gpu_count=count)
 
@@ -132,7 +146,7 @@ def test_dependencies_have_a_short_and_a_long_form() -> None:
     ]
 
 
-def test_an_update_knows_what_was_given() -> None:
+def test_an_update_has_only_the_given_fields() -> None:
     assert DeploymentUpdate.model_validate({"env": None, "priority": 5}).model_fields_set == {
         "env",
         "priority",

@@ -16,7 +16,7 @@ from hypervisor import __version__
 from hypervisor.cli.core.database_access import printable_database, using_database
 from hypervisor.cli.core.output import facts
 from hypervisor.errors import StartupError
-from hypervisor.infra.coordination.connect import Coordination
+from hypervisor.infra.coordination.coordination import Coordination
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 

@@ -55,7 +55,7 @@ Versus = Annotated[
         "no-preemption, no-quotas, or several with commas.",
     ),
 ]
-Improve = Annotated[
+OptimizerSteps = Annotated[
     int | None,
     typer.Option(
         min=0,
@@ -69,7 +69,7 @@ Solver = Annotated[
     typer.Option(
         **one_of(solver_names),
         help="Optimizer: search (default), or exact, which adds a solver after the search. Both imply 20,000 "
-        "steps when --improve is not set.",
+        "steps when --optimizer-steps is not set.",
     ),
 ]
 NoPreemption = Annotated[bool, typer.Option("--no-preemption", help="Switch preemption off.")]

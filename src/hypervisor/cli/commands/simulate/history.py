@@ -73,7 +73,7 @@ def load_history(session: Session, cluster_name: str, days: float, limit: int | 
     )
     workload = ListedWorkload(f"{cluster['name']}'s history", tuple(numbered), jobs[0].arrival)
     policy = Policy(
-        cluster["placement"],
+        cluster["placement_policy"],
         cluster["preemption"],
         optimizer_steps=cluster.get("optimizer_steps", 0),
         solver=cluster.get("solver", "search"),
@@ -111,7 +111,7 @@ def _job(deployment: Deployment, window: _Window) -> Iterator[Job]:
         priority=deployment["priority"],
         preemptible=deployment["preemptible"],
         replicas=deployment.get("replicas", 1),
-        spread=deployment.get("placement") == "spread",
+        spread=deployment.get("replica_placement") == "spread",
         min_runtime=deployment["min_runtime_seconds"],
     )
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
@@ -15,6 +16,7 @@ from hypervisor.cli.commands.simulate.flags import Format
 from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_history
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import Policy
@@ -36,11 +38,18 @@ from hypervisor.simulation.scenario import simulate as run_scenario
 
 _IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
 _DEFAULT_STEPS = 20_000
-"""Optimizer steps when --improve is not set."""
+"""Optimizer steps when --optimizer-steps is not set."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+class _WithOldFlags(WithOldFlags):
+    old_flags: ClassVar = {"--improve": "--optimizer-steps", "--packer": "--solver"}
+
+
+@app.command(cls=_WithOldFlags)
 def simulate(
     context: typer.Context,
     workload: flags.WorkloadFile = None,
@@ -48,7 +57,7 @@ def simulate(
     nodes: flags.Nodes = None,
     policy: flags.PolicyName = None,
     vs: flags.Versus = None,
-    improve: flags.Improve = None,
+    optimizer_steps: flags.OptimizerSteps = None,
     solver: flags.Solver = None,
     no_preemption: flags.NoPreemption = False,
     quotas: flags.QuotaFile = None,
@@ -81,7 +90,7 @@ def simulate(
         if not node_specs:
             raise CommandFailed("no nodes: set --nodes FILE, or --nodes 100x8gpu,64cpu,512gb")
         chosen = recorded.policy if policy is None else replace(recorded.policy, placement=policy)
-        chosen = _with_optimizer(chosen, improve, solver)
+        chosen = _with_optimizer(chosen, optimizer_steps, solver)
         if no_preemption:
             chosen = replace(chosen, preemption=False)
         rules = Rules(
@@ -105,7 +114,7 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
 
 
 def _with_optimizer(policy: Policy, steps: int | None, solver: str | None) -> Policy:
-    """The policy with --improve and --solver. A solver without steps gets the default number."""
+    """The policy with --optimizer-steps and --solver. A solver without steps gets the default number."""
     if solver is not None:
         default_steps = policy.optimizer_steps or _DEFAULT_STEPS
         policy = replace(policy, solver=solver, optimizer_steps=default_steps)

@@ -138,7 +138,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("runtime", sa.String(length=16), nullable=False),
         sa.Column("resolved_runtime", sa.String(length=16), nullable=False),
-        sa.Column("placement", sa.String(length=32), nullable=False),
+        sa.Column("placement_policy", sa.String(length=32), nullable=False),
         sa.Column("optimizer_steps", sa.Integer(), server_default="0", nullable=False),
         sa.Column("solver", sa.String(length=32), server_default="search", nullable=False),
         sa.Column("preemption", sa.Boolean(), nullable=False),
@@ -347,13 +347,14 @@ def upgrade() -> None:
         sa.Column("command", sa.JSON(), nullable=True),
         sa.Column("env", sa.JSON(), nullable=True),
         sa.Column("ports", sa.JSON(), nullable=True),
+        sa.Column("working_dir", sa.String(length=1024), nullable=True),
         sa.Column("read_only_root", sa.Boolean(), nullable=False),
         sa.Column("cpu_milli", sa.BigInteger(), nullable=False),
         sa.Column("ram_mib", sa.BigInteger(), nullable=False),
         sa.Column("gpu_milli", sa.BigInteger(), nullable=False),
         sa.Column("placement_limits", sa.JSON(), nullable=True),
         sa.Column("replicas", sa.Integer(), nullable=False),
-        sa.Column("spread", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("replica_placement", sa.String(length=16), server_default="pack", nullable=False),
         sa.Column("gang_timeout_seconds", sa.Integer(), server_default="300", nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("preemptible", sa.Boolean(), nullable=False),
@@ -388,6 +389,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("kind IN ('job', 'service')", name=op.f("ck_deployments_kind")),
         sa.CheckConstraint("on_failure IN ('cancel', 'hold')", name=op.f("ck_deployments_on_failure")),
+        sa.CheckConstraint(
+            "replica_placement IN ('pack', 'spread')", name=op.f("ck_deployments_replica_placement")
+        ),
         sa.CheckConstraint(
             "restart_policy IN ('never', 'on-failure', 'always')", name=op.f("ck_deployments_restart_policy")
         ),

@@ -1,4 +1,4 @@
-"""Listeners hear at once what another replica committed; the poll is too far away to explain it."""
+"""Listeners receive the events of other servers at once, by a hint: the poll interval is too long here."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from tests.support.wait import PROMPT, eventually
 NEVER = 3600.0
 
 
-@pytest.mark.parametrize("means", ["postgresql", "redis"])
-async def test_a_stream_hears_at_once_what_another_replica_committed(
-    postgresql_url: str, means: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("backend", ["postgresql", "redis"])
+async def test_a_stream_receives_the_commits_of_another_server_at_once(
+    postgresql_url: str, backend: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay_module, "POLL_SECONDS", NEVER)
-    redis_url = request.getfixturevalue("redis_url") if means == "redis" else None
+    redis_url = request.getfixturevalue("redis_url") if backend == "redis" else None
     async with AsyncExitStack() as stack:
-        here, _ = await stack.enter_async_context(replica(postgresql_url, redis_url))
-        there, relay = await stack.enter_async_context(replica(postgresql_url, redis_url))
-        async with here.write() as session:
+        first, _ = await stack.enter_async_context(server(postgresql_url, redis_url))
+        second, relay = await stack.enter_async_context(server(postgresql_url, redis_url))
+        async with first.write() as session:
             session.add(Organization(id=1, name="one", name_normalized="one", created_at=FakeClock().now()))
-        stream = await stack.enter_async_context(aclosing(follow(relay, there, 1, 0)))
+        stream = await stack.enter_async_context(aclosing(follow(relay, second, 1, 0)))
         for message in ("first", "second"):
-            heard = asyncio.ensure_future(anext(stream))
+            received = asyncio.ensure_future(anext(stream))
             await eventually(lambda: relay.listeners == 1)
-            await say(here, message)
-            (event,) = await asyncio.wait_for(heard, PROMPT)
+            await record_event(first, message)
+            (event,) = await asyncio.wait_for(received, PROMPT)
             assert event.message == message
 
 
 @asynccontextmanager
-async def replica(database_url: str, redis_url: str | None) -> AsyncIterator[tuple[Database, EventRelay]]:
+async def server(database_url: str, redis_url: str | None) -> AsyncIterator[tuple[Database, EventRelay]]:
     database, wakeup = Database(database_url), Wakeup()
-    sharing = connect(wakeup, redis_url=redis_url, database_url=database.url, install="test")
+    coordination = connect(wakeup, redis_url=redis_url, database_url=database.url, install="test")
     relay = EventRelay(database, FakeClock(), wakeup)
-    await sharing.start()
-    bus = sharing.bus
+    await coordination.start()
+    bus = coordination.bus
     assert bus is not None
     await eventually(lambda: bus.connected)
     relay.start()
@@ -55,11 +55,11 @@ async def replica(database_url: str, redis_url: str | None) -> AsyncIterator[tup
         yield database, relay
     finally:
         await relay.stop()
-        await sharing.close()
+        await coordination.close()
         await database.close()
 
 
-async def say(database: Database, message: str) -> None:
+async def record_event(database: Database, message: str) -> None:
     async with database.write() as session:
         record(
             session,

@@ -1,4 +1,4 @@
-"""What really runs, seen without the product: processes by `/proc`, containers by the engine's API."""
+"""The workloads that really run, observed without the product: by `/proc` or the engine's API."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from tests.support.wait import PROMPT
 MARK = b"HV_INSTANCE="
 
 
-class Eyes(Protocol):
-    """How a rig sees its workloads."""
+class WorkloadProbe(Protocol):
+    """Observes the workloads of a rig."""
 
     def alive(self) -> list[str]:
-        """The instances of which something lives."""
+        """The instances with a live process or container."""
         ...
 
-    def lives_of(self, suffix: str) -> set[str]:
-        """What tells one life of the instance whose name ends so from another one; empty when it is dead."""
+    def lifetimes_of(self, suffix: str) -> set[str]:
+        """Identifiers that change when the instance with this suffix restarts; empty when it is not alive."""
         ...
 
-    def doubled(self) -> list[str]:
-        """Instances that run twice, as sentences."""
+    def duplicates(self) -> list[str]:
+        """A sentence for each instance that runs twice."""
         ...
 
-    def end_everything(self) -> None:
-        """Leave nothing behind."""
+    def kill_all(self) -> None:
+        """Kill all workloads."""
         ...
 
 
-class ProcessEyes:
-    """Each workload carries its instance in its environment and works in a folder of the rig."""
+class ProcessProbe:
+    """Each workload has its instance in its environment and a working directory in the rig's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -45,23 +45,23 @@ class ProcessEyes:
     def alive(self) -> list[str]:
         return sorted({instance for _, instance in self._marked()})
 
-    def lives_of(self, suffix: str) -> set[str]:
+    def lifetimes_of(self, suffix: str) -> set[str]:
         return {str(pid) for pid, instance in self._marked() if instance.endswith(suffix)}
 
-    def doubled(self) -> list[str]:
-        """Those that stay under two supervisors: one that finds its instance claimed goes by itself."""
+    def duplicates(self) -> list[str]:
+        """Instances that keep two supervisors: a supervisor exits by itself if its instance is claimed."""
         deadline = time.monotonic() + PROMPT
-        while (doubled := self._leaders()) and time.monotonic() < deadline:
+        while (duplicates := self._leaders()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return [f"I4: {instance} runs twice: {pids}" for instance, pids in doubled.items()]
+        return [f"I4: {instance} runs twice: {pids}" for instance, pids in duplicates.items()]
 
-    def end_everything(self) -> None:
+    def kill_all(self) -> None:
         for pid, _ in self._marked():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def _leaders(self) -> dict[str, list[int]]:
-        """The supervisors of those instances that have several; a supervisor leads its session."""
+        """The supervisors of instances with more than one; a supervisor is a session leader."""
         leaders: dict[str, list[int]] = {}
         for pid, instance in self._marked():
             with suppress(ProcessLookupError):
@@ -70,7 +70,7 @@ class ProcessEyes:
         return {instance: pids for instance, pids in leaders.items() if len(pids) > 1}
 
     def _marked(self) -> Iterator[tuple[int, str]]:
-        """Every living process that carries an instance of this rig."""
+        """The pid and instance of every live process of this rig."""
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
                 continue
@@ -86,24 +86,26 @@ class ProcessEyes:
             yield int(entry.name), instance
 
 
-class ContainerEyes:
-    """Every container of an engine that is the rig's alone. Its name is its instance, so none can be there
-    twice; whether one was begun twice its own witness has to say.
+class ContainerProbe:
+    """All containers of an engine that only the rig uses. A container's name is its instance, so none can
+    exist twice; whether one was started twice must be checked by the workload.
     """
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def alive(self) -> list[str]:
-        return sorted(one["Names"][0].lstrip("/") for one in self._api.json("GET", "/containers/json"))
+        return sorted(
+            container["Names"][0].lstrip("/") for container in self._api.json("GET", "/containers/json")
+        )
 
-    def lives_of(self, suffix: str) -> set[str]:
+    def lifetimes_of(self, suffix: str) -> set[str]:
         names = [name for name in self.alive() if name.endswith(suffix)]
         states = [self._api.inspect(name)["State"] for name in names]
         return {f"{state['Pid']} {state['StartedAt']}" for state in states}
 
-    def doubled(self) -> list[str]:
+    def duplicates(self) -> list[str]:
         return []
 
-    def end_everything(self) -> None:
-        """The engine goes with all that is on it."""
+    def kill_all(self) -> None:
+        """Nothing to do: the test removes the engine with its containers."""

@@ -1,0 +1,29 @@
+"""Renamed options.
+
+The old name is accepted for one version, with a note on stderr, and is not in the help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand
+
+
+class WithOldFlags(TyperCommand):
+    """A command that accepts old names of its options; subclasses fill in `old_flags`."""
+
+    old_flags: ClassVar[Mapping[str, str]] = {}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [self._with_new_flag(text) for text in args])
+
+    def _with_new_flag(self, text: str) -> str:
+        old, equals, value = text.partition("=")
+        new = self.old_flags.get(old)
+        if new is None:
+            return text
+        typer.echo(f"note: {old} is now {new}; the next version removes the old name", err=True)
+        return f"{new}{equals}{value}"

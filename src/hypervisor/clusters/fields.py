@@ -1,0 +1,46 @@
+"""How the fields of requests become columns of clusters and nodes. See docs/add-a-field.md."""
+
+from __future__ import annotations
+
+from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate, NodeCreate
+from hypervisor.store.columns import stored_fields
+from hypervisor.store.tables import Cluster, Node
+
+SIZES = {
+    "total_cpu_cores": "cpu_milli of the only node",
+    "total_ram_gb": "ram_mib of the only node",
+    "total_gpu_count": "gpu_count of the only node",
+    "gpu_model": "gpu_model of the only node",
+    "labels": "labels of the only node",
+    "nodes": "rows of `nodes`",
+}
+"""Fields of a cluster that are stored with its nodes, each with the place."""
+
+NODE_CONVERTED = {
+    "name": "one row for each name of `NodeCreate.names`",
+    "count": "one row for each name of `NodeCreate.names`",
+    "cpu_cores": "cpu_milli",
+    "ram_gb": "ram_mib",
+    "labels": "labels, as a copy for each node",
+}
+"""Fields of a node that are converted before they are stored, each with the place."""
+
+_CLUSTER_FIELDS = stored_fields(Cluster, ClusterCreate.model_fields, SIZES)
+_CLUSTER_SETTINGS = stored_fields(Cluster, ClusterUpdate.model_fields, SIZES)
+_NODE_FIELDS = stored_fields(Node, NodeCreate.model_fields, NODE_CONVERTED)
+
+
+def cluster_values(request: ClusterCreate) -> dict[str, object]:
+    """The columns of a new cluster whose values are those of the request."""
+    return {name: getattr(request, name) for name in _CLUSTER_FIELDS}
+
+
+def changed_settings(request: ClusterUpdate) -> dict[str, object]:
+    """The columns that an update sets. Null leaves a setting unchanged."""
+    values = {name: getattr(request, name) for name in _CLUSTER_SETTINGS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def node_values(request: NodeCreate) -> dict[str, object]:
+    """The columns of each new node whose values are those of the request."""
+    return {name: getattr(request, name) for name in _NODE_FIELDS}
