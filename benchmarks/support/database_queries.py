@@ -41,7 +41,7 @@ def database_queries(history: History) -> Mapping[str, Query]:
         "forecast: inputs": _read(
             lambda session: load_forecast_inputs(session, history.retired, history.quiet, now)
         ),
-        "reconciler: instances to act on": _read(pending_instances),
+        "reconciler: pending instances": _read(pending_instances),
         "reconciler: live instances": _read(all_live_instances),
         "reconciler: live attempts": _read(_load_live),
         "reconciler: late gangs": _read(lambda session: late_gangs(session, now)),

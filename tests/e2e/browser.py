@@ -1,4 +1,4 @@
-"""A Chromium for tests, and a record of every host that a page asks."""
+"""A Chromium for tests, with a record of the requested hosts and of console messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 
 @dataclass
 class Visit:
-    """An open page with what it asked for and what it complained about."""
+    """An open page, the requested hosts, and the errors in its console."""
 
     page: Page
     hosts: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class Visit:
 
 
 async def _fetch_beside_the_browser(route: Route) -> None:
-    """Chromium gives its requests up when a network interface comes or goes (ERR_NETWORK_CHANGED), and tests
+    """Chromium aborts its requests when a network interface changes (ERR_NETWORK_CHANGED), and tests
     with containers beside this one make and remove them.
     """
     with suppress(Error):  # the page was left meanwhile
@@ -43,7 +43,7 @@ async def _fetch_beside_the_browser(route: Route) -> None:
 
 @asynccontextmanager
 async def visiting() -> AsyncIterator[Visit]:
-    """A fresh browser with one empty page. Skips where there is no Chromium."""
+    """A new browser with one empty page. Skips the test without Chromium."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"no Chromium at {CHROMIUM}: install chromium or set CHROMIUM")
     # Chromium refuses its sandbox to root.

@@ -1,4 +1,4 @@
-"""A backup taken while a server accepts work, restored elsewhere: everything accepted before is there."""
+"""A backup taken while a server accepts work, and its restore: it has everything that was accepted before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hypervisor(server: HypervisorServer, *arguments: str, **settings: str) -> No
 
 @contextmanager
 def submitting(client: Client) -> Iterator[list[int]]:
-    """Submit one after another all the time; the ids as they are accepted."""
+    """Submit deployments in the background. Yields the ids of the accepted ones."""
     accepted: list[int] = []
     enough = threading.Event()
 
@@ -53,7 +53,7 @@ def submitting(client: Client) -> Iterator[list[int]]:
         thread.join()
 
 
-def test_everything_accepted_before_a_backup_under_load_is_there_after_a_restore(tmp_path: Path) -> None:
+def test_a_backup_under_load_has_everything_that_was_accepted_before(tmp_path: Path) -> None:
     archive = tmp_path / "saved.tar.gz"
     with running_server(tmp_path / "old", DEFAULT_RUNTIME="simulated") as old:
         with somebody(old.url) as ada:

@@ -1,4 +1,4 @@
-"""A workload that reports what is safe, yields, and goes on where it was: real server, real processes."""
+"""A workload that reports checkpoints, is preempted and resumes, on a real server with real processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hypervisor.client import Client
-from tests.e2e.people import PASSWORD
+from tests.e2e.cli_user import PASSWORD
 from tests.support.server import HypervisorServer
 from tests.support.wait import PROMPT, eventually_sync
 
@@ -39,7 +39,7 @@ print("kept" if report(step=2) else "refused", flush=True)
 
 
 @pytest.mark.slow
-def test_what_was_preempted_goes_on_from_its_checkpoint(server: HypervisorServer) -> None:
+def test_a_preempted_job_resumes_from_its_checkpoint(server: HypervisorServer) -> None:
     with Client(server.url) as client:
         client.accounts.register("ada", "ada@example.com", PASSWORD)
         client.accounts.login("ada", PASSWORD)

@@ -1,4 +1,4 @@
-"""kill -9 of the server while workloads run: the same go on, none is doubled, none is lost."""
+"""kill -9 of the server: workloads continue, none starts twice, none is lost."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.server import HypervisorServer, name_of, running_server
 from tests.support.wait import eventually_sync
 
 FOREVER = ["sh", "-c", "echo up; exec tail -f /dev/null"]
-"""One process for as long as it lives: its pid says that it is still the same."""
+"""One process until its end, so that its pid identifies it."""
 
 
 @pytest.fixture
 def server_with_engine(tmp_path: Path) -> Iterator[HypervisorServer]:
-    """A server on processes and on a real engine; its containers are removed at the end."""
+    """A server with the process runtime and a container engine. Its containers are removed at the end."""
     missing = why_no_docker()
     if missing:
         pytest.skip(missing)
@@ -90,7 +90,7 @@ def test_three_containers_and_three_processes_survive_a_killed_server(
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_a_container_has_its_limits_is_preempted_and_comes_back(
+def test_a_container_has_its_limits_is_preempted_and_runs_again(
     server_with_engine: HypervisorServer,
 ) -> None:
     show_limits = (
@@ -136,7 +136,7 @@ def test_a_container_has_its_limits_is_preempted_and_comes_back(
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_a_missing_image_fails_in_the_engines_words(server_with_engine: HypervisorServer) -> None:
+def test_a_missing_image_fails_with_the_message_of_the_engine(server_with_engine: HypervisorServer) -> None:
     with somebody(server_with_engine.url) as ada:
         ada.clusters.create("d", {"runtime": "docker", "total_cpu_cores": 1, "total_ram_gb": 1})
         lost = ada.deployments.create({"name": "lost", "kind": "job", "docker_image": "hv-test/no-such:1"})
@@ -166,7 +166,7 @@ def _three_containers(ada: Client) -> list[int]:
 
 
 def _nothing_changed(ada: Client, ids: list[int]) -> None:
-    """All run in their first attempt, also after the new server has looked at everything at least once."""
+    """Check that all run in their first attempt, after the new server has reconciled at least once."""
     ada.accounts.login("ada", PASSWORD)
     processes = next(c["id"] for c in ada.clusters.all() if c["resolved_runtime"] == "process")
     probe = ada.deployments.create(
@@ -183,7 +183,7 @@ def _two_lines(ada: Client, deployment_id: int) -> list[str]:
 
 
 def _workload_pids(server: HypervisorServer) -> set[int]:
-    """Supervisors and what they started; a `sleep` in a loop is a new one each time."""
+    """The pids of supervisors and workloads, without the short-lived `sleep` processes of a loop."""
     own = server.process.pid if server.process is not None else 0
     names = {process.pid: name_of(process) for process in server.processes()}
     ignored = (None, "sleep", "python3", "python", "python3.11")
@@ -197,6 +197,6 @@ def _container_ids(install: str) -> set[str]:
 
 
 def _install_id(server: HypervisorServer) -> str:
-    """From the database, as an operator could read it; the server may be down."""
+    """The install id, read from the database. The server may be down."""
     with closing(sqlite3.connect(server.folder / "hypervisor.db")) as database:
         return str(database.execute("SELECT install_id FROM installation").fetchone()[0])

@@ -1,4 +1,4 @@
-"""The demo plays to its end and leaves nothing behind."""
+"""The demo succeeds and leaves no process and no file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_demo_succeeds_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hypervisor", "demo"],
         capture_output=True,

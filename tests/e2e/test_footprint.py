@@ -1,4 +1,4 @@
-"""What a server takes of a machine when nobody uses it."""
+"""The memory of an idle server."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.server import HypervisorServer
 from tests.support.servers import free_port, spawn, stop, wait_until_ready
 
 MOST_BYTES = 150e6
-"""Promised; a sixth of it was free when this was written, so that a library may grow a little."""
+"""The documented limit. A sixth of it was free at the time of writing, as a margin for larger libraries."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what counts as resident differs elsewhere")
-def test_the_first_start_of_a_server_takes_less_memory_than_promised(tmp_path: Path) -> None:
-    """A process of its own: those of other tests are forked from one that has loaded more than a server."""
+def test_the_first_start_of_a_server_needs_less_memory_than_documented(tmp_path: Path) -> None:
+    """A separate process, because the servers of other tests are forked from a larger process."""
     server = HypervisorServer(tmp_path, free_port())
     settings = [f"{name}={value}" for name, value in server.environment.items()]
     command = ["env", "-i", "-C", str(tmp_path), *settings, sys.executable, "-m", "hypervisor", "serve"]

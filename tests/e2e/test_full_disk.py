@@ -1,4 +1,4 @@
-"""A disk that fills up under a real server: what runs goes on, nothing new starts, all comes back by itself.
+"""A full disk under a real server: running jobs continue, no new job starts, and the server recovers.
 
 On a small tmpfs, which only root may mount. For everybody, component/control/test_full_disk.py tests what a
 nearly full disk does to the loops, component/api/test_limits.py what a full one does to requests.
@@ -21,18 +21,21 @@ from tests.support.wait import eventually_sync
 
 MIB = 1024 * 1024
 SIZE, RESERVE = 64, 16
-"""MiB of the disk, and what the server keeps free of it."""
+"""The size of the disk and the reserve of the server, in MiB."""
 
 
 class Disk:
-    """The tmpfs, and the file that takes its room."""
+    """A tmpfs with a file that uses its space."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
 
     def leave(self, mib: int) -> None:
-        """Fill it up to so much. The server writes meanwhile, so what is left is asked again and again."""
+        """Fill the disk and leave `mib` free.
+
+        The server writes meanwhile, so the free space is checked repeatedly.
+        """
         with self._ballast.open("ab") as file:
             for _ in range(1000):
                 free = os.statvfs(self.folder)
@@ -68,7 +71,7 @@ def server(disk: Disk) -> Iterator[HypervisorServer]:
         yield started
 
 
-def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorServer) -> None:
+def test_running_jobs_survive_a_full_disk(disk: Disk, server: HypervisorServer) -> None:
     gate = server.folder.parent / "gate"
     job: dict[str, object] = {
         "kind": "job",
@@ -82,11 +85,11 @@ def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorSer
         disk.leave(RESERVE // 2)
         after = ada.deployments.create({**job, "name": "after"})["id"]
 
-        def told() -> bool:
-            seen = ada.deployments.get(after)
-            return (seen["status"], seen["reason_code"]) == ("QUEUED", "no_room_on_disk")
+        def is_reported() -> bool:
+            found = ada.deployments.get(after)
+            return (found["status"], found["reason_code"]) == ("QUEUED", "no_room_on_disk")
 
-        eventually_sync(told, within=60, every=0.2)
+        eventually_sync(is_reported, within=60, every=0.2)
         assert "running processes continue" in ada.deployments.explain(after)["sentence"]
 
         disk.leave(0)
@@ -103,7 +106,7 @@ def test_what_runs_goes_on_through_a_full_disk(disk: Disk, server: HypervisorSer
 
 
 def _submit_until_refused(ada: Client, job: dict[str, object]) -> ApiError:
-    """The database's log has some room of its own: large labels use it up."""
+    """Submit jobs with large environments until the database has no space left in its log."""
     env = {f"WORDS_{number}": "x" * 30_000 for number in range(20)}
     for number in range(200):
         try:

@@ -1,4 +1,4 @@
-"""A gang of three on a real server with real processes: all run, and the end of one ends all."""
+"""A gang of three on a real server with real processes: all run, and the end of one replica ends all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.client import Client
-from tests.e2e.people import PASSWORD
+from tests.e2e.cli_user import PASSWORD
 from tests.support.server import HypervisorServer
 from tests.support.wait import PROMPT, eventually_sync
 

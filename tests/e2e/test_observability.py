@@ -1,4 +1,4 @@
-"""What a real server tells about itself after real work, and how it leaves."""
+"""Metrics, alerts and logs of a real server after real work, and its stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 
 from hypervisor.client import Client
 from hypervisor.client.deployments import has_ended
-from tests.e2e.people import PASSWORD
+from tests.e2e.cli_user import PASSWORD
 from tests.support.promql import Exposed, complaints, parse
 from tests.support.server import HypervisorServer, running_server
 from tests.support.wait import PROMPT, eventually_sync
@@ -33,7 +33,7 @@ OUR_ID = "look-for-me"
 
 @dataclass
 class Observed:
-    """A server that has worked, its client, what it exposed then, and its answer to a nonsense."""
+    """A server with past work, its client, its metrics, and its response to an invalid request."""
 
     server: HypervisorServer
     client: Client
@@ -62,7 +62,7 @@ def log_in(client: Client) -> None:
 
 
 def work(client: Client) -> None:
-    """Something that runs and is evicted, something that succeeds, something that cannot be launched."""
+    """Run a deployment that is evicted, one that succeeds, and one that cannot be launched."""
     client.clusters.create("lab", {"total_cpu_cores": 1, "total_ram_gb": 1, "total_gpu_count": 1})
     low = client.deployments.create({"name": "low", "command": ["sleep", "300"], "priority": "LOW"})
     client.deployments.wait(low["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT)
@@ -72,7 +72,7 @@ def work(client: Client) -> None:
         client.deployments.wait(made["id"], has_ended, timeout=PROMPT)
 
 
-def test_every_query_of_the_dashboard_finds_what_it_asks_for(observed: Observed) -> None:
+def test_every_query_of_the_dashboard_has_a_result(observed: Observed) -> None:
     panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
     assert len(panels) > 20
     for panel in panels:
@@ -91,7 +91,7 @@ def test_the_cluster_can_be_chosen_on_the_dashboard(observed: Observed) -> None:
     assert observed.exposed.labels[metric][label] == {"1"}
 
 
-def test_every_alert_asks_for_what_there_is_and_says_where_to_read_on(observed: Observed) -> None:
+def test_every_alert_uses_existing_metrics_and_has_a_link(observed: Observed) -> None:
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     assert len(rules) == 5
     guide = GUIDE.read_text()
@@ -102,7 +102,7 @@ def test_every_alert_asks_for_what_there_is_and_says_where_to_read_on(observed: 
         assert rule["labels"]["severity"] in ("critical", "warning")
 
 
-def test_the_guide_lists_the_metrics_that_there_are(observed: Observed) -> None:
+def test_the_guide_lists_all_metrics(observed: Observed) -> None:
     listed = set(re.findall(r"^\| `(hypervisor_\w+)`", GUIDE.read_text(), re.MULTILINE))
     there = {name for name in observed.exposed.labels if not name.startswith(OF_THE_LIBRARY)}
     assert listed == {re.sub(r"_(bucket|count|sum)$", "", name) for name in there}
@@ -131,7 +131,7 @@ def test_the_lines_about_a_deployment_can_be_found(observed: Observed) -> None:
     assert ("GET", "/api/v1/deployments/{deployment_id}") in requests
 
 
-def test_a_request_that_never_ends_does_not_hold_up_a_stop(observed: Observed) -> None:
+def test_a_request_without_end_does_not_delay_a_stop(observed: Observed) -> None:
     process = observed.server.process
     assert process is not None
     with slow_request(observed.server, observed.client) as connection:
@@ -143,7 +143,7 @@ def test_a_request_that_never_ends_does_not_hold_up_a_stop(observed: Observed) -
     assert "Traceback" not in observed.server.log.read_text()
 
 
-def test_a_stop_ends_streams_and_answers_what_has_begun(tmp_path: Path) -> None:
+def test_a_stop_ends_streams_and_completes_open_requests(tmp_path: Path) -> None:
     with (
         running_server(tmp_path / "server", GRACEFUL_STOP_SECONDS="300") as server,
         Client(server.url) as client,
@@ -172,7 +172,7 @@ FIRST, LAST = BODY[:5], BODY[5:]
 
 
 def slow_request(server: HypervisorServer, client: Client) -> socket.socket:
-    """A request whose server has begun to read its body; `LAST` is still to be sent."""
+    """An open request whose body the server is reading; `LAST` is not sent yet."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=PROMPT)
     tokens = client.tokens.load()
     assert tokens is not None

@@ -1,4 +1,4 @@
-"""The documentation and the admin in a real browser, which asks no other server for anything."""
+"""The documentation and the admin pages in a real browser, without requests to other servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from hypervisor.client import Client
 from tests.e2e.browser import visiting
-from tests.e2e.people import PASSWORD
+from tests.e2e.cli_user import PASSWORD
 from tests.support.server import HypervisorServer
 from tests.support.wait import PROMPT
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
         ("/admin/login", "Username"),
     ],
 )
-async def test_a_page_renders_with_nothing_from_elsewhere(
+async def test_a_page_loads_nothing_from_other_servers(
     shared_server: HypervisorServer, path: str, shown: str
 ) -> None:
     async with visiting() as visit:

@@ -1,4 +1,4 @@
-"""One API and two schedulers on one PostgreSQL: one takes over from the other, whether it dies or stops."""
+"""One API server and two schedulers on one PostgreSQL: takeover after a death and after a stop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_scheduler_takes_over_from_one_that_dies_and_from_one_that_stops(
 
 
 def _until_scheduled(ada: Client, name: str) -> float:
-    """Submit a job and wait for its end; seconds."""
+    """Submit a job and wait for its end. Returns the seconds."""
     began = time.monotonic()
     job = ada.deployments.create({"name": name, "kind": "job", "command": ["echo", name]})["id"]
     all_in(ada, [job], "SUCCEEDED")
@@ -60,7 +60,7 @@ def _until_scheduled(ada: Client, name: str) -> float:
 
 
 def _only_health(scheduler: HypervisorServer) -> None:
-    """A scheduler answers for its health and for nothing else."""
+    """Check that a scheduler serves only health checks."""
     codes = {
         path: httpx2.get(f"{scheduler.url}{path}").status_code
         for path in ("/healthz", "/readyz", "/metrics", "/api/v1/clusters", "/docs", "/admin/")

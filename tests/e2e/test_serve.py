@@ -1,4 +1,4 @@
-"""`hypervisor serve` and its neighbours: banner, refusals at start, restarts, migrate, create-superuser."""
+"""`hypervisor serve`, `migrate` and `create-superuser`: banner, refusals, restarts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.client import Client
-from tests.e2e.people import PASSWORD
+from tests.e2e.cli_user import PASSWORD
 from tests.support import forkserver
 from tests.support.server import HypervisorServer, name_of, running_server
 from tests.support.wait import PROMPT, eventually_sync
@@ -25,7 +25,7 @@ def hypervisor(
     return subprocess.CompletedProcess(arguments, *outcome)
 
 
-def test_the_banner_says_where_what_and_what_next(server: HypervisorServer) -> None:
+def test_the_banner_has_url_runtimes_and_next_step(server: HypervisorServer) -> None:
     eventually_sync(lambda: "Stop " in server.log.read_text())
     banner = server.log.read_text()
     assert f"ready at {server.url}" in banner
@@ -80,7 +80,7 @@ def test_a_database_password_is_never_shown(tmp_path: Path) -> None:
         assert len(refused.stderr.splitlines()) == 1
 
 
-def test_ctrl_c_ends_it_quietly_also_with_an_open_stream(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_server_quietly_with_an_open_stream(tmp_path: Path) -> None:
     with running_server(tmp_path / "server") as server, Client(server.url) as client:
         client.accounts.register("ada", "ada@example.com", PASSWORD)
         client.accounts.login("ada", PASSWORD)
@@ -93,7 +93,7 @@ def test_ctrl_c_ends_it_quietly_also_with_an_open_stream(tmp_path: Path) -> None
         assert "Traceback" not in server.log.read_text()
 
 
-def test_work_goes_on_while_the_server_is_away(tmp_path: Path) -> None:
+def test_workloads_continue_while_the_server_is_stopped(tmp_path: Path) -> None:
     with running_server(tmp_path / "server") as server:
         with Client(server.url) as client:
             client.accounts.register("ada", "ada@example.com", PASSWORD)
@@ -127,7 +127,7 @@ def test_migrate_then_again(tmp_path: Path) -> None:
     assert "already" in hypervisor(nowhere, "migrate").stdout
 
 
-def test_a_superuser_is_made_beside_the_running_server(server: HypervisorServer) -> None:
+def test_a_superuser_is_created_while_the_server_runs(server: HypervisorServer) -> None:
     flags = ["--username", "root-ada", "--email", "root@example.com"]
     made = hypervisor(server, "create-superuser", *flags, HYPERVISOR_PASSWORD=PASSWORD)
     assert made.returncode == 0, made.stderr

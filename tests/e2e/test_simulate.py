@@ -30,7 +30,7 @@ OVERLAPPING = """() => [...document.querySelectorAll('svg')].flatMap((svg) => {
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    """Two runs of a crowded day, with evictions, refusals and a long name."""
+    """Two runs of a busy day, with evictions, rejections and a long name."""
     rng = random.Random(5)
     rows = [
         f"{rng.uniform(0, 86_400):.1f},{rng.expovariate(1 / 7200):.1f},"
@@ -83,7 +83,7 @@ async def test_the_report_shows_all_charts_and_sends_no_request(report: Path, wi
 
 
 async def _check_section(page: Page, title: str) -> None:
-    """Both runs side by side, each with a chart that has something in it."""
+    """Check that both runs are side by side, each with a chart that is not empty."""
     section = page.locator("section", has=page.get_by_role("heading", name=title, exact=True))
     await expect(section.locator("figcaption")).to_have_text(["fgd", "spread, no preemption"])
     charts = section.locator("svg")
@@ -95,7 +95,7 @@ async def _check_section(page: Page, title: str) -> None:
     assert await charts.first.locator("path, rect, circle").count() > 0
 
 
-async def test_the_pointer_shows_the_numbers_below_it(report: Path) -> None:
+async def test_the_pointer_shows_the_values_at_its_position(report: Path) -> None:
     async with visiting() as visit:
         page = visit.page
         await page.goto(report.as_uri())

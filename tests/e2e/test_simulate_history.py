@@ -1,4 +1,4 @@
-"""What a cluster has really run, run again in virtual time."""
+"""The simulation of the history of a cluster."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.e2e.people import newcomer
+from tests.e2e.cli_user import registered_user
 from tests.support.server import HypervisorServer
 from tests.support.wait import eventually_sync
 
 
-def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
+def test_the_history_of_a_cluster_is_simulated_and_compared_with_more_nodes(
     shared_server: HypervisorServer, tmp_path: Path
 ) -> None:
-    ada = newcomer(tmp_path, shared_server.url, "ada")
-    ada.do("org", "create", "Vision team")
-    ada.do("cluster", "create", "lab", "--cpu", "2", "--ram", "4")
+    ada = registered_user(tmp_path, shared_server.url, "ada")
+    ada.run_ok("org", "create", "Vision team")
+    ada.run_ok("cluster", "create", "lab", "--cpu", "2", "--ram", "4")
     nothing = ada.run("simulate", "--from-history", "lab")
     assert (nothing.code, nothing.stderr) == (1, "error: nothing ran on lab in the last 7 days\n")
 
@@ -24,17 +24,17 @@ def test_the_past_of_a_cluster_is_simulated_with_other_nodes_beside_it(
     # longer than it took to start here, however slow the machine is.
     gate = tmp_path / "gate"
     wait = f"until [ -e {gate} ]; do sleep 0.1; done"
-    ada.do("deploy", "first", "--job", "--cpu", "2", "--", "sh", "-c", wait)
-    eventually_sync(lambda: ada.ask("show", "first")["started_at"])
-    first = ada.ask("show", "first")
-    ada.do("deploy", "second", "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    ada.run_ok("deploy", "first", "--job", "--cpu", "2", "--", "sh", "-c", wait)
+    eventually_sync(lambda: ada.run_json("show", "first")["started_at"])
+    first = ada.run_json("show", "first")
+    ada.run_ok("deploy", "second", "--job", "--cpu", "2", "--", "sh", "-c", wait)
     took = datetime.fromisoformat(first["started_at"]) - datetime.fromisoformat(first["created_at"])
     time.sleep(took.total_seconds() + 1)
     gate.touch()
-    ada.do("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "55", "--", "true")
-    ada.do("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
-    ada.do("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
-    eventually_sync(lambda: ada.ask("show", "queued")["reason_code"])
+    ada.run_ok("deploy", "last", "--job", "--cpu", "1", "--wait", "--timeout", "55", "--", "true")
+    ada.run_ok("deploy", "svc", "--cpu", "2", "--priority", "LOW", "--wait", "--", "sleep", "300")
+    ada.run_ok("deploy", "queued", "--job", "--cpu", "2", "--priority", "LOW", "--", "true")
+    eventually_sync(lambda: ada.run_json("show", "queued")["reason_code"])
 
     outcome = ada.run("simulate", "--from-history", "lab", "--nodes", "+100%", "--until", "1", "--json", "-")
     assert outcome.code == 0, outcome.stderr

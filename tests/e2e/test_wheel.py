@@ -1,4 +1,4 @@
-"""The wheel holds everything that the product needs, and runs without a checkout."""
+"""The wheel is complete and works without a checkout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ DEMO_SECONDS = 150
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout. Its build backend is a development dependency, so no index is asked."""
+    """The wheel of this checkout.
+
+    Its build backend is a development dependency, so no package index is used.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     with_ours = ("--no-build-isolation", "--python", sys.executable)
     run(UV, "build", "--wheel", *with_ours, "--out-dir", folder, within=BUILD_SECONDS)
@@ -36,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -61,7 +64,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
         "licenses/LICENSE",
     ],
 )
-def test_the_wheel_holds_what_is_read_at_run_time(wheel: Path, needed: str) -> None:
+def test_the_wheel_has_the_files_that_are_read_at_run_time(wheel: Path, needed: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert [name for name in archive.namelist() if name.endswith(f"/{needed}")]
 
@@ -107,7 +110,7 @@ def test_the_demo_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """A new environment with the locked versions of what the wheel asks for, and the wheel."""
+    """A new environment with the wheel and the locked versions of its dependencies."""
     environment = {"UV_PROJECT_ENVIRONMENT": str(folder)}
     locked = ("--frozen", "--no-dev", "--no-install-project", "--python", sys.executable)
     run(UV, "sync", *locked, within=INSTALL_SECONDS, **environment)
@@ -131,6 +134,6 @@ def run(*command: str | Path, within: float, **environment: str) -> None:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """What was started from a program in the folder, or works in it."""
+    """The processes of programs in the folder, or with a working directory in it."""
     found = psutil.process_iter(["cmdline", "cwd"])
     return [each for each in found if str(folder) in f"{each.info['cmdline']} {each.info['cwd']}"]

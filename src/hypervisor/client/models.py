@@ -161,7 +161,7 @@ class Replica(TypedDict):
 
 
 class DeploymentSpec(TypedDict, total=False):
-    """The fields of a request as the server keeps them, with its defaults."""
+    """The fields of a request as stored by the server, with its defaults."""
 
     organization_id: int
     cluster_id: int

@@ -1,4 +1,4 @@
-"""The FGD protocol on tiny traces: what arrives, what is retried; forged placements are found out."""
+"""The FGD protocol on tiny traces: arrivals, retries, and the check of placements."""
 
 from __future__ import annotations
 
@@ -69,30 +69,32 @@ def test_typical_requests_are_the_most_popular_up_to_95_percent_renormalised() -
 
 
 class TestReplay:
-    def test_what_fits_nowhere_is_dropped_for_good_without_priorities(self) -> None:
-        outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_player()).run(False)
+    def test_a_pod_that_fits_nowhere_is_dropped_without_priorities(self) -> None:
+        outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_scheduler()).run(
+            False
+        )
         assert [arrival.spot is not None for arrival in outcome.arrivals] == [True, False]
         assert figures_of(outcome)["allocated_percent"] == 100.0
 
     def test_a_higher_class_evicts_and_the_victim_is_tried_once_more_at_the_end(self) -> None:
         """The victim does not fit when it is evicted, and does not fit at the end either."""
-        outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_player()).run(True)
+        outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_scheduler()).run(True)
         assert [arrival.spot is not None for arrival in outcome.arrivals] == [False, True]
         assert [arrival.evictions for arrival in outcome.arrivals] == [1, 0]
 
-    def test_whoever_is_out_at_the_end_is_tried_once_more_in_one_queue(self) -> None:
-        """Dropped ones and victims alike, after every arrival had its own decision."""
-        asked: list[list[int]] = []
+    def test_dropped_and_evicted_pods_are_tried_once_more_in_one_queue(self) -> None:
+        """After the decisions on all arrivals, dropped and evicted pods are decided together."""
+        queues: list[list[int]] = []
 
         def player(snapshot: Snapshot) -> Plan:
-            asked.append(snapshot.pending.deployment_id.tolist())
+            queues.append(snapshot.pending.deployment_id.tolist())
             return plan(snapshot)
 
         pods = [pod("victim"), pod("dropped"), pod("first", qos="LS"), pod("second", qos="LS")]
         Replay([node(gpus=1)], pods, player).run(True)
-        assert asked == [[0], [1], [2], [2], [3], [0, 1, 3]]
+        assert queues == [[0], [1], [2], [2], [3], [0, 1, 3]]
 
-    def test_random_places_where_it_fits_only(self) -> None:
+    def test_random_places_only_on_nodes_that_fit(self) -> None:
         nodes = [node("small", gpus=1), node("large", gpus=4)]
         outcome = Replay(nodes, [pod(f"p{n}", 2000) for n in range(3)], RandomScheduler(1)).run(False)
         assert [arrival.spot.node_id if arrival.spot else None for arrival in outcome.arrivals] == [
@@ -101,10 +103,10 @@ class TestReplay:
             None,
         ]
 
-    def test_gpu_models_are_honoured(self) -> None:
+    def test_gpu_models_are_respected(self) -> None:
         nodes = [node("t4", model="T4"), node("v100", model="V100M32")]
         pods = [pod(f"p{n}", models=("V100M16", "V100M32")) for n in range(5)]
-        outcome = Replay(nodes, pods, plan_player()).run(False)
+        outcome = Replay(nodes, pods, plan_scheduler()).run(False)
         assert Counter(arrival.spot.node_id if arrival.spot else 0 for arrival in outcome.arrivals) == {
             2: 4,
             0: 1,
@@ -112,14 +114,14 @@ class TestReplay:
 
 
 class TestVerifier:
-    def test_finds_nothing_wrong_with_what_was_placed(self) -> None:
+    def test_valid_placements_have_no_faults(self) -> None:
         trace = generated_trace()
         for policy, priority in (("fgd", True), ("bestfit", False), ("random", False)):
             lines = placement_lines(run(trace, 3, policy, priority), 3)
             assert find_faults(trace, lines) == []
 
     @pytest.mark.parametrize(
-        ("change", "complaint"),
+        ("change", "fault"),
         [
             ({"gpus": [0]}, "2000 of 1000 milli-GPU on device 0"),
             ({"gpus": [7]}, r"devices \[7\] of 2"),
@@ -131,7 +133,7 @@ class TestVerifier:
             ({"node": "weak", "gpus": [0]}, "1000 of 500 milli-CPU"),
         ],
     )
-    def test_catches_a_planted_illegal_placement(self, change: dict[str, Any], complaint: str) -> None:
+    def test_an_illegal_placement_is_found(self, change: dict[str, Any], fault: str) -> None:
         nodes = (node("n", gpus=2), node("other", gpus=1, model="P100"), node("weak", gpus=1, cpu=500))
         trace = Trace(nodes, tuple(pod(f"p{number}", models=("T4",)) for number in range(5)))
         lines = [placement(number, f"p{number % 5}") for number in range(5)]
@@ -139,9 +141,9 @@ class TestVerifier:
         lines[1].update(node="n", gpus=[1])
         assert find_faults(trace, lines) == []
         lines[1].update(change)
-        assert [fault for fault in find_faults(trace, lines) if matches(complaint, fault)]
+        assert [fault for fault in find_faults(trace, lines) if matches(fault, fault)]
 
-    def test_catches_arrivals_that_are_not_the_protocols(self) -> None:
+    def test_arrivals_that_violate_the_protocol_are_found(self) -> None:
         trace = Trace((node(gpus=4),), (pod("p"), pod("q")))
         lines = [placement(number, name) for number, name in enumerate(["p", "p", "p", "p", "p"])]
         assert any("each once" in fault for fault in find_faults(trace, lines))
@@ -173,7 +175,7 @@ class TestFiles:
         assert find_faults(read_trace(nodes, pods), lines) == []
         assert {line["seed"] for line in lines} == {42, 44, 45}
 
-    def test_complaints_name_file_and_line(self, tmp_path: Path) -> None:
+    def test_errors_have_file_and_line(self, tmp_path: Path) -> None:
         nodes, pods = tmp_path / "nodes.csv", tmp_path / "pods.csv"
         nodes.write_text("sn,cpu_milli,memory_mib,gpu,model\nn-0,64000,262144,2,T4\n")
         pods.write_text("name,cpu_milli,memory_mib,num_gpu,gpu_milli\na,1,1,1,1000\nb,1,1,2,500\n")
@@ -181,7 +183,7 @@ class TestFiles:
             read_trace(nodes, pods)
 
 
-def plan_player() -> PlanScheduler:
+def plan_scheduler() -> PlanScheduler:
     return PlanScheduler(Policy())
 
 

@@ -1,4 +1,4 @@
-"""The proven optimum on instances that can be solved by hand, and how far a policy is from it."""
+"""The proven optimum on small instances with known solutions, and the distance of a policy from it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class TestOptimum:
         assert found.proven
         assert found.placed == (4,)
 
-    def test_one_of_a_higher_priority_outweighs_any_number_of_lower_ones(self) -> None:
+    def test_a_higher_priority_outweighs_any_number_of_lower_ones(self) -> None:
         of = instance(1, group(250, priority=1, replicas=4), group(1000, priority=2))
         assert model(of).most_placed(Counter()).placed == (1, 0)
 
-    def test_a_lower_priority_gets_the_most_of_what_is_left(self) -> None:
+    def test_a_lower_priority_gets_the_most_of_the_remaining_capacity(self) -> None:
         of = instance(1, group(600, priority=2), group(300, priority=1), group(200, priority=1, replicas=2))
         assert model(of).most_placed(Counter()).placed == (1, 2)
 
@@ -60,7 +60,7 @@ class TestOptimum:
         assert solver.fewest_moves(Counter({(0, 0): 1, (1, 0): 1, (2, 1): 1}), best.where) == 1
         assert solver.fewest_moves(Counter({(0, 0): 1, (2, 0): 1}), best.where) == 0
 
-    def test_what_runs_may_be_kept(self) -> None:
+    def test_running_pods_can_be_kept(self) -> None:
         """One of 900 runs on the only node, where two of 400 would fit in its place."""
         of = instance(1, group(900), group(400, replicas=2))
         solver = model(of)
@@ -76,7 +76,7 @@ class TestPlay:
         assert result.placed(of) == (1, 0)
         assert result.evictions == 2
 
-    def test_what_arrives_together_is_decided_by_priority_without_evictions(self) -> None:
+    def test_simultaneous_arrivals_are_decided_by_priority_without_evictions(self) -> None:
         of = instance(1, group(500, priority=1, replicas=2), group(600, priority=2))
         result = run_policy(of, Policy(), together=True)
         assert result.placed(of) == (1, 0)
@@ -124,7 +124,7 @@ def test_a_running_pod_moves_where_that_places_another_one() -> None:
     assert (moved.placed(of), moved.moves) == ((4,), 1)
 
 
-def test_without_ortools_one_line_says_what_to_install() -> None:
+def test_without_ortools_the_error_line_has_the_install_command() -> None:
     code = "import sys; sys.modules['ortools'] = None; import benchmarks.optimality"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2

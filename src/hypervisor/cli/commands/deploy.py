@@ -24,23 +24,23 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class _Deploy(TyperCommand):
-    """A command with the options of `deploy_flags`, and with `-- COMMAND...`, the workload's command."""
+    """A command with the options of `deploy_flags`. Everything after `--` is the workload's command."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field_options = deploy_flags.parameters()
-        self._field_names = [parameter.name for parameter in field_options]
-        self.params.extend(field_options)
+        parameters = deploy_flags.parameters()
+        self._deployment_options = [parameter.name for parameter in parameters]
+        self.params.extend(parameters)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
-            at = args.index("--")
-            ctx.meta[_COMMAND] = args[at + 1 :]
-            args = args[:at]
+            index = args.index("--")
+            ctx.meta[_COMMAND] = args[index + 1 :]
+            args = args[:index]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        ctx.meta[_OPTIONS] = {name: ctx.params.pop(name) for name in self._field_names}
+        ctx.meta[_OPTIONS] = {name: ctx.params.pop(name) for name in self._deployment_options}
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -92,7 +92,7 @@ def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[d
         return [{"name": name, **fields}]
     if name is not None or fields:
         raise typer.BadParameter(
-            "with -f set the fields in the file; only --cluster, --org, --plan, --wait apply"
+            "with -f set the fields in the file; of the options only --cluster, --org, --plan, --wait apply"
         )
     return read_file(file)
 

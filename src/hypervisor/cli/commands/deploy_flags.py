@@ -1,7 +1,7 @@
-"""The options of `hypervisor deploy` that set fields of the deployment.
+"""The deployment options of `hypervisor deploy`, and their conversion to the fields of a request.
 
-A parameter of `_template` with the name of an API field sets that field. `_converted` makes fields of the
-other options.
+A parameter of `_template` with the name of an API field sets that field. `_converted` converts the other
+options.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from hypervisor.cli.core.key_values import parse_pairs
 
 
 def parameters() -> list[Any]:
-    """The options, as parameters for a command."""
+    """The parameters for a command."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(_template)
     return [parameter for parameter in get_command(app).params if parameter.name != "help"]
 
 
 def fields_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The deployment fields of the options, by API name."""
+    """The fields of the set options, by API name."""
     plain = {name: value for name, value in options.items() if name not in _CONVERTED}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -75,7 +75,8 @@ def _template(
     required_cpu_cores: Annotated[float | None, typer.Option("--cpu", help="CPU cores (default 1).")] = None,
     required_ram_gb: Annotated[float | None, typer.Option("--ram", help="RAM in GB (default 1).")] = None,
     required_gpu_count: Annotated[
-        float | None, typer.Option("--gpu", help="GPUs: a whole number, or a fraction below 1 (default 0).")
+        float | None,
+        typer.Option("--gpu", help="GPUs: a whole number, or a fraction below 1 (default 0)."),
     ] = None,
     priority: Annotated[
         str | None, typer.Option("--priority", "-p", help="LOW, MEDIUM (default), HIGH, CRITICAL or 0-1000.")
@@ -87,9 +88,7 @@ def _template(
     secret: Annotated[
         list[str] | None,
         typer.Option(
-            "--secret",
-            metavar="KEY=VALUE",
-            help="Like --env, but stored encrypted and never shown. Repeatable.",
+            "--secret", metavar="KEY=VALUE", help="Like --env, but encrypted and never shown. Repeatable."
         ),
     ] = None,
     ports: Annotated[
@@ -98,9 +97,7 @@ def _template(
     ] = None,
     working_dir: Annotated[
         str | None,
-        typer.Option(
-            "--workdir", metavar="DIR", help="Working directory of the command, as an absolute path."
-        ),
+        typer.Option("--workdir", metavar="DIR", help="Working directory of the command, an absolute path."),
     ] = None,
     after: Annotated[
         list[str] | None,
@@ -128,12 +125,9 @@ def _template(
         bool, typer.Option("--never-preempt", help="Protect it from preemption by a higher priority.")
     ] = False,
     restart_policy: Annotated[
-        str | None,
-        typer.Option("--restart", help="When a run ends, restart it: never, on-failure or always."),
+        str | None, typer.Option("--restart", help="Restart a run that ends: never, on-failure or always.")
     ] = None,
-    max_retries: Annotated[
-        int | None, typer.Option("--retries", min=0, help="Number of restarts after a failure.")
-    ] = None,
+    max_retries: Annotated[int | None, typer.Option("--retries", min=0, help="Number of restarts.")] = None,
     retry_on: Annotated[
         str | None,
         typer.Option(
@@ -144,8 +138,7 @@ def _template(
         int | None,
         typer.Option(
             min=1,
-            help="Number of replicas that start together, all or none; each has the full request "
-            "(default 1).",
+            help="Replicas that start together, all or none, each with the full request (default 1).",
         ),
     ] = None,
     spread: Annotated[
@@ -173,4 +166,4 @@ def _template(
         bool | None, typer.Option("--read-only", help="Read-only root file system (runtime docker).")
     ] = None,
 ) -> None:
-    """Declares the options. Nothing calls it."""
+    """Declares the options; never called."""

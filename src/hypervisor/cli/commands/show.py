@@ -14,15 +14,7 @@ from hypervisor.cli.core.output import Cell, facts
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Deployment, DeploymentSpec
 
-
-def show(context: typer.Context, deployment: DeploymentName) -> None:
-    """Show all fields of a deployment."""
-    session = Session.of(context)
-    found = resolve.deployment(session, deployment)
-    session.render(found, lambda: facts(_facts(found)))
-
-
-_WITH_A_ROW = frozenset(
+_FIELDS_WITH_A_ROW = frozenset(
     {
         "organization_id",  # not shown: commands name their organization
         "cluster_id",
@@ -52,9 +44,15 @@ _WITH_A_ROW = frozenset(
         "gang_timeout_seconds",
     }
 )
-"""Fields of the specification that `_facts` shows in a row of their own, or does not show."""
-_OTHERS = DeploymentSpec.__annotations__.keys() - _WITH_A_ROW
-"""Fields that get a row with the name of the field and its value."""
+"""Specification fields with a row in `_facts`. Every other one gets a generic row."""
+_OTHER_FIELDS = DeploymentSpec.__annotations__.keys() - _FIELDS_WITH_A_ROW
+
+
+def show(context: typer.Context, deployment: DeploymentName) -> None:
+    """Show all fields of a deployment."""
+    session = Session.of(context)
+    found = resolve.deployment(session, deployment)
+    session.render(found, lambda: facts(_facts(found)))
 
 
 def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
@@ -91,7 +89,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Started", deployment.get("started_at")),
         ("Finished", deployment.get("finished_at")),
         ("Missing", shortfall(deployment)),
-        *((_label(name), _plain(value)) for name, value in deployment.items() if name in _OTHERS),
+        *((_label(name), _plain(value)) for name, value in deployment.items() if name in _OTHER_FIELDS),
     ]
 
 
@@ -100,7 +98,7 @@ def _label(name: str) -> str:
 
 
 def _plain(value: object) -> Cell:
-    """A field value as text; empty for an empty value and False."""
+    """The value of a generic row; empty for an empty value and for False."""
     if isinstance(value, dict):
         return mapping(value)
     if isinstance(value, list):
@@ -121,10 +119,8 @@ def _replicas(deployment: Deployment) -> str:
         f"{replica['replica']} on {replica['node_name']} {replica['state']}"
         for replica in deployment["placements"]
     ]
-    settings = (
-        f"{count}, {deployment['replica_placement']}, gang timeout {deployment['gang_timeout_seconds']} s"
-    )
-    return settings + (f": {', '.join(placed)}" if placed else "")
+    terms = f"{count}, {deployment['replica_placement']}, up within {deployment['gang_timeout_seconds']} s"
+    return terms + (f": {', '.join(placed)}" if placed else "")
 
 
 def _restart(deployment: Deployment) -> str:

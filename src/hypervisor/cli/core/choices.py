@@ -1,4 +1,4 @@
-"""Options whose values are the names in a registry of the scheduler."""
+"""Options with the names of a scheduler registry as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def one_of(names: Callable[[], Sequence[str]]) -> dict[str, Any]:
-    """Arguments for `typer.Option`: the names are shown, and any other value is refused."""
+    """Arguments for `typer.Option` that show the names in the help and refuse any other value."""
 
     def check(value: str | None) -> str | None:
         if value is not None and value not in names():

@@ -1,4 +1,7 @@
-"""Renamed options: for one version the old name is accepted, with a note, and no help shows it."""
+"""Renamed options.
+
+The old name is accepted for one version, with a note on stderr, and is not in the help.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,5 @@ class WithOldFlags(TyperCommand):
         new = self.old_flags.get(old)
         if new is None:
             return text
-        typer.echo(f"note: {old} is now {new}; the old name goes in the next version", err=True)
+        typer.echo(f"note: {old} is now {new}; the next version removes the old name", err=True)
         return f"{new}{equals}{value}"

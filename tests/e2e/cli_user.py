@@ -1,4 +1,4 @@
-"""The `hypervisor` command as a person uses it: its own process, its own credentials."""
+"""A user of the `hypervisor` command, with a home folder and credentials."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class Outcome:
 
     @property
     def data(self) -> Any:
-        """What stdout holds as JSON; fails where anything else stands there."""
+        """Stdout as JSON. Raises ValueError for other output."""
         return json.loads(self.stdout)
 
 
 @dataclass(frozen=True)
-class Person:
-    """One home folder at one server."""
+class CliUser:
+    """A user with a home folder on one server."""
 
     home: Path
     url: str
 
-    def run(self, *arguments: str, stdin: str = "", within: float = PROMPT) -> Outcome:
-        """Run one command and return how it ended."""
-        return Outcome(*forkserver.run(arguments, self.environment, self.home, stdin=stdin, within=within))
+    def run(self, *arguments: str, stdin: str = "", timeout: float = PROMPT) -> Outcome:
+        """Run one command."""
+        return Outcome(*forkserver.run(arguments, self.environment, self.home, stdin=stdin, within=timeout))
 
-    def do(self, *arguments: str, stdin: str = "") -> Outcome:
+    def run_ok(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run one command that must succeed."""
         outcome = self.run(*arguments, stdin=stdin)
         assert outcome.code == 0, f"{arguments}: {outcome.stderr or outcome.stdout}"
         return outcome
 
-    def ask(self, *arguments: str) -> Any:
-        """What a command answers as JSON."""
-        return self.do("--json", *arguments).data
+    def run_json(self, *arguments: str) -> Any:
+        """Run one command with --json that must succeed, and return its JSON."""
+        return self.run_ok("--json", *arguments).data
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,10 +57,10 @@ class Person:
         }
 
 
-def newcomer(folder: Path, url: str, name: str) -> Person:
-    """A registered person who is logged in."""
+def registered_user(folder: Path, url: str, name: str) -> CliUser:
+    """A registered and logged-in user."""
     home = folder / name
     home.mkdir()
-    person = Person(home, url)
-    person.do("register", name, "--email", f"{name}@example.com")
-    return person
+    user = CliUser(home, url)
+    user.run_ok("register", name, "--email", f"{name}@example.com")
+    return user
