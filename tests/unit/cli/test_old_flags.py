@@ -30,7 +30,7 @@ def command(solver: str = "search") -> None:
 def test_the_old_name_sets_the_new_option(arguments: list[str]) -> None:
     answer = CliRunner().invoke(app, arguments)
     assert answer.stdout == "exact\n"
-    assert answer.stderr == "note: --packer is now --solver; the old name goes in the next version\n"
+    assert answer.stderr == "note: --packer is now --solver; the next version removes the old name\n"
 
 
 def test_the_new_name_needs_no_note_and_the_help_shows_no_other() -> None:
