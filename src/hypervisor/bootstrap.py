@@ -1,4 +1,4 @@
-"""Builds the running service from the settings; the only module that names concrete adapters."""
+"""Builds the running service from the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from importlib import import_module
+from functools import partial
 from types import FrameType
 
 from hypervisor.api.readiness import Readiness
@@ -45,13 +45,8 @@ from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.runtimes.docker.endpoint import describe_engine
-from hypervisor.runtimes.process.read_only import ReadOnlyProcessRuntime
-from hypervisor.runtimes.process.runtime import ProcessRuntime
-from hypervisor.runtimes.protocol import Runtime
+from hypervisor.runtimes.kinds import RUNTIMES, RuntimeSetup, check_default_runtime, local_runtimes
 from hypervisor.runtimes.registry import RuntimeRegistry
-from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
-from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
 from hypervisor.store.database import Database, normalise_url
@@ -68,6 +63,7 @@ async def running(
     Workloads outlive it: the next start adopts them.
     """
     _check_role(settings)
+    check_default_runtime(settings)
     failpoints.arm(os.environ)
     tracing = tracing or Tracing()
     clock = clock or SystemClock()
@@ -124,7 +120,7 @@ async def _build(
             wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id
         ),
         relay=EventRelay(database, clock, wakeup),
-        runtimes=_shown_runtimes(settings, install_id, clock),
+        runtimes=_runtimes(settings, install_id, clock, reading=not _loops_alone(settings)),
         telemetry=telemetry,
         state_metrics=_state_metrics(database, clock, telemetry),
         readiness=Readiness(database, clock, telemetry.heartbeats, stopping),
@@ -155,7 +151,7 @@ async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
     """Start the loops; they hand over as soon as the server begins to stop, not after its last request."""
     runtimes = services.runtimes
     if not _loops_alone(services.settings):
-        runtimes = build_runtimes(services.settings, services.install_id, services.clock)
+        runtimes = _runtimes(services.settings, services.install_id, services.clock)
         stack.push_async_callback(runtimes.close)
     loops = _loops(services, runtimes)
     loops.start()
@@ -173,42 +169,16 @@ def _loops_alone(settings: Settings) -> bool:
     return settings.role == "all" and normalise_url(settings.database_url).get_backend_name() == "sqlite"
 
 
-def _shown_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:
-    """The runtimes behind the API. One that another process may drive is only read."""
-    runtimes = build_runtimes(settings, install_id, clock)
-    if _loops_alone(settings):
-        return runtimes
-    folder = settings.data_dir.absolute()
-    return runtimes.with_factories(
-        {
-            "process": lambda _: ReadOnlyProcessRuntime(folder / "process", install_id),
-            "simulated": lambda _: ReadOnlySimulatedRuntime(folder, install_id, clock),
-        }
-    )
+def _runtimes(settings: Settings, install_id: str, clock: Clock, *, reading: bool = False) -> RuntimeRegistry:
+    """Every registered runtime, opened when first used.
 
-
-def build_runtimes(settings: Settings, install_id: str, clock: Clock) -> RuntimeRegistry:
-    """Every runtime that a cluster may name; opened when first used."""
-    folder = settings.data_dir.absolute()
+    With `reading` a runtime that another process may drive is only read.
+    """
+    setup = RuntimeSetup(settings, install_id, clock)
     return RuntimeRegistry(
-        {
-            "docker": lambda endpoint: _docker(settings, install_id, endpoint),
-            "process": lambda _: ProcessRuntime(folder / "process", install_id, clock),
-            "simulated": lambda _: SimulatedRuntime(folder, install_id, clock),
-        },
-        describers={"docker": lambda: describe_engine(settings.docker_host)},
+        {name: partial(kind.open_reader if reading else kind.open, setup) for name, kind in RUNTIMES.items()},
+        describers={name: partial(kind.describe, setup) for name, kind in RUNTIMES.items()},
     )
-
-
-def _docker(settings: Settings, install_id: str, endpoint: str | None) -> Runtime:
-    """Loaded only where there is an engine: the client takes megabytes."""
-    runtime: Runtime = import_module("hypervisor.runtimes.docker.runtime").DockerRuntime(
-        install_id,
-        endpoint or settings.docker_host,
-        pull_policy=settings.docker_pull_policy,
-        log_dir=settings.data_dir.absolute() / "docker",
-    )
-    return runtime
 
 
 def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
@@ -223,9 +193,13 @@ def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
         install=services.install_id,
         interval=services.settings.scheduler_interval,
         optimizer_seconds=services.settings.improve_seconds,
-        local_engines=(EngineRef("process"), EngineRef("simulated")),
+        local_engines=[EngineRef(name) for name in local_runtimes()],
         retention=_retention_policy(services.settings),
-        cordon_checks={EngineRef("process"): disk.obstacle},
+        cordon_checks={
+            EngineRef(name): disk.obstacle
+            for name in local_runtimes()
+            if RUNTIMES[name].log_folder is not None
+        },
         site=_site(services.settings),
         random=system_random(),
         lease_times=LeaseTimes.for_ttl(services.settings.lease_seconds),
@@ -247,7 +221,9 @@ def _retention_policy(settings: Settings) -> RetentionPolicy:
         events=timedelta(days=settings.event_retention_days),
         idempotency_keys=timedelta(hours=settings.idempotency_retention_hours),
         logs=timedelta(days=settings.log_retention_days),
-        log_folders=(folder / "process" / "logs", folder / "docker"),
+        log_folders=tuple(
+            folder / kind.log_folder for kind in RUNTIMES.values() if kind.log_folder is not None
+        ),
     )
 
 

@@ -10,7 +10,6 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-RuntimeChoice = Literal["auto", "docker", "process", "simulated"]
 ENGINE_SCHEMES = ("unix://", "tcp://", "http://", "https://")
 MAX_RETENTION_DAYS = 36_500
 """100 years, the upper limit of every retention setting."""
@@ -61,7 +60,7 @@ class Settings(BaseSettings):
         default=None,
         description="URL under which workloads reach the API, for checkpoints. Unset: http://HOST:PORT.",
     )
-    default_runtime: RuntimeChoice = Field(
+    default_runtime: str = Field(
         default="auto",
         description="Runtime of clusters that name none. auto: Docker if an engine answers, else simulated.",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.runtimes.honours import HONOURS
+from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
 from tests.contract.runtime_cases import CASES, RuntimeCase
 from tests.support.observing import end_of, look
@@ -311,7 +311,7 @@ async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -
 
 
 async def test_a_command_starts_in_its_working_directory(runtime: Runtime, runtime_case: RuntimeCase) -> None:
-    if "working_dir" not in HONOURS[runtime_case.name].honoured:
+    if "working_dir" not in RUNTIMES[runtime_case.name].honoured:
         pytest.skip("this runtime does not honour it")
     for directory in ("/tmp", "/"):
         spec = runtime_case.prints_working_dir(directory)

@@ -144,8 +144,7 @@ async def running_api(
         _env_file=None,
         database_url=database_url,
         data_dir=data_dir,
-        default_runtime="simulated",
-        **{"rate_limit": "", **settings},
+        **{"rate_limit": "", "default_runtime": "simulated", **settings},
     )
     async with _serving(chosen, clock) as app:
         transport = httpx2.ASGITransport(app=app)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from hypervisor.bootstrap import running
+from hypervisor.cli.core.configuration import load_settings
 from hypervisor.errors import StartupError
 from hypervisor.settings import Settings
 from hypervisor.store.database import normalise_url
@@ -37,7 +40,6 @@ def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("default_runtime", "kubernetes"),
         ("data_dir", ""),
         ("docker_host", "the-engine"),
         ("public_url", "http://hv.example.com:port"),
@@ -52,6 +54,20 @@ def test_an_invalid_value_is_refused_at_start(name: str, wrong: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(_env_file=None, **{name: wrong})
     assert [error["loc"] for error in refused.value.errors()] == [(name,)]
+
+
+def test_an_unknown_default_runtime_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFAULT_RUNTIME", "kubernetes")
+    with pytest.raises(StartupError) as refused:
+        load_settings()
+    assert str(refused.value) == "DEFAULT_RUNTIME: must be one of auto, docker, process or simulated"
+
+
+async def test_the_service_refuses_an_unknown_default_runtime(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, default_runtime="kubernetes", data_dir=tmp_path / "data")
+    with pytest.raises(StartupError, match="DEFAULT_RUNTIME: must be one of"):
+        async with running(settings):
+            pass
 
 
 def test_a_database_without_a_file_is_refused() -> None:

@@ -8,16 +8,11 @@ from typing import Literal
 
 from hypervisor.api.schema import ResponseModel
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
+from hypervisor.runtimes.kinds import AUTO, RUNTIMES, honoured_by
 from hypervisor.store.columns import same_named
 from hypervisor.store.tables import Cluster, Node, NodeGpu
 
 NodeStatus = Literal["ready", "cordoned", "draining", "deleting", "shrinking"]
-
-_NOTES = {
-    "simulated": "simulated: durations and outcomes come from labels, nothing really runs",
-    "process": "process: commands run on the server's machine as the server's user; limits are bookkeeping",
-    "docker": "docker: images run on a Docker-compatible engine, with limits enforced",
-}
 
 
 class Amounts(ResponseModel):
@@ -96,12 +91,14 @@ _NODE_AS_STORED = same_named(Node, NodeResponse.model_fields)
 _CLUSTER_AS_STORED = same_named(Cluster, ClusterResponse.model_fields)
 
 
-def runtime_note(asked: str, resolved: str) -> str:
+def runtime_note(choice: str, resolved: str) -> str:
     """One line about the runtime of the cluster."""
-    note = _NOTES.get(resolved, resolved)
-    if asked == "auto" and resolved == "simulated":
-        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for work"
-    return f"auto, {note}" if asked == "auto" else note
+    if choice == AUTO and resolved == "simulated":
+        others = " or ".join(honoured_by({"command"}))
+        return f"simulated: no Docker engine answered, nothing really runs; choose {others} for work"
+    kind = RUNTIMES.get(resolved)
+    note = resolved if kind is None else f"{resolved}: {kind.note}"
+    return f"auto, {note}" if choice == AUTO else note
 
 
 def capacity_of(node: Node) -> Resources:

@@ -45,7 +45,7 @@ async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: Se
         access = await resolve_organization(session, user, body.organization_id, Role.ADMIN)
     runtime = body.runtime or services.settings.default_runtime
     _check_runtime(services, runtime)
-    resolved = await services.runtimes.resolve(runtime)
+    resolved_runtime = await services.runtimes.resolve(runtime)
 
     async def work(session: WriteSession) -> ClusterResponse:
         return await service.create(
@@ -53,7 +53,7 @@ async def create_cluster(body: ClusterCreate, user: ClusterCreator, services: Se
             access.organization_id,
             body,
             runtime=runtime,
-            resolved=resolved,
+            resolved_runtime=resolved_runtime,
             now=services.clock.now(),
             actor=user.actor,
         )

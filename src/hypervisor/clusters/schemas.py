@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -19,6 +19,7 @@ from hypervisor.clusters.field_types import (
     StrictRequest,
 )
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.kinds import runtime_choices
 from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
 
@@ -55,7 +56,7 @@ OptimizerSteps = Annotated[
         "arrangement that places more; 0: off.",
     ),
 ]
-RuntimeName = Literal["auto", "docker", "process", "simulated"]
+RuntimeName = Annotated[str, one_of(runtime_choices), Field(json_schema_extra=enum_of(runtime_choices))]
 PlacementName = Annotated[
     str,
     one_of(policy_names),

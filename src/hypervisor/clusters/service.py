@@ -16,7 +16,6 @@ from hypervisor.clusters.responses import ClusterResponse, as_guest, cluster_ans
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
-from hypervisor.runtimes.registry import ResolvedRuntime
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed
 from hypervisor.store.database import WriteSession
 from hypervisor.store.removals import enqueue_instance_gc, exceed_one_request
@@ -31,7 +30,7 @@ async def create(
     request: ClusterCreate,
     *,
     runtime: str,
-    resolved: ResolvedRuntime,
+    resolved_runtime: str,
     now: datetime,
     actor: str,
 ) -> ClusterResponse:
@@ -43,9 +42,9 @@ async def create(
     await repository.lock_organization(session, organization_id)
     await _check_name(session, organization_id, request.name)
     specs = request.all_nodes()
-    nodes.check_endpoints(specs, resolved.name)
+    nodes.check_endpoints(specs, resolved_runtime)
     fields = {**cluster_values(request), "organization_id": organization_id, "runtime": runtime}
-    cluster = Cluster(**fields, resolved_runtime=resolved.name, created_at=now)
+    cluster = Cluster(**fields, resolved_runtime=resolved_runtime, created_at=now)
     session.add(cluster)
     await session.flush()
     made = await nodes.insert_nodes(session, cluster.id, specs, now)

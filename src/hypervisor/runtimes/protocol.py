@@ -94,7 +94,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in settings and on clusters: "process", "docker", "simulated"."""
+        """The name in settings and on clusters, as in `hypervisor.runtimes.kinds`."""
         ...
 
     async def probe(self) -> RuntimeInfo:

@@ -1,11 +1,11 @@
-"""The runtimes of this server by name, and what `auto` resolves to on this machine."""
+"""The open runtimes of this server, and what `auto` resolves to on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.runtimes.kinds import AUTO
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 
 RuntimeFactory = Callable[[str | None], Runtime]
@@ -16,14 +16,6 @@ EngineDescriber = Callable[[], Awaitable[str | None]]
 
 Raises RuntimeUnavailable.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedRuntime:
-    """The runtime that a cluster's choice stands for, and a sentence about it for people."""
-
-    name: str
-    note: str
 
 
 class RuntimeRegistry:
@@ -43,10 +35,6 @@ class RuntimeRegistry:
         self._describers = describers or {}
         self._open: dict[EngineRef, Runtime] = {}
 
-    def with_factories(self, factories: dict[str, RuntimeFactory]) -> RuntimeRegistry:
-        """Return a new registry with these factories in place of those of the same names."""
-        return RuntimeRegistry({**self._factories, **factories}, describers=self._describers)
-
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all runtimes."""
@@ -58,19 +46,15 @@ class RuntimeRegistry:
             self._open[engine] = self._factories[engine.runtime](engine.endpoint)
         return self._open[engine]
 
-    async def resolve(self, choice: str) -> ResolvedRuntime:
+    async def resolve(self, choice: str) -> str:
         """Return the runtime for a choice. `auto` is Docker if an engine answers now, else simulated."""
-        if choice != "auto":
-            return ResolvedRuntime(choice, _note(choice))
+        if choice != AUTO:
+            return choice
         try:
-            description = await self._describe("docker")
+            await self._describe("docker")
         except RuntimeUnavailable:
-            return ResolvedRuntime(
-                "simulated",
-                "auto: no Docker engine answered, so this cluster is SIMULATED and runs nothing for real; "
-                "choose runtime process or docker for real work",
-            )
-        return ResolvedRuntime("docker", f"auto: {description}")
+            return "simulated"
+        return "docker"
 
     async def describe_all(self) -> dict[str, str]:
         """Return a short description of each runtime by name, or the reason why it is not available."""
@@ -97,11 +81,3 @@ class RuntimeRegistry:
         for runtime in self._open.values():
             await runtime.close()
         self._open.clear()
-
-
-def _note(choice: str) -> str:
-    return {
-        "simulated": "simulated: durations and outcomes come from labels; nothing runs for real",
-        "process": "process: commands run on this machine as the server's user; limits are not enforced",
-        "docker": "docker: images run on a Docker-compatible engine, with limits enforced",
-    }.get(choice, choice)

@@ -44,14 +44,13 @@ async def test_an_engine_that_answers_is_described_without_its_client() -> None:
         )
         described = f"Docker Engine 27.1 at {endpoint}"
         assert await runtimes.describe_all() == {"docker": described}
-        resolved = await runtimes.resolve("auto")
-    assert (resolved.name, resolved.note) == ("docker", f"auto: {described}")
+        assert await runtimes.resolve("auto") == "docker"
 
 
 async def test_an_engine_without_a_socket_is_not_opened(tmp_path: Path) -> None:
     endpoint = f"unix://{tmp_path / 'none.sock'}"
     runtimes = RuntimeRegistry({"docker": opened}, describers={"docker": lambda: describe_engine(endpoint)})
-    assert (await runtimes.resolve("auto")).name == "simulated"
+    assert await runtimes.resolve("auto") == "simulated"
     found = await runtimes.describe_all()
     assert found["docker"] == (
         f"not available: no answer from the engine at {endpoint}: there is no such socket"

@@ -16,6 +16,7 @@ from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
+from hypervisor.runtimes.kinds import runtime_choices
 from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.scheduling.snapshots.wording import listed
@@ -53,6 +54,10 @@ Gpu = Annotated[int | None, typer.Option("--gpu", help="Number of GPUs; default 
 GpuModel = Annotated[str | None, typer.Option("--gpu-model", help="GPU model, such as A100.")]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Node label. Repeatable.")
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help=f"Runtime: {listed(runtime_choices(), 'or')}; default: the server's DEFAULT_RUNTIME."),
 ]
 PlacementPolicy = Annotated[
     str | None,
@@ -101,7 +106,7 @@ def create(
             help="A node, or count=K equal nodes; also gpu=, model=, engine=, label.KEY=. Repeatable.",
         ),
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto (default), docker, process or simulated.")] = None,
+    runtime: Runtime = None,
     placement_policy: PlacementPolicy = None,
     optimizer_steps: OptimizerSteps = None,
     solver: Solver = None,

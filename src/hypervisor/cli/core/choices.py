@@ -1,4 +1,4 @@
-"""Options with the names of a scheduler registry as values."""
+"""Options with the names of a registry as values."""
 
 from __future__ import annotations
 

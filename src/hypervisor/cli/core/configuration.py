@@ -5,15 +5,18 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from hypervisor.errors import StartupError
+from hypervisor.runtimes.kinds import check_default_runtime
 from hypervisor.settings import Settings
 
 
 def load_settings() -> Settings:
     """The settings of this process. Raises StartupError with one line that names the invalid settings."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise StartupError(validation_message(error, uppercase=True)) from None
+    check_default_runtime(settings)
+    return settings
 
 
 def validation_message(error: ValidationError, *, uppercase: bool) -> str:

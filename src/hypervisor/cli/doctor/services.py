@@ -14,9 +14,10 @@ import httpx2
 from hypervisor import __version__
 from hypervisor.cli.doctor.database import NodeEngines, check_clock
 from hypervisor.cli.doctor.finding import Finding, first_line
+from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
-from hypervisor.runtimes.docker.runtime import DockerRuntime
+from hypervisor.runtimes.kinds import RUNTIMES, RuntimeSetup
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
@@ -73,24 +74,26 @@ async def redis(settings: Settings) -> Sequence[Finding]:
 
 async def engines(settings: Settings, node_engines: NodeEngines) -> Sequence[Finding]:
     """The default engine and the engines of nodes. An unavailable engine is a problem only if it is used."""
-    endpoints = {endpoint for runtime, endpoint in node_engines.engines if runtime == "docker"}
-    findings = [await _docker(settings, endpoint, used=True) for endpoint in sorted(endpoints, key=str)]
-    if None not in endpoints:
-        findings.append(await _docker(settings, None, used=settings.default_runtime == "docker"))
+    findings = []
+    for name in (name for name, kind in RUNTIMES.items() if not kind.local):
+        endpoints = {endpoint for runtime, endpoint in node_engines.engines if runtime == name}
+        findings += [await _engine(settings, name, one, used=True) for one in sorted(endpoints, key=str)]
+        if None not in endpoints:
+            findings.append(await _engine(settings, name, None, used=settings.default_runtime == name))
     return [*findings, _processes(settings, node_engines)]
 
 
-async def _docker(settings: Settings, endpoint: str | None, *, used: bool) -> Finding:
-    runtime = DockerRuntime("doctor", endpoint or settings.docker_host)
+async def _engine(settings: Settings, name: str, endpoint: str | None, *, used: bool) -> Finding:
+    kind = RUNTIMES[name]
+    runtime = kind.open(RuntimeSetup(settings, "doctor", SystemClock()), endpoint)
     try:
         info = await runtime.probe()
         return Finding(ENGINES, "ok", info.description)
     except RuntimeUnavailable as error:
-        detail = f"docker: {first_line(error)}"
+        detail = f"{name}: {first_line(error)}"
         if not used:
             return Finding(ENGINES, "ok", f"{detail}; no cluster uses it")
-        advice = "start the engine, add this user to its group, or set DOCKER_HOST"
-        return Finding(ENGINES, "problem", detail, advice)
+        return Finding(ENGINES, "problem", detail, kind.advice)
     finally:
         await runtime.close()
 

@@ -13,14 +13,13 @@ from hypervisor.control.reconciler.live_attempts import LiveAttempt
 from hypervisor.infra.observability.telemetry import Telemetry
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.observation import Observation
+from hypervisor.runtimes.kinds import local_runtimes
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
 
 OBSERVE_TIMEOUT = 30.0
 IDENTIFY_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 5.0
-SITE_RUNTIMES = frozenset({"process", "simulated"})
-"""Runtimes without an engine: the workloads belong to this machine and its data folder."""
 
 CordonChecks = Mapping[EngineRef, Callable[[], str | None]]
 """For engines that this server may cordon: a check that returns the reason, or None."""
@@ -84,7 +83,7 @@ class EnginePool:
 
     def known_identity(self, engine: EngineRef) -> str | None:
         """The identity of an engine that belongs to this site, else None."""
-        return self._site if engine.runtime in SITE_RUNTIMES else None
+        return self._site if engine.runtime in local_runtimes() else None
 
     async def identify(self, engines: Collection[EngineRef]) -> dict[EngineRef, str]:
         """The identity that each engine reports; engines that do not respond in time are missing."""

@@ -9,7 +9,7 @@ from hypervisor.clusters.repository import Capacity
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.errors import Invalid
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.honours import HONOURS, OPTIONAL_FIELDS, honoured_by
+from hypervisor.runtimes.kinds import OPTIONAL_FIELDS, RUNTIMES, honoured_by
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
 from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
@@ -55,14 +55,14 @@ class ClusterLimits:
         Raises Invalid when the runtime needs a missing field, or does not honour one of the `given` fields.
         """
         runtime, name = self._cluster.resolved_runtime, self._cluster.name
-        honours = HONOURS[runtime]
-        for needed, hint in honours.needs.items():
+        kind = RUNTIMES[runtime]
+        for needed, hint in kind.needs.items():
             if not values[needed]:
                 raise Invalid(
                     f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
                 )
         requested = [field for field in OPTIONAL_FIELDS if field in given and values[field]]
-        refused = [field for field in requested if field not in honours.accepted]
+        refused = [field for field in requested if field not in kind.accepted]
         if refused:
             raise Invalid(
                 "field_not_honoured",

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
@@ -27,6 +28,11 @@ def default_endpoint() -> str:
     return (
         f"{_UNIX}{rootless if rootless.is_socket() and not _DEFAULT_SOCKET.is_socket() else _DEFAULT_SOCKET}"
     )
+
+
+async def describe(setup: RuntimeSetup) -> str | None:
+    """See `RuntimeModule`."""
+    return await describe_engine(setup.settings.docker_host)
 
 
 async def describe_engine(endpoint: str | None) -> str | None:

@@ -24,18 +24,30 @@ from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
 from hypervisor.runtimes.docker.logs import LogArchive, read_lines
 from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observed_state
 from hypervisor.runtimes.docker.stop import Stopper
+from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchFailed,
     LaunchSpec,
     Observation,
     ObservedState,
+    Runtime,
     RuntimeInfo,
     RuntimeUnavailable,
 )
 
 _MIB: Final = 1024 * 1024
 _log = logging.getLogger(__name__)
+
+
+def open_runtime(setup: RuntimeSetup, endpoint: str | None) -> Runtime:
+    """See `RuntimeModule`."""
+    return DockerRuntime(
+        setup.install,
+        endpoint or setup.settings.docker_host,
+        pull_policy=setup.settings.docker_pull_policy,
+        log_dir=setup.data_dir / "docker",
+    )
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
+from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.process.instance_dir import InstanceDir, StateRoot
 from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_lines
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
@@ -15,12 +16,18 @@ from hypervisor.runtimes.protocol import (
     ABSENT,
     Observation,
     ObservedState,
+    Runtime,
     RuntimeInfo,
     RuntimeUnavailable,
 )
 from hypervisor.runtimes.read_only import ReadOnlyRuntime
 
 POLL_SECONDS = 0.25
+
+
+def open_reader(setup: RuntimeSetup) -> Runtime:
+    """See `RuntimeModule`."""
+    return ReadOnlyProcessRuntime(setup.data_dir / "process", setup.install)
 
 
 class ReadOnlyProcessRuntime(ReadOnlyRuntime):

@@ -12,6 +12,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.change_hints import ChangeHints
+from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.process import ports, supervisor
 from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
 from hypervisor.runtimes.process.instance_tracker import InstanceTracker
@@ -24,12 +25,18 @@ from hypervisor.runtimes.protocol import (
     LaunchSpec,
     Observation,
     ObservedState,
+    Runtime,
     RuntimeInfo,
     RuntimeUnavailable,
 )
 
 DEFAULT_LIMITS = LogLimits()
 HOUSEKEEPING_INTERVAL = 1.0
+
+
+def open_runtime(setup: RuntimeSetup, _endpoint: str | None) -> Runtime:
+    """See `RuntimeModule`."""
+    return ProcessRuntime(setup.data_dir / "process", setup.install, setup.clock)
 
 
 class ProcessRuntime:

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, RuntimeInfo
+from hypervisor.runtimes.kinds import RuntimeSetup
+from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, Runtime, RuntimeInfo
 from hypervisor.runtimes.read_only import ReadOnlyRuntime
 from hypervisor.runtimes.simulated.instance_files import InstanceFiles
 
 POLL_SECONDS = 0.25
+
+
+def open_reader(setup: RuntimeSetup) -> Runtime:
+    """See `RuntimeModule`."""
+    return ReadOnlySimulatedRuntime(setup.data_dir, setup.install, setup.clock)
 
 
 class ReadOnlySimulatedRuntime(ReadOnlyRuntime):

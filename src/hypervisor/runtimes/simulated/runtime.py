@@ -12,11 +12,13 @@ from pathlib import Path
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.change_hints import ChangeHints
+from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchSpec,
     Observation,
     ObservedState,
+    Runtime,
     RuntimeInfo,
 )
 from hypervisor.runtimes.simulated.instance import SimulatedInstance
@@ -26,6 +28,11 @@ MAX_TIMER_SECONDS = 1.0
 """The longest timer. The wall clock may be set forward, which a longer timer would not notice in time."""
 
 _LIVE = (ObservedState.CREATED, ObservedState.RUNNING)
+
+
+def open_runtime(setup: RuntimeSetup, _endpoint: str | None) -> Runtime:
+    """See `RuntimeModule`."""
+    return SimulatedRuntime(setup.data_dir, setup.install, setup.clock)
 
 
 class SimulatedRuntime:

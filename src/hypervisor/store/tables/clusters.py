@@ -23,7 +23,7 @@ class Cluster(Base):
     )
     name: Mapped[str] = mapped_column(String(100))
     runtime: Mapped[str] = mapped_column(String(16))
-    """The requested runtime: auto, docker, process or simulated."""
+    """The requested runtime: `auto` or a name of `hypervisor.runtimes.kinds`."""
     resolved_runtime: Mapped[str] = mapped_column(String(16))
     """The runtime in use: `auto` is resolved when the cluster is created."""
     placement_policy: Mapped[str] = mapped_column(String(32), default="fgd")

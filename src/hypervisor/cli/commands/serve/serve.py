@@ -15,6 +15,8 @@ from hypervisor.cli.commands.serve.server import run_server
 from hypervisor.cli.core.configuration import load_settings
 from hypervisor.cli.core.output import make_console
 from hypervisor.infra.observability.logging import configure_logging
+from hypervisor.runtimes.kinds import runtime_choices
+from hypervisor.scheduling.snapshots.wording import listed
 
 
 def serve(
@@ -37,8 +39,8 @@ def serve(
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="Runtime of clusters without one: auto (default), docker, process or simulated "
-            "(DEFAULT_RUNTIME)."
+            help=f"Runtime of clusters without one: {listed(runtime_choices(), 'or')}; the first is the "
+            "default (DEFAULT_RUNTIME)."
         ),
     ] = None,
     role: Annotated[
