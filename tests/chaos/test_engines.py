@@ -88,7 +88,7 @@ def _end_containers(rig: Rig, api: Api) -> list[int]:
         assert job is not None
         rig.reaches(job, "RUNNING")
     for (action, _), job in jobs.items():
-        (name,) = [job for job in rig.alive() if job.endswith(f"-{job}-1-0")]
+        (name,) = [instance for instance in rig.alive() if instance.endswith(f"-{job}-1-0")]
         if action == "kill":
             api.call("POST", f"/containers/{name}/kill?signal=KILL")
         else:

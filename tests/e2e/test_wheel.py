@@ -104,7 +104,7 @@ def test_the_demo_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert "Nothing is left running" in done.stdout
+    assert "All processes have ended." in done.stdout
     assert left == []
     assert list(home.iterdir()) == []
 

@@ -141,7 +141,7 @@ class TestVerifier:
         lines[1].update(node="n", gpus=[1])
         assert find_faults(trace, lines) == []
         lines[1].update(change)
-        assert [fault for fault in find_faults(trace, lines) if matches(fault, fault)]
+        assert [message for message in find_faults(trace, lines) if matches(fault, message)]
 
     def test_arrivals_that_violate_the_protocol_are_found(self) -> None:
         trace = Trace((node(gpus=4),), (pod("p"), pod("q")))
