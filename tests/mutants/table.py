@@ -59,7 +59,7 @@ MUTANTS = (
         "control/allocations/capacity.py",
         "    .with_for_update(key_share=True)\n",
         "",
-        "tests/component/store/test_row_locks.py -k summed_up",
+        "tests/component/store/test_row_locks.py -k summed_after_its_lock",
     ),
     Mutant(
         "capacity is freed at the stop request",
