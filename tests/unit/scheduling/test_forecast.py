@@ -148,7 +148,7 @@ def test_a_service_without_an_end_makes_the_start_unknowable() -> None:
     snapshot = one_core_node().add_pending(7, CORE, priority=500).build()
     found = start_of(snapshot, 7, ForecastInputs(runs=(10.0, 20.0), services=frozenset({1})))
     assert (found.earliest, found.latest) == (None, None)
-    assert "until stopped" in found.how
+    assert "until they are stopped" in found.how
 
 
 def test_victims_leave_within_their_grace() -> None:
@@ -171,7 +171,7 @@ def test_the_smallest_change_is_named() -> None:
     wish = WhatIfRequest(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
     lower, higher = find_suggestions(snapshot, Policy(), wish)
     assert (lower.kind, dict(lower.changes)) == (SuggestionKind.LOWER_REQUEST, {"required_cpu_cores": 3.0})
-    assert lower.sentence == "ask for 3 CPU cores instead of 4 CPU cores"
+    assert lower.sentence == "request 3 CPU cores instead of 4 CPU cores"
     assert (higher.kind, dict(higher.changes)) == (SuggestionKind.RAISE_PRIORITY, {"priority": 601})
 
 
@@ -191,7 +191,7 @@ def test_what_lies_too_far_ahead_is_not_guessed() -> None:
         builder.add_pending(100 + number, CORE, priority=500, created_at=-1.0, max_runtime=10)
     found = start_of(builder.add_pending(7, CORE, priority=500).build(), 7, ForecastInputs(runs=(10.0,)))
     assert (found.earliest, found.latest) == (None, None)
-    assert "too much" in found.how
+    assert "too many ends" in found.how
 
 
 def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest.MonkeyPatch) -> None:

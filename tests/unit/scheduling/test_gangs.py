@@ -156,7 +156,7 @@ def test_the_reason_says_how_many_fit_and_what_the_next_one_lacks() -> None:
     assert code is ReasonCode.GANG_INCOMPLETE
     assert sentence.startswith("fits 2 of 4 replicas; the next one needs 1 GPU, 1 GB RAM and 1 CPU core")
     assert sentence.endswith("the nearest node node-1 has 0 GPU free (1 short)")
-    assert suggestion.endswith("or ask for at most 2 replicas")
+    assert suggestion.endswith("or request at most 2 replicas")
 
 
 def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:

@@ -49,7 +49,7 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -
 
 
 @pytest.mark.parametrize(
-    ("mine", "priority", "theirs", "victim_priority", "rule"),
+    ("preemptor_usage", "priority", "victim_usage", "victim_priority", "rule"),
     [
         pytest.param(
             account(0, 4), 100, account(6, 4), 900, PreemptionRule.RECLAIM, id="lender wants it back"
@@ -78,14 +78,18 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -
     ],
 )
 def test_across_organizations(
-    mine: QuotaUsage, priority: int, theirs: QuotaUsage, victim_priority: int, rule: PreemptionRule | None
+    preemptor_usage: QuotaUsage,
+    priority: int,
+    victim_usage: QuotaUsage,
+    victim_priority: int,
+    rule: PreemptionRule | None,
 ) -> None:
     found = applicable_rule(
         same_organization=False,
-        mine=mine,
+        preemptor_usage=preemptor_usage,
         demand=gpus(1),
         priority=priority,
-        theirs=theirs,
+        victim_usage=victim_usage,
         victim=gpus(1),
         victim_priority=victim_priority,
     )
@@ -101,10 +105,10 @@ def test_within_an_organization_only_strictly_lower_ones(
     one = account(6, 0)
     found = applicable_rule(
         same_organization=True,
-        mine=one,
+        preemptor_usage=one,
         demand=gpus(1),
         priority=100,
-        theirs=one,
+        victim_usage=one,
         victim=gpus(1),
         victim_priority=victim_priority,
     )
@@ -113,14 +117,14 @@ def test_within_an_organization_only_strictly_lower_ones(
 
 def test_only_what_is_contested_counts_as_borrowed() -> None:
     """An organization above its guarantee of CPU does not lose its guaranteed GPUs for that."""
-    theirs = QuotaUsage(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
-    mine = QuotaUsage(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
+    victim_usage = QuotaUsage(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
+    preemptor_usage = QuotaUsage(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
     rule = applicable_rule(
         same_organization=False,
-        mine=mine,
+        preemptor_usage=preemptor_usage,
         demand=gpus(1),
         priority=900,
-        theirs=theirs,
+        victim_usage=victim_usage,
         victim=Resources(1000, 0, 1000),
         victim_priority=100,
     )
