@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync
-from hypervisor.deployments.queue.index_updates import change_of, feed, gone
+from hypervisor.deployments.queue.index_updates import change_of, feed, removal
 from hypervisor.deployments.queue.positions import queue_positions
 from hypervisor.infra.coordination.queue_index import Change, MemoryQueueIndex, QueueIndex
 from hypervisor.infra.coordination.redis_queue import RedisQueueIndex
@@ -183,7 +183,7 @@ async def test_repeated_and_late_changes_have_no_effect(case: Case) -> None:
     async with case.world.database.write() as session:
         await session.delete(await session.get_one(Deployment, second))
     case.index.note(queued)
-    case.index.note([gone(cluster_id, second, 0)])
+    case.index.note([removal(cluster_id, second, 0)])
     assert await case.by_rows(cluster_id) == {}
     await case.agrees(cluster_id)
 

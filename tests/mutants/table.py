@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "the epoch predicate is dropped",
         "store/leases.py",
-        "    if held != epoch:\n",
+        "    if current != epoch:\n",
         "    if False:\n",
         "tests/component/control/scheduler/test_robustness.py -k 'older_epoch and sqlite'",
     ),

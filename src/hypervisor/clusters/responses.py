@@ -14,7 +14,7 @@ from hypervisor.store.tables import Cluster, Node, NodeGpu
 NodeStatus = Literal["ready", "cordoned", "draining", "deleting", "shrinking"]
 
 _NOTES = {
-    "simulated": "simulated: durations and outcomes come from labels, nothing really runs",
+    "simulated": "simulated: no workload runs; durations and outcomes come from labels",
     "process": "process: commands run on the server's machine as the server's user; limits are bookkeeping",
     "docker": "docker: images run on a Docker-compatible engine, with limits enforced",
 }
@@ -96,12 +96,12 @@ _NODE_AS_STORED = same_named(Node, NodeResponse.model_fields)
 _CLUSTER_AS_STORED = same_named(Cluster, ClusterResponse.model_fields)
 
 
-def runtime_note(asked: str, resolved: str) -> str:
+def runtime_note(requested: str, resolved: str) -> str:
     """One line about the runtime of the cluster."""
     note = _NOTES.get(resolved, resolved)
-    if asked == "auto" and resolved == "simulated":
-        return "simulated: no Docker engine answered, nothing really runs; choose process or docker for work"
-    return f"auto, {note}" if asked == "auto" else note
+    if requested == "auto" and resolved == "simulated":
+        return "simulated: no Docker engine responded, so no workload runs; choose process or docker"
+    return f"auto, {note}" if requested == "auto" else note
 
 
 def capacity_of(node: Node) -> Resources:
