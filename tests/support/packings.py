@@ -63,8 +63,7 @@ def placed_by_priority(packing: Packing) -> list[int]:
 
 
 def check_sound(before: Packing, after: Packing) -> None:
-    """Check that no device is used twice, every item is in an admitted bin, items with a home stay placed,
-    and the head loses nothing."""
+    """Check capacity, admitted bins, that items with a home stay placed, and that the head loses nothing."""
     cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
     for sign, packing in ((1, before), (-1, after)):
         for index, bin_ in enumerate(packing.bin_of):

@@ -53,7 +53,7 @@ STOPPED = Replica(started=True, stopping=True, ended=True)
         ([STOPPED, FAILED], GangStatus.OVER),
     ],
 )
-def test_gang_verdict(replicas: list[Replica], expected: GangStatus) -> None:
+def test_gang_status(replicas: list[Replica], expected: GangStatus) -> None:
     assert gang_status(replicas) is expected
     assert gang_status(replicas[::-1]) is expected
 

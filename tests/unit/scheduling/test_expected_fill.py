@@ -123,8 +123,7 @@ def chosen(builder: SnapshotBuilder, *typical: Shape) -> tuple[int, tuple[int, .
 
 
 def test_a_remainder_that_typical_requests_fill_exactly_is_left() -> None:
-    """On a device with 700 free, 300 leaves 400, which no request needs; on 1000 free it leaves 700, which
-    others need."""
+    """300 on 700 free leaves 400, which no request needs; on 1000 free it leaves 700, which others need."""
     small, large = Shape(1000, 1024, 300), Shape(1000, 1024, 700)
     builder = snapshot_of((CPU, RAM, (700, WHOLE_GPU)), shape=small)
     assert chosen(builder, large) == (1, (1,))

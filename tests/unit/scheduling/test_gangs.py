@@ -183,7 +183,7 @@ SAME = Pending(11, gpu(1), priority=500, created_at=1.0)
 """A deployment behind a blocked gang of the same priority, which could not evict it."""
 
 
-def gathering(replicas: int, **more: Any) -> World:
+def blocked_gang(replicas: int, **more: Any) -> World:
     """Two nodes of two devices each, one device free on both; the gang needs `replicas` devices."""
     running = tuple(Running(number, number, gpu(1), (0,), 500, **more) for number in (1, 2))
     nodes = (gpu_node(1, gpus=2), gpu_node(2, gpus=2))
@@ -191,21 +191,21 @@ def gathering(replicas: int, **more: Any) -> World:
 
 
 def test_capacity_for_a_gang_accumulates() -> None:
-    world = gathering(3)
+    world = blocked_gang(3)
     assert plan(world.snapshot()).placements == ()
     freed = replace(world, running=world.running[:1])
     assert {placement.deployment_id for placement in plan(freed.snapshot()).placements} == {10}
 
 
 def test_capacity_that_a_gang_does_not_need_is_not_reserved() -> None:
-    world = gathering(3)
+    world = blocked_gang(3)
     wider = replace(world, nodes=(*world.nodes, Node(3, 64_000, 65_536, 1, schedulable=True)))
     room = replace(wider, pending=(replace(world.pending[0], replicas=5), replace(SAME, shape=cpu(1))))
     assert [placement.deployment_id for placement in plan(room.snapshot()).placements] == [11]
 
 
 def test_backfill_that_ends_before_the_gang_can_start() -> None:
-    snapshot = gathering(3).snapshot()
+    snapshot = blocked_gang(3).snapshot()
     ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
     for runtime, expected in ((3_000.0, [11]), (5_000.0, [])):
         limits = np.array([np.inf, runtime])
@@ -214,7 +214,7 @@ def test_backfill_that_ends_before_the_gang_can_start() -> None:
 
 
 def test_the_reason_of_the_gang_has_its_reserved_nodes_and_the_time() -> None:
-    snapshot = gathering(4).snapshot()
+    snapshot = blocked_gang(4).snapshot()
     ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
     unplaced = {
         item.deployment_id: item.reason for item in plan(replace(snapshot, allocations=ends)).unplaced

@@ -127,8 +127,7 @@ def test_restoring_any_victim_breaks_the_fit(world: World, policy: Policy) -> No
 @given(worlds(), PREEMPTING)
 @checked()
 def test_no_deployment_waits_that_evictions_on_one_node_could_admit(world: World, policy: Policy) -> None:
-    """The oracle checks the committed plan for capacity that an unplaced deployment without a nomination
-    could get.
+    """The oracle checks which capacity an unplaced deployment without a nomination could get.
 
     Capacity of higher-ranked nominations counts as used, that of lower-ranked nominations as free. Behind the
     head of the queue the node that the head reserves is left out.

@@ -27,10 +27,10 @@ def test_allocations_on_removed_devices_are_victims() -> None:
 
 
 def test_protected_work_is_the_last_victim() -> None:
-    shielded = Running(1, 1, cpu(4), (), 100, preemptible=False)
+    protected = Running(1, 1, cpu(4), (), 100, preemptible=False)
     other = Running(2, 1, cpu(4), (), 900)
-    assert leave(shielded, other, cpu_milli=4000) == (2,)
-    assert leave(shielded, other, cpu_milli=3000) == (1, 2)
+    assert leave(protected, other, cpu_milli=4000) == (2,)
+    assert leave(protected, other, cpu_milli=3000) == (1, 2)
 
 
 def test_releasing_allocations_are_not_returned() -> None:

@@ -20,9 +20,9 @@ def victims_to_shrink(
     ended. They count as ending and are never returned.
     """
     lost = lost_work(allocations, now)
-    shielded = ~allocations.preemptible | (allocations.protected_until > now)
+    protected = ~allocations.preemptible | (allocations.protected_until > now)
     order = np.lexsort(
-        (allocations.id, allocations.started_at, -lost, -allocations.priority.astype(np.int64), ~shielded)
+        (allocations.id, allocations.started_at, -lost, -allocations.priority.astype(np.int64), ~protected)
     )
     cpu, ram = new_cpu, new_ram
     victims: list[int] = []
