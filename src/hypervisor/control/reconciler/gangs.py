@@ -53,8 +53,8 @@ class GangRun:
     def running_sentence(self) -> str:
         """The event sentence for the start, such as "runs on node-1"."""
         nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in self.attempts))
-        subject = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
-        return f"{subject} on {nodes}"
+        verb = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
+        return f"{verb} on {nodes}"
 
     @property
     def failure(self) -> str | None:

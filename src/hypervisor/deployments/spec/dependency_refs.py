@@ -121,7 +121,7 @@ def _edges_of(
     edges: dict[int | tuple[str, int], DependencyRef] = {}
     for dependency in request.dependencies():
         edge = _edge(index, request, dependency, indexes_by_name, found)
-        key = edge.existing.id if edge.existing is not None else ("member", edge.batch_index or 0)
+        key = edge.existing.id if edge.existing is not None else ("batch", edge.batch_index or 0)
         if key in edges:
             raise Invalid("doubled_dependency", f"depends_on contains {dependency.deployment!r} twice.")
         edges[key] = edge
