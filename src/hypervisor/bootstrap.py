@@ -136,19 +136,19 @@ def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> St
 
 
 async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
-    """Hints and the index of the queues; processes with control loops keep the index like the rows."""
+    """Hints and the queue index; processes with control loops synchronize the index with the rows."""
     sharing, database = services.coordination, services.database
     if sharing.queue is not None:
         feed(sharing.queue, database)
     await sharing.start()
     stack.push_async_callback(sharing.close)
     if sharing.queue is not None and services.settings.role != "api":
-        keeper = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
-        await stack.enter_async_context(queue_index_syncing(keeper))
+        index_sync = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
+        await stack.enter_async_context(queue_index_syncing(index_sync))
 
 
 async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
-    """Start the loops; they hand over as soon as the server begins to stop, not after its last request."""
+    """Start the loops; they release their leases when the server begins to stop."""
     runtimes = services.runtimes
     if not _loops_alone(services.settings):
         runtimes = _runtimes(services.settings, services.install_id, services.clock)
@@ -165,7 +165,7 @@ async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
 
 
 def _loops_alone(settings: Settings) -> bool:
-    """Whether the loops of this process are the only ones: then it drives whatever it shows."""
+    """Whether the loops of this process are the only ones, so that it drives every engine."""
     return settings.role == "all" and normalise_url(settings.database_url).get_backend_name() == "sqlite"
 
 
@@ -231,7 +231,7 @@ def _retention_policy(settings: Settings) -> RetentionPolicy:
 def _stopping_on_signals(stopping: asyncio.Event) -> Iterator[None]:
     """Set `stopping` with the first SIGINT or SIGTERM, before the server's own handler runs.
 
-    The server waits for open requests before it ends the lifespan, so streams must hear of it earlier.
+    The server waits for open requests before it ends the lifespan, so streams must be stopped earlier.
     """
     if threading.current_thread() is not threading.main_thread():
         try:

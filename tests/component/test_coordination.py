@@ -123,10 +123,10 @@ async def is_running(team: Team, deployment_id: int) -> bool:
 async def wait_for_index(api: Api, cluster_id: int) -> None:
     """Wait until positions in the cluster come from the index; run its sync meanwhile."""
     index = queue_index(api)
-    keeper = QueueIndexSync(api.services.database, api.clock, api.services.wakeup, index)
+    index_sync = QueueIndexSync(api.services.database, api.clock, api.services.wakeup, index)
 
     async def ready() -> bool:
-        await keeper.sync(everything=False)
+        await index_sync.sync(everything=False)
         return index.ready(cluster_id)
 
     await eventually(ready)

@@ -87,7 +87,7 @@ MUTANTS = (
         "freed capacity is not reserved",
         "scheduling/preemption/nominations.py",
         "        if not confirmed:\n",
-        "        self._capacity.release_claim(made.claim)\n        if not confirmed:\n",
+        "        self._capacity.release_claim(nomination.claim)\n        if not confirmed:\n",
         "tests/unit/scheduling/test_nominations.py",
         also=(
             (

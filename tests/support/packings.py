@@ -1,4 +1,4 @@
-"""Small packings drawn by lot, and what has to hold of any of them however it is repacked."""
+"""Small random packings, and the invariants of repacking."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ def request(cpu: int = 0, ram: int = 0, gpu: int = 0) -> Request:
 
 
 def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
-    """Two to four bins, many items with a home and some that wait, in the order of the queue."""
+    """Two to four bins, many items with a home and some waiting ones, in queue order."""
     rng = random.Random(seed)
-    bins = [_Room(rng) for _ in range(rng.randint(2, 4))]
+    bins = [_FreeCapacity(rng) for _ in range(rng.randint(2, 4))]
     items = [one for _ in range(rng.randint(0, 4 * len(bins))) for one in _at_home(bins, rng)]
     waiting = sorted(
         (_item(bins, rng) for _ in range(rng.randint(1, 6))), key=lambda item: item.priority, reverse=True
     )
-    guards = {number: HeadGuard(_hold(room, rng)) for number, room in enumerate(bins) if rng.random() < 0.25}
+    guards = {
+        number: HeadGuard(_head_reservation(free, rng))
+        for number, free in enumerate(bins)
+        if rng.random() < 0.25
+    }
     packing = Packing(
-        [room.cpu for room in bins],
-        [room.ram for room in bins],
-        [room.gpu for room in bins],
+        [free.cpu for free in bins],
+        [free.ram for free in bins],
+        [free.gpu for free in bins],
         [*items, *waiting],
         guards,
     )
@@ -51,7 +55,7 @@ def drawn_packing(seed: int) -> tuple[Packing, list[int]]:
 
 
 def placed_by_priority(packing: Packing) -> list[int]:
-    """How many have a place, the highest priority first."""
+    """How many items are placed, the highest priority first."""
     placed = Counter(
         item.priority for item, at in zip(packing.items, packing.bin_of, strict=True) if at != NO_BIN
     )
@@ -59,7 +63,7 @@ def placed_by_priority(packing: Packing) -> list[int]:
 
 
 def check_sound(before: Packing, after: Packing) -> None:
-    """Nothing is taken twice, nobody is where he may not be or has lost his place, the head loses nothing."""
+    """Check capacity, admitted bins, that items with a home stay placed, and that the head loses nothing."""
     cpu, ram, gpu = list(before.cpu), list(before.ram), [list(free) for free in before.gpu]
     for sign, packing in ((1, before), (-1, after)):
         for index, bin_ in enumerate(packing.bin_of):
@@ -83,17 +87,17 @@ def check_sound(before: Packing, after: Packing) -> None:
         assert gpu_shortfall(guard.request, guard.gpu) <= guard.shortfall
 
 
-class _Room:
-    """What is free in a bin that is being filled."""
+class _FreeCapacity:
+    """The free capacity of a bin that is being filled."""
 
     def __init__(self, rng: random.Random) -> None:
         self.cpu, self.ram = rng.randint(1000, 3000), rng.randint(1000, 3000)
         self.gpu = [rng.choice([1000, 1000, 600]) for _ in range(rng.choice([0, 0, 2, 3]))]
         self.evictable = [WHOLE_GPU - free for free in self.gpu]
-        """What the head counts on beside it: no guarded item has that."""
+        """The capacity for the head, which no guarded item uses."""
 
     def take(self, one: Request, guarded: bool) -> tuple[int, ...] | None:
-        """The devices that the request has taken; None where it does not fit."""
+        """Take capacity for the request. Returns its devices, None if it does not fit."""
         need = WHOLE_GPU if one.whole_devices else one.milli_per_device
         devices = [device for device, free in enumerate(self.gpu) if free >= need][: one.device_count]
         if self.cpu < one.cpu or self.ram < one.ram or len(devices) < one.device_count:
@@ -106,13 +110,13 @@ class _Room:
         return tuple(devices)
 
 
-def _item(bins: list[_Room], rng: random.Random) -> Item:
+def _item(bins: list[_FreeCapacity], rng: random.Random) -> Item:
     size = rng.randint(1, 12) * 100, rng.randint(1, 12) * 100, rng.choice([0, 0, 0, 300, 500, 1000, 2000])
     somewhere = frozenset(rng.sample(range(len(bins)), 2)) if rng.random() < 0.2 else None
     return Item(request(*size), rng.choice([100, 500]), somewhere, guarded=rng.random() < 0.5)
 
 
-def _at_home(bins: list[_Room], rng: random.Random) -> list[Item]:
+def _at_home(bins: list[_FreeCapacity], rng: random.Random) -> list[Item]:
     item, home = _item(bins, rng), rng.randrange(len(bins))
     if item.bins is not None and home not in item.bins:
         return []
@@ -122,10 +126,10 @@ def _at_home(bins: list[_Room], rng: random.Random) -> list[Item]:
     )
 
 
-def _hold(room: _Room, rng: random.Random) -> HeadReservation:
-    """Some head of the queue that counts on what is free there, and on a little more."""
-    sizes = [size for size in (0, 400, 1000, 2000) if size <= WHOLE_GPU * len(room.gpu)]
+def _head_reservation(free: _FreeCapacity, rng: random.Random) -> HeadReservation:
+    """A random head of the queue that needs the free capacity and a little more."""
+    sizes = [size for size in (0, 400, 1000, 2000) if size <= WHOLE_GPU * len(free.gpu)]
     head = request(rng.randint(0, 2000), rng.randint(0, 2000), rng.choice(sizes))
     more = rng.choice([0, 500])
-    gpu = [free + rng.choice([0, more]) for free, more in zip(room.gpu, room.evictable, strict=True)]
-    return HeadReservation(1, 500, 0, head, room.cpu + more, room.ram + more, gpu)
+    gpu = [free + rng.choice([0, more]) for free, more in zip(free.gpu, free.evictable, strict=True)]
+    return HeadReservation(1, 500, 0, head, free.cpu + more, free.ram + more, gpu)

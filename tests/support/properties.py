@@ -1,4 +1,4 @@
-"""What the property tests of the scheduler share: how many examples, which policies, how plans are compared.
+"""Common parts of the scheduler's property tests: number of examples, policies, comparison of plans.
 
 HV_HYPOTHESIS_EXAMPLES sets the number of examples per property, and makes them random.
 """
@@ -32,7 +32,7 @@ PREEMPTING = st.builds(Policy, **_OPTIMIZING)
 
 
 def checked(examples: int = 200) -> settings:
-    """So many examples, the same ones each time."""
+    """Settings for this many examples, the same ones in each run."""
     return settings(
         max_examples=int(os.environ.get("HV_HYPOTHESIS_EXAMPLES", str(examples))),
         deadline=None,
@@ -48,7 +48,7 @@ def shuffled(items: tuple[T, ...], shuffle: random.Random) -> tuple[T, ...]:
 
 
 def comparable(decided: Plan) -> tuple[object, ...]:
-    """A plan as values that can be compared, its reasons worded."""
+    """A plan as comparable values, with its reasons."""
     return (
         decided.placements,
         decided.evictions,

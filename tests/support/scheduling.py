@@ -1,4 +1,4 @@
-"""Clusters for scheduler tests: random ones, what committing a plan does to them, checks by brute force."""
+"""Clusters for scheduler tests: random ones, the effect of a committed plan, brute-force checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Running:
-    """An allocation; the deployment has the same id unless it is a gang's."""
+    """An allocation; its deployment has the same id, except for gangs."""
 
     id: int
     node_id: int
@@ -69,7 +69,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class World:
-    """A cluster as plain objects; `snapshot()` is what the scheduler sees of it."""
+    """A cluster as plain objects; `snapshot()` is the scheduler's input."""
 
     nodes: tuple[Node, ...]
     running: tuple[Running, ...] = ()
@@ -125,7 +125,7 @@ class World:
 
 
 def commit(world: World, plan: Plan) -> World:
-    """What the cluster looks like once the plan was committed: placements run, victims are releasing."""
+    """The cluster after the plan was committed: placements run, victims are releasing."""
     waiting = {item.id: item for item in world.pending}
     evicted = {eviction.allocation_id for eviction in plan.evictions}
     running = [replace(run, releasing=True) if run.id in evicted else run for run in world.running]
@@ -155,14 +155,14 @@ def commit(world: World, plan: Plan) -> World:
     )
 
 
-def spoken_for(plan: Plan) -> list[Placement | Nomination]:
-    """All that the plan gives a place, now or later."""
+def placed_or_nominated(plan: Plan) -> list[Placement | Nomination]:
+    """All placements and nominations of the plan."""
     return [*plan.placements, *plan.nominations]
 
 
-def victims_gone(world: World, requeue: bool = True) -> World:
-    """Every releasing allocation has ended; the evicted are back in the queue."""
-    gone = {run.deployment: run for run in world.running if run.releasing and requeue}
+def after_victims_end(world: World, requeue: bool = True) -> World:
+    """The world after every releasing allocation has ended; evicted deployments are back in the queue."""
+    ended = {run.deployment: run for run in world.running if run.releasing and requeue}
     sizes = Counter(run.deployment for run in world.running if run.releasing)
     back = tuple(
         Pending(
@@ -174,7 +174,7 @@ def victims_gone(world: World, requeue: bool = True) -> World:
             replicas=sizes[id_],
             spread=run.spread,
         )
-        for id_, run in gone.items()
+        for id_, run in ended.items()
     )
     return replace(
         world,
@@ -184,11 +184,11 @@ def victims_gone(world: World, requeue: bool = True) -> World:
 
 
 def free_on(world: World, node: Node, without: Iterable[int] = ()) -> tuple[int, int, list[int]]:
-    """CPU, RAM and milli-GPU per device that the allocations leave, those in `without` being gone."""
-    gone = set(without)
+    """Free CPU, RAM and milli-GPU per device of the node, without the allocations in `without`."""
+    ended = set(without)
     cpu, ram, gpu = node.cpu, node.ram, [1000] * node.gpus
     for run in world.running:
-        if run.node_id == node.id and run.id not in gone:
+        if run.node_id == node.id and run.id not in ended:
             cpu -= run.shape.cpu_milli
             ram -= run.shape.ram_mib
             for device in run.devices:
@@ -202,40 +202,40 @@ def admits(node: Node, shape: Shape) -> bool:
     return node.schedulable and model and all(value == node.zone for _, value in shape.node_selector)
 
 
-def fits(shape: Shape, room: tuple[int, int, list[int]]) -> bool:
-    cpu, ram, gpu = room
+def fits(shape: Shape, capacity: tuple[int, int, list[int]]) -> bool:
+    cpu, ram, gpu = capacity
     if cpu < shape.cpu_milli or ram < shape.ram_mib:
         return False
     return sum(free >= shape.gpu_milli_per_device for free in gpu) >= shape.gpu_device_count
 
 
 def take(
-    room: tuple[int, int, list[int]], shape: Shape, devices: Iterable[int]
+    capacity: tuple[int, int, list[int]], shape: Shape, devices: Iterable[int]
 ) -> tuple[int, int, list[int]]:
-    cpu, ram, gpu = room
+    cpu, ram, gpu = capacity
     left = list(gpu)
     for device in devices:
         left[device] -= shape.gpu_milli_per_device
     return cpu - shape.cpu_milli, ram - shape.ram_mib, left
 
 
-def count_on(shape: Shape, room: tuple[int, int, list[int]], most: int) -> int:
-    """How many replicas of the shape the room takes, tried out one by one."""
+def count_on(shape: Shape, capacity: tuple[int, int, list[int]], most: int) -> int:
+    """How many replicas of the shape fit into the capacity, tried one by one."""
     for count in range(most):
-        if not fits(shape, room):
+        if not fits(shape, capacity):
             return count
-        usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_milli_per_device]
-        usable.sort(key=lambda index: room[2][index])
-        room = take(room, shape, usable[: shape.gpu_device_count])
+        usable = [index for index, free in enumerate(capacity[2]) if free >= shape.gpu_milli_per_device]
+        usable.sort(key=lambda index: capacity[2][index])
+        capacity = take(capacity, shape, usable[: shape.gpu_device_count])
     return most
 
 
 def gang_fits(world: World, item: Pending, without: Iterable[int] = ()) -> bool:
-    """Whether all replicas fit at the same time, the allocations in `without` being gone."""
-    gone = tuple(without)
+    """Whether all replicas fit at the same time, without the allocations in `without`."""
+    ended = tuple(without)
     nodes = [node for node in world.nodes if admits(node, item.shape)]
-    rooms = [free_on(world, node, gone) for node in nodes]
-    return sum(count_on(item.shape, room, item.replicas) for room in rooms) >= item.replicas
+    capacities = [free_on(world, node, ended) for node in nodes]
+    return sum(count_on(item.shape, capacity, item.replicas) for capacity in capacities) >= item.replicas
 
 
 def smaller_sets(victims: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
@@ -271,7 +271,7 @@ LARGE_SHAPES = st.builds(
 def worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 8) -> World:
     """A random consistent cluster: nothing over capacity, no nominations yet.
 
-    Half of them are crowded: small work of low priority everywhere, large requests waiting.
+    Half of them are crowded: small work of low priority on all nodes, large pending requests.
     """
     crowded = draw(st.booleans())
     nodes = tuple(draw(_nodes(index, crowded)) for index in range(draw(st.integers(int(crowded), max_nodes))))
@@ -295,7 +295,7 @@ def worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 8) -> Worl
 
 @st.composite
 def gang_worlds(draw: st.DrawFn, *, max_nodes: int = 4, max_pending: int = 6) -> World:
-    """The same with gangs: some of what runs belongs together, some of what waits has several replicas."""
+    """A random cluster with running and pending gangs."""
     world = draw(worlds(max_nodes=max_nodes, max_pending=max_pending))
     heads: dict[int, Running] = {}
     running = []
@@ -332,14 +332,14 @@ def _nodes(draw: st.DrawFn, index: int, crowded: bool) -> Node:
 
 
 def _with_running(draw: st.DrawFn, world: World, number: int, crowded: bool) -> World:
-    """Add one allocation where it fits, if it does."""
+    """Add one allocation, if it fits anywhere."""
     node = draw(st.sampled_from(world.nodes))
     shape = draw(SMALL_SHAPES if crowded else SHAPES)
     shape = replace(shape, gpu_models=(), node_selector=())
-    room = free_on(world, node)
-    if not fits(shape, room):
+    capacity = free_on(world, node)
+    if not fits(shape, capacity):
         return world
-    usable = [index for index, free in enumerate(room[2]) if free >= shape.gpu_milli_per_device]
+    usable = [index for index, free in enumerate(capacity[2]) if free >= shape.gpu_milli_per_device]
     devices = draw(st.permutations(usable))[: shape.gpu_device_count] if shape.gpu_device_count else []
     run = Running(
         id=number + 1,

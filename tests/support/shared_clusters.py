@@ -12,12 +12,12 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.scheduling.plan_result import Plan
 from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64, Quota, Shape, Snapshot
-from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
+from tests.support.scheduling import Pending, Running, World, after_victims_end, commit, gpu, gpu_node
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A world, the quotas on it (none: nobody shares it), and whose each deployment is (by its id)."""
+    """A world, its quotas (none: it is not shared), and the owner of each deployment by id."""
 
     world: World
     quotas: tuple[Quota, ...]
@@ -42,20 +42,20 @@ class Shared:
         )
 
     def after(self, plan: Plan) -> Shared:
-        """The plan is committed."""
+        """The cluster after the plan was committed."""
         return replace(self, world=commit(self.world, plan))
 
-    def victims_gone(self) -> Shared:
-        """Those that were asked to stop have stopped and wait again."""
-        return replace(self, world=victims_gone(self.world))
+    def after_victims_end(self) -> Shared:
+        """The cluster after all stopping deployments have ended and were queued again."""
+        return replace(self, world=after_victims_end(self.world))
 
     def usage(self, organization: int, *, releasing: bool = True) -> Resources:
-        """What its work holds, with or without what has been asked to stop."""
+        """The usage of the organization, with or without releasing allocations."""
         own = [run for run in self.world.running if self.owners[run.deployment] == organization]
-        return sum((holds(run.shape) for run in own if releasing or not run.releasing), Resources())
+        return sum((total_request(run.shape) for run in own if releasing or not run.releasing), Resources())
 
     def account(self, organization: int) -> QuotaUsage:
-        """Its account before anything is decided."""
+        """The quota and usage of the organization before the pass."""
         quota = next(quota for quota in self.quotas if quota.organization_id == organization)
         return QuotaUsage(quota, self.usage(organization, releasing=False), self.capacity)
 
@@ -128,5 +128,5 @@ def gpus_of(count: int) -> Resources:
     return Resources(64_000, 65_536, count * 1000)
 
 
-def holds(shape: Shape, replicas: int = 1) -> Resources:
+def total_request(shape: Shape, replicas: int = 1) -> Resources:
     return Resources(shape.cpu_milli * replicas, shape.ram_mib * replicas, shape.gpu_milli * replicas)

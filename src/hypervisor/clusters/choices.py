@@ -13,19 +13,19 @@ Names = Callable[[], Sequence[str]]
 
 
 def one_of(names: Names) -> AfterValidator:
-    """Refuses every value that is not registered when it is checked; the message lists the names."""
+    """Refuses values that are not registered; the message lists the names."""
 
     def check(value: str) -> str:
-        known = names()
-        if value not in known:
-            raise ValueError(f"must be one of {listed(known, 'or')}")
+        registered = names()
+        if value not in registered:
+            raise ValueError(f"must be one of {listed(registered, 'or')}")
         return value
 
     return AfterValidator(check)
 
 
 def enum_of(names: Names) -> Callable[[dict[str, Any]], None]:
-    """For `json_schema_extra`: the names that are registered when the schema is made."""
+    """For `json_schema_extra`: the names that are registered when the schema is built."""
 
     def extend(schema: dict[str, Any]) -> None:
         schema["enum"] = list(names())

@@ -14,7 +14,7 @@ SIZES = {
     "labels": "labels of the only node",
     "nodes": "rows of `nodes`",
 }
-"""Fields of a cluster that are stored with its nodes, each with the place."""
+"""Fields of a cluster that are stored with its nodes, each with its column."""
 
 NODE_CONVERTED = {
     "name": "one row for each name of `NodeCreate.names`",
@@ -23,7 +23,7 @@ NODE_CONVERTED = {
     "ram_gb": "ram_mib",
     "labels": "labels, as a copy for each node",
 }
-"""Fields of a node that are converted before they are stored, each with the place."""
+"""Fields of a node that are converted before they are stored, each with its stored form."""
 
 _CLUSTER_FIELDS = stored_fields(Cluster, ClusterCreate.model_fields, SIZES)
 _CLUSTER_SETTINGS = stored_fields(Cluster, ClusterUpdate.model_fields, SIZES)

@@ -77,23 +77,25 @@ async def add(
     taken = await repository.taken_node_names(session, cluster.id, request.names)
     if taken:
         raise Conflict("node_name_taken", f"The cluster already has these nodes: {', '.join(taken[:10])}.")
-    made = await insert_nodes(session, cluster.id, [request], now)
-    message = f"added {made[0].name}" if len(made) == 1 else f"added {made[0].name} to {made[-1].name}"
+    created = await insert_nodes(session, cluster.id, [request], now)
+    message = (
+        f"added {created[0].name}" if len(created) == 1 else f"added {created[0].name} to {created[-1].name}"
+    )
     record_node(session, cluster, "node.added", message, now=now, actor=access.principal.actor)
-    return made
+    return created
 
 
 async def insert_nodes(
     session: WriteSession, cluster_id: int, specs: Sequence[NodeCreate], now: datetime
 ) -> list[Node]:
     """Insert the nodes with their devices, in the order given."""
-    made = [_new_node(cluster_id, spec, name, now) for spec in specs for name in spec.names]
-    session.add_all(made)
+    created = [_new_node(cluster_id, spec, name, now) for spec in specs for name in spec.names]
+    session.add_all(created)
     await session.flush()
     await repository.add_devices(
-        session, [(node.id, index) for node in made for index in range(node.gpu_count)]
+        session, [(node.id, index) for node in created for index in range(node.gpu_count)]
     )
-    return made
+    return created
 
 
 async def cordon(
@@ -106,7 +108,7 @@ async def cordon(
         node.cordoned = cordoned
         node.draining = node.draining and cordoned
         word = "cordoned" if cordoned else "uncordoned"
-        message = f"{node.name} takes no new work" if cordoned else f"{node.name} takes work again"
+        message = f"{node.name} accepts no new work" if cordoned else f"{node.name} accepts work again"
         record_node(session, cluster, f"node.{word}", message, now=now, actor=access.principal.actor)
     return await describe(session, node)
 
@@ -114,7 +116,7 @@ async def cordon(
 async def drain(
     session: WriteSession, access: ClusterAccess, node_id: int, occupants: Occupants, *, now: datetime
 ) -> NodeResponse:
-    """Cordon the node and stop its attempts. Their deployments return to their places in the queue."""
+    """Cordon the node and stop its attempts. Their deployments return to their positions in the queue."""
     cluster = await lock_cluster(session, access)
     await occupants.lock_on_node(session, access.cluster_id, node_id)
     node = await lock_node(session, access, node_id)
@@ -135,7 +137,7 @@ async def remove(
     force: bool,
     now: datetime,
 ) -> bool:
-    """Remove the node. True when it is removed, False when it is removed after its work has ended.
+    """Remove the node. Returns False if that happens later, after its work has ended.
 
     Raises Conflict while a deployment holds capacity on the node, unless `force`: then it is drained first.
     """
@@ -206,7 +208,7 @@ async def _evict(
         session,
         attempts,
         StopReason.DRAINED,
-        sentence=f"{sentence}; keeps its place in the queue",
+        sentence=f"{sentence}; it keeps its queue position",
         now=now,
         actor=actor,
     )

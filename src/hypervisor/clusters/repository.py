@@ -88,7 +88,7 @@ class Capacity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A deployment that is live on a node or cluster, or waits for it."""
+    """A deployment that is live on a node or cluster, or waits for the cluster."""
 
     deployment_id: int
     name: str
@@ -143,26 +143,26 @@ async def lock_organization(session: WriteSession, organization_id: int) -> None
     )
 
 
-async def hold_organization(session: WriteSession, organization_id: int) -> bool:
+async def lock_organization_shared(session: WriteSession, organization_id: int) -> bool:
     """Prevent the deletion of the organization (`FOR KEY SHARE`). False when it does not exist."""
     query = select(Organization.id).where(Organization.id == organization_id)
     return await session.scalar(query.with_for_update(read=True, key_share=True)) is not None
 
 
-async def hold_organizations(
+async def lock_organizations_shared(
     session: WriteSession, organization_ids: Collection[int]
 ) -> dict[int, Organization]:
-    """`hold_organization` for several: their rows by id, without missing ones."""
+    """`lock_organization_shared` for several: their rows by id, without missing ones."""
     if not organization_ids:
         return {}
     rows = await session.scalars(_HELD_ORGANIZATIONS, {"ids": sorted(organization_ids)})
     return {organization.id: organization for organization in rows}
 
 
-async def hold_own(
+async def lock_own_shared(
     session: WriteSession, cluster_ids: Collection[int], organization_ids: Collection[int]
 ) -> tuple[dict[int, Organization], dict[int, Cluster]]:
-    """`hold_organizations` and `hold_clusters` in one query, for clusters that these organizations own."""
+    """Both locks in one query, for clusters that these organizations own."""
     if not cluster_ids or not organization_ids:
         return {}, {}
     found = {"ids": sorted(cluster_ids), "organization_ids": sorted(organization_ids)}
@@ -178,7 +178,7 @@ async def owners_of(session: AsyncSession, cluster_ids: Collection[int]) -> dict
     return {row.id: row.organization_id for row in rows}
 
 
-async def hold_clusters(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
+async def lock_clusters_shared(session: WriteSession, cluster_ids: Collection[int]) -> dict[int, Cluster]:
     """These clusters, protected against changes until the end of the transaction (`FOR SHARE`)."""
     if not cluster_ids:
         return {}

@@ -1,4 +1,4 @@
-"""Resizing of nodes. A shrink below the allocated amount waits until enough work has left."""
+"""Resizing of nodes. A shrink below the allocated amount waits until enough work has ended."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ async def update_node(
     scheduler places nothing above it, the least important attempts are stopped, and the capacity shrinks when
     they have ended.
     """
-    given = request.model_fields_set
-    if "gpu_model" in given:
+    changed = request.model_fields_set
+    if "gpu_model" in changed:
         node.gpu_model = request.gpu_model
     if request.labels is not None:
         node.labels = dict(request.labels)
@@ -101,7 +101,7 @@ async def update_node(
         raise _too_small(node, held, target, missing)
     node.target_cpu_milli, node.target_ram_mib = target.cpu_milli, target.ram_mib
     node.target_gpu_count = target.gpu_count
-    message = f"{node.name} changed: {', '.join(sorted(given)) or 'nothing'}"
+    message = f"{node.name} changed: {', '.join(sorted(changed)) or 'nothing'}"
     record_node(session, cluster, "node.updated", message, now=now, actor=actor)
     if not missing.is_zero:
         await _evict(session, cluster, node, target, occupants, now=now, actor=actor)
@@ -172,7 +172,7 @@ async def _evict(
         session,
         victims,
         StopReason.DRAINED,
-        sentence=f"its node {node.name} is being made smaller; keeps its place in the queue",
+        sentence=f"its node {node.name} is being made smaller; it keeps its queue position",
         now=now,
         actor=actor,
     )

@@ -31,7 +31,7 @@ from hypervisor.store.database import WriteSession
 router = APIRouter(prefix="/clusters", tags=["Clusters"])
 
 Force = Annotated[
-    bool, Query(description="Also while work prevents the change: it is moved or stopped first.")
+    bool, Query(description="Also if running work prevents the change: the work is moved or stopped first.")
 ]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"description": "Accepted: running work is being stopped; the deletion follows."}
@@ -156,8 +156,8 @@ async def add_node(
     """Add a node. With a `count` above 1, add several equal nodes; the response is a list."""
 
     async def work(session: WriteSession) -> list[NodeResponse]:
-        made = await nodes.add(session, access, body, now=services.clock.now())
-        return await nodes.describe_all(session, made)
+        created = await nodes.add(session, access, body, now=services.clock.now())
+        return await nodes.describe_all(session, created)
 
     answers = await services.database.transact(work)
     _wake(services)
@@ -241,7 +241,7 @@ async def uncordon_node(node_id: NodeId, access: ClusterChanger, services: Servi
 async def drain_node(
     node_id: NodeId, access: ClusterChanger, services: ServicesDep, occupants: OccupantsDep
 ) -> NodeResponse:
-    """Drain the node: cordon it and return its work to the same place in the queue."""
+    """Drain the node: cordon it and return its work to the queue, at the same positions."""
 
     async def work(session: WriteSession) -> NodeResponse:
         return await nodes.drain(session, access, node_id, occupants, now=services.clock.now())
@@ -266,7 +266,8 @@ def _check_runtime(services: AppServices, runtime: str) -> None:
     if runtime != "auto" and runtime not in services.runtimes.names:
         available = ", ".join(("auto", *services.runtimes.names))
         raise Invalid(
-            "unknown_runtime", f"The runtime {runtime!r} is not available here. Choose one of {available}."
+            "unknown_runtime",
+            f"The runtime {runtime!r} is not available on this server. Choose one of {available}.",
         )
 
 

@@ -143,9 +143,9 @@ class ClusterCreate(StrictRequest):
     @model_validator(mode="after")
     def _has_one_kind_of_size(self) -> Self:
         totals = ("total_cpu_cores", "total_ram_gb", "total_gpu_count", "gpu_model", "labels")
-        given = [name for name in totals if getattr(self, name) is not None]
-        if self.nodes is not None and given:
-            raise ValueError(f"give either nodes or {', '.join(given)}, not both")
+        totals_set = [name for name in totals if getattr(self, name) is not None]
+        if self.nodes is not None and totals_set:
+            raise ValueError(f"give either nodes or {', '.join(totals_set)}, not both")
         if self.nodes is None and (self.total_cpu_cores is None or self.total_ram_gb is None):
             raise ValueError("give total_cpu_cores and total_ram_gb (one node of that size) or nodes")
         _check_names([name for node in self.nodes or () for name in node.names])

@@ -47,9 +47,9 @@ async def create(
     cluster = Cluster(**fields, resolved_runtime=resolved_runtime, created_at=now)
     session.add(cluster)
     await session.flush()
-    made = await nodes.insert_nodes(session, cluster.id, specs, now)
+    created = await nodes.insert_nodes(session, cluster.id, specs, now)
     _record(
-        session, cluster, "cluster.created", f"cluster {cluster.name} with {len(made)} node(s)", now, actor
+        session, cluster, "cluster.created", f"cluster {cluster.name} with {len(created)} node(s)", now, actor
     )
     return await describe(session, cluster)
 
@@ -136,7 +136,7 @@ async def delete(
 
 
 async def _finish_deletion(session: WriteSession, cluster: Cluster, now: datetime, actor: str) -> bool:
-    """Remove a cluster that is to be deleted if nothing holds capacity on it any more. One with a long
+    """Remove a cluster that is being deleted, if no attempt holds capacity on it. A cluster with a long
     history is left to the maintenance loop, which deletes it in batches.
     """
     await session.flush()

@@ -33,7 +33,7 @@ class Bounds(StrictRequest):
     gpu_count: Gpus | None = None
 
     @property
-    def given(self) -> tuple[int | None, int | None, int | None]:
+    def amounts(self) -> tuple[int | None, int | None, int | None]:
         """Milli-CPU, MiB and milli-GPU; None for an amount that is not set."""
         amounts = Resources.from_edge(
             cpu_cores=self.cpu_cores or 0, ram_gb=self.ram_gb or 0, gpu_count=self.gpu_count or 0
@@ -51,9 +51,11 @@ class Bounds(StrictRequest):
         the CPU and RAM to use them.
         """
         whole = (capacity.cpu_milli, capacity.ram_mib, capacity.gpu_milli)
-        parts = [amount / total for amount, total in zip(self.given, whole, strict=True) if amount and total]
+        parts = [
+            amount / total for amount, total in zip(self.amounts, whole, strict=True) if amount and total
+        ]
         part = min(1.0, max(parts, default=0.0))
-        amounts = zip(self.given, whole, strict=True)
+        amounts = zip(self.amounts, whole, strict=True)
         return Resources(*(int(total * part) if amount is None else amount for amount, total in amounts))
 
 
@@ -86,7 +88,7 @@ class LimitAmounts(ResponseModel):
 
 
 class ShareResponse(ResponseModel):
-    """`used` is what the organization holds now, `waiting` the number of its queued deployments."""
+    """`used` is the organization's present use, `waiting` the number of its queued deployments."""
 
     cluster_id: int
     cluster_name: str

@@ -31,7 +31,7 @@ async def offer(
     organization_id = request.organization_id
     if organization_id == cluster.organization_id:
         raise Conflict("own_cluster", "The cluster belongs to this organization; share it with another one.")
-    if not await repository.hold_organization(session, organization_id):
+    if not await repository.lock_organization_shared(session, organization_id):
         raise not_found("organization", organization_id)
     share = await session.get(ClusterShare, (cluster.id, organization_id))
     if share is not None and share.state in OPEN:
@@ -71,7 +71,7 @@ async def update(
 async def withdraw(
     session: WriteSession, access: ClusterAccess, organization_id: int, *, now: datetime
 ) -> None:
-    """End the share. From then on all others may preempt what the organization still runs there."""
+    """End the share. From then on all others may preempt the organization's remaining work there."""
     cluster, share = await _lock_share(session, access, organization_id)
     share.state, share.answered_at = "withdrawn", now
     _record(
@@ -234,7 +234,7 @@ def _set_guarantee(share: ClusterShare, amount: Resources) -> None:
 
 
 def _set_limit(share: ClusterShare, limit: Bounds) -> None:
-    share.limit_cpu_milli, share.limit_ram_mib, share.limit_gpu_milli = limit.given
+    share.limit_cpu_milli, share.limit_ram_mib, share.limit_gpu_milli = limit.amounts
 
 
 def _milli(weight: float) -> int:

@@ -1,5 +1,5 @@
-"""Deployments: what people want to run, from the request to its history.
+"""Deployments: the workloads of users, from the request to the history.
 
-From below: `schemas`, `queue`, `access`, `state`, `spec`, `presenter`, `history`, `routes`. Every change of
-state goes through `state.transitions.move`, whether a route or a control loop asks for it.
+Layers from below: `schemas`, `queue`, `access`, `state`, `spec`, `presenter`, `history`, `routes`. Every
+change of state by a route or a control loop goes through `state.transitions.move`.
 """

@@ -86,12 +86,12 @@ async def create_deployments(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Page[DeploymentResponse]:
-    """Submit up to 1,000 deployments, all or none. `depends_on` may name other members of the batch."""
+    """Submit up to 1,000 deployments, all or none. `depends_on` may name other deployments of the batch."""
     keyed = _keyed(services, user.user_id, idempotency_key, "batch", body)
     try:
         return Page(items=await _submit(services, user, body.deployments, keyed, response))
     except BatchItemError as refused:
-        raise _of_member(refused, body.deployments[refused.index].name) from None
+        raise _batch_error(refused, body.deployments[refused.index].name) from None
 
 
 @router.get("", responses=READS)
@@ -123,7 +123,7 @@ async def list_deployments(
     async with services.database.read() as session:
         found = await listing.page(session, filters, before=before, limit=limit)
         items = await presenter.describe_all(session, found.rows, services.coordination.queue)
-    await _place(services, items)
+    await _fill_positions(services, items)
     return Page(
         items=items, next_cursor=None if found.next_before is None else encode_cursor(found.next_before)
     )
@@ -147,7 +147,7 @@ async def update_deployment(
         return await presenter.describe(session, changed, services.coordination.queue)
 
     answer = await _refused_alone(services, work)
-    await _place(services, [answer])
+    await _fill_positions(services, [answer])
     _wake(services, "scheduler")
     return answer
 
@@ -181,7 +181,7 @@ async def delete_deployment(
 @router.post("/{deployment_id}/start", responses=CHANGES)
 async def start_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
     """Queue an ended deployment again."""
-    return await _obey(services, access, Command.START)
+    return await _command(services, access, Command.START)
 
 
 @router.post("/{deployment_id}/stop", responses=CHANGES)
@@ -198,13 +198,13 @@ async def stop_deployment(
     ] = None,
 ) -> DeploymentResponse:
     """Stop a live deployment. It can be started again."""
-    return await _obey(services, access, Command.STOP, grace_period_seconds)
+    return await _command(services, access, Command.STOP, grace_period_seconds)
 
 
 @router.post("/{deployment_id}/cancel", responses=CHANGES)
 async def cancel_deployment(access: DeploymentChanger, services: ServicesDep) -> DeploymentResponse:
     """Cancel a queued or live deployment."""
-    return await _obey(services, access, Command.CANCEL)
+    return await _command(services, access, Command.CANCEL)
 
 
 async def _submit(
@@ -224,7 +224,7 @@ async def _submit(
     else:
         answers = presenter.describe_new(submitted.created)
     _wake(services, "scheduler")
-    await _place(services, answers, new=not submitted.earlier_ids)
+    await _fill_positions(services, answers, new=not submitted.earlier_ids)
     return answers
 
 
@@ -246,7 +246,7 @@ def _keyed(
     return None if key is None else keyed_request(user_id, key, kind, body, services.encryptor)
 
 
-def _of_member(refused: BatchItemError, name: str) -> HypervisorError:
+def _batch_error(refused: BatchItemError, name: str) -> HypervisorError:
     error = refused.error
     detail = f"deployments[{refused.index}] ({name}): {error.detail} No deployment was created."
     return type(error)(error.code, detail, extra={**error.extra, "index": refused.index})
@@ -265,11 +265,11 @@ async def _describe(services: AppServices, access: DeploymentAccess) -> Deployme
         answers = await presenter.describe_all(session, [access.deployment], services.coordination.queue)
     if not answers:
         raise access.hidden
-    await _place(services, answers)
+    await _fill_positions(services, answers)
     return answers[0]
 
 
-async def _obey(
+async def _command(
     services: AppServices, access: DeploymentAccess, command: Command, grace_seconds: int | None = None
 ) -> DeploymentResponse:
     async def work(session: WriteSession) -> DeploymentResponse:
@@ -281,11 +281,13 @@ async def _obey(
 
     answer = await services.database.transact(work)
     _wake(services, "scheduler", "reconciler")
-    await _place(services, [answer])
+    await _fill_positions(services, [answer])
     return answer
 
 
-async def _place(services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False) -> None:
+async def _fill_positions(
+    services: AppServices, answers: Sequence[DeploymentResponse], *, new: bool = False
+) -> None:
     await services.positions.fill(services.coordination.queue, answers, new=new)
 
 

@@ -15,7 +15,7 @@ SYSTEM = "system"
 SCHEDULER = "scheduler"
 RECONCILER = "reconciler"
 WORKLOAD = "workload"
-"""An attempt that reports about itself."""
+"""The actor of an attempt that reports its own progress."""
 
 
 def user_actor(user_id: int) -> str:

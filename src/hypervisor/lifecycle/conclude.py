@@ -154,7 +154,7 @@ def _describe_failure(ending: Ending) -> tuple[str, str, str]:
     observation = ending.observation
     if observation is None or observation.exit_code is None:
         message = (observation.message if observation else None) or "its exit was not observed"
-        return "lost", "lost", f"the instance is gone: {message}"
+        return "lost", "lost", f"the instance was lost: {message}"
     if observation.oom_killed:
         limit = f" (limit {ending.ram_limit_mib} MiB)" if ending.ram_limit_mib else ""
         return "oom_killed", "oom_killed", f"killed: out of memory{limit}; increase required_ram_gb"

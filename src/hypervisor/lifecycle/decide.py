@@ -62,8 +62,8 @@ Action = Launch | MarkRunning | RequestStop | Expire | Finish | Wait
 def decide(desired: Desired, observed: Observation | None, now: datetime) -> Action:
     """The next action for one attempt. `observed` is None if the engine is unreachable: do nothing.
 
-    An absent instance is launched only if it was never observed running. Otherwise it is gone, and its end is
-    recorded.
+    An absent instance is launched only if it was never observed running. Otherwise the instance was lost, and
+    its end is recorded.
     """
     if observed is None:
         return Wait()

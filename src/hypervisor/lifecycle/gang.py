@@ -40,7 +40,7 @@ def replica_state(replica: Replica) -> ReplicaState:
     return ReplicaState.RUNNING if replica.started else ReplicaState.STARTING
 
 
-class GangVerdict(StrEnum):
+class GangStatus(StrEnum):
     """The state of all replicas of one run together."""
 
     COMING_UP = "coming_up"
@@ -54,16 +54,16 @@ class GangVerdict(StrEnum):
     """All replicas have ended, and the deployment can be concluded."""
 
 
-def gang_verdict(replicas: Collection[Replica]) -> GangVerdict:
-    """The verdict on a run. With one replica it is the state of that replica."""
+def gang_status(replicas: Collection[Replica]) -> GangStatus:
+    """The status of a run. With one replica it is the state of that replica."""
     live = [replica for replica in replicas if not replica.ended]
     if not live:
-        return GangVerdict.OVER
+        return GangStatus.OVER
     if all(replica.stopping for replica in live):
-        return GangVerdict.STOPPING
+        return GangStatus.STOPPING
     if any(replica.ended and not replica.succeeded for replica in replicas):
-        return GangVerdict.BROKEN
-    return GangVerdict.UP if all(replica.started for replica in live) else GangVerdict.COMING_UP
+        return GangStatus.BROKEN
+    return GangStatus.UP if all(replica.started for replica in live) else GangStatus.COMING_UP
 
 
 def is_late(placed_at: datetime, timeout_seconds: int, now: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Requests that need the planner: forecasts, queue pages, fragmentation, moves, and stored decisions.
+"""Requests that need the planner: forecasts, queue pages, fragmentation, moves, stored decisions.
 
-This room calls `scheduling` on a snapshot for one request. It has no loops.
+This package calls `scheduling` on a snapshot for one request. It has no loops.
 """

@@ -198,8 +198,8 @@ def _sentence(found: Forecast, assignments: Sequence[AssignmentResponse], names:
         return f"it would start at once on {where}"
     if result.outcome is ForecastOutcome.PREEMPTS:
         ids = list(dict.fromkeys(victim.deployment_id for victim in result.victims))
-        return f"it would start on {where} in place of {names.listed(ids)}"
+        return f"it would start on {where} and preempt {names.listed(ids)}"
     why = result.reason.sentence if result.reason else ""
     if result.outcome is ForecastOutcome.NEVER:
-        return f"it could never run here: {why}"
+        return f"it could never run on this cluster: {why}"
     return f"it would wait at position {result.position}: {why}"

@@ -39,12 +39,15 @@ async def plan_deployment(
 @router.get("/deployments/{deployment_id}/explain", tags=["Deployments"], responses=READS)
 async def explain_deployment(access: DeploymentReader, services: ServicesDep) -> Explanation:
     """The reason of its state as of now, the deployments ahead of it, its dependencies and preemptions."""
-    deployment, fresh = access.deployment, None
+    deployment, planned_now = access.deployment, None
     if deployment.state == State.QUEUED.value:
-        fresh = await plan_now(services.database, deployment, services.clock.now())
+        planned_now = await plan_now(services.database, deployment, services.clock.now())
     async with services.database.read() as session:
         return await explain(
-            session, deployment, fresh.reason if fresh else None, fresh.planned if fresh else None
+            session,
+            deployment,
+            planned_now.reason if planned_now else None,
+            planned_now.planned if planned_now else None,
         )
 
 

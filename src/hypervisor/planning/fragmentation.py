@@ -38,13 +38,13 @@ from hypervisor.store.tables import Allocation, Attempt, Deployment, NominationR
 
 
 async def report(
-    database: Database, access: ClusterAccess, wanted: Shape | None, now: datetime
+    database: Database, access: ClusterAccess, shape: Shape | None, now: datetime
 ) -> FragmentationResponse:
-    """How the free capacity serves typical requests, and the moves that make room for `wanted`."""
+    """How the free capacity serves typical requests, and the moves that make room for `shape`."""
     async with database.read() as session:
         view = await _load(session, access, now)
         limits = await _limits(session, access.cluster_id)
-    found, opening = await asyncio.to_thread(_compute, view, wanted, limits)
+    found, opening = await asyncio.to_thread(_compute, view, shape, limits)
     async with database.read() as session:
         named = await load_named(session, [one.deployment_id for one in opening.moves] if opening else ())
     return FragmentationResponse(
@@ -57,7 +57,7 @@ async def report(
 async def propose_moves(
     database: Database, access: ClusterAccess, steps: int, now: datetime
 ) -> ConsolidationResponse:
-    """Few moves that let most of the queue start, found by a search of at most `steps` steps."""
+    """Few moves that let more of the queue start, found by a search of at most `steps` steps."""
     async with database.read() as session:
         view = await _load(session, access, now)
         limits = await _limits(session, access.cluster_id)
@@ -100,9 +100,9 @@ async def execute_move(
 
 
 def _compute(
-    view: ClusterView, wanted: Shape | None, limits: Mapping[int, Shape]
+    view: ClusterView, shape: Shape | None, limits: Mapping[int, Shape]
 ) -> tuple[Fragmentation, Opening | None]:
-    opening = None if wanted is None else find_opening(view.snapshot, wanted, limits)
+    opening = None if shape is None else find_opening(view.snapshot, shape, limits)
     return fragmentation(view.snapshot, view.policy), opening
 
 
@@ -245,8 +245,8 @@ def _move(
 
 
 def _shown(deployment_id: int, named: Mapping[int, NamedRow], principal: Principal) -> NamedDeployment:
-    """Id and name, where the caller may know them."""
+    """Id and name, if the caller may see them."""
     found = named.get(deployment_id)
-    known = found is not None and principal.role_in(found.organization_id) is not None
-    shown = found if known else None
+    is_visible = found is not None and principal.role_in(found.organization_id) is not None
+    shown = found if is_visible else None
     return NamedDeployment(id=shown.id if shown else None, name=shown.name if shown else None)

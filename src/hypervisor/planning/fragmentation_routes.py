@@ -42,11 +42,11 @@ async def get_fragmentation(
     ram: Annotated[RamGb | None, Query(description="Its GiB of memory.")] = None,
 ) -> FragmentationResponse:
     """How the free capacity serves typical requests, and which moves would make room for one request."""
-    wanted = None
+    shape = None
     if gpu_count is not None or cpu is not None or ram is not None:
-        asked = Resources.from_edge(cpu_cores=cpu or 0, ram_gb=ram or 0, gpu_count=gpu_count or 0)
-        wanted = Shape(asked.cpu_milli, asked.ram_mib, asked.gpu_milli)
-    return await report(services.database, access, wanted, services.clock.now())
+        amounts = Resources.from_edge(cpu_cores=cpu or 0, ram_gb=ram or 0, gpu_count=gpu_count or 0)
+        shape = Shape(amounts.cpu_milli, amounts.ram_mib, amounts.gpu_milli)
+    return await report(services.database, access, shape, services.clock.now())
 
 
 @router.get("/{cluster_id}/consolidation", responses=documented(401, 404, 422, 429))
@@ -72,8 +72,8 @@ async def move_deployment(
 ) -> MoveResponse:
     """Stop a deployment within its grace period and start it again on another node.
 
-    Capacity on that node is kept from the moment that the deployment is queued again. If others take it
-    before that, the deployment waits at its old position in the queue.
+    Capacity on that node is reserved as soon as the deployment is queued again. If others take it before
+    that, the deployment waits at its old position in the queue.
     """
     now = services.clock.now()
     move = await execute_move(services.database, access, occupants, body.deployment_id, body.node_id, now)

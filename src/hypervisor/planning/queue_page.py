@@ -1,8 +1,8 @@
 """The queue of a cluster that is not shared, one page at a time.
 
 Its order is that of an index: priority, creation, id. Only deployments with an inherited priority are
-elsewhere; they are few, and are merged between the rows. So a page costs its own rows and a count of those
-ahead of it, however long the queue is.
+elsewhere; they are few, and are merged between the rows. So a page costs its own rows and a count of the rows
+ahead of it, whatever the length of the queue.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def read_page(
 async def _load_inherited(
     session: ReadSession, cluster_id: int, now: datetime
 ) -> dict[QueueKey, tuple[QueueKey, datetime]]:
-    """Deployments with an inherited priority: by that key, the key of their own and their waiting since."""
+    """Deployments with an inherited priority: that key -> the own key and the start of the wait."""
     priorities = await inherited_priorities(session, cluster_id)
     found: dict[QueueKey, tuple[QueueKey, datetime]] = {}
     for chunk in chunks(sorted(priorities)):

@@ -25,7 +25,7 @@ from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import IS_QUEUED, Cluster, Deployment, Node, NominationRow
 
 LONG_QUEUE = 5000
-"""A plan for more queued deployments takes too long for a request: a good part of a second."""
+"""A plan for more queued deployments takes too long for a request: a large part of a second."""
 
 
 async def queue_page(
@@ -40,7 +40,7 @@ async def queue_page(
     """One page of the queue, without deployments in a back-off; None when the cluster was deleted.
 
     A page begins after the last entry of the page before. On a shared cluster the order changes with time. If
-    that entry has left the queue, the page begins at the position that it had.
+    that entry has left the queue, the page begins at its former position.
     """
     after = _decoded(cursor) if cursor else None
     async with database.read() as session:
@@ -207,8 +207,8 @@ def _answer(
     principal: Principal,
     now: datetime,
 ) -> QueuedResponse:
-    known = stored is not None and principal.role_in(stored.organization_id) is not None
-    visible = stored if known else None
+    is_visible = stored is not None and principal.role_in(stored.organization_id) is not None
+    visible = stored if is_visible else None
     priority = entry.key.priority
     return QueuedResponse(
         id=visible.id if visible else None,

@@ -131,7 +131,7 @@ class ShapeResponse(ResponseModel):
 
 class NodeRoomResponse(ResponseModel):
     """`free_gpus` are whole free devices. `expected_unusable_gpu` is the idle GPU that a typical request
-    could not use, on average over what is typical (F of the FGD paper, in devices)."""
+    could not use, on average over the target workload (F of the FGD paper, in devices)."""
 
     node: str
     free_cpu_cores: float

@@ -18,8 +18,8 @@ def plan(snapshot: Snapshot, policy: Policy | None = None, observer: SearchObser
     """Decide what starts now, what is evicted for it, and why the rest waits.
 
     The nine steps are in `passes/cycle.py`. The same snapshot and policy give the same plan, whatever the
-    order of the rows of the tables. `observer` sees the stages of the search that rearranges placements.
-    Raises SolverNotInstalled if the policy's solver is not installed.
+    order of the rows of the tables. `observer` is called for each stage of the search that rearranges
+    placements. Raises SolverNotInstalled if the policy's solver is not installed.
     """
     optimize = partial(optimize_placements, observer=observer or NullObserver())
     return run_cycle(PassState(snapshot, policy or Policy()), optimize, explain_unplaced)

@@ -1,4 +1,4 @@
-"""The result of `plan()`: placements, evictions, nominations, and a reason for everything that waits."""
+"""The result of `plan()`: placements, evictions, nominations, and a reason for each deployment that waits."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ class ReasonCode(StrEnum):
 class Reason:
     """Why a deployment was not placed.
 
-    `sentence` is for people. `shortfall` is the exact amount missing on the nearest node, the one with the
-    least missing; `nearest_node` is its name. `suggestion` is the smallest change that would let it start.
+    `sentence` is for people. `shortfall` is the exact amount missing on the nearest node, the node with the
+    smallest shortfall; `nearest_node` is its name. `suggestion` is the smallest change that would let it
+    start.
     """
 
     code: ReasonCode
@@ -45,7 +46,7 @@ class Reason:
     suggestion: str = ""
 
     def as_data(self) -> dict[str, object]:
-        """The same as JSON-ready data, in API units."""
+        """The reason as JSON-ready data, in API units."""
         return {
             "code": self.code.value,
             "sentence": self.sentence,
@@ -81,8 +82,8 @@ class PreemptionRule(StrEnum):
 class Eviction:
     """Stop this allocation so that `preemptor_id` can run.
 
-    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds. The priorities are those that were
-    compared; they include priority inherited along dependencies.
+    `lost_work` is in GPU-seconds, for work without GPUs in CPU-seconds. The priorities are the compared ones;
+    they include inherited priority.
     """
 
     allocation_id: int
@@ -113,11 +114,11 @@ class Unplaced:
 class Plan:
     """The whole decision of one pass.
 
-    Placements are in queue order. Every eviction's preemptor has an entry in `nominations`, which also
-    lists earlier nominations that are still waiting for their victims to end; a nomination that is not
-    listed any more is to be dropped. `spared` is keyed by preemptor. `unplaced` holds every pending
-    deployment that is not in `placements`, nominated ones included, in queue order; deployments of the same
-    shape and priority share one Reason object.
+    Placements are in queue order. Every eviction's preemptor has an entry in `nominations`. `nominations`
+    also has earlier nominations whose victims have not ended; a stored nomination that is not in it must be
+    deleted. `reprieved` is keyed by preemptor. `unplaced` has every pending deployment that is not in
+    `placements`, nominated ones included, in queue order; deployments of the same shape and priority share
+    one Reason object.
     """
 
     placements: tuple[Placement, ...] = ()

@@ -1,4 +1,4 @@
-"""The policy of a cluster: what of a decision can be set."""
+"""The policy of a cluster: the settings of its decisions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Policy:
     """How one cluster is scheduled.
 
     `placement` names a placement policy (`scoring/registry.py`). `target_workload` are (shape, weight) pairs
-    of typical requests; None derives them from the snapshot. On a shared cluster waiting for `age_horizon`
-    seconds is worth `age_weight` of dominant share; a shorter wait is worth its part of that.
+    of typical requests; None derives them from the snapshot. On a shared cluster a wait of `age_horizon`
+    seconds offsets `age_weight` of dominant share; a shorter wait offsets proportionally less.
 
     `optimizer_steps` bounds the search that rearranges placements so that more deployments fit; 0 means no
     search. A step examines one deployment on one node. A deployment that has waited for
-    `overtake_limit_seconds` is not overtaken. `solver` names what searches (`repacking/solvers.py`).
+    `overtake_limit_seconds` is not overtaken. `solver` is the name of the solver (`repacking/solvers.py`).
     """
 
     placement: str = "fgd"

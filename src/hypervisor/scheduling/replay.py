@@ -12,7 +12,7 @@ from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`intact` says that the snapshot is the one that was hashed, `equal` that the plan is the same."""
+    """`intact`: the snapshot has the stored hash. `equal`: the plan has the stored hash."""
 
     snapshot: Snapshot
     plan: Plan
@@ -22,7 +22,7 @@ class Replay:
 
 
 def replay(blob: bytes, snapshot_hash: str, plan_hash: str) -> Replay:
-    """Decide again on a stored snapshot.
+    """Compute the plan for a stored snapshot again.
 
     Raises UnreadableSnapshot for a snapshot of another version, and SolverNotInstalled.
     """

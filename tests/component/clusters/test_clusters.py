@@ -58,7 +58,7 @@ async def test_auto_without_an_engine_says_that_nothing_really_runs(
     monkeypatch.setattr(registry, "resolve", no_engine)
     made = await team.cluster(runtime="auto")
     assert (made["runtime"], made["resolved_runtime"]) == ("auto", "simulated")
-    assert "nothing really runs" in made["runtime_note"]
+    assert "no workload runs" in made["runtime_note"]
 
 
 async def test_impossible_amounts_are_refused(team: Team) -> None:

@@ -107,11 +107,11 @@ async def test_a_suggested_smaller_request_does_start(team: Team) -> None:
     forecast = await planned(team, required_cpu_cores=4, kind="job")
     assert forecast["suggestion"] == {
         "kind": "lower_request",
-        "sentence": "ask for 3 CPU cores instead of 4 CPU cores",
+        "sentence": "request 3 CPU cores instead of 4 CPU cores",
         "changes": {"required_cpu_cores": 3.0},
     }
     assert forecast["estimated_start"]["earliest"] is None
-    assert "until stopped" in forecast["estimated_start"]["how"]
+    assert "until they are stopped" in forecast["estimated_start"]["how"]
     assert (await planned(team, kind="job", **forecast["suggestion"]["changes"]))["outcome"] == "fits_now"
 
 

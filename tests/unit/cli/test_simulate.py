@@ -94,7 +94,7 @@ def test_the_solver_needs_its_extra(
     monkeypatch.setitem(sys.modules, "ortools", None)
     assert run(["simulate", *command]) == 1
     assert capsys.readouterr().err == (
-        "error: solver 'exact' needs OR-tools, which is not installed here: "
+        "error: solver 'exact' needs OR-tools, which is not installed: "
         "pip install 'mlops-hypervisor[optimal]'\n"
     )
 

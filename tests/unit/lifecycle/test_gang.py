@@ -8,11 +8,11 @@ import pytest
 
 from hypervisor.lifecycle.conclude import Conclusion, StopReason
 from hypervisor.lifecycle.gang import (
-    GangVerdict,
+    GangStatus,
     Replica,
     ReplicaState,
     conclude_gang,
-    gang_verdict,
+    gang_status,
     is_late,
     is_success,
     replica_state,
@@ -31,31 +31,31 @@ STOPPED = Replica(started=True, stopping=True, ended=True)
 @pytest.mark.parametrize(
     ("replicas", "expected"),
     [
-        ([NEW], GangVerdict.COMING_UP),
-        ([UP], GangVerdict.UP),
-        ([DONE], GangVerdict.OVER),
-        ([FAILED], GangVerdict.OVER),
-        ([NEW, NEW], GangVerdict.COMING_UP),
-        ([UP, NEW], GangVerdict.COMING_UP),
-        ([UP, UP], GangVerdict.UP),
-        ([UP, DONE], GangVerdict.UP),
-        ([NEW, DONE], GangVerdict.COMING_UP),
-        ([UP, FAILED], GangVerdict.BROKEN),
-        ([NEW, NEVER_UP], GangVerdict.BROKEN),
-        ([UP, DONE, FAILED], GangVerdict.BROKEN),
-        ([UP, STOPPING, FAILED], GangVerdict.BROKEN),
-        ([STOPPING, FAILED], GangVerdict.STOPPING),
-        ([STOPPING, STOPPING], GangVerdict.STOPPING),
-        ([STOPPING, STOPPED], GangVerdict.STOPPING),
-        ([STOPPING, DONE], GangVerdict.STOPPING),
-        ([DONE, DONE], GangVerdict.OVER),
-        ([DONE, FAILED], GangVerdict.OVER),
-        ([STOPPED, FAILED], GangVerdict.OVER),
+        ([NEW], GangStatus.COMING_UP),
+        ([UP], GangStatus.UP),
+        ([DONE], GangStatus.OVER),
+        ([FAILED], GangStatus.OVER),
+        ([NEW, NEW], GangStatus.COMING_UP),
+        ([UP, NEW], GangStatus.COMING_UP),
+        ([UP, UP], GangStatus.UP),
+        ([UP, DONE], GangStatus.UP),
+        ([NEW, DONE], GangStatus.COMING_UP),
+        ([UP, FAILED], GangStatus.BROKEN),
+        ([NEW, NEVER_UP], GangStatus.BROKEN),
+        ([UP, DONE, FAILED], GangStatus.BROKEN),
+        ([UP, STOPPING, FAILED], GangStatus.BROKEN),
+        ([STOPPING, FAILED], GangStatus.STOPPING),
+        ([STOPPING, STOPPING], GangStatus.STOPPING),
+        ([STOPPING, STOPPED], GangStatus.STOPPING),
+        ([STOPPING, DONE], GangStatus.STOPPING),
+        ([DONE, DONE], GangStatus.OVER),
+        ([DONE, FAILED], GangStatus.OVER),
+        ([STOPPED, FAILED], GangStatus.OVER),
     ],
 )
-def test_gang_verdict(replicas: list[Replica], expected: GangVerdict) -> None:
-    assert gang_verdict(replicas) is expected
-    assert gang_verdict(replicas[::-1]) is expected
+def test_gang_status(replicas: list[Replica], expected: GangStatus) -> None:
+    assert gang_status(replicas) is expected
+    assert gang_status(replicas[::-1]) is expected
 
 
 @pytest.mark.parametrize(

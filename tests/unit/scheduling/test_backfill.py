@@ -1,4 +1,4 @@
-"""The reservation of the head of the queue in time, and who may run until then."""
+"""The reservation of the head of the queue with a time, and backfill until then."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ quiet = Policy(preemption=False)
 
 
 def cluster(*ends: float) -> SnapshotBuilder:
-    """A node with 4 GPUs, work of one GPU that ends then (inf: nobody knows), and a head that needs all 4."""
+    """A node with 4 GPUs, one-GPU work with these ends (inf: unknown), and a head that needs all 4."""
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=64_000, ram_mib=65_536, gpu_count=4, name="node-1")
     for device, end in enumerate(ends):
         builder.add_allocation(
@@ -49,13 +49,13 @@ def reason(decided: Plan, deployment_id: int) -> Reason:
     return next(item.reason for item in decided.unplaced if item.deployment_id == deployment_id)
 
 
-def test_a_short_one_fills_the_gap_before_the_reservation() -> None:
+def test_a_short_run_backfills_before_the_reservation() -> None:
     builder = cluster(NOW + 600, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=600)
     assert placed(plan(builder.build(), quiet)) == [101]
 
 
-def test_a_long_one_and_one_without_a_limit_wait() -> None:
+def test_long_and_unlimited_runs_wait() -> None:
     builder = cluster(NOW + 600, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=601)
     builder.add_pending(102, ONE, priority=500, created_at=2.0)
@@ -65,14 +65,14 @@ def test_a_long_one_and_one_without_a_limit_wait() -> None:
     assert "1970-01-01 00:26:40 UTC" in reason(decided, 102).suggestion
 
 
-def test_a_short_one_behind_a_long_one_of_its_shape_still_starts() -> None:
+def test_a_short_run_behind_a_long_run_of_its_shape_still_starts() -> None:
     builder = cluster(NOW + 600)
     builder.add_pending(101, ONE, priority=500, created_at=1.0)
     builder.add_pending(102, ONE, priority=500, created_at=2.0, max_runtime=60)
     assert placed(plan(builder.build(), quiet)) == [102]
 
 
-def test_what_the_reservation_does_not_need_is_free_for_all() -> None:
+def test_capacity_beyond_the_reservation_is_free_for_all() -> None:
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=64_000, ram_mib=65_536, gpu_count=4)
     builder.add_allocation(
         1,
@@ -90,13 +90,15 @@ def test_what_the_reservation_does_not_need_is_free_for_all() -> None:
     assert placed(plan(builder.build(), quiet)) == [101]
 
 
-def test_the_head_is_told_its_reservation() -> None:
-    told = reason(plan(cluster(NOW + 600, NOW + 300).build(), quiet), HEAD)
-    assert told.code is ReasonCode.INSUFFICIENT_GPU
-    assert "node-1 is reserved for it and free at 1970-01-01 00:26:40 UTC at the latest" in told.sentence
+def test_the_reason_of_the_head_has_its_reservation() -> None:
+    head_reason = reason(plan(cluster(NOW + 600, NOW + 300).build(), quiet), HEAD)
+    assert head_reason.code is ReasonCode.INSUFFICIENT_GPU
+    assert (
+        "node-1 is reserved for it and free at 1970-01-01 00:26:40 UTC at the latest" in head_reason.sentence
+    )
 
 
-def test_where_nobody_knows_the_end_the_nearest_node_is_held_without_a_time() -> None:
+def test_without_a_known_end_the_nearest_node_is_reserved_without_a_time() -> None:
     builder = cluster(math.inf, NOW + 300)
     builder.add_pending(101, ONE, priority=500, created_at=1.0, max_runtime=10)
     decided = plan(builder.build(), quiet)
@@ -128,7 +130,7 @@ def test_the_node_that_is_free_first_is_reserved() -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preemption: bool) -> None:
-    """When the reservation begins, whatever is not over by then, or could be evicted, leaves it its room."""
+    """At the reserved time the head fits beside all work that has not ended and cannot be evicted."""
     limits = st.sampled_from([math.inf, 60.0, 600.0, 3600.0])
     ends = {run.id: NOW + data.draw(limits) for run in world.running}
     longest = {item.id: data.draw(limits) for item in world.pending}
@@ -141,22 +143,25 @@ def test_no_backfill_delays_the_head(world: World, data: st.DataObject, preempti
     policy = Policy(preemption=preemption)
     state = PassState(snapshot, policy)
     admit_queue(state)
-    hold = state.head_reservation
-    if hold is None or math.isinf(hold.latest_start):
+    reservation = state.head_reservation
+    if reservation is None or math.isinf(reservation.latest_start):
         return
     decided = plan(snapshot, policy)
     after = commit(world, decided)
-    node = next(node for node in world.nodes if node.id == int(snapshot.nodes.id[hold.node]))
-    gone = set()
+    node = next(node for node in world.nodes if node.id == int(snapshot.nodes.id[reservation.node]))
+    ended = set()
     for run in after.running:
-        known = ends.get(run.id, NOW + longest.get(run.id, math.inf))
+        end = ends.get(run.id, NOW + longest.get(run.id, math.inf))
         evictable = (
-            preemption and run.priority < hold.priority and run.preemptible and run.protected_until <= NOW
+            preemption
+            and run.priority < reservation.priority
+            and run.preemptible
+            and run.protected_until <= NOW
         )
-        if run.releasing or known <= hold.latest_start or evictable:
-            gone.add(run.id)
-    room = free_on(after, node, gone)
-    assert fits(replace(hold.request.shape, gpu_models=(), node_selector=()), room)
+        if run.releasing or end <= reservation.latest_start or evictable:
+            ended.add(run.id)
+    free_capacity = free_on(after, node, ended)
+    assert fits(replace(reservation.request.shape, gpu_models=(), node_selector=()), free_capacity)
 
 
 def _column(values: dict[int, float], ids: Int64) -> Float64:

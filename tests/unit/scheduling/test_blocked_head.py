@@ -1,4 +1,4 @@
-"""Running past the blocked head of the queue, without making it wait longer."""
+"""Backfill behind the blocked head of the queue, without delaying it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypervisor.scheduling.policy import Policy
 from tests.support.scheduling import Node, Pending, Running, World, cpu, gpu, gpu_node
 
 HEAD = Pending(1, gpu(4), priority=500)
-"""Needs all four devices of a node; one is taken by work that it may not evict."""
+"""Needs all four devices of a node; one is used by work that it may not evict."""
 BUSY = Running(50, 1, gpu(1), (0,), 500)
 
 
@@ -19,36 +19,36 @@ def started(*behind: Pending, policy: Policy | None = None, nodes: int = 1) -> s
     return {item.deployment_id for item in plan(world.snapshot(), policy).placements}
 
 
-def test_one_of_the_same_priority_may_not_take_what_the_head_needs() -> None:
+def test_equal_priority_may_not_take_what_the_head_needs() -> None:
     assert started(Pending(2, gpu(1), priority=500, created_at=1)) == set()
 
 
-def test_one_that_does_not_need_it_runs_past() -> None:
+def test_backfill_beside_the_needs_of_the_head() -> None:
     assert started(Pending(2, cpu(8), priority=500, created_at=1)) == {2}
 
 
-def test_one_that_needs_cores_which_the_head_needs_too_does_not() -> None:
+def test_no_backfill_with_cores_that_the_head_needs() -> None:
     assert started(Pending(2, cpu(63), priority=500, created_at=1)) == set()
 
 
-def test_one_that_the_head_can_evict_at_once_runs_past() -> None:
+def test_backfill_that_the_head_can_evict_at_once() -> None:
     assert started(Pending(2, gpu(1), priority=100, created_at=1)) == {2}
 
 
-def test_lower_ones_that_could_not_be_evicted_do_not_run_past() -> None:
+def test_no_backfill_that_the_head_could_not_evict() -> None:
     assert started(Pending(2, gpu(1), priority=100, preemptible=False)) == set()
     assert started(Pending(2, gpu(1), priority=100, protected=True)) == set()
     assert started(Pending(2, gpu(1), priority=100), policy=Policy(preemption=False)) == set()
 
 
-def test_only_the_nearest_node_is_held() -> None:
+def test_only_the_nearest_node_is_reserved() -> None:
     small = gpu_node(2, gpus=2)
     world = World((gpu_node(1), small), (BUSY,), (HEAD, Pending(2, gpu(1), priority=500, created_at=1)))
     decided = plan(world.snapshot())
     assert [(item.deployment_id, item.node_id) for item in decided.placements] == [(2, 2)]
 
 
-def test_a_request_larger_than_every_node_holds_nothing() -> None:
+def test_a_request_larger_than_every_node_reserves_nothing() -> None:
     world = World(
         (gpu_node(1),),
         (BUSY,),
@@ -57,14 +57,14 @@ def test_a_request_larger_than_every_node_holds_nothing() -> None:
     assert [item.deployment_id for item in plan(world.snapshot()).placements] == [2]
 
 
-def test_who_is_kept_waiting_by_the_head_is_told_so() -> None:
+def test_the_reason_names_the_head_that_blocks_it() -> None:
     world = World((gpu_node(1),), (BUSY,), (HEAD, Pending(2, gpu(1), priority=500, created_at=1)))
     reasons = {item.deployment_id: item.reason for item in plan(world.snapshot()).unplaced}
     assert reasons[2].code is ReasonCode.RESERVED_FOR_ANOTHER
     assert "deployment 1" in reasons[2].sentence
 
 
-def test_whether_one_preempts_past_the_head_does_not_change_with_what_the_victims_would_lose() -> None:
+def test_preemption_past_the_head_does_not_depend_on_lost_work() -> None:
     """The head counts on device 1, where a younger victim runs; the older one is on the device beside it."""
     running = (
         Running(50, 1, gpu(0.3), (0,), 750),
@@ -77,7 +77,7 @@ def test_whether_one_preempts_past_the_head_does_not_change_with_what_the_victim
     assert plan(now).evictions == plan(replace(now, now=1e6)).evictions == ()
 
 
-def test_a_gang_at_the_head_closes_only_those_of_its_nodes_where_something_would_be_taken_from_it() -> None:
+def test_a_gang_at_the_head_closes_only_nodes_where_it_would_lose_capacity() -> None:
     """Its replicas count on one GPU of each node; on the second, the best fit, no core is to spare."""
     nodes = (Node(1, cpu=4000, ram=8192, gpus=1), Node(2, cpu=2000, ram=8192, gpus=1))
     running = (Running(50, 2, gpu(0.3, cpu=500), (0,), 500),)

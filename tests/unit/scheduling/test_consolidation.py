@@ -1,4 +1,4 @@
-"""Which moves of running work would place more of what waits, and what they leave alone."""
+"""Moves of running work that let more pending deployments start, and work that must not move."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NODES = (Node(1, cpu=10_000, ram=65_536, gpus=2), Node(2, cpu=10_000, ram=65_536
 
 
 def rested(seed: int) -> World:
-    """A world in which the passes have come to rest and something may still wait."""
+    """A world in a steady state, possibly with pending deployments."""
     world = tight_world(seed)
     world = replace(
         world,
@@ -52,7 +52,7 @@ policies = st.sampled_from([replace(POLICY, solver=name) for name in solver_name
 
 
 def moved(world: World, found: Consolidation) -> World:
-    """The world with all moves and placements made."""
+    """The world after all moves and placements."""
     target = {move.deployment_id: move for move in found.moves}
     running = tuple(
         run
@@ -100,7 +100,7 @@ def test_one_move_makes_room() -> None:
 
 
 def test_moves_come_in_an_order_in_which_they_can_be_made() -> None:
-    """Each is tried by itself on what the ones before it have left."""
+    """Each move is tried in the world after the moves before it."""
     for seed in range(60):
         world = rested(seed)
         found = consolidate(world.snapshot(), POLICY, STEPS)
@@ -113,7 +113,7 @@ def test_moves_come_in_an_order_in_which_they_can_be_made() -> None:
             world = moved(world, Consolidation(moves=(move,)))
 
 
-def test_who_must_change_places_is_told_apart() -> None:
+def test_moves_that_exchange_nodes_are_counted_separately() -> None:
     """6 of 10 and 5 of 9 cores are in use; 5 more fit only beside the 5, on the node of 10."""
     world = World(
         (replace(NODES[0], cpu=10_000), replace(NODES[1], cpu=9_000)),
@@ -124,7 +124,7 @@ def test_who_must_change_places_is_told_apart() -> None:
     assert (len(found.moves), found.in_turn, found.placements[0].node_id) == (2, 0, 1)
 
 
-def test_gpus_change_places_too() -> None:
+def test_gpu_work_is_moved_too() -> None:
     """Half a GPU in use on each node leaves no two whole ones together; one of the halves moves."""
     half = gpu(0.5)
     world = World(
@@ -139,7 +139,7 @@ def test_gpus_change_places_too() -> None:
     assert found.placements[0].gpu_indices == (0, 1)
 
 
-def test_limits_of_what_runs_are_kept() -> None:
+def test_node_limits_of_running_work_are_respected() -> None:
     """Neither half may go to the other node, so nothing is proposed."""
     half = gpu(0.5)
     world = World(
@@ -158,8 +158,8 @@ def test_protected_work_is_not_moved() -> None:
     assert [move.deployment_id for move in consolidate(world.snapshot(), POLICY, STEPS).moves] == [2]
 
 
-def test_whoever_has_waited_long_is_not_overtaken() -> None:
-    """The head gathers room on a node, which any move for the 5 cores behind it would take."""
+def test_a_long_waiting_deployment_is_not_overtaken() -> None:
+    """The head reserves capacity on a node, which any move for the 5 cores behind it would take."""
     world = _divided()
     world = replace(world, pending=(Pending(8, cpu(9), 500, created_at=0.0), *world.pending))
     assert (

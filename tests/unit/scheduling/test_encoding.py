@@ -1,4 +1,4 @@
-"""Stored snapshots: read back exactly, hashed canonically, decided on again to the bit."""
+"""Stored snapshots: read back exactly, hashed canonically, replayed bit for bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICIES = st.sampled_from(
 
 
 def assert_same(first: Any, second: Any) -> None:
-    """Equal to the bit, types of columns included."""
+    """Check that both are equal bit for bit, including the types of columns."""
     if isinstance(first, np.ndarray):
         assert first.dtype == second.dtype
         assert first.tobytes() == second.tobytes()
@@ -55,10 +55,10 @@ def test_a_snapshot_is_read_back_exactly(world: World, policy: Policy, now: floa
 
 @given(worlds(), POLICIES)
 @settings(max_examples=40, deadline=None)
-def test_a_decision_comes_out_again(world: World, policy: Policy) -> None:
+def test_a_replay_gives_the_same_decision(world: World, policy: Policy) -> None:
     snapshot = world.snapshot()
-    stored, made = encode(snapshot, policy), plan_digest(plan(snapshot, policy))
-    again = replay(stored.blob, stored.digest, made)
+    stored, plan_hash = encode(snapshot, policy), plan_digest(plan(snapshot, policy))
+    again = replay(stored.blob, stored.digest, plan_hash)
     assert (again.intact, again.equal) == (True, True)
 
 
@@ -86,6 +86,6 @@ def test_another_decision_has_another_hash() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"no snapshot", b"HVS1\nnot compressed", b"HVS9\n"])
-def test_what_is_no_snapshot_is_refused(blob: bytes) -> None:
+def test_bytes_that_are_not_a_snapshot_are_refused(blob: bytes) -> None:
     with pytest.raises(UnreadableSnapshot):
         decode(blob)

@@ -1,4 +1,4 @@
-"""The tables of the expected fill say what random streams of requests really fill."""
+"""The tables of the expected fill agree with simulated random streams of requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_partly_used_device_is_filled_as_by_random_requests(free: int) -> None
 
 
 def test_free_devices_are_filled_as_by_random_requests() -> None:
-    """A fraction opens a device of its own, which only its like fill up afterwards."""
+    """A fraction opens a new device, which only fractions fill up afterwards."""
 
     def fill(rng: random.Random) -> float:
         devices, filled = 1, 0
@@ -73,7 +73,7 @@ def test_free_devices_are_filled_as_by_random_requests() -> None:
 
 
 @pytest.mark.parametrize(("row", "column"), [(32, 256), (64, 256), (128, 128), (20, 64), (128, 256)])
-def test_cpu_lets_be_filled_what_random_requests_fill_until_none_fits(row: int, column: int) -> None:
+def test_the_cpu_surface_is_the_fill_by_random_requests(row: int, column: int) -> None:
     def fill(rng: random.Random) -> float:
         cpu, gpu, filled = CPU * row // ROWS, WIDTH * WHOLE_GPU * column // COLUMNS, 0
         while fitting := [item for item in ASKED if item[0] <= cpu and item[2] <= gpu]:
@@ -85,7 +85,7 @@ def test_cpu_lets_be_filled_what_random_requests_fill_until_none_fits(row: int, 
     assert mean_of(fill) == pytest.approx(surface[row * STRIDE + column] / SCALE, rel=0.03, abs=20)
 
 
-def test_coarse_weights_forgive_small_changes_of_what_is_typical() -> None:
+def test_coarse_weights_absorb_small_changes_of_the_workload() -> None:
     shapes = [Shape(1000 * number, 1024, 500) for number in range(1, 5)]
     before = list(zip(shapes, (0.4, 0.3, 0.2, 0.1), strict=True))
     after = list(zip(reversed(shapes), (0.101, 0.2, 0.3, 0.399), strict=True))
@@ -94,7 +94,7 @@ def test_coarse_weights_forgive_small_changes_of_what_is_typical() -> None:
 
 
 def snapshot_of(*free: tuple[int, int, tuple[int, ...]], shape: Shape, models: str = "") -> SnapshotBuilder:
-    """Nodes with so much CPU and RAM free, and milli-GPU per device; what is used is held by others."""
+    """Nodes with this free CPU, RAM and milli-GPU per device; the rest is allocated."""
     builder = SnapshotBuilder(0.0)
     for node, (cpu, ram, gpus) in enumerate(free, start=1):
         model = models[node - 1] if models else None
@@ -122,8 +122,8 @@ def chosen(builder: SnapshotBuilder, *typical: Shape) -> tuple[int, tuple[int, .
     return placement.node_id, placement.gpu_indices
 
 
-def test_a_remainder_that_others_fill_exactly_is_left() -> None:
-    """300 beside 700 leaves 400, which nobody needs; beside 1000 it leaves 700, which they do."""
+def test_a_remainder_that_typical_requests_fill_exactly_is_left() -> None:
+    """300 on 700 free leaves 400, which no request needs; on 1000 free it leaves 700, which others need."""
     small, large = Shape(1000, 1024, 300), Shape(1000, 1024, 700)
     builder = snapshot_of((CPU, RAM, (700, WHOLE_GPU)), shape=small)
     assert chosen(builder, large) == (1, (1,))
@@ -131,24 +131,24 @@ def test_a_remainder_that_others_fill_exactly_is_left() -> None:
 
 @pytest.mark.parametrize("scarce", ["cpu", "ram"])
 def test_gpus_that_lack_cpu_or_ram_for_others_are_taken_first(scarce: str) -> None:
-    """On the first node a second typical request would not find the CPU or RAM anyway."""
+    """On the first node a second typical request would lack the CPU or RAM anyway."""
     typical = Shape(16_000, 65_536, 1000)
     poor = (20_000, RAM) if scarce == "cpu" else (CPU, 70_000)
     builder = snapshot_of((CPU, RAM, (1000, 1000)), (*poor, (1000, 1000)), shape=Shape(1000, 1024, 1000))
     assert chosen(builder, typical)[0] == 2
 
 
-def test_nodes_whose_model_fewer_ask_for_are_taken_first() -> None:
-    wanted = Shape(1000, 1024, 1000, gpu_models=("A",))
+def test_nodes_whose_model_fewer_requests_need_are_taken_first() -> None:
+    request = Shape(1000, 1024, 1000, gpu_models=("A",))
     anywhere = Shape(1000, 1024, 1000)
-    room = (CPU, RAM, (1000, 1000))
-    assert chosen(snapshot_of(room, room, shape=anywhere, models="AB"), wanted)[0] == 2
-    assert chosen(snapshot_of(room, room, shape=anywhere, models="BA"), wanted)[0] == 1
+    free = (CPU, RAM, (1000, 1000))
+    assert chosen(snapshot_of(free, free, shape=anywhere, models="AB"), request)[0] == 2
+    assert chosen(snapshot_of(free, free, shape=anywhere, models="BA"), request)[0] == 1
 
 
-def test_many_kinds_of_nodes_are_still_told_to_take_only_what_fits() -> None:
+def test_with_many_kinds_of_nodes_only_fitting_nodes_are_chosen() -> None:
     models = "ABCDEFGHIJKL"
     typical = [Shape(1000, 1024, 1000, gpu_models=(model,)) for model in models]
-    room = (CPU, RAM, (1000, 1000))
-    builder = snapshot_of(*[room] * len(models), shape=typical[-1], models=models)
+    free = (CPU, RAM, (1000, 1000))
+    builder = snapshot_of(*[free] * len(models), shape=typical[-1], models=models)
     assert chosen(builder, *typical)[0] == len(models)

@@ -1,4 +1,4 @@
-"""Why something waits, in words that help."""
+"""Reasons of waiting deployments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_exact_shortfall_on_the_nearest_node() -> None:
     )
 
 
-def test_the_remedies_that_would_start_it() -> None:
+def test_the_suggestions_that_would_start_it() -> None:
     world = World((gpu_node(1),), busy_node(900, 800), (Pending(1, gpu(3), priority=500),))
     assert reason_of(world, 1).suggestion == (
         "free 1 GPU on node-1, or lower the request to 2 GPUs, "
@@ -42,7 +42,7 @@ def test_the_remedies_that_would_start_it() -> None:
     )
 
 
-def test_free_in_all_but_on_no_single_node() -> None:
+def test_enough_in_total_but_not_on_a_single_node() -> None:
     running = (*busy_node(900, 900), *busy_node(900, 900, node_id=2, first_id=60))
     world = World((gpu_node(1), gpu_node(2)), running, (Pending(1, gpu(3), priority=500),))
     reason = reason_of(world, 1)
@@ -50,7 +50,7 @@ def test_free_in_all_but_on_no_single_node() -> None:
     assert "no single node" in reason.sentence
 
 
-def test_ram_and_cores_are_told_apart() -> None:
+def test_ram_and_cores_have_different_codes() -> None:
     node = Node(1, cpu=4000, ram=4096, gpus=0)
     running = (Running(50, 1, Shape(3000, 3072), (), 900),)
     ram_short = World((node,), running, (Pending(1, Shape(1000, 2048), priority=500),))
@@ -66,7 +66,7 @@ def test_cordoned_nodes_are_named_as_the_cause() -> None:
     assert reason_of(world, 1).code is ReasonCode.NO_SCHEDULABLE_NODE
 
 
-def test_deployments_of_one_kind_share_their_reason() -> None:
+def test_deployments_of_one_class_share_their_reason() -> None:
     pending = tuple(Pending(number, gpu(8), priority=500) for number in range(1, 4))
     unplaced = plan(World((gpu_node(1),), (), pending).snapshot()).unplaced
     assert len({id(item.reason) for item in unplaced}) == 1
@@ -91,7 +91,7 @@ def test_what_is_refused_at_submit() -> None:
     assert refused(World(()), gpu(1)) is ReasonCode.CLUSTER_HAS_NO_NODES
 
 
-def test_a_busy_or_cordoned_node_is_no_ground_for_refusal() -> None:
+def test_a_busy_or_cordoned_node_does_not_cause_a_refusal() -> None:
     busy = World((gpu_node(1, gpus=1, schedulable=False),), busy_node(900))
     assert refused(busy, gpu(1)) is None
 

@@ -1,4 +1,4 @@
-"""Forecasts: the outcome is what plan() then does, the start is what the expected ends bring."""
+"""Forecasts: the outcome is that of plan() after the submit, the start follows from the expected ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.scheduling import NOW, Pending, World, worlds
 CORE = Shape(1000, 1024)
 
 
-def wish_of(item: Pending, snapshot: Snapshot) -> WhatIfRequest:
+def request_for(item: Pending, snapshot: Snapshot) -> WhatIfRequest:
     return WhatIfRequest(
         item.id,
         item.shape,
@@ -58,29 +58,29 @@ def one_core_node(
     )
 
 
-def start_of(snapshot: Snapshot, deployment_id: int, background: ForecastInputs) -> StartRange:
-    seen = what_if(snapshot, Policy(), deployment_id)
-    return estimate_start(snapshot, Policy(), deployment_id, seen, background)
+def start_of(snapshot: Snapshot, deployment_id: int, inputs: ForecastInputs) -> StartRange:
+    result = what_if(snapshot, Policy(), deployment_id)
+    return estimate_start(snapshot, Policy(), deployment_id, result, inputs)
 
 
 @given(worlds(), st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_verdict_is_what_the_plan_does_once_it_is_submitted(world: World, data: st.DataObject) -> None:
+def test_an_outcome_is_what_the_plan_does_after_the_submit(world: World, data: st.DataObject) -> None:
     if not world.pending:
         return
     item = data.draw(st.sampled_from(world.pending))
     without = replace(world, pending=tuple(one for one in world.pending if one.id != item.id)).snapshot()
-    seen = what_if(with_request(without, wish_of(item, without)), Policy(), item.id)
+    result = what_if(with_request(without, request_for(item, without)), Policy(), item.id)
 
     decided = plan(world.snapshot())
 
     placed = [one for one in decided.placements if one.deployment_id == item.id]
     victims = {one.deployment_id for one in decided.evictions if one.preemptor_id == item.id}
-    assert (seen.outcome is ForecastOutcome.FITS_NOW) == bool(placed)
-    assert (seen.outcome is ForecastOutcome.PREEMPTS) == bool(victims)
-    assert {victim.deployment_id for victim in seen.victims} == victims
+    assert (result.outcome is ForecastOutcome.FITS_NOW) == bool(placed)
+    assert (result.outcome is ForecastOutcome.PREEMPTS) == bool(victims)
+    assert {victim.deployment_id for victim in result.victims} == victims
     if placed:
-        assert [(assignment.node_id, assignment.gpu_indices) for assignment in seen.assignments] == [
+        assert [(assignment.node_id, assignment.gpu_indices) for assignment in result.assignments] == [
             (one.node_id, one.gpu_indices) for one in placed
         ]
 
@@ -109,13 +109,13 @@ def test_every_suggestion_makes_it_start(world: World, data: st.DataObject) -> N
         return
     item = data.draw(st.sampled_from(world.pending))
     snapshot = replace(world, pending=tuple(p for p in world.pending if p.id != item.id)).snapshot()
-    wish = wish_of(item, snapshot)
+    request = request_for(item, snapshot)
     if (
-        what_if(with_request(snapshot, wish), Policy(), wish.deployment_id).outcome
+        what_if(with_request(snapshot, request), Policy(), request.deployment_id).outcome
         is not ForecastOutcome.WAITS
     ):
         return
-    for suggestion in find_suggestions(snapshot, Policy(), wish):
+    for suggestion in find_suggestions(snapshot, Policy(), request):
         assert suggestion.then.outcome in (ForecastOutcome.FITS_NOW, ForecastOutcome.PREEMPTS)
         assert suggestion.changes
         assert all(value > 0 for value in suggestion.changes.values())
@@ -129,7 +129,7 @@ def test_a_limit_bounds_the_latest_start() -> None:
     assert "max_runtime_seconds" in found.how
 
 
-def test_past_runs_of_that_length_say_how_long_it_goes_on() -> None:
+def test_longer_past_runs_predict_the_remaining_time() -> None:
     snapshot = one_core_node(started_at=NOW - 100).add_pending(7, CORE, priority=500).build()
     found = start_of(snapshot, 7, ForecastInputs(runs=(10.0, 20.0, 150.0, 200.0, 300.0)))
     assert (found.earliest, found.latest) == (NOW + 100, NOW + 200)
@@ -144,14 +144,14 @@ def test_those_ahead_in_the_queue_run_first() -> None:
     assert found.after == (7,)
 
 
-def test_a_service_without_an_end_makes_the_start_unknowable() -> None:
+def test_a_service_without_a_limit_makes_the_start_unknown() -> None:
     snapshot = one_core_node().add_pending(7, CORE, priority=500).build()
     found = start_of(snapshot, 7, ForecastInputs(runs=(10.0, 20.0), services=frozenset({1})))
     assert (found.earliest, found.latest) == (None, None)
-    assert "until stopped" in found.how
+    assert "until they are stopped" in found.how
 
 
-def test_victims_leave_within_their_grace() -> None:
+def test_victims_stop_within_their_grace_period() -> None:
     snapshot = one_core_node(priority=100).add_pending(7, CORE, priority=500).build()
     found = start_of(snapshot, 7, ForecastInputs(stops_within={1: 30.0}))
     assert (found.earliest, found.latest) == (NOW, NOW + 30)
@@ -159,8 +159,8 @@ def test_victims_leave_within_their_grace() -> None:
 
 def test_what_no_node_could_take_never_starts() -> None:
     snapshot = one_core_node().add_pending(7, Shape(8000, 1024), priority=500).build()
-    seen: WhatIfResult = what_if(snapshot, Policy(), 7)
-    assert seen.outcome is ForecastOutcome.NEVER
+    result: WhatIfResult = what_if(snapshot, Policy(), 7)
+    assert result.outcome is ForecastOutcome.NEVER
     assert start_of(snapshot, 7, ForecastInputs()).earliest is None
 
 
@@ -168,14 +168,14 @@ def test_the_smallest_change_is_named() -> None:
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=4000, ram_mib=4096)
     builder.add_allocation(1, deployment_id=1, node_id=1, cpu_milli=1000, ram_mib=512, priority=600)
     snapshot = builder.build()
-    wish = WhatIfRequest(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
-    lower, higher = find_suggestions(snapshot, Policy(), wish)
+    request = WhatIfRequest(unused_id(snapshot), Shape(4000, 1024), 500, NOW)
+    lower, higher = find_suggestions(snapshot, Policy(), request)
     assert (lower.kind, dict(lower.changes)) == (SuggestionKind.LOWER_REQUEST, {"required_cpu_cores": 3.0})
-    assert lower.sentence == "ask for 3 CPU cores instead of 4 CPU cores"
+    assert lower.sentence == "request 3 CPU cores instead of 4 CPU cores"
     assert (higher.kind, dict(higher.changes)) == (SuggestionKind.RAISE_PRIORITY, {"priority": 601})
 
 
-def test_the_evicted_come_back_before_their_equals() -> None:
+def test_requeued_victims_precede_deployments_of_equal_priority() -> None:
     builder = one_core_node(started_at=NOW - 10, ends_at=NOW + 50).add_pending(
         7, CORE, priority=700, max_runtime=100
     )
@@ -191,11 +191,11 @@ def test_what_lies_too_far_ahead_is_not_guessed() -> None:
         builder.add_pending(100 + number, CORE, priority=500, created_at=-1.0, max_runtime=10)
     found = start_of(builder.add_pending(7, CORE, priority=500).build(), 7, ForecastInputs(runs=(10.0,)))
     assert (found.earliest, found.latest) == (None, None)
-    assert "too much" in found.how
+    assert "too many ends" in found.how
 
 
-def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the start of 100,000 that fit copies ever longer tables 100,000 times: half a minute of work."""
+def test_many_starts_at_a_time_copy_the_tables_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 100,000 starts would copy ever longer tables 100,000 times: half a minute."""
     builder = SnapshotBuilder(NOW).add_node(1, cpu_milli=20_000, ram_mib=2**20)
     for number in range(1, 31):
         builder.add_pending(number, CORE, priority=500, created_at=float(number), max_runtime=60.0)
@@ -207,12 +207,12 @@ def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest
 
     monkeypatch.setattr(rollout, "joined", counting)
     assert start_of(builder.build(), 30, ForecastInputs()).latest == NOW + 60
-    # The 20 that fit at once, as both courses are played.
+    # Two: the 20 that fit start in one step of both simulations.
     assert grown == [20, 20]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (42.4, "42 s"),
@@ -222,5 +222,5 @@ def test_however_many_start_at_a_moment_the_tables_grow_once(monkeypatch: pytest
         (90_000, "1 d 1 h"),
     ],
 )
-def test_lengths_of_time_are_told_in_two_units(seconds: float, told: str) -> None:
-    assert span(seconds) == told
+def test_durations_have_two_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text

@@ -1,4 +1,4 @@
-"""Fragmentation by hand-worked cases, and moves that really open a place."""
+"""Fragmentation in hand-computed cases, and moves that really make room."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(id_: int, node_id: int, shape: Shape, *devices: int, started_at: float =
 
 
 def after(world: World, opening: Opening) -> World:
-    """The cluster once the moves are done."""
+    """The cluster after the moves."""
     targets = {move.deployment_id: move for move in opening.moves}
     return replace(
         world,
@@ -58,7 +58,7 @@ def test_idle_halves_are_of_no_use_to_whole_requests() -> None:
     assert found.nodes[1].free == Resources(63_000, 64_512, 1000)
 
 
-def test_what_is_kept_for_a_nominee_is_not_free() -> None:
+def test_nominated_capacity_is_not_free() -> None:
     world = World((gpu_node(1, 1),), pending=(Pending(9, WHOLE, 500),), nominations=(Nomination(9, 1, (0,)),))
     assert [one.fits_now for one in fragmentation(world.snapshot(), TYPICAL).shapes] == [0, 0]
 
@@ -112,15 +112,15 @@ def test_where_it_fits_nothing_is_moved() -> None:
 
 @given(worlds(), LARGE_SHAPES)
 @settings(max_examples=80, deadline=None)
-def test_an_opening_does_open_a_place(world: World, shape: Shape) -> None:
+def test_after_the_moves_of_an_opening_the_request_fits(world: World, shape: Shape) -> None:
     world = replace(world, pending=())
     opening = find_opening(world.snapshot(), shape, {})
     if opening is None:
         return
     moved = after(world, opening)
     _over_nothing(moved.running)
-    wanted = replace(moved, pending=(Pending(999, shape, 500),))
-    decided = plan(wanted.snapshot(), Policy(preemption=False))
+    submitted = replace(moved, pending=(Pending(999, shape, 500),))
+    decided = plan(submitted.snapshot(), Policy(preemption=False))
     assert [one.deployment_id for one in decided.placements] == [999]
     assert len(opening.moves) <= 3
 

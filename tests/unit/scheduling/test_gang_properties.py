@@ -1,4 +1,4 @@
-"""What must hold for every plan on random clusters with gangs, running and waiting."""
+"""Properties of every plan on random clusters with running and pending gangs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from tests.support.scheduling import (
     Pending,
     World,
     admits,
+    after_victims_end,
     commit,
     free_on,
     gang_fits,
     gang_worlds,
-    spoken_for,
+    placed_or_nominated,
     take,
-    victims_gone,
 )
 
 examples = checked(150)
 preempting = Policy()
 
 
-def going(world: World) -> tuple[int, ...]:
+def releasing(world: World) -> tuple[int, ...]:
     return tuple(run.id for run in world.running if run.releasing)
 
 
 def whole(items: Iterable[Placement | Nomination], pending: dict[int, Pending]) -> bool:
-    """Whether each deployment among these has every one of its replicas, each once."""
+    """Whether each deployment among these has all of its replicas, each once."""
     replicas = defaultdict(list)
     for item in items:
         replicas[item.deployment_id].append(item.replica)
@@ -62,20 +62,22 @@ def test_never_over_a_nodes_or_a_gpus_capacity(world: World, policy: Policy) -> 
     nodes = {node.id: node for node in world.nodes}
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
-    for chosen in spoken_for(decided):
+    for chosen in placed_or_nominated(decided):
         shape = pending[chosen.deployment_id].shape
         assert admits(nodes[chosen.node_id], shape)
         assert len(set(chosen.gpu_indices)) == shape.gpu_device_count
     after = commit(world, decided)
-    gone = victims_gone(after, requeue=False)
+    ended = after_victims_end(after, requeue=False)
     for node in world.nodes:
         cpu, ram, gpu = free_on(after, node)
         assert min(cpu, ram, *gpu, 0) == 0
-        room = free_on(gone, node)
+        free_capacity = free_on(ended, node)
         for nomination in decided.nominations:
             if nomination.node_id == node.id:
-                room = take(room, pending[nomination.deployment_id].shape, nomination.gpu_indices)
-        assert min(room[0], room[1], *room[2], 0) == 0
+                free_capacity = take(
+                    free_capacity, pending[nomination.deployment_id].shape, nomination.gpu_indices
+                )
+        assert min(free_capacity[0], free_capacity[1], *free_capacity[2], 0) == 0
 
 
 @given(gang_worlds(), POLICIES)
@@ -107,23 +109,23 @@ def test_every_eviction_is_for_a_gang_that_is_nominated_whole(world: World) -> N
 
 @given(gang_worlds(max_pending=1))
 @examples
-def test_putting_any_victim_gang_back_breaks_the_fit(world: World) -> None:
+def test_restoring_any_victim_gang_breaks_the_fit(world: World) -> None:
     decided = plan(world.snapshot(), preempting)
     if not decided.evictions:
         return
-    item, stopping = world.pending[0], going(world)
+    item, stopping = world.pending[0], releasing(world)
     rows = defaultdict(set)
     for eviction in decided.evictions:
         rows[eviction.deployment_id].add(eviction.allocation_id)
-    gone = set().union(*rows.values())
-    assert gang_fits(world, item, {*stopping, *gone})
+    ended = set().union(*rows.values())
+    assert gang_fits(world, item, {*stopping, *ended})
     for back in rows.values():
-        assert not gang_fits(world, item, {*stopping, *(gone - back)})
+        assert not gang_fits(world, item, {*stopping, *(ended - back)})
 
 
 @given(gang_worlds(max_pending=1))
 @examples
-def test_one_that_evicting_lower_ones_would_admit_does_not_wait(world: World) -> None:
+def test_a_gang_that_evictions_could_admit_does_not_wait(world: World) -> None:
     decided = plan(world.snapshot(), preempting)
     if not world.pending or decided.placements or decided.nominations:
         return
@@ -149,16 +151,16 @@ def test_planning_again_after_the_commit_changes_nothing(world: World, policy: P
 
 @given(gang_worlds())
 @examples
-def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World) -> None:
+def test_every_nominated_deployment_is_placed_after_its_victims_end(world: World) -> None:
     busy = commit(world, plan(world.snapshot(), preempting))
-    after = victims_gone(busy, requeue=False)
+    after = after_victims_end(busy, requeue=False)
     placed = {placement.deployment_id for placement in plan(after.snapshot(), preempting).placements}
     assert {nomination.deployment_id for nomination in after.nominations} <= placed
 
 
 @given(gang_worlds(), POLICIES)
 @examples
-def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
+def test_every_unplaced_deployment_has_a_reason(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     placed = {placement.deployment_id for placement in decided.placements}
     nominated = {nomination.deployment_id for nomination in decided.nominations}

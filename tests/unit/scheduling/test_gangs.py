@@ -1,4 +1,4 @@
-"""Gangs case by case: where their replicas go, whom they evict, how they yield, why they wait."""
+"""Gangs case by case: placement of replicas, victims, eviction of gangs, reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from hypervisor.scheduling.explanation.infeasibility import explain_request
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan, ReasonCode
 from hypervisor.scheduling.policy import Policy
-from tests.support.scheduling import Node, Pending, Running, World, commit, cpu, gpu, gpu_node, victims_gone
+from tests.support.scheduling import (
+    Node,
+    Pending,
+    Running,
+    World,
+    after_victims_end,
+    commit,
+    cpu,
+    gpu,
+    gpu_node,
+)
 
 
 def nodes_of(decided: Plan) -> list[int]:
@@ -30,9 +40,9 @@ def reason_of(world: World, deployment_id: int) -> tuple[ReasonCode, str, str]:
 @pytest.mark.parametrize(
     ("counts", "losses", "replicas", "spread", "expected"),
     [
-        ([4, 2, 2], [9, 1, 1], 4, False, [0, 0, 0, 0]),  # one node is fewer than two better ones
-        ([4, 4, 4], [3, 1, 2], 4, False, [1, 1, 1, 1]),  # of equals the best score
-        ([4, 1, 3], [1, 5, 9], 5, False, [0, 0, 0, 0, 1]),  # the rest goes where it does best
+        ([4, 2, 2], [9, 1, 1], 4, False, [0, 0, 0, 0]),  # one node is preferred to two with better scores
+        ([4, 4, 4], [3, 1, 2], 4, False, [1, 1, 1, 1]),  # of equal counts the best score
+        ([4, 1, 3], [1, 5, 9], 5, False, [0, 0, 0, 0, 1]),  # the rest goes to the node with the best score
         ([1, 2, 3], [0, 0, 0], 7, False, None),
         ([4, 4, 4], [3, 1, 2], 2, True, [1, 2]),
         ([4, 1, 1], [0, 0, 0], 5, True, [0, 0, 0, 1, 2]),  # no more nodes: another round
@@ -56,7 +66,7 @@ def test_replicas_are_packed_unless_they_are_to_spread(policy: str) -> None:
     assert sorted(nodes_of(plan(apart.snapshot(), chosen))) == [1, 2, 3]
 
 
-def test_replicas_of_a_part_of_a_gpu_share_devices_up_to_what_they_hold() -> None:
+def test_fractional_replicas_share_devices_up_to_their_capacity() -> None:
     world = World((gpu_node(1, gpus=1),), (), (Pending(10, gpu(0.3), 500, replicas=3),))
     decided = plan(world.snapshot())
     assert [placement.gpu_indices for placement in decided.placements] == [(0,), (0,), (0,)]
@@ -64,7 +74,7 @@ def test_replicas_of_a_part_of_a_gpu_share_devices_up_to_what_they_hold() -> Non
     assert plan(more.snapshot()).placements == ()
 
 
-def test_a_gang_that_does_not_fit_leaves_its_room_to_those_behind_it() -> None:
+def test_a_gang_that_does_not_fit_leaves_capacity_to_later_deployments() -> None:
     world = World(
         (gpu_node(1, gpus=2), gpu_node(2, gpus=2)),
         (Running(1, 1, gpu(2), (0, 1), 900),),
@@ -73,7 +83,7 @@ def test_a_gang_that_does_not_fit_leaves_its_room_to_those_behind_it() -> None:
     assert [placement.deployment_id for placement in plan(world.snapshot()).placements] == [11]
 
 
-def test_the_least_important_over_all_nodes_yield_for_a_gang() -> None:
+def test_the_least_important_work_of_all_nodes_is_evicted_for_a_gang() -> None:
     running = tuple(
         Running(number, number, gpu(1), (0,), priority, started_at=float(100 * number))
         for number, priority in enumerate((300, 100, 200, 100), start=1)
@@ -84,7 +94,7 @@ def test_the_least_important_over_all_nodes_yield_for_a_gang() -> None:
     assert {eviction.deployment_id for eviction in decided.evictions} == {2, 4}
     assert sorted(nomination.node_id for nomination in decided.nominations) == [2, 4]
     assert sorted(nomination.replica for nomination in decided.nominations) == [0, 1]
-    freed = victims_gone(commit(world, decided), requeue=False)
+    freed = after_victims_end(commit(world, decided), requeue=False)
     assert sorted(nodes_of(plan(freed.snapshot()))) == [2, 4]
 
 
@@ -98,7 +108,7 @@ def test_no_eviction_if_the_gang_would_still_not_fit() -> None:
     assert decided.nominations == ()
 
 
-def test_no_gang_evicts_whom_it_is_frozen_with() -> None:
+def test_gangs_respect_frozen_pairs() -> None:
     running = tuple(Running(number, number, gpu(1), (0,), 100) for number in (1, 2, 3))
     nodes = tuple(gpu_node(number, gpus=1) for number in (1, 2, 3))
     snapshot = World(nodes, running, (Pending(10, gpu(1), 750, replicas=2),)).snapshot()
@@ -114,7 +124,7 @@ def gang(number: int, node_ids: tuple[int, ...], priority: int = 100, **more: An
     )
 
 
-def test_a_gang_yields_with_all_its_replicas() -> None:
+def test_a_gang_is_evicted_with_all_its_replicas() -> None:
     world = World(
         tuple(gpu_node(number, gpus=1) for number in (1, 2, 3)),
         gang(1, (1, 2, 3)),
@@ -126,7 +136,7 @@ def test_a_gang_yields_with_all_its_replicas() -> None:
     assert len(decided.nominations) == 1
 
 
-def test_one_alone_yields_before_a_gang_that_would_lose_more() -> None:
+def test_a_single_deployment_is_evicted_before_a_gang_that_would_lose_more() -> None:
     alone = Running(5, 3, gpu(1), (0,), 100, started_at=0.0)
     world = World(
         tuple(gpu_node(number, gpus=1) for number in (1, 2, 3)),
@@ -146,7 +156,7 @@ def test_a_gang_with_one_protected_replica_is_safe() -> None:
     assert plan(world.snapshot()).evictions == ()
 
 
-def test_the_reason_says_how_many_fit_and_what_the_next_one_lacks() -> None:
+def test_the_reason_has_the_fitting_replicas_and_the_shortfall_of_the_next() -> None:
     world = World(
         (gpu_node(1, gpus=2), gpu_node(2, gpus=2)),
         (Running(1, 1, gpu(2), (0, 1), 900),),
@@ -156,7 +166,7 @@ def test_the_reason_says_how_many_fit_and_what_the_next_one_lacks() -> None:
     assert code is ReasonCode.GANG_INCOMPLETE
     assert sentence.startswith("fits 2 of 4 replicas; the next one needs 1 GPU, 1 GB RAM and 1 CPU core")
     assert sentence.endswith("the nearest node node-1 has 0 GPU free (1 short)")
-    assert suggestion.endswith("or ask for at most 2 replicas")
+    assert suggestion.endswith("or request at most 2 replicas")
 
 
 def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:
@@ -170,32 +180,32 @@ def test_a_gang_larger_than_the_empty_cluster_is_refused() -> None:
 
 
 SAME = Pending(11, gpu(1), priority=500, created_at=1.0)
-"""Behind a blocked gang of the same priority, which could not evict it."""
+"""A deployment behind a blocked gang of the same priority, which could not evict it."""
 
 
-def gathering(replicas: int, **more: Any) -> World:
-    """Two nodes of two devices each, one device free on both; the gang wants `replicas` devices."""
+def blocked_gang(replicas: int, **more: Any) -> World:
+    """Two nodes of two devices each, one device free on both; the gang needs `replicas` devices."""
     running = tuple(Running(number, number, gpu(1), (0,), 500, **more) for number in (1, 2))
     nodes = (gpu_node(1, gpus=2), gpu_node(2, gpus=2))
     return World(nodes, running, (Pending(10, gpu(1), 500, replicas=replicas), SAME))
 
 
-def test_room_for_a_gang_gathers_and_is_not_taken_away_in_pieces() -> None:
-    world = gathering(3)
+def test_capacity_for_a_gang_accumulates() -> None:
+    world = blocked_gang(3)
     assert plan(world.snapshot()).placements == ()
     freed = replace(world, running=world.running[:1])
     assert {placement.deployment_id for placement in plan(freed.snapshot()).placements} == {10}
 
 
-def test_what_a_gang_does_not_need_is_not_held() -> None:
-    world = gathering(3)
+def test_capacity_that_a_gang_does_not_need_is_not_reserved() -> None:
+    world = blocked_gang(3)
     wider = replace(world, nodes=(*world.nodes, Node(3, 64_000, 65_536, 1, schedulable=True)))
     room = replace(wider, pending=(replace(world.pending[0], replicas=5), replace(SAME, shape=cpu(1))))
     assert [placement.deployment_id for placement in plan(room.snapshot()).placements] == [11]
 
 
-def test_one_that_ends_before_the_gang_can_start_runs_past() -> None:
-    snapshot = gathering(3).snapshot()
+def test_backfill_that_ends_before_the_gang_can_start() -> None:
+    snapshot = blocked_gang(3).snapshot()
     ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
     for runtime, expected in ((3_000.0, [11]), (5_000.0, [])):
         limits = np.array([np.inf, runtime])
@@ -203,8 +213,8 @@ def test_one_that_ends_before_the_gang_can_start_runs_past() -> None:
         assert [placement.deployment_id for placement in plan(short).placements] == expected
 
 
-def test_the_gang_is_told_which_nodes_are_reserved_for_it_and_from_when_on() -> None:
-    snapshot = gathering(4).snapshot()
+def test_the_reason_of_the_gang_has_its_reserved_nodes_and_the_time() -> None:
+    snapshot = blocked_gang(4).snapshot()
     ends = replace(snapshot.allocations, ends_at=np.array([5_000.0, 9_000.0]))
     unplaced = {
         item.deployment_id: item.reason for item in plan(replace(snapshot, allocations=ends)).unplaced

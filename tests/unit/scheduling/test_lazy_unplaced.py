@@ -1,4 +1,4 @@
-"""Reasons are worded when they are looked at: in any order, with the same outcome."""
+"""Reasons are built on access: in any order, with the same result."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def crowded(shapes: int) -> World:
     return World(nodes, (), tuple(rng.sample(pending, len(pending))))
 
 
-def test_it_does_not_matter_who_asks_first() -> None:
+def test_reasons_do_not_depend_on_the_order_of_access() -> None:
     for shapes in (3, 400):
         snapshot = crowded(shapes).snapshot()
         forwards, backwards = plan(snapshot).unplaced, plan(snapshot).unplaced
-        told = [item.reason for item in forwards]
-        assert len(told) == shapes
-        assert [backwards[at].reason for at in reversed(range(shapes))] == told[::-1]
+        reasons = [item.reason for item in forwards]
+        assert len(reasons) == shapes
+        assert [backwards[at].reason for at in reversed(range(shapes))] == reasons[::-1]
 
 
-def test_a_part_tells_what_the_whole_tells() -> None:
+def test_a_slice_has_the_items_of_the_whole() -> None:
     waiting = plan(crowded(20).snapshot()).unplaced
     assert list(waiting[5:8]) == list(waiting)[5:8]
     assert waiting[-1] == list(waiting)[-1]

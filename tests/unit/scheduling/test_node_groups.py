@@ -1,4 +1,4 @@
-"""Nodes that are alike, and those that are not any more."""
+"""Groups of equal nodes, and nodes that have changed since."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def groups_of(*nodes: Node, running: tuple[Running, ...] = ()) -> NodeGroups:
     return NodeGroups(WorkingState(World(nodes, running).snapshot()))
 
 
-def test_alike_are_nodes_of_the_same_size_state_model_and_labels() -> None:
+def test_a_group_has_nodes_of_the_same_size_state_model_and_labels() -> None:
     one = gpu_node(1)
     others = (
         replace(one, id=2),
@@ -31,7 +31,7 @@ def test_alike_are_nodes_of_the_same_size_state_model_and_labels() -> None:
     assert found.group_of[0] == found.group_of[1]
 
 
-def test_what_runs_on_a_node_sets_it_apart() -> None:
+def test_running_work_separates_a_node_from_its_group() -> None:
     running = (Running(1, 2, gpu(1), (0,), 500), Running(2, 3, gpu(1), (1,), 500))
     found = groups_of(gpu_node(1), gpu_node(2), gpu_node(3), gpu_node(4), running=running)
     assert found.count == 3

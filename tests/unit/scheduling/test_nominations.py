@@ -1,4 +1,4 @@
-"""Capacity that was freed for someone stays theirs."""
+"""Capacity that was freed for a nominated deployment stays reserved for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import ReasonCode
 from hypervisor.scheduling.snapshots.snapshot import Nomination
-from tests.support.scheduling import Pending, Running, World, commit, gpu, gpu_node, victims_gone
+from tests.support.scheduling import Pending, Running, World, after_victims_end, commit, gpu, gpu_node
 
 VICTIM = Running(1, 1, gpu(1), (0,), 100)
 PREEMPTOR = Pending(10, gpu(1), priority=750, created_at=5)
@@ -26,15 +26,15 @@ def test_while_the_victim_stops_nothing_more_is_evicted() -> None:
     assert [item.reason.code for item in decided.unplaced] == [ReasonCode.WAITING_FOR_VICTIMS]
 
 
-def test_once_the_victim_is_gone_the_preemptor_starts_before_the_victim_returns() -> None:
-    freed = victims_gone(commit(FULL, plan(FULL.snapshot())))
+def test_after_the_victims_end_the_preemptor_starts_before_the_victim() -> None:
+    freed = after_victims_end(commit(FULL, plan(FULL.snapshot())))
     decided = plan(freed.snapshot())
     assert [(item.deployment_id, item.gpu_indices) for item in decided.placements] == [(10, (0,))]
     assert [item.deployment_id for item in decided.unplaced] == [VICTIM.id]
 
 
-def test_a_lower_ranked_one_cannot_take_the_freed_capacity() -> None:
-    """It is of the same priority but younger, and would fit right now."""
+def test_a_lower_ranked_deployment_cannot_take_the_freed_capacity() -> None:
+    """It has the same priority but is younger, and would fit now."""
     world = World(
         (gpu_node(1, gpus=2),),
         (Running(1, 1, gpu(1), (0,), 100, releasing=True),),
@@ -48,7 +48,7 @@ def test_a_lower_ranked_one_cannot_take_the_freed_capacity() -> None:
     assert "deployment 10" in reasons[11].sentence
 
 
-def test_a_higher_ranked_one_may_override_it() -> None:
+def test_a_higher_ranked_deployment_may_override_it() -> None:
     world = World(
         (gpu_node(1, gpus=1),),
         (),
@@ -60,7 +60,7 @@ def test_a_higher_ranked_one_may_override_it() -> None:
     assert decided.nominations == ()
 
 
-def test_a_higher_ranked_one_leaves_it_alone_where_it_has_a_choice() -> None:
+def test_a_higher_ranked_deployment_overrides_only_without_another_choice() -> None:
     world = World(
         (gpu_node(1, gpus=1), gpu_node(2, gpus=1)),
         (Running(1, 1, gpu(1), (0,), 100, releasing=True),),
@@ -92,14 +92,14 @@ def test_a_nomination_that_cannot_be_met_is_replaced() -> None:
     assert [eviction.allocation_id for eviction in decided.evictions] == [2]
 
 
-def test_a_nomination_of_one_that_no_longer_waits_is_dropped() -> None:
+def test_the_nomination_of_a_deployment_that_no_longer_waits_is_dropped() -> None:
     world = World((gpu_node(1, gpus=1),), pending=(PREEMPTOR,), nominations=(Nomination(77, 1, (0,)),))
     decided = plan(world.snapshot())
     assert [item.deployment_id for item in decided.placements] == [10]
     assert decided.nominations == ()
 
 
-def test_what_is_stopping_anyway_is_waited_for_rather_than_evicting_someone() -> None:
+def test_releasing_capacity_is_preferred_to_an_eviction() -> None:
     running = (
         Running(1, 1, gpu(1), (0,), 100, releasing=True),
         Running(2, 2, gpu(1), (0,), 100),

@@ -1,4 +1,4 @@
-"""Who is considered first, and where it goes."""
+"""The order of the queue, and the choice of nodes and devices."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_a_fraction_does_not_combine_two_devices() -> None:
     assert placed(World((gpu_node(1, gpus=2),), running, (Pending(3, gpu(0.7), priority=500),))) == {}
 
 
-def test_fgd_keeps_whole_devices_for_those_who_need_them() -> None:
-    """The half goes to the device that is already broken into, on the node that has one."""
+def test_fgd_keeps_whole_devices_for_requests_that_need_them() -> None:
+    """The half goes to the device that is already partly used, on the node that has one."""
     running = (Running(1, 2, gpu(0.5), devices=(1,), priority=500),)
     world = World((gpu_node(1, gpus=2), gpu_node(2, gpus=2)), running, (Pending(2, gpu(0.5), priority=500),))
     typical = Policy(target_workload=[(gpu(1), 1.0)])
@@ -64,7 +64,7 @@ def test_fgd_keeps_whole_devices_for_those_who_need_them() -> None:
 
 
 def test_fgd_does_not_strand_gpus_without_cpu() -> None:
-    """A CPU request leaves the GPU node alone where its cores are what GPU work needs."""
+    """A CPU request avoids the GPU node if GPU work needs its cores."""
     nodes = (Node(1, cpu=4000, ram=8192, gpus=4), Node(2, cpu=4000, ram=8192, gpus=0))
     world = World(nodes, pending=(Pending(1, cpu(4), priority=500),))
     assert placed(world, Policy(target_workload=[(gpu(1), 1.0)])) == {1: (2, ())}
@@ -94,7 +94,7 @@ def test_models_labels_and_cordons_are_respected() -> None:
 
 
 def test_more_shapes_than_score_classes_still_fit_exactly() -> None:
-    """With many distinct shapes the score is shared between similar ones, the fit never is."""
+    """With many distinct shapes similar ones share a score, but the fit is always exact."""
     pending = tuple(Pending(n, Shape(1000 + n, 1024, 1000), priority=500, created_at=-n) for n in range(600))
     world = World((Node(1, cpu=1005, ram=2048, gpus=2),), pending=pending)
     assert set(placed(world)) == {5}

@@ -1,4 +1,4 @@
-"""The search for a better packing of what a pass places: what it may change, and what it must leave."""
+"""The optimizer of a pass: what it may change, and what it must leave alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ by_any_solver = pytest.mark.parametrize("policy", BY_ANY_SOLVER, ids=lambda one:
 
 
 def tight_world(seed: int) -> World:
-    """Few nodes, and about as much waiting as fits: of many sizes, some with GPUs, limits or replicas."""
+    """Few nodes, and about as much pending work as fits: many sizes, some with GPUs, limits or replicas."""
     rng = random.Random(seed)
     nodes = tuple(
         Node(
@@ -94,7 +94,7 @@ tight_worlds = st.builds(tight_world, st.integers(0, 10**9))
 
 @given(tight_worlds, improving, st.sampled_from([0.0, 10_000.0]))
 @checked(60)
-def test_improving_only_adds_placements(world: World, policy: Policy, patience: float) -> None:
+def test_the_optimizer_only_adds_placements(world: World, policy: Policy, patience: float) -> None:
     plain = plan(world.snapshot(), PLAIN)
     better = plan(world.snapshot(), replace(policy, overtake_limit_seconds=patience))
     before = {one.deployment_id for one in plain.placements}
@@ -125,7 +125,7 @@ def test_what_is_placed_fits_where_it_may_be(world: World, policy: Policy) -> No
 
 @given(tight_worlds, improving)
 @checked(60)
-def test_whatever_still_waits_has_a_reason(world: World, policy: Policy) -> None:
+def test_every_waiting_deployment_has_a_reason(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     placed = {one.deployment_id for one in decided.placements}
     reasons = {one.deployment_id: one.reason for one in decided.unplaced}
@@ -161,7 +161,7 @@ def test_the_same_snapshot_gives_the_same_plan_whatever_its_order(
 
 @given(tight_worlds, improving)
 @checked(60)
-def test_gangs_and_nominated_ones_stay_where_the_pass_put_them(world: World, policy: Policy) -> None:
+def test_gangs_and_nominated_deployments_keep_their_nodes(world: World, policy: Policy) -> None:
     gangs = {item.id for item in world.pending if item.replicas > 1}
     plain, better = plan(world.snapshot(), PLAIN), plan(world.snapshot(), policy)
     assert [one for one in plain.placements if one.deployment_id in gangs] == [
@@ -187,8 +187,8 @@ def test_all_five_fit_once_they_are_arranged(policy: Policy) -> None:
 
 
 @by_any_solver
-def test_of_equals_the_one_that_came_first_gets_the_place(policy: Policy) -> None:
-    """One of the two 6 fits once the others are arranged, and the older one gets it, whatever its id."""
+def test_of_equal_deployments_the_oldest_is_placed(policy: Policy) -> None:
+    """One of the two 6 fits after the rearrangement, and the older one is placed, whatever its id."""
     first = waiting(5, 4, 3, 2, created_at=NOW - 2)
     older, newer = Pending(9, cpu(6), 500, created_at=NOW - 1), Pending(8, cpu(6), 500, created_at=NOW)
     world = World(NODES, pending=(*first, newer, older))

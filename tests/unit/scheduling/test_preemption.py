@@ -1,4 +1,4 @@
-"""Who yields for whom."""
+"""The choice of victims."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def on_devices(*priorities: int, node_id: int = 1, first_id: int = 1, **more: An
     )
 
 
-def test_the_lowest_priority_yields_and_the_preemptor_gets_its_place() -> None:
+def test_the_lowest_priority_is_evicted_and_the_preemptor_nominated() -> None:
     decided = plan(World((gpu_node(1),), on_devices(500, 100, 500, 500), (HIGH,)).snapshot())
     assert victims(decided) == [2]
     assert [(held.deployment_id, held.gpu_indices) for held in decided.nominations] == [(100, (1,))]
@@ -35,7 +35,7 @@ def test_the_lowest_priority_yields_and_the_preemptor_gets_its_place() -> None:
 
 
 @pytest.mark.parametrize("priority", [750, 1000])
-def test_equal_and_higher_ones_never_yield(priority: int) -> None:
+def test_equal_and_higher_priorities_are_never_evicted(priority: int) -> None:
     decided = plan(World((gpu_node(1, gpus=1),), on_devices(priority), (HIGH,)).snapshot())
     assert victims(decided) == []
 
@@ -43,28 +43,28 @@ def test_equal_and_higher_ones_never_yield(priority: int) -> None:
 @pytest.mark.parametrize(
     "shield", [{"preemptible": False}, {"protected_until": NOW + 1}, {"protected_until": math.inf}]
 )
-def test_shielded_ones_never_yield(shield: dict[str, Any]) -> None:
+def test_protected_work_is_never_evicted(shield: dict[str, Any]) -> None:
     decided = plan(World((gpu_node(1, gpus=1),), on_devices(100, **shield), (HIGH,)).snapshot())
     assert victims(decided) == []
 
 
-def test_a_minimum_runtime_that_has_just_ended_no_longer_shields() -> None:
+def test_a_minimum_runtime_that_has_just_ended_no_longer_protects() -> None:
     running = on_devices(100, protected_until=NOW)
     assert victims(plan(World((gpu_node(1, gpus=1),), running, (HIGH,)).snapshot())) == [1]
 
 
-def test_nobody_is_evicted_where_preemption_is_off() -> None:
+def test_nothing_is_evicted_without_preemption() -> None:
     world = World((gpu_node(1, gpus=1),), on_devices(100), (HIGH,))
     assert victims(plan(world.snapshot(), Policy(preemption=False))) == []
 
 
 def test_no_eviction_that_does_not_help() -> None:
-    """Three of four devices are out of reach, so evicting the fourth would be in vain."""
+    """Three of four devices cannot be freed, so evicting the fourth would not help."""
     world = World((gpu_node(1),), on_devices(100, 1000, 1000, 1000), (Pending(9, gpu(2), priority=750),))
     assert victims(plan(world.snapshot())) == []
 
 
-def test_among_equals_the_least_lost_work_yields() -> None:
+def test_among_equal_priorities_the_least_lost_work_is_evicted() -> None:
     running = (
         Running(1, 1, gpu(1), (0,), 100, started_at=NOW - 500),
         Running(2, 1, gpu(1), (1,), 100, started_at=NOW - 20),
@@ -99,7 +99,7 @@ def test_whole_devices_are_cleared_where_it_costs_least() -> None:
 
 
 def test_the_sum_of_lost_work_decides_which_device_is_cleared() -> None:
-    """Putting back the longest first would alone keep device 1 (500 s) and clear device 0 (3 x 400 s)."""
+    """Restoring the longest first would keep device 1 (500 s) and clear device 0 (3 x 400 s)."""
     running = (
         *(Running(n, 1, gpu(0.3), (0,), 100, started_at=NOW - 400) for n in (1, 2, 3)),
         Running(4, 1, gpu(0.3), (1,), 100, started_at=NOW - 500),
@@ -127,7 +127,7 @@ def test_free_capacity_elsewhere_goes_before_any_eviction() -> None:
     assert victims(decided) == []
 
 
-def test_the_receipt_names_those_spared_and_why() -> None:
+def test_the_receipt_names_reprieved_deployments_and_why() -> None:
     running = (
         Running(1, 1, gpu(1), (0,), 100, started_at=NOW - 10),
         Running(2, 1, gpu(1), (1,), 100, started_at=NOW - 99),
@@ -136,14 +136,14 @@ def test_the_receipt_names_those_spared_and_why() -> None:
     )
     decided = plan(World((gpu_node(1),), running, (HIGH,)).snapshot())
     assert victims(decided) == [1]
-    assert {spared.deployment_id: spared.why for spared in decided.reprieved[100]} == {
+    assert {reprieved.deployment_id: reprieved.why for reprieved in decided.reprieved[100]} == {
         2: "fits beside the preemptor",
         3: "not preemptible",
         4: "still within its minimum runtime",
     }
 
 
-def test_cpu_work_yields_for_cpu_and_counts_cpu_seconds() -> None:
+def test_cpu_work_is_evicted_for_cpu_and_counts_cpu_seconds() -> None:
     running = (Running(1, 1, cpu(40), (), 100, started_at=NOW - 10), Running(2, 1, cpu(20), (), 100))
     decided = plan(World((gpu_node(1),), running, (Pending(9, cpu(30), priority=750),)).snapshot())
     assert [(eviction.allocation_id, eviction.lost_work) for eviction in decided.evictions] == [(1, 400.0)]

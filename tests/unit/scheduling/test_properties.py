@@ -1,4 +1,4 @@
-"""What must hold for every plan, on random clusters."""
+"""Properties of every plan on random clusters."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.scheduling import (
     Pending,
     World,
     admits,
+    after_victims_end,
     commit,
     fits,
     free_on,
     gang_worlds,
+    placed_or_nominated,
     smaller_sets,
-    spoken_for,
     take,
-    victims_gone,
     worlds,
 )
 from tests.support.shared_clusters import Shared, shared_clusters
@@ -37,7 +37,7 @@ def unshared(world: World) -> Shared:
 
 
 def busy(world: World, policy: Policy) -> World:
-    """The world after one pass: with nominations in force and victims on their way out."""
+    """The world after one pass: with active nominations and stopping victims."""
     return commit(world, plan(world.snapshot(), policy))
 
 
@@ -59,7 +59,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
     pending = {item.id: item for item in world.pending}
     decided = plan(world.snapshot(), policy)
     assert len({placement.deployment_id for placement in decided.placements}) == len(decided.placements)
-    for chosen in spoken_for(decided):
+    for chosen in placed_or_nominated(decided):
         item, node = pending[chosen.deployment_id], nodes[chosen.node_id]
         assert admits(node, item.shape)
         assert len(set(chosen.gpu_indices)) == item.shape.gpu_device_count
@@ -68,7 +68,7 @@ def test_placements_respect_state_model_labels_and_devices(world: World, policy:
 
 @given(worlds(), POLICIES)
 @checked()
-def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, policy: Policy) -> None:
+def test_never_evicts_equal_higher_protected_or_releasing_work(world: World, policy: Policy) -> None:
     pending = {item.id: item for item in world.pending}
     running = {run.id: run for run in world.running}
     decided = plan(world.snapshot(), policy)
@@ -84,24 +84,26 @@ def test_never_evicts_an_equal_higher_protected_or_releasing_one(world: World, p
 
 @given(worlds(), PREEMPTING)
 @checked()
-def test_every_eviction_comes_with_the_place_of_its_beneficiary(world: World, policy: Policy) -> None:
+def test_every_eviction_comes_with_the_nomination_of_its_preemptor(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
-    place = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
+    nominated_node = {nomination.deployment_id: nomination.node_id for nomination in decided.nominations}
     for eviction in decided.evictions:
-        assert place[eviction.preemptor_id] == eviction.node_id
+        assert nominated_node[eviction.preemptor_id] == eviction.node_id
 
 
 @given(worlds(), PREEMPTING)
 @checked()
-def test_nominations_fit_together_once_the_victims_are_gone(world: World, policy: Policy) -> None:
-    after = victims_gone(busy(world, policy), requeue=False)
+def test_nominations_fit_together_after_the_victims_end(world: World, policy: Policy) -> None:
+    after = after_victims_end(busy(world, policy), requeue=False)
     pending = {item.id: item for item in after.pending}
     for node in after.nodes:
-        room = free_on(after, node)
+        free_capacity = free_on(after, node)
         for nomination in after.nominations:
             if nomination.node_id == node.id:
-                room = take(room, pending[nomination.deployment_id].shape, nomination.gpu_indices)
-        cpu, ram, gpu = room
+                free_capacity = take(
+                    free_capacity, pending[nomination.deployment_id].shape, nomination.gpu_indices
+                )
+        cpu, ram, gpu = free_capacity
         assert cpu >= 0
         assert ram >= 0
         assert all(free >= 0 for free in gpu)
@@ -109,8 +111,8 @@ def test_nominations_fit_together_once_the_victims_are_gone(world: World, policy
 
 @given(worlds(max_pending=1), PREEMPTING)
 @checked()
-def test_putting_any_victim_back_breaks_the_fit(world: World, policy: Policy) -> None:
-    """With one preemptor, what else happens on the node cannot blur the picture."""
+def test_restoring_any_victim_breaks_the_fit(world: World, policy: Policy) -> None:
+    """With one preemptor no other decision affects the node."""
     decided = plan(world.snapshot(), policy)
     nodes = {node.id: node for node in world.nodes}
     releasing = tuple(run.id for run in world.running if run.releasing)
@@ -124,13 +126,11 @@ def test_putting_any_victim_back_breaks_the_fit(world: World, policy: Policy) ->
 
 @given(worlds(), PREEMPTING)
 @checked()
-def test_nobody_waits_who_could_be_admitted_by_evicting_lower_ones_on_one_node(
-    world: World, policy: Policy
-) -> None:
-    """The oracle looks at the committed plan: what an unplaced, un-nominated deployment could still get.
+def test_no_deployment_waits_that_evictions_on_one_node_could_admit(world: World, policy: Policy) -> None:
+    """The oracle checks which capacity an unplaced deployment without a nomination could get.
 
-    Room reserved for higher-ranked nominations is taken; room of lower-ranked nominations is not. Behind the
-    head of the queue one node is out of bounds, the one that the head holds.
+    Capacity of higher-ranked nominations counts as used, that of lower-ranked nominations as free. Behind the
+    head of the queue the node that the head reserves is left out.
     """
     decided = plan(world.snapshot(), policy)
     after = commit(world, decided)
@@ -161,13 +161,13 @@ def _admissible(world: World, item: Pending, node: Node) -> bool:
         for run in world.running
         if run.releasing or (run.priority < item.priority and run.preemptible and run.protected_until <= NOW)
     ]
-    room = free_on(world, node, leaving)
+    free_capacity = free_on(world, node, leaving)
     pending = {other.id: other for other in world.pending}
     for nomination in world.nominations:
-        holder = pending[nomination.deployment_id]
-        if nomination.node_id == node.id and holder.rank < item.rank:
-            room = take(room, holder.shape, nomination.gpu_indices)
-    return fits(item.shape, room)
+        nominated = pending[nomination.deployment_id]
+        if nomination.node_id == node.id and nominated.rank < item.rank:
+            free_capacity = take(free_capacity, nominated.shape, nomination.gpu_indices)
+    return fits(item.shape, free_capacity)
 
 
 @given(worlds(), POLICIES)
@@ -182,15 +182,15 @@ def test_planning_again_after_the_commit_changes_nothing(world: World, policy: P
 
 @given(worlds(), PREEMPTING)
 @checked()
-def test_every_nominated_one_is_placed_when_the_victims_are_gone(world: World, policy: Policy) -> None:
-    after = victims_gone(busy(world, policy), requeue=False)
+def test_every_nominated_deployment_is_placed_after_its_victims_end(world: World, policy: Policy) -> None:
+    after = after_victims_end(busy(world, policy), requeue=False)
     placed = {placement.deployment_id for placement in plan(after.snapshot(), policy).placements}
     assert {nomination.deployment_id for nomination in after.nominations} <= placed
 
 
 @given(worlds(), POLICIES)
 @checked()
-def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
+def test_every_unplaced_deployment_has_a_reason(world: World, policy: Policy) -> None:
     decided = plan(world.snapshot(), policy)
     placed = {placement.deployment_id for placement in decided.placements}
     nominated = {nomination.deployment_id for nomination in decided.nominations}
@@ -217,13 +217,13 @@ def test_every_unplaced_one_has_a_reason(world: World, policy: Policy) -> None:
 def test_without_arrivals_evictions_end(
     clusters: st.SearchStrategy[Shared], data: st.DataObject, policy: Policy
 ) -> None:
-    """Evicted work goes back into the queue at its old place, and the passes still come to rest."""
+    """Evicted work returns to its old position in the queue, and the passes still reach a steady state."""
     shared = data.draw(clusters)
     for _ in range(6 * (len(shared.world.running) + len(shared.world.pending)) + 6):
         decided = plan(shared.snapshot(), policy)
         if not decided.placements and not decided.evictions:
             return
-        shared = shared.after(decided).victims_gone()
+        shared = shared.after(decided).after_victims_end()
     pytest.fail("still moving")
 
 

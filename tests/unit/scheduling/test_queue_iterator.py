@@ -1,4 +1,4 @@
-"""The queue in turn: what is passed over, what never is, and that a deep queue costs nothing."""
+"""The queue iterator: which rows are skipped, which never are, and the cost of a deep queue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NOBODY = np.zeros(0, np.int64)
 
 
 def queue_of(*cores: int) -> Queue:
-    """One deployment per figure, in this order; deployments with as many cores are of one kind."""
+    """One deployment per number, in this order; deployments with equal cores are of one class."""
     pending = tuple(Pending(number, cpu(each), 500, float(number)) for number, each in enumerate(cores))
     snapshot = World((), (), pending).snapshot()
     return Queue(snapshot, queue_order(snapshot))
 
 
-def test_everyone_has_a_turn_in_order() -> None:
+def test_every_row_is_visited_in_order() -> None:
     queue = queue_of(*[1 + number % 7 for number in range(20_000)])
     turns = list(QueueIterator(queue).walk(NOBODY))
     assert [rank for rank, _ in turns] == list(range(20_000))
@@ -28,7 +28,7 @@ def test_everyone_has_a_turn_in_order() -> None:
 
 
 @pytest.mark.parametrize("length", [10, 63, 64, 65, 200, 20_000])
-def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
+def test_rows_of_an_inadmissible_class_are_skipped(length: int) -> None:
     queue = queue_of(*[1 + number % 2 for number in range(length)])
     turns, taken = QueueIterator(queue), []
     for rank, row in turns.walk(NOBODY):
@@ -38,7 +38,7 @@ def test_those_of_a_hopeless_kind_are_passed_over(length: int) -> None:
     assert taken == [0, 1, 2, 3, 4, *range(5, length, 2)]
 
 
-def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
+def test_a_nominated_row_of_an_inadmissible_class_is_visited() -> None:
     queue = queue_of(*[1] * 500)
     turns, taken = QueueIterator(queue), []
     for _, row in turns.walk(np.array([3, 400])):
@@ -47,7 +47,7 @@ def test_a_nominated_one_has_its_turn_although_its_kind_is_hopeless() -> None:
     assert taken == [0, 3, 400]
 
 
-def test_growth_brings_all_that_follow_back() -> None:
+def test_freed_capacity_restores_all_later_rows() -> None:
     queue = queue_of(*[1] * 300)
     turns, taken = QueueIterator(queue), []
     for rank, row in turns.walk(np.array([150])):

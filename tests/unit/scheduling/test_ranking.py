@@ -1,4 +1,4 @@
-"""The ranking by tables and columns chooses what the scores' plain definitions choose.
+"""The ranking by tables and columns agrees with the plain definitions of the scores.
 
 HV_HYPOTHESIS_EXAMPLES raises the number of random histories.
 """
@@ -52,7 +52,7 @@ def random_shape(rng: random.Random, *, many: bool) -> Shape:
     )
 
 
-def place(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
+def place_at_random(rng: random.Random, state: WorkingState, request: Request, node: int) -> None:
     usable = usable_devices(request, state.idle_gpu[node].tolist()) if request.device_count else []
     state.place(node, request, tuple(rng.sample(usable, request.device_count)))
 
@@ -60,7 +60,7 @@ def place(rng: random.Random, state: WorkingState, request: Request, node: int) 
 @pytest.mark.parametrize("placement", policy_names())
 @pytest.mark.parametrize("burst", [1, 40])
 def test_the_best_node_is_that_of_the_plain_definition(placement: str, burst: int) -> None:
-    """Between two questions one node changes, or many: both ways of catching up are walked."""
+    """Between two queries one node changes, or many: both ways of updating are covered."""
     for seed in range(HISTORIES):
         rng = random.Random(seed)
         snapshot = random_snapshot(rng, shapes=rng.choice((1, 3, 12)))
@@ -78,7 +78,7 @@ def test_the_best_node_is_that_of_the_plain_definition(placement: str, burst: in
             fitting = [best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)]
             chosen = node if node != NO_NODE else fitting[0]
             if chosen is not None:
-                place(rng, state, request, chosen)
+                place_at_random(rng, state, request, chosen)
 
 
 def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
@@ -94,14 +94,14 @@ def test_shapes_that_share_a_class_go_only_where_they_fit() -> None:
             anywhere = best_node(state, request.shape, request.eligible.tolist(), lambda _: 0)
             assert (node == NO_NODE) == (anywhere is None)
             if node != NO_NODE:
-                place(rng, state, request, node)
+                place_at_random(rng, state, request, node)
         assert (state.idle_cpu >= 0).all()
         assert (state.idle_ram >= 0).all()
         assert (state.idle_gpu >= 0).all()
 
 
 @pytest.mark.parametrize("placement", policy_names())
-def test_a_column_says_what_the_rows_say(placement: str) -> None:
+def test_a_column_equals_the_rows(placement: str) -> None:
     rng = random.Random(7)
     snapshot = random_snapshot(rng, shapes=12)
     state, eligibility = WorkingState(snapshot), Eligibility(snapshot.nodes)
@@ -112,11 +112,11 @@ def test_a_column_says_what_the_rows_say(placement: str) -> None:
     requests = [eligibility.request(*item) for item in enumerate(snapshot.shapes)]
     for _ in range(80):
         request = rng.choice(requests)
-        fresh = NodeRanking(
+        recomputed = NodeRanking(
             state, scorer_for(snapshot, policy, state, eligibility), snapshot.shapes, eligibility.request
         )
         node = tracking.best_node(request)
-        assert node == fresh.best_node(request)
+        assert node == recomputed.best_node(request)
         if node != NO_NODE:
-            assert tracking.best_node(request, without=node) == fresh.best_node(request, without=node)
-            place(rng, state, request, node)
+            assert tracking.best_node(request, without=node) == recomputed.best_node(request, without=node)
+            place_at_random(rng, state, request, node)

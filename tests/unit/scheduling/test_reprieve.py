@@ -1,4 +1,4 @@
-"""Nobody is evicted in vain when several preemptors of one pass meet on a node."""
+"""No needless victims when several preemptors of one pass choose the same node."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.scheduling import (
     Pending,
     Running,
     World,
+    after_victims_end,
     commit,
     cpu,
     free_on,
     gang_worlds,
     take,
-    victims_gone,
     worlds,
 )
 from tests.support.shared_clusters import Shared
@@ -31,8 +31,8 @@ SMALL, LARGE = 1, 2
 
 
 def two_preemptors(**victim: Any) -> World:
-    """Room for ten cores, of which one is free. The first to come takes two, for which one small victim of
-    the lowest priority must go; the next takes two as well, and only a large one of four can give that."""
+    """A node with ten cores, one of them free. The first preemptor needs two, so a small victim of the lowest
+    priority is evicted. The next needs two as well, which only a large victim of four cores can free."""
     return World(
         (Node(1, cpu=10_000, ram=65_536, gpus=0),),
         (
@@ -44,15 +44,15 @@ def two_preemptors(**victim: Any) -> World:
     )
 
 
-def test_one_evicted_first_stays_when_a_later_eviction_makes_room_for_both() -> None:
+def test_an_earlier_victim_is_reprieved_when_a_later_eviction_makes_room_for_both() -> None:
     decided = plan(two_preemptors().snapshot())
     assert [one.deployment_id for one in decided.evictions] == [LARGE]
     assert {one.deployment_id for one in decided.nominations} == {100, 101}
-    after = plan(victims_gone(commit(two_preemptors(), decided)).snapshot())
+    after = plan(after_victims_end(commit(two_preemptors(), decided)).snapshot())
     assert {one.deployment_id for one in after.placements} == {100, 101}
 
 
-def test_the_receipts_name_the_one_that_stays_as_spared() -> None:
+def test_the_receipts_name_the_reprieved_victim() -> None:
     decided = plan(two_preemptors().snapshot())
     assert {
         preemptor: {one.deployment_id: one.why for one in all_}
@@ -60,7 +60,7 @@ def test_the_receipts_name_the_one_that_stays_as_spared() -> None:
     } == {101: {SMALL: REPRIEVED_LATE}}
 
 
-def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts() -> None:
+def test_a_gang_is_not_reprieved_in_parts() -> None:
     world = two_preemptors(gang=SMALL)
     elsewhere = Node(2, cpu=1_000, ram=65_536, gpus=0, zone="b")
     there = Shape(1000, 1024, node_selector=(("zone", "b"),))
@@ -73,11 +73,11 @@ def test_a_gang_of_which_one_replica_must_go_does_not_stay_in_parts() -> None:
     assert sorted(one.allocation_id for one in decided.evictions) == [SMALL, LARGE, 4]
 
 
-def test_on_a_shared_cluster_nobody_stays_whose_organization_is_at_its_limit() -> None:
-    """The organization's own small one goes so that the first stays within the limit, room or no room."""
-    mine, theirs = 1, 2
-    quotas = (Quota(mine, Resources(), Resources(2000, 65_536, 0)), Quota(theirs, Resources()))
-    owners = {SMALL: mine, LARGE: theirs, 3: theirs, 100: mine, 101: theirs}
+def test_no_victim_is_reprieved_above_the_limit_of_its_organization() -> None:
+    """The organization's own small deployment is evicted to keep the limit, even if it would fit."""
+    own_org, other_org = 1, 2
+    quotas = (Quota(own_org, Resources(), Resources(2000, 65_536, 0)), Quota(other_org, Resources()))
+    owners = {SMALL: own_org, LARGE: other_org, 3: other_org, 100: own_org, 101: other_org}
     decided = plan(Shared(two_preemptors(), quotas, owners).snapshot())
     assert {one.deployment_id for one in decided.evictions} == {SMALL, LARGE}
 
@@ -85,22 +85,22 @@ def test_on_a_shared_cluster_nobody_stays_whose_organization_is_at_its_limit() -
 @given(worlds())
 @checked()
 def test_no_victim_could_stay_beside_everything_decided(world: World) -> None:
-    _nobody_could_stay(world)
+    _check_no_victim_could_stay(world)
 
 
 @given(gang_worlds())
 @checked()
 def test_no_victim_gang_could_stay_beside_everything_decided(world: World) -> None:
-    _nobody_could_stay(world)
+    _check_no_victim_could_stay(world)
 
 
-def _nobody_could_stay(world: World) -> None:
+def _check_no_victim_could_stay(world: World) -> None:
     decided = plan(world.snapshot())
-    gone = victims_gone(commit(world, decided), requeue=False)
+    ended = after_victims_end(commit(world, decided), requeue=False)
     pending = {item.id: item for item in world.pending}
     left = {}
     for node in world.nodes:
-        left[node.id] = free_on(gone, node)
+        left[node.id] = free_on(ended, node)
         for nomination in decided.nominations:
             if nomination.node_id == node.id:
                 shape = pending[nomination.deployment_id].shape

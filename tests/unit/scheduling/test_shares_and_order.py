@@ -34,13 +34,13 @@ def test_the_share_is_what_is_borrowed_of_the_scarcest_resource_by_weight() -> N
     assert used.dominant_share(minus=Resources(0, 5120, 0)) == pytest.approx(0.05)
 
 
-def test_within_the_guarantee_there_is_no_share() -> None:
+def test_within_the_guarantee_the_share_is_zero() -> None:
     assert account(2, 4).dominant_share(plus=gpus(2)) == 0
     assert account(2, 4).is_guaranteed(gpus(2))
     assert not account(2, 4).is_guaranteed(gpus(3))
 
 
-def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -> None:
+def test_over_limit_counts_only_requested_resources() -> None:
     assert account(3, 0, limit=4).over_limit(gpus(3)) == gpus(2)
     assert account(3, 0, limit=4).over_limit(gpus(1)).is_zero
     full = QuotaUsage(Quota(1, Resources(), Resources(2000, 0, 4000)), Resources(1000, 0, 5000), WHOLE)
@@ -49,11 +49,9 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -
 
 
 @pytest.mark.parametrize(
-    ("mine", "priority", "theirs", "victim_priority", "rule"),
+    ("preemptor_usage", "priority", "victim_usage", "victim_priority", "rule"),
     [
-        pytest.param(
-            account(0, 4), 100, account(6, 4), 900, PreemptionRule.RECLAIM, id="lender wants it back"
-        ),
+        pytest.param(account(0, 4), 100, account(6, 4), 900, PreemptionRule.RECLAIM, id="lender reclaims"),
         pytest.param(
             account(0, 4), 100, account(6, 4), 100, PreemptionRule.RECLAIM, id="also of equal priority"
         ),
@@ -73,19 +71,23 @@ def test_a_limit_tells_by_how_much_it_would_be_exceeded_of_what_is_asked_for() -
             account(6, 4),
             100,
             PreemptionRule.FAIR_SHARE,
-            id="a heavy one borrows more",
+            id="a larger weight may borrow more",
         ),
     ],
 )
 def test_across_organizations(
-    mine: QuotaUsage, priority: int, theirs: QuotaUsage, victim_priority: int, rule: PreemptionRule | None
+    preemptor_usage: QuotaUsage,
+    priority: int,
+    victim_usage: QuotaUsage,
+    victim_priority: int,
+    rule: PreemptionRule | None,
 ) -> None:
     found = applicable_rule(
         same_organization=False,
-        mine=mine,
+        preemptor_usage=preemptor_usage,
         demand=gpus(1),
         priority=priority,
-        theirs=theirs,
+        victim_usage=victim_usage,
         victim=gpus(1),
         victim_priority=victim_priority,
     )
@@ -101,10 +103,10 @@ def test_within_an_organization_only_strictly_lower_ones(
     one = account(6, 0)
     found = applicable_rule(
         same_organization=True,
-        mine=one,
+        preemptor_usage=one,
         demand=gpus(1),
         priority=100,
-        theirs=one,
+        victim_usage=one,
         victim=gpus(1),
         victim_priority=victim_priority,
     )
@@ -113,14 +115,14 @@ def test_within_an_organization_only_strictly_lower_ones(
 
 def test_only_what_is_contested_counts_as_borrowed() -> None:
     """An organization above its guarantee of CPU does not lose its guaranteed GPUs for that."""
-    theirs = QuotaUsage(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
-    mine = QuotaUsage(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
+    victim_usage = QuotaUsage(Quota(2, Resources(0, 0, 4000)), Resources(5000, 0, 4000), WHOLE)
+    preemptor_usage = QuotaUsage(Quota(1, Resources(5000, 5120, 5000)), Resources(), WHOLE)
     rule = applicable_rule(
         same_organization=False,
-        mine=mine,
+        preemptor_usage=preemptor_usage,
         demand=gpus(1),
         priority=900,
-        theirs=theirs,
+        victim_usage=victim_usage,
         victim=Resources(1000, 0, 1000),
         victim_priority=100,
     )
@@ -155,7 +157,7 @@ def test_priority_goes_before_every_share() -> None:
     assert _ids(builder) == [10, 20]
 
 
-def test_who_uses_more_goes_later_until_waiting_outweighs_it() -> None:
+def test_higher_usage_goes_later_until_waiting_outweighs_it() -> None:
     def queue(waited: float) -> list[int]:
         builder = _shared().add_allocation(
             1, deployment_id=1, node_id=1, cpu_milli=0, ram_mib=0, gpu_indices=[0, 1], organization_id=1
@@ -177,7 +179,7 @@ def test_blocked_time_is_no_waiting() -> None:
     assert components.position.tolist() == [1, 0]
 
 
-def test_what_is_larger_than_the_cluster_takes_no_turn() -> None:
+def test_requests_larger_than_the_cluster_do_not_count() -> None:
     builder = _shared()
     builder.add_pending(10, Shape(0, 0, 64_000), created_at=0.0, organization_id=1)
     builder.add_pending(11, GPU, created_at=1.0, organization_id=1)

@@ -1,4 +1,4 @@
-"""Every solver: what it may do to a packing, and what the solver adds to the search."""
+"""Every solver: what it may change in a packing, and what the exact solver adds to the search."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def away(packing: Packing) -> int:
 
 
 def packing_of(cpu: list[int], *items: tuple[int, int, int]) -> Packing:
-    """Bins with so much free CPU, and items by their CPU, priority and home."""
-    made = [Item(request(size), priority, None, home) for size, priority, home in items]
-    return Packing(cpu, [0] * len(cpu), [[] for _ in cpu], made)
+    """Bins with this free CPU, and items by their CPU, priority and home."""
+    packed_items = [Item(request(size), priority, None, home) for size, priority, home in items]
+    return Packing(cpu, [0] * len(cpu), [[] for _ in cpu], packed_items)
 
 
 def repack(
@@ -44,7 +44,7 @@ def repack(
 
 
 def run(name: str, seed: int, fewest: bool) -> tuple[Packing, Packing]:
-    """A drawn packing before and after."""
+    """A random packing before and after."""
     packing, waiting = drawn_packing(seed)
     before = copy.deepcopy(packing)
     repack(name, packing, waiting, fewest=fewest)
@@ -54,7 +54,7 @@ def run(name: str, seed: int, fewest: bool) -> tuple[Packing, Packing]:
 @each_solver
 @given(seeds, st.booleans())
 @checked(60)
-def test_everything_has_room_where_it_may_be(name: str, seed: int, fewest: bool) -> None:
+def test_every_item_fits_in_an_admitted_bin(name: str, seed: int, fewest: bool) -> None:
     before, after = run(name, seed, fewest)
     check_sound(before, after)
     assert placed_by_priority(before) <= placed_by_priority(after)
@@ -68,8 +68,8 @@ def test_the_same_packing_gives_the_same_result(name: str, seed: int, fewest: bo
     assert (first.bin_of, first.devices) == (second.bin_of, second.devices)
 
 
-def test_the_solver_is_loaded_only_for_those_who_choose_it() -> None:
-    """It takes a second, and a hundred megabytes."""
+def test_the_solver_is_loaded_only_when_chosen() -> None:
+    """Loading it takes a second and a hundred megabytes."""
     code = (
         "import sys; import hypervisor.scheduling.plan\n"
         "from hypervisor.scheduling.repacking.solvers import is_installed, load_solvers, solver_names\n"
@@ -90,14 +90,14 @@ def test_the_solver_is_never_worse_than_the_search(seed: int, fewest: bool) -> N
 
 
 @each_solver
-def test_whoever_is_earlier_in_the_queue_gets_the_place(name: str) -> None:
+def test_the_earlier_item_in_the_queue_is_placed(name: str) -> None:
     packing = packing_of([1_000], (900, 500, NO_BIN), (900, 500, NO_BIN), (900, 500, NO_BIN))
     repack(name, packing, [2, 0, 1])
     assert packing.bin_of == [NO_BIN, NO_BIN, 0]
 
 
 @each_solver
-def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: str) -> None:
+def test_an_item_in_a_bin_that_no_longer_admits_it_may_stay(name: str) -> None:
     """The node's labels were changed since it started; there is no other node for it."""
     packing = packing_of([100, 0], (900, 500, 0), (50, 500, NO_BIN))
     stays = Item(request(900), 500, frozenset({1}), 0)
@@ -107,7 +107,7 @@ def test_whoever_is_where_it_may_not_be_any_more_need_not_leave(name: str) -> No
 
 
 def test_the_solver_finds_what_the_search_does_not() -> None:
-    """Packings of which the search makes less, with so many steps."""
+    """Packings in which the search places fewer items, with the same steps."""
     better = []
     for seed in (108, 445, 488, 573, 776):
         found = [placed_by_priority(run(name, seed, False)[1]) for name in ("search", "exact")]
@@ -116,7 +116,7 @@ def test_the_solver_finds_what_the_search_does_not() -> None:
 
 
 def test_the_solver_finds_the_fewest_moves() -> None:
-    """700 fit beside one of 300 once the 400 and the other one have gone to where they just fit."""
+    """700 fits beside one of 300 after the 400 and the other 300 have moved to where they just fit."""
     homes = [(400, 500, 0), (300, 500, 0), (300, 500, 0), (700, 500, 1), (500, 500, 2)]
     packing = packing_of([0, 300, 500], *homes, (700, 500, NO_BIN))
     repack("exact", packing, [5], fewest=True)
@@ -125,7 +125,7 @@ def test_the_solver_finds_the_fewest_moves() -> None:
 
 
 def test_a_large_packing_is_left_to_the_search() -> None:
-    """150 kinds on 64 nodes: even writing down the program would take long."""
+    """150 kinds on 64 nodes: even building the model would take too long."""
     sizes = range(100, 250)
     found = {}
     for name in solver_names():

@@ -2,7 +2,7 @@
 
 A free lease goes to the server that holds the fewest; ties are broken by rendezvous hashing (Thaler and
 Ravishankar 1998). A server that holds at least two more than another releases one at a time. No other lease
-moves. Servers whose views differ lose one turn at most: the table allows one holder for each lease.
+moves. Servers with different views lose at most one turn: the table allows one holder for each lease.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the lease manager requires of the part that drives the engines. The reconciler implements it."""
+"""The protocol of the part that drives the engines, for the lease manager. The reconciler implements it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EngineDriver(Protocol):
         ...
 
     def known_identity(self, engine: EngineRef) -> str | None:
-        """The identity of an engine where it is known without a call, else None."""
+        """The identity of an engine if it is known without a call, else None."""
         ...
 
     def start_driving(self, engines: Collection[EngineRef]) -> None:
@@ -24,5 +24,5 @@ class EngineDriver(Protocol):
         ...
 
     async def stop_driving(self, engines: Collection[EngineRef]) -> None:
-        """Stop driving these engines; their workloads go on. Returns when no call is in progress."""
+        """Stop driving these engines; their workloads keep running. Returns when no call is in progress."""
         ...

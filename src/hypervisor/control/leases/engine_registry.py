@@ -1,4 +1,4 @@
-"""The engines as the servers share them: which exist, the identity of each, and which are cordoned.
+"""The shared registry of engines: which exist, the identity of each, and which are cordoned.
 
 An engine without a network address (processes, a socket) belongs to one machine. An engine of the same name
 on another machine does not run the same workloads, so its reports must not be trusted. The first holder

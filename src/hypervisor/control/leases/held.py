@@ -22,7 +22,7 @@ MAINTENANCE = "maintenance"
 
 
 class NotHeld(Exception):
-    """Another server holds the lease, or may hold it by now: the action is left to the holder."""
+    """Another server holds the lease, or may hold it by now: only the holder may act."""
 
 
 def cluster_lease(cluster_id: int) -> str:
@@ -105,5 +105,5 @@ class HeldLeases:
         return self.names() - self.epochs().keys()
 
     def observed(self, names: Iterable[str]) -> None:
-        """Replace the known leases; each has a holder, or gets one in the next turn."""
+        """Replace the known leases; each has a holder, or will have one after the next turn."""
         self._known = frozenset(names)

@@ -107,7 +107,7 @@ class LeaseManager:
         return self._database.is_sqlite
 
     async def run(self) -> None:
-        """Hold a fair share until cancelled; call `release_all` afterwards."""
+        """Keep a fair share of the leases until cancelled; call `release_all` afterwards."""
         while True:
             await self._step_safely()
             pause = self._times.renew if self._is_single_server else self._times.retry
@@ -129,7 +129,7 @@ class LeaseManager:
         self._leases.observed([*view.clusters, *view.engines, MAINTENANCE])
 
     async def release_all(self) -> None:
-        """Release everything, so that others need not wait for the expiry. The loops must have ended."""
+        """Release all leases, to save others the wait for the expiry. The loops must have ended."""
         self._leases.drop(self._leases.names())
 
         async def transaction(session: WriteSession) -> None:

@@ -122,8 +122,8 @@ class Maintenance:
             await self._remove_all(rows)
 
     async def sweep_orphans(self) -> None:
-        """Stop and remove our instances that have had no live attempt for five minutes. The delay protects
-        instances whose rows are about to be committed.
+        """Stop and remove orphans: instances of this installation without a live attempt for five minutes.
+        The delay protects instances whose rows are not committed yet.
         """
         instances: dict[str, tuple[EngineRef, Observation]] = {}
         for engine in self._engine_pool.driven:

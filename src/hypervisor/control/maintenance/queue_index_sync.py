@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from sqlalchemy import select
 
-from hypervisor.deployments.queue.index_updates import change_of, gone
+from hypervisor.deployments.queue.index_updates import change_of, removal
 from hypervisor.infra.coordination.coordination import QUEUE_TOPIC
 from hypervisor.infra.coordination.queue_index import Change, QueueIndex
 from hypervisor.infra.wakeup import Wakeup
@@ -103,7 +103,7 @@ class QueueIndexSync:
             for chunk in chunks(ids):
                 stored = await session.scalars(select(Deployment).where(Deployment.id.in_(chunk)))
                 changes.update((row.id, change_of(row)) for row in stored)
-        return [changes.get(id_) or gone(cluster_id, id_, MAX_GENERATION) for id_ in ids]
+        return [changes.get(id_) or removal(cluster_id, id_, MAX_GENERATION) for id_ in ids]
 
 
 @asynccontextmanager

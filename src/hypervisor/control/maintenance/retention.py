@@ -46,7 +46,7 @@ async def delete_expired_rows(database: Database, retention: RetentionPolicy, no
 
 
 def delete_expired_logs(retention: RetentionPolicy, now: datetime) -> None:
-    """Delete kept logs by age. Blocking: call it in a thread. Live instances log elsewhere."""
+    """Delete kept logs by age. Blocking: call it in a thread. Live instances log to other files."""
     expired_before = (now - retention.logs).timestamp()
     deleted = sum(
         _delete_old(path, expired_before) for folder in retention.log_folders for path in _kept(folder)

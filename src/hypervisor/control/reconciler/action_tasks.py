@@ -23,7 +23,7 @@ class ActionTasks:
     """Runs actions as tasks. The reconciler leaves an instance alone while its action is in progress."""
 
     def __init__(self, engine_pool: EnginePool, hint: Callable[[Collection[str]], None]) -> None:
-        """`hint` gets the instances to look at again after their action."""
+        """`hint` receives the instances to reconcile again after their action."""
         self._engine_pool = engine_pool
         self._hint = hint
         self._busy: StopRequests = {}
@@ -54,10 +54,10 @@ class ActionTasks:
         task.add_done_callback(tasks.discard)
 
     def note_changes(self, hinted: Collection[str], found: StopRequests) -> None:
-        """Look again, after their action, at busy instances that were hinted or whose stop request is new.
+        """Recheck busy instances after their action, if they were hinted or their stop request is new.
 
-        Not at all that were found: two attempts that stay in `found` for a while (a stop in its grace period,
-        a slow start) would trigger each other until then.
+        Other instances in `found` are not rechecked: two attempts that stay in `found` for a while (a stop in
+        its grace period, a slow start) would trigger each other all the time.
         """
         self._recheck |= {
             name
@@ -81,7 +81,7 @@ class ActionTasks:
                 self._hint_again(instance, failed=failed or attempt.engine in self._engine_pool.unreachable)
 
     def _hint_again(self, instance: str, *, failed: bool) -> None:
-        """Hint at once, or after a pause: an engine that reports each failed action would cause a loop."""
+        """Hint at once or after a pause; else an engine that reports each failed action causes a loop."""
         if failed:
             asyncio.get_running_loop().call_later(RECHECK_PAUSE, self._hint, [instance])
         else:

@@ -50,11 +50,11 @@ class EnginePool:
 
     @property
     def unreachable(self) -> Collection[EngineRef]:
-        """Engines that take nothing new: unreachable ones and cordoned ones."""
+        """Engines that accept no new attempts: unreachable and cordoned ones."""
         return self._unreachable | {engine for engine in self._cordon_checks if self.cordon_reason(engine)}
 
     def cordon_reason(self, engine: EngineRef) -> str | None:
-        """Why a reachable engine takes nothing new, or None; its workloads keep running."""
+        """Why a reachable engine accepts no new attempts, or None; its workloads keep running."""
         check = self._cordon_checks.get(engine)
         return check() if check else None
 
@@ -164,8 +164,8 @@ class EnginePool:
         self._cordoned = set(cordoned)
 
     async def _identify(self, engine: EngineRef) -> str | None:
-        if (known := self.known_identity(engine)) is not None:
-            return known
+        if (identity := self.known_identity(engine)) is not None:
+            return identity
         if engine.runtime not in self._registry.names:
             return None
         try:

@@ -16,7 +16,7 @@ from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.events.log import RECONCILER
 from hypervisor.kernel.randomness import Random
 from hypervisor.lifecycle.conclude import Conclusion, StopReason, backoff
-from hypervisor.lifecycle.gang import GangVerdict, Replica, conclude_gang, gang_verdict, is_late, is_success
+from hypervisor.lifecycle.gang import GangStatus, Replica, conclude_gang, gang_status, is_late, is_success
 from hypervisor.lifecycle.states import State
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession, WriteSession
@@ -36,8 +36,8 @@ class GangRun:
         return [attempt for attempt in self.attempts if attempt.finished_at is None]
 
     @property
-    def verdict(self) -> GangVerdict:
-        return gang_verdict([_replica(attempt) for attempt in self.attempts])
+    def status(self) -> GangStatus:
+        return gang_status([_replica(attempt) for attempt in self.attempts])
 
     @property
     def is_up(self) -> bool:
@@ -53,8 +53,8 @@ class GangRun:
     def running_sentence(self) -> str:
         """The event sentence for the start, such as "runs on node-1"."""
         nodes = ", ".join(dict.fromkeys(attempt.node_name for attempt in self.attempts))
-        who = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
-        return f"{who} on {nodes}"
+        verb = f"all {len(self.attempts)} replicas run" if len(self.attempts) > 1 else "runs"
+        return f"{verb} on {nodes}"
 
     @property
     def failure(self) -> str | None:
@@ -115,7 +115,7 @@ def end_replica(
 
     This first failure decides the next state of the deployment. Returns the instances to stop.
     """
-    if is_success(conclusion) or run.verdict is GangVerdict.STOPPING:
+    if is_success(conclusion) or run.status is GangStatus.STOPPING:
         return []
     deployment.retries_used = conclusion.retries_used
     deployment.exit_code = attempt.exit_code

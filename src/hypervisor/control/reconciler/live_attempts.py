@@ -108,7 +108,7 @@ def launch_spec(attempt: LiveAttempt, env: Mapping[str, str]) -> LaunchSpec:
 
 
 _OF_THE_ATTEMPT = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "env"})
-"""What is not copied from the deployment's row into its launch spec."""
+"""Fields of a launch spec that are not copied from the deployment's row."""
 _COLUMNS = {
     field.name: getattr(Deployment, API_NAMES.get(field.name, field.name))
     for field in fields(LaunchSpec)

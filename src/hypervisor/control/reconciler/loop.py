@@ -106,7 +106,7 @@ class Reconciler:
         return self._engine_pool.cordon_reason(engine)
 
     def hint(self, instances: Collection[str]) -> None:
-        """Look at these instances now."""
+        """Reconcile these instances now."""
         self._hinted.update(instances)
         self._listener.set()
 
@@ -190,7 +190,7 @@ class Reconciler:
         }
 
     async def _publish_cordons(self) -> None:
-        """Store which engines of this server take nothing new, for the scheduler of any server."""
+        """Store which engines of this server accept no new attempts, for the schedulers of all servers."""
         driven = {engine_lease(engine) for engine in self._engine_pool.driven}
         cordoned = {engine_lease(engine) for engine in self._engine_pool.unreachable} & driven
         published = self._published_cordons & driven

@@ -1,8 +1,8 @@
 """The second step of a decision: one short transaction that re-checks a plan and applies it.
 
 In order: the lease epoch is locked, deployments and then nodes are locked in id order, the use of the nodes
-is summed again, and every placement is checked against it. A deployment that changed or no longer fits is
-rejected whole (evictions together with their preemptor) and planned again.
+is summed again, and every placement is checked against it. The part of the plan for a deployment that changed
+or no longer fits is rejected (evictions together with their preemptor); the deployment is planned again.
 """
 
 from __future__ import annotations
@@ -219,16 +219,16 @@ async def _evict(commit: _Commit) -> None:
     for eviction in commit.plan.evictions:
         by_preemptor[eviction.preemptor_id].append(eviction)
     for preemptor_id, evictions in by_preemptor.items():
-        preemptor, places = _unchanged(commit, preemptor_id), nominations[preemptor_id]
+        preemptor, own_nominations = _unchanged(commit, preemptor_id), nominations[preemptor_id]
         if (
             preemptor is None
-            or len(places) != preemptor.replicas
-            or not _still_schedulable(commit, places)
+            or len(own_nominations) != preemptor.replicas
+            or not _still_schedulable(commit, own_nominations)
             or not _still_evictable(commit, preemptor, evictions)
         ):
             commit.result.rejected.append(preemptor_id)
             continue
-        await _preempt(commit, preemptor, places, evictions)
+        await _preempt(commit, preemptor, own_nominations, evictions)
 
 
 async def _preempt(
@@ -269,8 +269,8 @@ def _by_victim(evictions: Iterable[Eviction]) -> dict[int, list[Eviction]]:
     return grouped
 
 
-def _still_schedulable(commit: _Commit, places: Iterable[Nomination]) -> bool:
-    capacities = [commit.capacities.get(place.node_id) for place in places]
+def _still_schedulable(commit: _Commit, own_nominations: Iterable[Nomination]) -> bool:
+    capacities = [commit.capacities.get(nomination.node_id) for nomination in own_nominations]
     return all(capacity is not None and capacity.schedulable for capacity in capacities)
 
 
@@ -317,7 +317,7 @@ def _stop_victim(commit: _Commit, preemptor: Deployment, victim_id: int, parts: 
 
 
 async def _reprieved_names(commit: _Commit, preemptor: Deployment) -> list[tuple[int, str, str]]:
-    """The reprieved deployments of the preemptor's organization; others must not be visible to it."""
+    """The reprieved deployments of the preemptor's organization; it must not see others."""
     reprieved = commit.plan.reprieved.get(preemptor.id, ())
     if not reprieved:
         return []

@@ -20,7 +20,7 @@ def changed_reasons(
 ) -> list[tuple[Reason, list[int]]]:
     """Distinct reasons with the deployments that do not have them yet. Linear in the queue.
 
-    `cordon_reason`: why the engine of the cluster is cordoned; the plan does not know it.
+    `cordon_reason`: why the engine of the cluster is cordoned, which the plan does not include.
     """
     groups: dict[int, tuple[Reason, list[int]]] = {}
     by_text: dict[str, int] = {}

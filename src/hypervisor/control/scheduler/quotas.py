@@ -16,7 +16,8 @@ from hypervisor.store.tables import Allocation, Attempt, Cluster, ClusterShare, 
 
 UNLIMITED = 2**53
 DRAINED_WEIGHT = 0.001
-"""The weight of an organization without an accepted share: its use counts most and is evicted first."""
+"""The weight of an organization without an accepted share: its use weighs most, so its work is evicted
+first."""
 PING_PONG_WINDOW = timedelta(days=1)
 PING_PONG_COUNT = 2
 
@@ -24,8 +25,8 @@ PING_PONG_COUNT = 2
 async def load_quotas(session: AsyncSession, cluster: Cluster) -> list[Quota]:
     """The quotas of a shared cluster by organization; empty for a cluster that is not shared.
 
-    The owner is guaranteed what it has not promised to others. An organization whose share was revoked has a
-    limit of zero, and its remaining deployments yield to all others.
+    The owner is guaranteed the capacity that is not guaranteed to others. An organization whose share was
+    withdrawn has a limit of zero; all others may preempt its remaining deployments.
     """
     rows = list(await session.scalars(_SHARES, {"cluster_id": cluster.id}))
     accepted = [row for row in rows if row.state == "accepted"]

@@ -16,7 +16,7 @@ from hypervisor.scheduling.repacking.solvers import solver_stages
 DEFAULT_STEP_SECONDS = 1 / 50_000
 """Assumed before the first measurement: several times the duration on most machines."""
 MIN_STEPS = 1_000
-"""Always granted: takes milliseconds and is enough for a measurement."""
+"""The minimum number of steps: it takes milliseconds and is enough for a measurement."""
 _WEIGHT = 0.5
 """Weight of the latest measurement if it was faster; a slower one replaces the average."""
 

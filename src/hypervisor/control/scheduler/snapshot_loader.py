@@ -106,7 +106,7 @@ def eligible(now: datetime) -> ColumnElement[bool]:
 
 
 def policy_of(cluster: Cluster) -> Policy:
-    """What the cluster's settings mean for a pass."""
+    """The policy of a pass, from the cluster's settings."""
     return Policy(
         placement=_placement_of(cluster),
         preemption=cluster.preemption,
@@ -116,21 +116,21 @@ def policy_of(cluster: Cluster) -> Policy:
 
 
 def _placement_of(cluster: Cluster) -> str:
-    """The cluster's own, or the default if this process does not have it: another version accepted it."""
+    """The cluster's placement policy, or the default if only another version has that policy."""
     default = policy_names()[0]
     if cluster.placement_policy in policy_names():
         return cluster.placement_policy
-    error = f"no policy {cluster.placement_policy!r} here"
+    error = f"unknown placement policy {cluster.placement_policy!r}"
     _warn_once("scheduler.placement_unknown", cluster.id, default, error)
     return default
 
 
 def _solver_of(cluster: Cluster) -> str:
-    """The cluster's own, or the search if this process lacks it: another process accepted it."""
+    """The cluster's solver, or the search if this process lacks it: another process accepted it."""
     default, name = solver_names()[0], cluster.solver
     if name in solver_names() and is_installed(name):
         return name
-    error = str(SolverNotInstalled(name)) if name in solver_names() else f"no solver {name!r} here"
+    error = str(SolverNotInstalled(name)) if name in solver_names() else f"unknown solver {name!r}"
     _warn_once("scheduler.solver_missing", cluster.id, default, error)
     return default
 

@@ -2,7 +2,7 @@
 
 Ids rise with time, and every index for lists ends with the id. So the newest deployments of one organization
 in one state are at the end of one index range, and several states are merged from several ends. Conditions
-that no index has together (a name and a state) are tested along the best index: after `STEPS` a page ends
+that no single index covers (a name and a state) are tested along the best index: after `STEPS` a page ends
 with the rows found so far, and its cursor continues there.
 """
 

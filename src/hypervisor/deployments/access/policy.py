@@ -26,8 +26,8 @@ class DeploymentAccess:
     """One deployment and the caller, whose role in its organization is sufficient.
 
     `deployment` is the row that the check read, detached from its session with every column loaded. A
-    response may show it. A change must not trust it: `repository.lock` reads the row again on purpose, since
-    its state may have changed before the lock was taken.
+    response may show it. A change must not rely on it: `repository.lock` reads the row again, because the
+    state may have changed before the lock was acquired.
     """
 
     deployment: Deployment
@@ -52,7 +52,7 @@ def no_such_deployment(deployment_id: int) -> NotFound:
 
 
 lists_deployments = declares("member")(Authentication())
-"""Lists hold only deployments of the caller's organizations."""
+"""Lists contain only deployments of the caller's organizations."""
 submits_deployments = declares("developer of the named organization")(Authentication())
 """The body names organization or cluster; the service checks the role there."""
 

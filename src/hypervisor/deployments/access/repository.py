@@ -102,7 +102,7 @@ async def lock_shared(
 ) -> dict[int, Deployment]:
     """The deployments of the organization among `ids`, locked (`FOR SHARE`) so that their states stay.
 
-    Waits for an end that is being written. An end after this transaction finds its dependents.
+    Waits for a transaction that writes an end. An end after this transaction finds its dependents.
     """
     found: dict[int, Deployment] = {}
     for chunk in chunks(sorted(ids)):
@@ -251,7 +251,7 @@ async def replace_dependencies(
 
 
 async def drop_nomination(session: WriteSession, deployment_id: int) -> None:
-    """Delete the nominations of the deployment, which keep capacity for it."""
+    """Delete the nominations of the deployment, which reserve capacity for it."""
     await session.execute(
         delete(NominationRow)
         .where(NominationRow.deployment_id == deployment_id)
@@ -274,6 +274,6 @@ async def events_of_types(
 
 def _as_written(row: Mapping[str, object]) -> Deployment:
     deployment = Deployment()
-    # Not by its attributes: each assignment would be tracked as a change.
+    # Without attribute assignments: each would be tracked as a change.
     instance_dict(deployment).update({**_EMPTY, **row})
     return deployment

@@ -18,7 +18,7 @@ from hypervisor.store.tables import Attempt
 
 CHECKPOINT = "deployment.checkpoint"
 EVERY = timedelta(seconds=1)
-"""The minimum time between two reports. It is short, so that the last report can follow another one."""
+"""The minimum time between two reports. It is short, so that a last report can soon follow another one."""
 EVENT_EVERY = timedelta(minutes=10)
 """The minimum time between two events: the reports of a long run must not hide the changes of state."""
 

@@ -32,13 +32,13 @@ class PlannedPosition:
 async def explain(
     session: AsyncSession,
     deployment: Deployment,
-    fresh: Mapping[str, object] | None = None,
+    current: Mapping[str, object] | None = None,
     planned: PlannedPosition | None = None,
 ) -> Explanation:
     """The whole explanation.
 
-    Without a `fresh` reason, that of the scheduler's last pass. Without `planned`, as in a back-off, the
-    position by priority and creation.
+    Without `current`, the reason is that of the scheduler's last pass. Without `planned`, as in a back-off,
+    the position is by priority and creation.
     """
     state = State(deployment.state)
     position, ahead = await _position(session, deployment, planned)
@@ -50,8 +50,8 @@ async def explain(
         deployment_id=deployment.id,
         name=deployment.name,
         status=state,
-        sentence=_sentence(deployment, state, position, run, fresh),
-        reason=_reason(deployment, fresh) if state in WAITING else None,
+        sentence=_sentence(deployment, state, position, run, current),
+        reason=_reason(deployment, current) if state in WAITING else None,
         priority=deployment.priority,
         effective_priority=lender.priority if lender else deployment.priority,
         inherits_from=_shown(lender) if lender else None,
@@ -76,7 +76,7 @@ def _shown(one: Deployment) -> QueuedAhead:
 
 
 async def _lender(session: AsyncSession, deployment: Deployment) -> Deployment | None:
-    """The dependent that lends it a priority above its own."""
+    """The dependent whose higher priority the deployment inherits."""
     lent = (await inherited_priorities(session, deployment.cluster_id)).get(deployment.id)
     if lent is None or lent.priority <= deployment.priority:
         return None
@@ -88,20 +88,20 @@ def _sentence(
     state: State,
     position: int | None,
     run: Sequence[Attempt],
-    fresh: Mapping[str, object] | None,
+    current: Mapping[str, object] | None,
 ) -> str:
     sentence = f"{deployment.name} is {state.value}"
     if position is not None:
         sentence += f", number {position} in the queue of its cluster"
     elif run:
         sentence += f" on {', '.join(dict.fromkeys(attempt.node_name for attempt in run))}"
-    reason = fresh["sentence"] if fresh else deployment.reason
+    reason = current["sentence"] if current else deployment.reason
     return f"{sentence}: {reason}" if reason else sentence
 
 
-def _reason(deployment: Deployment, fresh: Mapping[str, object] | None) -> dict[str, object]:
+def _reason(deployment: Deployment, current: Mapping[str, object] | None) -> dict[str, object]:
     """The scheduler's reason with its data; other reasons have only a code and a sentence."""
-    if fresh is not None:
-        return dict(fresh)
+    if current is not None:
+        return dict(current)
     plain: dict[str, object] = {"code": deployment.reason_code, "sentence": deployment.reason}
     return {**plain, **(deployment.reason_data or {})}

@@ -20,7 +20,7 @@ from hypervisor.store.tables import Attempt
 MAX_TAIL = 10_000
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
-"""The maximum wait in seconds, after the end of the log, for the recorded end of the attempt."""
+"""The maximum wait in seconds, after the end of the log, for the end of the attempt to be recorded."""
 FIRST_ATTEMPT_WITHIN = 2.0
 """The maximum wait in seconds for the first attempt of a new deployment."""
 

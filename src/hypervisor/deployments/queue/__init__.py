@@ -1,1 +1,1 @@
-"""Positions in the queue of a cluster, the index that serves them, and inherited priorities."""
+"""Positions in the queue of a cluster, updates of the queue index, and inherited priorities."""

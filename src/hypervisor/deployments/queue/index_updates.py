@@ -2,7 +2,7 @@
 
 It listens to the write sessions. A deployment that enters, leaves or moves is collected at the flush and sent
 after the commit. A transaction that is rolled back sends nothing, and its session is not used again. Code
-that writes rows past the session calls `note_new`.
+that inserts rows without ORM objects calls `note_new`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def change_of(deployment: Deployment) -> Change:
     return Change(deployment.cluster_id, deployment.id, deployment.generation, key)
 
 
-def gone(cluster_id: int, deployment_id: int, generation: int) -> Change:
+def removal(cluster_id: int, deployment_id: int, generation: int) -> Change:
     """The removal of a deployment whose row was deleted at this generation. No change can be newer."""
     return Change(cluster_id, deployment_id, generation + 1, None)
 
 
 def note_new(session: WriteSession, inserted: Iterable[Deployment]) -> None:
-    """Collect deployments that were inserted as rows, past the session."""
+    """Collect deployments that were inserted as rows, without ORM objects."""
     _changes_in(session.sync_session).update(
         {one.id: change_of(one) for one in inserted if one.state == State.QUEUED.value}
     )
@@ -66,7 +66,7 @@ def _collect(session: Session, _: Any) -> None:
             changes[one.id] = change_of(one)
     for one in session.deleted:
         if isinstance(one, Deployment):
-            changes[one.id] = gone(one.cluster_id, one.id, one.generation)
+            changes[one.id] = removal(one.cluster_id, one.id, one.generation)
 
 
 def _has_moved(deployment: Deployment) -> bool:

@@ -1,6 +1,6 @@
 """Positions of new deployments, counted from rows once for all requests of the same time.
 
-A new deployment is near the end of its priority, so each count would pass nearly the whole queue. Far back in
+A new deployment is near the end of its priority, so each count would read nearly the whole queue. Far back in
 a long queue, its position is therefore estimated without the database: from the end of that queue as it was a
 moment ago, and the deployments that this process has accepted since.
 """
@@ -43,7 +43,7 @@ class _End:
     counted_at: float
     since: list[QueueKey] = field(default_factory=list)
 
-    def is_fresh(self, now: float) -> bool:
+    def is_recent(self, now: float) -> bool:
         """Whether it is recent enough for an estimate at `now` (monotonic seconds)."""
         return now - self.counted_at < ESTIMATE_SECONDS
 
@@ -69,7 +69,7 @@ class PositionEstimator:
         now = self._clock.monotonic()
         for one in new:
             end = self._ends.get((one.cluster_id, one.priority))
-            position = end.position_of(key_of(one)) if end is not None and end.is_fresh(now) else None
+            position = end.position_of(key_of(one)) if end is not None and end.is_recent(now) else None
             if position is not None:
                 found[one.id] = position
         return found
@@ -77,7 +77,7 @@ class PositionEstimator:
     def learn(self, new: Sequence[QueuedRow], found: Mapping[int, int]) -> None:
         """Remember the counted positions of deployments that were just accepted: the ends of their queues."""
         now = self._clock.monotonic()
-        self._ends = {queue: end for queue, end in self._ends.items() if end.is_fresh(now)}
+        self._ends = {queue: end for queue, end in self._ends.items() if end.is_recent(now)}
         for one in new:
             queue, key = (one.cluster_id, one.priority), key_of(one)
             if queue in self._ends:
@@ -86,16 +86,16 @@ class PositionEstimator:
                 self._ends[queue] = _End(key, found[one.id], now)
 
     async def count(
-        self, connection: AsyncConnection, asked: Sequence[Sequence[QueuedRow]]
+        self, connection: AsyncConnection, rows: Sequence[Sequence[QueuedRow]]
     ) -> list[dict[int, int]]:
-        """The 1-based position of each deployment by its id, for every sequence of `asked`."""
+        """The 1-based position of each deployment by its id, for every sequence of `rows`."""
         alike: dict[tuple[int, int], list[QueueKey]] = defaultdict(list)
-        for one in (one for each in asked for one in each):
+        for one in (one for each in rows for one in each):
             alike[one.cluster_id, one.priority].append(key_of(one))
         found: dict[int, int] = {}
         for (cluster_id, _), keys in alike.items():
             found |= await _count(connection, cluster_id, sorted(keys))
-        return [{one.id: found[one.id] for one in each} for each in asked]
+        return [{one.id: found[one.id] for one in each} for each in rows]
 
 
 async def _count(connection: AsyncConnection, cluster_id: int, keys: Sequence[QueueKey]) -> dict[int, int]:

@@ -23,7 +23,7 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import IS_QUEUED, Deployment
 
 
-class PositionHolder(QueuedRow, Protocol):
+class HasQueuePosition(QueuedRow, Protocol):
     """A response whose queue position is filled in later."""
 
     queue_position: int | None
@@ -61,21 +61,21 @@ class QueuePositions:
         self._counts = database.read_group("queue positions", self._estimator.count)
 
     async def fill(
-        self, index: QueueIndex | None, responses: Sequence[PositionHolder], *, new: bool = False
+        self, index: QueueIndex | None, responses: Sequence[HasQueuePosition], *, new: bool = False
     ) -> None:
         """Set the position of each queued response that has none: by the index, else by rows.
 
         `new` means just submitted. Not inside a transaction: no lock may wait for the index.
         """
         waiting = [one for one in responses if one.state == State.QUEUED.value and one.queue_position is None]
-        found = await _look_up(index, waiting) if index is not None and waiting else {}
+        found = await _read_index(index, waiting) if index is not None and waiting else {}
         missing = [one for one in waiting if one.id not in found]
         if missing:
             found |= await self._count(missing, new=new)
         for response in waiting:
             response.queue_position = found.get(response.id)
 
-    async def _count(self, waiting: Sequence[PositionHolder], *, new: bool) -> dict[int, int]:
+    async def _count(self, waiting: Sequence[HasQueuePosition], *, new: bool) -> dict[int, int]:
         found = self._estimator.add(waiting) if new else {}
         missing = [one for one in waiting if one.id not in found]
         if missing:
@@ -102,7 +102,7 @@ async def ahead_of(session: AsyncSession, deployment: Deployment, limit: int) ->
     return (await session.scalars(query)).all()
 
 
-async def _look_up(index: QueueIndex, waiting: Sequence[PositionHolder]) -> dict[int, int]:
+async def _read_index(index: QueueIndex, waiting: Sequence[HasQueuePosition]) -> dict[int, int]:
     clusters: Mapping[int, list[QueueKey]] = defaultdict(list)
     for one in waiting:
         clusters[one.cluster_id].append(key_of(one))

@@ -1,4 +1,4 @@
-"""Priority inheritance: a blocked deployment lends its priority to those it depends on, along the chain."""
+"""Priority inheritance: a blocked deployment passes its priority to its dependencies, along the chain."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Inherited:
 async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[int, Inherited]:
     """Inherited priorities by deployment, for the parents of blocked deployments of the cluster; one query.
 
-    A dependency on "running" lends nothing once the parent runs.
+    A dependency on "running" passes no priority once the parent runs.
     """
     rows = await session.execute(_WAITS, {"cluster_id": cluster_id})
     return inherit(Waits(*row) for row in rows)

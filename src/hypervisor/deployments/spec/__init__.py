@@ -1,1 +1,1 @@
-"""What a deployment asks for: submit, update, validate against the cluster, resolve references."""
+"""The specification of a deployment: submit, update, validate against the cluster, resolve references."""

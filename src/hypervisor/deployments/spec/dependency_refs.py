@@ -27,11 +27,11 @@ class HasDependencies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DependencyRef:
-    """A dependency on an `existing` deployment or on a `member` of the same batch, by index."""
+    """A dependency on an `existing` deployment, or on the deployment at `batch_index` of the same batch."""
 
     condition: Condition
     existing: Deployment | None = None
-    member: int | None = None
+    batch_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Referenced:
     by_id: Mapping[int, Deployment]
     ids_by_name: Mapping[str, int]
 
-    def look_up(self, reference: int | str) -> Deployment | None:
+    def find(self, reference: int | str) -> Deployment | None:
         if isinstance(reference, str):
             by_name = self.ids_by_name.get(reference)
             return self.by_id.get(by_name if by_name is not None else _as_id(reference))
@@ -49,7 +49,7 @@ class Referenced:
 
 
 class BatchItemError(Exception):
-    """A refusal of one member of a batch, by index."""
+    """A refusal of one deployment of a batch, by index."""
 
     def __init__(self, index: int, error: HypervisorError) -> None:
         super().__init__(str(error))
@@ -58,25 +58,26 @@ class BatchItemError(Exception):
 
 
 def resolve_edges(requests: Sequence[HasDependencies], found: Referenced) -> list[list[DependencyRef]]:
-    """The edges of each request. A name refers to a member of the batch, else to the newest deployment.
+    """The edges of each request. A name refers to a deployment of the batch, else to the newest deployment.
 
-    Raises BatchItemError around NotFound (no such deployment in the organization), Invalid (several members
-    have the name), Conflict (the dependency has failed or is being deleted, or there is a cycle).
+    Raises BatchItemError around NotFound (no such deployment in the organization), Invalid (several
+    deployments of the batch have the name), Conflict (the dependency has failed or is being deleted, or there
+    is a cycle).
     """
-    members: dict[str, list[int]] = defaultdict(list)
+    indexes_by_name: dict[str, list[int]] = defaultdict(list)
     for index, request in enumerate(requests):
-        members[request.name].append(index)
+        indexes_by_name[request.name].append(index)
     edges = []
     for index, request in enumerate(requests):
         try:
-            edges.append(_edges_of(index, request, members, found))
+            edges.append(_edges_of(index, request, indexes_by_name, found))
         except HypervisorError as error:
             raise BatchItemError(index, error) from None
-    _check_members(requests, edges)
+    _check_cycles(requests, edges)
     return edges
 
 
-async def hold_referenced(
+async def lock_referenced(
     session: WriteSession, organization_id: int, requests: Sequence[HasDependencies]
 ) -> Referenced:
     """The deployments that requests refer to, with their states locked against changes."""
@@ -93,7 +94,7 @@ async def resolve_for(
 ) -> list[DependencyRef]:
     """New edges of an existing deployment. Raises NotFound, Invalid, Conflict (a cycle, with its names)."""
     request = _Existing(deployment.name, requests)
-    found = await hold_referenced(session, deployment.organization_id, [request])
+    found = await lock_referenced(session, deployment.organization_id, [request])
     edges = _edges_of(0, request, {}, found)
     parents = [edge.existing.id for edge in edges if edge.existing is not None]
     graph = await repository.ancestors(session, parents)
@@ -115,12 +116,12 @@ class _Existing:
 
 
 def _edges_of(
-    index: int, request: HasDependencies, members: Mapping[str, Sequence[int]], found: Referenced
+    index: int, request: HasDependencies, indexes_by_name: Mapping[str, Sequence[int]], found: Referenced
 ) -> list[DependencyRef]:
     edges: dict[int | tuple[str, int], DependencyRef] = {}
     for dependency in request.dependencies():
-        edge = _edge(index, request, dependency, members, found)
-        key = edge.existing.id if edge.existing is not None else ("member", edge.member or 0)
+        edge = _edge(index, request, dependency, indexes_by_name, found)
+        key = edge.existing.id if edge.existing is not None else ("batch", edge.batch_index or 0)
         if key in edges:
             raise Invalid("doubled_dependency", f"depends_on contains {dependency.deployment!r} twice.")
         edges[key] = edge
@@ -131,20 +132,20 @@ def _edge(
     index: int,
     request: HasDependencies,
     dependency: DependencyRequest,
-    members: Mapping[str, Sequence[int]],
+    indexes_by_name: Mapping[str, Sequence[int]],
     found: Referenced,
 ) -> DependencyRef:
     reference, condition = dependency.deployment, Condition(dependency.condition)
-    own = members.get(reference, ()) if isinstance(reference, str) else ()
-    others = [member for member in own if member != index]
+    own = indexes_by_name.get(reference, ()) if isinstance(reference, str) else ()
+    others = [batch_index for batch_index in own if batch_index != index]
     if len(others) > 1:
         raise Invalid(
             "ambiguous_dependency",
-            f"depends_on: {len(others)} members of the batch are named {reference!r}. Use distinct names.",
+            f"depends_on: {len(others)} deployments of the batch are named {reference!r}. Use unique names.",
         )
     if others:
-        return DependencyRef(condition, member=others[0])
-    parent = found.look_up(reference)
+        return DependencyRef(condition, batch_index=others[0])
+    parent = found.find(reference)
     if parent is None:
         if own:
             raise _cycle([request.name, request.name])
@@ -167,9 +168,10 @@ def _check_parent(parent: Deployment) -> None:
         )
 
 
-def _check_members(requests: Sequence[HasDependencies], edges: Sequence[Sequence[DependencyRef]]) -> None:
+def _check_cycles(requests: Sequence[HasDependencies], edges: Sequence[Sequence[DependencyRef]]) -> None:
     graph = {
-        index: [edge.member for edge in own if edge.member is not None] for index, own in enumerate(edges)
+        index: [edge.batch_index for edge in own if edge.batch_index is not None]
+        for index, own in enumerate(edges)
     }
     cycle = find_cycle(graph, range(len(requests)))
     if cycle is not None:

@@ -1,4 +1,4 @@
-"""Feasibility of a request on a cluster: its runtime honours the fields, some node is large enough."""
+"""Feasibility of a request on a cluster: its runtime honours the fields, and some node is large enough."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClusterLimits:
         self._cluster = cluster
         self._nodes = _table(nodes)
         self._eligibility = Eligibility(self._nodes)
-        self._known: dict[tuple[Shape, int], Reason | None] = {}
+        self._cache: dict[tuple[Shape, int], Reason | None] = {}
 
     def check(self, shape: Shape, replicas: int = 1) -> None:
         """Raises Invalid with the reason when even the empty cluster could not run all replicas together.
@@ -37,9 +37,9 @@ class ClusterLimits:
         A cluster without nodes accepts everything: its deployments wait for the first node.
         """
         key = (shape, replicas)
-        if key not in self._known:
-            self._known[key] = infeasibility(self._nodes, self._eligibility, shape, replicas)
-        reason = self._known[key]
+        if key not in self._cache:
+            self._cache[key] = infeasibility(self._nodes, self._eligibility, shape, replicas)
+        reason = self._cache[key]
         if reason is None or reason.code is ReasonCode.CLUSTER_HAS_NO_NODES:
             return
         suggestion = f" To run it here, {reason.suggestion}." if reason.suggestion else ""

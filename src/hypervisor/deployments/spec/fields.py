@@ -13,7 +13,7 @@ from hypervisor.store.columns import collections, nullable, stored_fields
 from hypervisor.store.tables import Deployment
 
 CONVERTED = {
-    "env": "env, with secret values sealed",
+    "env": "env, with secret values encrypted",
     "required_cpu_cores": "cpu_milli",
     "required_ram_gb": "ram_mib",
     "required_gpu_count": "gpu_milli",
@@ -22,7 +22,7 @@ CONVERTED = {
     "node_selector": "placement_limits",
     "depends_on": "rows of `dependencies`",
 }
-"""Fields that are converted before they are stored, each with the place."""
+"""Fields that are converted before they are stored, each with its stored form."""
 
 WHILE_LIVE = frozenset({"priority", "labels", "name", "max_retries"})
 """Fields that an update may change while the deployment is live."""
@@ -39,7 +39,7 @@ RESIZING = frozenset(
         "replica_placement",
     }
 )
-"""Fields that decide where a deployment fits. A change drops the capacity that is reserved for it."""
+"""Fields that decide where a deployment fits. A change deletes the nominations of the deployment."""
 
 _CREATED = stored_fields(Deployment, DeploymentCreate.model_fields, CONVERTED)
 _UPDATED = stored_fields(Deployment, DeploymentUpdate.model_fields, CONVERTED)
@@ -61,6 +61,6 @@ def stored_values(request: DeploymentCreate) -> dict[str, object]:
 
 def changed_values(request: DeploymentUpdate) -> dict[str, object]:
     """The columns that an update sets. Null clears a nullable column and leaves any other unchanged."""
-    given = {name: getattr(request, name) for name in _UPDATED if name in request.model_fields_set}
-    values = {name: value or None if name in _COLLECTIONS else value for name, value in given.items()}
+    changed = {name: getattr(request, name) for name in _UPDATED if name in request.model_fields_set}
+    values = {name: value or None if name in _COLLECTIONS else value for name, value in changed.items()}
     return {name: value for name, value in values.items() if value is not None or name in _NULLABLE}

@@ -97,13 +97,15 @@ def earlier_result(found: Mapping[tuple[int, str], KeyRow], request: KeyedReques
     return row.deployment_ids
 
 
-async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, list[int], datetime]]) -> None:
+async def remember(
+    session: WriteSession, created: Sequence[tuple[KeyedRequest, list[int], datetime]]
+) -> None:
     """Store the deployments that were created under each key, with the time.
 
     Of two transactions with the same key, one waits for the other. Raises ConcurrentWrite when the other one
     has committed.
     """
-    if not made:
+    if not created:
         return
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     table = cast(Table, IdempotencyKey.__table__)
@@ -117,8 +119,8 @@ async def remember(session: WriteSession, made: Sequence[tuple[KeyedRequest, lis
                 "deployment_ids": ids,
                 "created_at": now,
             }
-            for request, ids, now in made
+            for request, ids, now in created
         ],
     )
-    if len(written.all()) < len(made):
+    if len(written.all()) < len(created):
         raise ConcurrentWrite

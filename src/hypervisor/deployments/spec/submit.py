@@ -71,7 +71,7 @@ class Target:
 
 @dataclass(slots=True)
 class _Draft:
-    """A submission on its way: results of the checks, then the new deployments."""
+    """A submission in progress: results of the checks, then the new deployments."""
 
     submission: Submission
     case: PendingRequest
@@ -85,7 +85,7 @@ class _Draft:
         return self.case.refusal is None and self.earlier_ids is None
 
     @property
-    def members(
+    def items(
         self,
     ) -> tuple[Sequence[DeploymentCreate], Sequence[Cluster], Sequence[Sequence[DependencyRef]]]:
         """Request, cluster and edges of each deployment."""
@@ -110,7 +110,7 @@ async def find_target(session: WriteSession, principal: Principal, request: Depl
         raise case.refusal
     (cluster,) = case.clusters
     ClusterLimits(cluster, ()).check_runtime(optional_values(request))
-    found = await dependency_refs.hold_referenced(session, case.organization_id, [request])
+    found = await dependency_refs.lock_referenced(session, case.organization_id, [request])
     (edges,) = dependency_refs.resolve_edges([request], found)
     return Target(case.organization_id, cluster, summarize_dependencies(_existing_parents(edges)))
 
@@ -188,7 +188,7 @@ async def _resolve_edges(session: WriteSession, drafts: Sequence[_Draft]) -> Non
         by_organization[draft.case.organization_id].append(draft)
     for organization_id, own in sorted(by_organization.items()):
         requests = [request for draft in own for request in draft.case.requests]
-        found = await dependency_refs.hold_referenced(session, organization_id, requests)
+        found = await dependency_refs.lock_referenced(session, organization_id, requests)
         for draft in own:
             with draft.case.capture_refusal():
                 draft.edges = dependency_refs.resolve_edges(draft.case.requests, found)
@@ -198,14 +198,14 @@ async def _create(session: WriteSession, drafts: Sequence[_Draft]) -> None:
     """Insert the deployments, their edges, labels and events. Ids follow the order of `drafts`."""
     if not drafts:
         return
-    rows = [_row(draft, *member) for draft in drafts for member in zip(*draft.members, strict=True)]
+    rows = [_row(draft, *item) for draft in drafts for item in zip(*draft.items, strict=True)]
     created = await repository.insert_deployments(session, rows)
     numbered = iter(created)
     for draft in drafts:
         draft.created = list(islice(numbered, len(draft.case.requests)))
     await _insert_edges(session, drafts)
     await repository.insert_labels(session, created)
-    await _set_reasons_of_waiting_members(session, drafts)
+    await _set_reasons_within_batch(session, drafts)
     await record_creations(
         session, created, [draft.case.principal.actor for draft in drafts for _ in draft.created]
     )
@@ -225,8 +225,8 @@ def _row(
     """The columns of a new deployment. All others have the defaults of the table."""
     submission, required = draft.submission, request.resources
     dependencies = summarize_dependencies(_existing_parents(edges))
-    waits_for_member = any(edge.member is not None for edge in edges)
-    state = State.BLOCKED if waits_for_member else dependencies.state
+    waits_for_batch = any(edge.batch_index is not None for edge in edges)
+    state = State.BLOCKED if waits_for_batch else dependencies.state
     return {
         **stored_values(request),
         "organization_id": draft.case.organization_id,
@@ -259,12 +259,12 @@ async def _insert_edges(session: WriteSession, drafts: Sequence[_Draft]) -> None
         await session.execute(insert(Dependency), rows)
 
 
-async def _set_reasons_of_waiting_members(session: WriteSession, drafts: Sequence[_Draft]) -> None:
-    """Set the reasons of deployments that wait for members of their batch, which have ids now."""
+async def _set_reasons_within_batch(session: WriteSession, drafts: Sequence[_Draft]) -> None:
+    """Set the reasons of deployments that wait for others of their batch, which have ids now."""
     waiting = []
     for draft in drafts:
         for child, own in zip(draft.created, draft.edges, strict=True):
-            if any(edge.member is not None for edge in own):
+            if any(edge.batch_index is not None for edge in own):
                 dependencies = summarize_dependencies(_parents(draft.created, own))
                 set_reason(child, dependencies.code, dependencies.sentence)
                 waiting.append(child)
@@ -272,9 +272,9 @@ async def _set_reasons_of_waiting_members(session: WriteSession, drafts: Sequenc
 
 
 def _parents(created: Sequence[Deployment], edges: Sequence[DependencyRef]) -> list[Parent]:
-    """The dependencies of a new deployment, by id; `created` are the members of its batch."""
-    members = [(created[edge.member], edge.condition) for edge in edges if edge.member is not None]
-    found = [Parent(one.id, one.name, State(one.state), condition) for one, condition in members]
+    """The dependencies of a new deployment, by id; `created` are the deployments of its batch."""
+    items = [(created[edge.batch_index], edge.condition) for edge in edges if edge.batch_index is not None]
+    found = [Parent(one.id, one.name, State(one.state), condition) for one, condition in items]
     return sorted([*_existing_parents(edges), *found], key=lambda parent: parent.id)
 
 

@@ -33,7 +33,7 @@ from hypervisor.store.tables import Cluster, Organization
 
 @dataclass(slots=True)
 class PendingRequest:
-    """The requests of one submission on their way through the checks, which accept all or none."""
+    """The requests of one submission during the checks, which accept all or none."""
 
     principal: Principal
     requests: Sequence[DeploymentCreate]
@@ -67,19 +67,19 @@ def accepted(cases: Iterable[PendingRequest]) -> list[PendingRequest]:
 
 async def resolve_targets(session: WriteSession, cases: Sequence[PendingRequest]) -> None:
     """Find and lock the organization and the clusters of each case against deletion."""
-    held = await _hold_own(session, cases)
+    held = await _lock_own(session, cases)
     for case in cases:
         with case.capture_refusal():
             case.organization_id = await _find_organization(session, case, held.owners)
-    accesses = await _hold_organizations(session, cases, held)
-    await _hold_clusters(session, cases, accesses, held)
+    accesses = await _lock_organizations(session, cases, held)
+    await _lock_clusters(session, cases, accesses, held)
 
 
-async def _hold_own(session: WriteSession, cases: Sequence[PendingRequest]) -> _Held:
+async def _lock_own(session: WriteSession, cases: Sequence[PendingRequest]) -> _Held:
     """Lock the named clusters that the callers' organizations own: nearly every case, in one query."""
     named = {id_ for case in cases for request in case.requests if (id_ := request.cluster_id) is not None}
-    members = {id_ for case in cases for id_ in case.principal.memberships}
-    organizations, held = await clusters.hold_own(session, named, members)
+    memberships = {id_ for case in cases for id_ in case.principal.memberships}
+    organizations, held = await clusters.lock_own_shared(session, named, memberships)
     owners = {id_: cluster.organization_id for id_, cluster in held.items()}
     owners |= await clusters.owners_of(session, named - held.keys())
     return _Held(organizations, held, owners)
@@ -118,12 +118,12 @@ async def _organizations_for(
     return await clusters.guests_of(session, cluster_id, principal.memberships)
 
 
-async def _hold_organizations(
+async def _lock_organizations(
     session: WriteSession, cases: Sequence[PendingRequest], held: _Held
 ) -> dict[int, OrganizationAccess]:
     """The access of each case to its organization, by index."""
     missing = {case.organization_id for case in accepted(cases)} - held.organizations.keys()
-    held.organizations.update(await clusters.hold_organizations(session, missing))
+    held.organizations.update(await clusters.lock_organizations_shared(session, missing))
     accesses: dict[int, OrganizationAccess] = {}
     for index, case in enumerate(cases):
         if case.refusal is None:
@@ -135,7 +135,7 @@ async def _hold_organizations(
     return accesses
 
 
-async def _hold_clusters(
+async def _lock_clusters(
     session: WriteSession,
     cases: Sequence[PendingRequest],
     accesses: Mapping[int, OrganizationAccess],
@@ -146,7 +146,7 @@ async def _hold_clusters(
         with cases[index].capture_refusal():
             chosen[index] = await _cluster_ids(session, cases[index].requests, access)
     missing = {id_ for ids in chosen.values() for id_ in ids} - held.clusters.keys()
-    held.clusters.update(await clusters.hold_clusters(session, missing))
+    held.clusters.update(await clusters.lock_clusters_shared(session, missing))
     for index, ids in chosen.items():
         with cases[index].capture_refusal():
             cases[index].clusters = await _usable(

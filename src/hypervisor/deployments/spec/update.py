@@ -38,37 +38,37 @@ async def update(
     Raises Conflict "running" for fields that a live deployment cannot change, and the refusals of a submit.
     """
     if "depends_on" in request.model_fields_set:
-        # Serialized: two changes that each add half of a cycle must see each other.
+        # Serialized: two changes that each add half of a cycle must not run concurrently.
         await clusters.lock_organization(session, access.organization_id)
     deployment = await repository.lock(session, access.deployment_id)
     if deployment is None:
         raise access.hidden
-    given = request.model_fields_set
-    _check_state(deployment, given)
+    changed_fields = request.model_fields_set
+    _check_state(deployment, changed_fields)
     old_priority = deployment.priority
     for column, value in changed_values(request).items():
         setattr(deployment, column, value)
-    _apply_size(deployment, request, given)
-    if "env" in given:
+    _apply_size(deployment, request, changed_fields)
+    if "env" in changed_fields:
         deployment.env = _environment(deployment.env, request.env or {}, encryptor)
-    if "labels" in given:
+    if "labels" in changed_fields:
         await repository.replace_labels(session, deployment)
-    if given - WHILE_LIVE:
-        await _check_requirements(session, deployment, given)
-    if given & RESIZING:
+    if changed_fields - WHILE_LIVE:
+        await _check_requirements(session, deployment, changed_fields)
+    if changed_fields & RESIZING:
         await repository.drop_nomination(session, deployment.id)
     deployment.generation += 1
-    _record(session, deployment, given, old_priority, now, access.principal.actor)
-    if "depends_on" in given:
+    _record(session, deployment, changed_fields, old_priority, now, access.principal.actor)
+    if "depends_on" in changed_fields:
         await _change_dependencies(session, deployment, request, now, access.principal.actor)
     await session.flush()
     return deployment
 
 
-def _check_state(deployment: Deployment, given: Collection[str]) -> None:
+def _check_state(deployment: Deployment, changed_fields: Collection[str]) -> None:
     if deployment.delete_requested_at is not None:
         raise Conflict("deployment_deleting", f"{deployment.name} is being deleted.")
-    fixed = sorted(set(given) - WHILE_LIVE)
+    fixed = sorted(set(changed_fields) - WHILE_LIVE)
     if fixed and State(deployment.state) in LIVE:
         raise Conflict(
             "running",
@@ -77,7 +77,7 @@ def _check_state(deployment: Deployment, given: Collection[str]) -> None:
         )
 
 
-def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collection[str]) -> None:
+def _apply_size(deployment: Deployment, request: DeploymentUpdate, changed_fields: Collection[str]) -> None:
     """Set the given amounts and limits on nodes."""
     requested = Resources.from_edge(
         cpu_cores=request.required_cpu_cores or 0,
@@ -92,37 +92,39 @@ def _apply_size(deployment: Deployment, request: DeploymentUpdate, given: Collec
         deployment.gpu_milli = requested.gpu_milli
     limits = deployment.placement_limits or {}
     models, selector = limits.get("gpu_models", []), limits.get("node_selector", {})
-    if {"gpu_models", "gpu_model"} & set(given):
+    if {"gpu_models", "gpu_model"} & set(changed_fields):
         models = request.all_gpu_models
-    if "node_selector" in given:
+    if "node_selector" in changed_fields:
         selector = request.node_selector or {}
     deployment.placement_limits = placement_limits(models, selector)
 
 
 def _environment(
-    stored: Mapping[str, Any] | None, given: Mapping[str, str | SecretValue], encryptor: Encryptor
+    stored: Mapping[str, Any] | None, requested: Mapping[str, str | SecretValue], encryptor: Encryptor
 ) -> dict[str, Any] | None:
     """The new environment. The value "***", which responses show for a secret, keeps the stored secret."""
     kept = {
         name: value
         for name, value in (stored or {}).items()
-        if isinstance(value, dict) and _shown(given.get(name)) == HIDDEN
+        if isinstance(value, dict) and _shown(requested.get(name)) == HIDDEN
     }
-    return {**encrypt_environment(given, encryptor), **kept} or None
+    return {**encrypt_environment(requested, encryptor), **kept} or None
 
 
 def _shown(value: str | SecretValue | None) -> str | None:
     return value.value if isinstance(value, SecretValue) else value
 
 
-async def _check_requirements(session: WriteSession, deployment: Deployment, given: Collection[str]) -> None:
+async def _check_requirements(
+    session: WriteSession, deployment: Deployment, changed_fields: Collection[str]
+) -> None:
     cluster = await clusters.find_cluster(session, deployment.cluster_id)
     if cluster is None:
         return
     nodes = await clusters.capacities_of(session, [cluster.id])
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
-    limits.check_runtime(optional_values(deployment), given)
+    limits.check_runtime(optional_values(deployment), changed_fields)
     limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
 
 
@@ -158,14 +160,14 @@ async def _change_dependencies(
 def _record(
     session: WriteSession,
     deployment: Deployment,
-    given: Collection[str],
+    changed_fields: Collection[str],
     old_priority: int,
     now: datetime,
     actor: str,
 ) -> None:
-    data: dict[str, object] = {"changed": sorted(given)}
-    changes = sorted(given)
-    if "priority" in given and old_priority != deployment.priority:
+    data: dict[str, object] = {"changed": sorted(changed_fields)}
+    changes = sorted(changed_fields)
+    if "priority" in changed_fields and old_priority != deployment.priority:
         data["priority"] = {"from": old_priority, "to": deployment.priority}
         changes = [
             f"priority ({old_priority} to {deployment.priority})" if field == "priority" else field

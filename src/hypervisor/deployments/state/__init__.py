@@ -1,1 +1,1 @@
-"""Changes of state: the transitions, the commands that ask for them, dependencies, stops and drains."""
+"""Changes of state: transitions, commands, dependencies, stops and drains."""

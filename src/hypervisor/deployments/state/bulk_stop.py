@@ -37,7 +37,7 @@ async def stop_all(
 async def cancel_outside_dependents(
     session: WriteSession, which: ColumnElement[bool], *, now: datetime, actor: str
 ) -> None:
-    """Cancel the deployments that are blocked on those that `which` selects, before these are deleted."""
+    """Cancel the deployments that are blocked on the selected ones, before these are deleted."""
     # Starts from the blocked deployments by organization: they are fewer than those that have ended.
     child = aliased(Deployment)
     parents = (

@@ -43,14 +43,14 @@ async def apply_command(
     if deployment is None:
         raise access.hidden
     state_after_stop = State(deployment.state_after_stop) if deployment.state_after_stop else None
-    verdict = evaluate(command, State(deployment.state), state_after_stop)
-    if isinstance(verdict, Refused):
-        raise Conflict(verdict.code, f"{deployment.name}: {verdict.sentence}.")
-    if isinstance(verdict, Accepted):
+    decision = evaluate(command, State(deployment.state), state_after_stop)
+    if isinstance(decision, Refused):
+        raise Conflict(decision.code, f"{deployment.name}: {decision.sentence}.")
+    if isinstance(decision, Accepted):
         actor = access.principal.actor
         if command is Command.START:
             await _start(session, deployment, now, actor)
-        elif verdict.target is State.STOPPING:
+        elif decision.target is State.STOPPING:
             await _stop(session, deployment, command, grace_seconds, now, actor)
         else:
             await _cancel(session, deployment, now, actor)
@@ -59,7 +59,7 @@ async def apply_command(
 
 
 async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool, now: datetime) -> bool:
-    """Delete the deployment. True: it is deleted. False: it is deleted once its attempt was seen to end.
+    """Delete the deployment. False: that happens after the end of its attempt is observed.
 
     Raises Conflict while other deployments wait for it. With `force` these are cancelled, also those with
     `on_failure` "hold", because their dependency can no longer be met.
@@ -97,7 +97,9 @@ async def _start(session: WriteSession, deployment: Deployment, now: datetime, a
 async def _check_may_start(session: WriteSession, deployment: Deployment) -> None:
     if deployment.delete_requested_at is not None:
         raise Conflict("deployment_deleting", f"{deployment.name} is being deleted.")
-    cluster = (await clusters.hold_clusters(session, [deployment.cluster_id])).get(deployment.cluster_id)
+    cluster = (await clusters.lock_clusters_shared(session, [deployment.cluster_id])).get(
+        deployment.cluster_id
+    )
     if cluster is None or cluster.deleting_at is not None:
         raise Conflict("cluster_deleting", f"{deployment.name}: its cluster is being deleted.")
 
@@ -123,7 +125,7 @@ async def _stop(
 ) -> None:
     attempts = (await live_attempts(session, [deployment.id])).get(deployment.id)
     if not attempts:
-        raise Conflict("not_running", f"{deployment.name} is ending at this moment; try again.")
+        raise Conflict("not_running", f"{deployment.name} is ending; try again.")
     stop = command is Command.STOP
     request_stop(
         session,

@@ -1,4 +1,4 @@
-"""Deletion of a deployment: nothing stays on its engine, and its events stay."""
+"""Deletion of a deployment: everything on its engine is removed, its events stay."""
 
 from __future__ import annotations
 

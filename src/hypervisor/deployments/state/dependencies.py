@@ -1,4 +1,4 @@
-"""How the states of parents decide about the deployments that depend on them."""
+"""The effect of the states of parents on their dependents."""
 
 from __future__ import annotations
 
@@ -86,20 +86,20 @@ def summarize_dependencies(parents: Sequence[Parent]) -> DependencySummary:
 async def settle_dependents(
     session: WriteSession, parent_ids: Collection[int], *, now: datetime, actor: str
 ) -> None:
-    """Judge every BLOCKED deployment that depends on one of `parent_ids` again, down the whole subtree.
+    """Re-evaluate every BLOCKED deployment that depends on one of `parent_ids`, down the whole subtree.
 
     A child with all dependencies met is queued. Where a parent has failed, `on_failure` decides: "cancel"
     ends the child (and then its children), "hold" leaves it blocked with the reason.
     """
     await session.flush()
-    frontier = set(parent_ids)
-    while frontier:
-        children = await _blocked_children(session, frontier)
+    level = set(parent_ids)
+    while level:
+        children = await _blocked_children(session, level)
         parents = await load_parents(session, [child.id for child in children])
-        frontier = set()
+        level = set()
         for child in children:
             if _settle(session, child, summarize_dependencies(parents[child.id]), now, actor):
-                frontier.add(child.id)
+                level.add(child.id)
         await session.flush()
 
 
@@ -109,7 +109,7 @@ async def cancel_dependents(
     """Cancel every BLOCKED deployment with an unmet dependency on one of `parent_ids`, before their deletion.
 
     This includes those with `on_failure` "hold": the dependency can no longer be met. A child whose
-    dependency on them is met stays blocked on its other parents.
+    dependency on these parents is met stays blocked on its other parents.
     """
     await session.flush()
     deleted = set(parent_ids)

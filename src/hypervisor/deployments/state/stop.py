@@ -45,10 +45,10 @@ def request_stop(
     data: Mapping[str, object] | None = None,
     then: State | None = None,
 ) -> None:
-    """Mark the live attempts of a deployment as to be stopped, and the deployment as STOPPING.
+    """Set the stop request of the live attempts of a deployment, and its state to STOPPING.
 
     A later reason replaces an earlier one only where the deployment would otherwise return to the queue (a
-    cancel during a preemption). The grace period of the first stop stays. Capacity is held until the end was
+    cancel during a preemption). The grace period of the first stop stays. Capacity is held until the end is
     observed. `then` is the state after that; default: the one that follows from the reason.
     """
     for attempt in attempts:

@@ -1,6 +1,6 @@
 """Every change of a deployment's state: one legal edge, one event row, in the caller's transaction.
 
-Callers hold the deployment's row (`FOR UPDATE`, on SQLite the write lock). Nothing else assigns `state`.
+Callers hold the deployment's row (`FOR UPDATE`, on SQLite the write lock). No other code assigns `state`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Capacity during a pass: `working_state` holds it, `feasibility` and `replicas` say what fits where."""
+"""Capacity during a pass: `working_state` stores it, `feasibility` and `replicas` compute what fits."""

@@ -39,7 +39,7 @@ def fits_on_node(state: WorkingState, request: Request, node: int) -> bool:
 
 
 def fits_after_release(state: WorkingState, request: Request) -> Bool:
-    """Which nodes can start the request once all releasing work is gone."""
+    """Which nodes can start the request once all releasing allocations have ended."""
     fits: Bool = state.idle_cpu + state.releasing_cpu >= request.cpu
     fits &= state.idle_ram + state.releasing_ram >= request.ram
     if request.whole_devices:
@@ -49,8 +49,8 @@ def fits_after_release(state: WorkingState, request: Request) -> Bool:
     return fits & request.eligible
 
 
-def fits_in_rooms(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
-    """Which nodes could start the request with this room; `gpu` is per node and device."""
+def fits_capacity_arrays(request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> Bool:
+    """Which nodes could start the request with this capacity; `gpu` is per node and device."""
     fits: Bool = eligible & (cpu >= request.cpu) & (ram >= request.ram)
     if request.whole_devices:
         fits &= (gpu == WHOLE_GPU).sum(axis=1) >= request.device_count
@@ -76,8 +76,8 @@ def usable_devices(request: Request, gpu: Sequence[int]) -> list[int]:
     return [index for index, free in enumerate(gpu) if free >= request.milli_per_device]
 
 
-def fits_in_room(request: Request, cpu: int, ram: int, gpu: Sequence[int]) -> bool:
-    """Whether the request fits into this room on one node."""
+def fits_capacity(request: Request, cpu: int, ram: int, gpu: Sequence[int]) -> bool:
+    """Whether the request fits this capacity of one node."""
     if cpu < request.cpu or ram < request.ram:
         return False
     return not request.device_count or len(usable_devices(request, gpu)) >= request.device_count

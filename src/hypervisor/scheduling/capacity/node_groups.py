@@ -1,4 +1,4 @@
-"""Groups of nodes in the same state: a score is computed once a group."""
+"""Groups of nodes in the same state: a score is computed once per group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NodeGroups:
         self.group_of: Int64 = group.reshape(-1)
         self.count = len(first)
         if (rows != rows[first][self.group_of]).any():
-            # Two states have the same hash: every node becomes a group of its own.
+            # Two states have the same hash: make one group per node.
             self.group_of, self.count = np.arange(len(rows)), len(rows)
 
     def unchanged(self, changed: Int64) -> tuple[Int64, Int64]:
@@ -38,7 +38,7 @@ class NodeGroups:
 
 
 def _states(state: WorkingState) -> Int64:
-    """One row per node, equal for nodes that every score and request treats alike."""
+    """One row per node; rows are equal for nodes that every score and request treats alike."""
     nodes = state.nodes
     columns = [
         nodes.cpu_milli,

@@ -1,7 +1,7 @@
 """How many replicas of a gang fit, and which node each replica gets.
 
-All replicas of a gang have the same shape. So one number describes a node: how many replicas it could take.
-A gang fits if these numbers add up to enough. Packed gangs use few nodes, spread gangs use many.
+All replicas of a gang have the same shape. So one number is enough for a node: how many replicas it could
+take. A gang fits if these numbers add up to enough. Packed gangs use few nodes, spread gangs use many.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def replicas_per_node(request: Request, eligible: Bool, cpu: Int64, ram: Int64, 
         count = np.minimum(count, cpu // request.cpu)
     if request.ram:
         count = np.minimum(count, ram // request.ram)
-    # Even a request without a resource does not go where that resource is overcommitted.
+    # A node with an overcommitted resource takes no replica, even of a request that does not use the
+    # resource.
     count = np.where((cpu < 0) | (ram < 0), 0, count)
     if request.whole_devices:
         count = np.minimum(count, (gpu == WHOLE_GPU).sum(axis=-1) // request.device_count)
@@ -41,9 +42,9 @@ def replicas_when_empty(nodes: NodeTable, request: Request, eligible: Bool) -> i
 def assign_replicas(counts: Int64, scores: Int64, replicas: int, spread: bool) -> list[int] | None:
     """The node of each replica, or None if they do not all fit.
 
-    Spread: in each round one replica on every node, the best nodes first. Packed: few nodes, so the node that
-    takes most replicas first; the best one among nodes that take all the rest. `scores` are per node, lower
-    is better; ties go to the lower node id.
+    Spread: one replica on every node in each round, the best nodes first. Packed: few nodes. The node that
+    takes most replicas comes first; among nodes that take all the rest, the best one. `scores` are per node,
+    lower is better; ties go to the lower node id.
     """
     if int(counts.sum()) < replicas:
         return None

@@ -28,7 +28,7 @@ def shortfall_distance(request: Request, cpu: Int64, ram: Int64, gpu: Int64) -> 
     """
     distance = np.zeros(len(cpu))
     needs = request.device_count if request.whole_devices else request.milli_per_device
-    for need, room in ((request.cpu, cpu), (request.ram, ram), (needs, gpu)):
+    for need, available in ((request.cpu, cpu), (request.ram, ram), (needs, gpu)):
         if need:
-            distance += np.maximum(need - room, 0) / need
+            distance += np.maximum(need - available, 0) / need
     return distance

@@ -1,8 +1,8 @@
-"""The capacity of a cluster while a plan is made: a mutable copy of that in the snapshot.
+"""The capacity of a cluster during planning: a mutable copy of the snapshot's capacity.
 
-Each node has two layers. Idle capacity can be used at once. Releasing capacity is held by allocations that
-are stopping, and becomes idle when their end is observed. A nomination claims idle capacity first and
-releasing capacity for the rest, so later deployments see neither. During a pass capacity only shrinks, except
+Each node has two layers. Idle capacity can be used at once. Releasing capacity belongs to allocations that
+are stopping; it becomes idle when their end is observed. A nomination claims idle capacity first and
+releasing capacity for the rest, so later deployments get neither. During a pass capacity only shrinks, except
 when a nomination is withdrawn. Caches rely on that; `generation` rises when it happens.
 
 `dirty_log` lists the changed nodes, `change_counts` has the number of changes per node. `whole_gpus` and
@@ -64,7 +64,7 @@ class WorkingState:
     def usage_of(
         self, allocations: AllocationTable, chosen: Bool | None = None
     ) -> tuple[Int64, Int64, Int64]:
-        """What the chosen allocations, or all, hold per node, and per node and device."""
+        """The use by the chosen allocations, or by all: per node, and per node and device."""
         count = len(self.nodes)
         if chosen is not None and not chosen.any():
             return (
@@ -96,7 +96,7 @@ class WorkingState:
         self._mark_dirty(node)
 
     def unplace(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
-        """Undo `place`; call `invalidate` unless as much is used again at once."""
+        """Undo `place`; call `invalidate` unless the same amount is used again at once."""
         self.idle_cpu[node] += request.cpu
         self.idle_ram[node] += request.ram
         for device in devices:
@@ -123,7 +123,7 @@ class WorkingState:
         return claim
 
     def release_claim(self, claim: Claim) -> None:
-        """Release a claim; call `invalidate` unless the same is claimed again at once."""
+        """Release a claim; call `invalidate` unless the same amount is claimed again at once."""
         self._apply(claim, 1)
 
     def invalidate(self) -> None:

@@ -39,7 +39,7 @@ _KNOWN: Mapping[str, type[Any]] = {
 
 
 class UnreadableSnapshot(ValueError):
-    """The bytes are no snapshot, or a snapshot of another version."""
+    """The bytes are not a snapshot, or are a snapshot of another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def encode(snapshot: Snapshot, policy: Policy) -> Encoded:
 
 
 def decode(blob: bytes) -> tuple[Snapshot, Policy]:
-    """What `encode` was given. Raises UnreadableSnapshot."""
+    """The arguments of `encode`. Raises UnreadableSnapshot."""
     raw = _decompressed(blob)
     start = _LENGTH + int.from_bytes(raw[:_LENGTH], "little")
     try:
@@ -79,15 +79,15 @@ def decode(blob: bytes) -> tuple[Snapshot, Policy]:
 
 
 def digest_of(blob: bytes) -> str:
-    """The digest that `encode` gave with these bytes. Raises UnreadableSnapshot."""
+    """The digest that `encode` returned with these bytes. Raises UnreadableSnapshot."""
     return sha256(_decompressed(blob)).hexdigest()
 
 
 def plan_digest(plan: Plan) -> str:
-    """SHA-256 of what a plan says, in hex.
+    """SHA-256 of the content of a plan, in hex.
 
     It covers all actions and the waiting deployments. It covers the reasons too, unless more than 10,000
-    wait: their sentences would cost more than the decision.
+    deployments wait: the sentences would cost more than the decision.
     """
     waiting = plan.unplaced
     reasons: list[Reason] = []
@@ -127,8 +127,8 @@ def _pack(value: Any, columns: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, Mapping):
         return {"%": [[key, _pack(item, columns)] for key, item in value.items()]}
     if is_dataclass(value) and not isinstance(value, type):
-        given = {field.name: _pack(getattr(value, field.name), columns) for field in fields(value)}
-        return {"$": [type(value).__name__, given]}
+        packed_fields = {field.name: _pack(getattr(value, field.name), columns) for field in fields(value)}
+        return {"$": [type(value).__name__, packed_fields]}
     return [_pack(item, columns) for item in value]
 
 
@@ -142,8 +142,8 @@ def _unpack(value: Any, columns: list[np.ndarray[Any, Any]]) -> Any:
         return columns[held]
     if kind == "%":
         return {key: _unpack(item, columns) for key, item in held}
-    name, given = held
-    return _KNOWN[name](**{field: _unpack(item, columns) for field, item in given.items()})
+    name, packed_fields = held
+    return _KNOWN[name](**{field: _unpack(item, columns) for field, item in packed_fields.items()})
 
 
 def _decompressed(blob: bytes) -> bytes:

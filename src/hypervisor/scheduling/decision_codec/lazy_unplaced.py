@@ -13,7 +13,7 @@ class LazyUnplaced(Sequence[Unplaced]):
     """Deployments by id and pending row; `Unplaced` items are made on access.
 
     `deployment_ids` has all of them in queue order. `reason` gives the reason of a row. It is called on
-    access, on the final state of the pass, so the arrays of the snapshot must not have changed.
+    access and reads the final state of the pass, so the arrays of the snapshot must not change.
     """
 
     def __init__(self, deployment_ids: Int64, rows: Int64, reason: Callable[[int], Reason]) -> None:

@@ -1,1 +1,1 @@
-"""Moving running work: fragmentation, moves that open a place, consolidation, and smaller nodes."""
+"""Moving running work: fragmentation, moves that make room for a request, consolidation, shrinking nodes."""

@@ -1,9 +1,9 @@
 """Which running deployments would have to move so that more pending deployments fit.
 
 This is a proposal, not part of `plan()`, as a move costs the work since the last checkpoint. Only evictable
-work moves, in whole deployments with one replica, to nodes that accept new work. Every running deployment has
-a place in the result. The room that a protected head of the queue gathers stays there. Shared clusters are
-left alone.
+work moves, in whole deployments with one replica, to nodes that accept new work. Every running deployment
+keeps running in the result. Capacity that is reserved for a protected head of the queue stays reserved.
+Shared clusters are left alone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 class Consolidation:
     """`moves` of running deployments, and `placements` of pending ones once all moves are done.
 
-    The first `in_turn` moves can be done one after the other, each into room that is free then; the others
-    change places with each other.
+    The first `in_turn` moves can be done one after the other, each to capacity that is free by then; the
+    others exchange their nodes.
     """
 
     moves: tuple[Move, ...] = ()
@@ -50,10 +50,10 @@ class Consolidation:
 def consolidate(
     snapshot: Snapshot, policy: Policy, steps: int, limits: Mapping[int, Shape] | None = None
 ) -> Consolidation:
-    """Few moves that let as many pending deployments start as a search of this many steps finds.
+    """Few moves that let more pending deployments start, found by a search of `steps` steps.
 
-    Nothing if the next pass would place or evict anything, now or after the moves. `limits` are the
-    shapes of running deployments whose GPU models or node labels are limited.
+    Empty if the next pass would place or evict anything, now or after the moves. `limits` are the shapes of
+    running deployments whose GPU models or node labels are limited.
     """
     state = _steady_state(snapshot, policy)
     problem = None if state is None else _subproblem(state, limits or {})
@@ -116,7 +116,7 @@ def _devices(mask: int) -> tuple[int, ...]:
 
 
 def _is_guarded(state: PassState, row: int) -> bool:
-    """Whether it may not take more of the room that the head gathers: the head could not evict it."""
+    """Whether it may take no more of the head's capacity, because the head could not evict it."""
     head, table = state.head_reservation, state.snapshot.allocations
     if head is None or table.ends_at[row] <= head.latest_start < np.inf:
         return False

@@ -1,4 +1,4 @@
-"""How well the free room serves the target workload."""
+"""How well the free capacity serves the target workload."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hypervisor.scheduling.snapshots.snapshot import Float64, Int64, Shape, Snap
 
 @dataclass(frozen=True, slots=True)
 class ShapeFragmentation:
-    """What the free room is worth for one typical request.
+    """The value of the free capacity for one typical request.
 
-    `weight` is its share of all requests. `fits_now` is how many of it would fit at once, all alone.
-    `unusable_gpu_milli` is the idle GPU that it could not use.
+    `weight` is its share of all requests. `fits_now` is how many such requests would fit at once, without
+    others. `unusable_gpu_milli` is the idle GPU that it could not use.
     """
 
     shape: Shape
@@ -31,7 +31,7 @@ class ShapeFragmentation:
 
 @dataclass(frozen=True, slots=True)
 class NodeFragmentation:
-    """One node: what is free on it, its whole free devices as `free.gpu_milli`, and F as in the FGD paper.
+    """One node: its free capacity, with whole free devices as `free.gpu_milli`, and F as in the FGD paper.
 
     `expected_unusable` is the idle milli-GPU that a typical request could not use there, on average.
     """
@@ -51,7 +51,7 @@ class Fragmentation:
 
 
 def fragmentation(snapshot: Snapshot, policy: Policy) -> Fragmentation:
-    """Measure the free room. Nominated capacity is not free."""
+    """Measure the free capacity. Nominated capacity is not free."""
     state, eligibility = idle_capacity(snapshot)
     idle: Int64 = np.maximum(state.idle_gpu, 0).sum(axis=1)
     expected: Float64 = np.zeros(len(idle))

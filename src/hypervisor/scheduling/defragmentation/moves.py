@@ -1,6 +1,6 @@
 """Up to three moves of running deployments that make room for a request.
 
-Only evictable work moves, only to room that is free now, and only whole deployments with one replica. The
+Only evictable work moves, only to capacity that is free now, and only whole deployments with one replica. The
 fewest moves are best, then the least lost work, then the lower node id. The search is bounded to the nearest
 nodes, and on each node to the work that loses least.
 """
@@ -14,9 +14,9 @@ from itertools import combinations
 import numpy as np
 
 from hypervisor.scheduling.capacity.feasibility import (
+    fits_capacity,
     fits_empty_nodes,
     fits_idle,
-    fits_in_room,
     usable_devices,
 )
 from hypervisor.scheduling.capacity.shortfall import shortfall_distance
@@ -44,14 +44,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The node that has room once the moves are done; without moves if the request fits already."""
+    """The node where the request fits after the moves; without moves if it fits already."""
 
     node_id: int
     moves: tuple[Move, ...]
 
 
 def find_opening(snapshot: Snapshot, shape: Shape, limits: Mapping[int, Shape]) -> Opening | None:
-    """The cheapest opening for a request; None if no three moves make one.
+    """The cheapest opening for a request; None if up to three moves make none.
 
     `limits` are the shapes of running deployments whose GPU models or node labels are limited.
     """
@@ -82,7 +82,7 @@ def _cost(opening: Opening) -> tuple[int, float, int]:
     return len(opening.moves), sum(move.lost_work for move in opening.moves), opening.node_id
 
 
-_Room = tuple[int, int, list[int]]
+_Capacity = tuple[int, int, list[int]]
 
 
 class _Search:
@@ -94,12 +94,12 @@ class _Search:
         self._limits = limits
         table = snapshot.allocations
         self._lost = lost_work(table, snapshot.now)
-        _, place, count = np.unique(table.deployment_id, return_inverse=True, return_counts=True)
-        alone = count[place.reshape(-1)] == 1
+        _, group, count = np.unique(table.deployment_id, return_inverse=True, return_counts=True)
+        alone = count[group.reshape(-1)] == 1
         self.movable = table.preemptible & ~table.releasing & (table.protected_until <= snapshot.now) & alone
 
     def nearest(self, request: Request) -> Sequence[int]:
-        """Nodes that are large enough, those that lack least first."""
+        """Nodes that are large enough, the smallest shortfall first."""
         nodes, state = self.snapshot.nodes, self.state
         gpu = state.whole_gpus if request.whole_devices else state.largest_fraction
         distance = shortfall_distance(request, state.idle_cpu, state.idle_ram, gpu)
@@ -125,18 +125,18 @@ class _Search:
 
     def _makes_room(self, node: int, rows: Sequence[int], request: Request) -> bool:
         table = self.snapshot.allocations
-        cpu, ram, gpu = self._room(node, {})
+        cpu, ram, gpu = self._capacity_after(node, {})
         for row in rows:
             cpu += int(table.cpu_milli[row])
             ram += int(table.ram_mib[row])
             mask, each = int(table.gpu_mask[row]), int(table.gpu_milli_per_device[row])
             gpu = [free + each * (mask >> index & 1) for index, free in enumerate(gpu)]
-        return fits_in_room(request, cpu, ram, gpu)
+        return fits_capacity(request, cpu, ram, gpu)
 
     def _move_all(self, node: int, rows: Sequence[int]) -> tuple[Move, ...] | None:
-        """Moves of all of them to other nodes, the largest first; None if they do not fit there together."""
+        """Moves of all these rows to other nodes, the largest first; None if they do not all fit."""
         table = self.snapshot.allocations
-        taken: dict[int, _Room] = {}
+        taken: dict[int, _Capacity] = {}
         moves = []
         order = sorted(rows, key=lambda row: (-int(table.gpu_mask[row]).bit_count(), -table.cpu_milli[row]))
         for row in order:
@@ -146,24 +146,24 @@ class _Search:
             moves.append(move)
         return tuple(moves)
 
-    def move(self, row: int, targets: Sequence[int], taken: dict[int, _Room]) -> Move | None:
+    def move(self, row: int, targets: Sequence[int], taken: dict[int, _Capacity]) -> Move | None:
         """The move to the target with the least idle GPU and CPU on which it fits; updates `taken`."""
         request = self._request(row)
         fits = fits_idle(self.state, request)
         idle = self.state.idle_gpu.sum(axis=1)
         fitting = [node for node in targets if fits[node]]
         for node in sorted(fitting, key=lambda node: (idle[node], self.state.idle_cpu[node], node)):
-            cpu, ram, gpu = self._room(node, taken)
-            if not fits_in_room(request, cpu, ram, gpu):
+            cpu, ram, gpu = self._capacity_after(node, taken)
+            if not fits_capacity(request, cpu, ram, gpu):
                 continue
             devices = usable_devices(request, gpu) if request.device_count else []
             chosen = tuple(sorted(sorted(devices, key=lambda index: gpu[index])[: request.device_count]))
             left = [free - request.milli_per_device * (index in chosen) for index, free in enumerate(gpu)]
             taken[node] = (cpu - request.cpu, ram - request.ram, left)
-            return self._made(row, node, chosen)
+            return self._move_to(row, node, chosen)
         return None
 
-    def _made(self, row: int, node: int, devices: tuple[int, ...]) -> Move:
+    def _move_to(self, row: int, node: int, devices: tuple[int, ...]) -> Move:
         table, ids = self.snapshot.allocations, self.snapshot.nodes.id
         return Move(
             int(table.deployment_id[row]),
@@ -181,7 +181,7 @@ class _Search:
         )
         return self.eligibility.request(0, self._limits.get(int(table.deployment_id[row]), plain))
 
-    def _room(self, node: int, taken: Mapping[int, _Room]) -> _Room:
+    def _capacity_after(self, node: int, taken: Mapping[int, _Capacity]) -> _Capacity:
         state = self.state
         if node in taken:
             return taken[node]

@@ -1,4 +1,4 @@
-"""Shrinking a node that is in use: which allocations must go."""
+"""Shrinking a node that is in use: which allocations must end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def victims_to_shrink(
     """Ids of the allocations that must end so that the rest fits a node of the new size; a minimal set.
 
     `allocations` are the rows of that one node; `new_cpu` is in milli-CPU, `new_ram` in MiB. Devices from
-    `new_gpu_count` on disappear, so whatever uses one of them must go. The order is preemption's, the most
-    important staying first; as this is an administrator's act, work that is not preemptible or still
-    protected may leave too, after all others. Allocations that are already releasing keep the capacity
-    they hold until they are gone, but count as leaving and are never named.
+    `new_gpu_count` on disappear, so allocations that use them must end. The order is that of preemption: the
+    most important allocations stay. An administrator requested this, so work that is not preemptible or still
+    protected can be a victim too, after all others. Releasing allocations keep their capacity until they have
+    ended. They count as ending and are never returned.
     """
     lost = lost_work(allocations, now)
-    shielded = ~allocations.preemptible | (allocations.protected_until > now)
+    protected = ~allocations.preemptible | (allocations.protected_until > now)
     order = np.lexsort(
-        (allocations.id, allocations.started_at, -lost, -allocations.priority.astype(np.int64), ~shielded)
+        (allocations.id, allocations.started_at, -lost, -allocations.priority.astype(np.int64), ~protected)
     )
     cpu, ram = new_cpu, new_ram
     victims: list[int] = []

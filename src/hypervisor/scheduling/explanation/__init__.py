@@ -1,1 +1,1 @@
-"""Why a deployment waits: a reason with exact shortfalls, and the words for rules of preemption."""
+"""Why a deployment waits: a reason with exact shortfalls, and the sentences for the rules of preemption."""

@@ -1,4 +1,4 @@
-"""A reason for every deployment that waits: found once a shape, and made once an equivalence class."""
+"""A reason for every waiting deployment: computed once per shape, and worded once per equivalence class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypervisor.scheduling.explanation.shared_reasons import (
 from hypervisor.scheduling.explanation.shortage import Shortage, ShortageFinder
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import Reason, ReasonCode, Unplaced
-from hypervisor.scheduling.preemption.candidates import PreemptibleRoom
+from hypervisor.scheduling.preemption.candidates import PreemptibleCapacity
 from hypervisor.scheduling.preemption.nominations import ActiveNomination
 from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.wording import listed
@@ -35,7 +35,7 @@ def explain_unplaced(state: PassState) -> Sequence[Unplaced]:
 
 
 class Explainer:
-    """Reasons at the end of a pass. Work that depends on the shape alone is done once a shape."""
+    """Reasons at the end of a pass. Work that depends on the shape alone is done once per shape."""
 
     def __init__(self, state: PassState) -> None:
         self._state = state
@@ -78,7 +78,7 @@ class Explainer:
         return self._shortages.reason(request, found, queue.priority(row))
 
     def reason_for_nominated(self, nominations: Sequence[ActiveNomination]) -> Reason:
-        """It has its place, or all places of a gang, and waits for releasing work to end there."""
+        """The reason for a nominated deployment: it waits for releasing allocations on its nodes to end."""
         nodes = sorted({held.node for held in nominations})
         names = [self._state.snapshot.nodes.name[node] for node in nodes]
         releasing = len(set().union(*(self._releasing_on[node] for node in nodes)))
@@ -87,13 +87,12 @@ class Explainer:
         for held in nominations:
             claim = held.claim
             shortfall += Resources(claim.releasing_cpu, claim.releasing_ram, sum(claim.releasing_gpu))
-        place = "place" if len(nominations) == 1 else f"{len(nominations)} places"
         return Reason(
             ReasonCode.WAITING_FOR_VICTIMS,
-            f"has its {place} on {listed(names)} and starts as soon as {count} there stopped",
+            f"is nominated on {listed(names)} and starts when {count} stopped there",
             shortfall=shortfall,
             nearest_node=names[0],
-            suggestion="nothing to do: it starts by itself",
+            suggestion="no action needed: it starts automatically",
         )
 
     @cached_property
@@ -109,15 +108,15 @@ class Explainer:
         return found
 
     def _infeasible(self, request: Request, replicas: int = 1) -> Reason | None:
-        """What no end of other work can cure."""
+        """The reason that remains even if all other work ends."""
         found = infeasibility(self._state.snapshot.nodes, self._state.eligibility, request.shape, replicas)
         if found is not None or request.eligible.any():
             return found
         return Reason(
             ReasonCode.NO_SCHEDULABLE_NODE,
-            "every node that it may use is cordoned, draining or unreachable",
+            "every node that matches is cordoned, draining or unreachable",
             request.shape.resources,
-            suggestion="make a node schedulable again",
+            suggestion="uncordon a node, or wait until one is reachable again",
         )
 
     def _for_shape(self, request: Request, organization: int) -> Reason | Shortage:
@@ -128,8 +127,8 @@ class Explainer:
         )
 
     def _reserved_for_another(self, request: Request, organization: int) -> Reason | None:
-        """The reason if it would fit with nothing nominated or reserved."""
-        state, nodes = self._state, np.flatnonzero(self._unreserved_room.fits(request))
+        """The reason if it would fit without nominations and reservations."""
+        state, nodes = self._state, np.flatnonzero(self._unreserved_capacity.fits(request))
         if not len(nodes):
             return None
         node = int(nodes[0])
@@ -140,21 +139,21 @@ class Explainer:
             rows[head.deployment_id] = head.row
         owners, start = visible_owners(state.quotas, rows, organization), head_start_text(head)
         until = f" (from {start} on)" if start else ""
-        shorter = f", or give it a max_runtime_seconds that ends it before {start}" if start else ""
+        shorter = f", or set a max_runtime_seconds that ends before {start}" if start else ""
         return Reason(
             ReasonCode.RESERVED_FOR_ANOTHER,
-            f"{name} has room for it, but keeps it for {owners}{until}, which ranks higher",
+            f"{name} has enough free capacity, but reserves it for {owners}{until}, which ranks higher",
             nearest_node=name,
-            suggestion=f"wait until {owners} has started, or raise the priority above its{shorter}",
+            suggestion=f"wait until {owners} has started, or raise the priority above its priority{shorter}",
         )
 
     @cached_property
-    def _unreserved_room(self) -> PreemptibleRoom:
-        """The idle room per node, without the claims of nominations."""
+    def _unreserved_capacity(self) -> PreemptibleCapacity:
+        """The idle capacity per node, without the claims of nominations."""
         capacity = self._state.capacity
         cpu, ram, gpu = capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy()
         for held in self._state.nominations.all():
             cpu[held.node] += held.claim.idle_cpu
             ram[held.node] += held.claim.idle_ram
             gpu[held.node, list(held.devices)] += np.array(held.claim.idle_gpu, np.int64)
-        return PreemptibleRoom(cpu, ram, (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1))
+        return PreemptibleCapacity(cpu, ram, (gpu == WHOLE_GPU).sum(axis=1), gpu.max(axis=1))

@@ -18,13 +18,13 @@ from hypervisor.scheduling.snapshots.wording import described, gaps, listed
 def gang_reason(state: PassState, request: Request, replicas: int, organization: int = -1) -> Reason:
     """The reason for a gang that the empty cluster could take, at the end of a pass."""
     capacity = state.capacity
-    room = (capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy())
-    counts = replicas_per_node(request, request.eligible, *room)
+    idle = (capacity.idle_cpu.copy(), capacity.idle_ram.copy(), capacity.idle_gpu.copy())
+    counts = replicas_per_node(request, request.eligible, *idle)
     fitting = int(counts.sum())
     if fitting >= replicas or _unreserved(state, request) >= replicas:
         return _reserved_for_others(state, organization)
-    _fill(request, counts, *room)
-    return _incomplete(state, request, replicas, fitting, room)
+    _fill(request, counts, *idle)
+    return _incomplete(state, request, replicas, fitting, idle)
 
 
 def _unreserved(state: PassState, request: Request) -> int:
@@ -46,13 +46,13 @@ def _reserved_for_others(state: PassState, organization: int) -> Reason:
     shown = visible_owners(state.quotas, rows, organization)
     return Reason(
         ReasonCode.RESERVED_FOR_ANOTHER,
-        f"there is room for all replicas, but some of it is kept for {shown}, which ranks higher",
-        suggestion=f"wait until {shown} has started, or raise the priority above its",
+        f"all replicas would fit, but some of the capacity is reserved for {shown}, which ranks higher",
+        suggestion=f"wait until {shown} has started, or raise the priority above its priority",
     )
 
 
 def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -> None:
-    """Take what the fitting replicas would use, to see what the next one lacks."""
+    """Subtract the use by the fitting replicas; the rest shows what the next replica lacks."""
     for node in np.flatnonzero(counts).tolist():
         count = int(counts[node])
         cpu[node] -= count * request.cpu
@@ -66,9 +66,9 @@ def _fill(request: Request, counts: Int64, cpu: Int64, ram: Int64, gpu: Int64) -
 
 
 def _incomplete(
-    state: PassState, request: Request, replicas: int, fitting: int, room: tuple[Int64, Int64, Int64]
+    state: PassState, request: Request, replicas: int, fitting: int, idle: tuple[Int64, Int64, Int64]
 ) -> Reason:
-    cpu, ram, gpu = room
+    cpu, ram, gpu = idle
     devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
     distance = shortfall_distance(request, cpu, ram, devices)
     node = int(np.where(request.eligible, distance, np.inf).argmin())
@@ -77,10 +77,10 @@ def _incomplete(
     free = Resources(max(0, int(cpu[node])), max(0, int(ram[node])), max(0, int(devices[node])) * each)
     missing = request.shape.resources.shortfall(free)
     suggestion = f"free {described(missing)} on {name}" + (
-        f" and room for {replicas - fitting - 1} more" if replicas - fitting > 1 else ""
+        f" and capacity for {replicas - fitting - 1} more" if replicas - fitting > 1 else ""
     )
     if fitting:
-        suggestion += f", or ask for at most {fitting} replica" + ("s" if fitting > 1 else "")
+        suggestion += f", or request at most {fitting} replica" + ("s" if fitting > 1 else "")
     return Reason(
         ReasonCode.GANG_INCOMPLETE,
         f"fits {fitting} of {replicas} replicas; the next one needs {described(request.shape.resources)}, "

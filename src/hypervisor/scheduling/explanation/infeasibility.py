@@ -1,4 +1,4 @@
-"""What no waiting can cure: requests that no node of the cluster could ever take."""
+"""Infeasible requests: no node of the cluster could ever take them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypervisor.scheduling.snapshots.wording import described, listed
 
 
 def explain_request(snapshot: Snapshot, shape: Shape, replicas: int = 1) -> Reason | None:
-    """Why this request can never run on the cluster as it is, or None if the empty cluster could take it.
+    """Why this request can never run on the present cluster, or None if the empty cluster could take it.
 
-    Submits are refused by it. Cordoned nodes count, as they may come back. A cluster without nodes gives
-    CLUSTER_HAS_NO_NODES, which a caller may accept as something to wait for.
+    A submit with such a reason is refused. Cordoned nodes count, as they may be uncordoned. A cluster without
+    nodes gives CLUSTER_HAS_NO_NODES; a caller may accept that, and the request waits for a node.
     """
     return infeasibility(snapshot.nodes, Eligibility(snapshot.nodes), shape, replicas)
 
@@ -49,17 +49,17 @@ def infeasibility(
 
 def _nothing_matches(nodes: NodeTable, shape: Shape) -> Reason:
     if not selector_mask(nodes, shape.node_selector).any():
-        wanted = listed([f"{label}={value}" for label, value in shape.node_selector])
+        selector = listed([f"{label}={value}" for label, value in shape.node_selector])
         return Reason(
             ReasonCode.NODE_SELECTOR_MATCHES_NOTHING,
-            f"no node carries {wanted}",
-            suggestion=f"label a node with {wanted}, or change the node selector",
+            f"no node carries {selector}",
+            suggestion=f"label a node with {selector}, or change the node selector",
         )
     models = listed(shape.gpu_models, "or")
     there = sorted({model for model in nodes.gpu_model if model})
     return Reason(
         ReasonCode.GPU_MODEL_MATCHES_NOTHING,
-        f"no node that it may use has a GPU of model {models}; the cluster has {listed(there) or 'no GPUs'}",
+        f"no matching node has a GPU of model {models}; the cluster has {listed(there) or 'no GPUs'}",
         suggestion=f"add a node with {models}, or allow another GPU model",
     )
 
@@ -69,9 +69,9 @@ def _too_many(shape: Shape, replicas: int, possible: int) -> Reason:
     return Reason(
         ReasonCode.GANG_LARGER_THAN_CLUSTER,
         f"needs {replicas} replicas of {described(shape.resources)} each at the same time, but the nodes "
-        f"that it may use could take only {possible} of them even if nothing else ran",
+        f"that match could take only {possible} of them even if nothing else ran",
         shortfall=shape.resources,
-        suggestion=f"ask for at most {fewer}, or add nodes with room for {replicas - possible} more",
+        suggestion=f"request at most {fewer}, or add nodes for {replicas - possible} more",
     )
 
 
@@ -82,7 +82,7 @@ def _larger_than(nodes: NodeTable, shape: Shape, nearest: int) -> Reason:
     name = nodes.name[nearest]
     return Reason(
         ReasonCode.LARGER_THAN_EVERY_NODE,
-        f"needs {described(shape.resources)}, more than any node that it may use has; "
+        f"needs {described(shape.resources)}, more than any matching node has; "
         f"the nearest, {name}, is {described(missing)} too small",
         shortfall=missing,
         nearest_node=name,

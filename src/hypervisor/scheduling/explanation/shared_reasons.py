@@ -1,4 +1,4 @@
-"""Reasons that involve others: limits of organizations, reservations, and whom a reason may name."""
+"""Reasons that involve other deployments: limits, reservations, and which owners may be named."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ OTHER_ORGANIZATIONS_DEPLOYMENT = "a deployment of another organization"
 
 
 def limit_reason(quotas: QuotaAccounting, row: int) -> Reason | None:
-    """The reason if the limit of its organization on this cluster is in the way, else None."""
+    """The reason if the deployment would exceed its organization's limit on this cluster, else None."""
     over = quotas.over_limit(row)
     if over.is_zero or quotas.ledger is None:
         return None
     account, job = quotas.ledger.projected(quotas.organization(row)), quotas.demand(row)
     limit = account.quota.limit or Resources()
-    asked = Resources(
+    limit = Resources(
         limit.cpu_milli if over.cpu_milli else 0,
         limit.ram_mib if over.ram_mib else 0,
         limit.gpu_milli if over.gpu_milli else 0,
     )
-    raise_it = "ask the owner of the cluster for a higher limit"
+    raise_it = "request a higher limit from the owner of the cluster"
     alone = replace(account, usage=Resources()).over_limit(job)
     wait = f"wait until the organization's own work has freed {described(over)}"
     return Reason(
         ReasonCode.QUOTA_LIMIT,
-        f"the organization may use {described(asked) if not asked.is_zero else 'nothing'} of this cluster; "
+        f"the organization may use {described(limit) if not limit.is_zero else 'nothing'} of this cluster; "
         f"with this deployment it would use {described(over)} more than that",
         shortfall=over,
         suggestion=f"{wait}, or {raise_it}" if alone.is_zero else raise_it,
@@ -43,7 +43,7 @@ def limit_reason(quotas: QuotaAccounting, row: int) -> Reason | None:
 
 
 def head_reason(snapshot: Snapshot, head: HeadReservation, reason: Reason) -> Reason:
-    """The reason of the head of the queue, with the time of its reservation if that is known."""
+    """The reason of the head of the queue, with the time of its reservation if known."""
     if isinf(head.latest_start):
         return reason
     names, start = listed([snapshot.nodes.name[node] for node in head.nodes]), _clock(head.latest_start)
@@ -56,7 +56,7 @@ def head_reason(snapshot: Snapshot, head: HeadReservation, reason: Reason) -> Re
 
 
 def head_start_text(head: HeadReservation | None) -> str | None:
-    """When the head can start at the latest, as text; None if no time is known."""
+    """The latest start of the head as text; None if unknown."""
     return None if head is None or isinf(head.latest_start) else _clock(head.latest_start)
 
 

@@ -1,4 +1,4 @@
-"""What a request lacks on its nearest node, and the reason made of that."""
+"""What a request lacks on its nearest node, and the reason for that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HIGHEST_PRIORITY = 1000
 class Shortage:
     """What a shape lacks on its nearest node, at any priority.
 
-    `victims` are the organization's own deployments there that would have to go.
+    `victims` are the organization's own deployments there that would have to be evicted.
     """
 
     node: int
@@ -35,7 +35,7 @@ class Shortage:
 
 
 class ShortageFinder:
-    """Finds shortages at the end of a pass. Work that depends on the shape alone is done once a shape."""
+    """Finds shortages at the end of a pass. Work that depends on the shape alone is done once per shape."""
 
     def __init__(self, state: PassState) -> None:
         self._state = state
@@ -50,14 +50,14 @@ class ShortageFinder:
             int(capacity.whole_gpus[node]) * MILLI if whole else max(0, int(capacity.largest_fraction[node]))
         )
         free = Resources(max(0, int(capacity.idle_cpu[node])), max(0, int(capacity.idle_ram[node])), free_gpu)
-        room = int(capacity.idle_cpu[node]), int(capacity.idle_ram[node]), capacity.idle_gpu[node].tolist()
+        idle = int(capacity.idle_cpu[node]), int(capacity.idle_ram[node]), capacity.idle_gpu[node].tolist()
         owner, evictable = state.snapshot.allocations.organization, state.candidates.evictable
         own = [
             item
             for item in state.candidates.on_node(node)
             if evictable[item.row] and int(owner[item.row]) == organization
         ]
-        victims = choose_victims(request, *room, own) if state.policy.preemption else None
+        victims = choose_victims(request, *idle, own) if state.policy.preemption else None
         return Shortage(node, request.shape.resources.shortfall(free), free, tuple(victims or ()))
 
     def reason(self, request: Request, shortage: Shortage, priority: int) -> Reason:
@@ -77,13 +77,13 @@ class ShortageFinder:
 
     @cached_property
     def _representatives(self) -> list[int]:
-        """Per shape the first shape of its score class, whichever shape is asked for first."""
+        """Per shape the first shape of its score class, whatever the order of the calls."""
         firsts: dict[int, int] = {}
         class_of, _ = score_classes(self._state.snapshot.shapes)
         return [firsts.setdefault(number, index) for index, number in enumerate(class_of)]
 
     def _nearest_node(self, request: Request) -> int:
-        """The eligible node that lacks least. Shapes of one score class share the node of their first."""
+        """The eligible node with the smallest shortfall; one node for all shapes of a score class."""
         first = self._representatives[request.index]
         if first not in self._nearest:
             self._nearest[first] = self._least_distant(self._state.request_for(first))
@@ -125,8 +125,8 @@ class ShortageFinder:
         if level >= priority and level < _HIGHEST_PRIORITY:
             ids_of = self._state.snapshot.allocations.deployment_id
             ids = sorted({int(ids_of[victim.row]) for victim in shortage.victims})
-            who = f"{len(ids)} deployments" if len(ids) > _MOST_NAMED else _named(ids)
-            options.append(f"raise the priority above {level}: evicting {who} would be enough")
+            named = f"{len(ids)} deployments" if len(ids) > _MOST_NAMED else _named(ids)
+            options.append(f"raise the priority above {level}: evicting {named} would be enough")
         return ", or ".join(options)
 
 
@@ -136,7 +136,7 @@ def _named(deployment_ids: list[int]) -> str:
 
 
 def _fits_when_lowered(shortage: Shortage) -> bool:
-    """Whether some of every short resource is free."""
+    """Whether a part of every short resource is free."""
     free, missing = shortage.free, shortage.missing
     return not (
         (missing.gpu_milli and not free.gpu_milli)

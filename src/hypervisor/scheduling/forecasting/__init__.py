@@ -1,1 +1,1 @@
-"""What will become of a deployment: `plan()` on a changed snapshot, and simulated forward in time."""
+"""Forecasts for a deployment: `plan()` on a changed snapshot, and simulated forward in time."""

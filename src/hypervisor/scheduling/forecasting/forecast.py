@@ -1,4 +1,4 @@
-"""What would become of a deployment now: `plan()` on the snapshot with one deployment more."""
+"""The forecast for one deployment: `plan()` on the snapshot with the deployment added."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEVER_CODES = frozenset(
         ReasonCode.GANG_LARGER_THAN_CLUSTER,
     }
 )
-"""Reasons that no waiting cures: the cluster or the request must change."""
+"""Reasons that waiting does not resolve: the cluster or the request must change."""
 
 
 class ForecastOutcome(StrEnum):
@@ -37,7 +37,7 @@ class ForecastOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WhatIfRequest:
-    """A deployment that is not in the queue. `max_runtime` is in seconds, +inf if there is none."""
+    """A deployment that is not in the queue. `max_runtime` is in seconds, +inf without a limit."""
 
     deployment_id: int
     shape: Shape
@@ -53,7 +53,7 @@ class WhatIfRequest:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Where one replica would run."""
+    """The node and devices of one replica."""
 
     node_id: int
     gpu_indices: tuple[int, ...]
@@ -61,10 +61,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfResult:
-    """What a plan says about one deployment.
+    """The part of a plan about one deployment.
 
     `assignments` are where it starts, or where it is nominated. `victims` are evicted for it. `position` is
-    its place, from 1, among the deployments that wait after the pass; None if it starts.
+    its 1-based position among the deployments that wait after the pass; None if it starts.
     """
 
     outcome: ForecastOutcome
@@ -100,8 +100,8 @@ def with_request(snapshot: Snapshot, request: WhatIfRequest) -> Snapshot:
 
 def unused_id(snapshot: Snapshot) -> int:
     """A deployment id above all ids of the snapshot, as a new deployment would get."""
-    known = (snapshot.pending.deployment_id, snapshot.allocations.deployment_id)
-    return 1 + max((int(ids.max()) for ids in known if len(ids)), default=0)
+    columns = (snapshot.pending.deployment_id, snapshot.allocations.deployment_id)
+    return 1 + max((int(ids.max()) for ids in columns if len(ids)), default=0)
 
 
 def what_if(snapshot: Snapshot, policy: Policy, deployment_id: int) -> WhatIfResult:
@@ -110,12 +110,12 @@ def what_if(snapshot: Snapshot, policy: Policy, deployment_id: int) -> WhatIfRes
 
 
 def result_of_plan(decided: Plan, deployment_id: int) -> WhatIfResult:
-    """What the plan says about one of its deployments."""
+    """The part of the plan about one of its deployments."""
     placed = [one for one in decided.placements if one.deployment_id == deployment_id]
     if placed:
         assignments = tuple(Assignment(one.node_id, one.gpu_indices) for one in placed)
         return WhatIfResult(ForecastOutcome.FITS_NOW, assignments, (), None, None, decided)
-    position, reason = _place_of(decided, deployment_id)
+    position, reason = _position_of(decided, deployment_id)
     victims = tuple(one for one in decided.evictions if one.preemptor_id == deployment_id)
     kept = [one for one in decided.nominations if one.deployment_id == deployment_id]
     assignments = tuple(Assignment(one.node_id, one.gpu_indices) for one in kept)
@@ -125,7 +125,7 @@ def result_of_plan(decided: Plan, deployment_id: int) -> WhatIfResult:
     return WhatIfResult(outcome, assignments, victims, position, reason, decided)
 
 
-def _place_of(decided: Plan, deployment_id: int) -> tuple[int, Reason]:
+def _position_of(decided: Plan, deployment_id: int) -> tuple[int, Reason]:
     for index, waiting in enumerate(decided.unplaced):
         if waiting.deployment_id == deployment_id:
             return index + 1, waiting.reason

@@ -19,17 +19,17 @@ from hypervisor.scheduling.snapshots.snapshot import Shape, Snapshot
 MOST_PASSES = 200
 _FEWEST_PASSES = 6
 _WORK = 500_000
-"""The rows that all passes together may look at. A large cluster takes fewer, coarser steps."""
+"""The maximum number of rows for all passes together. A large cluster takes fewer, coarser steps."""
 
 RemainingTime = Callable[[int, float, float], float]
-"""(deployment id, seconds that it has run, seconds left by its limit) -> seconds that it still runs."""
+"""(deployment id, seconds that it has run, seconds left by its limit) -> seconds until its end."""
 StopTime = Callable[[int], float]
 """Deployment id -> seconds that its stop takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedStart:
-    """When the deployment starts, +inf if after the simulated time; and what ended just before."""
+    """When the deployment starts, +inf if after the simulated time; `after`: what ended just before."""
 
     at: float
     after: tuple[int, ...]
@@ -85,7 +85,7 @@ class _Rollout:
         return 1 + len(snapshot.nodes) + len(snapshot.allocations) + len(snapshot.pending)
 
     def apply(self, decided: Plan) -> None:
-        """Let the plan come true: evicted deployments begin to stop, placed ones run."""
+        """Apply the plan: evicted deployments begin to stop, placed ones run."""
         self._evict([one.allocation_id for one in decided.evictions])
         self.snapshot = replace(self.snapshot, nominations=decided.nominations)
         by_deployment: dict[int, list[Placement]] = defaultdict(list)
@@ -97,7 +97,7 @@ class _Rollout:
         self.snapshot = replace(self.snapshot, pending=rows_where(pending, ~starting))
 
     def drop_behind(self, decided: Plan) -> None:
-        """Remove the deployments behind the own one from the queue."""
+        """Remove the deployments behind the simulated one from the queue."""
         ahead = []
         for waiting in decided.unplaced:
             ahead.append(waiting.deployment_id)
@@ -109,7 +109,7 @@ class _Rollout:
         self.snapshot = replace(self.snapshot, pending=rows_where(pending, kept), nominations=nominations)
 
     def coarsen(self, most: int) -> None:
-        """Merge ends into at most this many moments: each end moves to the next of them."""
+        """Merge the ends into at most `most` times: each end moves to the next of these times."""
         moments = sorted({end for end in self._ends.values() if not math.isinf(end)})
         if len(moments) <= most:
             return
@@ -119,17 +119,17 @@ class _Rollout:
                 self._ends[id_] = float(picked[np.searchsorted(picked, end)])
 
     def advance(self) -> bool:
-        """Advance to the next end and remove what has ended; False if nothing ends any more."""
+        """Advance to the next end and remove the ended allocations; False if no end is left."""
         table = self.snapshot.allocations
         ends = np.array([self._ends[id_] for id_ in table.id.tolist()])
         at = float(ends.min(initial=math.inf))
         if math.isinf(at):
             return False
-        gone = ends <= at
-        self.ended = tuple(sorted({int(id_) for id_ in table.deployment_id[gone]}))
-        self._requeue_all(np.flatnonzero(gone & np.isin(table.id, list(self._requeued))).tolist())
+        has_ended = ends <= at
+        self.ended = tuple(sorted({int(id_) for id_ in table.deployment_id[has_ended]}))
+        self._requeue_all(np.flatnonzero(has_ended & np.isin(table.id, list(self._requeued))).tolist())
         self.snapshot = replace(
-            self.snapshot, now=max(at, self.snapshot.now), allocations=rows_where(table, ~gone)
+            self.snapshot, now=max(at, self.snapshot.now), allocations=rows_where(table, ~has_ended)
         )
         return True
 
@@ -152,7 +152,7 @@ class _Rollout:
             self._ends[int(table.id[row])] = self._end_of(row)
 
     def _run(self, rows: list[int], placements: Mapping[int, list[Placement]]) -> None:
-        """Start all rows at once, so that the table is copied only once."""
+        """Start all rows in one step, so that the table is copied only once."""
         pending = self.snapshot.pending
         builder, organizations = SnapshotBuilder(self.snapshot.now), list[int]()
         for node_id in {one.node_id for each in placements.values() for one in each}:

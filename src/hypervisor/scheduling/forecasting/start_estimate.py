@@ -1,9 +1,9 @@
-"""When a waiting deployment will start: `plan()` simulated forward through the expected ends, twice.
+"""When a waiting deployment will start: `plan()` simulated through the expected ends, twice.
 
-The earliest estimate takes the median of past runs for how long running work continues. The latest estimate
-takes `max_runtime_seconds`, as that is enforced, and the 90th percentile of past runs where there is none.
-Services end only at their `max_runtime_seconds`. For work that has run for a while only longer past runs
-count. What nobody can know is reported as unknown.
+The earliest estimate assumes the median length of past runs. The latest estimate assumes
+`max_runtime_seconds`, as that is enforced, and without it the 90th percentile of past runs. Services end only
+at their `max_runtime_seconds`. For work that has run for a while only longer past runs count. What cannot be
+known is reported as unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ForecastInputs:
 class StartRange:
     """Seconds since the epoch, None if unknown; `how` explains the estimate, or why there is none.
 
-    `after` are the deployments whose ends bring the start, those of the latest estimate that is known.
+    `after` are the deployments whose ends lead to the start, by the latest known estimate.
     """
 
     earliest: float | None
@@ -49,42 +49,42 @@ class StartRange:
 
 
 def estimate_start(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, inputs: ForecastInputs
+    snapshot: Snapshot, policy: Policy, deployment_id: int, next_pass: WhatIfResult, inputs: ForecastInputs
 ) -> StartRange:
-    """The start of a pending deployment of the snapshot; `seen` is what the next pass does with it."""
+    """The start of a pending deployment of the snapshot; `next_pass` is its result in the next pass."""
     now = snapshot.now
-    if seen.outcome is ForecastOutcome.FITS_NOW:
-        return StartRange(now, now, "it fits into what is free, so the next pass starts it")
-    if seen.outcome is ForecastOutcome.NEVER:
-        return StartRange(None, None, "no waiting helps: the cluster as it is can never run it")
-    if seen.victims:
-        ids = tuple(sorted({one.deployment_id for one in seen.victims}))
+    if next_pass.outcome is ForecastOutcome.FITS_NOW:
+        return StartRange(now, now, "it fits the free capacity, so the next pass starts it")
+    if next_pass.outcome is ForecastOutcome.NEVER:
+        return StartRange(None, None, "waiting does not help: the cluster can never run it")
+    if next_pass.victims:
+        ids = tuple(sorted({one.deployment_id for one in next_pass.victims}))
         longest = max(inputs.stops_within.get(id_, 0.0) for id_ in ids)
         return StartRange(now, now + longest, _stopping_sentence(longest), ids)
-    return _simulated(snapshot, policy, deployment_id, seen, inputs)
+    return _simulated(snapshot, policy, deployment_id, next_pass, inputs)
 
 
 def _simulated(
-    snapshot: Snapshot, policy: Policy, deployment_id: int, seen: WhatIfResult, inputs: ForecastInputs
+    snapshot: Snapshot, policy: Policy, deployment_id: int, next_pass: WhatIfResult, inputs: ForecastInputs
 ) -> StartRange:
     lengths = _Lengths(inputs)
-    early = simulate_forward(snapshot, policy, deployment_id, seen.plan, lengths.likely, lambda _: 0.0)
+    early = simulate_forward(snapshot, policy, deployment_id, next_pass.plan, lengths.likely, lambda _: 0.0)
     stops = inputs.stops_within
     late = simulate_forward(
-        snapshot, policy, deployment_id, seen.plan, lengths.longest, lambda id_: stops.get(id_, 0.0)
+        snapshot, policy, deployment_id, next_pass.plan, lengths.longest, lambda id_: stops.get(id_, 0.0)
     )
     if early is None:
         return StartRange(None, None, _unknown_sentence(inputs))
     if math.isinf(early.at):
-        return StartRange(None, None, "unknown: too much ends before it to play all of that forward")
-    known = late if late is not None and not math.isinf(late.at) else None
-    earliest = early.at if known is None else min(early.at, known.at)
-    latest = None if known is None else max(early.at, known.at)
-    return StartRange(earliest, latest, _sentence(inputs, lengths, late), (known or early).after)
+        return StartRange(None, None, "unknown: too many ends come before it to simulate all of them")
+    late_start = late if late is not None and not math.isinf(late.at) else None
+    earliest = early.at if late_start is None else min(early.at, late_start.at)
+    latest = None if late_start is None else max(early.at, late_start.at)
+    return StartRange(earliest, latest, _sentence(inputs, lengths, late), (late_start or early).after)
 
 
 class _Lengths:
-    """How much longer a run continues, in seconds; remembers what the estimates were based on."""
+    """How much longer a run continues, in seconds; records the basis of the estimates."""
 
     def __init__(self, inputs: ForecastInputs) -> None:
         self._inputs = inputs
@@ -120,8 +120,8 @@ class _Lengths:
 
 def _stopping_sentence(longest: float) -> str:
     if not longest:
-        return "it starts as soon as those that give way have stopped"
-    return f"it starts when those that give way have stopped, within their grace of {span(longest)}"
+        return "it starts as soon as its victims have stopped"
+    return f"it starts when its victims have stopped, within their grace period of {span(longest)}"
 
 
 def _sentence(inputs: ForecastInputs, lengths: _Lengths, late: PredictedStart | None) -> str:
@@ -130,20 +130,20 @@ def _sentence(inputs: ForecastInputs, lengths: _Lengths, late: PredictedStart | 
     if lengths.by_history and runs:
         middle, long = runs[int(_MEDIAN * len(runs))], runs[min(len(runs) - 1, int(_LONG * len(runs)))]
         many = f"{len(runs)} finished run" + ("s" if len(runs) > 1 else "")
-        parts.append(f"{many} here (median {span(middle)}, 90th percentile {span(long)})")
+        parts.append(f"{many} on this cluster (median {span(middle)}, 90th percentile {span(long)})")
     if lengths.by_limit:
-        parts.append("the max_runtime_seconds of what runs and of what is ahead in the queue")
-    sentence = f"played forward from {listed(parts)}" if parts else "what stops now is gone soon"
+        parts.append("the max_runtime_seconds of running deployments and of those ahead in the queue")
+    sentence = f"simulated from {listed(parts)}" if parts else "the stopping deployments end soon"
     if not lengths.by_history and lengths.by_limit:
-        sentence += "; work may also end earlier, at any moment"
+        sentence += "; deployments may also end earlier, at any moment"
     if late is None:
-        sentence += "; no latest time, as something ahead of it has no known end"
+        sentence += "; no latest time, because a deployment ahead of it has no known end"
     elif math.isinf(late.at):
-        sentence += "; no latest time, as too much may come before it to play all of that forward"
+        sentence += "; no latest time, because too many ends may come before it to simulate all of them"
     return sentence
 
 
 def _unknown_sentence(inputs: ForecastInputs) -> str:
     if inputs.services:
-        return "unknown: what it waits for are services without max_runtime_seconds, which run until stopped"
-    return "unknown: nothing that is expected to end makes room for it"
+        return "unknown: it waits for services without max_runtime_seconds, which run until they are stopped"
+    return "unknown: no expected end makes room for it"

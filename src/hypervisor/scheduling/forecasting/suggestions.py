@@ -34,7 +34,7 @@ class SuggestionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A change of the request, in the API's field names, and what the plan then says."""
+    """A change of the request, in the API's field names, and the result of the plan with it."""
 
     kind: SuggestionKind
     sentence: str
@@ -45,7 +45,7 @@ class Suggestion:
 def find_suggestions(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -> list[Suggestion]:
     """Changes that make the request start at the next pass, the smaller change first.
 
-    A request lowered by at most half is a smaller change than a higher priority, which costs others.
+    A request lowered by at most half counts as a smaller change than a higher priority, which evicts others.
     """
     lowered = _lower_request(snapshot, policy, request)
     raised = _raise_priority(snapshot, policy, request)
@@ -60,9 +60,9 @@ def _lower_request(snapshot: Snapshot, policy: Policy, request: WhatIfRequest) -
     for shape in _smaller_shapes(snapshot, request.shape):
         then = _with(snapshot, policy, replace(request, shape=shape))
         if then.outcome is ForecastOutcome.FITS_NOW:
-            asked = request.shape.resources
-            changed = _differing(asked, shape.resources)
-            sentence = f"ask for {described(changed)} instead of {described(_same_kinds(asked, changed))}"
+            requested = request.shape.resources
+            changed = _differing(requested, shape.resources)
+            sentence = f"request {described(changed)} instead of {described(_same_kinds(requested, changed))}"
             return Suggestion(SuggestionKind.LOWER_REQUEST, sentence, _fields(changed), then)
     return None
 
@@ -101,7 +101,7 @@ def _cost(then: WhatIfResult) -> str:
     count = len({victim.deployment_id for victim in then.victims})
     if not count:
         return ""
-    return f": {count} deployment{'s' if count > 1 else ''} of lower priority would give way"
+    return f": {count} deployment{'s' if count > 1 else ''} of lower priority would be evicted"
 
 
 def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
@@ -114,8 +114,8 @@ def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
     ram = np.minimum(state.idle_ram, shape.ram_mib)
     gpu = np.minimum(free_gpu, shape.gpu_milli)
     possible = eligible.copy()
-    for asked, left in ((shape.cpu_milli, cpu), (shape.ram_mib, ram), (shape.gpu_milli, gpu)):
-        if asked:
+    for requested, left in ((shape.cpu_milli, cpu), (shape.ram_mib, ram), (shape.gpu_milli, gpu)):
+        if requested:
             possible &= left > 0
     share = _share(shape.cpu_milli, cpu) + _share(shape.ram_mib, ram) + _share(shape.gpu_milli, gpu)
     order = np.argsort(-np.where(possible, share, -1.0), kind="stable")[: int(possible.sum())]
@@ -126,28 +126,28 @@ def _smaller_shapes(snapshot: Snapshot, shape: Shape) -> Sequence[Shape]:
     return [smaller for smaller in found if smaller != shape][:_TRIES]
 
 
-def _share(asked: int, left: Int64) -> Float64:
-    return left / asked if asked else np.zeros(len(left))
+def _share(requested: int, left: Int64) -> Float64:
+    return left / requested if requested else np.zeros(len(left))
 
 
 def _kept_share(shape: Shape, lowered: Suggestion) -> float:
-    asked = _fields(shape.resources)
-    return min(value / asked[name] for name, value in lowered.changes.items())
+    requested = _fields(shape.resources)
+    return min(value / requested[name] for name, value in lowered.changes.items())
 
 
-def _differing(asked: Resources, smaller: Resources) -> Resources:
+def _differing(requested: Resources, smaller: Resources) -> Resources:
     return Resources(
-        smaller.cpu_milli if smaller.cpu_milli != asked.cpu_milli else 0,
-        smaller.ram_mib if smaller.ram_mib != asked.ram_mib else 0,
-        smaller.gpu_milli if smaller.gpu_milli != asked.gpu_milli else 0,
+        smaller.cpu_milli if smaller.cpu_milli != requested.cpu_milli else 0,
+        smaller.ram_mib if smaller.ram_mib != requested.ram_mib else 0,
+        smaller.gpu_milli if smaller.gpu_milli != requested.gpu_milli else 0,
     )
 
 
-def _same_kinds(asked: Resources, changed: Resources) -> Resources:
+def _same_kinds(requested: Resources, changed: Resources) -> Resources:
     return Resources(
-        asked.cpu_milli if changed.cpu_milli else 0,
-        asked.ram_mib if changed.ram_mib else 0,
-        asked.gpu_milli if changed.gpu_milli else 0,
+        requested.cpu_milli if changed.cpu_milli else 0,
+        requested.ram_mib if changed.ram_mib else 0,
+        requested.gpu_milli if changed.gpu_milli else 0,
     )
 
 

@@ -1,4 +1,4 @@
-"""A cluster after its plan has come true, and whether a pass would change anything in it."""
+"""A cluster after its plan was applied, and whether a pass would change anything in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nominations of earlier passes, put in force at the start of a pass."""
+"""The nominations of earlier passes, activated at the start of a pass."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination
 
 
 def claim_nominations(state: PassState) -> None:
-    """Put the snapshot's nominations in force where they are still feasible, the highest-ranked first."""
+    """Activate the snapshot's nominations where they are still feasible, the highest-ranked first."""
     if not state.snapshot.nominations:
         return
-    queue, wanted = state.queue, dict[int, list[Nomination]]()
+    queue, by_deployment = state.queue, dict[int, list[Nomination]]()
     for nomination in state.snapshot.nominations:
-        wanted.setdefault(nomination.deployment_id, []).append(nomination)
-    rows = queue.rows_of(set(wanted))
+        by_deployment.setdefault(nomination.deployment_id, []).append(nomination)
+    rows = queue.rows_of(set(by_deployment))
     node_rows = {int(node_id): row for row, node_id in enumerate(state.snapshot.nodes.id)}
     rank_of = np.empty(len(queue.order), np.int64)
     rank_of[queue.order] = np.arange(len(rank_of))
     for row in sorted(rows.values(), key=lambda row: int(rank_of[row])):
-        nominations = wanted[queue.deployment_id(row)]
+        nominations = by_deployment[queue.deployment_id(row)]
         if len(nominations) == queue.replicas(row):
             _claim(state, row, int(rank_of[row]), nominations, node_rows)
 
@@ -31,7 +31,7 @@ def claim_nominations(state: PassState) -> None:
 def _claim(
     state: PassState, row: int, rank: int, nominations: list[Nomination], node_rows: Mapping[int, int]
 ) -> None:
-    """Put the nominations of one deployment in force, for all of its replicas or for none."""
+    """Activate the nominations of one deployment, for all of its replicas or for none."""
     request = state.request_for(state.queue.shape(row))
     for nomination in sorted(nominations, key=lambda one: one.replica):
         node, devices = node_rows.get(nomination.node_id), nomination.gpu_indices

@@ -24,7 +24,7 @@ def run_cycle(
     admit_queue(state)
     # 7. Victims that fit beside everything decided so far are reprieved.
     reprieve_victims(state)
-    # 8. If the policy asks for it, placements of this pass are rearranged so that more deployments fit.
+    # 8. If enabled by the policy, placements of this pass are rearranged so that more deployments fit.
     optimize(state)
     # 9. Every deployment that was not placed gets a reason.
     unplaced = explain(state)
@@ -62,20 +62,20 @@ def _decide(
         return
     entry = state.entry(row, rank, nomination)
     if not state.quotas.over_limit(row).is_zero:
-        # Its organization's own lower work may give way to it. It never becomes the head.
+        # Lower work of its own organization may be evicted for it. It never becomes the head.
         if not gang.preempt(entry):
             state.iterator.mark_inadmissible(row)
         return
     if (
         # 3. A deployment that fits idle capacity is placed on the node with the best score.
         placement.place_on_idle(entry)
-        # 4. One that fits as soon as releasing work is gone is nominated there, without evictions.
+        # 4. One that fits as soon as releasing allocations have ended is nominated there, without evictions.
         or placement.nominate_on_releasing(entry)
         # 5. One that fits after evicting lower ones is nominated, together with the evictions.
         or placement.preempt(entry)
     ):
         return
     state.iterator.mark_inadmissible(row)
-    # 6. The first deployment that none of this admits, although some node is large enough, reserves room.
+    # 6. The first deployment that no step admits, although some node is large enough, reserves capacity.
     if state.head_reservation is None:
         reserve_for_head(state, entry)

@@ -12,7 +12,7 @@ from hypervisor.scheduling.snapshots.requests import Request
 
 
 def idle_devices(capacity: WorkingState, request: Request, node: int) -> list[int]:
-    """The idle devices of the node that the request could use; none where it asks for none."""
+    """The idle devices of the node that the request could use; none if it requests none."""
     return usable_devices(request, capacity.idle_gpu[node].tolist()) if request.device_count else []
 
 
@@ -26,17 +26,17 @@ def pick_devices(state: PassState, request: Request, node: int, usable: list[int
 def future_devices(
     capacity: WorkingState, request: Request, node: int, victims: Sequence[EvictionCandidate] = ()
 ) -> tuple[int, ...]:
-    """The devices to nominate, once releasing work and the victims are gone.
+    """The devices to nominate: those free once releasing allocations and the victims have ended.
 
     Whole requests prefer devices that are idle already. A fraction prefers the fullest device.
     """
     if not request.device_count:
         return ()
     idle = capacity.idle_gpu[node].tolist()
-    room = (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist()
+    available = (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist()
     for victim in victims:
         for device in victim.devices:
-            room[device] += victim.milli_per_device
-    usable = usable_devices(request, room)
-    usable.sort(key=lambda index: (room[index], -idle[index], index))
+            available[device] += victim.milli_per_device
+    usable = usable_devices(request, available)
+    usable.sort(key=lambda index: (available[index], -idle[index], index))
     return tuple(sorted(usable[: request.device_count]))

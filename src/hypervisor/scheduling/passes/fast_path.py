@@ -1,4 +1,4 @@
-"""The fast path for most of a queue: a deployment with one replica that fits idle capacity."""
+"""The fast path for most of the queue: a deployment with one replica that fits idle capacity."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypervisor.scheduling.scoring.node_ranking import NO_NODE
 
 
 class FastPath:
-    """Places deployments where nothing complicates the decision.
+    """Places deployments in the simple case.
 
-    That is: the cluster has no quotas and no pending gangs, nothing is nominated for the deployment, and the
+    In that case the cluster has no quotas and no pending gangs, the deployment has no nomination, and the
     head reserves nothing on its best node. The result is the same as without the fast path.
     """
 
@@ -24,10 +24,10 @@ class FastPath:
         self._node_id = state.snapshot.nodes.id
 
     def is_inadmissible(self, row: int) -> bool:
-        """Whether nothing can admit the pending row; False if only the full decision can tell.
+        """Whether the pending row certainly cannot be admitted; False if that needs the full decision.
 
-        True when it fits no idle capacity, nothing is releasing, it may evict or override nothing, and the
-        queue has a head already.
+        True when it does not fit idle capacity, nothing is releasing, it may evict or override nothing, and
+        the queue has a head already.
         """
         state = self._state
         return (

@@ -1,8 +1,8 @@
-"""The reservation of a blocked gang at the head of the queue: room for all its replicas, node by node.
+"""The reservation of a blocked gang at the head of the queue: capacity for all its replicas, node by node.
 
 Where the ends of running work are known, the gang reserves the nodes on which all replicas can start first.
-Else it reserves the room that is there already, and the nearest node for the next replica. So room for the
-gang accumulates; smaller work behind it cannot take it away in pieces.
+Else it reserves the capacity that is free already, and the nearest node for the next replica. So capacity for
+the gang accumulates; smaller work behind the gang cannot take it piece by piece.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.scheduling.capacity.replicas import assign_replicas, replicas_per_node
 from hypervisor.scheduling.capacity.shortfall import shortfall_distance
+from hypervisor.scheduling.passes.head_capacity import CapacityArrays, capacity_at, head_capacity
 from hypervisor.scheduling.passes.head_reservation import HeadReservation
-from hypervisor.scheduling.passes.head_room import RoomArrays, head_room, room_at
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.queueing.queue import QueueEntry
 from hypervisor.scheduling.snapshots.requests import Request
@@ -31,23 +31,23 @@ def gang_reservation(state: PassState, entry: QueueEntry, admissible: Bool) -> H
     """
     queue, request = state.queue, entry.request
     replicas = queue.replicas(entry.row)
-    room, staying = head_room(state, entry)
-    start, room = _earliest(state, request, replicas, admissible, staying, room)
-    counts = replicas_per_node(request, admissible, *room)
+    available, staying = head_capacity(state, entry)
+    start, available = _earliest(state, request, replicas, admissible, staying, available)
+    counts = replicas_per_node(request, admissible, *available)
     no_preference = np.zeros(len(counts), np.int64)
     nodes = assign_replicas(counts, no_preference, replicas, queue.spread(entry.row))
-    count_on = Counter(nodes) if nodes is not None else _accumulated(request, admissible, counts, room)
-    parts = [_part(state, entry, node, count, room, start) for node, count in sorted(count_on.items())]
+    count_on = Counter(nodes) if nodes is not None else _accumulated(request, admissible, counts, available)
+    parts = [_part(state, entry, node, count, available, start) for node, count in sorted(count_on.items())]
     first, *others = parts
     first.other_nodes = {part.node: part for part in others}
     return first
 
 
 def _part(
-    state: PassState, entry: QueueEntry, node: int, count: int, room: RoomArrays, start: float
+    state: PassState, entry: QueueEntry, node: int, count: int, available: CapacityArrays, start: float
 ) -> HeadReservation:
     """The part of the reservation that is on one node."""
-    cpu, ram, gpu = room
+    cpu, ram, gpu = available
     return HeadReservation(
         state.queue.deployment_id(entry.row),
         state.queue.priority(entry.row),
@@ -61,33 +61,40 @@ def _part(
 
 
 def _earliest(
-    state: PassState, request: Request, replicas: int, admissible: Bool, staying: Bool, room: RoomArrays
-) -> tuple[float, RoomArrays]:
-    """The earliest time at which all replicas fit by the known ends, and the room at that time.
+    state: PassState,
+    request: Request,
+    replicas: int,
+    admissible: Bool,
+    staying: Bool,
+    available: CapacityArrays,
+) -> tuple[float, CapacityArrays]:
+    """The earliest time at which all replicas fit by the known ends, and the capacity at that time.
 
-    +inf and the room as it is, where the known ends do not suffice.
+    +inf and `available` unchanged, where the known ends do not suffice.
     """
     table = state.candidates.table
     ends = np.unique(table.ends_at[staying & np.isfinite(table.ends_at)])
     low, high = 0, len(ends)
     while low < high:
         middle = (low + high) // 2
-        counts = replicas_per_node(request, admissible, *room_at(state, staying, room, ends[middle]))
+        counts = replicas_per_node(request, admissible, *capacity_at(state, staying, available, ends[middle]))
         if int(counts.sum()) >= replicas:
             high = middle
         else:
             low = middle + 1
     if low == len(ends):
-        return inf, room
-    return float(ends[low]), room_at(state, staying, room, float(ends[low]))
+        return inf, available
+    return float(ends[low]), capacity_at(state, staying, available, float(ends[low]))
 
 
-def _accumulated(request: Request, admissible: Bool, counts: Int64, room: RoomArrays) -> Counter[int]:
-    """Every replica that there is room for, and the nearest node without room for the next replica."""
+def _accumulated(
+    request: Request, admissible: Bool, counts: Int64, available: CapacityArrays
+) -> Counter[int]:
+    """Replicas per node: all that fit, and one more on the nearest node where it does not fit."""
     count_on = Counter({node: int(counts[node]) for node in np.flatnonzero(counts).tolist()})
     empty = admissible & (counts == 0)
     if empty.any():
-        cpu, ram, gpu = room
+        cpu, ram, gpu = available
         devices = (gpu == WHOLE_GPU).sum(axis=1) if request.whole_devices else gpu.max(axis=1)
         distance = shortfall_distance(request, cpu, ram, devices)
         count_on[int(np.where(empty, distance, inf).argmin())] = 1
@@ -95,7 +102,7 @@ def _accumulated(request: Request, admissible: Bool, counts: Int64, room: RoomAr
 
 
 def _combined(request: Request, count: int) -> Request:
-    """What `count` replicas need of one node."""
+    """The request of `count` replicas on one node together."""
     return replace(
         request,
         cpu=request.cpu * count,

@@ -71,7 +71,7 @@ class GangPlacement:
         return self._state.capacity.has_releasing and self._nominate_all(entry)
 
     def preempt(self, entry: QueueEntry) -> bool:
-        """Evict lower work, on any nodes, so that all replicas fit; also used for one over its limit."""
+        """Evict lower work on any nodes, so that all replicas fit; also for a deployment over its limit."""
         victims = choose_victims(self._state, entry, self._eligible(entry))
         if victims is None:
             return False
@@ -79,7 +79,7 @@ class GangPlacement:
         return True
 
     def _eligible(self, entry: QueueEntry) -> Bool:
-        """The nodes that it may use: those that the head reserves are left out."""
+        """The nodes that it may use, without those that the head reserves."""
         head = self._state.head_reservation
         if head is None or not entry.respects_head:
             return entry.request.eligible
@@ -110,7 +110,7 @@ class GangPlacement:
             if not set(held.devices).issubset(idle_devices(state.capacity, request, held.node)):
                 return False
         counts = self._idle_counts(request, request.eligible)
-        if any(counts[node] < wanted for node, wanted in needed.items()):
+        if any(counts[node] < required for node, required in needed.items()):
             return False
         if not _devices_suffice(request, nominations, state.capacity.idle_gpu):
             return False
@@ -139,7 +139,7 @@ class GangPlacement:
         return True
 
     def _apply(self, entry: QueueEntry, victims: list[GroupVictim]) -> None:
-        """Evict and override. Start at once if only nominations stood in the way, else nominate."""
+        """Evict and override. Start at once if only nominations had to be overridden, else nominate."""
         state = self._state
         evicted = [(one.group, one.rule) for one in victims if one.rule is not None]
         overridden = {one.group.deployment_id for one in victims if one.rule is None}
@@ -157,9 +157,9 @@ class GangPlacement:
 
 
 def _devices_suffice(request: Request, nominations: tuple[ActiveNomination, ...], idle_gpu: Int64) -> bool:
-    """Whether several replicas on one device find enough of it."""
-    wanted: dict[tuple[int, int], int] = defaultdict(int)
+    """Whether each device has enough idle capacity for all replicas on it."""
+    required: dict[tuple[int, int], int] = defaultdict(int)
     for held in nominations:
         for device in held.devices:
-            wanted[held.node, device] += request.milli_per_device
-    return all(idle_gpu[place] >= amount for place, amount in wanted.items())
+            required[held.node, device] += request.milli_per_device
+    return all(idle_gpu[device] >= amount for device, amount in required.items())

@@ -1,4 +1,4 @@
-"""The victims for a deployment whose replicas may be on several nodes, and who is reprieved beside them."""
+"""The victims for a deployment whose replicas may be on several nodes, and the reprieved deployments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.plan_result import PreemptionRule, Reprieved
-from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, GangRoom, choose_victim_groups
+from hypervisor.scheduling.preemption.eviction_groups import (
+    EvictionGroup,
+    GangEvictionTrial,
+    choose_victim_groups,
+)
 from hypervisor.scheduling.preemption.nominations import ActiveNomination
 from hypervisor.scheduling.preemption.reprieve_reasons import reprieved_on_node
 from hypervisor.scheduling.queueing.queue import QueueEntry
@@ -16,7 +20,7 @@ from hypervisor.scheduling.snapshots.snapshot import Bool
 
 @dataclass(frozen=True, slots=True)
 class GroupVictim:
-    """A group that gives way, and the rule; `rule` is None for nominations, which are overridden."""
+    """A group to evict, and the rule; `rule` is None for nominations, which are overridden."""
 
     group: EvictionGroup
     rule: PreemptionRule | None
@@ -25,7 +29,7 @@ class GroupVictim:
 def choose_victims(state: PassState, entry: QueueEntry, eligible: Bool) -> list[GroupVictim] | None:
     """A minimal set of groups that makes all replicas fit on the eligible nodes; None if there is none."""
     capacity = state.capacity
-    room = GangRoom(
+    trial = GangEvictionTrial(
         entry.request,
         eligible,
         capacity.idle_cpu + capacity.releasing_cpu,
@@ -33,9 +37,9 @@ def choose_victims(state: PassState, entry: QueueEntry, eligible: Bool) -> list[
         capacity.idle_gpu + capacity.releasing_gpu,
     )
     if state.victim_search.depends_on_owner(entry.row):
-        chosen = state.victim_search.find_groups(entry.row, entry.rank, room)
+        chosen = state.victim_search.find_groups(entry.row, entry.rank, trial)
         return None if chosen is None else [GroupVictim(one.group, one.rule) for one in chosen]
-    groups = choose_victim_groups(room, state.queue.replicas(entry.row), _groups(state, entry, eligible))
+    groups = choose_victim_groups(trial, state.queue.replicas(entry.row), _groups(state, entry, eligible))
     return None if groups is None else [GroupVictim(group, _rule(group)) for group in groups]
 
 
@@ -54,7 +58,7 @@ def reprieved_beside(
 
 
 def _groups(state: PassState, entry: QueueEntry, eligible: Bool) -> list[EvictionGroup]:
-    """Everything that may be evicted for it, and lower-ranked nominations, which it may override."""
+    """Everything that the deployment may evict, and lower-ranked nominations, which it may override."""
     found = []
     if state.policy.preemption:
         lower = state.candidates.lower_than(state.queue.priority(entry.row))

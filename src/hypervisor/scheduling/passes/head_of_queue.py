@@ -1,4 +1,4 @@
-"""Which deployment is the blocked head of the queue, and the reservation that it gets."""
+"""Which deployment is the blocked head of the queue, and its reservation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the blocked head of the queue reserves, and what others may still take of it.
+"""The reservation of the blocked head of the queue, and what others may still take of it.
 
 The head is the highest-ranked deployment that some node could run, but that neither fits nor can be admitted
 by evictions. Deployments behind it respect its reservation (EASY backfill, Lifka 1995, as in Slurm).
@@ -16,7 +16,7 @@ from hypervisor.scheduling.snapshots.requests import Request
 
 @dataclass(slots=True)
 class HeadReservation:
-    """The reserved node, and the room on it that the head counts on.
+    """The reserved node, and its capacity for the head.
 
     `latest_start` is when the head can start there at the latest, in seconds since the epoch; +inf if no end
     is known. A gang reserves several nodes: `request` is what its replicas need together on this node, and
@@ -46,7 +46,7 @@ class HeadReservation:
         return sorted({self.node, *self.other_nodes})
 
     def allows(self, request: Request, devices: tuple[int, ...]) -> bool:
-        """Whether the head lacks no more after this request takes these devices of the node."""
+        """Whether the head's shortfall stays the same after this request takes these devices of the node."""
         if request.cpu and self.cpu - request.cpu < self.request.cpu:
             return False
         if request.ram and self.ram - request.ram < self.request.ram:
@@ -57,7 +57,7 @@ class HeadReservation:
         return gpu_shortfall(self.request, after) <= gpu_shortfall(self.request, self.gpu)
 
     def allows_any_devices(self, request: Request) -> bool:
-        """Whether the head lacks no more devices, whichever devices of the node this request takes."""
+        """Whether the head's shortfall of devices stays the same for any choice of devices of the node."""
         if not request.device_count or not self.request.device_count:
             return True
         whole = self.gpu.count(WHOLE_GPU)

@@ -25,7 +25,7 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
 
 
 class PassState:
-    """Everything that a pass knows and has decided so far.
+    """The input of a pass and its decisions so far.
 
     `placements`, `evictions` and `reprieved` become the plan. `placed` marks the pending rows that start.
     `unplaceable_shapes` are shapes that fit nowhere on idle capacity until capacity is freed.
@@ -55,7 +55,7 @@ class PassState:
         self._requests: list[Request | None] = [None] * len(snapshot.shapes)
 
     def request_for(self, shape: int) -> Request:
-        """The request of this shape, made once."""
+        """The request of this shape, built once."""
         found = self._requests[shape]
         if found is None:
             found = self._requests[shape] = self.eligibility.request(shape, self.snapshot.shapes[shape])
@@ -67,7 +67,7 @@ class PassState:
         return self.iterator.walk(np.array(nominated, np.int64))
 
     def entry(self, row: int, rank: int, previous: ActiveNomination | None = None) -> QueueEntry:
-        """The pending row at its turn; `previous` is a nomination that it has just lost."""
+        """The entry of a pending row; `previous` is a nomination that it has just lost."""
         request = self.request_for(self.queue.shape(row))
         previous_node = NO_NODE if previous is None else previous.node
         return QueueEntry(row, rank, request, self.must_respect_head(row), previous_node)
@@ -75,7 +75,8 @@ class PassState:
     def must_respect_head(self, row: int) -> bool:
         """Whether the head's reservation binds this pending row.
 
-        It does not if the head could evict it at once, or if it is sure to end before the head can start.
+        It does not if the head could evict it at once, or if its maximum runtime ends before the head can
+        start.
         """
         head = self.head_reservation
         if head is None:
@@ -85,7 +86,7 @@ class PassState:
             return False
         evictable = self.queue.evictable_on_start(row) and self.queue.priority(row) < head.priority
         if self.quotas.organization(row) != head.organization:
-            # A head that waits to borrow does not hold up the lender.
+            # A head that waits to borrow must not delay the lender.
             return not (head.is_borrower and self.quotas.is_guaranteed(row))
         return not (evictable and self.policy.preemption)
 

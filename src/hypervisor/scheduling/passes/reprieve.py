@@ -1,9 +1,9 @@
-"""Reprieving victims that need not go after all (the term is kube-scheduler's).
+"""Reprieving victims that need not be evicted after all (the term is kube-scheduler's).
 
 The victims of one preemptor are a minimal set when they are chosen. A later preemptor of the same pass may
-evict more on the node than it takes itself, so an earlier victim might have stayed. At the end of a pass the
-victims are examined again, the most important first. A victim stays if its room and its own devices are
-still there beside everything placed and nominated. A gang stays whole or not at all.
+evict more on the node than it uses, so an earlier victim may fit again. At the end of a pass the victims are
+examined again, the most important first. A victim stays if its capacity and its own devices are still
+available beside everything placed and nominated. A gang stays whole or not at all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REPRIEVED_LATE = "fits beside the preemptor after other evictions"
 
 
 def reprieve_victims(state: PassState) -> None:
-    """Take back the evictions of this pass that nothing depends on."""
+    """Revoke the evictions of this pass that no placement or nomination depends on."""
     if not state.evictions:
         return
     chosen = _promising(state)
@@ -38,7 +38,7 @@ def reprieve_victims(state: PassState) -> None:
 
 
 def _promising(state: PassState) -> Bool:
-    """The evicted allocations that find CPU and RAM, each alone: a quick test before the exact one."""
+    """The evicted allocations whose CPU and RAM fit, each tested alone: a quick test before the exact one."""
     table, capacity = state.snapshot.allocations, state.capacity
     chosen = np.isin(table.id, [eviction.allocation_id for eviction in state.evictions])
     chosen &= (capacity.idle_cpu + capacity.releasing_cpu)[table.node] >= table.cpu_milli
@@ -55,7 +55,7 @@ class _Reprieve:
         self._owners = _OwnerCheck(state, ledger) if (ledger := state.quotas.ledger) else None
 
     def consider(self, group: EvictionGroup) -> None:
-        """Reprieve the group if all that it holds still fits, and the quotas allow it."""
+        """Reprieve the group if all its allocations still fit, and the quotas allow it."""
         if not all(self._fits(node, part) for node, part in group.parts):
             return
         victim = group.parts[0][1]
@@ -70,17 +70,18 @@ class _Reprieve:
             return False
         if capacity.idle_ram[node] + capacity.releasing_ram[node] < part.ram:
             return False
-        room = capacity.idle_gpu[node] + capacity.releasing_gpu[node]
+        available = capacity.idle_gpu[node] + capacity.releasing_gpu[node]
         return all(
-            room[device] >= count * part.milli_per_device for device, count in Counter(part.devices).items()
+            available[device] >= count * part.milli_per_device
+            for device, count in Counter(part.devices).items()
         )
 
 
 class _OwnerCheck:
-    """Shared clusters: the usage by which an eviction was judged must not grow again.
+    """Shared clusters: the usage that made an eviction legal must not grow again.
 
-    So nothing stays of an organization that evicted work of another one in this pass. No organization may
-    exceed its limit with what stays.
+    So no victim stays of an organization that evicted work of another organization in this pass. No
+    organization may exceed its limit with its reprieved victims.
     """
 
     def __init__(self, state: PassState, ledger: QuotaLedger) -> None:
@@ -110,7 +111,7 @@ class _OwnerCheck:
 
 
 def _record(state: PassState, staying: set[int]) -> None:
-    """Take the evictions out of the plan, and list those who stay as reprieved."""
+    """Remove the evictions from the plan, and record the victims that stay as reprieved."""
     preemptor = {one.deployment_id: one.preemptor_id for one in state.evictions}
     state.evictions = [one for one in state.evictions if one.deployment_id not in staying]
     evicting = {one.preemptor_id for one in state.evictions}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hypervisor.scheduling.capacity.feasibility import fits_after_release, fits_in_room
+from hypervisor.scheduling.capacity.feasibility import fits_after_release, fits_capacity
 from hypervisor.scheduling.passes.devices import future_devices, idle_devices, pick_devices
 from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.passes.transitions import (
@@ -62,7 +62,8 @@ class SinglePlacement:
         if node == NO_NODE:
             state.unplaceable_shapes.add(request.index)
             return False
-        # A gang at the head may reserve several nodes. One of them may be closed to this one, the next open.
+        # A gang at the head may reserve several nodes. One may be forbidden for this deployment, the next
+        # allowed.
         passed: list[int] = []
         while node != NO_NODE:
             devices = self._start_devices(entry, node)
@@ -106,10 +107,10 @@ class SinglePlacement:
     def _fits_idle(self, request: Request, node: int) -> bool:
         capacity = self._state.capacity
         idle = int(capacity.idle_cpu[node]), int(capacity.idle_ram[node]), capacity.idle_gpu[node].tolist()
-        return fits_in_room(request, *idle)
+        return fits_capacity(request, *idle)
 
     def _start_on(self, nomination: ActiveNomination) -> None:
-        """Start it on its node, on its own devices if they are idle."""
+        """Start it on its node, on its nominated devices if they are idle."""
         state, request, node = self._state, nomination.request, nomination.node
         usable = idle_devices(state.capacity, request, node)
         same = set(nomination.devices).issubset(usable)
@@ -136,9 +137,9 @@ class SinglePlacement:
         return head is None or head.allows(entry.request, devices)
 
     def _closed_node(self, entry: QueueEntry) -> int:
-        """The reserved node, if it depends on the victims whether the head allows this one there.
+        """The reserved node, if the choice of victims decides whether the head allows this deployment there.
 
-        The cheapest victims change with time. Time alone must not let anyone in.
+        The cheapest victims change with time. Time alone must not admit a deployment.
         """
         head = self._state.head_reservation
         if head is None or not entry.respects_head or head.allows_any_devices(entry.request):
@@ -146,7 +147,7 @@ class SinglePlacement:
         return head.node
 
     def _apply(self, entry: QueueEntry, option: PreemptionOption) -> None:
-        """Evict and override. Start at once if only nominations stood in the way, else nominate."""
+        """Evict and override. Start at once if only nominations had to be overridden, else nominate."""
         state, request, row, node = self._state, entry.request, entry.row, option.node
         evicted = [victim for victim in option.victims if victim.row >= 0]
         if evicted:

@@ -31,14 +31,14 @@ def nominate(
     replica: int = 0,
     confirmed: bool = True,
 ) -> None:
-    """Keep idle or releasing capacity of a node for a replica of the pending row.
+    """Claim idle or releasing capacity of a node for a replica of the pending row.
 
-    `confirmed` is False for a nomination of an earlier pass until its deployment gets its turn.
+    `confirmed` is False for a nomination of an earlier pass until the queue reaches its deployment.
     """
     state.quotas.record_nomination(row, request)
     _charge_head(state, row, request, node, devices)
     queue = state.queue
-    made = ActiveNomination(
+    nomination = ActiveNomination(
         row=row,
         rank=rank,
         deployment_id=queue.deployment_id(row),
@@ -50,11 +50,11 @@ def nominate(
         claim=state.capacity.claim(node, request, devices),
         replica=replica,
     )
-    state.nominations.add(made, confirmed)
+    state.nominations.add(nomination, confirmed)
 
 
 def withdraw_nominations(state: PassState, row: int) -> None:
-    """Release what is kept for all replicas of the pending row, if anything is."""
+    """Release the nominations of all replicas of the pending row, if any."""
     for held in state.nominations.drop(row):
         state.quotas.record_withdrawal(row, held.request)
         head = state.head_on(held.node)
@@ -63,7 +63,7 @@ def withdraw_nominations(state: PassState, row: int) -> None:
 
 
 def evict(state: PassState, victim: EvictionCandidate, preemptor_row: int, rule: PreemptionRule) -> None:
-    """Evict all allocations of the victim; those of a gang on other nodes too."""
+    """Evict all allocations of the victim, including those of a gang on other nodes."""
     table, queue = state.snapshot.allocations, state.queue
     for row in state.candidates.evict(victim):
         state.quotas.record_eviction(row)
@@ -82,14 +82,14 @@ def evict(state: PassState, victim: EvictionCandidate, preemptor_row: int, rule:
 
 
 def on_capacity_freed(state: PassState) -> None:
-    """Forget what was found impossible: a withdrawn nomination has freed capacity."""
+    """Clear the cached refusals: a withdrawn nomination has freed capacity."""
     state.capacity.invalidate()
     state.unplaceable_shapes.clear()
     state.iterator.on_capacity_freed()
 
 
 def _charge_head(state: PassState, row: int, request: Request, node: int, devices: tuple[int, ...]) -> None:
-    """Take from the head's reservation what a deployment bound by it uses on this node."""
+    """Charge the head's reservation for the use of this node by a deployment that respects it."""
     head = state.head_on(node)
     if head is not None and state.must_respect_head(row):
         head.consume(request, devices)

@@ -1,4 +1,4 @@
-"""The allocations that may be evicted, by node, and the room that evicting them makes."""
+"""The allocations that may be evicted, by node, and the capacity that evictions free."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Amounts = tuple[Int64, Int64, Int64]
 
 
 @dataclass(frozen=True, slots=True)
-class PreemptibleRoom:
-    """Room per node, without releasing work and without everything that a priority may evict."""
+class PreemptibleCapacity:
+    """Capacity per node, without releasing work and without everything that a priority may evict."""
 
     cpu: Int64
     ram: Int64
@@ -42,7 +42,7 @@ class EvictionCandidates:
     """Evictable allocations: preemptible, not releasing, past their minimum runtime, not evicted yet.
 
     `lost_work` is per row. `evictable` and `evicting` are masks over the rows; `evicting` includes releasing
-    rows. `gangs` has all rows of a gang for each of its rows.
+    rows. `gangs` maps each row of a gang to all of its rows.
     """
 
     def __init__(self, snapshot: Snapshot, capacity: WorkingState) -> None:
@@ -58,8 +58,8 @@ class EvictionCandidates:
         self._lower: dict[int, Bool] = {}
         self._on_node: dict[int, list[EvictionCandidate]] = {}
         self._freed: dict[int, Amounts] = {}
-        self._rooms: dict[int, PreemptibleRoom] = {}
-        self._rooms_at = 0
+        self._capacities: dict[int, PreemptibleCapacity] = {}
+        self._capacities_at = 0
 
     def lower_than(self, priority: int) -> Bool:
         """A mask of the rows that this priority may evict. The caller may change it."""
@@ -76,23 +76,23 @@ class EvictionCandidates:
         return found
 
     def freed_by(self, priority: int) -> Amounts:
-        """CPU and RAM per node, milli-GPU per node and device, that this priority can free."""
+        """What this priority can free: CPU and RAM per node, milli-GPU per node and device."""
         found = self._freed.get(priority)
         if found is None:
             found = self._freed[priority] = self._capacity.usage_of(self.table, self.lower_than(priority))
         return found
 
-    def room(self, priority: int) -> PreemptibleRoom:
-        """The room for a priority; cached until any node changes."""
+    def preemptible_capacity(self, priority: int) -> PreemptibleCapacity:
+        """The capacity for a priority; cached until any node changes."""
         capacity = self._capacity
-        if self._rooms_at != len(capacity.dirty_log):
-            self._rooms.clear()
-            self._rooms_at = len(capacity.dirty_log)
-        found = self._rooms.get(priority)
+        if self._capacities_at != len(capacity.dirty_log):
+            self._capacities.clear()
+            self._capacities_at = len(capacity.dirty_log)
+        found = self._capacities.get(priority)
         if found is None:
             cpu, ram, gpu = self.freed_by(priority)
             gpu = capacity.idle_gpu + capacity.releasing_gpu + gpu
-            found = self._rooms[priority] = PreemptibleRoom(
+            found = self._capacities[priority] = PreemptibleCapacity(
                 capacity.idle_cpu + capacity.releasing_cpu + cpu,
                 capacity.idle_ram + capacity.releasing_ram + ram,
                 (gpu == WHOLE_GPU).sum(axis=1),
@@ -122,7 +122,7 @@ class EvictionCandidates:
         return order, np.searchsorted(table.node[order], np.arange(len(self._capacity.nodes) + 1))
 
     def evict(self, victim: EvictionCandidate) -> list[int]:
-        """Evict the victim, a gang whole: its capacity is releasing now.
+        """Evict the victim (all of a gang): its capacity becomes releasing.
 
         Returns the rows of its allocations.
         """
@@ -137,7 +137,7 @@ class EvictionCandidates:
         return list(rows)
 
     def restore(self, victim: EvictionCandidate) -> None:
-        """Undo `evict`: the victim, a gang whole, stays."""
+        """Undo `evict`."""
         for row in self.gangs.get(victim.row, (victim.row,)):
             self._set_evicting(self._candidate(row), int(self.table.node[row]), evicting=False)
 

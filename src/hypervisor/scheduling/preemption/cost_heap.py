@@ -22,7 +22,7 @@ def lower_bound(priority: int, lost: float) -> Cost:
 class CostHeap:
     """(cost, node) entries: the first bounds are one sorted list, entries changed since are in a heap.
 
-    Most bounds are never looked at, so they are sorted as arrays and become entries one at a time.
+    Most bounds are never read, so they are sorted as arrays and become entries one at a time.
     """
 
     __slots__ = ("_heap", "_next", "_rest")
@@ -59,7 +59,7 @@ class CostHeap:
         heappush(self._heap, entry)
 
     def _is_changed(self) -> bool:
-        """Whether the cheapest entry is one of those changed since the start."""
+        """Whether the cheapest entry was changed since the start."""
         return bool(self._heap) and (self._next is None or self._heap[0] < self._next)
 
     def _advance(self) -> None:

@@ -15,9 +15,9 @@ from hypervisor.scheduling.snapshots.snapshot import AllocationTable, Bool, Int6
 
 @dataclass(frozen=True, slots=True)
 class EvictionGroup:
-    """All allocations of one deployment, or all nominations of one: they give way together.
+    """All allocations or all nominations of one deployment. They are evicted or overridden together.
 
-    `parts` are (node, candidate) pairs. A candidate holds all that its deployment has on that node.
+    `parts` are (node, candidate) pairs. A candidate covers everything of its deployment on that node.
     """
 
     deployment_id: int
@@ -34,7 +34,7 @@ class EvictionGroup:
         return min(part.importance for _, part in self.parts)
 
 
-class GangRoom:
+class GangEvictionTrial:
     """How many replicas of one gang fit while groups are evicted and restored, per node and in total."""
 
     def __init__(self, request: Request, eligible: Bool, cpu: Int64, ram: Int64, gpu: Int64) -> None:
@@ -45,13 +45,13 @@ class GangRoom:
         self.total = int(self.counts.sum())
 
     def counts_with(self, cpu: Int64, ram: Int64, gpu: Int64) -> Int64:
-        """How many replicas each node could take with this much more room."""
+        """How many replicas each node could take with this additional capacity."""
         return replicas_per_node(
             self._request, self._eligible, self._cpu + cpu, self._ram + ram, self._gpu + gpu
         )
 
     def evict(self, group: EvictionGroup) -> None:
-        """Free the room of the group."""
+        """Free the capacity of the group."""
         self._apply(group, 1)
 
     def restore(self, group: EvictionGroup) -> None:
@@ -77,29 +77,29 @@ class GangRoom:
 
 
 def choose_victim_groups(
-    room: GangRoom, replicas: int, groups: Sequence[EvictionGroup]
+    trial: GangEvictionTrial, replicas: int, groups: Sequence[EvictionGroup]
 ) -> list[EvictionGroup] | None:
     """A minimal set of groups that makes all replicas fit; None if evicting all groups does not.
 
-    `room` has all groups in place at first. The lowest priorities are evicted first, up to the first one at
+    `trial` starts with all groups in place. The lowest priorities are evicted first, up to the first one at
     which the gang fits. Then groups are reprieved, the most important first.
     """
     evicted: list[EvictionGroup] = []
     ascending = sorted(groups, key=lambda group: group.importance, reverse=True)
     level: int | None = None
     for group in ascending:
-        if room.total >= replicas and group.priority != level:
+        if trial.total >= replicas and group.priority != level:
             break
         level = group.priority
-        room.evict(group)
+        trial.evict(group)
         evicted.append(group)
-    if room.total < replicas:
+    if trial.total < replicas:
         return None
     victims = []
     for group in sorted(evicted, key=lambda group: group.importance):
-        room.restore(group)
-        if room.total < replicas:
-            room.evict(group)
+        trial.restore(group)
+        if trial.total < replicas:
+            trial.evict(group)
             victims.append(group)
     return victims
 
@@ -123,7 +123,7 @@ def rows_by_gang(table: AllocationTable) -> dict[int, tuple[int, ...]]:
 
 
 def merge_candidates(parts: Sequence[EvictionCandidate], lost: float, started_at: float) -> EvictionCandidate:
-    """One candidate for all parts of a gang on a node. `lost` and `started_at` are of the whole gang."""
+    """One candidate for all parts of a gang on a node. `lost` and `started_at` apply to the whole gang."""
     return EvictionCandidate(
         row=parts[0].row,
         id=min(part.id for part in parts),

@@ -13,7 +13,7 @@ from hypervisor.scheduling.queueing.quota_usage import QuotaLedger, QuotaUsage
 
 @dataclass(frozen=True, slots=True)
 class Preemptor:
-    """The deployment that needs room. `demand` is what all its replicas hold.
+    """The deployment that needs capacity. `demand` is the amount of all its replicas.
 
     `quota_usage` is that of its organization when the search begins; None without quotas. It does not change
     while victims are chosen: victims of its own organization may be reprieved.
@@ -29,7 +29,7 @@ class Preemptor:
 
 @dataclass(frozen=True, slots=True)
 class VictimUsage:
-    """What the rules see of a victim: its organization, all that it holds (a gang whole), its priority."""
+    """The input of the rules about a victim: organization, amount (of the whole gang), priority."""
 
     organization: int
     amount: Resources
@@ -37,7 +37,7 @@ class VictimUsage:
 
 
 class EvictionRules:
-    """Judges each victim by the usage of its organization without the victims chosen before.
+    """Finds the rule for each victim, by the usage of its organization without the victims chosen before.
 
     A victim chosen before may be reprieved later. Its organization then uses more, so the others stay legal.
     """
@@ -60,25 +60,25 @@ class EvictionRules:
             return PreemptionRule.PRIORITY if usage.priority < preemptor.priority else None
         return applicable_rule(
             same_organization=usage.organization == preemptor.organization,
-            mine=preemptor.quota_usage,
+            preemptor_usage=preemptor.quota_usage,
             demand=preemptor.demand,
             priority=preemptor.priority,
-            theirs=self._usage_of(self._ledger, usage.organization),
+            victim_usage=self._usage_of(self._ledger, usage.organization),
             victim=usage.amount,
             victim_priority=usage.priority,
         )
 
     def may_override(self, usage: VictimUsage) -> bool:
-        """Whether a lower-ranked nomination must give way.
+        """Whether a lower-ranked nomination may be overridden.
 
-        Within one organization always; across organizations if an eviction were legal.
+        Within one organization always; across organizations if an eviction would be legal.
         """
         if self._ledger is None or usage.organization == self.preemptor.organization:
             return True
         return self.rule_for(usage) is not None
 
     def remove(self, usage: VictimUsage) -> None:
-        """Judge the next victims without this one."""
+        """Subtract this victim from the usage for the next victims."""
         if self._ledger is not None:
             before = self._usage_of(self._ledger, usage.organization)
             self._usages[usage.organization] = replace(before, usage=before.usage - usage.amount)

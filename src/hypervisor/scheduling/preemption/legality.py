@@ -10,10 +10,10 @@ from hypervisor.scheduling.queueing.quota_usage import QuotaUsage
 def applicable_rule(
     *,
     same_organization: bool,
-    mine: QuotaUsage,
+    preemptor_usage: QuotaUsage,
     demand: Resources,
     priority: int,
-    theirs: QuotaUsage,
+    victim_usage: QuotaUsage,
     victim: Resources,
     victim_priority: int,
 ) -> PreemptionRule | None:
@@ -25,15 +25,15 @@ def applicable_rule(
     of some resource that both the demand and the victim contain. Of borrowers
 
     - a deployment within its own organization's guarantee may evict work of any priority (RECLAIM). The
-      capacity was lent, and the lender wants it back.
+      capacity was lent, and the lender reclaims it.
     - any other deployment may evict work of strictly lower priority, if its organization's share with the
-      demand is at most the victim's organization's share without the victim (FAIR_SHARE). Else the victim
-      could take its place back by the same rule.
+      demand is at most the victim's organization's share without the victim (FAIR_SHARE). Otherwise the
+      victim could take the capacity back by the same rule.
 
-    `theirs` is the usage of the victim's organization without the victims chosen before. So no sequence of
-    victims takes an organization below its guarantee by more than the last victim. No chain of evictions
-    returns to its start: after RECLAIM the preemptor is within a guarantee, where no other organization can
-    evict it, and FAIR_SHARE and PRIORITY replace work by work of a higher priority.
+    `victim_usage` excludes the victims chosen before. So no sequence of victims takes an organization below
+    its guarantee by more than the last victim. A chain of evictions never returns to its start: after RECLAIM
+    the preemptor is within a guarantee, where no other organization can evict it, and FAIR_SHARE and PRIORITY
+    replace work by work of a higher priority.
     """
     if same_organization:
         return PreemptionRule.PRIORITY if victim_priority < priority else None
@@ -42,10 +42,12 @@ def applicable_rule(
         min(demand.ram_mib, victim.ram_mib),
         min(demand.gpu_milli, victim.gpu_milli),
     )
-    if not theirs.borrows(contested):
+    if not victim_usage.borrows(contested):
         return None
-    if mine.is_guaranteed(demand):
+    if preemptor_usage.is_guaranteed(demand):
         return PreemptionRule.RECLAIM
-    if victim_priority < priority and mine.dominant_share(plus=demand) <= theirs.dominant_share(minus=victim):
+    if victim_priority < priority and preemptor_usage.dominant_share(
+        plus=demand
+    ) <= victim_usage.dominant_share(minus=victim):
         return PreemptionRule.FAIR_SHARE
     return None

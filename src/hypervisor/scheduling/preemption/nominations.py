@@ -14,10 +14,10 @@ from hypervisor.scheduling.snapshots.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class ActiveNomination:
-    """The nomination of one replica. `rank` is the place of its deployment in the queue order.
+    """The nomination of one replica. `rank` is the position of its deployment in the queue.
 
-    `evictable_on_start` says that it could be evicted as soon as it runs: it is preemptible, without a
-    minimum runtime. `claim` is the capacity that it holds.
+    `evictable_on_start`: it could be evicted as soon as it runs, because it is preemptible and has no minimum
+    runtime. `claim` is its claimed capacity.
     """
 
     row: int
@@ -32,7 +32,7 @@ class ActiveNomination:
     replica: int = 0
 
     def as_candidate(self) -> EvictionCandidate:
-        """The candidate that a higher-ranked deployment may override; no work is lost with it."""
+        """The candidate that a higher-ranked deployment may override; it has no lost work."""
         return EvictionCandidate(
             row=-1,
             id=self.deployment_id,
@@ -70,18 +70,18 @@ class ActiveNominations:
         need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         return all(capacity.idle_gpu[node, i] + capacity.releasing_gpu[node, i] >= need for i in devices)
 
-    def add(self, made: ActiveNomination, confirmed: bool) -> None:
-        """Activate a nomination; its claim is made already.
+    def add(self, nomination: ActiveNomination, confirmed: bool) -> None:
+        """Activate a nomination that has its claim.
 
-        `confirmed` says that its deployment had its turn; until then deployments ahead may override it.
+        `confirmed`: the pass has reached its deployment; before that, deployments ahead may override it.
         """
         if not confirmed:
-            self._unconfirmed[made.row, made.replica] = made.node
-        self._by_row[made.row] = (*self._by_row.get(made.row, ()), made)
-        self._by_node.setdefault(made.node, {})[made.row, made.replica] = made
+            self._unconfirmed[nomination.row, nomination.replica] = nomination.node
+        self._by_row[nomination.row] = (*self._by_row.get(nomination.row, ()), nomination)
+        self._by_node.setdefault(nomination.node, {})[nomination.row, nomination.replica] = nomination
 
     def drop(self, row: int) -> tuple[ActiveNomination, ...]:
-        """Release what is kept for all replicas of the pending row, and return those nominations.
+        """Remove the nominations of all replicas of the pending row, and return them.
 
         The caller invalidates the working state if that frees capacity.
         """
@@ -109,7 +109,7 @@ class ActiveNominations:
         return self._by_node.get(node, {}).values()
 
     def unconfirmed_nodes(self) -> list[int]:
-        """Nodes with nominations whose deployments had no turn yet."""
+        """Nodes with nominations whose deployments the pass has not reached yet."""
         return sorted(set(self._unconfirmed.values()))
 
     def any(self) -> bool:

@@ -12,7 +12,7 @@ _NOTHING = Resources()
 
 
 class QuotaAccounting:
-    """Answers by pending row, and keeps the ledger up to date; `ledger` is None without quotas."""
+    """Limits and usage by pending row; updates the ledger. `ledger` is None without quotas."""
 
     def __init__(self, snapshot: Snapshot, queue: Queue) -> None:
         self.ledger = QuotaLedger(snapshot) if snapshot.quotas else None
@@ -25,12 +25,12 @@ class QuotaAccounting:
         return int(self._snapshot.pending.organization[row])
 
     def demand(self, row: int) -> Resources:
-        """What all replicas of the deployment hold together."""
+        """The amount of all replicas of the deployment."""
         shape = self._snapshot.shapes[self._queue.shape(row)]
         return requested(shape, self._queue.replicas(row))
 
     def over_limit(self, row: int) -> Resources:
-        """By how much it would exceed its organization's limit, once the plan so far has come true."""
+        """By how much it would exceed its organization's limit after the plan so far."""
         if self.ledger is None:
             return _NOTHING
         return self.ledger.projected(self.organization(row)).over_limit(self.demand(row))

@@ -1,8 +1,8 @@
 """Victims on one node where the owner matters: shared clusters, and pairs that may not evict each other.
 
 `MinCostPreemption` keeps bounds that hold for every deployment of a priority. Here each preemptor may evict
-other work than the next one. So nodes are examined for it alone, the most promising first, until
-`MOST_OPTIONS` of them would do.
+different work. So nodes are examined for each preemptor, the most promising first, until `MOST_OPTIONS` nodes
+are suitable.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections import defaultdict
 import numpy as np
 
 from hypervisor.kernel.resources import Resources
-from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
+from hypervisor.scheduling.capacity.feasibility import fits_capacity_arrays
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
-from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, GangRoom
+from hypervisor.scheduling.preemption.eviction_groups import EvictionGroup, GangEvictionTrial
 from hypervisor.scheduling.preemption.eviction_rules import EvictionRules, Preemptor, VictimUsage
 from hypervisor.scheduling.preemption.gang_search import MOST_NODES, GangPreemption
 from hypervisor.scheduling.preemption.group_candidates import GroupCandidate, GroupCandidates
@@ -59,7 +59,7 @@ class QuotaAwarePreemption:
         return self._ledger is not None or deployment_id in self._frozen
 
     def find(self, request: Request, preemptor: Preemptor, without: int = NO_NODE) -> PreemptionOption | None:
-        """The best node, except `without`, with its victims and the rule for each; None if there is none."""
+        """The best node, except `without`, with its victims and their rules; None if no node is suitable."""
         found: list[PreemptionOption] = []
         for node in self._promising(request, preemptor):
             if node == without:
@@ -72,7 +72,7 @@ class QuotaAwarePreemption:
         return min(found, key=lambda option: (option.cost, option.node), default=None)
 
     def _promising(self, request: Request, preemptor: Preemptor) -> list[int]:
-        """Nodes that might do, those with the least important candidate first."""
+        """Nodes that may be suitable, ordered by their least important candidate."""
         capacity, table = self._capacity, self._candidates.table
         chosen = self._may_be_evicted(preemptor)
         cpu, ram, gpu = capacity.usage_of(table, chosen)
@@ -86,7 +86,7 @@ class QuotaAwarePreemption:
                 cpu[node] += held.request.cpu
                 ram[node] += held.request.ram
                 gpu[node, list(held.devices)] += held.request.milli_per_device
-        nodes = np.flatnonzero(fits_in_rooms(request, request.eligible, cpu, ram, gpu))
+        nodes = np.flatnonzero(fits_capacity_arrays(request, request.eligible, cpu, ram, gpu))
         least = np.full(len(capacity.nodes), np.iinfo(np.int64).max)
         np.minimum.at(least, table.node[chosen], table.priority[chosen])
         ordered: list[int] = nodes[np.argsort(least[nodes], kind="stable")].tolist()
@@ -111,13 +111,13 @@ class QuotaAwarePreemption:
     def _option_on(self, request: Request, preemptor: Preemptor, node: int) -> PreemptionOption | None:
         capacity = self._capacity
         rules: dict[int, PreemptionRule] = {}
-        candidates_here = self._evictable_on(preemptor, node, rules)
-        room = (
+        node_candidates = self._evictable_on(preemptor, node, rules)
+        available = (
             int(capacity.idle_cpu[node] + capacity.releasing_cpu[node]),
             int(capacity.idle_ram[node] + capacity.releasing_ram[node]),
             (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist(),
         )
-        victims = choose_victims(request, *room, candidates_here)
+        victims = choose_victims(request, *available, node_candidates)
         if victims is None:
             return None
         used = {victim.row: rules[victim.row] for victim in victims if victim.row >= 0}
@@ -128,7 +128,7 @@ class QuotaAwarePreemption:
     ) -> list[EvictionCandidate]:
         """Candidates that may be evicted together, and nominations that may be overridden.
 
-        They are judged from the least important up, each without the usage of those before.
+        The rules are applied from the least important up, each without the usage of the candidates before.
         """
         legality = EvictionRules(preemptor, self._ledger)
         found = [held.as_candidate() for held in self._overridable_on(node, preemptor)]
@@ -153,7 +153,7 @@ class QuotaAwarePreemption:
         ]
 
     def _usage_of(self, candidate: EvictionCandidate) -> VictimUsage:
-        """The organization of the candidate, and what goes with it: its allocation, or its whole gang."""
+        """The organization of the candidate, and the amount that its eviction frees (of a whole gang)."""
         rows = list(self._candidates.gangs.get(candidate.row, (candidate.row,)))
         total: Int64 = self._amounts[rows].sum(axis=0)
         organization = int(self._candidates.table.organization[candidate.row])
@@ -165,25 +165,25 @@ class QuotaAwarePreemption:
         return [held for held in lower if self.may_override(held, preemptor)]
 
     def may_override(self, held: ActiveNomination, preemptor: Preemptor) -> bool:
-        """Whether a lower-ranked nomination must give way."""
+        """Whether a lower-ranked nomination may be overridden."""
         if held.deployment_id in self._frozen.get(preemptor.deployment_id, ()):
             return False
         return EvictionRules(preemptor, self._ledger).may_override(self._usage_of_nomination(held))
 
     def find_groups(
-        self, preemptor: Preemptor, room: GangRoom, replicas: int, over: Resources
+        self, preemptor: Preemptor, trial: GangEvictionTrial, replicas: int, over: Resources
     ) -> list[GroupCandidate] | None:
-        """Victims on any nodes that make all replicas fit into `room` and make up for `over`.
+        """Victims on any nodes whose eviction makes all replicas fit into `trial` and offsets `over`.
 
-        `over` is by how much its organization would exceed its limit. None if there is no such set.
+        `over` is by how much its organization would exceed its limit. None without such a set.
         """
         candidates = self._group_candidates(preemptor)
-        possible = room.counts_with(*candidates.held_resources(self._capacity))
+        possible = trial.counts_with(*candidates.held_resources(self._capacity))
         if int(possible.sum()) < replicas:
             return None
-        nodes = candidates.promising_nodes(possible - room.counts, max(MOST_NODES, 2 * replicas))
+        nodes = candidates.promising_nodes(possible - trial.counts, max(MOST_NODES, 2 * replicas))
         return GangPreemption(
-            room, replicas, over, EvictionRules(preemptor, self._ledger), candidates
+            trial, replicas, over, EvictionRules(preemptor, self._ledger), candidates
         ).find_victims(nodes)
 
     def _group_candidates(self, preemptor: Preemptor) -> GroupCandidates:

@@ -5,7 +5,7 @@ the fewest victims, the latest start, the node id. That is kube-scheduler's orde
 
 Finding the victims of a node is a loop over its allocations, so it is done for few nodes. A lower bound of
 the first two keys is computed for all nodes at once, and only nodes with the lowest bound are resolved.
-Capacity only shrinks within a pass. So a cost found earlier stays a lower bound after the node has changed.
+Capacity only shrinks within a pass. So a cost from before a change of the node is still a lower bound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU
-from hypervisor.scheduling.capacity.feasibility import fits_in_rooms
+from hypervisor.scheduling.capacity.feasibility import fits_capacity_arrays
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan_result import PreemptionRule
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
@@ -36,7 +36,7 @@ _NOTHING = CostHeap(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 class PreemptionOption:
     """A node, and the victims that a request needs there.
 
-    `rules` has the rule for each victim by its allocation row. Victims without one have a lower priority.
+    `rules` maps allocation rows to rules. Victims without a rule have a lower priority.
     """
 
     node: int
@@ -49,7 +49,7 @@ class PreemptionOption:
 class _Bounds:
     """Nodes for one shape and priority by cost, exact or a lower bound.
 
-    `exact` holds the option found on a node, with the number of changes of that node at that time.
+    `exact` has the option found on a node, with the number of changes of that node at that time.
     """
 
     heap: CostHeap
@@ -140,8 +140,8 @@ class MinCostPreemption:
     def _node_bound(self, node: int, priority: int) -> Cost | None:
         """The bound by the least important candidate on the node; None if there is no candidate."""
         changes = self._capacity.change_counts[node]
-        seen, least = self._node_bounds.get((node, priority), (-1, None))
-        if seen != changes:
+        known_changes, least = self._node_bounds.get((node, priority), (-1, None))
+        if known_changes != changes:
             evictable = self._candidates.evictable
             least = None
             # The least important candidate is the last.
@@ -173,21 +173,21 @@ class MinCostPreemption:
         self, request: Request, priority: int, node: int, lower_ranked: list[EvictionCandidate]
     ) -> PreemptionOption | None:
         capacity, evictable = self._capacity, self._candidates.evictable
-        candidates_here = list(lower_ranked)
+        node_candidates = list(lower_ranked)
         if self._enabled:
-            candidates_here += [
+            node_candidates += [
                 candidate
                 for candidate in self._candidates.on_node(node)
                 if candidate.priority < priority and evictable[candidate.row]
             ]
         if lower_ranked:
-            candidates_here.sort(key=lambda candidate: candidate.importance)
+            node_candidates.sort(key=lambda candidate: candidate.importance)
         victims = choose_victims(
             request,
             int(capacity.idle_cpu[node] + capacity.releasing_cpu[node]),
             int(capacity.idle_ram[node] + capacity.releasing_ram[node]),
             (capacity.idle_gpu[node] + capacity.releasing_gpu[node]).tolist(),
-            candidates_here,
+            node_candidates,
         )
         return None if victims is None else PreemptionOption(node, tuple(victims), cost(victims))
 
@@ -202,7 +202,7 @@ class MinCostPreemption:
         return CostHeap(level[nodes], self._least_lost_work(request, priority, level)[nodes], nodes)
 
     def _lowest_levels(self, request: Request, priority: int) -> Int64:
-        """Per node the lowest priority up to which everything must be evicted so that the request fits.
+        """Per node the lowest priority P: the request fits when everything up to P is evicted.
 
         A binary search over the priorities that occur, for all nodes at once.
         """
@@ -210,7 +210,7 @@ class MinCostPreemption:
         lower = self._candidates.lower_than(priority)
         if not lower.any():
             return np.full(len(self._capacity.nodes), _NONE)
-        possible = self._candidates.room(priority).fits(request)
+        possible = self._candidates.preemptible_capacity(priority).fits(request)
         lower &= possible[table.node]
         priorities = np.unique(table.priority[lower]).astype(np.int64)
         if not len(priorities):
@@ -228,7 +228,7 @@ class MinCostPreemption:
     def _fits_without(self, request: Request, freed: tuple[Int64, Int64, Int64]) -> Bool:
         capacity = self._capacity
         cpu, ram, gpu = freed
-        return fits_in_rooms(
+        return fits_capacity_arrays(
             request,
             request.eligible,
             capacity.idle_cpu + capacity.releasing_cpu + cpu,
@@ -239,8 +239,8 @@ class MinCostPreemption:
     def _least_lost_work(self, request: Request, priority: int, level: Int64) -> Float64:
         """A lower bound of the lost work per node.
 
-        Some candidate at the highest level must go. Enough devices must be cleared, and each costs at least
-        its share of the work of those that use it.
+        Some candidate at the highest level must be evicted. Enough devices must be cleared, and each costs at
+        least its share of the lost work of its users.
         """
         table, lost = self._candidates.table, self._candidates.lost_work
         lower = self._candidates.lower_than(priority)
@@ -263,9 +263,9 @@ class MinCostPreemption:
         price = np.bincount(flat, share, level.size * capacity.width).astype(np.float64)
         price = price.reshape(level.size, capacity.width)
         _, _, freed = capacity.usage_of(table, chosen)
-        room = capacity.idle_gpu + capacity.releasing_gpu
-        price[room + freed != WHOLE_GPU] = np.inf
-        price[room == WHOLE_GPU] = 0.0
+        available = capacity.idle_gpu + capacity.releasing_gpu
+        price[available + freed != WHOLE_GPU] = np.inf
+        price[available == WHOLE_GPU] = 0.0
         price.sort(axis=1)
         total = price[:, : request.device_count].sum(axis=1)
         return np.where(np.isfinite(total), total, 0.0)

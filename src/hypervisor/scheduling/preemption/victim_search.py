@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.preemption.candidates import EvictionCandidates
-from hypervisor.scheduling.preemption.eviction_groups import GangRoom
+from hypervisor.scheduling.preemption.eviction_groups import GangEvictionTrial
 from hypervisor.scheduling.preemption.eviction_rules import Preemptor
 from hypervisor.scheduling.preemption.group_candidates import GroupCandidate
 from hypervisor.scheduling.preemption.nominations import ActiveNominations
@@ -54,15 +54,15 @@ class VictimSearch:
         """Whether the owner of a victim matters for this deployment."""
         return self._quota_aware is not None and self._quota_aware.applies_to(self._queue.deployment_id(row))
 
-    def find_groups(self, row: int, rank: int, room: GangRoom) -> list[GroupCandidate] | None:
-        """Victims on any nodes: all replicas then fit into the room, and its organization keeps its limit.
+    def find_groups(self, row: int, rank: int, trial: GangEvictionTrial) -> list[GroupCandidate] | None:
+        """Victims on any nodes: without them all replicas fit, and the organization keeps its limit.
 
-        None if there is no such set.
+        None without such a set.
         """
         if self._quota_aware is None:
             return None
         return self._quota_aware.find_groups(
-            self._preemptor(row, rank), room, self._queue.replicas(row), self._quotas.over_limit(row)
+            self._preemptor(row, rank), trial, self._queue.replicas(row), self._quotas.over_limit(row)
         )
 
     def _preemptor(self, row: int, rank: int) -> Preemptor:

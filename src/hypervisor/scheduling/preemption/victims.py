@@ -2,8 +2,8 @@
 
 The method is that of kube-scheduler and Kueue. All candidates are evicted; if the request fits then, they are
 reprieved one by one, the most important first, as long as the request still fits. The victims that remain are
-a minimal set: restoring any of them breaks the fit. In addition the devices that are cheapest to clear are
-tried, and the cheaper result is taken.
+a minimal set: restoring any of them breaks the fit. The devices that are cheapest to clear are tried as well,
+and the cheaper result wins.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _FREE: Cost = (-1, 0.0, 0, 0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """An allocation (`row` of its table) or a lower-ranked nomination (`row` is -1) that could give way.
+    """An allocation (`row` of its table) that may be evicted, or a lower-ranked nomination (`row` is -1).
 
-    For a gang it is all that the gang holds on the node: `row` is one of its rows there, `devices` has a
+    For a gang it covers everything of the gang on the node: `row` is one of its rows there, `devices` has a
     device once for each replica on it, and `lost_work` is that of the whole gang.
     """
 
@@ -43,8 +43,8 @@ class EvictionCandidate:
         return (-self.priority, -self.lost_work, self.started_at, self.id)
 
 
-class VictimRoom:
-    """The room on one node for one request, while candidates are evicted and restored."""
+class EvictionTrial:
+    """The capacity of one node for one request, while candidates are evicted and restored."""
 
     __slots__ = ("_pinned", "_request", "cpu", "gpu", "ram")
 
@@ -78,7 +78,7 @@ class VictimRoom:
             self.gpu[device] -= candidate.milli_per_device
 
     def evict(self, candidate: EvictionCandidate) -> None:
-        """Free the room of the candidate."""
+        """Free the capacity of the candidate."""
         self.cpu += candidate.cpu
         self.ram += candidate.ram
         for device in candidate.devices:
@@ -90,41 +90,41 @@ def choose_victims(
 ) -> list[EvictionCandidate] | None:
     """A minimal set of candidates that makes the request fit when evicted.
 
-    `cpu`, `ram`, `gpu` are the room with all candidates in place; candidates come sorted by importance.
-    None if the request does not fit even without all of them; an empty list if it fits as it is.
+    `cpu`, `ram`, `gpu` are the capacity with all candidates in place; candidates are sorted by importance.
+    None if the request does not fit even without all candidates; an empty list if it fits without evictions.
     """
-    room = VictimRoom(request, cpu, ram, gpu)
+    trial = EvictionTrial(request, cpu, ram, gpu)
     for candidate in candidates:
-        room.evict(candidate)
-    if not room.fits():
+        trial.evict(candidate)
+    if not trial.fits():
         return None
     # A single victim is optimal: reprieving from the top leaves the least important one that suffices.
-    best = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu), candidates)
+    best = reprieve(EvictionTrial(request, trial.cpu, trial.ram, trial.gpu), candidates)
     if len(best) <= 1 or not request.device_count:
         return best
-    pinned = _cheapest_devices(request, gpu, room.gpu, candidates)
+    pinned = _cheapest_devices(request, gpu, trial.gpu, candidates)
     if pinned:
-        first = reprieve(VictimRoom(request, room.cpu, room.ram, room.gpu, pinned), candidates)
-        kept = VictimRoom(request, cpu, ram, gpu)
+        first = reprieve(EvictionTrial(request, trial.cpu, trial.ram, trial.gpu, pinned), candidates)
+        kept = EvictionTrial(request, cpu, ram, gpu)
         for candidate in first:
             kept.evict(candidate)
         best = min(best, reprieve(kept, first), key=cost)
     return best
 
 
-def reprieve(room: VictimRoom, candidates: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
+def reprieve(trial: EvictionTrial, candidates: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
     """Restore the candidates that still fit beside the request, in this order. The others are the victims."""
     victims = []
     for candidate in candidates:
-        room.restore(candidate)
-        if not room.fits():
-            room.evict(candidate)
+        trial.restore(candidate)
+        if not trial.fits():
+            trial.evict(candidate)
             victims.append(candidate)
     return victims
 
 
 def cost(victims: Sequence[EvictionCandidate]) -> Cost:
-    """The cost of evicting these; lower is better.
+    """The cost of evicting these candidates; lower is better.
 
     The highest priority, then the lost work, then the sum of priorities, then the number, then the earliest
     start (a later one is better).

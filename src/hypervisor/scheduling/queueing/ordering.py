@@ -1,4 +1,4 @@
-"""The total order of the queue, with every component of it.
+"""The total order of the queue, with every component of the order.
 
 Priority comes first. On a shared cluster (a snapshot with quotas) fair share and age follow, as in Slurm's
 multifactor order: the share of the organization, counting its own deployments ahead, less what the waiting
@@ -23,8 +23,8 @@ class OrderComponents:
 
     `share` is the dominant share of the organization; it counts what the organization uses and its pending
     deployments ahead of this one. It is 0 without quotas. `age_factor` is the waiting time as a part of the
-    policy's `age_horizon`, 0 to 1; blocked time does not count. `position` is the place in the queue, from 0.
-    Within a priority the lower `share - age_weight * age_factor` goes first, then the older deployment.
+    policy's `age_horizon`, 0 to 1; blocked time does not count. `position` is 0-based. Within a priority the
+    lower `share - age_weight * age_factor` goes first, then the older deployment.
     """
 
     deployment_id: Int64
@@ -54,7 +54,7 @@ def order_components(snapshot: Snapshot, policy: Policy | None = None) -> OrderC
 def queue_order(snapshot: Snapshot, policy: Policy | None = None) -> Int64:
     """The pending rows from first to last.
 
-    The last key is the id, so the order is total: the same queue always has the same order.
+    The last key is the id. So the order is total, and the same queue always has the same order.
     """
     pending = snapshot.pending
     if not snapshot.quotas:

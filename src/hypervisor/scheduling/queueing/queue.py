@@ -1,4 +1,4 @@
-"""The queue as a pass sees it: in order, and grouped into equivalence classes that are decided alike."""
+"""The queue of a pass: in order, and grouped into equivalence classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DENSE = 1 << 22
 class QueueEntry(NamedTuple):
     """A pending row at its turn.
 
-    `rank` is its place in the queue order. `respects_head` says whether the reservation of the head binds it.
+    `rank` is its position in the queue. `respects_head`: the reservation of the head applies to it.
     `previous_node` is the node of a nomination that it has just lost, else NO_NODE.
     """
 
@@ -30,11 +30,11 @@ class Queue:
     """Pending rows in queue order, in equivalence classes.
 
     Rows of a class have the same shape, priority, number of replicas and evictability; on a shared cluster
-    also the same organization. Known maximum runtimes are distinguished in steps of a fifth: a short one may
-    start where a long one would hold up the head of the queue.
+    also the same organization. Known maximum runtimes are distinguished in steps of a fifth: a short run may
+    start where a long one would delay the head of the queue.
 
-    If one row of a class cannot be admitted, the rows of the class behind it cannot either. So a pass over a
-    deep queue with nothing to do is a pass over the classes. `representative` is the last row of each class.
+    If one row of a class cannot be admitted, no later row of the class can. So a pass over a deep queue that
+    changes nothing visits each class once. `representative` is the last row of each class.
     """
 
     def __init__(self, snapshot: Snapshot, order: Int64) -> None:
@@ -89,8 +89,8 @@ class Queue:
 
     def rows_of(self, deployment_ids: set[int]) -> dict[int, int]:
         """The pending rows of these deployments, by id; deployments that are not pending are left out."""
-        wanted = np.fromiter(deployment_ids, np.int64, len(deployment_ids))
-        rows = np.flatnonzero(np.isin(self.pending.deployment_id, wanted))
+        ids = np.fromiter(deployment_ids, np.int64, len(deployment_ids))
+        rows = np.flatnonzero(np.isin(self.pending.deployment_id, ids))
         return {int(self.pending.deployment_id[row]): int(row) for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""The queue in its order, without the classes that proved inadmissible."""
+"""The queue in its order, without classes that are marked inadmissible."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MOST = 8_192
 class QueueIterator:
     """Iterates over the queue. A class marked inadmissible is skipped until capacity is freed.
 
-    The iterator looks ahead a stretch at a time, so skipped rows cost nothing in Python. A pass over a deep
-    queue with nothing to do takes as many turns as there are classes.
+    The iterator skips a range of rows at a time, so skipped rows cost nothing in Python. A pass over a deep
+    queue that changes nothing takes one step per class.
     """
 
     def __init__(self, queue: Queue) -> None:

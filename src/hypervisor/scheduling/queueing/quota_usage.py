@@ -1,9 +1,9 @@
-"""The usage of a shared cluster by organization, while a plan is made.
+"""The usage of a shared cluster by organization, during planning.
 
-A cluster is shared if its snapshot has quotas. An organization may use its guarantee at any time. What it
-does not use is lent. Its share measures how far it is above its guarantee: the largest of its borrowed
-amounts, each as a part of what the cluster could lend, divided by its weight. That is dominant resource
-fairness (Ghodsi et al., NSDI'11), as Kueue applies it to borrowed capacity.
+A cluster is shared if its snapshot has quotas. An organization may use its guarantee at any time. The unused
+part is lent. Its share measures how far it is above its guarantee: the largest of its borrowed amounts, each
+as a part of what the cluster could lend, divided by its weight. That is dominant resource fairness (Ghodsi et
+al., NSDI'11), as Kueue applies it to borrowed capacity.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class QuotaUsage:
     def is_guaranteed(self, demand: Resources) -> bool:
         """Whether the guarantee covers the demand beside the usage, in every resource that it contains."""
         columns = zip(_amounts(demand), _amounts(self.usage), _amounts(self.quota.guaranteed), strict=True)
-        return all(asked == 0 or used + asked <= guaranteed for asked, used, guaranteed in columns)
+        return all(required == 0 or used + required <= guaranteed for required, used, guaranteed in columns)
 
     def borrows(self, of: Resources) -> bool:
         """Whether the usage exceeds the guarantee in any resource that `of` contains."""
         columns = zip(_amounts(of), _amounts(self.usage), _amounts(self.quota.guaranteed), strict=True)
-        return any(current_amounts and used > guaranteed for current_amounts, used, guaranteed in columns)
+        return any(required and used > guaranteed for required, used, guaranteed in columns)
 
     def over_limit(self, demand: Resources) -> Resources:
         """By how much the usage would exceed the limit with this demand; zero if it would not."""
@@ -51,15 +51,15 @@ class QuotaUsage:
             return Resources()
         over = (self.usage + demand).shortfall(limit)
         columns = zip(_amounts(over), _amounts(demand), strict=True)
-        return Resources(*(part if asked else 0 for part, asked in columns))
+        return Resources(*(part if required else 0 for part, required in columns))
 
 
 class QuotaLedger:
     """The usage of all organizations during a pass, by the index of their quota; -1 is no organization.
 
-    There are two usages. The current one counts everything that holds capacity: it keeps limits from ever
-    being exceeded. The projected one leaves out releasing work and counts nominations: it is the usage once
-    the plan has come true, and evictions are judged by it.
+    There are two usages. The current usage counts everything that holds capacity; limits apply to it. The
+    projected usage counts nominations and not releasing work: it is the usage after the plan, and the
+    eviction rules apply to it.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -75,7 +75,7 @@ class QuotaLedger:
         self._projected = [Resources(*row) for row in projected_amounts.tolist()]
 
     def projected(self, organization: int) -> QuotaUsage:
-        """The usage once the plan so far has come true."""
+        """The usage after the plan so far."""
         return QuotaUsage(self._quotas[organization], self._projected[organization], self._lendable)
 
     def current(self, organization: int) -> QuotaUsage:
@@ -92,7 +92,7 @@ class QuotaLedger:
         self._projected[organization] += amount
 
     def record_withdrawal(self, organization: int, amount: Resources) -> None:
-        """Take a withdrawn nomination, or an eviction, off the projected usage."""
+        """Subtract a withdrawn nomination or an eviction from the projected usage."""
         self._projected[organization] -= amount
 
 
@@ -105,21 +105,21 @@ def lendable(snapshot: Snapshot) -> Resources:
 
 
 def allocated(snapshot: Snapshot) -> Int64:
-    """What each allocation holds: one row per allocation, with milli-CPU, MiB and milli-GPU."""
+    """The amounts of each allocation: one row each, with milli-CPU, MiB and milli-GPU."""
     table = snapshot.allocations
     gpu = np.bitwise_count(table.gpu_mask).astype(np.int64) * table.gpu_milli_per_device
     return np.stack((table.cpu_milli, table.ram_mib, gpu), axis=1).astype(np.int64)
 
 
 def requested(shape: Shape, replicas: int = 1) -> Resources:
-    """What all replicas of a request hold together."""
+    """The amount of all replicas of a request."""
     return Resources(shape.cpu_milli * replicas, shape.ram_mib * replicas, shape.gpu_milli * replicas)
 
 
 def dominant_shares(
     quotas: tuple[Quota, ...], usage: Int64, organization: Int64, total: Resources
 ) -> Float64:
-    """`QuotaUsage.dominant_share` for many usages, one a row, at once."""
+    """`QuotaUsage.dominant_share` for many usages at once, one per row."""
     guaranteed = np.array([_amounts(quota.guaranteed) for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
     weight = np.array([quota.weight for quota in (*quotas, UNLIMITED_QUOTA)], np.float64)
     above = np.maximum(usage - guaranteed[organization], 0.0)

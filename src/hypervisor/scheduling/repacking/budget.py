@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class SearchObserver(Protocol):
-    """Sees when each stage of a search starts and ends. It cannot change the result."""
+    """Called when each stage of a search starts and ends. It cannot change the result."""
 
     def stage_started(self) -> None:
         """A stage starts."""
@@ -34,16 +34,16 @@ class StepBudget:
         self.remaining = most
 
     def spend(self, count: int = 1) -> bool:
-        """Spend this many; False if fewer were left."""
+        """Spend `count` steps; False if fewer were left."""
         self.remaining -= count
         return self.remaining >= 0
 
     def split(self, share: float) -> StepBudget:
-        """Split off a budget of its own; `return_unused` gives back what it leaves."""
-        given = StepBudget(int(max(0, self.remaining) * share))
-        self.remaining -= given.remaining
-        return given
+        """Split off a part of the budget; `return_unused` returns its unused steps."""
+        part = StepBudget(int(max(0, self.remaining) * share))
+        self.remaining -= part.remaining
+        return part
 
     def return_unused(self, part: StepBudget) -> None:
-        """Take back what a split-off budget has left."""
+        """Add the unused steps of a split-off part."""
         self.remaining += max(0, part.remaining)

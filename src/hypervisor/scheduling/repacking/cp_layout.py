@@ -1,4 +1,4 @@
-"""Where items are, counted by item class as a CP model counts them, and back to single items."""
+"""Positions of items, counted by item class as in a CP model, and their conversion to single items."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypervisor.scheduling.repacking.packing import NO_BIN, Packing
 from hypervisor.scheduling.snapshots.requests import Request
 
 Spot = tuple[int, tuple[int, ...]]
-"""A bin, and devices of it."""
+"""A bin and some of its devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemClass:
     """Items of the same size and priority that may go into the same bins.
 
-    `items` are indexes into a packing: first those that have a home, then the waiting ones in queue order.
+    `items` are indexes into a packing: first the items with a home, then the waiting ones in queue order.
     """
 
     request: Request
@@ -29,7 +29,7 @@ class ItemClass:
 
 @dataclass(slots=True)
 class CpLayout:
-    """How many items of each class are where. A class is an index.
+    """How many items of each class are in each bin. A class is an index.
 
     `counts` is by (class, bin). `shares` counts parts of devices by (class, bin, device). `whole` has the
     devices taken as a whole, as (bin, device, guarded). `stays` are the items that stay at home.
@@ -42,9 +42,9 @@ class CpLayout:
 
 
 def classes_of(packing: Packing, waiting: Sequence[int]) -> list[ItemClass]:
-    """The items by class; `waiting` are those without a home, in queue order.
+    """The items by class; `waiting` are the items without a home, in queue order.
 
-    Items that are where they may not go any more, as the labels of a node have changed, are left out.
+    Items whose bin no longer admits them, because the labels of a node have changed, are left out.
     """
     waiting_set = set(waiting)
     homes = (index for index in range(len(packing.items)) if index not in waiting_set)
@@ -69,7 +69,7 @@ def spots_for(packing: Packing, classes: Sequence[ItemClass]) -> int:
 
 
 def at_home(packing: Packing, classes: Sequence[ItemClass], layout: CpLayout) -> set[int]:
-    """The items that can stay at home, if the layout says how many items of each class are where."""
+    """The items that can stay at home in this layout."""
     stays: set[int] = set()
     counts, shares = layout.counts.copy(), layout.shares.copy()
     for number, item_class in enumerate(classes):
@@ -119,7 +119,7 @@ def spots_of(packing: Packing, classes: Sequence[ItemClass], layout: CpLayout) -
 def _spots_left(
     packing: Packing, item_class: ItemClass, number: int, layout: CpLayout, free: set[tuple[int, int, bool]]
 ) -> Iterator[Spot]:
-    """The spots of this class without those of items that stay; removes the devices used from `free`."""
+    """The spots of this class, except for items that stay; removes their devices from `free`."""
     stays = [packing.items[index] for index in item_class.items if index in layout.stays]
     if item_class.request.device_count and not item_class.request.whole_devices:
         shares = Counter({key[1:]: count for key, count in layout.shares.items() if key[0] == number})

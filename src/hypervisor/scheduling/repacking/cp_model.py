@@ -1,7 +1,7 @@
 """A packing as a model for CP-SAT, the constraint solver of OR-tools (the extra `optimal`).
 
-The items of a class are alike. So the variables count how many items of a class are in a bin, and on which of
-its devices. One thread, a fixed seed and a limit in the solver's own deterministic time: the same packing and
+The items of a class are interchangeable. So the variables count the items of a class in a bin and on its
+devices. One thread, a fixed seed and a limit in the solver's own deterministic time: the same packing and
 limit give the same result, with the same version of OR-tools on the same kind of machine.
 """
 
@@ -22,7 +22,7 @@ _Terms = list[tuple[IntVar, int]]
 
 
 class CpModel:
-    """For an **emptied** packing: all its items are out. Every item with a home must get a place again."""
+    """For an **emptied** packing: all its items are out. Every item with a home must be placed again."""
 
     def __init__(self, packing: Packing, classes: Sequence[ItemClass]) -> None:
         self._packing = packing
@@ -49,13 +49,13 @@ class CpModel:
         """Require that at least this many items of the priority are placed."""
         self._bound(self._placed(priority), least, len(self._packing.items))
 
-    def place_most(self, priority: int, hint: CpLayout, limit: float) -> CpLayout | None:
-        """The most items of this priority that a search of `limit` finds; None if it finds nothing."""
+    def place_maximum(self, priority: int, hint: CpLayout, limit: float) -> CpLayout | None:
+        """The layout with the most items of this priority, found within `limit`; None if nothing is found."""
         self._model.maximize(_weighted(self._placed(priority)))
         return self._solve(hint, limit, interleaved=True)
 
     def move_fewest(self, hint: CpLayout, limit: float) -> CpLayout | None:
-        """The layout with the most items at home, found in the same way."""
+        """The layout with the most items at home, found within `limit`; None if nothing is found."""
         for number in range(len(self._classes)):
             self._add_stays(number)
         self._model.maximize(_weighted([(one, 1) for one in self._stay.values()]))
@@ -67,37 +67,37 @@ class CpModel:
 
     def _add_bin(self, bin_: int) -> None:
         packing = self._packing
-        counts_here: dict[int, IntVar] = {}
+        bin_counts: dict[int, IntVar] = {}
         for number, item_class in enumerate(self._classes):
             most = _most(packing, item_class, bin_)
             if most > 0:
-                counts_here[number] = self._count[number, bin_] = self._model.new_int_var(0, most, "")
-        requests = [(one, self._classes[number].request) for number, one in counts_here.items()]
+                bin_counts[number] = self._count[number, bin_] = self._model.new_int_var(0, most, "")
+        requests = [(one, self._classes[number].request) for number, one in bin_counts.items()]
         self._bound([(one, request.cpu) for one, request in requests], 0, packing.cpu[bin_])
         self._bound([(one, request.ram) for one, request in requests], 0, packing.ram[bin_])
-        loads = self._add_devices(bin_, counts_here)
+        loads = self._add_devices(bin_, bin_counts)
         if bin_ in packing.guards:
-            self._add_guard(packing.guards[bin_], counts_here, loads)
+            self._add_guard(packing.guards[bin_], bin_counts, loads)
 
-    def _add_devices(self, bin_: int, counts_here: Mapping[int, IntVar]) -> dict[int, _Terms]:
-        """Add the use of each device. Returns what guarded items take of each."""
-        sharing = {number: one for number, one in counts_here.items() if _shares(self._classes[number])}
+    def _add_devices(self, bin_: int, bin_counts: Mapping[int, IntVar]) -> dict[int, _Terms]:
+        """Add the use of each device. Returns the use of each device by guarded items."""
+        sharing = {number: one for number, one in bin_counts.items() if _shares(self._classes[number])}
         users = {
-            number: one for number, one in counts_here.items() if self._classes[number].request.whole_devices
+            number: one for number, one in bin_counts.items() if self._classes[number].request.whole_devices
         }
         guarded: dict[int, _Terms] = {}
-        for device, room in enumerate(self._packing.gpu[bin_]):
+        for device, free in enumerate(self._packing.gpu[bin_]):
             guarded[device], terms = [], []
             for number in sharing:
                 each = self._classes[number].request.milli_per_device
-                part = self._share[number, bin_, device] = self._model.new_int_var(0, room // each, "")
+                part = self._share[number, bin_, device] = self._model.new_int_var(0, free // each, "")
                 terms.append((part, each))
                 guarded[device] += [(part, each)] * self._classes[number].guarded
-            for is_guarded in (False, True) if users and room == WHOLE_GPU else ():
+            for is_guarded in (False, True) if users and free == WHOLE_GPU else ():
                 taken = self._whole[bin_, device, is_guarded] = self._model.new_bool_var("")
                 terms.append((taken, WHOLE_GPU))
                 guarded[device] += [(taken, WHOLE_GPU)] * is_guarded
-            self._bound(terms, 0, room)
+            self._bound(terms, 0, free)
         self._sum_devices(bin_, sharing, users)
         return guarded
 
@@ -107,23 +107,23 @@ class CpModel:
         for number, count in sharing.items():
             self._bound([(count, -1), *((self._share[number, bin_, one], 1) for one in devices)], 0, 0)
         for is_guarded in (False, True) if users else ():
-            mine = {
+            group_users = {
                 number: one for number, one in users.items() if self._classes[number].guarded == is_guarded
             }
-            wanted: _Terms = [
-                (one, -self._classes[number].request.device_count) for number, one in mine.items()
+            demanded: _Terms = [
+                (one, -self._classes[number].request.device_count) for number, one in group_users.items()
             ]
             spots = [(bin_, device, is_guarded) for device in devices]
             taken: _Terms = [(self._whole[spot], 1) for spot in spots if spot in self._whole]
-            self._bound([*wanted, *taken], 0, 0)
+            self._bound([*demanded, *taken], 0, 0)
 
     def _add_guard(
-        self, guard: HeadGuard, counts_here: Mapping[int, IntVar], loads: Mapping[int, _Terms]
+        self, guard: HeadGuard, bin_counts: Mapping[int, IntVar], loads: Mapping[int, _Terms]
     ) -> None:
-        """What guarded items leave to the head of the queue, as in `HeadGuard.allows`."""
+        """Limit guarded items so that the head of the queue keeps its capacity, as in `HeadGuard.allows`."""
         requests = [
             (one, self._classes[number].request)
-            for number, one in counts_here.items()
+            for number, one in bin_counts.items()
             if self._classes[number].guarded
         ]
         self._bound([(one, request.cpu) for one, request in requests], 0, guard.cpu - guard.least_cpu)
@@ -138,11 +138,11 @@ class CpModel:
         if min(each, needed) <= 0:
             return
         left: _Terms = []
-        for device, room in enumerate(guard.gpu):
-            most = int(room == WHOLE_GPU) if head.whole_devices else min(room // each, needed)
+        for device, free in enumerate(guard.gpu):
+            most = int(free == WHOLE_GPU) if head.whole_devices else min(free // each, needed)
             if most > 0:
                 left.append((self._model.new_int_var(0, most, ""), 1))
-                self._bound([(left[-1][0], each), *loads[device]], 0, room)
+                self._bound([(left[-1][0], each), *loads[device]], 0, free)
         self._bound(left, needed, needed * len(left))
 
     def _add_stays(self, number: int) -> None:
@@ -167,7 +167,7 @@ class CpModel:
             self._model.add_linear_constraint(_weighted(terms), least, most)
 
     def _solve(self, hint: CpLayout, limit: float, *, interleaved: bool) -> CpLayout | None:
-        """`interleaved` alternates between search strategies: good at placing more, not at few moves."""
+        """`interleaved` alternates between search strategies: good for more items, not for few moves."""
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.num_workers, parameters.random_seed = 1, 0
@@ -205,13 +205,13 @@ def _most(packing: Packing, item_class: ItemClass, bin_: int) -> int:
     """How many items of the class the empty bin takes at most."""
     if item_class.bins is not None and bin_ not in item_class.bins:
         return 0
-    request, free, most = item_class.request, packing.gpu[bin_], len(item_class.items)
-    for need, room in ((request.cpu, packing.cpu[bin_]), (request.ram, packing.ram[bin_])):
-        most = min(most, max(0, room) // need) if need else most
+    request, gpu, most = item_class.request, packing.gpu[bin_], len(item_class.items)
+    for need, free in ((request.cpu, packing.cpu[bin_]), (request.ram, packing.ram[bin_])):
+        most = min(most, max(0, free) // need) if need else most
     if request.whole_devices:
-        return min(most, free.count(WHOLE_GPU) // request.device_count)
+        return min(most, gpu.count(WHOLE_GPU) // request.device_count)
     if request.device_count:
-        return min(most, sum(left // request.milli_per_device for left in free))
+        return min(most, sum(left // request.milli_per_device for left in gpu))
     return most
 
 

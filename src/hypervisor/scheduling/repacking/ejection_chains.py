@@ -1,4 +1,4 @@
-"""Chains of moves: a waiting item takes the place of a few others, which find another place in the same way.
+"""Chains of moves: a waiting item ejects a few others from a bin, which are placed elsewhere in the same way.
 
 A bounded depth-first search (ejection chains; Glover, 1996). It finds the solutions with few moves.
 """
@@ -24,7 +24,7 @@ class EjectionChains:
         self._placed: set[int] = set()
 
     def place(self, index: int, depth: int, most: int) -> bool:
-        """Place a waiting item; each of `depth` levels ejects up to `most` items. Else change nothing."""
+        """Place a waiting item, or change nothing; each of `depth` levels ejects up to `most` items."""
         self._placed = set()
         return self._place(index, depth, most, NO_BIN)
 
@@ -45,7 +45,7 @@ class EjectionChains:
         return found
 
     def _eject(self, index: int, bin_: int, depth: int, most: int) -> bool:
-        """Put the item into the bin, if the items that leave it find other places."""
+        """Put the item into the bin, if the ejected items can be placed elsewhere."""
         packing = self._packing
         before = len(packing.journal)
         for ejected in self._ejectable(index, bin_, most):
@@ -58,13 +58,13 @@ class EjectionChains:
         return False
 
     def _nearest(self, index: int, bins: Sequence[int]) -> list[int]:
-        """Bins that could take the item if others left, those that lack least first."""
+        """Bins that could take the item without others, the smallest shortfall first."""
         packing = self._packing
         possible = [bin_ for bin_ in bins if packing.admits(index, bin_) and packing.items_in[bin_]]
         return sorted(possible, key=lambda bin_: (packing.missing(index, bin_), bin_))[:_BINS]
 
     def _ejectable(self, index: int, bin_: int, most: int) -> Iterator[tuple[int, ...]]:
-        """Small sets of items that make room for this one by leaving: the fewest first, then the smallest."""
+        """Small sets of items whose ejection makes room for this one: the fewest first, then the smallest."""
         packing = self._packing
         inside = sorted(packing.items_in[bin_] - self._placed, key=lambda one: (packing.bulk[one], one))
         for count in range(1, most + 1):

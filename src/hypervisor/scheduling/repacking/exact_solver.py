@@ -1,7 +1,7 @@
-"""The best packing, found by CP-SAT: for small packings, and never worse than the packing that is there.
+"""The best packing, found by CP-SAT: for small packings, and never worse than the given packing.
 
-The priorities are solved one after the other, the highest first. Each keeps what the priorities before it
-have. At the end the number of moves is minimised.
+The priorities are solved one after the other, the highest first. Each keeps the results of the priorities
+before it. At the end the number of moves is minimised.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _MOVES_SHARE = 0.3
 
 
 def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, _seed: Sequence[int]) -> None:
-    """Place the most waiting items, starting from what the search has placed."""
+    """Place the most waiting items, starting from the result of the search."""
     if any(packing.bin_of[index] == NO_BIN for index in waiting):
-        _improve(packing, waiting, steps, fewest=False)
+        _optimize(packing, waiting, steps, fewest=False)
 
 
 def repack_with_few_moves(
     packing: Packing, waiting: Sequence[int], steps: StepBudget, _seed: Sequence[int]
 ) -> None:
-    """The same, then with the fewest moves."""
-    _improve(packing, waiting, steps, fewest=True)
+    """Place the most waiting items, then minimise the moves."""
+    _optimize(packing, waiting, steps, fewest=True)
 
 
-def _improve(packing: Packing, waiting: Sequence[int], steps: StepBudget, *, fewest: bool) -> None:
-    """Apply what the solver finds, if it is better."""
+def _optimize(packing: Packing, waiting: Sequence[int], steps: StepBudget, *, fewest: bool) -> None:
+    """Apply the solver's result, if it is better."""
     classes = classes_of(packing, waiting)
     if spots_for(packing, classes) > _MOST_SPOTS:
         return
@@ -65,13 +65,13 @@ def _improve(packing: Packing, waiting: Sequence[int], steps: StepBudget, *, few
 def _solve(
     model: CpModel, classes: Sequence[ItemClass], hint: CpLayout, units: float, *, fewest: bool
 ) -> CpLayout | None:
-    """What the solver finds in this many units of its time; None if it finds nothing."""
+    """The solver's result within `units` of its time; None if it finds nothing."""
     limit = units * (1.0 - _MOVES_SHARE) if fewest else units
     best = hint
     for priority in sorted({item_class.priority for item_class in classes}, reverse=True):
         placed, all_ = _placed(best, classes, priority)
         if placed < all_ and limit > model.spent:
-            best = model.place_most(priority, best, limit - model.spent) or best
+            best = model.place_maximum(priority, best, limit - model.spent) or best
             placed, _ = _placed(best, classes, priority)
         model.keep(priority, placed)
     if fewest and units > model.spent:
@@ -80,14 +80,14 @@ def _solve(
 
 
 def _placed(layout: CpLayout, classes: Sequence[ItemClass], priority: int) -> tuple[int, int]:
-    """How many items of a priority have a place, and how many there are."""
-    mine = {number for number, item_class in enumerate(classes) if item_class.priority == priority}
-    placed = sum(count for (number, _), count in layout.counts.items() if number in mine)
-    return placed, sum(len(classes[number].items) for number in mine)
+    """How many items of a priority are placed, and how many exist."""
+    numbers = {number for number, item_class in enumerate(classes) if item_class.priority == priority}
+    placed = sum(count for (number, _), count in layout.counts.items() if number in numbers)
+    return placed, sum(len(classes[number].items) for number in numbers)
 
 
 def _apply(packing: Packing, classes: Sequence[ItemClass], layout: CpLayout) -> bool:
-    """Put every item where the layout has it. False if the packing does not allow it."""
+    """Put every item where the layout has it. False if the packing does not allow this."""
     spots = spots_of(packing, classes, layout)
     done = all(packing.put_on(index, bin_, devices) for index, (bin_, devices) in spots)
     return done and all(

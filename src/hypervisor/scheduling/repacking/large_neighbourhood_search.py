@@ -1,9 +1,8 @@
-"""Large neighbourhood search: a few nodes are emptied, in part or whole, and filled again with waiting items
-too.
+"""Large neighbourhood search: a few nodes are emptied and filled again, also with waiting items.
 
 The order of filling and the choice of the node are random each time (a randomised greedy repair; Shaw, 1998).
-A result that places as much as before is often kept, if it leaves the free room less scattered. So the search
-moves across plateaus.
+A result that places as much as before is often kept, if it leaves the free capacity less scattered. So the
+search moves across plateaus.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ class LargeNeighbourhoodSearch:
     def _gain(self, inside: Sequence[int], waiting: Sequence[int]) -> int:
         """1 if more is placed than before, 0 if as much, -1 if less; the highest priorities decide.
 
-        -1 as well if an item with a home has no place.
+        Also -1 if an item with a home is not placed.
         """
         items, at = self._packing.items, self._packing.bin_of
         change: dict[int, int] = {}
@@ -115,7 +114,7 @@ class LargeNeighbourhoodSearch:
         return 0
 
     def _compactness(self, bins: Sequence[int]) -> float:
-        """The sum of the squares of the free room: the larger, the less scattered."""
+        """The sum of the squares of the free capacity: the larger, the less scattered."""
         squares = 0.0
         for bin_ in bins:
             cpu, ram, gpu = self._packing.slack(bin_)
@@ -124,7 +123,7 @@ class LargeNeighbourhoodSearch:
 
 
 def _badness(packing: Packing, index: int, bin_: int, style: int) -> float:
-    """How bad this bin is for the item: by the room that is left, or by how uneven that room is."""
+    """How bad this bin is for the item: by the remaining capacity, or by its imbalance."""
     size, slack = packing.sizes[index], packing.slack(bin_)
     cpu, ram, gpu = slack[0] - size[0], slack[1] - size[1], slack[2] - size[2]
     if style == 0:

@@ -29,7 +29,7 @@ def repack(packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Se
 def repack_with_few_moves(
     packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
 ) -> None:
-    """The same; a part of the steps then reduces the moves."""
+    """Place as many waiting items as possible, and use a part of the steps to reduce the moves."""
     part = steps.split(1.0 - _MOVES_SHARE)
     repack(packing, waiting, part, seed)
     steps.return_unused(part)
@@ -37,9 +37,9 @@ def repack_with_few_moves(
 
 
 def prefer_earlier(packing: Packing, waiting: Sequence[int]) -> None:
-    """Give an earlier item in the queue the place of a later one, where it fits."""
-    for place, index in enumerate(waiting):
-        for later in waiting[place + 1 :]:
+    """Replace a later item in the queue by an earlier one, where that fits."""
+    for position, index in enumerate(waiting):
+        for later in waiting[position + 1 :]:
             if packing.bin_of[index] != NO_BIN:
                 break
             if packing.bin_of[later] != NO_BIN:

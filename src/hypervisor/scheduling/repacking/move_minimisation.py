@@ -1,7 +1,7 @@
-"""The same result with fewer moves: items return home where they can.
+"""Fewer moves for the same placements: items return home where they fit.
 
-First single steps: an item goes home, or exchanges places with the item there, or two bins exchange all their
-items. Then two to four bins are emptied and filled again, those at home there first.
+First single steps: an item goes home, or two items exchange their bins, or two bins exchange all their items.
+Then two to four bins are emptied and filled again, first with items at home there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MoveMinimisation:
                 self._simple()
 
     def _simple(self) -> None:
-        """Single steps, as long as one helps."""
+        """Repeat single steps until none helps."""
         helped = True
         while helped and self._steps.remaining > 0:
             helped = False
@@ -54,7 +54,7 @@ class MoveMinimisation:
         return any(self._try(partial(self._swap, index, other), (home, away), fewer=1) for other in foreign)
 
     def _exchange_any(self) -> bool:
-        """Let two bins exchange all their items, if that helps."""
+        """Exchange all items of two bins, if that helps."""
         return any(
             self._try(partial(self._exchange, one, other), (one, other), fewer=1)
             for one in self._bins
@@ -102,10 +102,10 @@ class MoveMinimisation:
         self._steps.spend(len(inside) * len(bins))
         for index in inside:
             packing.remove(index)
-        here, noise = set(bins), rng.uniform()
+        emptied, noise = set(bins), rng.uniform()
         keyed = []
         for index in inside:
-            stays = packing.items[index].home in here and rng.uniform() < _STAYS
+            stays = packing.items[index].home in emptied and rng.uniform() < _STAYS
             size = packing.bulk[index] * (1.0 + noise * (rng.uniform() - 0.5))
             keyed.append((not stays, -size, index))
         keyed.sort()

@@ -17,8 +17,8 @@ NO_BIN = -1
 class Item:
     """A replica that may be anywhere in `bins` (None: in every bin).
 
-    `home` is the bin in which it is at first, NO_BIN if it waits. An item with a home always keeps a place.
-    `guarded` items may not take what a guard protects.
+    `home` is its initial bin, NO_BIN if it waits. An item with a home always stays placed. `guarded` items
+    may not take what a guard protects.
     """
 
     request: Request
@@ -30,22 +30,22 @@ class Item:
 
 
 class HeadGuard:
-    """What guarded items must leave to the head of the queue, in a bin where it gathers room.
+    """The capacity that guarded items must leave to the head of the queue, in a bin that it reserves.
 
-    They may come and go as long as the head does not lack more than at first.
+    Guarded items may move while the head's shortfall does not exceed its initial shortfall.
     """
 
     def __init__(self, head: HeadReservation) -> None:
         self.request = head.request
         self.cpu, self.ram, self.gpu = head.cpu, head.ram, list(head.gpu)
-        """The room for the head, without what guarded items take of it now."""
+        """The capacity for the head, less the present use by guarded items."""
         self.least_cpu = min(head.cpu, head.request.cpu)
         self.least_ram = min(head.ram, head.request.ram)
         self.shortfall = gpu_shortfall(head.request, self.gpu)
-        """The most GPU that the head may lack."""
+        """The maximum GPU shortfall of the head."""
 
     def allows(self, request: Request, devices: Sequence[int]) -> bool:
-        """Whether the head lacks no more than at first if the request takes these devices."""
+        """Whether the head's shortfall stays within the initial one if the request takes these devices."""
         if request.cpu and self.cpu - request.cpu < self.least_cpu:
             return False
         if request.ram and self.ram - request.ram < self.least_ram:
@@ -56,7 +56,7 @@ class HeadGuard:
         return not devices or gpu_shortfall(self.request, after) <= self.shortfall
 
     def count(self, request: Request, devices: Sequence[int], sign: int) -> None:
-        """Count a guarded item that comes (-1) or goes (1)."""
+        """Count a guarded item that enters (-1) or leaves (1) the bin."""
         self.cpu += sign * request.cpu
         self.ram += sign * request.ram
         for device in devices:
@@ -64,12 +64,12 @@ class HeadGuard:
 
 
 def total(parts: tuple[float, float, float]) -> float:
-    """Their sum, added from left to right. `sum` does not do that on every version of Python."""
+    """Their sum from left to right. `sum` rounds differently between versions of Python."""
     return parts[0] + parts[1] + parts[2]
 
 
 class Packing:
-    """Where every item is. `cpu`, `ram` and `gpu` (by device) are what is free in each bin."""
+    """The bin of every item. `cpu`, `ram` and `gpu` (by device) are the free capacity of each bin."""
 
     def __init__(
         self,
@@ -86,13 +86,15 @@ class Packing:
         self.bin_of = [item.home for item in items]
         self.devices = [item.home_devices for item in items]
         self.journal: list[tuple[int, int, tuple[int, ...]]] = []
-        """The place of an item before each change since the last `commit`, for `undo`."""
+        """The position of an item before each change since the last `commit`, for `undo`."""
         self.items_in: list[set[int]] = [set() for _ in self.cpu]
         for index, item in enumerate(items):
             if item.home != NO_BIN:
                 self.items_in[item.home].add(index)
-        self._rooms = [self._room(bin_) for bin_ in range(len(self.cpu))]
-        self._scale = [max(1.0, sum(room[kind] for room in self._rooms) / len(self)) for kind in range(3)]
+        self._capacities = [self._capacity_of(bin_) for bin_ in range(len(self.cpu))]
+        self._scale = [
+            max(1.0, sum(capacity[kind] for capacity in self._capacities) / len(self)) for kind in range(3)
+        ]
         self.sizes = [self._share(item.request) for item in items]
         self.bulk = [total(size) for size in self.sizes]
         """The size of each item: its parts of an average bin, added up."""
@@ -119,16 +121,16 @@ class Packing:
         return True
 
     def put(self, index: int, bin_: int) -> None:
-        """Put the item into a bin that it fits, on its home devices if they are free."""
+        """Put the item into a bin where it fits, on its home devices if they are free."""
         self.journal.append((index, NO_BIN, ()))
         self._take(index, bin_, self._pick(self.items[index], bin_))
 
     def put_on(self, index: int, bin_: int, devices: tuple[int, ...]) -> bool:
-        """Put an item that is out on exactly these devices of a bin, if it may be there and fits."""
+        """Put an unplaced item on exactly these devices of a bin, if it is admitted there and fits."""
         item = self.items[index]
         if item.bins is not None and bin_ not in item.bins:
             return False
-        if len(devices) != item.request.device_count or not self._has_room(item.request, bin_, devices):
+        if len(devices) != item.request.device_count or not self._has_capacity(item.request, bin_, devices):
             return False
         if item.guarded and bin_ in self.guards and not self.guards[bin_].allows(item.request, devices):
             return False
@@ -142,7 +144,7 @@ class Packing:
         self._lift(index)
 
     def undo(self, position: int) -> None:
-        """Restore the places at the time when the journal had this length."""
+        """Restore the positions from when the journal had this length."""
         journal = self.journal
         while len(journal) > position:
             index, bin_, devices = journal.pop()
@@ -155,7 +157,7 @@ class Packing:
         """Move an item to exactly these devices of a bin, if it fits there."""
         before = len(self.journal)
         self.remove(index)
-        if self._has_room(self.items[index].request, bin_, devices):
+        if self._has_capacity(self.items[index].request, bin_, devices):
             self._take(index, bin_, devices)
             return True
         self.undo(before)
@@ -164,8 +166,8 @@ class Packing:
     def at_home(self) -> Packing:
         """A packing of the same items, all of them at home and the waiting ones out; without guards."""
         cpu, ram, gpu = list(self.cpu), list(self.ram), [list(free) for free in self.gpu]
-        for sign, places in ((1, zip(self.bin_of, self.devices, strict=True)), (-1, self._homes())):
-            for item, (bin_, devices) in zip(self.items, places, strict=True):
+        for sign, positions in ((1, zip(self.bin_of, self.devices, strict=True)), (-1, self._homes())):
+            for item, (bin_, devices) in zip(self.items, positions, strict=True):
                 if bin_ != NO_BIN:
                     cpu[bin_] += sign * item.request.cpu
                     ram[bin_] += sign * item.request.ram
@@ -181,15 +183,15 @@ class Packing:
         self.journal.clear()
 
     def admits(self, index: int, bin_: int) -> bool:
-        """Whether the bin could take it without all other items; GPUs only by their sum."""
-        item, (cpu, ram, gpu) = self.items[index], self._rooms[bin_]
+        """Whether the empty bin could take the item; GPUs only by their sum."""
+        item, (cpu, ram, gpu) = self.items[index], self._capacities[bin_]
         request = item.request
         if cpu < request.cpu or ram < request.ram or gpu < request.device_count * request.milli_per_device:
             return False
         return item.bins is None or bin_ in item.bins
 
     def may_fit(self, index: int) -> bool:
-        """Whether any moves could make room for it. False is certain, True is not."""
+        """Whether any moves could make room for the item. False is certain, True is not."""
         item, request = self.items[index], self.items[index].request
         bins = range(len(self)) if item.bins is None else sorted(item.bins)
         if sum(max(0, self.cpu[bin_]) for bin_ in bins) < request.cpu:
@@ -202,7 +204,7 @@ class Packing:
         )
 
     def missing(self, index: int, bin_: int) -> float:
-        """How far the item is from fitting into the bin: the sum of what it lacks, in average bins."""
+        """How far the item is from fitting into the bin: the sum of the shortfalls, in average bins."""
         request = self.items[index].request
         gpu = request.device_count * request.milli_per_device - sum(self.gpu[bin_])
         scale = self._scale
@@ -210,16 +212,16 @@ class Packing:
         return short + max(0, request.ram - self.ram[bin_]) / scale[1]
 
     def slack(self, bin_: int) -> tuple[float, float, float]:
-        """What is free in the bin, in average bins."""
+        """The free capacity of the bin, in average bins."""
         cpu, ram, gpu = self._scale
         return self.cpu[bin_] / cpu, self.ram[bin_] / ram, sum(self.gpu[bin_]) / gpu
 
     def is_home(self, index: int) -> bool:
-        """Whether the item is where it was at first, on the same devices."""
+        """Whether the item is in its initial bin, on the same devices."""
         item = self.items[index]
         return self.bin_of[index] == item.home and self.devices[index] == item.home_devices
 
-    def _has_room(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
+    def _has_capacity(self, request: Request, bin_: int, devices: tuple[int, ...]) -> bool:
         need = WHOLE_GPU if request.whole_devices else request.milli_per_device
         free = self.cpu[bin_] >= request.cpu and self.ram[bin_] >= request.ram
         return free and all(self.gpu[bin_][device] >= need for device in devices)
@@ -248,8 +250,8 @@ class Packing:
         self.bin_of[index], self.devices[index] = bin_, devices
         self.items_in[bin_].add(index)
 
-    def _room(self, bin_: int) -> tuple[int, int, int]:
-        """The room of the bin without any item."""
+    def _capacity_of(self, bin_: int) -> tuple[int, int, int]:
+        """The capacity of the bin without items."""
         inside = [self.items[index].request for index in self.items_in[bin_]]
         return (
             self.cpu[bin_] + sum(request.cpu for request in inside),

@@ -1,8 +1,8 @@
-"""Placing more by rearranging what this very pass has placed.
+"""Placing more deployments by rearranging the placements of the current pass.
 
-That costs nobody anything, as nothing of it has started. Running work, nominations, evictions and gangs stay
-as the pass decided; nodes with evictions or nominations are left alone. Every deployment that the pass placed
-stays placed. The result is kept only if the next pass would change nothing in it. Shared clusters are not
+That costs nothing, because none of them has started. Running work, nominations, evictions and gangs stay as
+the pass decided; nodes with evictions or nominations are left alone. Every deployment that the pass placed
+stays placed. The result is kept only if the next pass would change nothing. Shared clusters are not
 rearranged.
 """
 
@@ -32,11 +32,11 @@ from hypervisor.scheduling.repacking.subproblem import (
 from hypervisor.scheduling.snapshots.snapshot import Snapshot
 
 _STEPS_A_PAIR = 1_000
-"""A small problem needs no larger budget: it would only see the same again."""
+"""A small problem needs no larger budget: it would only repeat the same steps."""
 
 
 def optimize_placements(state: PassState, observer: SearchObserver) -> None:
-    """Change the placements of a pass so that more is placed, if a bounded search finds a way.
+    """Change the placements of a pass so that more deployments are placed, if a bounded search finds a way.
 
     Raises SolverNotInstalled.
     """
@@ -84,8 +84,10 @@ def _movable(state: PassState, nodes: Sequence[int]) -> list[Movable]:
     ids = state.snapshot.nodes.id
     row_of = {int(ids[node]): node for node in nodes}
     nominated = {one.deployment_id for one in state.snapshot.nominations}
-    here = [one for one in state.placements if one.node_id in row_of and one.deployment_id not in nominated]
-    rows = state.queue.rows_of({one.deployment_id for one in here})
+    placements = [
+        one for one in state.placements if one.node_id in row_of and one.deployment_id not in nominated
+    ]
+    rows = state.queue.rows_of({one.deployment_id for one in placements})
     queue = state.queue
     return [
         Movable(
@@ -96,7 +98,7 @@ def _movable(state: PassState, nodes: Sequence[int]) -> list[Movable]:
             one.gpu_indices,
             state.must_respect_head(row) and is_guarded_against(state, queue.priority(row)),
         )
-        for one in here
+        for one in placements
         if not queue.is_gang(row := rows[one.deployment_id])
     ]
 
@@ -120,7 +122,7 @@ def _placements(state: PassState, problem: Subproblem) -> list[Placement]:
 
 
 def _after(state: PassState, decided: Sequence[Placement]) -> Snapshot:
-    """The snapshot once everything in this plan has come true."""
+    """The snapshot after this plan was applied."""
     table = state.snapshot.allocations
     evicted = np.isin(table.id, [one.allocation_id for one in state.evictions])
     after_evictions = replace(
@@ -132,7 +134,7 @@ def _after(state: PassState, decided: Sequence[Placement]) -> Snapshot:
 
 
 def _apply(state: PassState, problem: Subproblem, decided: list[Placement]) -> None:
-    """Make these the placements of the pass, and renew the reservation of the head."""
+    """Replace the placements of the pass, and renew the reservation of the head."""
     capacity, packing = state.capacity, problem.packing
     for one in problem.movable:
         capacity.unplace(one.node, one.request, one.devices)

@@ -1,4 +1,4 @@
-"""Random numbers that are the same for the same seed, on every machine and version of NumPy."""
+"""Random numbers that depend only on the seed, on every machine and version of NumPy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SeededRandom:
         return int(self.uniform() * count)
 
     def sample(self, items: MutableSequence[_T], count: int) -> list[_T]:
-        """This many different items. Changes the order of `items`."""
+        """`count` different items. Changes the order of `items`."""
         for index in range(count):
             other = index + self.below(len(items) - index)
             items[index], items[other] = items[other], items[index]

@@ -1,4 +1,4 @@
-"""The solvers that rearrange placements, by name. A new solver is one file and one line here.
+"""The registry of solvers that rearrange placements. A new solver is one file and one line in this module.
 
 A solver's module is imported when it is first used, as it may need a package that is not installed.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SolverSpec(NamedTuple):
-    """Where a solver is, the package that it needs, and the solver whose result it starts from."""
+    """The module of a solver, the package that it needs, and the solver whose result it starts from."""
 
     module: str
     needs: str | None = None
@@ -31,20 +31,19 @@ SOLVERS: dict[str, SolverSpec] = {
 
 
 class SolverNotInstalled(Exception):
-    """What the solver needs is not installed; the message is one line that says what to do."""
+    """The package of the solver is not installed; the message is one line with the command to install it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"solver {name!r} needs OR-tools, which is not installed here: "
-            "pip install 'mlops-hypervisor[optimal]'"
+            f"solver {name!r} needs OR-tools, which is not installed: pip install 'mlops-hypervisor[optimal]'"
         )
 
 
 class Solver(Protocol):
     """A module that repacks. `waiting` are items without a home, in queue order.
 
-    The result depends on the arguments alone; `seed` is the only source of randomness. Every item that has a
-    home keeps a place.
+    The result depends on the arguments alone; `seed` is the only source of randomness. Every item with a home
+    stays placed.
     """
 
     def repack(
@@ -55,7 +54,7 @@ class Solver(Protocol):
     def repack_with_few_moves(
         self, packing: Packing, waiting: Sequence[int], steps: StepBudget, seed: Sequence[int]
     ) -> None:
-        """The same, and move as few items from their homes as the solver finds."""
+        """Place as many waiting items as possible, with as few moves as the solver finds."""
 
 
 def solver_names() -> tuple[str, ...]:
@@ -64,19 +63,19 @@ def solver_names() -> tuple[str, ...]:
 
 
 def solver_stages(name: str) -> list[str]:
-    """The solvers that run one after the other, each with as many steps. Each starts from the last result."""
+    """The solvers in their order, each with the same number of steps. Each starts from the last result."""
     before = SOLVERS[name].starts_from
     return [*(solver_stages(before) if before else ()), name]
 
 
 def is_installed(name: str) -> bool:
-    """Whether what the solver needs is installed; does not load it."""
+    """Whether the package of the solver is installed; does not load it."""
     needs = SOLVERS[name].needs
     return needs is None or find_spec(needs) is not None
 
 
 def load_solvers(name: str) -> list[tuple[str, Solver]]:
-    """The stages, each with its name, loaded when first asked for. Raises SolverNotInstalled."""
+    """The stages, each with its name, loaded on first use. Raises SolverNotInstalled."""
     return [(stage, _load(stage)) for stage in solver_stages(name)]
 
 

@@ -1,5 +1,4 @@
-"""The part of a cluster that is worth repacking, as a packing: who waits, and on which nodes room could be
-made.
+"""The part of a cluster to repack, as a packing: waiting deployments, and nodes that may fit them.
 
 Everything is bounded: the search covers a few dozen deployments and nodes, however large the cluster is.
 """
@@ -28,7 +27,7 @@ _MOST_SHAPES = 8
 class Movable:
     """A deployment with one replica that may move; `node` is a row of the node table.
 
-    `guarded` says that it may not take room that the head of the queue gathers.
+    `guarded`: it may not take capacity that is reserved for the head of the queue.
     """
 
     deployment_id: int
@@ -57,9 +56,9 @@ class Subproblem:
 
 
 def waiting_rows(state: PassState) -> list[int]:
-    """The first pending rows in queue order that the pass has left without a place, without gangs.
+    """The first pending rows in queue order that the pass has not placed, without gangs.
 
-    They end at the second deployment that must not be overtaken, as room is guarded for one only.
+    They end at the second deployment that must not be overtaken, because capacity is guarded for one only.
     """
     queue = state.queue
     left = queue.order[~state.placed[queue.order]][:_LOOKED_AT].tolist()
@@ -84,16 +83,16 @@ def waiting_rows(state: PassState) -> list[int]:
 
 
 def is_guarded_against(state: PassState, priority: int) -> bool:
-    """Whether work of this priority must not overtake the head, if the head could not evict it.
+    """Whether work of this priority must not overtake the head (when the head could not evict it).
 
-    Equal priority may overtake the head until it has waited for long, or has a reservation in time.
+    Equal priority may overtake the head until the head has waited for long, or has a reservation with a time.
     """
     head = state.head_reservation
     return head is not None and (priority < head.priority or _is_protected(state, head.row))
 
 
 def _guards(state: PassState, nodes: Sequence[int]) -> dict[int, HeadGuard]:
-    """By bin the guard of the room that the head gathers there."""
+    """By bin the guard of the capacity that is reserved for the head."""
     head = state.head_reservation
     if head is None:
         return {}
@@ -102,7 +101,7 @@ def _guards(state: PassState, nodes: Sequence[int]) -> dict[int, HeadGuard]:
 
 
 def nearest_nodes(state: PassState, rows: Sequence[int], closed: Collection[int]) -> list[int]:
-    """Rows of the nodes where the waiting deployments lack least: at most 64, and none of `closed`."""
+    """Rows of the nodes with the smallest shortfall for these deployments: at most 64, none of `closed`."""
     snapshot, capacity = state.snapshot, state.capacity
     nodes = snapshot.nodes
     usable = nodes.schedulable.copy()
@@ -125,7 +124,7 @@ def nearest_nodes(state: PassState, rows: Sequence[int], closed: Collection[int]
 def build_subproblem(
     state: PassState, nodes: Sequence[int], movable: Sequence[Movable], rows: Sequence[int]
 ) -> Subproblem | None:
-    """The subproblem for these; None if no moves could place any of the waiting deployments."""
+    """The subproblem for these nodes and deployments; None if no moves could place any waiting deployment."""
     bin_of = {node: bin_ for bin_, node in enumerate(nodes)}
     items = [
         Item(one.request, one.priority, _bins(one.request, nodes), bin_of[one.node], one.devices, one.guarded)
@@ -141,7 +140,7 @@ def build_subproblem(
         [*items, *waiting],
         _guards(state, nodes),
     )
-    may_fit = [packing.may_fit(len(items) + place) for place in range(len(rows))]
+    may_fit = [packing.may_fit(len(items) + position) for position in range(len(rows))]
     if not any(may_fit):
         return None
     return Subproblem(nodes, movable, rows, packing)
@@ -162,7 +161,7 @@ def _bins(request: Request, nodes: Sequence[int]) -> frozenset[int] | None:
 
 
 def _is_protected(state: PassState, row: int) -> bool:
-    """Whether no deployment may overtake it: it has waited for long, or has a reservation in time."""
+    """Whether no deployment may overtake it: it has waited for long, or has a reservation with a time."""
     head, since = state.head_reservation, state.queue.pending.eligible_since[row]
     if head is not None and head.row == row and not isinf(head.latest_start):
         return True

@@ -1,5 +1,5 @@
-"""Placement policies: which node is best among those that can take a request.
+"""Placement policies: which node is best for a request among the nodes where it fits.
 
-A policy is one file with a `Scorer` (`scorer.py`), and one line in `registry.py`. `node_ranking` keeps the
-scores of a pass up to date.
+A policy is one file with a `Scorer` (`scorer.py`), and one line in `registry.py`. `node_ranking` updates the
+scores during a pass.
 """

@@ -1,4 +1,4 @@
-"""BestFit: the node with the least left, each resource as a share of the largest node's.
+"""BestFit: the node with the least left, each resource as a share of that of the largest node.
 
 It is the baseline of the FGD paper (Weng et al., USENIX ATC'23).
 """
@@ -24,7 +24,7 @@ def make_scorer(
 
 
 class BestFitScorer(LeftoverScorer):
-    """The least left first. A fraction goes to the fullest device that still has room."""
+    """The least left first. A fraction goes to the fullest device where it fits."""
 
     def __init__(self, capacity: WorkingState) -> None:
         nodes = capacity.nodes

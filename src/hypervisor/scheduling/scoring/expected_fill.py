@@ -1,16 +1,16 @@
-"""Expected fill: a request goes where it takes away least of the GPU that others would still fill.
+"""Expected fill: a request goes where it reduces least the GPU that others would still fill.
 
 The value V of a node is how much GPU a random stream of typical requests would still fill there, until none
-fits. A placement changes V on one node. Its score is what it takes away beyond the GPU that it fills itself:
-V before - V after - request. The lowest score wins. FGD (see `scoring/fgd.py`) asks what one next request
-could use. This asks what all next requests would use. So it sees that two small requests will fill a
-remainder, or that CPU will run out before GPU does. The idea is that of value functions in stochastic
-knapsack problems (Kleywegt and Papastavrou, 1998), for each node alone.
+fits. A placement changes V on one node. Its score is the loss of V beyond the GPU that it fills itself: V
+before - V after - request. The lowest score wins. FGD (see `scoring/fgd.py`) measures what one next request
+could use. This score measures what all next requests would use. So it accounts for two small requests that
+will fill a remainder, or for CPU that will run out before GPU. The idea is that of value functions in
+stochastic knapsack problems (Kleywegt and Papastavrou, 1998), for each node alone.
 
 V comes from tables (`scoring/expected_fill_tables.py`). A table for each device alone, and one for the idle
-devices together, say how much GPU the requests of a horizon would fill if CPU and RAM did not matter. A
-surface over (CPU, that GPU) says how much of it the CPU allows; another surface says the same of RAM. The
-smaller of the two is V.
+devices together, give how much GPU the requests of a horizon would fill if CPU and RAM were unlimited. A
+surface over (CPU, that GPU) gives how much of it the CPU allows; another surface does so for RAM. The smaller
+of the two is V.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make_scorer(
 class ExpectedFillScorer:
     """The least loss of expected fill first, then the node with the least idle GPU.
 
-    The tables are made for the first node that is scored. A pass in which nothing fits needs none.
+    The tables are built when the first node is scored. A pass in which nothing fits needs none.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class ExpectedFillScorer:
         self._capacity = capacity
         self._typical = typical
         self._eligibility = eligibility
-        self._seen = 0
+        self._log_position = 0
 
     @cached_property
     def _value(self) -> ExpectedFillValue:
         return ExpectedFillValue(self._typical(), self._eligibility, self._capacity)
 
     @cached_property
-    def _known(self) -> tuple[Int64, Int64, Int64]:
-        """Per node what its devices could be filled with, its value, and its idle GPU; see `_catch_up`."""
-        self._seen = len(self._capacity.dirty_log)
+    def _columns(self) -> tuple[Int64, Int64, Int64]:
+        """Per node the fillable GPU of its devices, its value, and its idle GPU; see `_catch_up`."""
+        self._log_position = len(self._capacity.dirty_log)
         return self._now(np.arange(len(self._capacity.nodes)))
 
     def score(self, request: Request, nodes: Int64) -> Int64:
@@ -84,7 +84,7 @@ class ExpectedFillScorer:
         return ExpectedFillColumn(self._capacity, self._value, requests)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
-        """The devices by what could be filled on the node afterwards, the most first."""
+        """The devices by the fillable GPU of the node afterwards, the most first."""
         capacity, value = self._capacity, self._value
         kind, full = int(value.kind[node]), capacity.whole_gpus[node]
         changes = value.device_change(kind, capacity.idle_gpu[node], full, request.milli_per_device).tolist()
@@ -92,13 +92,13 @@ class ExpectedFillScorer:
 
     def _catch_up(self) -> tuple[Int64, Int64, Int64]:
         """The values of all nodes, computed again where nodes changed."""
-        known, dirty_log = self._known, self._capacity.dirty_log
-        if self._seen < len(dirty_log):
-            nodes = np.array(sorted(set(dirty_log[self._seen :])))
-            self._seen = len(dirty_log)
-            for column, values in zip(known, self._now(nodes), strict=True):
+        columns, dirty_log = self._columns, self._capacity.dirty_log
+        if self._log_position < len(dirty_log):
+            nodes = np.array(sorted(set(dirty_log[self._log_position :])))
+            self._log_position = len(dirty_log)
+            for column, values in zip(columns, self._now(nodes), strict=True):
                 column[nodes] = values
-        return known
+        return columns
 
     def _now(self, nodes: Int64) -> tuple[Int64, Int64, Int64]:
         capacity, value, kind = self._capacity, self._value, self._value.kind[nodes]

@@ -1,7 +1,7 @@
 """The expected-fill scores of many requests on one node; see `ScoreColumn`.
 
-How much the devices of a node can be filled, now and after each amount of GPU, depends on what is idle on
-them in any order. Few combinations of that occur, so it is computed once per combination.
+How much the devices of a node can be filled, now and after each amount of GPU, depends on their idle amounts
+in any order. Few combinations occur, so the result is computed once per combination.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_REMEMBERED = 4096
 
 
 class ExpectedFillColumn:
-    """See `ScoreColumn`. An empty request follows the others: its value is that of the node now."""
+    """See `ScoreColumn`. An empty request follows the others: its value is the present value of the node."""
 
     def __init__(self, capacity: WorkingState, value: ExpectedFillValue, requests: Sequence[Request]) -> None:
         self._capacity = capacity
@@ -32,18 +32,18 @@ class ExpectedFillColumn:
         self._gpu = gpu
         amounts, self._amount = np.unique(gpu, return_inverse=True)
         self._amounts = amounts.tolist()
-        self._known: dict[tuple[int, tuple[int, ...]], Int64] = {}
+        self._cache: dict[tuple[int, tuple[int, ...]], Int64] = {}
 
     def at(self, node: int) -> Int32:
         capacity, value = self._capacity, self._value
         kind = int(value.kind[node])
         free = tuple(sorted(capacity.idle_gpu[node].tolist()))
-        known = self._known.get((kind, free))
-        if known is None:
-            known = self._fillable_after(kind, free)
-            if len(self._known) < _MOST_REMEMBERED:
-                self._known[kind, free] = known
-        fillable = known[self._amount]
+        cached = self._cache.get((kind, free))
+        if cached is None:
+            cached = self._fillable_after(kind, free)
+            if len(self._cache) < _MOST_REMEMBERED:
+                self._cache[kind, free] = cached
+        fillable = cached[self._amount]
         cpu, ram = capacity.idle_cpu[node] - self._cpu, capacity.idle_ram[node] - self._ram
         values = value.at(kind, cpu, ram, fillable)
         idle = np.array(sum(free))
@@ -52,14 +52,14 @@ class ExpectedFillColumn:
         return scores[:-1].astype(np.int32)
 
     def _fillable_after(self, kind: int, free: tuple[int, ...]) -> Int64:
-        """How much the devices can be filled after each amount of GPU; negative where it does not fit."""
-        value, room = self._value, np.array(free, np.int64)
+        """How much the devices can be filled after each amount of GPU; negative where that does not fit."""
+        value, free_gpu = self._value, np.array(free, np.int64)
         full = np.array(free.count(WHOLE_GPU))
-        now = int(value.fillable(kind, room, full))
+        now = int(value.fillable(kind, free_gpu, full))
         after = []
         for amount in self._amounts:
             if amount % WHOLE_GPU:
-                after.append(now + int(value.device_change(kind, room, full, amount).max()))
+                after.append(now + int(value.device_change(kind, free_gpu, full, amount).max()))
             elif amount // WHOLE_GPU <= int(full):
                 after.append(now + int(value.full_change(kind, full, amount // WHOLE_GPU)))
             else:

@@ -22,23 +22,23 @@ HORIZON = 128
 """The number of random requests that arrive before the fill is measured."""
 ROWS, COLUMNS = 128, 256
 STRIDE = COLUMNS + 2
-"""The cells of a surface, by room and by GPU, and the length of one of its rows in memory."""
+"""The cells of a surface, by CPU or RAM and by GPU, and the length of one of its rows in memory."""
 PART_BITS = 8
 PART = 1 << PART_BITS
 """Interpolation between cells has steps of 1/256."""
 _STEPS_PER_OCTAVE = 4
 
-Asked = tuple[int, int, int, int]
+TypicalRequest = tuple[int, int, int, int]
 """CPU, RAM and GPU in milli-CPU, MiB and milli-GPU, and the weight of a typical request."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExpectedFillTables:
-    """What a random stream of requests still fills.
+    """The GPU that a random stream of requests still fills.
 
     `device[free]` is for a partly used device, `full[count]` for wholly idle devices. The surfaces map (CPU
-    or RAM of a node, GPU that its devices alone could be filled with) to the fill that this room allows. They
-    are flat: `ROWS + 2` rows of STRIDE cells. `ram` is None if no request asks for RAM.
+    or RAM of a node, fillable GPU of its devices alone) to the fill that this CPU or RAM allows. They are
+    flat: `ROWS + 2` rows of STRIDE cells. `ram` is None if no request needs RAM.
     """
 
     device: Int64
@@ -50,8 +50,8 @@ class ExpectedFillTables:
 def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int], ...]:
     """The typical requests that need a GPU, with coarse integer weights.
 
-    The target workload changes a little with every deployment. Weights in steps of a quarter octave keep the
-    tables of the last pass valid for the next one.
+    The target workload changes a little with every deployment. With weights in steps of a quarter octave, the
+    tables of the last pass often stay valid for the next one.
     """
     chosen = [(shape, weight) for shape, weight in typical if shape.gpu_milli and weight > 0]
     coarse = [2 ** (round(_STEPS_PER_OCTAVE * log2(weight)) / _STEPS_PER_OCTAVE) for _, weight in chosen]
@@ -64,14 +64,14 @@ def weighted(typical: Sequence[tuple[Shape, float]]) -> tuple[tuple[Shape, int],
 
 @lru_cache(maxsize=32)
 def expected_fill_tables(
-    asked: tuple[Asked, ...], most_cpu: int, most_ram: int, width: int
+    typical: tuple[TypicalRequest, ...], most_cpu: int, most_ram: int, width: int
 ) -> ExpectedFillTables:
     """The tables for nodes with at most this much CPU and RAM, and `width` devices."""
     amounts: dict[int, int] = {}
-    for _, _, milli, weight in asked:
+    for _, _, milli, weight in typical:
         amounts[milli] = amounts.get(milli, 0) + weight
     device = _device_table(amounts)
-    cpu, ram, gpu, weights = np.array(asked, np.int64).reshape(-1, 4).T
+    cpu, ram, gpu, weights = np.array(typical, np.int64).reshape(-1, 4).T
     tables = ExpectedFillTables(
         device=device,
         full=_full_table(amounts, device, width),
@@ -85,7 +85,7 @@ def expected_fill_tables(
 
 
 def _device_table(amounts: dict[int, int]) -> Int64:
-    """By idle milli-GPU, what the requests of the horizon fill on average if each is taken where it fits.
+    """By idle milli-GPU, the average fill by the requests of the horizon if each is accepted where it fits.
 
     Wholly idle devices count in `full`, so the last entry is 0.
     """
@@ -101,7 +101,7 @@ def _device_table(amounts: dict[int, int]) -> Int64:
 
 
 def _full_table(amounts: dict[int, int], device: Int64, width: int) -> Int64:
-    """By the number of idle devices. A fraction opens one device and leaves its rest to other fractions."""
+    """The fill by number of idle devices. A fraction opens one device; its rest is for other fractions."""
     table = np.zeros(width + 1, np.int64)
     for _ in range(HORIZON):
         gain = np.zeros_like(table)
@@ -115,11 +115,11 @@ def _full_table(amounts: dict[int, int], device: Int64, width: int) -> Int64:
 
 
 def _surface(need: Int64, gpu: Int64, weight: Int64, most: int, width: int) -> Int64:
-    """By (room of a resource, GPU) what is filled when random requests arrive until none fits.
+    """By (amount of a resource, GPU) the fill when random requests arrive until none fits.
 
-    Each value is an average over the requests that fit: what a request fills, plus the value at the room less
-    `need` and the GPU less `gpu`, interpolated between cells. Every request takes at least one cell of GPU,
-    so a column depends only on the columns before it.
+    Each value is an average over the requests that fit: the fill of a request, plus the value at the amount
+    less `need` and the GPU less `gpu`, interpolated between cells. Every request takes at least one cell of
+    GPU, so a column depends only on the columns before it.
     """
     down, down_part = _cells(need, ROWS, max(1, most))
     right, right_part = _cells(gpu, COLUMNS, width * WHOLE_GPU)
@@ -151,7 +151,7 @@ def _surface(need: Int64, gpu: Int64, weight: Int64, most: int, width: int) -> I
 
 
 def _cells(amounts: Int64, cells: int, most: int) -> tuple[Int64, Int64]:
-    """Each amount in cells, rounded up, and by how many 256ths of a cell that exceeds it."""
+    """Each amount in cells, rounded up, and the excess from rounding in 256ths of a cell."""
     up = -(-amounts * cells // most)
     return up, (up * most - amounts * cells) * PART // most
 

@@ -15,7 +15,7 @@ from hypervisor.scheduling.scoring.expected_fill_tables import (
     ROWS,
     SCALE,
     STRIDE,
-    Asked,
+    TypicalRequest,
     expected_fill_tables,
     weighted,
 )
@@ -35,8 +35,8 @@ class ExpectedFillValue:
     """The values of nodes, now and after a placement, in milli-GPU x SCALE.
 
     A node's kind is the set of typical requests that its model and labels admit. The eight most common kinds
-    are kept; other nodes are treated as if they admitted everything. `kind` has the kind of each node,
-    `kinds` the number of kinds. Methods take kinds as an array, or as one number for all.
+    have tables; other nodes count as if they admitted everything. `kind` has the kind of each node, `kinds`
+    is the number of kinds. Methods accept an array of kinds, or one number for all nodes.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class ExpectedFillValue:
         self.width = capacity.width
         self._most_cpu = max(1, int(nodes.cpu_milli.max(initial=1)))
         self._most_ram = max(1, int(nodes.ram_mib.max(initial=1)))
-        self.kind, asked = _kinds(weighted(typical), eligibility, len(nodes))
-        self.kinds = len(asked)
-        tables = [expected_fill_tables(each, self._most_cpu, self._most_ram, self.width) for each in asked]
+        self.kind, admitted = _kinds(weighted(typical), eligibility, len(nodes))
+        self.kinds = len(admitted)
+        tables = [expected_fill_tables(each, self._most_cpu, self._most_ram, self.width) for each in admitted]
         self._device = np.concatenate([each.device for each in tables])
         self._full = np.concatenate([each.full for each in tables])
         self._cpu = np.concatenate([each.cpu for each in tables])
@@ -68,26 +68,26 @@ class ExpectedFillValue:
         return filled
 
     def full_change(self, kind: Int64 | int, full: Int64, devices: int) -> Int64:
-        """The change of that when so many idle devices are taken."""
+        """The change of the fillable GPU when `devices` idle devices are taken."""
         start = kind * (self.width + 1)
         left = np.maximum(full - devices, 0)
         changed: Int64 = self._full.take(start + left) - self._full.take(start + full)
         return changed
 
     def device_change(self, kind: Int64 | int, free: Int64, full: Int64, each: int) -> Int64:
-        """The change, per node and device, when a fraction goes there; IMPOSSIBLE without room."""
+        """The change per node and device if a fraction is placed there; IMPOSSIBLE where it does not fit."""
         start: Int64 | int = np.asarray(kind)[..., None] * (WHOLE_GPU + 1) if self.kinds > 1 else 0
         left = free - each
         change: Int64 = self._device.take(start + left, mode="clip") - self._device.take(
             start + free, mode="clip"
         )
-        # The value of a wholly idle device is in the count, not in its own entry.
+        # The value of a wholly idle device is in the table of counts, not in its own entry.
         change += np.where(free == WHOLE_GPU, self.full_change(kind, full, 1)[..., None], 0)
         change[left < 0] = IMPOSSIBLE
         return change
 
     def at(self, kind: Int64 | int, cpu: Int64, ram: Int64, fillable: Int64) -> Int64:
-        """The value of nodes with this much CPU and RAM left, whose devices can be filled this much."""
+        """The value of nodes with this CPU and RAM left and this fillable GPU."""
         column, right = _position(fillable, COLUMNS, self.width * WHOLE_GPU * SCALE)
         start = column + kind * self._surface if self.kinds > 1 else column
         row, down = _position(cpu, ROWS, self._most_cpu)
@@ -108,20 +108,19 @@ class ExpectedFillValue:
 
 def _kinds(
     pairs: Sequence[tuple[Shape, int]], eligibility: Eligibility, nodes: int
-) -> tuple[Int64, list[tuple[Asked, ...]]]:
+) -> tuple[Int64, list[tuple[TypicalRequest, ...]]]:
     """The kind of each node, and the typical requests on nodes of each kind."""
     everything = [(shape.cpu_milli, shape.ram_mib, shape.gpu_milli, weight) for shape, weight in pairs]
-    kind, admitted = node_kinds([shape for shape, _ in pairs], eligibility, nodes)
-    asked = [
-        tuple(item for item, admits in zip(everything, row, strict=True) if admits)
-        for row in admitted.tolist()
+    kind, masks = node_kinds([shape for shape, _ in pairs], eligibility, nodes)
+    admitted = [
+        tuple(item for item, admits in zip(everything, row, strict=True) if admits) for row in masks.tolist()
     ]
-    if len(asked) <= _MOST_KINDS:
-        return kind, asked
-    common = np.argsort(-np.bincount(kind, minlength=len(asked)), kind="stable")[: _MOST_KINDS - 1]
-    renumbered = np.full(len(asked), _MOST_KINDS - 1)
+    if len(admitted) <= _MOST_KINDS:
+        return kind, admitted
+    common = np.argsort(-np.bincount(kind, minlength=len(admitted)), kind="stable")[: _MOST_KINDS - 1]
+    renumbered = np.full(len(admitted), _MOST_KINDS - 1)
     renumbered[common] = np.arange(len(common))
-    return renumbered[kind], [*(asked[number] for number in common.tolist()), tuple(everything)]
+    return renumbered[kind], [*(admitted[number] for number in common.tolist()), tuple(everything)]
 
 
 def _position(amounts: Int64, cells: int, most: int) -> tuple[Int64, Int64]:

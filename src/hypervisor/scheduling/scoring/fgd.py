@@ -1,9 +1,9 @@
 """Fragmentation Gradient Descent (Weng et al., USENIX ATC'23), with table look-ups instead of loops.
 
 F(node) is the idle milli-GPU of the node that a typical request could not use, on average over the target
-workload. If the request does not fit, or needs no GPU, that is all of it; else it is the devices with too
-little room. A request goes where F grows least. Placing u milli-GPU takes u from the idle total on every node
-alike. So F grows least where the *usable* idle GPU, the total less F, falls least.
+workload. If the request does not fit, or needs no GPU, that is all of the idle GPU; else it is the idle GPU
+of devices where it does not fit. A request goes where F grows least. Placing u milli-GPU takes u from the
+idle total on every node alike. So F grows least where the *usable* idle GPU, the total less F, falls least.
 
 Usable idle GPU is a sum over devices for requests of one device, plus a term for requests of several devices
 that depends on the number of idle devices. Both depend on the node's CPU and RAM only through the set of
@@ -12,7 +12,7 @@ from (set, idle milli-GPU of a device) to its usable amount, and one from (set, 
 
 As in the published scheduler, the change of F goes through a sigmoid to whole points from 0 to 100. The
 rounding matters: differences of a few hundredths of a device are noise, and following them packs worse. Among
-nodes with the same points the one with the least idle GPU is taken, so that emptier nodes stay empty.
+nodes with the same points the node with the least idle GPU wins, so that emptier nodes stay empty.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make_scorer(
 class FgdScorer:
     """The least growth of expected fragmentation first. Weights are scaled to integers, so sums are exact.
 
-    The tables are made for the first node that is scored. A pass in which nothing fits needs none.
+    The tables are built when the first node is scored. A pass in which nothing fits needs none.
     """
 
     def __init__(
@@ -86,15 +86,15 @@ class FgdScorer:
         table, several = tables.device, tables.several[number]
         start, full = number * STRIDE, int(capacity.whole_gpus[node])
         change = {
-            room: int(table[start + room - request.milli_per_device] - table[start + room])
-            for room in set(free)
+            free_milli: int(table[start + free_milli - request.milli_per_device] - table[start + free_milli])
+            for free_milli in set(free)
         }
         if tables.has_several and full:
             change[WHOLE_GPU] += int(several[full - 1] - several[full])
         return sorted(devices, key=lambda index: (-change[free[index]], index))
 
     def _lost_usable(self, request: Request, nodes: Int64) -> Int64:
-        """The usable idle GPU that the placement takes away, in scaled milli-GPU."""
+        """The loss of usable idle GPU by the placement, in scaled milli-GPU."""
         capacity, tables = self._capacity, self._tables
         sets = tables.set_of(
             capacity.idle_cpu[nodes] - request.cpu, capacity.idle_ram[nodes] - request.ram, nodes

@@ -33,7 +33,7 @@ _Combination = tuple[int, tuple[int, ...]]
 class FgdColumn:
     """See `ScoreColumn`.
 
-    Each request is one of `FgdPairs`. An empty request follows the others: its pair says what the node admits
+    Each request is one of `FgdPairs`. An empty request follows the others: its pair is what the node admits
     now.
     """
 
@@ -52,8 +52,8 @@ class FgdColumn:
         self._by_cpu: dict[tuple[int, int], Int64] = {}
         self._by_ram: dict[int, Int64] = {}
         self._usable: dict[tuple[int, ...], Int64] = {}
-        self._known: dict[_Combination, Int32] = {}
-        self._seen: Counter[_Combination | tuple[int, ...]] = Counter()
+        self._cache: dict[_Combination, Int32] = {}
+        self._uses: Counter[_Combination | tuple[int, ...]] = Counter()
         self._most_tables = min(_MOST_REMEMBERED, _MOST_BYTES // (12 * len(self._outcomes)))
         self._thresholds = np.append(np.sort(-thresholds), _UNREACHABLE)
         self._one_kind = tables.kinds == 1
@@ -68,12 +68,12 @@ class FgdColumn:
         free = tuple(sorted(capacity.idle_gpu[node].tolist()))
         pairs = self._pairs.take(self._steps_of_cpu(cpu, node) + self._steps_of_ram(ram))
         key = int(pairs[-1]), free
-        known = self._known.get(key)
-        column = self._compute(pairs, key) if known is None else known.take(pairs)
+        cached = self._cache.get(key)
+        column = self._compute(pairs, key) if cached is None else cached.take(pairs)
         return column[:-1]
 
     def _pair_table(self, amounts: int) -> tuple[Int64, int]:
-        """Flat table (amount, node kind, CPU step, RAM step) -> pair; step 0 means "does not suffice"."""
+        """Flat table (amount, node kind, CPU step, RAM step) -> pair; step 0 means "not enough"."""
         tables = self._tables
         sets = np.full((tables.kinds, tables.wide + 1, tables.deep + 1), tables.count, np.int64)
         sets[:, 1:, 1:] = tables.sets.reshape(tables.kinds, tables.wide, tables.deep)
@@ -107,14 +107,14 @@ class FgdColumn:
         if usable is None:
             after = self._outcomes.usable_after(free, pairs)
             return self._scores_of(after, after[-1], free)
-        if self._is_worth_a_table(key, len(self._known)):
-            known = self._known[key] = self._scores_of(usable, usable[now], free)
-            return known.take(pairs)
+        if self._is_worth_a_table(key, len(self._cache)):
+            cached = self._cache[key] = self._scores_of(usable, usable[now], free)
+            return cached.take(pairs)
         return self._scores_of(usable.take(pairs), usable[now], free)
 
     def _is_worth_a_table(self, key: _Combination | tuple[int, ...], tables: int) -> bool:
-        self._seen[key] += 1
-        return self._seen[key] >= _WORTH_A_TABLE and tables < self._most_tables
+        self._uses[key] += 1
+        return self._uses[key] >= _WORTH_A_TABLE and tables < self._most_tables
 
     def _scores_of(self, usable: Int64, now: np.int64, free: tuple[int, ...]) -> Int32:
         scores: Int32 = self._scores.take(self._thresholds.searchsorted(now - usable))
@@ -123,5 +123,5 @@ class FgdColumn:
 
 
 def _steps(bounds: Int64, left: Int64) -> Int64:
-    """1 + the number of bounds within what is left; 0 where that is negative."""
+    """1 + the number of bounds within the remaining amount; 0 where that is negative."""
     return np.where(left < 0, 0, bounds.searchsorted(left, "right") + 1)

@@ -41,13 +41,13 @@ class FgdPairs:
         possible = sets < tables.count
         sets = np.where(possible, sets, 0)
         whole = np.where(amount % WHOLE_GPU == 0, amount // WHOLE_GPU, 0)
-        gone = whole * tables.device.take(sets * STRIDE + WHOLE_GPU)
+        taken = whole * tables.device.take(sets * STRIDE + WHOLE_GPU)
         self._all = _Columns(
             start=sets * STRIDE,
             several=sets * tables.several.shape[1],
             whole=whole,
             each=amount % WHOLE_GPU,
-            constant=amount * SCALE - gone,
+            constant=amount * SCALE - taken,
             possible=possible,
         )
 
@@ -55,7 +55,8 @@ class FgdPairs:
         return len(self._all.start)
 
     def usable_after(self, free: Sequence[int], pairs: Int64 | None = None) -> Int64:
-        """The usable idle GPU plus the amount placed, for these pairs or for all, on such devices."""
+        """The usable idle GPU plus the amount placed, for these pairs or all, by idle milli-GPU per
+        device."""
         columns = self._all if pairs is None else self._all.chosen(pairs)
         values = sorted(set(free))
         start = columns.start[:, None]

@@ -1,4 +1,4 @@
-"""The common part of `bestfit` and `spread`: scores by what is left on the node."""
+"""The common part of `bestfit` and `spread`: scores by the remaining capacity of the node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALE = 1_000_000
 
 
 class LeftoverScorer:
-    """The sum of what is left of each resource, as a part of `scale` per node, times `sign`."""
+    """The sum of the remaining parts of each resource, relative to `scale` per node, times `sign`."""
 
     def __init__(self, capacity: WorkingState, scale: tuple[Int64, Int64, Int64], sign: int) -> None:
         self.capacity = capacity
@@ -37,7 +37,7 @@ class LeftoverScorer:
         return LeftoverColumn(self, requests)
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:
-        """By the idle milli-GPU of the device: the least first, or the most first if the sign is negative."""
+        """The devices by idle milli-GPU: the least first, or the most first if `sign` is negative."""
         free = self.capacity.idle_gpu[node].tolist()
         return sorted(devices, key=lambda index: (self.sign * free[index], index))
 

@@ -25,7 +25,7 @@ class NodeRanking:
     """One row of scores per score class, made on first use.
 
     A placement changes one node and so costs one column: the scores of all classes on that node. A query is
-    one argmin, however long the queue is.
+    one argmin, whatever the length of the queue.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class NodeRanking:
         self._exact = representatives == list(shapes)
         self._requests = [make(number, shape) for number, shape in enumerate(representatives)]
         self._scores: Int32 = np.empty((len(representatives), len(capacity.nodes)), np.int32)
-        self._made: list[int] = []
-        self._is_made = bytearray(len(representatives))
-        self._seen = 0
+        self._filled: list[int] = []
+        self._is_filled = bytearray(len(representatives))
+        self._log_position = 0
         self._most: tuple[int, ...] | None = None
 
     def best_node(self, request: Request, without: int | list[int] = NO_NODE) -> int:
@@ -51,7 +51,8 @@ class NodeRanking:
             node = int(row.argmin())
             if row[node] >= INFEASIBLE:
                 return NO_NODE
-            # A representative is never larger than a member: its best node is the member's if that fits.
+            # A representative is never larger than the shapes of its class. So its best node is also theirs,
+            # if they fit.
             if self._exact or fits_on_node(self._capacity, request, node):
                 return node
         row = row.copy() if self._exact else np.where(fits_idle(self._capacity, request), row, INFEASIBLE)
@@ -61,7 +62,7 @@ class NodeRanking:
         return node if row[node] < INFEASIBLE else NO_NODE
 
     def _exceeds_all(self, request: Request) -> bool:
-        """Whether no node has enough of some resource. Only known until a node changes."""
+        """Whether no node has enough of some resource. The result is valid until a node changes."""
         capacity = self._capacity
         if capacity.dirty_log:
             return False
@@ -78,11 +79,11 @@ class NodeRanking:
         return cpu < request.cpu or ram < request.ram or not enough
 
     def _row(self, number: int) -> Int32:
-        if not self._is_made[number]:
+        if not self._is_filled[number]:
             self._fill(number)
-            self._is_made[number] = 1
-            self._made.append(number)
-        elif self._seen < len(self._capacity.dirty_log):
+            self._is_filled[number] = 1
+            self._filled.append(number)
+        elif self._log_position < len(self._capacity.dirty_log):
             self._catch_up()
         row: Int32 = self._scores[number]
         return row
@@ -90,11 +91,11 @@ class NodeRanking:
     def _catch_up(self) -> None:
         """Score changed nodes again: column by column, or row by row if they are many."""
         touched = self._capacity.dirty_log
-        nodes = list(dict.fromkeys(touched[self._seen :]))
-        self._seen = len(touched)
-        if len(nodes) > _MANY * len(self._made):
+        nodes = list(dict.fromkeys(touched[self._log_position :]))
+        self._log_position = len(touched)
+        if len(nodes) > _MANY * len(self._filled):
             rows = np.array(nodes, np.int64)
-            for number in self._made:
+            for number in self._filled:
                 self._scores[number, rows] = self._scores_on(self._requests[number], rows)
             return
         for node in nodes:
@@ -109,21 +110,21 @@ class NodeRanking:
 
     @cached_property
     def _eligible(self) -> Bool | None:
-        """By class and node; None if every class may go everywhere."""
+        """By class and node; None if every node admits every class."""
         if all(request.eligible_everywhere for request in self._requests):
             return None
         return np.stack([request.eligible for request in self._requests])
 
     @cached_property
     def _groups(self) -> NodeGroups | None:
-        """Groups of nodes that were alike at first; None if they would not pay off."""
+        """Groups of nodes that were equal at first; None if groups would not pay off."""
         if len(self._requests) < _WORTH_GROUPS:
             return None
         groups = NodeGroups(self._capacity)
         return groups if 2 * groups.count < len(self._capacity.nodes) else None
 
     def _fill(self, number: int) -> None:
-        """Make the row of a class: once a group for unchanged nodes, node by node for the others."""
+        """Compute the row of a class: once per group for unchanged nodes, node by node for the others."""
         request, row = self._requests[number], self._scores[number]
         fits = fits_idle(self._capacity, request)
         row[:] = INFEASIBLE

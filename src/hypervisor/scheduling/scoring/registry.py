@@ -1,7 +1,7 @@
-"""The placement policies by name. A new policy is one file and one line here.
+"""The registry of placement policies. A new policy is one file and one line in this module.
 
-Names are needed where nothing else of the scheduler is, in the command line and in request schemas. So a
-policy's module is imported when its first scorer is made.
+The command line and request schemas need the names without the rest of the scheduler. So a policy's module is
+imported when its first scorer is created.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLACEMENT_POLICIES: dict[str, str] = {
 
 
 class PlacementPolicy(Protocol):
-    """What a policy's module has."""
+    """The interface of a policy's module."""
 
     def make_scorer(
         self, snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
@@ -43,6 +43,6 @@ def policy_names() -> tuple[str, ...]:
 def scorer_for(
     snapshot: Snapshot, policy: Policy, capacity: WorkingState, eligibility: Eligibility
 ) -> Scorer:
-    """The scorer of the policy that `policy` names. Raises KeyError for a name that is not registered."""
+    """The scorer of the policy named by `policy.placement`. Raises KeyError for an unknown name."""
     module = cast(PlacementPolicy, import_module(PLACEMENT_POLICIES[policy.placement]))
     return module.make_scorer(snapshot, policy, capacity, eligibility)

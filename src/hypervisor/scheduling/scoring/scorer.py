@@ -1,4 +1,4 @@
-"""What a placement policy implements: a score over nodes."""
+"""The interface of a placement policy: a score over nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypervisor.scheduling.snapshots.requests import Request
 from hypervisor.scheduling.snapshots.snapshot import Int32, Int64
 
 INFEASIBLE = 1 << 30
-"""Scores from here on say that the request does not fit."""
+"""A score of at least this value means that the request does not fit."""
 
 
 class ScoreColumn(Protocol):
@@ -34,7 +34,7 @@ class Scorer(Protocol):
         ...
 
     def column(self, requests: Sequence[Request]) -> ScoreColumn:
-        """The same scores, by node instead of by request."""
+        """The scores by node instead of by request."""
         ...
 
     def rank_devices(self, request: Request, node: int, devices: list[int]) -> list[int]:

@@ -22,7 +22,7 @@ def target_workload(snapshot: Snapshot, policy: Policy) -> list[Weighted]:
     """The policy's typical requests, or those of the snapshot; weights sum to 1.
 
     As in the FGD paper: the most popular shapes, until they cover 95 % of all requests; at most 64. If there
-    are very many distinct shapes, they are first rounded to a coarse grid, as each alone says nothing.
+    are very many distinct shapes, they are first rounded to a coarse grid, because each alone is too rare.
     """
     if policy.target_workload is not None:
         return _normalised(list(policy.target_workload))

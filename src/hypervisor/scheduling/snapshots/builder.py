@@ -149,7 +149,7 @@ class SnapshotBuilder:
         return self
 
     def freeze_pair(self, preemptor_id: int, victim_id: int) -> SnapshotBuilder:
-        """Forbid one deployment to evict another: they have evicted each other before."""
+        """Forbid one deployment to evict another, because they have evicted each other before."""
         self._frozen_pairs.append((preemptor_id, victim_id))
         return self
 
@@ -183,7 +183,7 @@ class SnapshotBuilder:
         return self._quota_rows.setdefault(organization_id, len(self._quota_rows))
 
     def _quota_of(self, organization_id: int) -> Quota:
-        """Without a quota of its own an organization has no guarantee and no limit."""
+        """An organization without a quota has no guarantee and no limit."""
         return self._quotas.get(organization_id) or Quota(organization_id, Resources())
 
 

@@ -1,4 +1,4 @@
-"""Snapshots that differ from another by a few rows: tables filtered and joined."""
+"""Changed copies of snapshots: tables with rows filtered and joined."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def with_shape(snapshot: Snapshot, shape: Shape) -> tuple[Snapshot, int]:
 def with_organization(snapshot: Snapshot, organization_id: int | None) -> tuple[Snapshot, int]:
     """The snapshot with this organization, and its index in `quotas`; -1 without quotas.
 
-    One without a quota of its own has no guarantee and no limit.
+    An organization without a quota has no guarantee and no limit.
     """
     if organization_id is None or not snapshot.quotas:
         return snapshot, -1

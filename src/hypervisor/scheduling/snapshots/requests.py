@@ -17,8 +17,8 @@ Constraint = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
 class Request:
     """One shape of a snapshot. `eligible` marks the nodes whose model, labels and state admit it.
 
-    `devices` is how many devices it takes and `each` the milli-GPU of every one of them; `whole` is set
-    when they are taken completely.
+    It takes `device_count` devices and `milli_per_device` of each. `whole_devices` means that it takes them
+    completely.
     """
 
     index: int
@@ -72,7 +72,7 @@ class Eligibility:
 
 
 def constraint_of(shape: Shape) -> Constraint:
-    """What restricts a shape to some nodes; a GPU model says nothing about a request without GPUs."""
+    """The part of a shape that restricts its nodes; GPU models are ignored for a request without GPUs."""
     return (shape.gpu_models if shape.gpu_milli else (), shape.node_selector)
 
 
@@ -80,8 +80,8 @@ def model_mask(nodes: NodeTable, models: Sequence[str]) -> Bool:
     """Nodes whose GPU model is one of `models`; no models means any."""
     if not models:
         return np.ones(len(nodes), np.bool_)
-    wanted = set(models)
-    return np.array([model in wanted for model in nodes.gpu_model], np.bool_)
+    allowed = set(models)
+    return np.array([model in allowed for model in nodes.gpu_model], np.bool_)
 
 
 def selector_mask(nodes: NodeTable, selector: Sequence[tuple[str, str]]) -> Bool:

@@ -1,6 +1,6 @@
-"""What the scheduler sees: one cluster at one moment, as columns.
+"""The input of the scheduler: one cluster at one moment, as columns.
 
-Tables are structures of NumPy arrays, one row an item. So a pass over 100,000 pending deployments and 10,000
+Tables are structures of NumPy arrays, one row per item. So a pass over 100,000 pending deployments and 10,000
 nodes needs no Python object per row. All amounts are integers (milli-CPU, MiB, milli-GPU). All times are
 seconds since the Unix epoch, as float64.
 """
@@ -26,7 +26,7 @@ MAX_GPUS_PER_NODE = 64
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An equivalence class of requests: a node that fits one of its members fits all.
+    """An equivalence class of requests: a node that fits one request of the class fits all.
 
     `gpu_milli` is 0, 1..999 (a part of one device) or a multiple of 1000 (whole devices). `gpu_models`
     empty means any model; `node_selector` holds sorted (label, value) pairs that a node must carry.
@@ -57,8 +57,8 @@ class Shape:
 class NodeTable:
     """The nodes of the cluster; rows are ordered by node id.
 
-    `schedulable` is False for cordoned, draining and unreachable nodes: nothing new starts there. Capacity
-    is what may be used (a node that is being shrunk has its future size here).
+    `schedulable` is False for cordoned, draining and unreachable nodes: nothing new starts there. Capacity is
+    the usable amount; for a node that is being shrunk it is the target size.
     """
 
     id: Int64
@@ -78,13 +78,12 @@ class NodeTable:
 class AllocationTable:
     """Everything that holds capacity: starting, running and stopping attempts, one row per (attempt, node).
 
-    `node` is a row of the NodeTable. `gpu_mask` has bit i set where device i is used, `gpu_each` is the
-    milli-GPU taken of each. `protected_until` is when `min_runtime_seconds` ends (-inf where there is none).
-    `work_since` is the start or the last reported checkpoint: what would be lost counts from there.
-    `releasing` rows have been asked to stop: they still hold capacity, and they are never victims.
-    `organization` is an index into `Snapshot.quotas` (-1: no quota applies). `ends_at` is when
-    `max_runtime_seconds` is over, +inf where there is none. The rows of one deployment are its replicas:
-    they start and yield together.
+    `node` is a row of the NodeTable. `gpu_mask` has bit i set where device i is used, `gpu_milli_per_device`
+    is the milli-GPU taken of each. `protected_until` is when `min_runtime_seconds` ends (-inf where there is
+    none). `work_since` is the start or the last reported checkpoint: lost work counts from there. `releasing`
+    rows have a stop request: they still hold capacity, and they are never victims. `organization` is an index
+    into `Snapshot.quotas` (-1: no quota applies). `ends_at` is when `max_runtime_seconds` is over, +inf where
+    there is none. The rows of one deployment are its replicas: they start together and are evicted together.
     """
 
     id: Int64
@@ -111,12 +110,12 @@ class AllocationTable:
 class PendingTable:
     """Deployments that wait and may start now (dependencies met, back-off over), in any order.
 
-    `created_at` is the place in the queue: a preempted deployment keeps its own. `shape` is an index into
-    `Snapshot.shapes`. `preemptible` and `protected` say whether it could be evicted once it runs, and
-    whether a minimum runtime would shield it then. `replicas` start all or none, each of `shape`; `spread`
-    wants them on different nodes, else they are packed. `organization` is an index into `Snapshot.quotas`
-    (-1: no quota applies). `max_runtime` is in seconds, +inf where there is none. Age counts from
-    `eligible_since` (the time it was blocked does not count).
+    `created_at` orders the queue: a preempted deployment keeps its time of creation. `shape` is an index into
+    `Snapshot.shapes`. `preemptible`: it could be evicted once it runs. `protected`: a minimum runtime would
+    protect it then. `replicas` start all or none, each of `shape`; `spread` prefers different nodes, else
+    replicas are packed. `organization` is an index into `Snapshot.quotas` (-1: no quota applies).
+    `max_runtime` is in seconds, +inf where there is none. Age counts from `eligible_since` (the time it was
+    blocked does not count).
     """
 
     deployment_id: Int64
@@ -137,9 +136,9 @@ class PendingTable:
 
 @dataclass(frozen=True, slots=True)
 class Nomination:
-    """Capacity on a node that is kept for one replica of a pending deployment until it runs.
+    """Capacity on a node that is reserved for one replica of a pending deployment until it runs.
 
-    Written with the evictions that were made for it. `node_id` is the node's id, not its row.
+    Stored with the evictions for it. `node_id` is the node's id, not its row.
     """
 
     deployment_id: int
@@ -150,7 +149,7 @@ class Nomination:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What one organization may use of the cluster (Kueue's nominal quota and limit, KAI's weight).
+    """The quota of one organization on the cluster (Kueue's nominal quota and limit, KAI's weight).
 
     `guaranteed` is lent to others while idle and reclaimed when needed; `limit` None has no upper bound;
     what is above the guarantees is shared by dominant resource in proportion to `weight` (> 0).

@@ -1,4 +1,4 @@
-"""The room that the head of the queue can count on, with everything gone that it may evict."""
+"""The capacity available to the head of the queue after releasing work and all that it may evict."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from hypervisor.scheduling.passes.pass_state import PassState
 from hypervisor.scheduling.queueing.queue import QueueEntry
 from hypervisor.scheduling.snapshots.snapshot import Bool, Int64
 
-RoomArrays = tuple[Int64, Int64, Int64]
+CapacityArrays = tuple[Int64, Int64, Int64]
 """CPU and RAM per node, milli-GPU per node and device."""
 
 
-def head_room(state: PassState, entry: QueueEntry) -> tuple[RoomArrays, Bool]:
-    """The room for this head, and a mask of the allocation rows that stay."""
+def head_capacity(state: PassState, entry: QueueEntry) -> tuple[CapacityArrays, Bool]:
+    """The capacity for this head, and a mask of the allocation rows that stay."""
     capacity, candidates = state.capacity, state.candidates
     priority = state.queue.priority(entry.row)
     cpu = capacity.idle_cpu + capacity.releasing_cpu
@@ -30,8 +30,8 @@ def head_room(state: PassState, entry: QueueEntry) -> tuple[RoomArrays, Bool]:
     return (cpu, ram, gpu), staying
 
 
-def room_at(state: PassState, staying: Bool, room: RoomArrays, at: float) -> RoomArrays:
-    """The room once every known end up to `at` (seconds since the epoch) has come."""
+def capacity_at(state: PassState, staying: Bool, available: CapacityArrays, at: float) -> CapacityArrays:
+    """The capacity after every known end up to `at` (seconds since the epoch)."""
     table = state.candidates.table
     cpu, ram, gpu = state.capacity.usage_of(table, staying & (table.ends_at <= at))
-    return room[0] + cpu, room[1] + ram, room[2] + gpu
+    return available[0] + cpu, available[1] + ram, available[2] + gpu
