@@ -38,7 +38,7 @@ own_kinds = pytest.mark.parametrize("own_redis", KINDS, indirect=True)
 
 @dataclass
 class Case:
-    """An index that receives the commits of a world, and its keeper."""
+    """An index that receives the commits of a world, and its sync."""
 
     world: World
     open_index: Callable[[], QueueIndex]
@@ -50,12 +50,12 @@ class Case:
         return self.open()
 
     def open(self) -> QueueIndex:
-        """The index as one more server opens it."""
+        """Open the index as another server."""
         self.opened.append(self.open_index())
         return self.opened[-1]
 
     @property
-    def keeper(self) -> QueueIndexSync:
+    def index_sync(self) -> QueueIndexSync:
         return QueueIndexSync(self.world.database, self.world.clock, Wakeup(), self.index)
 
     async def start(self, index: QueueIndex) -> None:
@@ -88,8 +88,8 @@ class Case:
         return entries.keys() ^ {one.id for one in await self.queued(cluster_id)}
 
     async def rebuilt(self, cluster_id: int) -> bool:
-        """Run the keeper once; whether the index answers again."""
-        await self.keeper.sync(everything=False)
+        """Run the sync once. True if the index returns positions again."""
+        await self.index_sync.sync(everything=False)
         return await self.by_index(cluster_id) is not None
 
     async def agrees(self, cluster_id: int) -> None:
@@ -141,7 +141,7 @@ async def _fed(world: World, open_index: Callable[[], QueueIndex]) -> AsyncItera
 
 async def test_positions_are_those_of_the_rows_after_any_history(case: Case) -> None:
     clusters = [await case.world.cluster(), await case.world.cluster()]
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     chance = random.Random(20261121)
     for step in range(42):
         await _random_transaction(case.world, chance, clusters)
@@ -154,14 +154,14 @@ async def test_a_built_queue_is_that_of_the_rows(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 7)} for n in range(30)])
     assert await case.by_index(cluster_id) is None, "no positions before the build"
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.agrees(cluster_id)
     assert sorted((await case.by_rows(cluster_id)).values()) == list(range(1, len(ids) + 1))
 
 
 async def test_another_server_reads_the_same_positions(case: Case) -> None:
     cluster_id = await case.world.cluster()
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.world.submit_many(cluster_id, [{"priority": 100 * (n % 3)} for n in range(5)])
     other = case.open()
     if other is not case.index:
@@ -173,7 +173,7 @@ async def test_another_server_reads_the_same_positions(case: Case) -> None:
 async def test_repeated_and_late_changes_have_no_effect(case: Case) -> None:
     cluster_id = await case.world.cluster()
     first, second = await case.world.submit_many(cluster_id, [{}, {}])
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     queued = [change_of(one) for one in await case.queued(cluster_id)]
     case.index.note([*queued, *queued])
     await case.agrees(cluster_id)
@@ -188,10 +188,10 @@ async def test_repeated_and_late_changes_have_no_effect(case: Case) -> None:
     await case.agrees(cluster_id)
 
 
-async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) -> None:
+async def test_a_position_is_correct_before_the_index_has_the_deployment(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     low, high = sorted(await case.queued(cluster_id), key=lambda one: one.priority)
     new = [QueueKey.of(200, low.created_at, ids[-1] + n) for n in (1, 2)]
     risen = QueueKey.of(400, low.created_at, low.id)
@@ -199,10 +199,10 @@ async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) 
     assert await case.index.positions(cluster_id, [QueueKey.of(300, high.created_at, high.id)]) == [1]
 
 
-async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
+async def test_the_sync_repairs_changes_that_the_index_missed(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     async with case.world.database.write() as session:
         await session.execute(delete(Event).where(Event.deployment_id == ids[0]))
         await session.execute(delete(Deployment).where(Deployment.id == ids[0]))
@@ -211,9 +211,9 @@ async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
             update(Deployment).where(Deployment.id == ids[2]).values(state="CANCELLED", generation=5)
         )
     assert await case.ghosts(cluster_id)
-    assert await case.keeper.compare(cluster_id) == 3
+    assert await case.index_sync.compare(cluster_id) == 3
     await case.agrees(cluster_id)
-    assert await case.keeper.compare(cluster_id) == 0
+    assert await case.index_sync.compare(cluster_id) == 0
 
 
 async def test_a_commit_during_a_build_is_not_lost(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ async def test_a_commit_during_a_build_is_not_lost(case: Case, monkeypatch: pyte
         await rebuild(cluster_id, queued)
 
     monkeypatch.setattr(case.index, "rebuild", overtaken)
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -234,16 +234,16 @@ async def test_a_missing_cluster_is_requested(case: Case) -> None:
     cluster_id = await case.world.cluster()
     assert not case.index.ready(cluster_id)
     await eventually(lambda: case.build_requests, within=PATIENT)
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await eventually(lambda: case.index.ready(cluster_id), within=PATIENT)
 
 
 async def test_a_rolled_back_transaction_sends_no_change(case: Case) -> None:
     cluster_id = await case.world.cluster()
-    (kept,) = await case.world.submit_many(cluster_id, [{}])
-    await case.keeper.sync(everything=False)
+    (deployment_id,) = await case.world.submit_many(cluster_id, [{}])
+    await case.index_sync.sync(everything=False)
     with pytest.raises(LookupError):
-        await _fail_after_flush(case.world, kept)
+        await _fail_after_flush(case.world, deployment_id)
     await case.agrees(cluster_id)
 
 
@@ -255,7 +255,7 @@ async def test_a_flushed_index_is_not_trusted(redis_case: tuple[Case, RedisServe
     await case.world.submit(cluster_id)
     assert await case.by_index(cluster_id) is None
     assert case.build_requests
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -267,7 +267,7 @@ async def test_half_an_index_is_not_trusted(redis_case: tuple[Case, RedisServer]
     (order,) = server.call("KEYS", "*:order")
     server.call("DEL", order)
     assert await case.by_index(cluster_id) is None
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.agrees(cluster_id)
 
 
@@ -319,7 +319,7 @@ async def test_an_old_copy_of_the_index_is_not_trusted(redis_case: tuple[Case, R
 async def _built(case: Case) -> int:
     cluster_id = await case.world.cluster()
     await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
-    await case.keeper.sync(everything=False)
+    await case.index_sync.sync(everything=False)
     await case.agrees(cluster_id)
     case.build_requests.clear()
     return cluster_id

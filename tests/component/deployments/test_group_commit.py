@@ -33,7 +33,7 @@ async def test_a_thousand_requests_leave_no_more_groups_than_the_server_began_wi
 
     await team.cluster()
     before, services = groups(), team.api.services
-    await asyncio.gather(*(services.logins.ask(f"session-{number}") for number in range(1000)))
+    await asyncio.gather(*(services.logins.submit(f"session-{number}") for number in range(1000)))
     await asyncio.gather(*(team.submit(f"work-{number}") for number in range(20)))
     assert groups() == before
     assert {"logins", "queue positions", "submissions"} <= set(before)
