@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields
 
 from hypervisor.runtimes.protocol import API_NAMES, LaunchSpec
 
-_NOT_ASKED_FOR = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "labels"})
+_NOT_REQUESTED = frozenset({"instance", "resources", "gpu_indices", "gpu_milli", "labels"})
 OPTIONAL_FIELDS = tuple(
-    API_NAMES.get(spec.name, spec.name) for spec in fields(LaunchSpec) if spec.name not in _NOT_ASKED_FOR
+    API_NAMES.get(spec.name, spec.name) for spec in fields(LaunchSpec) if spec.name not in _NOT_REQUESTED
 )
-"""Fields of a request that a runtime may lack; None, False and empty mean that nothing is asked for."""
+"""Fields of a request that a runtime may lack; None, False and empty mean "not requested"."""
 
 COMMON_FIELDS = ("required_cpu_cores", "required_ram_gb", "required_gpu_count", "grace_period_seconds")
 """Fields that always have a value: every runtime accepts them, at least in name."""
@@ -25,8 +25,8 @@ COMMON_FIELDS = ("required_cpu_cores", "required_ram_gb", "required_gpu_count", 
 class Honours:
     """What a runtime does with the fields of `OPTIONAL_FIELDS` and `COMMON_FIELDS`.
 
-    `honoured` fields have their effect. `in_name` fields are accepted and have none. `needs` are fields
-    without which nothing can start, each with what to give. All other optional fields are refused.
+    `honoured` fields have their effect. `in_name` fields are accepted and have none. `needs` are required
+    fields, each with advice for its error message. All other optional fields are refused.
     """
 
     honoured: frozenset[str]
@@ -44,7 +44,7 @@ HONOURS: Mapping[str, Honours] = {
             {"command", "env", "ports", "working_dir", "required_gpu_count", "grace_period_seconds"}
         ),
         in_name=frozenset({"required_cpu_cores", "required_ram_gb"}),
-        needs={"command": 'give command as a list, for example ["python", "train.py"]'},
+        needs={"command": 'set command to a list, for example ["python", "train.py"]'},
     ),
     "docker": Honours(
         honoured=frozenset(
@@ -61,9 +61,9 @@ HONOURS: Mapping[str, Honours] = {
                 "grace_period_seconds",
             }
         ),
-        needs={"docker_image": 'give docker_image, for example "python:3.12"'},
+        needs={"docker_image": 'set docker_image, for example "python:3.12"'},
     ),
-    # It stands in for the others, so it accepts what they accept: a specification can be tried out unchanged.
+    # It accepts the fields of all other runtimes, so that a specification can be tried out unchanged.
     "simulated": Honours(
         honoured=frozenset({"grace_period_seconds"}),
         in_name=frozenset(
@@ -84,6 +84,6 @@ HONOURS: Mapping[str, Honours] = {
 """By the name of the runtime."""
 
 
-def honoured_by(wanted: set[str]) -> list[str]:
-    """The runtimes on which all of these fields have their effect, by name."""
-    return sorted(name for name, honours in HONOURS.items() if wanted <= honours.honoured)
+def honoured_by(names: set[str]) -> list[str]:
+    """The names of the runtimes that honour all of these fields."""
+    return sorted(name for name, honours in HONOURS.items() if names <= honours.honoured)

@@ -20,7 +20,7 @@ Raises RuntimeUnavailable.
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRuntime:
-    """The runtime that a cluster's choice stands for, and a sentence about it for people."""
+    """The runtime of a cluster after `auto` was resolved, and a sentence about it for people."""
 
     name: str
     note: str

@@ -1,4 +1,4 @@
-"""Which fields each runtime honours: complete, and as the documents say."""
+"""Which fields each runtime honours: complete, and equal to the documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_declarations_name_fields_of_requests_once() -> None:
         assert set(COMMON_FIELDS) <= honours.accepted
 
 
-def test_an_optional_field_asks_for_nothing_by_default() -> None:
+def test_an_optional_field_is_not_requested_by_default() -> None:
     defaults = DeploymentCreate(name="x")
     assert [name for name in OPTIONAL_FIELDS if getattr(defaults, name)] == []
 
@@ -39,7 +39,7 @@ def test_some_runtime_honours_each_field() -> None:
         assert honoured_by({name}), name
 
 
-def test_the_document_says_what_is_declared() -> None:
+def test_the_document_has_the_declarations() -> None:
     header, _, *rows = _table()
     runtimes = header[1:]
     assert set(runtimes) == HONOURS.keys()
