@@ -99,8 +99,8 @@ class Case:
 
 @pytest.fixture
 async def world(sqlite_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    async with new_world(sqlite_url, tmp_path) as made:
-        yield made
+    async with new_world(sqlite_url, tmp_path) as created:
+        yield created
 
 
 @pytest.fixture(params=["memory", *KINDS])
@@ -113,14 +113,14 @@ async def case(
     else:
         count_for(request, "redis")
         opened = _fed(world, partial(_server_index, redis_of_kind(request.param), world))
-    async with opened as made:
-        yield made
+    async with opened as created:
+        yield created
 
 
 @pytest.fixture
 async def redis_case(world: World, own_redis: RedisServer) -> AsyncIterator[tuple[Case, RedisServer]]:
-    async with _fed(world, partial(_server_index, own_redis.url, world)) as made:
-        yield made, own_redis
+    async with _fed(world, partial(_server_index, own_redis.url, world)) as created:
+        yield created, own_redis
 
 
 def _server_index(url: str, world: World) -> RedisQueueIndex:

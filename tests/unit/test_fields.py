@@ -91,7 +91,7 @@ def lost(model: type[BaseModel], present: Collection[str], elsewhere: Mapping[st
     return model.model_fields.keys() - set(present) - elsewhere.keys()
 
 
-@pytest.mark.parametrize(("model", "table", "converted"), STORED, ids=[one[0].__name__ for one in STORED])
+@pytest.mark.parametrize(("model", "table", "converted"), STORED, ids=[entry[0].__name__ for entry in STORED])
 def test_a_field_without_a_column_stops_the_server_at_its_start(
     model: type[BaseModel], table: type[Base], converted: Mapping[str, str]
 ) -> None:
@@ -100,7 +100,9 @@ def test_a_field_without_a_column_stops_the_server_at_its_start(
         stored_fields(table, with_extra_field(model).model_fields, converted)
 
 
-@pytest.mark.parametrize(("model", "response", "elsewhere"), SHOWN, ids=[one[0].__name__ for one in SHOWN])
+@pytest.mark.parametrize(
+    ("model", "response", "elsewhere"), SHOWN, ids=[entry[0].__name__ for entry in SHOWN]
+)
 def test_responses_show_every_field(
     model: type[BaseModel], response: type[BaseModel], elsewhere: Mapping[str, str]
 ) -> None:
