@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "the epoch predicate is dropped",
         "store/leases.py",
-        "    if held != epoch:\n",
+        "    if current != epoch:\n",
         "    if False:\n",
         "tests/component/control/scheduler/test_robustness.py -k 'older_epoch and sqlite'",
     ),
@@ -59,7 +59,7 @@ MUTANTS = (
         "control/allocations/capacity.py",
         "    .with_for_update(key_share=True)\n",
         "",
-        "tests/component/store/test_row_locks.py -k summed_up",
+        "tests/component/store/test_row_locks.py -k summed",
     ),
     Mutant(
         "capacity is freed at the stop request",

@@ -8,7 +8,7 @@ from hypervisor.api.path_aliases import canonical_path
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("requested", "canonical"),
     [
         ("/", "/"),
         ("/api/v1/auth/me", "/api/v1/auth/me"),

@@ -16,7 +16,7 @@ def _principal(*memberships: OrganizationRole, superuser: bool = False) -> Princ
 
 
 @pytest.mark.parametrize("granter", list(Role))
-@pytest.mark.parametrize("wanted", list(Role))
+@pytest.mark.parametrize("requested", list(Role))
 def test_a_grant_is_limited_to_the_granters_own_role(granter: Role, requested: Role) -> None:
     if granter.includes(requested):
         check_grant(granter, requested)
