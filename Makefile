@@ -25,7 +25,7 @@ help: ## List the targets
 setup: $(STAMP) ## Create .venv with the locked dependencies (quick when nothing changed)
 	@echo "$(VENV) is ready"
 
-demo: $(STAMP) ## Play preemption and dependencies on a small cluster, in about a minute
+demo: $(STAMP) ## Run the demonstration: preemption and dependencies on a small cluster, in a minute
 	@$(BIN)/hypervisor demo
 
 run: $(STAMP) ## Serve on http://127.0.0.1:8000 with an embedded database
@@ -34,7 +34,7 @@ run: $(STAMP) ## Serve on http://127.0.0.1:8000 with an embedded database
 test: $(STAMP) ## Run the suite (WORKERS=0 for one process, ARGS="-k name" to select)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
-simulate: $(STAMP) ## Play 1,000 histories under faults in virtual time (SEEDS=n, FIRST=n)
+simulate: $(STAMP) ## Run 1,000 histories under faults in virtual time (SEEDS=n, FIRST=n)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 chaos: $(STAMP) ## Kill, pause and disconnect real servers, 10 times at each failpoint (KILLS=n)
@@ -56,7 +56,7 @@ lint: $(STAMP) ## Check style, formatting, types and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-words: $(STAMP) ## Refuse the words in scripts/words.toml
+words: $(STAMP) ## Check that the words in scripts/words.toml are not used
 	@$(BIN)/python -m scripts.check_words
 
 fmt: $(STAMP) ## Format the code and fix what ruff can fix

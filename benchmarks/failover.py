@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from tests.support.people import somebody
+from tests.support.people import registered_client
 from tests.support.postgres import find_binaries
 from tests.support.postgres import running_server as running_postgres
 from tests.support.replicas import Replicas, replicas
@@ -79,7 +79,7 @@ def _installation(stack: ExitStack, lease_seconds: float) -> tuple[Replicas, Cli
     api = servers.start("api", "api")
     for name in _SCHEDULERS:
         servers.start(name, "scheduler")
-    client = stack.enter_context(somebody(api.url))
+    client = stack.enter_context(registered_client(api.url))
     cluster = client.clusters.create("bench", {"total_cpu_cores": 64, "total_ram_gb": 64})
     return servers, client, f"cluster:{cluster['id']}"
 

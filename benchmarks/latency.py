@@ -3,7 +3,7 @@
 `python -m benchmarks.latency` measures submit-to-running and preempt-to-running of the process runtime, and
 of the Docker runtime if an engine is available, on an embedded server over HTTP. A measurement starts with
 the request and ends when the event "running" reaches a client of the event stream. Each round measures all
-sides in turn:
+sides one after another:
 
 - `raw` starts the same workload without the server: a process from Python, or a container with create and
   start of the Engine API, as a plain `docker run` on the default bridge.
@@ -106,7 +106,7 @@ class _ServerSide:
 
     def submit(self) -> float:
         """Seconds from the request to RUNNING on an empty cluster."""
-        deployment, took = self._run("fresh", priority="LOW")
+        deployment, took = self._run("first", priority="LOW")
         self._end(deployment)
         return took
 

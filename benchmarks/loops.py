@@ -4,7 +4,7 @@
 
 Random jobs arrive on a small cluster for a minute of virtual time. Each plan is applied, and victims are
 queued again after their grace period. Then arrivals and ends stop. The last evictions may still be in
-progress, and their victims may preempt in turn; after that no job may be preempted. These are faults:
+progress, and their victims may preempt others; after that no job may be preempted. These are faults:
 
 - a preemption after the stop by a job that has already preempted and was not evicted since (a loop), or
   without any change;
@@ -93,7 +93,7 @@ def settle(cluster: VirtualCluster, audit: Audit) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Look for loops, useless evictions and inversions.")
+    parser = argparse.ArgumentParser(description="Search for loops, useless evictions and inversions.")
     parser.add_argument("--workloads", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="run the workload with this seed only")

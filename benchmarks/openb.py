@@ -83,10 +83,10 @@ def run(trace: Trace, seed: int, policy: str, priority: bool, gap: float = 1.0) 
 
 def figures_of(outcome: Outcome) -> dict[str, Any]:
     """The figures of the protocol for one seed; shares in percent."""
-    placed = [arrival for arrival in outcome.arrivals if arrival.spot]
+    placed = [arrival for arrival in outcome.arrivals if arrival.pod_placement]
     top = [arrival for arrival in outcome.arrivals if arrival.pod.qos == _TOP_CLASS]
     requested = sum(arrival.pod.shape.gpu_milli for arrival in top)
-    allocated = sum(arrival.pod.shape.gpu_milli for arrival in top if arrival.spot)
+    allocated = sum(arrival.pod.shape.gpu_milli for arrival in top if arrival.pod_placement)
     capacity = WHOLE_GPU * sum(node.gpu_count for node in outcome.nodes)
     milliseconds = sorted(1000 * seconds for seconds in outcome.decision_seconds)
     return {
@@ -108,8 +108,8 @@ def placement_lines(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
             "seed": seed,
             "arrival": number,
             "name": arrival.pod.name,
-            "node": outcome.nodes[arrival.spot.node_id - 1].name if arrival.spot else None,
-            "gpus": list(arrival.spot.devices) if arrival.spot else [],
+            "node": outcome.nodes[arrival.pod_placement.node_id - 1].name if arrival.pod_placement else None,
+            "gpus": list(arrival.pod_placement.devices) if arrival.pod_placement else [],
             "milli": arrival.pod.shape.gpu_milli_per_device,
             "evictions": arrival.evictions,
         }

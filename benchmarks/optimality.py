@@ -9,8 +9,8 @@ pods.
 
 The scheduler is measured in three ways. `greedy` is `plan()` alone. `arranged` has the optimizer in each pass
 (`optimizer_steps`) and moves no running pod. `ours` also moves running pods at the end, as `consolidate()`
-proposes with `--improve` steps. `arranged` and `ours` use the optimizer of `--solver`. No pod is evicted for
-a pod of the same or a lower priority.
+proposes with `--optimizer-steps`. `arranged` and `ours` use the optimizer of `--solver`. No pod is evicted
+for a pod of the same or a lower priority.
 
 `default` stands for the default of kube-scheduler: `plan()` with the `spread` score, which is LeastAllocated.
 An instance is *hard* if `default` leaves a pod waiting (in the paper: "where the default scheduler fails").
@@ -99,7 +99,7 @@ def main() -> None:
             "instances": len(cases),
             "seed": arguments.seed,
             "policy": arguments.policy,
-            "improve_steps": arguments.improve,
+            "optimizer_steps": arguments.optimizer_steps,
             "solver": arguments.solver,
             "arrivals": "together" if arguments.together else "one group after the other",
             "solver_limit_seconds_per_level": arguments.limit,
@@ -111,9 +111,9 @@ def main() -> None:
 def solve_case(instance: Instance, arguments: argparse.Namespace) -> Case:
     """Run the scheduler in all ways, then compute the optimum."""
     policy, together = Policy(placement=arguments.policy), arguments.together
-    arranging = replace(policy, optimizer_steps=arguments.improve, solver=arguments.solver)
+    arranging = replace(policy, optimizer_steps=arguments.optimizer_steps, solver=arguments.solver)
     greedy, arranged = run_policy(instance, policy, together), run_policy(instance, arranging, together)
-    ours = run_policy(instance, arranging, together, arguments.improve)
+    ours = run_policy(instance, arranging, together, arguments.optimizer_steps)
     default = run_policy(instance, _LIKE_KUBE, together)
     started = time.perf_counter()
     model = Model(instance, arguments.limit, arguments.workers)
@@ -204,7 +204,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--instances", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", choices=policy_names(), default="fgd")
-    parser.add_argument("--improve", type=int, default=200_000, help="optimizer steps (default 200,000)")
+    parser.add_argument(
+        "--optimizer-steps", type=int, default=200_000, help="optimizer steps (default 200,000)"
+    )
     parser.add_argument("--solver", choices=solver_names(), default="search")
     parser.add_argument("--together", action="store_true", help="all groups arrive at once")
     parser.add_argument(

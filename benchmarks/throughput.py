@@ -1,9 +1,9 @@
 """Short jobs per second, from the submission of a batch to the end of all jobs.
 
 `python -m benchmarks.throughput` runs batches on the process runtime (each job is `true`) and on the
-simulated runtime (each job has duration 0), in turn, on an embedded server over HTTP. `raw` starts and waits
-for the same processes in a Python loop without the server, as many at a time as the cluster has cores. It is
-the limit of the machine.
+simulated runtime (each job has duration 0), alternately, on an embedded server over HTTP. `raw` starts and
+waits for the same processes in a Python loop without the server, as many at a time as the cluster has cores.
+It is the limit of the machine.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.people import somebody
+from tests.support.people import registered_client
 from tests.support.server import running_server
 
 from hypervisor.client import Client
@@ -30,7 +30,7 @@ def embedded_server(runtime: str, cores: int, **settings: str) -> Iterator[tuple
     with (
         tempfile.TemporaryDirectory(prefix="hv-bench-") as folder,
         running_server(Path(folder) / "server", SCHEDULER_INTERVAL="5", **settings) as server,
-        somebody(server.url) as client,
+        registered_client(server.url) as client,
     ):
         totals = {"runtime": runtime, "total_cpu_cores": cores, "total_ram_gb": 4 * cores}
         yield client, client.clusters.create("bench", totals)["id"]

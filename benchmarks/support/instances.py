@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from benchmarks.support.openb_trace import TraceNode
-from benchmarks.support.trace_cluster import Cluster, Item, Spot
+from benchmarks.support.trace_cluster import Cluster, Item, PodPlacement
 from hypervisor.scheduling.defragmentation.consolidation import consolidate
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Placement, Plan
@@ -139,7 +139,7 @@ class _Run:
         found = consolidate(snapshot, self._policy, steps)
         moving = [(self._cluster.stop(one.deployment_id), one) for one in found.moves]
         for item, move in moving:
-            self._cluster.start(item, Spot(move.to_node, move.gpu_indices), self._now)
+            self._cluster.start(item, PodPlacement(move.to_node, move.gpu_indices), self._now)
         self._start(found.placements)
         self.moves += len(moving)
         self.arrive([])
@@ -147,7 +147,7 @@ class _Run:
     def _start(self, placements: Sequence[Placement]) -> None:
         for placement in placements:
             item = self._waiting.pop(placement.deployment_id)
-            self._cluster.start(item, Spot(placement.node_id, placement.gpu_indices), self._now)
+            self._cluster.start(item, PodPlacement(placement.node_id, placement.gpu_indices), self._now)
 
     def _passes(self) -> Iterator[Plan]:
         nominations: Sequence[Nomination] = ()
@@ -162,4 +162,7 @@ class _Run:
         raise RuntimeError(f"the plan still changes after {_MOST_PASSES} passes")
 
     def where(self) -> Counter[tuple[int, int]]:
-        return Counter((item.id // 8, spot.node_id - 1) for item, spot in self._cluster.running.values())
+        return Counter(
+            (item.id // 8, pod_placement.node_id - 1)
+            for item, pod_placement in self._cluster.running.values()
+        )

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.people import somebody
+from tests.support.people import registered_client
 from tests.support.postgres import find_binaries
 from tests.support.postgres import running_server as running_postgres
 from tests.support.server import running_server
@@ -79,6 +79,6 @@ def postgres_servers(count: int = 2) -> Iterator[PostgresServers]:
             )
             for number in range(count)
         ]
-        client = stack.enter_context(somebody(servers[0].url))
+        client = stack.enter_context(registered_client(servers[0].url))
         cluster = client.clusters.create("bench", {"total_cpu_cores": 8, "total_ram_gb": 32})["id"]
         yield PostgresServers(binaries, scratch, url, [server.url for server in servers], client, cluster)

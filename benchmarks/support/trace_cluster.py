@@ -38,7 +38,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class PodPlacement:
     """The placement of a pod: node id and device indices."""
 
     node_id: int
@@ -50,17 +50,17 @@ class Cluster:
 
     def __init__(self, nodes: Sequence[TraceNode]) -> None:
         self.nodes = node_table(nodes)
-        self.running: dict[int, tuple[Item, Spot]] = {}
+        self.running: dict[int, tuple[Item, PodPlacement]] = {}
         self._columns = allocation_columns()
 
-    def start(self, item: Item, spot: Spot, now: float) -> None:
+    def start(self, item: Item, pod_placement: PodPlacement, now: float) -> None:
         """Start a pod, without a check of the capacity."""
         shape = item.shape
-        mask = sum(1 << device for device in spot.devices)
+        mask = sum(1 << device for device in pod_placement.devices)
         amounts = (shape.cpu_milli, shape.ram_mib, shape.gpu_milli_per_device if mask else 0, mask)
-        row: tuple[Any, ...] = (item.id, item.id, spot.node_id - 1, *amounts, item.priority)
+        row: tuple[Any, ...] = (item.id, item.id, pod_placement.node_id - 1, *amounts, item.priority)
         self._columns.add((*row, True, False, now, now, _NEVER, -1, math.inf))
-        self.running[item.id] = item, spot
+        self.running[item.id] = item, pod_placement
 
     def stop(self, item_id: int) -> Item:
         """End a pod at once and return it."""

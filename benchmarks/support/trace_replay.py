@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.support.openb_trace import TraceNode, TracePod
-from benchmarks.support.trace_cluster import Cluster, Item, Spot
+from benchmarks.support.trace_cluster import Cluster, Item, PodPlacement
 from hypervisor.scheduling.capacity.feasibility import fits_idle, usable_devices
 from hypervisor.scheduling.capacity.working_state import WorkingState
 from hypervisor.scheduling.plan import plan
@@ -23,10 +23,10 @@ from hypervisor.scheduling.snapshots.snapshot import Nomination, Snapshot
 
 @dataclass(slots=True)
 class Arrival:
-    """A pod and its final state; `spot` is None when it does not run at the end."""
+    """A pod and its final state; `pod_placement` is None when it does not run at the end."""
 
     pod: TracePod
-    spot: Spot | None = None
+    pod_placement: PodPlacement | None = None
     evictions: int = 0
 
 
@@ -102,8 +102,8 @@ class Replay:
         if priority:
             waiting = [item for item in items if item.id not in self._cluster.running]
             self._submit(len(items) * self._gap, waiting)
-        for number, (_, spot) in self._cluster.running.items():
-            self._arrivals[number].spot = spot
+        for number, (_, pod_placement) in self._cluster.running.items():
+            self._arrivals[number].pod_placement = pod_placement
         return Outcome(self._nodes, self._arrivals, self._seconds)
 
     def _submit(self, now: float, waiting: Sequence[Item]) -> None:
@@ -116,8 +116,8 @@ class Replay:
                 self._cluster.stop(eviction.allocation_id)
                 self._arrivals[eviction.deployment_id].evictions += 1
             for placement in decided.placements:
-                spot = Spot(placement.node_id, placement.gpu_indices)
-                self._cluster.start(by_id[placement.deployment_id], spot, now)
+                pod_placement = PodPlacement(placement.node_id, placement.gpu_indices)
+                self._cluster.start(by_id[placement.deployment_id], pod_placement, now)
             nominations = decided.nominations
             waiting = [by_id[nomination.deployment_id] for nomination in nominations]
 

@@ -1,4 +1,4 @@
-"""Errors that users see: each has an HTTP status, a stable code and a sentence that says what to do.
+"""Errors that users see: each has an HTTP status, a stable code and a sentence with advice.
 
 Services raise them. The app renders them as `application/problem+json` (RFC 9457), the CLI as one line.
 """
@@ -63,4 +63,4 @@ class Unavailable(HypervisorError):
 
 
 class StartupError(Exception):
-    """The process cannot start with this configuration. The message is one line that says what to change."""
+    """The process cannot start with this configuration. The message is one line with advice."""

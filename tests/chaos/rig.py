@@ -133,9 +133,13 @@ class Rig:
         def is_reached() -> bool:
             if or_death and not self.server.is_alive:
                 return True
-            seen = self.deployment(deployment_id)
-            assert seen is not None, "no response"
-            assert seen["status"] in states, (seen["name"], seen["status"], seen["reason"])
+            deployment = self.deployment(deployment_id)
+            assert deployment is not None, "no response"
+            assert deployment["status"] in states, (
+                deployment["name"],
+                deployment["status"],
+                deployment["reason"],
+            )
             return True
 
         eventually_sync(is_reached, within=RECOVERY_TIMEOUT, every=0.05)
@@ -147,21 +151,21 @@ class Rig:
     def leader(self) -> tuple[Server, int] | None:
         """The server that holds the lease of the main cluster and its epoch; None if the lease is free."""
 
-        async def look(connection: Any) -> Any:
+        async def query(connection: Any) -> Any:
             return await connection.fetchrow(
                 "SELECT m.host, e.epoch FROM leases l JOIN lease_epochs e USING (name) "
                 "JOIN servers m ON m.name = l.holder WHERE l.name = $1 AND l.expires_at > now()",
                 f"cluster:{self.cluster}",
             )
 
-        row = self._run(look)
+        row = self._run(query)
         if row is None:
             return None
         pid = int(row["host"].rpartition(":")[2])
         return next((server, row["epoch"]) for server in (*self.apis, *self.schedulers) if server.pid == pid)
 
     def alive(self) -> list[str]:
-        """The instances of which something lives."""
+        """The instances with a live process or container."""
         return self.probe.alive()
 
     def check(self, *, quiet: bool = False) -> None:
@@ -221,8 +225,8 @@ class Rig:
 
     def names_visible_to_others(self) -> list[str]:
         """The names of ada's deployments in a list for another organization (I12); must be empty."""
-        seen = self.request(lambda client: client.deployments.find(), user="bob") or []
-        return [server["name"] for server in seen]
+        visible = self.request(lambda client: client.deployments.find(), user="bob") or []
+        return [deployment["name"] for deployment in visible]
 
     def _holds_at_rest(self) -> bool:
         self.check(quiet=True)

@@ -42,7 +42,7 @@ def network(postgresql_url: str, own_redis: RedisServer, tmp_path: Path) -> Iter
         yield rig, proxy
 
 
-def test_the_service_goes_on_over_a_bad_network_to_redis(
+def test_the_service_continues_over_a_bad_network_to_redis(
     network: tuple[Rig, FaultProxy], own_redis: RedisServer
 ) -> None:
     rig, proxy = network
@@ -102,12 +102,12 @@ class _Queue:
             started_at = time.monotonic()
             items = self._rig.request(lambda client: client.deployments.find({"state": "QUEUED"}))
             slowest = max(slowest, time.monotonic() - started_at)
-            places = {
+            positions = {
                 deployment["id"]: deployment["queue_position"]
                 for deployment in items
                 if deployment["id"] in self._waiting
             }
-            assert places == {id_: place for place, id_ in enumerate(self._waiting, start=1)}
+            assert positions == {id_: position for position, id_ in enumerate(self._waiting, start=1)}
         return slowest
 
     def cancel_all(self) -> None:

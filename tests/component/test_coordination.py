@@ -70,7 +70,7 @@ async def test_a_redis_that_hangs_is_not_used_until_it_answers(
         for position, name in enumerate(PRIORITIES, start=1):
             assert (await team.submit(name, cluster_id=cluster))["queue_position"] == position
         assert not queue_index(team.api).ready(cluster)
-        own_redis.go_on()
+        own_redis.resume()
         await wait_for_index(team.api, cluster)
         assert sorted(position or 0 for position in (await positions(team)).values()) == [1, 2, 3]
 

@@ -1,4 +1,4 @@
-"""One adapter for each runtime: how to express "run until stopped" or "exit 3" for it.
+"""One adapter for each runtime, with its specs for "run until stopped", "exit 3" and so on.
 
 `test_runtimes.py` runs every case below. To add a runtime, subclass `RuntimeCase` (or `ShellCase` for
 workloads with a POSIX shell) and append the class to `CASES`. A case without an engine returns the reason in
@@ -274,5 +274,5 @@ def _tar_of_an_empty_file(name: str) -> bytes:
 
 
 async def _not_running(runtime: Runtime, name: str) -> bool:
-    seen = await runtime.observe([name])
-    return seen[name].state is not ObservedState.RUNNING
+    observations = await runtime.observe([name])
+    return observations[name].state is not ObservedState.RUNNING

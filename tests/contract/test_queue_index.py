@@ -38,7 +38,7 @@ own_kinds = pytest.mark.parametrize("own_redis", KINDS, indirect=True)
 
 @dataclass
 class Case:
-    """An index that receives the commits of a world, and its synchronization."""
+    """An index that receives the commits of a world, and its sync."""
 
     world: World
     open_index: Callable[[], QueueIndex]
@@ -50,7 +50,7 @@ class Case:
         return self.open()
 
     def open(self) -> QueueIndex:
-        """The index as one more server opens it."""
+        """Open the index as another server."""
         self.opened.append(self.open_index())
         return self.opened[-1]
 
@@ -88,7 +88,7 @@ class Case:
         return entries.keys() ^ {one.id for one in await self.queued(cluster_id)}
 
     async def rebuilt(self, cluster_id: int) -> bool:
-        """Synchronize once; whether the index responds again."""
+        """Run the sync once. True if the index returns positions again."""
         await self.index_sync.sync(everything=False)
         return await self.by_index(cluster_id) is not None
 
@@ -99,8 +99,8 @@ class Case:
 
 @pytest.fixture
 async def world(sqlite_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    async with new_world(sqlite_url, tmp_path) as made:
-        yield made
+    async with new_world(sqlite_url, tmp_path) as created:
+        yield created
 
 
 @pytest.fixture(params=["memory", *KINDS])
@@ -113,14 +113,14 @@ async def case(
     else:
         count_for(request, "redis")
         opened = _fed(world, partial(_server_index, redis_of_kind(request.param), world))
-    async with opened as made:
-        yield made
+    async with opened as created:
+        yield created
 
 
 @pytest.fixture
 async def redis_case(world: World, own_redis: RedisServer) -> AsyncIterator[tuple[Case, RedisServer]]:
-    async with _fed(world, partial(_server_index, own_redis.url, world)) as made:
-        yield made, own_redis
+    async with _fed(world, partial(_server_index, own_redis.url, world)) as created:
+        yield created, own_redis
 
 
 def _server_index(url: str, world: World) -> RedisQueueIndex:
@@ -188,7 +188,7 @@ async def test_repeated_and_late_changes_have_no_effect(case: Case) -> None:
     await case.agrees(cluster_id)
 
 
-async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) -> None:
+async def test_a_position_is_correct_before_the_index_has_the_deployment(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100}, {"priority": 300}])
     await case.index_sync.sync(everything=False)
@@ -199,7 +199,7 @@ async def test_who_asks_is_counted_before_the_index_has_heard_of_it(case: Case) 
     assert await case.index.positions(cluster_id, [QueueKey.of(300, high.created_at, high.id)]) == [1]
 
 
-async def test_what_was_written_behind_its_back_is_mended(case: Case) -> None:
+async def test_the_sync_repairs_changes_that_the_index_missed(case: Case) -> None:
     cluster_id = await case.world.cluster()
     ids = await case.world.submit_many(cluster_id, [{"priority": 100 * n} for n in range(4)])
     await case.index_sync.sync(everything=False)
@@ -240,10 +240,10 @@ async def test_a_missing_cluster_is_requested(case: Case) -> None:
 
 async def test_a_rolled_back_transaction_sends_no_change(case: Case) -> None:
     cluster_id = await case.world.cluster()
-    (kept,) = await case.world.submit_many(cluster_id, [{}])
+    (deployment_id,) = await case.world.submit_many(cluster_id, [{}])
     await case.index_sync.sync(everything=False)
     with pytest.raises(LookupError):
-        await _fail_after_flush(case.world, kept)
+        await _fail_after_flush(case.world, deployment_id)
     await case.agrees(cluster_id)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
 from tests.contract.runtime_cases import CASES, RuntimeCase
-from tests.support.observing import end_of, look
+from tests.support.observing import end_of, observation_of
 from tests.support.wait import PROMPT, eventually
 
 
@@ -46,7 +46,7 @@ async def test_an_instance_runs_and_leaves_its_exit_code(
     spec = runtime_case.runs(code=code, held=True)
     started = await runtime.start(spec)
     assert started.state is ObservedState.RUNNING
-    assert (await look(runtime, spec.instance)).exit_code is None
+    assert (await observation_of(runtime, spec.instance)).exit_code is None
     await runtime_case.let_go(spec.instance)
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code == code
@@ -147,10 +147,13 @@ async def test_instances_outlive_the_server_and_are_adopted(runtime_case: Runtim
     await first.close()
 
     second = runtime_case.open()
-    seen = await second.observe([running.instance, ended.instance])
-    assert seen[running.instance].state is ObservedState.RUNNING
-    assert seen[running.instance].started_at == started.started_at
-    assert (seen[ended.instance].state, seen[ended.instance].exit_code) == (ObservedState.EXITED, 3)
+    observations = await second.observe([running.instance, ended.instance])
+    assert observations[running.instance].state is ObservedState.RUNNING
+    assert observations[running.instance].started_at == started.started_at
+    assert (observations[ended.instance].state, observations[ended.instance].exit_code) == (
+        ObservedState.EXITED,
+        3,
+    )
     assert set(await second.list_instances()) == {running.instance, ended.instance}
     assert (await second.start(running)).state is ObservedState.RUNNING
 
@@ -199,7 +202,7 @@ async def test_followed_logs_arrive_while_it_runs_and_end_with_it(
     await runtime.start(spec)
     followed = runtime.logs(spec.instance, follow=True)
     assert await asyncio.wait_for(anext(followed), PROMPT) == "first"
-    assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
+    assert (await observation_of(runtime, spec.instance)).state is ObservedState.RUNNING
     await runtime_case.let_go(spec.instance)
     async with asyncio.timeout(PROMPT):
         assert [line async for line in followed] == ["second"]
@@ -213,7 +216,7 @@ async def test_a_hint_arrives_when_an_instance_ends(runtime: Runtime, runtime_ca
     await runtime_case.let_go(spec.instance)
     async with asyncio.timeout(PROMPT):
         async for name in changes:
-            if (await look(runtime, name)).state is ObservedState.EXITED:
+            if (await observation_of(runtime, name)).state is ObservedState.EXITED:
                 break
     assert name == spec.instance
 
@@ -228,7 +231,7 @@ async def test_a_hint_arrives_for_an_adopted_instance(runtime_case: RuntimeCase)
     await runtime_case.let_go(spec.instance)
     async with asyncio.timeout(PROMPT):
         async for name in changes:
-            if (await look(second, name)).state is ObservedState.EXITED:
+            if (await observation_of(second, name)).state is ObservedState.EXITED:
                 break
     assert name == spec.instance
 
@@ -251,7 +254,7 @@ async def test_remove_deletes_an_ended_instance_and_keeps_its_logs_until_the_pur
     await end_of(runtime, spec.instance)
     kept = await lines(runtime, spec.instance)
     await runtime.remove(spec.instance)
-    assert await look(runtime, spec.instance) == ABSENT
+    assert await observation_of(runtime, spec.instance) == ABSENT
     assert spec.instance not in await runtime.list_instances()
     # "If the engine allows it": all of the log or none of it, never a part.
     assert await lines(runtime, spec.instance) in ([], kept)
@@ -263,7 +266,7 @@ async def test_a_running_instance_is_not_removed(runtime: Runtime, runtime_case:
     spec = runtime_case.sleeps()
     await runtime.start(spec)
     await runtime.remove(spec.instance)
-    assert (await look(runtime, spec.instance)).state is ObservedState.RUNNING
+    assert (await observation_of(runtime, spec.instance)).state is ObservedState.RUNNING
 
 
 async def test_a_launch_failure_has_a_reason_and_leaves_nothing(
@@ -273,7 +276,7 @@ async def test_a_launch_failure_has_a_reason_and_leaves_nothing(
     with pytest.raises(LaunchFailed, match=word) as refusal:
         await runtime.start(spec)
     assert not refusal.value.retryable
-    assert await look(runtime, spec.instance) == ABSENT
+    assert await observation_of(runtime, spec.instance) == ABSENT
 
 
 async def test_the_environment_arrives_and_the_servers_does_not(
@@ -294,7 +297,7 @@ async def test_a_declared_port_can_be_reached(runtime: Runtime, runtime_case: Ru
         pytest.skip("nothing listens here")
     spec = runtime_case.listens(8080)
     await runtime.start(spec)
-    (binding,) = (await look(runtime, spec.instance)).ports
+    (binding,) = (await observation_of(runtime, spec.instance)).ports
     assert binding.port == 8080
     assert binding.host == "127.0.0.1"
     await eventually(lambda: _connects(binding.host, binding.host_port))
@@ -303,11 +306,11 @@ async def test_a_declared_port_can_be_reached(runtime: Runtime, runtime_case: Ru
 async def test_gpu_indices_arrive(runtime: Runtime, runtime_case: RuntimeCase) -> None:
     if not runtime_case.runs_commands:
         pytest.skip("nothing runs here that devices could reach")
-    for indices, variable, seen in runtime_case.gpu_environment:
+    for indices, variable, observations in runtime_case.gpu_environment:
         spec = runtime_case.prints_env(variable, env={}, gpu_indices=indices)
         await runtime.start(spec)
         await end_of(runtime, spec.instance)
-        assert await lines(runtime, spec.instance) == [f"{variable}=[{seen}]"]
+        assert await lines(runtime, spec.instance) == [f"{variable}=[{observations}]"]
 
 
 async def test_a_command_starts_in_its_working_directory(runtime: Runtime, runtime_case: RuntimeCase) -> None:

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hypervisor.client import Client
-from tests.support.people import somebody
+from tests.support.people import registered_client
 from tests.support.server import HypervisorServer, running_server
 from tests.support.wait import eventually_sync
 
@@ -39,10 +39,10 @@ def submitting(client: Client) -> Iterator[list[int]]:
 
     def submit() -> None:
         while not enough.is_set():
-            made = client.deployments.create(
+            created = client.deployments.create(
                 {"name": f"work-{len(accepted)}", "labels": {"simulate/log": "x"}}
             )
-            accepted.append(made["id"])
+            accepted.append(created["id"])
 
     thread = threading.Thread(target=submit)
     thread.start()
@@ -56,7 +56,7 @@ def submitting(client: Client) -> Iterator[list[int]]:
 def test_a_backup_under_load_has_everything_that_was_accepted_before(tmp_path: Path) -> None:
     archive = tmp_path / "saved.tar.gz"
     with running_server(tmp_path / "old", DEFAULT_RUNTIME="simulated") as old:
-        with somebody(old.url) as ada:
+        with registered_client(old.url) as ada:
             ada.clusters.create("c", {"runtime": "simulated", "total_cpu_cores": 5, "total_ram_gb": 5})
             with submitting(ada) as accepted:
                 eventually_sync(lambda: len(accepted) >= FIRST, within=60)

@@ -11,7 +11,7 @@ import pytest
 
 from hypervisor.client import Client
 from tests.support.docker import IMAGE, Api, clean_up, endpoint, why_no_docker
-from tests.support.people import PASSWORD, all_in, somebody
+from tests.support.people import PASSWORD, all_in, registered_client
 from tests.support.server import HypervisorServer, name_of, running_server
 from tests.support.wait import eventually_sync
 
@@ -34,7 +34,7 @@ def server_with_engine(tmp_path: Path) -> Iterator[HypervisorServer]:
 
 @pytest.mark.slow
 def test_processes_survive_a_killed_server(server: HypervisorServer) -> None:
-    with somebody(server.url) as ada:
+    with registered_client(server.url) as ada:
         ids = _three_processes(ada)
         before = _workload_pids(server)
         server.kill()
@@ -46,7 +46,7 @@ def test_processes_survive_a_killed_server(server: HypervisorServer) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_ends_while_the_server_is_dead_is_recorded(server: HypervisorServer) -> None:
-    with somebody(server.url) as ada:
+    with registered_client(server.url) as ada:
         ada.clusters.create("c", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4})
         gate = server.folder / "gate"
         job = ada.deployments.create(
@@ -72,7 +72,7 @@ def test_three_containers_and_three_processes_survive_a_killed_server(
     server_with_engine: HypervisorServer,
 ) -> None:
     server = server_with_engine
-    with somebody(server.url) as ada:
+    with registered_client(server.url) as ada:
         ids = _three_processes(ada) + _three_containers(ada)
         install = _install_id(server)
         pids, containers = _workload_pids(server), _container_ids(install)
@@ -97,7 +97,7 @@ def test_a_container_has_its_limits_is_preempted_and_runs_again(
         "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max 2>/dev/null || "
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us"
     )
-    with somebody(server_with_engine.url) as ada:
+    with registered_client(server_with_engine.url) as ada:
         ada.clusters.create("d", {"runtime": "docker", "total_cpu_cores": 1, "total_ram_gb": 1})
         low = ada.deployments.create(
             {
@@ -111,7 +111,7 @@ def test_a_container_has_its_limits_is_preempted_and_runs_again(
             }
         )["id"]
         all_in(ada, [low], "RUNNING")
-        limits = eventually_sync(lambda: _two_lines(ada, low), what="the container tells its limits")
+        limits = eventually_sync(lambda: _two_lines(ada, low), what="the container prints its limits")
         assert limits[0] == str(128 * 1024 * 1024)
         assert limits[1].split()[0] == "50000"
         high = ada.deployments.create(
@@ -137,7 +137,7 @@ def test_a_container_has_its_limits_is_preempted_and_runs_again(
 @pytest.mark.docker
 @pytest.mark.slow
 def test_a_missing_image_fails_with_the_message_of_the_engine(server_with_engine: HypervisorServer) -> None:
-    with somebody(server_with_engine.url) as ada:
+    with registered_client(server_with_engine.url) as ada:
         ada.clusters.create("d", {"runtime": "docker", "total_cpu_cores": 1, "total_ram_gb": 1})
         lost = ada.deployments.create({"name": "lost", "kind": "job", "docker_image": "hv-test/no-such:1"})
         all_in(ada, [lost["id"]], "FAILED")
@@ -146,21 +146,21 @@ def test_a_missing_image_fails_with_the_message_of_the_engine(server_with_engine
 
 def _three_processes(ada: Client) -> list[int]:
     cluster = ada.clusters.create("p", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4})
-    made = ada.deployments.create_batch(
+    created = ada.deployments.create_batch(
         [{"name": f"process-{n}", "cluster_id": cluster["id"], "command": FOREVER} for n in range(3)]
     )
-    ids = [one["id"] for one in made]
+    ids = [one["id"] for one in created]
     all_in(ada, ids, "RUNNING")
     return ids
 
 
 def _three_containers(ada: Client) -> list[int]:
     cluster = ada.clusters.create("d", {"runtime": "docker", "total_cpu_cores": 4, "total_ram_gb": 4})
-    wanted = {"docker_image": IMAGE, "command": FOREVER, "required_ram_gb": 0.125}
-    made = ada.deployments.create_batch(
-        [{"name": f"container-{n}", "cluster_id": cluster["id"], **wanted} for n in range(3)]
+    expected = {"docker_image": IMAGE, "command": FOREVER, "required_ram_gb": 0.125}
+    created = ada.deployments.create_batch(
+        [{"name": f"container-{n}", "cluster_id": cluster["id"], **expected} for n in range(3)]
     )
-    ids = [one["id"] for one in made]
+    ids = [one["id"] for one in created]
     all_in(ada, ids, "RUNNING")
     return ids
 

@@ -1,7 +1,7 @@
 """A full disk under a real server: running jobs continue, no new job starts, and the server recovers.
 
-On a small tmpfs, which only root may mount. For everybody, component/control/test_full_disk.py tests what a
-nearly full disk does to the loops, component/api/test_limits.py what a full one does to requests.
+On a small tmpfs, which only root may mount. tests/component/control/reconciler/test_full_disk.py tests the
+loops on a nearly full disk, tests/component/api/test_limits.py tests requests on a full one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.client import ApiError, Client
-from tests.support.people import all_in, somebody
+from tests.support.people import all_in, registered_client
 from tests.support.server import HypervisorServer, running_server
 from tests.support.wait import eventually_sync
 
@@ -77,7 +77,7 @@ def test_running_jobs_survive_a_full_disk(disk: Disk, server: HypervisorServer) 
         "kind": "job",
         "command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done"],
     }
-    with somebody(server.url) as ada:
+    with registered_client(server.url) as ada:
         ada.clusters.create("lab", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4})
         before = ada.deployments.create({**job, "name": "before"})["id"]
         all_in(ada, [before], "RUNNING")

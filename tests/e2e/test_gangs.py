@@ -46,8 +46,8 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
         assert [one["node_name"] for one in running["placements"]] == ["a", "a", "b"]
         for replica in range(3):
             eventually_sync(partial(client.deployments.logs, gang["id"], replica=replica))
-            said = client.deployments.logs(gang["id"], replica=replica)
-            assert said.split() == [str(replica), "of", "3", "on", "a,a,b"]
+            output = client.deployments.logs(gang["id"], replica=replica)
+            assert output.split() == [str(replica), "of", "3", "on", "a,a,b"]
 
         signal.touch()
         failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", timeout=PROMPT)

@@ -68,8 +68,8 @@ def work(client: Client) -> None:
     client.deployments.wait(low["id"], lambda each: each["status"] == "RUNNING", timeout=PROMPT)
     for name, command in (("high", ["true"]), ("broken", ["/nowhere/to/be/found"])):
         fields = {"name": name, "kind": "job", "command": command, "priority": "HIGH"}
-        made = client.deployments.create(fields)
-        client.deployments.wait(made["id"], has_ended, timeout=PROMPT)
+        created = client.deployments.create(fields)
+        client.deployments.wait(created["id"], has_ended, timeout=PROMPT)
 
 
 def test_every_query_of_the_dashboard_has_a_result(observed: Observed) -> None:
@@ -125,8 +125,8 @@ def log_of(server: HypervisorServer) -> list[dict[str, Any]]:
 
 
 def test_the_lines_about_a_deployment_can_be_found(observed: Observed) -> None:
-    ours = [each for each in log_of(observed.server) if each.get("deployment_id") == 1]
-    requests = [(each["method"], each["route"]) for each in ours if each["event"] == "request.answered"]
+    related = [each for each in log_of(observed.server) if each.get("deployment_id") == 1]
+    requests = [(each["method"], each["route"]) for each in related if each["event"] == "request.answered"]
     assert requests[0] == ("POST", "/api/v1/deployments")
     assert ("GET", "/api/v1/deployments/{deployment_id}") in requests
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from hypervisor.client import Client
-from tests.support.people import all_in, somebody
+from tests.support.people import all_in, registered_client
 from tests.support.replicas import replicas
 from tests.support.server import HypervisorServer
 
@@ -24,7 +24,7 @@ def test_a_scheduler_takes_over_from_one_that_dies_and_from_one_that_stops(
         api = all_of_them.start("api", "api")
         for name in ("one", "two"):
             all_of_them.start(name, "scheduler")
-        with somebody(api.url) as ada:
+        with registered_client(api.url) as ada:
             cluster = ada.clusters.create(
                 "p", {"runtime": "process", "total_cpu_cores": 4, "total_ram_gb": 4}
             )

@@ -129,8 +129,8 @@ def test_migrate_then_again(tmp_path: Path) -> None:
 
 def test_a_superuser_is_created_while_the_server_runs(server: HypervisorServer) -> None:
     flags = ["--username", "root-ada", "--email", "root@example.com"]
-    made = hypervisor(server, "create-superuser", *flags, HYPERVISOR_PASSWORD=PASSWORD)
-    assert made.returncode == 0, made.stderr
+    created = hypervisor(server, "create-superuser", *flags, HYPERVISOR_PASSWORD=PASSWORD)
+    assert created.returncode == 0, created.stderr
     with Client(server.url) as client:
         client.accounts.login("root-ada", PASSWORD)
         assert client.accounts.me()["is_superuser"] is True

@@ -14,7 +14,7 @@ from hypervisor.client import Client
 from hypervisor.client.errors import ApiError
 from tests.chaos.rig import Rig
 
-PEOPLE = 3
+CLIENTS = 3
 MOST_SERVICES = 3
 """Maximum running services of each client."""
 AGAIN_AFTER = 0.2
@@ -38,7 +38,7 @@ class LoadGenerator:
         self._numbers = iter(range(1, 10**9))
         self._threads = [
             threading.Thread(target=self._keep_submitting, args=(Random(f"{seed} {number}"),))
-            for number in range(PEOPLE)
+            for number in range(CLIENTS)
         ]
         self.repeated = 0
         """Requests that were sent again."""
@@ -84,7 +84,7 @@ class LoadGenerator:
 
     def _submit(self, fields: dict[str, Any]) -> int | None:
         """Submit until there is a response; the id, or None if the request was refused."""
-        name = f"asked-{next(self._numbers)}"
+        name = f"job-{next(self._numbers)}"
         seconds = fields.pop("seconds")
         script = f'echo "$HV_INSTANCE" >> {self._start_log}; exec sleep {seconds}'
         body = {"name": name, "command": ["sh", "-c", script], **fields}

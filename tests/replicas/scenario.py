@@ -56,7 +56,7 @@ class Outcome:
             **self.figures,
             "kills": dict(self.kills),
             "when_the_load_ended": self.after_load,
-            "looks": self.checks,
+            "checks": self.checks,
             "violations": {name: numbers[name] for name in (*INVARIANTS, "other")},
             "wrong": self.violations[:20],
         }
@@ -129,17 +129,17 @@ def _come_to_rest(rig: Rig, outcome: Outcome) -> None:
 def _census(rig: Rig) -> dict[str, int]:
     """The number of accepted and not deleted deployments by their state."""
     states = {row["id"]: State(row["state"]) for row in rig.read().deployments}
-    kept = [id_ for name, id_ in rig.ledger.accepted.items() if name not in rig.ledger.deleted]
-    counts = Counter(_place(states.get(id_)) for id_ in kept)
-    places = ("ended", "queued", "running", "lost")
+    remaining = [id_ for name, id_ in rig.ledger.accepted.items() if name not in rig.ledger.deleted]
+    counts = Counter(_outcome_of(states.get(id_)) for id_ in remaining)
+    outcomes = ("ended", "queued", "running", "lost")
     return {
         "accepted": len(rig.ledger.accepted),
-        "deleted": len(rig.ledger.accepted) - len(kept),
-        **{place: counts[place] for place in places},
+        "deleted": len(rig.ledger.accepted) - len(remaining),
+        **{outcome: counts[outcome] for outcome in outcomes},
     }
 
 
-def _place(state: State | None) -> str:
+def _outcome_of(state: State | None) -> str:
     if state is None:
         return "lost"
     if state in ENDED:
@@ -151,7 +151,7 @@ def _doubled(rig: Rig, generator: LoadGenerator, outcome: Outcome) -> int:
     """The number of requests that made two deployments, and of instances started twice or in parallel."""
     names = Counter(row["name"] for row in rig.read().deployments)
     duplicates = [f"{name} exists {count} times" for name, count in names.items() if count > 1]
-    duplicates += [f"{name} was begun twice" for name in generator.started_twice()]
+    duplicates += [f"{name} was started twice" for name in generator.started_twice()]
     duplicates += [item for item in outcome.violations if item.startswith("I4")]
     outcome.note(duplicates)
     return len(duplicates)

@@ -25,11 +25,11 @@ from tests.support import virtual_time
 from tests.support.inline_sqlite import inline_sqlite
 from tests.support.invariants import PREEMPTION, Watch, violations
 
-LOOK_EVERY = 0.5
+CHECK_EVERY = 0.5
 BUSY_FOR = 60.0
-CALM_FOR = 45.0
+STEADY_FOR = 45.0
 """Seconds without a change and without an expected end of an instance: two full passes of every loop."""
-LOOK_FOR_CALM_EVERY = 5.0
+STEADY_CHECK_EVERY = 5.0
 LONGEST_QUIET = 1500.0
 
 
@@ -102,7 +102,7 @@ class _HistoryRunner:
         self._clients = People(random, self._note)
         self._monotonic = Watch()
         self._checked_version = -1
-        self._judged = 0
+        self._checked_event = 0
         self._crashes_left = history.faults.crashes
         self._server = self._start_server()
         self._server_running = asyncio.Event()
@@ -200,13 +200,13 @@ class _HistoryRunner:
 
     async def _is_steady(self) -> bool:
         loop = asyncio.get_running_loop()
-        deadline, calm_since, before = loop.time() + LONGEST_QUIET, loop.time(), ""
+        deadline, steady_since, before = loop.time() + LONGEST_QUIET, loop.time(), ""
         while loop.time() < deadline:
-            await asyncio.sleep(LOOK_FOR_CALM_EVERY)
+            await asyncio.sleep(STEADY_CHECK_EVERY)
             now = self._installation.fingerprint(self._installation.clock.now())
             if now != before:
-                before, calm_since = now, loop.time()
-            elif loop.time() - calm_since >= CALM_FOR:
+                before, steady_since = now, loop.time()
+            elif loop.time() - steady_since >= STEADY_FOR:
                 return True
         return False
 
@@ -214,7 +214,7 @@ class _HistoryRunner:
         """Check that a plan is empty at rest."""
         server = self._server
 
-        async def look() -> None:
+        async def check() -> None:
             async with server.database.read() as session:
                 view = await load_cluster(session, 1, server.clock.now())
             if view is None:
@@ -223,19 +223,21 @@ class _HistoryRunner:
             if result.placements or result.evictions:
                 self._report([f"I11: at rest the plan still has {result.placements} {result.evictions}"])
 
-        await server.call(look())
+        await server.call(check())
 
     async def _check_continuously(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
             if (now := self._installation.changes()) != self._checked_version:
                 self._checked_version = now
                 await self._check()
 
     async def _check(self, *, quiet: bool = False) -> None:
         rows = self._installation.rows()
-        found = violations(rows, await self._installation.alive(), quiet=quiet, judged=self._judged)
-        self._judged = rows.events[-1]["id"] if rows.events else 0
+        found = violations(
+            rows, await self._installation.alive(), quiet=quiet, checked_event=self._checked_event
+        )
+        self._checked_event = rows.events[-1]["id"] if rows.events else 0
         self._report([*found, *self._monotonic.violations(rows), *self._clients.ledger.violations(rows)])
         if quiet:
             self._history.attempts = len(rows.attempts)

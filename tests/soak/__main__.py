@@ -19,7 +19,7 @@ from tests.chaos.rig import Rig, cancelling, running_rig
 from tests.support.postgres import find_binaries, running_server
 from tests.support.servers import scratch_directory
 
-PEOPLE = 2
+CLIENTS = 2
 MOST_KEPT = 50
 """Deployments that each client keeps; older ones are deleted."""
 WARM_AFTER = 2
@@ -61,7 +61,7 @@ def _soak(rig: Rig, minutes: int, random: Random) -> int:
             f"{len(rig.ids)} deployments; all invariants hold",
             flush=True,
         )
-    return _judge(measurements)
+    return _print_growth(measurements)
 
 
 def _load(rig: Rig, seconds: float, random: Random) -> int:
@@ -72,7 +72,7 @@ def _load(rig: Rig, seconds: float, random: Random) -> int:
         threading.Thread(
             target=lambda seed: counts.append(_work(rig, Random(seed), deadline)), args=(random.random(),)
         )
-        for _ in range(PEOPLE)
+        for _ in range(CLIENTS)
     ]
     for item in threads:
         item.start()
@@ -113,7 +113,7 @@ def _measure(pid: int, minute: int, requests: int) -> Measured:
     return Measured(minute, requests, rss, len(list(Path(f"/proc/{pid}/fd").iterdir())))
 
 
-def _judge(measurements: list[Measured]) -> int:
+def _print_growth(measurements: list[Measured]) -> int:
     warm = measurements[WARM_AFTER - 1 :]
     if len(warm) < 2:
         print("too short to measure growth")

@@ -118,7 +118,7 @@ def ok(response: httpx2.Response, status: int = 200) -> Any:
     return response.json() if response.content else None
 
 
-def said(response: httpx2.Response) -> dict[str, Any]:
+def problem_body(response: httpx2.Response) -> dict[str, Any]:
     """The body of a problem without the fields that differ between requests."""
     body: dict[str, Any] = response.json()
     body.pop("request_id", None)

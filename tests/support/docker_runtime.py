@@ -25,15 +25,15 @@ def spec(install: str, script: str, number: int = 1, **fields: Any) -> LaunchSpe
     return LaunchSpec(str(InstanceName(install, number, 1)), command=("/bin/sh", "-c", script), **fields)
 
 
-async def nothing_is_known(runtime: DockerRuntime, wanted: LaunchSpec) -> None:
+async def check_unavailable(runtime: DockerRuntime, launch_spec: LaunchSpec) -> None:
     """Check that every call raises RuntimeUnavailable."""
     for call in (
-        lambda: runtime.observe([wanted.instance]),
-        lambda: runtime.observe([wanted.instance, "hv-other-1-1-0"]),
+        lambda: runtime.observe([launch_spec.instance]),
+        lambda: runtime.observe([launch_spec.instance, "hv-other-1-1-0"]),
         lambda: runtime.list_instances(),
-        lambda: runtime.start(wanted),
-        lambda: runtime.stop(wanted.instance, 5),
-        lambda: runtime.remove(wanted.instance),
+        lambda: runtime.start(launch_spec),
+        lambda: runtime.stop(launch_spec.instance, 5),
+        lambda: runtime.remove(launch_spec.instance),
     ):
         with pytest.raises(RuntimeUnavailable):
             await call()

@@ -88,13 +88,13 @@ async def read_postgresql(connection: Any) -> Rows:
 
 
 def violations(
-    rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False, judged: int = 0
+    rows: Rows, alive: Iterable[str] | None = None, *, quiet: bool = False, checked_event: int = 0
 ) -> list[str]:
     """All violations. `alive` are the instances that really run now; None if unknown.
 
     `quiet`: there were no requests and faults for long enough that everything should have settled.
-    `judged`: the last event of an earlier check. Preemptions up to it are not checked again: the dependent
-    from which the preemptor inherited its priority may have been deleted since.
+    `checked_event`: the last event of an earlier check. Preemptions up to it are not checked again: the
+    dependent from which the preemptor inherited its priority may have been deleted since.
     """
     found = [
         *_capacity(rows),
@@ -102,7 +102,7 @@ def violations(
         *_attempts(rows),
         *_counters(rows),
         *_histories(rows),
-        *_preemptions(rows, quiet=quiet, judged=judged),
+        *_preemptions(rows, quiet=quiet, checked_event=checked_event),
         *_dependencies(rows),
         *_decisions(rows),
     ]
@@ -251,14 +251,14 @@ def _is_edge(source: str, target: str) -> bool:
     return is_legal(State(source), State(target)) or source == target == State.STOPPING
 
 
-def _preemptions(rows: Rows, *, quiet: bool, judged: int) -> Iterator[str]:
+def _preemptions(rows: Rows, *, quiet: bool, checked_event: int) -> Iterator[str]:
     effective = _lent_priorities(rows)
     open_since: dict[int, Row] = {}
     for event in rows.events:
         id_ = event["deployment_id"]
         if event["type"] == PREEMPTION:
             open_since[id_] = event
-            if event["id"] > judged:
+            if event["id"] > checked_event:
                 yield from _unjust(event, effective)
         elif event["type"].startswith("node."):
             open_since.clear()
@@ -328,8 +328,8 @@ def _dependencies(rows: Rows) -> Iterator[str]:
         if event["type"] != MOVED:
             continue
         state[id_] = event["to_state"]
-        judged = event["from_state"] in (None, State.BLOCKED, *ENDED)
-        if event["to_state"] != State.QUEUED or not judged or id_ in edited:
+        checked = event["from_state"] in (None, State.BLOCKED, *ENDED)
+        if event["to_state"] != State.QUEUED or not checked or id_ in edited:
             continue
         for edge in parents.get(id_, ()):
             parent = state.get(edge["depends_on_id"])

@@ -99,9 +99,9 @@ def _containerd(folder: Path) -> list[str]:
 def _own_namespaces(folder: Path) -> subprocess.Popen[bytes]:
     """A process that only keeps a network namespace and a mount namespace open."""
     process = spawn(["unshare", "--net", "--mount", "sleep", "infinity"], log=folder / "namespaces.log")
-    ours = Path("/proc/self/ns/mnt").readlink()
-    theirs = Path(f"/proc/{process.pid}/ns/mnt")
-    eventually_sync(lambda: theirs.readlink() != ours, what="namespaces of its own")
+    own = Path("/proc/self/ns/mnt").readlink()
+    process_namespace = Path(f"/proc/{process.pid}/ns/mnt")
+    eventually_sync(lambda: process_namespace.readlink() != own, what="separate namespaces")
     return process
 
 

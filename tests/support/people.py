@@ -13,7 +13,7 @@ PASSWORD = "a long enough password"
 
 
 @contextmanager
-def somebody(url: str, name: str = "ada", *, organization: str | None = "lab") -> Iterator[Client]:
+def registered_client(url: str, name: str = "ada", *, organization: str | None = "lab") -> Iterator[Client]:
     """The client of a registered and logged-in user, with a new organization unless that is None."""
     with Client(url) as client:
         client.accounts.register(name, f"{name}@example.org", PASSWORD)

@@ -13,7 +13,7 @@ import psutil
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
-from tests.support.observing import look
+from tests.support.observing import observation_of
 
 INSTALL = f"p{secrets.token_hex(4)}"
 """Unique for this test process, because parallel tests also find processes by the names of instances."""
@@ -55,7 +55,7 @@ async def log_of(runtime: ProcessRuntime, name: str) -> list[str]:
 
 
 async def runs(runtime: ProcessRuntime, name: str) -> bool:
-    return (await look(runtime, name)).state is ObservedState.RUNNING
+    return (await observation_of(runtime, name)).state is ObservedState.RUNNING
 
 
 async def equals(lines: Awaitable[list[str]], expected: list[str]) -> bool:

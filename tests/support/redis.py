@@ -28,7 +28,7 @@ _START_ATTEMPTS = 3
 
 
 class RedisServer:
-    """A server on a fixed port that a test may stop, start, flush and pause."""
+    """A server on a fixed port. A test may stop, start, flush and pause it."""
 
     def __init__(self, binary: Path, folder: Path) -> None:
         self._binary = binary
@@ -58,14 +58,14 @@ class RedisServer:
 
     def stop(self) -> None:
         if self._process is not None:
-            self.go_on()
+            self.resume()
             servers.stop(self._process, signal.SIGTERM)
 
     def hang(self) -> None:
-        """Pause the server with all connections open, until `go_on` or `stop`."""
+        """Pause the server with all connections open, until `resume` or `stop`."""
         self._send(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._send(signal.SIGCONT)
 
     def call(self, *command: str) -> Any:

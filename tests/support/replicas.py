@@ -61,11 +61,11 @@ class Replicas:
 @contextmanager
 def replicas(folder: Path, database_url: str, **settings: str) -> Iterator[Replicas]:
     """An installation without a server; ends all its processes afterwards."""
-    made = Replicas(folder, database_url, settings)
+    created = Replicas(folder, database_url, settings)
     try:
-        yield made
+        yield created
     finally:
-        made.close()
+        created.close()
 
 
 async def _holding_process(url: str, lease: str) -> int | None:

@@ -37,7 +37,7 @@ async def eventually(
             value = await seen if inspect.isawaitable(seen) else seen
             if value:
                 return value
-            watch.saw(value)
+            watch.record(value)
         except AssertionError as error:
             watch.failed(error)
         watch.check()
@@ -54,7 +54,7 @@ def eventually_sync(
             value = condition()
             if value:
                 return value
-            watch.saw(value)
+            watch.record(value)
         except AssertionError as error:
             watch.failed(error)
         watch.check()
@@ -68,23 +68,23 @@ class _Watch:
         self._what = what
         self._within = within
         self._deadline = time.monotonic() + within
-        self._looks = 0
+        self._polls = 0
         self._last = "nothing"
         self._error: AssertionError | None = None
 
-    def saw(self, value: object) -> None:
-        self._looks += 1
+    def record(self, value: object) -> None:
+        self._polls += 1
         self._last, self._error = repr(value), None
 
     def failed(self, error: AssertionError) -> None:
-        self._looks += 1
+        self._polls += 1
         self._last, self._error = f"AssertionError: {error}", error
 
     def check(self) -> None:
         if time.monotonic() < self._deadline:
             return
         message = (
-            f"{self._what} did not come true within {self._within:g} s; poll {self._looks}: {self._last}"
+            f"{self._what} did not come true within {self._within:g} s; poll {self._polls}: {self._last}"
         )
         raise AssertionError(message) from self._error
 

@@ -246,13 +246,13 @@ class World:
             live = list(await session.scalars(select(Attempt).where(Attempt.finished_at.is_(None))))
             deployments = list(await session.scalars(select(Deployment)))
         for node in nodes.values():
-            mine = [a for a in held if a.node_id == node.id]
-            assert sum(a.cpu_milli for a in mine) == node.used_cpu_milli <= node.cpu_milli
-            assert sum(a.ram_mib for a in mine) == node.used_ram_mib <= node.ram_mib
+            on_node = [a for a in held if a.node_id == node.id]
+            assert sum(a.cpu_milli for a in on_node) == node.used_cpu_milli <= node.cpu_milli
+            assert sum(a.ram_mib for a in on_node) == node.used_ram_mib <= node.ram_mib
         for gpu in gpus:
-            mine_gpu = [c for c in claims if (c.node_id, c.gpu_index) == (gpu.node_id, gpu.gpu_index)]
-            assert sum(c.milli for c in mine_gpu) == gpu.used_milli <= 1000
-            assert len(mine_gpu) == 1 or all(c.milli < 1000 for c in mine_gpu)
+            on_gpu = [c for c in claims if (c.node_id, c.gpu_index) == (gpu.node_id, gpu.gpu_index)]
+            assert sum(c.milli for c in on_gpu) == gpu.used_milli <= 1000
+            assert len(on_gpu) == 1 or all(c.milli < 1000 for c in on_gpu)
         assert {a.attempt_id for a in held} == {a.id for a in live}
         assert len({(a.deployment_id, a.replica) for a in live}) == len(live)
         running = {d.id for d in deployments if d.state in ("STARTING", "RUNNING", "STOPPING")}

@@ -1,6 +1,6 @@
 """No code reads the clock of the event loop: timers and timeouts do, and everything else takes a Clock.
 
-The other clocks, and randomness, are banned by ruff (TID251, see pyproject.toml), which knows names only.
+The other clocks, and randomness, are banned by ruff (TID251, see pyproject.toml), which checks names only.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ _FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
-_PATH = re.compile(r"(?:src|tests|docs|deploy|scripts|benchmarks)/[\w./-]*\w|(?:[\w-]+/)+[\w-]+\.py")
+_PATH = re.compile(
+    r"(?:src|tests|docs|deploy|scripts|benchmarks)/[\w./-]*\w|(?:[\w-]+/)+[\w-]+\.py|test_\w+\.py"
+)
 
 
 def paths_in(text: str) -> Iterator[str]:
@@ -77,9 +79,11 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 def test_a_missing_path_or_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One `two`, three\n## Again\n## Again\n`src/a.py` `b/c.py --x` `<d>/e.py` `f.py`\n")
+    page.write_text(
+        "# One `two`, three\n## Again\n## Again\n`src/a.py` `b/c.py --x` `<d>/e.py` `f.py` `test_g.py`\n"
+    )
     text = page.read_text()
-    assert list(paths_in(text)) == ["src/a.py", "b/c.py"]
+    assert list(paths_in(text)) == ["src/a.py", "b/c.py", "test_g.py"]
     assert anchors_of(text) == {"one-two-three", "again", "again-1"}
     assert broken_link(page, "other.md")
     assert broken_link(page, "#none")

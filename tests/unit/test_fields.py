@@ -1,4 +1,7 @@
-"""No field of a request is lost: row, response, SDK, runtime and command line have each, or say why not."""
+"""No field of a request is lost between row, response, SDK, runtime and command line.
+
+The tables have the exceptions, each with its reason.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,10 @@ SHOWN: list[tuple[type[BaseModel], type[BaseModel], Mapping[str, str]]] = [
     (NodeCreate, NodeResponse, {"count": "makes as many nodes"}),
 ]
 NOT_FOR_A_RUNTIME = {
-    "organization_id": "who owns it",
+    "organization_id": "the owner",
     "cluster_id": "chooses the runtime",
     "name": "for people",
-    "kind": "the lifecycle judges ends by it",
+    "kind": "the lifecycle concludes ends by it",
     "priority": "orders the queue",
     "depends_on": "BLOCKED until then",
     "on_failure": "the lifecycle of dependents",
@@ -66,7 +69,7 @@ NO_OPTION_OF_THE_NAME = {
     "organization_id": "--org",
     "cluster_id": "--cluster",
     "name": "the argument",
-    "command": "what stands after --",
+    "command": "the arguments after --",
     "kind": "--job",
     "depends_on": "--after",
     "preemptible": "--never-preempt",
@@ -77,32 +80,34 @@ NO_OPTION_OF_THE_NAME = {
 }
 
 
-def with_a_field_more(model: type[BaseModel]) -> type[BaseModel]:
-    """What somebody has who adds a field to the schema alone."""
+def with_extra_field(model: type[BaseModel]) -> type[BaseModel]:
+    """The model with a field that was added to the schema only."""
     extra: Any = {"forgotten": (int | None, None)}
     return create_model("More", __base__=model, **extra)
 
 
-def lost(model: type[BaseModel], kept: Collection[str], elsewhere: Mapping[str, str]) -> set[str]:
-    """Fields of a request that are neither kept nor declared to be elsewhere."""
-    return model.model_fields.keys() - set(kept) - elsewhere.keys()
+def lost(model: type[BaseModel], present: Collection[str], elsewhere: Mapping[str, str]) -> set[str]:
+    """The fields of a request that are neither in `present` nor declared in `elsewhere`."""
+    return model.model_fields.keys() - set(present) - elsewhere.keys()
 
 
-@pytest.mark.parametrize(("model", "table", "converted"), STORED, ids=[one[0].__name__ for one in STORED])
+@pytest.mark.parametrize(("model", "table", "converted"), STORED, ids=[entry[0].__name__ for entry in STORED])
 def test_a_field_without_a_column_stops_the_server_at_its_start(
     model: type[BaseModel], table: type[Base], converted: Mapping[str, str]
 ) -> None:
     stored_fields(table, model.model_fields, converted)
     with pytest.raises(TypeError, match="forgotten: add a column of this name"):
-        stored_fields(table, with_a_field_more(model).model_fields, converted)
+        stored_fields(table, with_extra_field(model).model_fields, converted)
 
 
-@pytest.mark.parametrize(("model", "response", "elsewhere"), SHOWN, ids=[one[0].__name__ for one in SHOWN])
+@pytest.mark.parametrize(
+    ("model", "response", "elsewhere"), SHOWN, ids=[entry[0].__name__ for entry in SHOWN]
+)
 def test_responses_show_every_field(
     model: type[BaseModel], response: type[BaseModel], elsewhere: Mapping[str, str]
 ) -> None:
     assert lost(model, response.model_fields, elsewhere) == set()
-    assert lost(with_a_field_more(model), response.model_fields, elsewhere) == {"forgotten"}
+    assert lost(with_extra_field(model), response.model_fields, elsewhere) == {"forgotten"}
 
 
 @pytest.mark.parametrize(
@@ -118,15 +123,15 @@ def test_the_sdk_has_the_fields_of_responses(model: Any, response: type[BaseMode
     assert set(model.__annotations__) == response.model_fields.keys()
 
 
-def test_the_sdk_tells_what_was_asked_for_from_what_became_of_it() -> None:
-    asked = DeploymentCreate.model_fields.keys() - {"gpu_model"}
-    assert set(models.DeploymentSpec.__annotations__) == asked
+def test_the_sdk_has_the_fields_of_requests() -> None:
+    requested = DeploymentCreate.model_fields.keys() - {"gpu_model"}
+    assert set(models.DeploymentSpec.__annotations__) == requested
 
 
-def test_every_field_reaches_the_runtime_or_says_why_not() -> None:
+def test_every_field_reaches_the_runtime_or_has_a_reason() -> None:
     launched = {API_NAMES.get(field.name, field.name) for field in fields(LaunchSpec)} - OF_THE_ATTEMPT
     assert lost(DeploymentCreate, launched, NOT_FOR_A_RUNTIME) == set()
-    assert lost(with_a_field_more(DeploymentCreate), launched, NOT_FOR_A_RUNTIME) == {"forgotten"}
+    assert lost(with_extra_field(DeploymentCreate), launched, NOT_FOR_A_RUNTIME) == {"forgotten"}
     assert launched.isdisjoint(NOT_FOR_A_RUNTIME)
     assert launched <= DeploymentCreate.model_fields.keys()
 
@@ -134,7 +139,7 @@ def test_every_field_reaches_the_runtime_or_says_why_not() -> None:
 def test_every_field_has_an_option() -> None:
     options = {parameter.name for parameter in deploy_flags.parameters()}
     assert lost(DeploymentCreate, options, NO_OPTION_OF_THE_NAME) == set()
-    assert lost(with_a_field_more(DeploymentCreate), options, NO_OPTION_OF_THE_NAME) == {"forgotten"}
+    assert lost(with_extra_field(DeploymentCreate), options, NO_OPTION_OF_THE_NAME) == {"forgotten"}
 
 
 def test_an_update_can_change_what_a_submit_sets() -> None:

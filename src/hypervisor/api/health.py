@@ -23,7 +23,7 @@ class Health(BaseModel):
 
 
 class CheckResponse(BaseModel):
-    """One check. If it is not ok, `detail` also says what to do."""
+    """One check. If the check is not ok, `detail` includes advice."""
 
     name: str
     ok: bool

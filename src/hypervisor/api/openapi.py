@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from hypervisor.api.problems import MEDIA_TYPE, Problem
 
-DESCRIPTION = """Who may use which GPUs, what runs where, what waits, what yields, and why.
+DESCRIPTION = """Queues, places and runs deployments on shared clusters, and explains each decision.
 
 Register and log in (use the *Authorize* button on this page). Create an organization, or join one with an
 invite code. Then add a cluster and submit deployments.

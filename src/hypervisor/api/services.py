@@ -33,7 +33,7 @@ class QueuePositions(Protocol):
     """Implemented by `deployments.queue.positions`."""
 
     async def fill(self, index: QueueIndex | None, responses: Sequence[Any], *, new: bool = False) -> None:
-        """Set the queue position of each response that waits; see there."""
+        """Set the queue position of each queued deployment in `responses`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def runtime_note(choice: str, resolved: str) -> str:
     """One line about the runtime of the cluster."""
     if choice == AUTO and resolved == "simulated":
         others = " or ".join(honoured_by({"command"}))
-        return f"simulated: no Docker engine answered, nothing really runs; choose {others} for work"
+        return f"simulated: no Docker engine answered, so no workload runs; choose {others} for work"
     kind = RUNTIMES.get(resolved)
     note = resolved if kind is None else f"{resolved}: {kind.note}"
     return f"auto, {note}" if choice == AUTO else note

@@ -217,7 +217,7 @@ async def _submit(
     submission = Submission(
         user, requests, services.encryptor, services.clock.now(), keyed, traceparent=current_traceparent()
     )
-    submitted: Submitted = await services.submissions.ask(submission)
+    submitted: Submitted = await services.submissions.submit(submission)
     if submitted.earlier_ids:
         response.headers[REPLAYED] = "true"
         answers = await _earlier_responses(services, submitted.earlier_ids)

@@ -116,7 +116,7 @@ async def load_principal(
 
     `logins` are those of `AppServices`.
     """
-    login = await logins.ask(claims.session_id)
+    login = await logins.submit(claims.session_id)
     if login is None or login.user_id != claims.user_id or login.expires_at <= now:
         return None
     return Principal(

@@ -60,7 +60,7 @@ class RegisterRequest(RequestModel):
     password: Password
     role: Annotated[str, Field(max_length=16)] | None = Field(
         default=None,
-        description="The role that the user wishes for. It grants nothing: roles come from invite codes.",
+        description="The requested role. It grants nothing: roles come from invite codes.",
         examples=["developer"],
     )
 

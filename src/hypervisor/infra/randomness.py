@@ -1,4 +1,4 @@
-"""Randomness of the operating system: the source for jitter, and ids that nobody can guess."""
+"""Randomness of the operating system: the source for jitter, and for ids that cannot be guessed."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class OrganizationAccess:
 
 
 def not_found(kind: str, id: int) -> NotFound:
-    """The error both for a missing object and for one that the caller has no access to."""
+    """The error for a missing object. An object without access gets the same one."""
     return NotFound(
         f"{kind.replace(' ', '_')}_not_found", f"There is no {kind} {id}, or you have no access to it."
     )
@@ -103,7 +103,7 @@ async def check_access(
 async def resolve_organization(
     session: AsyncSession, principal: Principal, organization_id: int | None, minimum: Role
 ) -> OrganizationAccess:
-    """`access_organization`. None stands for the caller's only organization.
+    """`access_organization`. None means the caller's only organization.
 
     Raises Invalid if the caller is not in exactly one organization, with the choices.
     """

@@ -23,7 +23,7 @@ from hypervisor.store.tables import Invite, Membership
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 CODE_LENGTH = 27
-"""31 ** 27 is about 2 ** 133: at least 128 bits, without characters that look alike."""
+"""31 ** 27 is about 2 ** 133: at least 128 bits, without characters of similar shape."""
 PURPOSE = "invite"
 
 

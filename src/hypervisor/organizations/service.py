@@ -72,10 +72,10 @@ async def rename(
 
 
 async def delete(session: WriteSession, access: OrganizationAccess, now: datetime, *, force: bool) -> bool:
-    """Delete the organization. True if it is gone already: it has no running deployment and a short history.
+    """Delete the organization. True if that is done: nothing runs, and the history is short.
 
-    Otherwise it is marked (`deleting_at`), and maintenance stops its deployments and deletes all rows.
-    Raises Conflict while deployments run, unless `force`.
+    Otherwise `deleting_at` is set, and maintenance stops its deployments and deletes all rows. Raises
+    Conflict while deployments run, unless `force`.
     """
     organization = await _locked(session, access)
     running = await repository.count_running(session, organization.id)

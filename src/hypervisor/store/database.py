@@ -155,31 +155,31 @@ class Database:
     def read_group(
         self, name: str, work: Callable[[AsyncConnection, Sequence[K]], Awaitable[Sequence[T | Exception]]]
     ) -> GroupCommit[K, T]:
-        """A group for concurrent reads: all concurrent questions share one connection and one `work`.
+        """A group for concurrent reads: all concurrent requests share one connection and one `work`.
 
         Nothing is read before it is requested. `work` reads columns, not objects, because it has no session.
         Create each group once, at server start; `close` closes it. Raises ValueError for a name in use.
         """
 
-        async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
+        async def run(requests: Sequence[K]) -> Sequence[T | Exception]:
             async with self._read_engine.connect() as connection:
-                return await work(connection, questions)
+                return await work(connection, requests)
 
-        return self._group(name, answer)
+        return self._group(name, run)
 
     def write_group(
         self, name: str, work: Callable[[WriteSession, Sequence[K]], Awaitable[Sequence[T | Exception]]]
     ) -> GroupCommit[K, T]:
-        """A group for concurrent writes: `transact` for all concurrent questions in one transaction.
+        """A group for concurrent writes: `transact` for all concurrent requests in one transaction.
 
-        For a refused question `work` returns an error in place of the result, and writes nothing. Create each
+        For a refused request `work` returns an error in place of the result, and writes nothing. Create each
         group once, as for `read_group`.
         """
 
-        async def answer(questions: Sequence[K]) -> Sequence[T | Exception]:
-            return await self.transact(lambda session: work(session, questions))
+        async def run(requests: Sequence[K]) -> Sequence[T | Exception]:
+            return await self.transact(lambda session: work(session, requests))
 
-        return self._group(name, answer)
+        return self._group(name, run)
 
     async def close(self) -> None:
         for group in self._groups.values():
@@ -193,7 +193,7 @@ class Database:
     ) -> GroupCommit[K, T]:
         if name in self._groups:
             raise ValueError(f"there is a group {name!r} already")
-        group: GroupCommit[K, T] = GroupCommit(name, work, _may_be_of_one)
+        group: GroupCommit[K, T] = GroupCommit(name, work, _may_be_caused_by_one)
         self._groups[name] = group
         return group
 
@@ -261,8 +261,8 @@ def _is_retryable(error: DBAPIError | ConcurrentWrite) -> bool:
     return getattr(error.orig, "sqlstate", None) in SERIALIZATION_FAILURES
 
 
-def _may_be_of_one(error: Exception) -> bool:
-    """Whether one question of a group may have caused the error; False if the database is unreachable."""
+def _may_be_caused_by_one(error: Exception) -> bool:
+    """Whether one request of a group may have caused the error; False if the database is unreachable."""
     if isinstance(error, DBAPIError):
         return not error.connection_invalidated
     return not isinstance(error, PoolTimeout | OSError)

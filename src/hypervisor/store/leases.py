@@ -149,7 +149,7 @@ async def unregister(session: WriteSession, name: str, now: datetime) -> None:
 
 
 async def live_servers(session: AsyncSession, now: datetime) -> dict[str, frozenset[str]]:
-    """The servers with a fresh heartbeat, each with the leases that it cannot use."""
+    """The live servers by their heartbeats, each with the leases that it cannot use."""
     rows = await session.execute(select(Server.name, Server.excluded_leases).where(Server.expires_at > now))
     return {name: frozenset(excluded) for name, excluded in rows}
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.support.api import ok, refused, running_api
 
 
-async def test_each_user_has_a_limit_of_their_own(sqlite_url: str, tmp_path: Path) -> None:
+async def test_each_user_has_a_separate_limit(sqlite_url: str, tmp_path: Path) -> None:
     async with running_api(sqlite_url, tmp_path, rate_limit="8/minute") as api:
         ada, bob = await api.person(), await api.person()
         answers = [await ada.get("/api/v1/auth/me") for _ in range(8)]
@@ -35,8 +35,8 @@ async def test_a_full_disk_is_reported_and_changes_nothing(sqlite_url: str, tmp_
             if answer.status_code != 201:
                 break
         refused(answer, 507, "disk_full")
-        made = ok(await ada.get("/api/v1/organizations?limit=100"))
-        assert f"Team {number} " not in str(made)
+        created = ok(await ada.get("/api/v1/organizations?limit=100"))
+        assert f"Team {number} " not in str(created)
 
         async with api.services.database.write() as session:
             await session.execute(text("PRAGMA max_page_count = 1000000"))

@@ -14,7 +14,7 @@ from tests.support.api import Api, Person, ok, refused, running_api
 from tests.support.clock import FakeClock
 from tests.support.wait import eventually
 
-GONE = "postgresql://nobody@127.0.0.1:1/nothing"
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -50,21 +50,21 @@ async def test_queue_and_capacity_come_from_the_database(api: Api) -> None:
     await eventually(running)
     await submit(person, "waits")
     api.clock.advance(40)
-    seen = await scrape(api)
+    scraped = await scrape(api)
 
-    assert seen[of("hypervisor_database_up")] == 1
-    assert seen[of("hypervisor_deployments", cluster=cluster, state="RUNNING")] == 1
-    assert seen[of("hypervisor_queue_depth", cluster=cluster, priority="MEDIUM")] == 1
-    assert seen[of("hypervisor_queue_depth", cluster=cluster, priority="HIGH")] == 0
-    assert seen[of("hypervisor_queue_head_wait_seconds", cluster=cluster, priority="MEDIUM")] >= 40
+    assert scraped[of("hypervisor_database_up")] == 1
+    assert scraped[of("hypervisor_deployments", cluster=cluster, state="RUNNING")] == 1
+    assert scraped[of("hypervisor_queue_depth", cluster=cluster, priority="MEDIUM")] == 1
+    assert scraped[of("hypervisor_queue_depth", cluster=cluster, priority="HIGH")] == 0
+    assert scraped[of("hypervisor_queue_head_wait_seconds", cluster=cluster, priority="MEDIUM")] >= 40
     resources = {"cpu": ("core", 2, 2), "memory": ("byte", 4 * 2**30, 2**30), "gpu": ("device", 2, 0.5)}
     for resource, (unit, capacity, allocated) in resources.items():
         labels = {"cluster": cluster, "resource": resource, "unit": unit}
-        assert seen[of("hypervisor_cluster_capacity", **labels)] == capacity
-        assert seen[of("hypervisor_cluster_allocated", **labels)] == allocated
-    assert of("hypervisor_servers") in seen
-    assert seen[of("hypervisor_lease_epoch", lease=f"cluster:{cluster}")] >= 1
-    assert seen[of("hypervisor_queue_wait_seconds_count", cluster=cluster, priority="MEDIUM")] == 1
+        assert scraped[of("hypervisor_cluster_capacity", **labels)] == capacity
+        assert scraped[of("hypervisor_cluster_allocated", **labels)] == allocated
+    assert of("hypervisor_servers") in scraped
+    assert scraped[of("hypervisor_lease_epoch", lease=f"cluster:{cluster}")] >= 1
+    assert scraped[of("hypervisor_queue_wait_seconds_count", cluster=cluster, priority="MEDIUM")] == 1
 
 
 async def test_cordoned_engines_of_nodes_are_counted_for_the_installation(api: Api) -> None:
@@ -91,10 +91,10 @@ async def test_requests_are_counted_by_template_and_no_name_is_exposed(sqlite_ap
     for path in ("/who/are/you", "/wp-admin", "/admin/nowhere", "/static/nowhere"):
         await person.get(path)
     await person.call("BREW", "/api/v1/organizations")
-    seen = await scrape(sqlite_api)
+    scraped = await scrape(sqlite_api)
 
     def requests(method: str, route: str, status: int) -> float:
-        return seen[of("hypervisor_http_requests_total", method=method, route=route, status=status)]
+        return scraped[of("hypervisor_http_requests_total", method=method, route=route, status=status)]
 
     assert requests("GET", "/api/v1/organizations/{organization_id}", 200) == 1
     assert requests("GET", "(none)", 404) == 2
@@ -133,7 +133,7 @@ async def test_a_scraper_gets_the_requested_format(sqlite_api: Api, accept: str)
 
 
 async def test_an_unreachable_database_is_a_metric() -> None:
-    database = Database(GONE)
+    database = Database(UNREACHABLE)
     state = StateMetrics(database, FakeClock())
     await state.refresh()
     await database.close()

@@ -80,9 +80,9 @@ async def test_organization(ada: Person, path: str) -> None:
 @pytest.mark.parametrize("path", everywhere("/organizations/{id}/invite-code"))
 async def test_invite_code(ada: Person, path: str) -> None:
     path = path.format(id=await ada.organization())
-    seen = ok(await ada.get(path))["invite_code"]
+    invite_code = ok(await ada.get(path))["invite_code"]
     renewed = ok(await ada.post(path.replace("invite-code", "regenerate-invite")))["invite_code"]
-    assert seen != renewed
+    assert invite_code != renewed
 
 
 Join = Callable[[Person, int, str], Awaitable[httpx2.Response]]

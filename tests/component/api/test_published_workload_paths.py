@@ -16,8 +16,8 @@ SIZE = {"total_ram_gb": 8, "total_cpu_cores": 4, "total_gpu_count": 1}
 
 @pytest.fixture
 async def team(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
-    async with team_at_rest(sqlite_url, tmp_path / "data", monkeypatch) as made:
-        yield made
+    async with team_at_rest(sqlite_url, tmp_path / "data", monkeypatch) as created:
+        yield created
 
 
 def below(path: str, *parts: object) -> str:
@@ -28,13 +28,13 @@ def below(path: str, *parts: object) -> str:
 
 async def test_clusters(team: Team) -> None:
     for number, path in enumerate(everywhere("/clusters", "/cluster")):
-        made = ok(await team.admin.post(path, {"name": f"c{number}", **SIZE}), 201)
-        one = below(path, made["id"])
+        created = ok(await team.admin.post(path, {"name": f"c{number}", **SIZE}), 201)
+        one = below(path, created["id"])
         assert ok(await team.viewer.get(one))["total_ram_gb"] == 8
-        assert made["id"] in [item["id"] for item in ok(await team.viewer.get(path))["items"]]
+        assert created["id"] in [item["id"] for item in ok(await team.viewer.get(path))["items"]]
         assert ok(await team.admin.call("PUT", one, json={"total_ram_gb": 16}))["total_ram_gb"] == 16
         assert ok(await team.admin.patch(one, {"name": f"renamed-{number}"}))["name"] == f"renamed-{number}"
-        nodes = below(path, made["id"], "nodes")
+        nodes = below(path, created["id"], "nodes")
         node = ok(await team.admin.post(nodes, {"name": "extra", "cpu_cores": 1, "ram_gb": 1}), 201)
         assert len(ok(await team.viewer.get(nodes))["items"]) == 2
         for command in ("cordon", "uncordon", "drain"):
@@ -55,11 +55,11 @@ async def test_deployments(team: Team) -> None:
             "required_gpu_count": 0,
             "priority": "HIGH",
         }
-        made = ok(await team.developer.post(path, body), 201)
-        assert made["status"] == "QUEUED"
-        one = below(path, made["id"])
+        created = ok(await team.developer.post(path, body), 201)
+        assert created["status"] == "QUEUED"
+        one = below(path, created["id"])
         assert ok(await team.viewer.get(one))["priority_label"] == "HIGH"
-        assert ok(await team.viewer.get(path))["items"][0]["id"] == made["id"]
+        assert ok(await team.viewer.get(path))["items"][0]["id"] == created["id"]
         assert ok(await team.developer.call("PUT", one, json={"priority": 10}))["priority"] == 10
         assert ok(await team.developer.patch(one, {"priority": "LOW"}))["priority"] == 100
         for part in ("events", "attempts", "explain"):

@@ -16,7 +16,7 @@ from hypervisor.store.migrations import runner
 from tests.support.api import Api, ok, refused
 from tests.support.clock import FakeClock
 
-GONE = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
+UNREACHABLE = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
 
 
 def by_name(body: dict[str, Any]) -> dict[str, bool]:
@@ -30,8 +30,8 @@ async def test_every_check_is_shown(sqlite_api: Api) -> None:
 
 
 async def test_without_its_database_the_server_is_alive_but_not_ready(sqlite_api: Api) -> None:
-    gone, before = Database(GONE), sqlite_api.services
-    readiness = Readiness(gone, FakeClock(), Heartbeats(FakeClock()), before.stopping)
+    unreachable, before = Database(UNREACHABLE), sqlite_api.services
+    readiness = Readiness(unreachable, FakeClock(), Heartbeats(FakeClock()), before.stopping)
     sqlite_api.app.state.services = replace(before, readiness=readiness)
     try:
         problem = refused(await sqlite_api.http.get("/readyz"), 503, "database_unavailable")
@@ -42,7 +42,7 @@ async def test_without_its_database_the_server_is_alive_but_not_ready(sqlite_api
         assert 'hypervisor_ready{check="database"} 0.0' in (await sqlite_api.http.get("/metrics")).text
     finally:
         sqlite_api.app.state.services = before
-        await gone.close()
+        await unreachable.close()
 
 
 @pytest.mark.parametrize(("revision", "ready"), [("0001", False), ("9999", True)])

@@ -1,4 +1,4 @@
-"""What the installation says of itself."""
+"""Information about the installation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypervisor import __version__
 from tests.support.api import Api, ok
 
 
-async def test_system_info_is_for_people_who_are_logged_in(api: Api, backend: str) -> None:
+async def test_system_info_needs_a_login(api: Api, backend: str) -> None:
     assert (await api.http.get("/api/v1/system/info")).status_code == 401
     info = ok(await (await api.person()).get("/api/v1/system/info"))
     assert (info["version"], info["database"]) == (__version__, backend)

@@ -35,7 +35,7 @@ async def test_a_trace_joins_the_request_the_scheduler_and_the_engine(
             }
             body = {"name": "traced", "docker_image": "x", "kind": "job"}
             answer = await api.http.post("/api/v1/deployments", json=body, headers=headers)
-            made = ok(answer, 201)
+            created = ok(answer, 201)
             await eventually(lambda: collector.named("start"), what="the span of the start")
             await eventually(lambda: collector.named("schedule"), what="the span of the commit")
             await api.http.get("/healthz")
@@ -49,7 +49,7 @@ async def test_a_trace_joins_the_request_the_scheduler_and_the_engine(
     assert schedule.parent_span_id == start.parent_span_id == request.span_id
     assert schedule.end_time_unix_nano > schedule.start_time_unix_nano > 0
     attributes = {each.key: each.value for each in start.attributes}
-    assert attributes["deployment.id"].int_value == made["id"]
+    assert attributes["deployment.id"].int_value == created["id"]
     assert attributes["runtime"].string_value == "simulated"
     assert collector.services == {"mlops-hypervisor"}
     assert not any("healthz" in span.name for span in collector.spans)

@@ -25,12 +25,12 @@ def amounts(cpu: float, ram: float, gpus: float) -> dict[str, float]:
 
 async def test_totals_create_one_node_of_that_size(team: Team) -> None:
     body = {"name": "lab", "runtime": "simulated", "total_cpu_cores": 4, "total_ram_gb": 8.5}
-    made = ok(await team.admin.post(CLUSTERS, {**body, "total_gpu_count": 2, "gpu_model": "A100"}), 201)
-    assert made["organization_id"] == team.id
-    assert made["capacity"] == made["available"] == amounts(4, 8.5, 2)
-    assert made["allocated"] == amounts(0, 0, 0)
-    assert (made["total_cpu_cores"], made["total_ram_gb"], made["total_gpu_count"]) == (4, 8.5, 2)
-    (node,) = made["nodes"]
+    created = ok(await team.admin.post(CLUSTERS, {**body, "total_gpu_count": 2, "gpu_model": "A100"}), 201)
+    assert created["organization_id"] == team.id
+    assert created["capacity"] == created["available"] == amounts(4, 8.5, 2)
+    assert created["allocated"] == amounts(0, 0, 0)
+    assert (created["total_cpu_cores"], created["total_ram_gb"], created["total_gpu_count"]) == (4, 8.5, 2)
+    (node,) = created["nodes"]
     assert (node["name"], node["gpu_model"], node["status"]) == ("node-1", "A100", "ready")
     assert node["gpus"] == [{"index": 0, "used": 0}, {"index": 1, "used": 0}]
 
@@ -40,14 +40,14 @@ async def test_nodes_are_created_as_listed(team: Team) -> None:
         {"name": "big", "cpu_cores": 8, "ram_gb": 16, "gpu_count": 4, "labels": {"zone": "a"}},
         {"name": "small", "count": 3, "cpu_cores": 0.5, "ram_gb": 1},
     ]
-    made = await team.cluster(nodes=nodes)
-    assert [node["name"] for node in made["nodes"]] == ["big", "small-1", "small-2", "small-3"]
-    assert made["nodes"][0]["labels"] == {"zone": "a"}
-    assert made["capacity"] == amounts(9.5, 19, 4)
-    assert made["node_count"] == 4
+    created = await team.cluster(nodes=nodes)
+    assert [node["name"] for node in created["nodes"]] == ["big", "small-1", "small-2", "small-3"]
+    assert created["nodes"][0]["labels"] == {"zone": "a"}
+    assert created["capacity"] == amounts(9.5, 19, 4)
+    assert created["node_count"] == 4
 
 
-async def test_auto_without_an_engine_says_that_nothing_really_runs(
+async def test_auto_without_an_engine_has_a_note_that_nothing_really_runs(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = type(team.api.services.runtimes)
@@ -56,9 +56,9 @@ async def test_auto_without_an_engine_says_that_nothing_really_runs(
         return "simulated" if choice == "auto" else choice
 
     monkeypatch.setattr(registry, "resolve", no_engine)
-    made = await team.cluster(runtime="auto")
-    assert (made["runtime"], made["resolved_runtime"]) == ("auto", "simulated")
-    assert "no workload runs" in made["runtime_note"]
+    created = await team.cluster(runtime="auto")
+    assert (created["runtime"], created["resolved_runtime"]) == ("auto", "simulated")
+    assert "no workload runs" in created["runtime_note"]
 
 
 async def test_impossible_amounts_are_refused(team: Team) -> None:
@@ -105,25 +105,25 @@ async def test_engine_endpoints_are_for_docker(team: Team) -> None:
     node = {"name": "a", "cpu_cores": 1, "ram_gb": 1, "engine_endpoint": "tcp://10.0.0.5:2375"}
     body = {"name": "x", "runtime": "simulated", "nodes": [node]}
     refused(await team.admin.post(CLUSTERS, body), 422, "engine_endpoint_without_docker")
-    made = ok(await team.admin.post(CLUSTERS, {**body, "runtime": "docker"}), 201)
-    assert made["nodes"][0]["engine_endpoint"] == "tcp://10.0.0.5:2375"
+    created = ok(await team.admin.post(CLUSTERS, {**body, "runtime": "docker"}), 201)
+    assert created["nodes"][0]["engine_endpoint"] == "tcp://10.0.0.5:2375"
 
 
 async def test_a_name_is_unique_in_an_organization(team: Team) -> None:
-    made = await team.cluster(name="lab")
+    created = await team.cluster(name="lab")
     body = {"name": "lab", "total_cpu_cores": 1, "total_ram_gb": 1}
     refused(await team.admin.post(CLUSTERS, body), 409, "cluster_name_taken")
     ok(await team.outsider.post(CLUSTERS, body), 201)
     other = await team.cluster(name="other")
     refused(await team.admin.patch(f"{CLUSTERS}/{other['id']}", {"name": "lab"}), 409, "cluster_name_taken")
-    assert ok(await team.admin.patch(f"{CLUSTERS}/{made['id']}", {"name": "lab"}))["name"] == "lab"
+    assert ok(await team.admin.patch(f"{CLUSTERS}/{created['id']}", {"name": "lab"}))["name"] == "lab"
 
 
 async def test_admins_change_clusters_and_only_members_see_them(team: Team) -> None:
-    made = await team.cluster()
-    path = f"{CLUSTERS}/{made['id']}"
+    created = await team.cluster()
+    path = f"{CLUSTERS}/{created['id']}"
     for person in (team.developer, team.viewer):
-        assert ok(await person.get(path))["name"] == made["name"]
+        assert ok(await person.get(path))["name"] == created["name"]
         refused(await person.patch(path, {"name": "mine"}), 403, "role_too_low")
         refused(await person.delete(path), 403, "role_too_low")
         body = {"name": "own", "organization_id": team.id, "total_cpu_cores": 1, "total_ram_gb": 1}
@@ -141,13 +141,13 @@ async def test_admins_change_clusters_and_only_members_see_them(team: Team) -> N
         await team.outsider.get(f"{path}/nodes"),
     ):
         problem = refused(answer, 404, "cluster_not_found")
-        assert problem["detail"].replace(str(made["id"]), "999999") == unknown["detail"]
-    assert ok(await (await team.api.superuser()).get(path))["id"] == made["id"]
+        assert problem["detail"].replace(str(created["id"]), "999999") == unknown["detail"]
+    assert ok(await (await team.api.superuser()).get(path))["id"] == created["id"]
     assert (await team.api.http.get(path)).status_code == 401
 
 
 async def test_lists_show_the_callers_organizations_page_by_page(team: Team) -> None:
-    made = [(await team.cluster())["id"] for _ in range(5)]
+    created = [(await team.cluster())["id"] for _ in range(5)]
     foreign = {"name": "theirs", "total_cpu_cores": 1, "total_ram_gb": 1}
     other = ok(await team.outsider.post(CLUSTERS, foreign), 201)
     seen: list[int] = []
@@ -158,11 +158,11 @@ async def test_lists_show_the_callers_organizations_page_by_page(team: Team) -> 
         if page["next_cursor"] is None:
             break
         cursor = f"&cursor={page['next_cursor']}"
-    assert seen == made
+    assert seen == created
     assert [c["id"] for c in ok(await team.outsider.get(CLUSTERS))["items"]] == [other["id"]]
     refused(await team.outsider.get(f"{CLUSTERS}?organization_id={team.id}"), 404, "organization_not_found")
     everything = ok(await (await team.api.superuser()).get(f"{CLUSTERS}?brief=true"))["items"]
-    assert {c["id"] for c in everything} == {*made, other["id"]}
+    assert {c["id"] for c in everything} == {*created, other["id"]}
     assert everything[0]["nodes"] is None
 
 
@@ -316,14 +316,14 @@ async def test_a_cluster_is_never_deleted_during_a_submit(team: Team) -> None:
     for _ in range(5):
         cluster = await team.cluster()
         submit = {"name": "work", "cluster_id": cluster["id"]}
-        *made, deleted = await asyncio.gather(
+        *created, deleted = await asyncio.gather(
             *(team.developer.post("/api/v1/deployments", submit) for _ in range(3)),
             team.admin.delete(f"{CLUSTERS}/{cluster['id']}"),
         )
-        accepted = [answer.json()["id"] for answer in made if answer.status_code == 201]
+        accepted = [answer.json()["id"] for answer in created if answer.status_code == 201]
         if deleted.status_code == 204:
             assert accepted == []
-            assert {answer.status_code for answer in made} <= {404, 409}
+            assert {answer.status_code for answer in created} <= {404, 409}
         else:
             refused(deleted, 409, "cluster_in_use")
             for id_ in accepted:
@@ -337,9 +337,9 @@ async def test_a_long_history_is_deleted_in_parts_and_then_the_cluster(
     monkeypatch.setattr(deletions, "BATCH_SIZE", 2)
     monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     cluster, elsewhere = await team.cluster(), await team.cluster()
-    made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
+    created = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(7)]
     outside = await team.submit("outside", cluster_id=elsewhere["id"], depends_on=["w6"], on_failure="hold")
-    for each in made:
+    for each in created:
         await team.command(each, "cancel")
     path = f"{CLUSTERS}/{cluster['id']}"
     assert (await team.admin.delete(path)).status_code == 202

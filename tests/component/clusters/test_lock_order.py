@@ -18,8 +18,8 @@ from tests.support.wait import eventually
 @pytest.fixture
 async def team(postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
     """On PostgreSQL only: SQLite has one writer at a time."""
-    async with team_at_rest(postgresql_url, tmp_path / "data", monkeypatch) as made:
-        yield made
+    async with team_at_rest(postgresql_url, tmp_path / "data", monkeypatch) as created:
+        yield created
 
 
 async def test_a_drain_locks_the_deployment_before_the_node(team: Team) -> None:
@@ -32,16 +32,16 @@ async def test_a_drain_locks_the_deployment_before_the_node(team: Team) -> None:
     drain = f"/api/v1/clusters/{cluster['id']}/nodes/{node_id}/drain"
     async with database.write() as session:
         await session.get_one(Deployment, work["id"], with_for_update=True)
-        asked = asyncio.create_task(team.admin.post(drain))
-        await eventually(lambda: _somebody_waits(team), what="the drain waits for the deployment")
+        request = asyncio.create_task(team.admin.post(drain))
+        await eventually(lambda: _transaction_waits(team), what="the drain waits for the deployment")
         # The next lock of a loop. If the drain held the node already, this would be a deadlock.
         node = select(Node.id).where(Node.id == node_id).with_for_update(key_share=True, nowait=True)
         assert await session.scalar(node) == node_id
-    assert ok(await asked)["draining"]
+    assert ok(await request)["draining"]
     assert (await team.get(work))["status"] == "STOPPING"
 
 
-async def _somebody_waits(team: Team) -> bool:
+async def _transaction_waits(team: Team) -> bool:
     async with team.api.services.database.read() as session:
         waiting = await session.scalar(
             text(

@@ -66,10 +66,10 @@ async def test_an_accepted_share_shows_the_cluster_and_accepts_deployments(
     assert seen["shared"] is True
     assert [one["id"] for one in ok(await guests.admin.get(CLUSTERS))["items"]] == [cluster["id"]]
     assert ok(await team.viewer.get(f"{CLUSTERS}/{cluster['id']}"))["shared"] is False
-    made = ok(await guests.admin.post(DEPLOYMENTS, {"name": "guest", "cluster_id": cluster["id"]}), 201)
-    assert (made["organization_id"], made["cluster_name"]) == (guests.id, cluster["name"])
-    refused(await team.viewer.get(f"{DEPLOYMENTS}/{made['id']}"), 404, "deployment_not_found")
-    events = ok(await guests.admin.get(f"{DEPLOYMENTS}/{made['id']}/events"))["items"]
+    created = ok(await guests.admin.post(DEPLOYMENTS, {"name": "guest", "cluster_id": cluster["id"]}), 201)
+    assert (created["organization_id"], created["cluster_name"]) == (guests.id, cluster["name"])
+    refused(await team.viewer.get(f"{DEPLOYMENTS}/{created['id']}"), 404, "deployment_not_found")
+    events = ok(await guests.admin.get(f"{DEPLOYMENTS}/{created['id']}/events"))["items"]
     assert events[0]["to_state"] == "QUEUED"
     await team.schedule(cluster)
     (share,) = ok(await team.viewer.get(f"{CLUSTERS}/{cluster['id']}/shares"))["items"]

@@ -10,7 +10,7 @@ DEPLOYMENTS = "/api/v1/deployments"
 BATCH = f"{DEPLOYMENTS}/batch"
 
 
-async def test_all_members_of_a_batch_are_created(team: Team) -> None:
+async def test_all_deployments_of_a_batch_are_created(team: Team) -> None:
     cluster = await team.cluster()
     batch = [
         {"name": "report", "depends_on": ["train", {"deployment": "serve", "condition": "running"}]},
@@ -27,7 +27,7 @@ async def test_all_members_of_a_batch_are_created(team: Team) -> None:
     assert (await team.events(items[3]))[0]["to_state"] == "BLOCKED"
 
 
-async def test_one_bad_member_refuses_the_whole_batch_and_is_named(team: Team) -> None:
+async def test_one_invalid_deployment_refuses_the_whole_batch_and_is_named(team: Team) -> None:
     await team.cluster()
     good = [{"name": f"good{number}"} for number in range(5)]
     for bad, status, code in (

@@ -27,19 +27,19 @@ async def keyed(person: Person, body: Any, key: str) -> httpx2.Response:
     return await person.api.http.post(DEPLOYMENTS, json=body, headers=headers)
 
 
-async def test_a_thousand_requests_leave_no_more_groups_than_the_server_began_with(team: Team) -> None:
+async def test_a_thousand_requests_create_no_further_groups(team: Team) -> None:
     def groups() -> list[str]:
         return sorted(one.name for one in gc.get_objects() if isinstance(one, GroupCommit))
 
     await team.cluster()
     before, services = groups(), team.api.services
-    await asyncio.gather(*(services.logins.ask(f"session-{number}") for number in range(1000)))
+    await asyncio.gather(*(services.logins.submit(f"session-{number}") for number in range(1000)))
     await asyncio.gather(*(team.submit(f"work-{number}") for number in range(20)))
     assert groups() == before
     assert {"logins", "queue positions", "submissions"} <= set(before)
 
 
-async def test_a_group_has_a_name_of_its_own(team: Team) -> None:
+async def test_the_names_of_groups_are_unique(team: Team) -> None:
     async def work(_connection: AsyncConnection, questions: Sequence[int]) -> Sequence[int]:
         return questions
 
@@ -123,7 +123,7 @@ async def test_a_request_that_lost_a_race_returns_the_result_of_the_winner(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await team.cluster()
-    made = ok(await keyed(team.developer, {"name": "one"}, "k"), 201)
+    created = ok(await keyed(team.developer, {"name": "one"}, "k"), 201)
     find, turns = idempotency.find, iter([True])
 
     async def find_too_early(*arguments: Any) -> Any:
@@ -132,7 +132,7 @@ async def test_a_request_that_lost_a_race_returns_the_result_of_the_winner(
 
     monkeypatch.setattr(idempotency, "find", find_too_early)
     again = await keyed(team.developer, {"name": "one"}, "k")
-    assert ok(again, 201)["id"] == made["id"]
+    assert ok(again, 201)["id"] == created["id"]
     assert again.headers["Idempotent-Replayed"] == "true"
     seen = ok(await team.viewer.get(DEPLOYMENTS))["items"]
-    assert [one["id"] for one in seen] == [made["id"]]
+    assert [one["id"] for one in seen] == [created["id"]]

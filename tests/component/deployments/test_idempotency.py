@@ -24,14 +24,14 @@ async def test_the_same_key_and_body_create_nothing_new(team: Team) -> None:
     await team.cluster()
     body = {"name": "web", "env": {"T": {"value": "s", "secret": True}}}
     first = await keyed(team.developer, DEPLOYMENTS, body, "k1")
-    made = ok(first, 201)
+    created = ok(first, 201)
     assert "Idempotent-Replayed" not in first.headers
     again = await keyed(team.developer, DEPLOYMENTS, body, "k1")
-    assert ok(again, 201) == made
+    assert ok(again, 201) == created
     assert again.headers["Idempotent-Replayed"] == "true"
     for other in ({**body, "name": "other"}, {**body, "env": {"T": {"value": "t", "secret": True}}}):
         refused(await keyed(team.developer, DEPLOYMENTS, other, "k1"), 409, "idempotency_key_reused")
-    assert ok(await keyed(team.admin, DEPLOYMENTS, body, "k1"), 201)["id"] != made["id"]
+    assert ok(await keyed(team.admin, DEPLOYMENTS, body, "k1"), 201)["id"] != created["id"]
     batch = {"deployments": [body, {"name": "two"}]}
     refused(await keyed(team.developer, BATCH, batch, "k1"), 409, "idempotency_key_reused")
     one = ok(await keyed(team.developer, BATCH, batch, "k2"), 201)
@@ -49,8 +49,8 @@ async def test_a_key_of_a_refused_request_can_be_used_again(team: Team) -> None:
 
 async def test_a_key_of_a_deleted_deployment_is_refused(team: Team) -> None:
     await team.cluster()
-    made = ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
-    ok(await team.developer.delete(f"{DEPLOYMENTS}/{made['id']}"), 204)
+    created = ok(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 201)
+    ok(await team.developer.delete(f"{DEPLOYMENTS}/{created['id']}"), 204)
     refused(await keyed(team.developer, DEPLOYMENTS, {"name": "x"}, "k"), 409, "idempotency_key_gone")
 
 

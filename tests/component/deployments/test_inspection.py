@@ -157,15 +157,15 @@ async def test_a_preemption_leaves_its_receipt_on_both_sides(team: Team) -> None
 
 async def test_logs_without_an_attempt_are_empty(team: Team) -> None:
     await team.cluster()
-    made = await team.submit("waits")
-    answer = await team.viewer.get(path(made, "/logs"))
+    created = await team.submit("waits")
+    answer = await team.viewer.get(path(created, "/logs"))
     assert (answer.status_code, answer.text) == (200, "")
     assert answer.headers["content-type"].startswith("text/plain")
-    answer = await team.viewer.get(path(made, "/logs?follow=true"))
+    answer = await team.viewer.get(path(created, "/logs?follow=true"))
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert parse_stream(answer.text) == [{"event": "end", "data": "QUEUED"}]
-    refused(await team.viewer.get(path(made, "/logs?attempt=1")), 404, "attempt_not_found")
-    refused(await team.viewer.get(path(made, "/logs?tail=0")), 422, "invalid_request")
+    refused(await team.viewer.get(path(created, "/logs?attempt=1")), 404, "attempt_not_found")
+    refused(await team.viewer.get(path(created, "/logs?tail=0")), 422, "invalid_request")
 
 
 async def test_logs_show_the_last_lines_of_the_chosen_attempt(team: Team) -> None:
@@ -301,7 +301,7 @@ async def test_a_returning_listener_gets_missed_events_once(team: Team) -> None:
 
 async def test_events_of_other_servers_are_found_without_a_hint(team: Team) -> None:
     await team.cluster()
-    made = await team.submit("made")
+    created = await team.submit("made")
     elsewhere = Database(str(team.api.services.database.url.render_as_string(hide_password=False)))
 
     async def during() -> int:
@@ -315,7 +315,7 @@ async def test_events_of_other_servers_are_found_without_a_hint(team: Team) -> N
                 actor="scheduler",
                 type="other.process",
                 message="hello",
-                deployment_id=made["id"],
+                deployment_id=created["id"],
             )
         return await newest_event(team)
 

@@ -29,7 +29,7 @@ async def last_attempt(team: Team, deployment: dict[str, Any]) -> Attempt:
 
 async def test_a_waiting_deployment_can_change_every_field(team: Team) -> None:
     await team.cluster()
-    made = await team.submit("web", env={"A": "1"}, max_runtime_seconds=60, labels={"old": "x"})
+    created = await team.submit("web", env={"A": "1"}, max_runtime_seconds=60, labels={"old": "x"})
     change = {
         "name": "api",
         "docker_image": "nginx:1.27",
@@ -45,21 +45,23 @@ async def test_a_waiting_deployment_can_change_every_field(team: Team) -> None:
         "labels": {"new": "y"},
         "preemptible": False,
     }
-    changed = ok(await team.developer.patch(path(made), change))
+    changed = ok(await team.developer.patch(path(created), change))
     assert {key: changed[key] for key in change} == change
-    assert changed["created_at"] == made["created_at"]
+    assert changed["created_at"] == created["created_at"]
     assert [e["name"] for e in ok(await team.viewer.get(f"{DEPLOYMENTS}?label=new=y"))["items"]] == ["api"]
     assert ok(await team.viewer.get(f"{DEPLOYMENTS}?label=old"))["items"] == []
-    event = (await team.events(made))[-1]
+    event = (await team.events(created))[-1]
     assert event["type"] == "deployment.updated"
     assert "priority (500 to 800)" in event["message"]
     assert "2" not in str(event["data"]["changed"])
-    kept = ok(await team.developer.call("PUT", path(made), json={"priority": "LOW"}))
+    kept = ok(await team.developer.call("PUT", path(created), json={"priority": "LOW"}))
     assert {key: kept[key] for key in change if key != "priority"} == {
         key: value for key, value in change.items() if key != "priority"
     }
-    refused(await team.developer.patch(path(made), {"required_cpu_cores": 99}), 422, "larger_than_every_node")
-    refused(await team.developer.patch(path(made), {"kind": "job"}), 422, "invalid_request")
+    refused(
+        await team.developer.patch(path(created), {"required_cpu_cores": 99}), 422, "larger_than_every_node"
+    )
+    refused(await team.developer.patch(path(created), {"kind": "job"}), 422, "invalid_request")
 
 
 async def test_a_live_deployment_can_change_a_few_fields(team: Team) -> None:
@@ -106,14 +108,14 @@ async def test_a_change_of_size_drops_reserved_capacity(team: Team) -> None:
 
 async def test_every_change_invalidates_earlier_plans(team: Team) -> None:
     await team.cluster()
-    made = await team.submit("web")
+    created = await team.submit("web")
 
     async def generation() -> int:
         async with team.api.services.database.read() as session:
-            return (await session.get_one(Deployment, made["id"])).generation
+            return (await session.get_one(Deployment, created["id"])).generation
 
     before = await generation()
-    ok(await team.developer.patch(path(made), {"required_cpu_cores": 2}))
+    ok(await team.developer.patch(path(created), {"required_cpu_cores": 2}))
     assert await generation() > before
 
 
@@ -259,8 +261,8 @@ async def test_deletion_of_a_succeeded_parent_affects_no_child(team: Team) -> No
 @pytest.mark.parametrize("command", ["start", "stop", "cancel"])
 async def test_commands_on_missing_or_foreign_deployments(team: Team, command: str) -> None:
     await team.cluster()
-    made = await team.submit("ours")
-    refused(await team.outsider.post(path(made, f"/{command}")), 404, "deployment_not_found")
+    created = await team.submit("ours")
+    refused(await team.outsider.post(path(created, f"/{command}")), 404, "deployment_not_found")
     refused(await team.developer.post(f"{DEPLOYMENTS}/999999/{command}"), 404, "deployment_not_found")
     answer = await team.developer.post(f"{DEPLOYMENTS}/{2**63}/{command}")
     refused(answer, 422, "invalid_request")

@@ -77,7 +77,7 @@ async def test_only_the_callers_organizations_are_listed(team: Team) -> None:
 
 async def test_queue_positions_are_by_priority_then_age_in_each_cluster(team: Team) -> None:
     one, two = await team.cluster(), await team.cluster()
-    made: dict[str, dict[str, Any]] = {}
+    created: dict[str, dict[str, Any]] = {}
     for name, cluster, priority in (
         ("low", one, "LOW"),
         ("first", one, "MEDIUM"),
@@ -86,12 +86,12 @@ async def test_queue_positions_are_by_priority_then_age_in_each_cluster(team: Te
         ("high", one, "HIGH"),
     ):
         team.api.clock.advance(1)
-        made[name] = await team.submit(name, cluster_id=cluster["id"], priority=priority)
+        created[name] = await team.submit(name, cluster_id=cluster["id"], priority=priority)
     expected = {"high": 1, "first": 2, "second": 3, "low": 4, "elsewhere": 1}
     listed = ok(await team.viewer.get(DEPLOYMENTS))["items"]
     assert {item["name"]: item["queue_position"] for item in listed} == expected
     for name, place in expected.items():
-        assert (await team.get(made[name]))["queue_position"] == place
+        assert (await team.get(created[name]))["queue_position"] == place
 
 
 async def test_a_page_takes_a_fixed_number_of_queries(team: Team) -> None:
@@ -140,19 +140,19 @@ async def test_every_combination_of_filters_lists_what_matches_once(
         for number in range(12)
     ]
     body = {"deployments": members}
-    made = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", body), 201)["items"]
-    for each in made[::5]:
+    created = ok(await team.developer.post(f"{DEPLOYMENTS}/batch", body), 201)["items"]
+    for each in created[::5]:
         await team.command(each, "cancel")
-    rows = [await team.get(each) for each in reversed(made)]
+    rows = [await team.get(each) for each in reversed(created)]
 
     tests: dict[str, Callable[[dict[str, Any], Any], bool]] = {
-        "cluster_id": lambda row, wanted: row["cluster_id"] == wanted,
-        "states": lambda row, wanted: row["state"] in wanted,
-        "priority": lambda row, wanted: row["priority"] == wanted,
-        "labels": lambda row, wanted: all(
-            row["labels"].get(key, "") == (value or row["labels"].get(key)) for key, value in wanted
+        "cluster_id": lambda row, expected_ids: row["cluster_id"] == expected_ids,
+        "states": lambda row, expected_ids: row["state"] in expected_ids,
+        "priority": lambda row, expected_ids: row["priority"] == expected_ids,
+        "labels": lambda row, expected_ids: all(
+            row["labels"].get(key, "") == (value or row["labels"].get(key)) for key, value in expected_ids
         ),
-        "name": lambda row, wanted: row["name"] == wanted,
+        "name": lambda row, expected_ids: row["name"] == expected_ids,
     }
     choices: dict[str, Sequence[Any]] = {
         "cluster_id": (None, clusters[0]),
@@ -162,13 +162,13 @@ async def test_every_combination_of_filters_lists_what_matches_once(
         "name": (None, "w1"),
     }
     for values in product(*choices.values()):
-        wanted: dict[str, Any] = dict(zip(choices, values, strict=True))
+        expected_ids: dict[str, Any] = dict(zip(choices, values, strict=True))
         expected = [
             row["id"]
             for row in rows
-            if all(tests[key](row, value) for key, value in wanted.items() if value not in (None, ()))
+            if all(tests[key](row, value) for key, value in expected_ids.items() if value not in (None, ()))
         ]
-        assert await _listed(team, Filters([team.id], **wanted)) == expected, wanted
+        assert await _listed(team, Filters([team.id], **expected_ids)) == expected, expected_ids
     for organizations in (None, [team.id, team.id + 1_000]):
         assert await _listed(team, Filters(organizations, states=[State.CANCELLED])) == [
             row["id"] for row in rows if row["state"] == "CANCELLED"

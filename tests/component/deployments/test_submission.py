@@ -24,13 +24,21 @@ BATCH = f"{DEPLOYMENTS}/batch"
 
 async def test_defaults_are_those_of_a_service_in_the_queue(team: Team) -> None:
     cluster = await team.cluster()
-    made = await team.submit("web")
-    assert (made["cluster_id"], made["cluster_name"]) == (cluster["id"], cluster["name"])
-    assert (made["kind"], made["restart_policy"], made["max_retries"]) == ("service", "on-failure", 3)
-    assert (made["priority"], made["priority_label"]) == (500, "MEDIUM")
-    assert (made["status"], made["reason"], made["queue_position"]) == ("QUEUED", "waits for its turn", 1)
-    assert made["status"] == made["state"]
-    assert made["created_by"] == team.developer.id
+    created = await team.submit("web")
+    assert (created["cluster_id"], created["cluster_name"]) == (cluster["id"], cluster["name"])
+    assert (created["kind"], created["restart_policy"], created["max_retries"]) == (
+        "service",
+        "on-failure",
+        3,
+    )
+    assert (created["priority"], created["priority_label"]) == (500, "MEDIUM")
+    assert (created["status"], created["reason"], created["queue_position"]) == (
+        "QUEUED",
+        "waits for its turn",
+        1,
+    )
+    assert created["status"] == created["state"]
+    assert created["created_by"] == team.developer.id
     job = await team.submit("job", kind="job")
     assert (job["restart_policy"], job["max_retries"], job["queue_position"]) == ("never", 0, 2)
 
@@ -83,9 +91,9 @@ def test_the_examples_are_complete() -> None:
 
 async def test_every_field_of_a_submit_is_stored_and_launched(team: Team) -> None:
     cluster = await team.cluster(gpu_model="A100", labels={"zone": "a"})
-    made = await team.submit("all", kind="job", **EXAMPLES)
-    assert {field: made[field] for field in EXAMPLES} == EXAMPLES
-    assert await team.get(made) == made
+    created = await team.submit("all", kind="job", **EXAMPLES)
+    assert {field: created[field] for field in EXAMPLES} == EXAMPLES
+    assert await team.get(created) == created
     await team.schedule(cluster)
     async with team.api.services.database.read() as session:
         instances = (await session.scalars(select(Attempt.instance))).all()
@@ -98,25 +106,25 @@ async def test_every_field_of_a_submit_is_stored_and_launched(team: Team) -> Non
 
 async def test_every_field_of_an_update_is_stored(team: Team) -> None:
     await team.cluster(gpu_model="A100", labels={"zone": "a"})
-    made = await team.submit("all", kind="job")
-    assert [field for field in EXAMPLES if made[field] == EXAMPLES[field]] == []
+    created = await team.submit("all", kind="job")
+    assert [field for field in EXAMPLES if created[field] == EXAMPLES[field]] == []
     for field, value in EXAMPLES.items():
-        changed = ok(await team.developer.patch(f"{DEPLOYMENTS}/{made['id']}", {field: value}))
+        changed = ok(await team.developer.patch(f"{DEPLOYMENTS}/{created['id']}", {field: value}))
         assert changed[field] == value
-    seen = await team.get(made)
+    seen = await team.get(created)
     assert {field: seen[field] for field in EXAMPLES} == EXAMPLES
 
 
 async def test_a_submit_is_an_event(team: Team) -> None:
     await team.cluster()
-    made = await team.submit("web")
-    assert await team.events(made) == [
+    created = await team.submit("web")
+    assert await team.events(created) == [
         {
             "id": seen_event["id"],
             "organization_id": team.id,
-            "cluster_id": made["cluster_id"],
-            "deployment_id": made["id"],
-            "at": made["created_at"],
+            "cluster_id": created["cluster_id"],
+            "deployment_id": created["id"],
+            "at": created["created_at"],
             "actor": f"user:{team.developer.id}",
             "type": "deployment.state",
             "from_state": None,
@@ -125,28 +133,28 @@ async def test_a_submit_is_an_event(team: Team) -> None:
             "message": "submitted; waits for its turn",
             "data": None,
         }
-        for seen_event in await team.events(made)
+        for seen_event in await team.events(created)
     ]
 
 
 async def test_secret_values_are_encrypted_and_never_shown(team: Team) -> None:
     await team.cluster()
     env = {"PLAIN": "p", "TOKEN": {"value": "hush-hush", "secret": True}, "OPEN": {"value": "o"}}
-    made = await team.submit("web", env=env)
-    assert made["env"] == {"PLAIN": "p", "TOKEN": "***", "OPEN": "o"}
+    created = await team.submit("web", env=env)
+    assert created["env"] == {"PLAIN": "p", "TOKEN": "***", "OPEN": "o"}
     services = team.api.services
     async with services.database.read() as session:
-        row = await session.get_one(Deployment, made["id"])
+        row = await session.get_one(Deployment, created["id"])
         events = (await session.scalars(select(Event))).all()
     assert "hush-hush" not in str(row.env)
     assert all("hush-hush" not in f"{event.message}{event.data}" for event in events)
     opened = decrypt_environment(row.env or {}, services.encryptor)
     assert opened == {"PLAIN": "p", "TOKEN": "hush-hush", "OPEN": "o"}
-    path = f"{DEPLOYMENTS}/{made['id']}"
+    path = f"{DEPLOYMENTS}/{created['id']}"
     kept = ok(await team.developer.patch(path, {"env": {"TOKEN": "***", "NEW": "n"}}))
     assert kept["env"] == {"TOKEN": "***", "NEW": "n"}
     async with services.database.read() as session:
-        row = await session.get_one(Deployment, made["id"])
+        row = await session.get_one(Deployment, created["id"])
     assert decrypt_environment(row.env or {}, services.encryptor) == {"TOKEN": "hush-hush", "NEW": "n"}
 
 
@@ -223,28 +231,28 @@ async def test_a_field_that_the_runtime_does_not_honour_is_refused(team: Team) -
         assert problem["detail"] == detail
         assert (problem["fields"], problem["runtime"]) == (["read_only_root"], "process")
     assert await team.count_deployments() == 0
-    made = await team.submit(**good, read_only_root=False, docker_image=None)
-    path = f"{DEPLOYMENTS}/{made['id']}"
+    created = await team.submit(**good, read_only_root=False, docker_image=None)
+    path = f"{DEPLOYMENTS}/{created['id']}"
     both = {"read_only_root": True, "docker_image": "python:3.12"}
     problem = refused(await team.developer.patch(path, both), 422, "field_not_honoured")
     assert "does not honour docker_image and read_only_root: leave them out" in problem["detail"]
-    assert not (await team.get(made))["read_only_root"]
+    assert not (await team.get(created))["read_only_root"]
 
 
 async def test_a_field_that_was_accepted_before_does_not_block_an_update(team: Team) -> None:
     cluster = await team.cluster(runtime="process")
-    made = await team.submit("old", cluster_id=cluster["id"], command=["true"])
+    created = await team.submit("old", cluster_id=cluster["id"], command=["true"])
     async with team.api.services.database.write() as session:
-        (await session.get_one(Deployment, made["id"])).read_only_root = True
-    path = f"{DEPLOYMENTS}/{made['id']}"
+        (await session.get_one(Deployment, created["id"])).read_only_root = True
+    path = f"{DEPLOYMENTS}/{created['id']}"
     assert ok(await team.developer.patch(path, {"command": ["false"]}))["command"] == ["false"]
     assert not ok(await team.developer.patch(path, {"read_only_root": False}))["read_only_root"]
 
 
 async def test_the_simulated_runtime_accepts_what_a_real_one_accepts(team: Team) -> None:
     await team.cluster(runtime="simulated")
-    made = await team.submit("x", docker_image="python:3.12", command=["true"], read_only_root=True)
-    assert made["read_only_root"]
+    created = await team.submit("x", docker_image="python:3.12", command=["true"], read_only_root=True)
+    assert created["read_only_root"]
 
 
 async def test_a_request_larger_than_every_node_is_refused_with_a_suggestion(team: Team) -> None:
@@ -309,8 +317,8 @@ async def test_the_organization_is_optional_where_it_is_unambiguous(team: Team) 
 
 async def test_viewers_read_and_developers_write(team: Team) -> None:
     cluster = await team.cluster()
-    made = await team.submit("web")
-    path = f"{DEPLOYMENTS}/{made['id']}"
+    created = await team.submit("web")
+    path = f"{DEPLOYMENTS}/{created['id']}"
     body = {"name": "x", "cluster_id": cluster["id"]}
     for call in (
         team.viewer.post(DEPLOYMENTS, body),

@@ -63,14 +63,14 @@ async def record_events(database: Database, *messages: str, organization_id: int
 async def test_each_organization_receives_its_own_events(database: Database) -> None:
     relay = EventRelay(database, FakeClock())
     await record_events(database, "before")
-    ours, theirs = await relay.subscribe(OURS), await relay.subscribe(THEIRS)
+    own, foreign = await relay.subscribe(OURS), await relay.subscribe(THEIRS)
     await record_events(database, "one", "two")
     await record_events(database, "three", organization_id=THEIRS)
     await relay.dispatch_new()
-    assert [(await ours.next()).message for _ in range(2)] == ["one", "two"]
-    assert (await theirs.next()).message == "three"
+    assert [(await own.next()).message for _ in range(2)] == ["one", "two"]
+    assert (await foreign.next()).message == "three"
     await relay.dispatch_new()
-    assert ours.waiting == theirs.waiting == 0
+    assert own.waiting == foreign.waiting == 0
 
 
 async def test_an_event_that_is_committed_late_is_delivered_late(postgresql: Database) -> None:

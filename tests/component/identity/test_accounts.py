@@ -10,7 +10,7 @@ from tests.support.api import PASSWORD, Api, ok, refused
 from tests.support.databases import ON_SQLITE
 
 
-async def test_a_new_account_has_no_rights_whatever_role_it_wishes_for(api: Api) -> None:
+async def test_a_new_account_has_no_rights_with_any_requested_role(api: Api) -> None:
     user = ok(await api.register("ada", role="admin"), 201)
     assert user["username"] == "ada"
     assert user["requested_role"] == "admin"

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from hypervisor.identity.sessions import purge
 from hypervisor.infra.security.tokens import AccessClaims
 from hypervisor.store.tables import LoginSession, LoginThrottle, RefreshToken, User
-from tests.support.api import PASSWORD, Api, Person, ok, refused, said
+from tests.support.api import PASSWORD, Api, Person, ok, problem_body, refused
 
 
 async def _refresh(api: Api, token: str) -> tuple[int, dict[str, str]]:
@@ -42,7 +42,7 @@ async def test_unknown_wrong_and_inactive_get_the_same_answer(api: Api) -> None:
 
     for answer in answers:
         refused(answer, 401, "invalid_credentials")
-    assert said(answers[0]) == said(answers[1]) == said(answers[2])
+    assert problem_body(answers[0]) == problem_body(answers[1]) == problem_body(answers[2])
 
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])

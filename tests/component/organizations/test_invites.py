@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from hypervisor.store.tables import Invite
-from tests.support.api import Api, ok, refused, said
+from tests.support.api import Api, ok, problem_body, refused
 from tests.support.databases import ON_SQLITE
 
 
@@ -73,7 +73,7 @@ async def test_all_invalid_codes_get_the_same_response(api: Api) -> None:
     answers.append(
         await bob.post(f"/api/v1/organizations/{organization + 1000}/join", {"invite_code": expired})
     )
-    first, *others = [(answer.status_code, said(answer)) for answer in answers]
+    first, *others = [(answer.status_code, problem_body(answer)) for answer in answers]
     assert all(other == first for other in others)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from hypervisor.api.services import AppServices
 from hypervisor.store.tables import Cluster, Deployment, Event
-from tests.support.api import Api, ok, refused, said
+from tests.support.api import Api, ok, problem_body, refused
 from tests.support.databases import ON_SQLITE
 
 ORGANIZATIONS = "/api/v1/organizations"
@@ -65,7 +65,7 @@ async def test_of_simultaneous_creations_with_one_name_one_succeeds(api: Api) ->
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
 
 
-async def test_the_list_shows_mine_in_pages(api: Api) -> None:
+async def test_the_list_has_the_callers_organizations_in_pages(api: Api) -> None:
     ada, bob = await api.person(), await api.person()
     await bob.organization()
     mine = [await ada.organization() for _ in range(5)]
@@ -127,8 +127,8 @@ async def test_a_foreign_organization_does_not_exist(api: Api) -> None:
         theirs = await eve.call(method, f"{ORGANIZATIONS}/{foreign}{below}", json=body)
         missing = await eve.call(method, f"{ORGANIZATIONS}/{nowhere}{below}", json=body)
         assert theirs.status_code == missing.status_code == 404, (method, below)
-        as_if_theirs = json.dumps(said(missing)).replace(str(nowhere), str(foreign))
-        assert json.dumps(said(theirs)) == as_if_theirs
+        foreign_calls = json.dumps(problem_body(missing)).replace(str(nowhere), str(foreign))
+        assert json.dumps(problem_body(theirs)) == foreign_calls
         assert "Secret" not in theirs.text
 
     assert ok(await eve.get(ORGANIZATIONS))["items"] == []

@@ -19,8 +19,8 @@ PLAN = "/api/v1/deployments/plan"
 
 @pytest.fixture
 async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
-    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
-        yield made
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as created:
+        yield created
 
 
 async def planned(team: Team, **fields: Any) -> dict[str, Any]:
@@ -76,10 +76,10 @@ async def test_victims_are_named_with_what_they_would_lose(team: Team) -> None:
     latest = moment(forecast["estimated_start"]["latest"]) - team.api.clock.now()
     assert timedelta(seconds=20) <= latest <= timedelta(seconds=30)
     assert "low" in forecast["sentence"]
-    made = await team.submit("work", cluster_id=cluster["id"], required_gpu_count=1, priority="HIGH")
+    created = await team.submit("work", cluster_id=cluster["id"], required_gpu_count=1, priority="HIGH")
     await team.schedule(cluster)
     assert (await team.get(low))["state"] == "STOPPING"
-    assert (await team.get(made))["reason_code"] != "insufficient_gpu"
+    assert (await team.get(created))["reason_code"] != "insufficient_gpu"
 
 
 async def test_past_runs_and_queue_say_when_it_would_start(team: Team) -> None:

@@ -14,8 +14,8 @@ from tests.support.teams import Team, team_at_rest
 
 @pytest.fixture
 async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
-    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
-        yield made
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as created:
+        yield created
 
 
 async def two_nodes(team: Team) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from tests.support.teams import Team, team_at_rest
 
 @pytest.fixture
 async def team(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Team]:
-    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as made:
-        yield made
+    async with team_at_rest(database_url, tmp_path / "data", monkeypatch) as created:
+        yield created
 
 
 def queue_path(cluster: dict[str, Any], query: str = "") -> str:
@@ -71,23 +71,25 @@ async def test_positions_in_lists_are_those_of_the_queue_without_inherited_prior
 
 async def test_a_page_begins_after_the_last_entry_of_the_page_before(team: Team) -> None:
     cluster = await team.cluster()
-    made = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(5)]
+    created = [await team.submit(f"w{number}", cluster_id=cluster["id"]) for number in range(5)]
     page = ok(await team.viewer.get(queue_path(cluster, "?limit=2")))
-    assert [one["id"] for one in page["items"]] == [made[0]["id"], made[1]["id"]]
-    await team.command(made[1], "cancel")
+    assert [one["id"] for one in page["items"]] == [created[0]["id"], created[1]["id"]]
+    await team.command(created[1], "cancel")
     rest = ok(await team.viewer.get(queue_path(cluster, f"?limit=2&cursor={page['next_cursor']}")))
-    assert [one["id"] for one in rest["items"]] == [made[2]["id"], made[3]["id"]]
+    assert [one["id"] for one in rest["items"]] == [created[2]["id"], created[3]["id"]]
     last = ok(await team.viewer.get(queue_path(cluster, f"?limit=2&cursor={rest['next_cursor']}")))
-    assert ([one["id"] for one in last["items"]], last["next_cursor"]) == ([made[4]["id"]], None)
+    assert ([one["id"] for one in last["items"]], last["next_cursor"]) == ([created[4]["id"]], None)
 
 
 async def test_pages_of_rows_have_the_order_of_the_scheduler(team: Team) -> None:
     """With inherited priorities, some along a chain, equal times, and one deployment in a back-off."""
     cluster = await team.cluster()
-    seeded, made = random.Random(11), []
+    seeded, created = random.Random(11), []
     for number in range(14):
         priority = seeded.choice(["LOW", "MEDIUM", "HIGH"])
-        made.append(await team.submit(f"w{number}", cluster_id=cluster["id"], kind="job", priority=priority))
+        created.append(
+            await team.submit(f"w{number}", cluster_id=cluster["id"], kind="job", priority=priority)
+        )
         team.api.clock.advance(seeded.choice([0, 0, 60]))
     for child, (parent, wish) in enumerate([(3, "CRITICAL"), (8, "HIGH"), (9, 600), (12, "LOW")]):
         more = {"cluster_id": cluster["id"], "kind": "job", "priority": wish}
@@ -96,17 +98,17 @@ async def test_pages_of_rows_have_the_order_of_the_scheduler(team: Team) -> None
     database, now = team.api.services.database, team.api.clock.now()
     async with database.write() as session:
         soon = {"not_before": now + timedelta(seconds=60)}
-        await session.execute(update(Deployment).where(Deployment.id == made[6]["id"]).values(soon))
+        await session.execute(update(Deployment).where(Deployment.id == created[6]["id"]).values(soon))
     async with database.read() as session:
         view = await load_cluster(session, cluster["id"], now)
     assert view is not None
     parts = order_components(view.snapshot, view.policy)
     rows = parts.position.argsort().tolist()
-    wanted = [
+    expected = [
         (int(parts.deployment_id[row]), int(parts.priority[row]), round(float(parts.age_factor[row]), 6))
         for row in rows
     ]
-    assert len(wanted) == 13
+    assert len(expected) == 13
     for limit in (1, 3, 13):
         items = []
         cursor: str | None = ""
@@ -114,7 +116,7 @@ async def test_pages_of_rows_have_the_order_of_the_scheduler(team: Team) -> None
             page = ok(await team.viewer.get(queue_path(cluster, f"?limit={limit}{cursor}")))
             items += page["items"]
             cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else None
-        assert [(one["id"], one["priority"], one["age_factor"]) for one in items] == wanted
+        assert [(one["id"], one["priority"], one["age_factor"]) for one in items] == expected
         assert [one["position"] for one in items] == list(range(1, 14))
 
 
@@ -185,9 +187,11 @@ async def test_explain_names_the_deployments_that_the_scheduler_takes_first(team
     waiting = await team.submit("waiting", priority="MEDIUM", **more)
     parent = await team.submit("parent", kind="job", priority="LOW", **more)
     await team.submit("child", priority="HIGH", depends_on=["parent"], **more)
-    places = {one["id"]: one["position"] for one in ok(await team.viewer.get(queue_path(cluster)))["items"]}
-    assert places == {parent["id"]: 1, waiting["id"]: 2}
+    positions = {
+        one["id"]: one["position"] for one in ok(await team.viewer.get(queue_path(cluster)))["items"]
+    }
+    assert positions == {parent["id"]: 1, waiting["id"]: 2}
     for one, ahead in ((parent, []), (waiting, [parent["id"]])):
         why = ok(await team.viewer.get(f"/api/v1/deployments/{one['id']}/explain"))
-        assert why["queue_position"] == places[one["id"]]
+        assert why["queue_position"] == positions[one["id"]]
         assert [each["deployment_id"] for each in why["ahead"]] == ahead

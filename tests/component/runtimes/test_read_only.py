@@ -22,11 +22,11 @@ LIMITS = LogLimits(max_bytes=100, files=3)
 
 @pytest.fixture
 async def driver(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
-    made = ProcessRuntime(tmp_path / "process", INSTALL, SystemClock())
-    yield made
-    await made.stop(INSTANCE, 0)
-    await eventually(lambda: _is_over(made))
-    await made.close()
+    created = ProcessRuntime(tmp_path / "process", INSTALL, SystemClock())
+    yield created
+    await created.stop(INSTANCE, 0)
+    await eventually(lambda: _is_over(created))
+    await created.close()
 
 
 async def test_a_reader_follows_an_instance_of_another_process(

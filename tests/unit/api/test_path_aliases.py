@@ -8,7 +8,7 @@ from hypervisor.api.path_aliases import canonical_path
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("requested", "canonical"),
     [
         ("/", "/"),
         ("/api/v1/auth/me", "/api/v1/auth/me"),
@@ -42,6 +42,6 @@ from hypervisor.api.path_aliases import canonical_path
         ("", "/"),
     ],
 )
-def test_every_path_has_one_canonical_form(given: str, wanted: str) -> None:
-    assert canonical_path(given) == wanted
-    assert canonical_path(wanted) == wanted
+def test_every_path_has_one_canonical_form(requested: str, canonical: str) -> None:
+    assert canonical_path(requested) == canonical
+    assert canonical_path(canonical) == canonical

@@ -40,12 +40,12 @@ async def test_a_stream_ends_with_its_source() -> None:
 
 async def test_a_waiting_stream_ends_when_the_server_stops() -> None:
     source, stopping = _Source(1), asyncio.Event()
-    seen = []
+    received = []
     async with asyncio.timeout(PROMPT):
         async for item in until_stopping(stopping, source.rows()):
-            seen.append(item)
+            received.append(item)
             stopping.set()
-    assert seen == [1]
+    assert received == [1]
     assert source.closed
 
 
@@ -53,8 +53,8 @@ async def test_items_from_before_the_stop_are_still_sent(monkeypatch: pytest.Mon
     monkeypatch.setattr(streams, "DRAIN_SECONDS", PROMPT)
     stopping = asyncio.Event()
     stopping.set()
-    seen = [item async for item in until_stopping(stopping, _Source(1, 2, ends=True).rows())]
-    assert seen == [1, 2]
+    received = [item async for item in until_stopping(stopping, _Source(1, 2, ends=True).rows())]
+    assert received == [1, 2]
 
 
 async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> None:
@@ -72,15 +72,15 @@ async def test_a_source_without_an_end_does_not_outlive_the_stop_for_long() -> N
 
 async def test_a_stream_ends_when_its_reader_loses_access(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "ACCESS_CHECK_SECONDS", 0.01)
-    source, answers, seen = _Source(1, 2), iter([True, True, False]), []
+    source, answers, received = _Source(1, 2), iter([True, True, False]), []
 
     async def has_access() -> bool:
         return next(answers)
 
     async with asyncio.timeout(PROMPT):
         async for item in until_stopping(asyncio.Event(), source.rows(), has_access):
-            seen.append(item)
-    assert seen == [1, 2]
+            received.append(item)
+    assert received == [1, 2]
     assert source.closed
     assert list(answers) == []
 

@@ -73,13 +73,13 @@ class TestReplay:
         outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_scheduler()).run(
             False
         )
-        assert [arrival.spot is not None for arrival in outcome.arrivals] == [True, False]
+        assert [arrival.pod_placement is not None for arrival in outcome.arrivals] == [True, False]
         assert figures_of(outcome)["allocated_percent"] == 100.0
 
     def test_a_higher_class_evicts_and_the_victim_is_tried_once_more_at_the_end(self) -> None:
         """The victim does not fit when it is evicted, and does not fit at the end either."""
         outcome = Replay([node(gpus=1)], [pod("a", qos="BE"), pod("b", qos="LS")], plan_scheduler()).run(True)
-        assert [arrival.spot is not None for arrival in outcome.arrivals] == [False, True]
+        assert [arrival.pod_placement is not None for arrival in outcome.arrivals] == [False, True]
         assert [arrival.evictions for arrival in outcome.arrivals] == [1, 0]
 
     def test_dropped_and_evicted_pods_are_tried_once_more_in_one_queue(self) -> None:
@@ -97,7 +97,9 @@ class TestReplay:
     def test_random_places_only_on_nodes_that_fit(self) -> None:
         nodes = [node("small", gpus=1), node("large", gpus=4)]
         outcome = Replay(nodes, [pod(f"p{n}", 2000) for n in range(3)], RandomScheduler(1)).run(False)
-        assert [arrival.spot.node_id if arrival.spot else None for arrival in outcome.arrivals] == [
+        assert [
+            arrival.pod_placement.node_id if arrival.pod_placement else None for arrival in outcome.arrivals
+        ] == [
             2,
             2,
             None,
@@ -107,7 +109,9 @@ class TestReplay:
         nodes = [node("t4", model="T4"), node("v100", model="V100M32")]
         pods = [pod(f"p{n}", models=("V100M16", "V100M32")) for n in range(5)]
         outcome = Replay(nodes, pods, plan_scheduler()).run(False)
-        assert Counter(arrival.spot.node_id if arrival.spot else 0 for arrival in outcome.arrivals) == {
+        assert Counter(
+            arrival.pod_placement.node_id if arrival.pod_placement else 0 for arrival in outcome.arrivals
+        ) == {
             2: 4,
             0: 1,
         }

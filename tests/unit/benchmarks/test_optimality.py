@@ -99,7 +99,7 @@ def test_shares_compare_both_sides_with_the_optimum() -> None:
     """Spread puts 400 and 300 on two nodes, which leaves 1000 out although all three would fit."""
     of = instance(2, group(400), group(300), group(1000))
     settings = argparse.Namespace(
-        policy="bestfit", together=False, limit=10.0, workers=1, improve=1_000, solver="search"
+        policy="bestfit", together=False, limit=10.0, workers=1, optimizer_steps=1_000, solver="search"
     )
     case = solve_case(of, settings)
     assert case.hard

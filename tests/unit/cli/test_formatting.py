@@ -62,7 +62,7 @@ def test_an_explanation_names_shortfall_suggestion_line_and_receipt() -> None:
         "sweep is QUEUED: no node",
         "1 GPU on node-1",
         "free 1 GPU",
-        "place 2",
+        "position 2",
         "first (750)",
         "urgent",
         "3.5 GPU",

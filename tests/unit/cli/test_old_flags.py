@@ -28,9 +28,9 @@ def command(solver: str = "search") -> None:
 
 @pytest.mark.parametrize("arguments", [["--packer", "exact"], ["--packer=exact"]])
 def test_the_old_name_sets_the_new_option(arguments: list[str]) -> None:
-    answer = CliRunner().invoke(app, arguments)
-    assert answer.stdout == "exact\n"
-    assert answer.stderr == "note: --packer is now --solver; the next version removes the old name\n"
+    result = CliRunner().invoke(app, arguments)
+    assert result.stdout == "exact\n"
+    assert result.stderr == "note: --packer is now --solver; the next version removes the old name\n"
 
 
 def test_the_new_name_needs_no_note_and_the_help_shows_no_other() -> None:
@@ -38,7 +38,7 @@ def test_the_new_name_needs_no_note_and_the_help_shows_no_other() -> None:
     assert "--packer" not in CliRunner().invoke(app, ["--help"]).stdout
 
 
-def test_every_old_name_stands_for_an_option_of_its_command() -> None:
+def test_every_old_name_replaces_an_option_of_its_command() -> None:
     group = get_command(clusters.app)
     renamed = [group.commands["create"], group.commands["update"], get_command(simulate.app)]  # type: ignore[attr-defined]
     for found in renamed:

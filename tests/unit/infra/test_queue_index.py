@@ -30,19 +30,19 @@ def test_members_sort_by_their_bytes_as_the_queue_does(one: QueueKey, other: Que
 
 
 @given(st.dictionaries(st.integers(1, 30), CLOSE, max_size=20), st.data())
-def test_what_the_asker_has_just_read_corrects_the_index(
-    others: dict[int, QueueKey], data: st.DataObject
-) -> None:
-    """Some of those asked for are not in the index yet, some stand there at another key."""
+def test_the_rows_of_the_caller_correct_the_index(others: dict[int, QueueKey], data: st.DataObject) -> None:
+    """Some requested deployments are not in the index, some have another key there."""
     rows = {id_: key._replace(id=id_) for id_, key in others.items()}
-    asked = [rows[id_] for id_ in rows if data.draw(st.booleans())]
+    requested = [rows[id_] for id_ in rows if data.draw(st.booleans())]
     indexed = dict(rows)
-    for key in asked:
+    for key in requested:
         match data.draw(st.sampled_from(["same", "absent", "elsewhere"])):
             case "absent":
                 del indexed[key.id]
             case "elsewhere":
                 indexed[key.id] = data.draw(CLOSE)._replace(id=key.id)
     order = sorted(indexed.values())
-    counted = [(sum(one < key for one in order), indexed.get(key.id)) for key in asked]
-    assert correct_positions(asked, counted) == [sorted(rows.values()).index(key) + 1 for key in asked]
+    counted = [(sum(one < key for one in order), indexed.get(key.id)) for key in requested]
+    assert correct_positions(requested, counted) == [
+        sorted(rows.values()).index(key) + 1 for key in requested
+    ]

@@ -16,13 +16,13 @@ def _principal(*memberships: OrganizationRole, superuser: bool = False) -> Princ
 
 
 @pytest.mark.parametrize("granter", list(Role))
-@pytest.mark.parametrize("wanted", list(Role))
-def test_a_grant_is_limited_to_the_granters_own_role(granter: Role, wanted: Role) -> None:
-    if granter.includes(wanted):
-        check_grant(granter, wanted)
+@pytest.mark.parametrize("requested", list(Role))
+def test_a_grant_is_limited_to_the_granters_own_role(granter: Role, requested: Role) -> None:
+    if granter.includes(requested):
+        check_grant(granter, requested)
     else:
         with pytest.raises(Forbidden):
-            check_grant(granter, wanted)
+            check_grant(granter, requested)
 
 
 def test_every_member_can_leave_and_only_admins_remove() -> None:

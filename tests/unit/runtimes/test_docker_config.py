@@ -87,8 +87,8 @@ def test_whole_and_fractional_gpus_are_requested_by_index() -> None:
 
 def test_no_deployment_can_grant_itself_devices_by_its_environment() -> None:
     assert environment(env={"NVIDIA_VISIBLE_DEVICES": "all"})["NVIDIA_VISIBLE_DEVICES"] == "void"
-    seen = environment(env={"NVIDIA_VISIBLE_DEVICES": "all"}, gpu_indices=(2,))
-    assert seen["NVIDIA_VISIBLE_DEVICES"] == "2"
+    result = environment(env={"NVIDIA_VISIBLE_DEVICES": "all"}, gpu_indices=(2,))
+    assert result["NVIDIA_VISIBLE_DEVICES"] == "2"
 
 
 def test_ports_are_published_on_loopback_and_passed_in_the_environment() -> None:
@@ -187,13 +187,13 @@ def test_only_ended_containers_count_as_exited(word: str, state: ObservedState) 
 
 
 def test_times_with_nanoseconds_and_other_zones_are_read_as_utc() -> None:
-    seen = observation(
+    result = observation(
         details("exited", StartedAt="2026-01-02T03:04:05.123456789Z", FinishedAt="2026-01-02T05:04:06+02:00")
     )
-    assert seen.started_at is not None
-    assert seen.finished_at is not None
-    assert seen.started_at.isoformat() == "2026-01-02T03:04:05.123456+00:00"
-    assert seen.finished_at.isoformat() == "2026-01-02T03:04:06+00:00"
+    assert result.started_at is not None
+    assert result.finished_at is not None
+    assert result.started_at.isoformat() == "2026-01-02T03:04:05.123456+00:00"
+    assert result.finished_at.isoformat() == "2026-01-02T03:04:06+00:00"
 
 
 def test_a_helper_that_ran_out_of_memory_does_not_spoil_a_success() -> None:
@@ -204,10 +204,10 @@ def test_a_helper_that_ran_out_of_memory_does_not_spoil_a_success() -> None:
 
 
 def test_a_running_container_has_ports_and_no_exit_code() -> None:
-    seen = observation(details("running"))
-    assert seen.exit_code is None
-    assert seen.finished_at is None
-    assert seen.ports == (PortBinding(80, "127.0.0.1", 32768),)
+    result = observation(details("running"))
+    assert result.exit_code is None
+    assert result.finished_at is None
+    assert result.ports == (PortBinding(80, "127.0.0.1", 32768),)
 
 
 @pytest.mark.parametrize("endpoint", ["/var/run/docker.sock", "ssh://host", "file:///x"])

@@ -32,7 +32,7 @@ def spec(labels: Mapping[str, str]) -> LaunchSpec:
     return LaunchSpec(NAME, Resources(), labels=labels)
 
 
-async def look(runtime: SimulatedRuntime) -> Observation:
+async def observation_of(runtime: SimulatedRuntime) -> Observation:
     return (await runtime.observe([NAME]))[NAME]
 
 
@@ -40,11 +40,13 @@ async def test_duration_delay_and_exit_code_are_followed(runtime: SimulatedRunti
     labels = {"simulate/start-delay": "5", "simulate/duration": "10.5", "simulate/exit-code": "3"}
     assert (await runtime.start(spec(labels))).state is ObservedState.CREATED
     clock.advance(5)
-    assert await look(runtime) == Observation(ObservedState.RUNNING, started_at=START + timedelta(seconds=5))
+    assert await observation_of(runtime) == Observation(
+        ObservedState.RUNNING, started_at=START + timedelta(seconds=5)
+    )
     clock.advance(10.4)
-    assert (await look(runtime)).state is ObservedState.RUNNING
+    assert (await observation_of(runtime)).state is ObservedState.RUNNING
     clock.advance(0.1)
-    ended = await look(runtime)
+    ended = await observation_of(runtime)
     assert (ended.state, ended.exit_code) == (ObservedState.EXITED, 3)
     assert ended.finished_at == START + timedelta(seconds=15.5)
 
@@ -52,9 +54,9 @@ async def test_duration_delay_and_exit_code_are_followed(runtime: SimulatedRunti
 async def test_without_a_duration_it_runs_until_stopped(runtime: SimulatedRuntime, clock: FakeClock) -> None:
     await runtime.start(spec({"unrelated": "label"}))
     clock.advance(timedelta(days=365))
-    assert (await look(runtime)).state is ObservedState.RUNNING
+    assert (await observation_of(runtime)).state is ObservedState.RUNNING
     await runtime.stop(NAME, 60)
-    assert (await look(runtime)).exit_code == 143
+    assert (await observation_of(runtime)).exit_code == 143
 
 
 async def test_ignoring_term_lasts_to_the_end_of_grace_or_of_the_run(
@@ -64,9 +66,9 @@ async def test_ignoring_term_lasts_to_the_end_of_grace_or_of_the_run(
     await runtime.stop(NAME, 30)
     clock.advance(29)
     await runtime.stop(NAME, 30)
-    assert (await look(runtime)).state is ObservedState.RUNNING
+    assert (await observation_of(runtime)).state is ObservedState.RUNNING
     clock.advance(1)
-    assert (await look(runtime)).exit_code == 137
+    assert (await observation_of(runtime)).exit_code == 137
 
 
 async def test_a_run_that_ends_inside_grace_keeps_its_own_exit_code(
@@ -75,7 +77,7 @@ async def test_a_run_that_ends_inside_grace_keeps_its_own_exit_code(
     await runtime.start(spec({"simulate/ignore-term": "true", "simulate/duration": "10"}))
     await runtime.stop(NAME, 30)
     clock.advance(10)
-    assert (await look(runtime)).exit_code == 0
+    assert (await observation_of(runtime)).exit_code == 0
 
 
 async def test_an_ended_instance_stays_ended_when_the_clock_is_set_back(
@@ -83,9 +85,9 @@ async def test_an_ended_instance_stays_ended_when_the_clock_is_set_back(
 ) -> None:
     await runtime.start(spec({"simulate/duration": "10"}))
     clock.advance(10)
-    ended = await look(runtime)
+    ended = await observation_of(runtime)
     clock.jump(-timedelta(hours=1))
-    assert await look(runtime) == ended
+    assert await observation_of(runtime) == ended
 
 
 async def test_another_server_finds_stops_and_ends(clock: FakeClock, tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ async def test_another_server_finds_stops_and_ends(clock: FakeClock, tmp_path: P
     await first.close()
     clock.advance(30)
     second = SimulatedRuntime(tmp_path, "simtest", clock)
-    assert (await look(second)).exit_code == 137
+    assert (await observation_of(second)).exit_code == 137
     assert await SimulatedRuntime(tmp_path, "another", clock).list_instances() == {}
 
 
@@ -130,4 +132,4 @@ async def test_invalid_labels_are_refused(
 ) -> None:
     with pytest.raises(LaunchFailed, match=words):
         await runtime.start(spec(labels))
-    assert (await look(runtime)).state is ObservedState.ABSENT
+    assert (await observation_of(runtime)).state is ObservedState.ABSENT

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hypervisor.cli.core.output import facts
-from hypervisor.cli.core.prompts import ask, ask_password
+from hypervisor.cli.core.prompts import prompt, prompt_password
 from hypervisor.cli.core.session import Session
 
 Username = Annotated[str | None, typer.Argument(metavar="USERNAME", help="Username; default: prompt.")]
@@ -28,9 +28,9 @@ def register(
 ) -> None:
     """Create an account on the server and log in."""
     session = Session.of(context)
-    name = username or ask("Username")
-    address = email or ask("E-mail")
-    secret = password or ask_password(confirm=True)
+    name = username or prompt("Username")
+    address = email or prompt("E-mail")
+    secret = password or prompt_password(confirm=True)
     user = session.client.accounts.register(name, address, secret)
     session.client.accounts.login(name, secret)
     session.show(user, f"Registered {user['username']} and logged in to {session.url}.")
@@ -40,8 +40,8 @@ def register(
 def login(context: typer.Context, username: Username = None, password: Password = None) -> None:
     """Log in and store the session in ~/.config/hypervisor/credentials.json."""
     session = Session.of(context)
-    name = username or ask("Username")
-    session.client.accounts.login(name, password or ask_password())
+    name = username or prompt("Username")
+    session.client.accounts.login(name, password or prompt_password())
     user = session.client.accounts.me()
     session.show(user, f"Logged in to {session.url} as {user['username']}.")
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hypervisor.cli.core.configuration import load_settings, validation_message
 from hypervisor.cli.core.database_access import printable_database, using_database
-from hypervisor.cli.core.prompts import ask, ask_password
+from hypervisor.cli.core.prompts import prompt, prompt_password
 from hypervisor.cli.core.session import Session
 from hypervisor.errors import StartupError
 from hypervisor.identity.service import create_superuser as create_superuser_account
@@ -47,9 +47,9 @@ def create_superuser(
 ) -> None:
     """Create an account with all permissions, directly in the database (DATABASE_URL)."""
     session = Session.of(context)
-    name = username or ask("Username")
-    address = email or ask("E-mail")
-    secret = password or ask_password(confirm=True)
+    name = username or prompt("Username")
+    address = email or prompt("E-mail")
+    secret = password or prompt_password(confirm=True)
     url = load_settings().database_url
     with using_database(url):
         user_id = asyncio.run(_create_superuser(url, name, address, secret))

@@ -43,7 +43,7 @@ class _WithOldFlags(WithOldFlags):
     }
 
 
-Wanted = Annotated[str, typer.Argument(metavar="CLUSTER", help="Cluster name or id.")]
+ClusterName = Annotated[str, typer.Argument(metavar="CLUSTER", help="Cluster name or id.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Node name or id.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Stop deployments that do not fit or that still exist there.")
@@ -132,7 +132,7 @@ def create(
         "nodes": [parse_node(text) for text in node] if node else None,
         **totals,
     }
-    created = session.client.clusters.create(name, _given(fields))
+    created = session.client.clusters.create(name, _set_fields(fields))
     session.show(
         created, f"Created cluster {created['name']} (id {created['id']}): {amounts(created['capacity'])}."
     )
@@ -163,7 +163,7 @@ def list_all(context: typer.Context) -> None:
 
 
 @app.command()
-def show(context: typer.Context, cluster: Wanted) -> None:
+def show(context: typer.Context, cluster: ClusterName) -> None:
     """Show a cluster and its nodes."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
@@ -173,7 +173,7 @@ def show(context: typer.Context, cluster: Wanted) -> None:
 @app.command(cls=_WithOldFlags)
 def update(
     context: typer.Context,
-    cluster: Wanted,
+    cluster: ClusterName,
     name: Annotated[str | None, typer.Option(help="New name of the cluster.")] = None,
     cpu: Cpu = None,
     ram: Ram = None,
@@ -197,12 +197,12 @@ def update(
         **_totals(cpu, ram, gpu, None),
     }
     found = resolve.cluster(session, cluster)
-    changed = session.client.clusters.update(found["id"], _given(fields), force=force)
+    changed = session.client.clusters.update(found["id"], _set_fields(fields), force=force)
     session.show(changed, _facts(changed))
 
 
 @app.command()
-def delete(context: typer.Context, cluster: Wanted, force: Force = False) -> None:
+def delete(context: typer.Context, cluster: ClusterName, force: Force = False) -> None:
     """Delete a cluster. Refused while it has deployments that have not ended, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
@@ -211,7 +211,7 @@ def delete(context: typer.Context, cluster: Wanted, force: Force = False) -> Non
 
 
 @app.command()
-def nodes(context: typer.Context, cluster: Wanted) -> None:
+def nodes(context: typer.Context, cluster: ClusterName) -> None:
     """List the nodes of a cluster."""
     session = Session.of(context)
     found = session.client.clusters.nodes(resolve.cluster(session, cluster)["id"])
@@ -221,7 +221,7 @@ def nodes(context: typer.Context, cluster: Wanted) -> None:
 @app.command("add-node")
 def add_node(
     context: typer.Context,
-    cluster: Wanted,
+    cluster: ClusterName,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the node.")],
     cpu: Annotated[float, typer.Option("--cpu", help="CPU cores.")],
     ram: Annotated[float, typer.Option("--ram", help="RAM in GB.")],
@@ -251,12 +251,12 @@ def add_node(
         "count": count,
     }
     found = resolve.cluster(session, cluster)
-    added = session.client.clusters.add_node(found["id"], _given(fields))
+    added = session.client.clusters.add_node(found["id"], _set_fields(fields))
     session.show(added, f"Added {name}{f' ({count} nodes)' if count else ''} to {found['name']}.")
 
 
 @app.command("remove-node")
-def remove_node(context: typer.Context, cluster: Wanted, node: NodeName, force: Force = False) -> None:
+def remove_node(context: typer.Context, cluster: ClusterName, node: NodeName, force: Force = False) -> None:
     """Remove a node from its cluster. Refused while deployments run on it, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
@@ -266,19 +266,19 @@ def remove_node(context: typer.Context, cluster: Wanted, node: NodeName, force: 
 
 
 @app.command()
-def cordon(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
+def cordon(context: typer.Context, cluster: ClusterName, node: NodeName) -> None:
     """Keep new deployments off a node; running ones continue."""
     _node_action(context, cluster, node, "cordon")
 
 
 @app.command()
-def uncordon(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
+def uncordon(context: typer.Context, cluster: ClusterName, node: NodeName) -> None:
     """Admit new deployments to a node again."""
     _node_action(context, cluster, node, "uncordon")
 
 
 @app.command()
-def drain(context: typer.Context, cluster: Wanted, node: NodeName) -> None:
+def drain(context: typer.Context, cluster: ClusterName, node: NodeName) -> None:
     """Cordon a node and send its deployments back to the queue."""
     _node_action(context, cluster, node, "drain")
 
@@ -336,11 +336,11 @@ def _nodes_table(nodes: list[Node]) -> Any:
 
 
 def _totals(cpu: float | None, ram: float | None, gpu: int | None, gpu_model: str | None) -> dict[str, Any]:
-    return _given(
+    return _set_fields(
         {"total_cpu_cores": cpu, "total_ram_gb": ram, "total_gpu_count": gpu, "gpu_model": gpu_model}
     )
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """The set fields. The server has the defaults of the others."""
     return {name: value for name, value in fields.items() if value is not None}

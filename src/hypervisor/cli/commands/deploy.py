@@ -124,7 +124,7 @@ def _with_ids(session: Session, spec: dict[str, Any], cluster: str | None) -> di
         fields["organization_id"] = resolve.organization(session, str(organization))["id"]
     elif "cluster_id" not in fields and "organization_id" not in fields:
         fields["organization_id"] = resolve.organization_id(session)
-    return _given(fields)
+    return _set_fields(fields)
 
 
 def _report(
@@ -147,12 +147,12 @@ def _report(
 def _line(deployment: Deployment) -> str:
     line = f"{deployment['name']} (id {deployment['id']}): {deployment['status']}"
     if deployment.get("queue_position") and deployment["status"] == "QUEUED":
-        line += f", place {deployment['queue_position']} in the queue"
+        line += f", position {deployment['queue_position']} in the queue"
     urls = [endpoint["url"] for endpoint in deployment.get("endpoints") or [] if endpoint.get("url")]
     if urls:
         return f"{line} at {' '.join(urls)}"
     return f"{line} - {deployment['reason']}" if deployment.get("reason") else line
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}

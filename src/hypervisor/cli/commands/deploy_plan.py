@@ -38,7 +38,7 @@ def _details(forecast: Forecast) -> Iterator[Text]:
             style="yellow",
         )
     if forecast["outcome"] == "waits":
-        yield Text(f"  queue      place {forecast['queue_position']}")
+        yield Text(f"  queue      position {forecast['queue_position']}")
     yield from _estimated_start(forecast["estimated_start"])
     suggestion = forecast.get("suggestion")
     if suggestion:

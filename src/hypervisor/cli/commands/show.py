@@ -9,7 +9,7 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import DeploymentName
 from hypervisor.cli.core.deployments_table import shortfall
-from hypervisor.cli.core.formatting import checkpoint, listed, mapping, place, requires, state
+from hypervisor.cli.core.formatting import checkpoint, listed, location, mapping, requires, state
 from hypervisor.cli.core.output import Cell, facts
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Deployment, DeploymentSpec
@@ -63,7 +63,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Reason", deployment.get("reason")),
         ("Queue", f"place {deployment['queue_position']}" if deployment.get("queue_position") else ""),
         ("Cluster", f"{deployment.get('cluster_name', '')} (id {deployment['cluster_id']})"),
-        ("Node", place(deployment)),
+        ("Node", location(deployment)),
         ("Replicas", _replicas(deployment)),
         ("Endpoints", " ".join(endpoint.get("url", "") for endpoint in deployment.get("endpoints") or [])),
         ("Image", deployment.get("docker_image")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from hypervisor.cli.core.formatting import ago, amounts, place, requires, runtime_of, state
+from hypervisor.cli.core.formatting import ago, amounts, location, requires, runtime_of, state
 from hypervisor.cli.core.output import Cell, table
 from hypervisor.client.models import Deployment
 
@@ -30,7 +30,7 @@ def _row(deployment: Deployment) -> tuple[Cell, ...]:
         state(deployment["status"]),
         deployment.get("priority_label") or deployment["priority"],
         requires(deployment),
-        place(deployment) or (f"#{position} in queue" if position else ""),
+        location(deployment) or (f"#{position} in queue" if position else ""),
         runtime_of(deployment),
         ago(deployment["created_at"]),
         _short_reason(deployment),

@@ -75,7 +75,7 @@ def _reason(explanation: Explanation) -> Iterator[Text]:
 def _ahead(explanation: Explanation) -> Iterator[Text]:
     position = explanation.get("queue_position")
     if position:
-        yield Text(f"  queue      place {position}")
+        yield Text(f"  queue      position {position}")
     ahead = explanation.get("ahead") or []
     if ahead:
         yield Text("  ahead      " + ", ".join(f"{entry['name']} ({entry['priority']})" for entry in ahead))

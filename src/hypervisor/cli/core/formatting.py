@@ -1,4 +1,4 @@
-"""Text for states, amounts, times and places."""
+"""Text for states, amounts, times and nodes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def requires(deployment: Deployment) -> str:
     )
 
 
-def place(deployment: Deployment) -> str:
+def location(deployment: Deployment) -> str:
     """The node and the GPUs of the live attempt, or the nodes of its replicas; empty without one."""
     node = deployment.get("node_name")
     if not node:

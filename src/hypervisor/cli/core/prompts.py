@@ -7,14 +7,14 @@ import sys
 import typer
 
 
-def ask(label: str) -> str:
+def prompt(label: str) -> str:
     """Prompt for a value. Raises a usage error when stdin is not a terminal."""
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"{label.lower()} is missing, and stdin is not a terminal to prompt for it")
     return str(typer.prompt(label, err=True))
 
 
-def ask_password(*, confirm: bool = False) -> str:
+def prompt_password(*, confirm: bool = False) -> str:
     """Prompt for a password without echo. Raises a usage error when stdin is not a terminal."""
     if not sys.stdin.isatty():
         raise typer.BadParameter("no password: set --password or HYPERVISOR_PASSWORD, or run in a terminal")

@@ -11,7 +11,10 @@ from hypervisor.client.transport import Params
 
 
 def organization_id(session: Session) -> int | None:
-    """The id of the organization in --org; None without --org, because the server may know it."""
+    """The id of the organization in --org; None without --org.
+
+    The server then uses the caller's only organization.
+    """
     name = session.options.organization
     return None if name is None else organization(session, name)["id"]
 

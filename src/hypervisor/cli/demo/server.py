@@ -102,8 +102,8 @@ class DemoServer:
 
     def _environment(self) -> dict[str, str]:
         """The environment of the server, without the caller's settings, so that every run is the same."""
-        kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        return kept | {
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return inherited | {
             "DATABASE_URL": f"sqlite:///{self.folder / 'demo.db'}",
             "DATA_DIR": str(self.folder / "data"),
             "DEFAULT_RUNTIME": "process",

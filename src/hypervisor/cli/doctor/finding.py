@@ -14,7 +14,7 @@ Status = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a check; `advice` is the next step, empty when nothing is to be done."""
+    """The result of a check; `advice` is the next step, empty when no action is needed."""
 
     check: str
     status: Status

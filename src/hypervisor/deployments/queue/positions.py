@@ -79,7 +79,7 @@ class QueuePositions:
         found = self._estimator.add(waiting) if new else {}
         missing = [one for one in waiting if one.id not in found]
         if missing:
-            found |= await self._counts.ask(missing)
+            found |= await self._counts.submit(missing)
         if missing and new:
             self._estimator.learn(missing, found)
         return found

@@ -18,9 +18,9 @@ MAX_TOMBSTONES = 50_000
 
 
 class Change(NamedTuple):
-    """Where a deployment stands after a commit; `key` is None when it is not in the queue.
+    """The queue key of a deployment after a commit; None when the deployment is not queued.
 
-    Of two changes of one deployment the one with the lower `generation` is the older, whichever comes first.
+    The lower `generation` of two changes of one deployment is the older one, in any order of arrival.
     """
 
     cluster_id: int
@@ -56,18 +56,18 @@ class QueueIndex(Protocol):
         """Keep these clusters and let others expire. Returns those that were not built."""
 
 
-def correct_positions(asked: Sequence[QueueKey], counted: Sequence[tuple[int, QueueKey | None]]) -> list[int]:
+def correct_positions(keys: Sequence[QueueKey], counted: Sequence[tuple[int, QueueKey | None]]) -> list[int]:
     """Positions from the counts of an index, corrected by the rows that the caller has just read.
 
     `counted` has, for each requested deployment, the number of entries before it and its current entry. The
     rows of the caller win: deployments that the index lacks are counted in, and those with another entry are
     counted at the position of their row.
     """
-    known = sorted(key for _, key in counted if key is not None)
-    real = sorted(asked)
+    indexed = sorted(key for _, key in counted if key is not None)
+    actual = sorted(keys)
     return [
-        before - bisect_left(known, key) + bisect_left(real, key) + 1
-        for key, (before, _) in zip(asked, counted, strict=True)
+        before - bisect_left(indexed, key) + bisect_left(actual, key) + 1
+        for key, (before, _) in zip(keys, counted, strict=True)
     ]
 
 
@@ -79,7 +79,7 @@ class _Queue:
 
 
 class MemoryQueueIndex:
-    """For one server process. A place is found in O(log n); a change moves at most n pointers of 8 bytes,
+    """For one server process. A position is found in O(log n); a change moves at most n pointers of 8 bytes,
     some 20 microseconds in a queue of 100,000.
     """
 

@@ -264,7 +264,11 @@ class RedisQueueIndex:
                 pipe.zcard(order)
             found = await pipe.execute()
         rows = zip(cluster_ids, found[::3], found[1::3], found[2::3], strict=True)
-        return {one for one, built, known, ordered in rows if built == server and ordered == known - 1}
+        return {
+            cluster_id
+            for cluster_id, built, fields, members in rows
+            if built == server and members == fields - 1
+        }
 
     async def _extend_ttl(self, cluster_ids: Sequence[int]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

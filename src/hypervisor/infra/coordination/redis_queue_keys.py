@@ -37,6 +37,6 @@ def as_member(key: QueueKey) -> str:
 
 
 def as_key(member: str) -> QueueKey:
-    """The key that a member was made from."""
+    """The key that a member encodes."""
     time, id_ = member[_PRIORITY : _PRIORITY + _TIME], member[_PRIORITY + _TIME :]
     return QueueKey(int(member[:_PRIORITY]) - _HIGHEST, int(time), int(id_))

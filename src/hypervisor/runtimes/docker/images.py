@@ -12,7 +12,7 @@ from aiodocker.exceptions import DockerError
 from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.protocol import LaunchFailed
 
-# Engines report a registry's refusal as 404, 500 or inside a 200 stream. Only the message tells them apart.
+# Engines report a registry's refusal as 404, 500 or inside a 200 stream. Only the messages differ.
 _PERMANENT = re.compile(
     r"no such image|not found|manifest unknown|does not exist|access denied|denied:|unauthorized"
     r"|invalid reference|invalid repository|no matching manifest|no basic auth credentials",

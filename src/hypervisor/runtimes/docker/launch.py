@@ -60,7 +60,7 @@ class Launcher:
         self._event_history = EventHistory(client)
 
     async def launch(self, spec: LaunchSpec) -> Observation:
-        """Create and start a container, or adopt the one that has the name.
+        """Create and start a container, or adopt the container with this name.
 
         Raises LaunchFailed, RuntimeUnavailable.
         """
@@ -159,7 +159,7 @@ class Launcher:
             ) from error
 
     async def _remove(self, container: str) -> bool:
-        """Remove a container. False if it was gone. Raises ContainerStateConflict while it runs."""
+        """Remove a container. False if it does not exist. Raises ContainerStateConflict while it runs."""
         try:
             await self._client.call_container(
                 lambda docker: docker.containers.container(container).delete(v=True)

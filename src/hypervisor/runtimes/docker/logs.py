@@ -88,14 +88,14 @@ class LogArchive:
         """Save the end of the container's log. Raises OSError, DockerError, RuntimeUnavailable."""
         if self._directory is None or not is_container_name(name):
             return
-        kept: deque[bytes] = deque()
+        tail_lines: deque[bytes] = deque()
         size = 0
         async for line in read_lines(client, name, tail=_ARCHIVED_LINES):
-            kept.append(line.encode() + b"\n")
-            size += len(kept[-1])
+            tail_lines.append(line.encode() + b"\n")
+            size += len(tail_lines[-1])
             while size > ARCHIVED_BYTES:
-                size -= len(kept.popleft())
-        await asyncio.to_thread(_write, self._directory, name, b"".join(kept))
+                size -= len(tail_lines.popleft())
+        await asyncio.to_thread(_write, self._directory, name, b"".join(tail_lines))
 
     async def lines(self, name: str, tail: int | None) -> list[str]:
         """The saved lines, oldest first. None are saved for an unknown name."""

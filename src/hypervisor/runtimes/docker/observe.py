@@ -1,4 +1,4 @@
-"""Observes containers with one list call, and inspects only those that need it.
+"""Observes containers with one list call, and inspects only containers in a new state.
 
 The details of a running or an ended container do not change, so each is inspected once for each state.
 """
@@ -129,8 +129,8 @@ class Observer:
 
     def _prune(self, summaries: Collection[Mapping[str, Any]]) -> None:
         ids = {summary["Id"] for summary in summaries}
-        for gone in self._cache.keys() - ids:
-            del self._cache[gone]
+        for removed_id in self._cache.keys() - ids:
+            del self._cache[removed_id]
 
     async def _with_init_message(self, details: Mapping[str, Any]) -> Observation:
         """Add the message that the init (PID 1) logs for a program that it cannot run."""

@@ -4,7 +4,7 @@ It is meant for one trusted tenant. It needs Linux (pidfd, /proc).
 
 - `runtime`: implements the protocol. `read_only` does it for a process that only answers requests.
 - `supervisor`: starts each workload under a small shell, which outlives the server and writes the exit code.
-- `procfs`, `procfs_scanner`: read /proc and tell processes apart.
+- `procfs`, `procfs_scanner`: read /proc and identify processes.
 - `instance_dir`: the files of each instance.
 - `tracked_instance`, `instance_tracker`: the instances in memory; adopt and watch them.
 - `stop`: sends SIGTERM and SIGKILL. `reaper` kills what a workload leaves behind.

@@ -133,12 +133,12 @@ class RotatingLog:
     def _shift(self, room: int) -> None:
         """Increment the number of each rotated file. Delete the oldest that do not fit into `room` bytes."""
         sizes = [_size(self._path(index)) for index in range(1, self._files)]
-        kept = 0
-        while kept < len(sizes) - 1 and sum(sizes[: kept + 1]) <= room:
-            kept += 1
-        for index in range(kept + 1, self._files):
+        retained = 0
+        while retained < len(sizes) - 1 and sum(sizes[: retained + 1]) <= room:
+            retained += 1
+        for index in range(retained + 1, self._files):
             self._path(index).unlink(missing_ok=True)
-        for index in range(kept, 0, -1):
+        for index in range(retained, 0, -1):
             if sizes[index - 1]:
                 self._path(index).replace(self._path(index + 1))
 
@@ -149,7 +149,10 @@ class RotatingLog:
 async def read_lines(
     log: RotatingLog, *, tail: int | None, follow: bool, finished: asyncio.Event
 ) -> AsyncIterator[str]:
-    """The lines of a log, oldest first. `follow` goes on until `finished` is set and all was read."""
+    """The lines of a log, oldest first.
+
+    With `follow` the iterator ends when `finished` is set and all lines were read.
+    """
     begin, end = await asyncio.to_thread(log.bounds)
     position = begin if tail is None else await asyncio.to_thread(log.tail, tail)
     rest = b""

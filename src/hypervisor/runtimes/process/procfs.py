@@ -77,12 +77,12 @@ class Process:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is a zombie or gone."""
+        """Whether the process has ended. A zombie has ended."""
         return self.state in _DEAD
 
     @property
     def is_kernel_thread(self) -> bool:
-        """Whether it is a thread of the kernel."""
+        """Whether the process is a thread of the kernel."""
         return bool(self.flags & _KERNEL_THREAD)
 
     def send(self, signum: int) -> None:

@@ -66,7 +66,7 @@ def environment(spec: LaunchSpec, ports: Mapping[int, int]) -> dict[str, str]:
 def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
     """Raises LaunchFailed unless the command names something that can be executed; `env` has its PATH."""
     if not spec.command:
-        raise LaunchFailed("the process runtime runs a command, and this deployment gives none")
+        raise LaunchFailed("the process runtime runs a command, and this deployment has none")
     if spec.working_dir is not None:
         _check_directory(spec.working_dir)
     program, path = spec.command[0], env["PATH"]

@@ -50,7 +50,7 @@ class InstanceFiles:
         return instances
 
     def read(self, name: str) -> SimulatedInstance | None:
-        """Return the instance. None for a missing file, and for one that a power failure left empty."""
+        """Return the instance. None for a missing file, and for a file that a power failure left empty."""
         try:
             return SimulatedInstance(**json.loads(self._path(name).read_text()))
         except (FileNotFoundError, ValueError, TypeError):

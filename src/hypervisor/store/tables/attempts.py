@@ -66,7 +66,7 @@ class Attempt(Base):
         Index("ix_attempts_deployment_id_number", "deployment_id", "number"),
         # The latest attempts on a cluster, for forecasts.
         Index("ix_attempts_cluster_id_id", "cluster_id", "id"),
-        # Recent preemptions of a cluster, for budgets and for pairs that evict each other in turn.
+        # Recent preemptions of a cluster, for budgets and for ping-pong pairs.
         Index(
             "ix_attempts_preempted",
             "cluster_id",
@@ -129,7 +129,7 @@ class GpuClaim(Base):
 
 
 class NominationRow(Base):
-    """Capacity on a node that is kept for one replica of a preemptor until it starts or is withdrawn."""
+    """Capacity on a node, reserved for one replica of a preemptor until its start or withdrawal."""
 
     __tablename__ = "nominations"
 

@@ -51,7 +51,7 @@ class FakeDriver:
 
 
 class Server:
-    """A lease manager whose turns the test takes, with a monotonic clock that stands still."""
+    """A lease manager that the test steps, with a monotonic clock that the test sets."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ async def world(postgresql_url: str, tmp_path: Path) -> AsyncIterator[World]:
         yield result
 
 
-async def take_turns(*servers: Server) -> None:
+async def step_all(*servers: Server) -> None:
     for _ in range(4):
         for server in servers:
             await server.turn()
@@ -112,7 +112,7 @@ async def test_a_second_server_gets_half_of_the_leases_and_the_first_keeps_the_r
     await first.turn()
     assert first.held() == clusters
     epochs = first.leases.epochs()
-    await take_turns(second, first)
+    await step_all(second, first)
     assert first.held() | second.held() == clusters
     assert (len(first.held()), len(second.held())) == (2, 2)
     assert {name: first.leases.epochs()[name] for name in first.held()} == {
@@ -124,7 +124,7 @@ async def test_a_second_server_gets_half_of_the_leases_and_the_first_keeps_the_r
 async def test_a_server_that_stops_releases_all_leases_at_once(world: World) -> None:
     clusters = {cluster_lease(await world.cluster()) for _ in range(3)}
     first, second = Server(world), Server(world)
-    await take_turns(first, second)
+    await step_all(first, second)
     await first.manager.release_all()
     assert not first.leases.names()
     await second.turn()
@@ -178,15 +178,15 @@ async def test_an_engine_of_another_identity_is_not_driven_while_attempts_are_li
     await here.turn()
     assert here.engines.driven == {PROCESS}
     job = await world.submit(cluster)
-    await _place(world, here, cluster)
+    await _schedule(world, here, cluster)
     assert await world.state(job) == State.STARTING
     await here.expire()
-    await take_turns(elsewhere)
+    await step_all(elsewhere)
     assert elsewhere.held("engine:") == set()
     assert elsewhere.held() == {cluster_lease(cluster)}
     assert not await _schedulable(world, cluster)
     again = Server(world, "here", engines=[PROCESS])
-    await take_turns(elsewhere, again)
+    await step_all(elsewhere, again)
     assert again.engines.driven == {PROCESS}
     assert await _schedulable(world, cluster)
 
@@ -204,7 +204,7 @@ async def test_an_engine_goes_to_a_server_that_can_reach_it(world: World) -> Non
     isolated, near = Server(world, engines=[SOCKET]), Server(world, docker="ID:1", engines=[SOCKET])
     await isolated.turn()
     assert isolated.engines.driven == set()
-    await take_turns(near, isolated)
+    await step_all(near, isolated)
     assert near.engines.driven == {SOCKET}
     assert isolated.engines.driven == set()
 
@@ -288,7 +288,7 @@ async def _acquired_by_another(world: World, lease: str) -> None:
         assert await acquire_all(session, [lease], "another", later, timedelta(hours=1), force=True)
 
 
-async def _place(world: World, server: Server, cluster: int) -> None:
+async def _schedule(world: World, server: Server, cluster: int) -> None:
     """Schedule the cluster once, under the server's lease."""
     fence = server.leases.fence(cluster_lease(cluster))
     async with world.database.read() as session:

@@ -1,4 +1,4 @@
-"""A nearly full disk: no new starts, with a reason, until there is space; running attempts go on."""
+"""A nearly full disk: no new starts, with a reason, until there is space; running attempts continue."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ async def test_draining_the_node_of_one_replica_moves_the_whole_gang(world: Worl
     await world.check_invariants()
 
 
-async def test_a_gang_is_preempted_whole_and_placed_again_whole(world: World) -> None:
+async def test_a_gang_is_preempted_and_placed_again_as_a_whole(world: World) -> None:
     cluster = await world.cluster(nodes=2, cpu=2000)
     async with world.loops():
         low = await world.submit(cluster, name="low", priority=100, replicas=4, **simulated())
@@ -221,7 +221,7 @@ async def test_a_gang_takes_victims_on_several_nodes(world: World) -> None:
     await world.check_invariants()
 
 
-async def test_a_gang_that_is_not_up_in_time_is_queued_again_whole(world: World) -> None:
+async def test_a_gang_that_does_not_run_in_time_is_queued_again_as_a_whole(world: World) -> None:
     cluster = await world.cluster(nodes=2)
     async with world.loops():
         gang = await world.submit(

@@ -52,9 +52,9 @@ async def test_a_gpu_on_an_engine_without_any_is_refused_and_leaves_nothing(
 ) -> None:
     if (await runtime.probe()).details["gpu_runtime"] != "none":
         pytest.skip("this engine has a GPU runtime")
-    wanted = spec(install, "true", gpu_indices=(0,), gpu_milli=1000)
+    launch_spec = spec(install, "true", gpu_indices=(0,), gpu_milli=1000)
     with pytest.raises(LaunchFailed, match="could not select device driver") as refusal:
-        await runtime.start(wanted)
+        await runtime.start(launch_spec)
     assert not refusal.value.retryable
     assert await runtime.list_instances() == {}
 

@@ -1,4 +1,4 @@
-"""Instances survive tsuccessor server, and a reused pid is not mistaken for an instance."""
+"""Instances outlive their server, and a reused pid is not mistaken for an instance."""
 
 from __future__ import annotations
 

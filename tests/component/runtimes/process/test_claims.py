@@ -14,14 +14,14 @@ import pytest
 from hypervisor.runtimes.process import supervisor
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
-from tests.support.observing import end_of, look
+from tests.support.observing import end_of, observation_of
 from tests.support.process_runtime import log_of, marked, shell
 from tests.support.wait import PROMPT, eventually
 
 
 @pytest.fixture
 def let_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Supervisors create the state file, and write tsuccessor claim only after a call of this function."""
+    """Supervisors create the state file, and write their claim only after a call of this function."""
     gate = tmp_path / "gate"
     waiting = f"claim() {{ until [ -e {shlex.quote(str(gate))} ]; do sleep 0.05; done; echo"
     script = supervisor.SCRIPT.replace("claim() { echo", waiting)
@@ -36,7 +36,7 @@ async def test_a_server_that_died_before_its_supervisor_claimed_starts_it_once(
     """The directory exists without a claim: the state after kill -9 between the directory and the spawn."""
     spec = shell("echo once")
     (tmp_path / "instances" / spec.instance / "work").mkdir(parents=True)
-    assert (await look(runtime, spec.instance)).state is ObservedState.CREATED
+    assert (await observation_of(runtime, spec.instance)).state is ObservedState.CREATED
     await runtime.start(spec)
     await end_of(runtime, spec.instance)
     assert await log_of(runtime, spec.instance) == ["once"]
@@ -48,7 +48,7 @@ async def test_an_instance_stopped_before_its_claim_never_starts(
     spec = shell("echo never")
     (tmp_path / "instances" / spec.instance / "work").mkdir(parents=True)
     await runtime.stop(spec.instance, 60)
-    assert (await look(runtime, spec.instance)).exit_code == 143
+    assert (await observation_of(runtime, spec.instance)).exit_code == 143
     assert (await runtime.start(spec)).state is ObservedState.EXITED
     assert await log_of(runtime, spec.instance) == []
 
@@ -61,7 +61,7 @@ async def test_a_claim_that_is_being_written_is_waited_for(
     await first.close()
     successor = open_runtime()
     changes = successor.changes()
-    assert (await look(successor, spec.instance)).state is ObservedState.CREATED
+    assert (await observation_of(successor, spec.instance)).state is ObservedState.CREATED
     let_claim()
     # A hint without a call: the adopting runtime polls for the claim.
     assert await asyncio.wait_for(anext(changes), PROMPT) == spec.instance
@@ -75,7 +75,7 @@ async def test_a_stop_during_the_claim_takes_effect(
     await start_claim(first, spec, tmp_path)
     successor = open_runtime()
     await successor.stop(spec.instance, 60)
-    assert (await look(successor, spec.instance)).state is ObservedState.CREATED
+    assert (await observation_of(successor, spec.instance)).state is ObservedState.CREATED
     let_claim()
     for runtime in (successor, first):
         assert (await end_of(runtime, spec.instance)).exit_code == 143
@@ -103,7 +103,7 @@ async def test_a_supervisor_that_died_during_its_claim_never_started(
     first, spec = open_runtime(), shell("echo never")
     await start_claim(first, spec, tmp_path)
     successor = open_runtime()
-    assert (await look(successor, spec.instance)).state is ObservedState.CREATED
+    assert (await observation_of(successor, spec.instance)).state is ObservedState.CREATED
     supervisors = [pid for pid in marked(spec.instance) if os.getsid(pid) == pid]
     assert len(supervisors) == 1
     psutil.Process(supervisors[0]).kill()
@@ -114,7 +114,7 @@ async def test_a_supervisor_that_died_during_its_claim_never_started(
 
 
 async def is_created(runtime: ProcessRuntime, name: str) -> bool:
-    return (await look(runtime, name)).state is ObservedState.CREATED
+    return (await observation_of(runtime, name)).state is ObservedState.CREATED
 
 
 async def start_claim(runtime: ProcessRuntime, spec: LaunchSpec, state_dir: Path) -> None:

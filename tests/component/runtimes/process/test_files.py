@@ -48,11 +48,11 @@ async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
 ) -> None:
     """The workload writes a batch when the last one was read and the file has room, see `logs`."""
     monkeypatch.setattr(logs, "FOLLOW_INTERVAL", 0.01)
-    limit, wanted, batch = 20_000, 2_000, 100
+    limit, line_count, batch = 20_000, 2_000, 100
     runtime = open_runtime(log_limits=LogLimits(limit, 3), housekeeping_interval=0.02)
     program = (
         "import os, time\n"
-        f"for first in range(0, {wanted}, {batch}):\n"
+        f"for first in range(0, {line_count}, {batch}):\n"
         f"    while not os.path.exists(f'{tmp_path}/go-{{first}}'): time.sleep(0.01)\n"
         f"    lines = (f'{{number:07}} ' + 'x' * 40 + '\\n' for number in range(first, first + {batch}))\n"
         "    os.write(1, ''.join(lines).encode())\n"
@@ -66,12 +66,12 @@ async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
         async for line in runtime.logs(spec.instance, follow=True):
             numbers.append(int(line.split()[0]))
             assert disk_use(tmp_path, spec.instance) < 4 * limit
-            if len(numbers) % batch == 0 and len(numbers) < wanted:
+            if len(numbers) % batch == 0 and len(numbers) < line_count:
                 await eventually(lambda: log.stat().st_size <= limit * 3 // 4)
                 (tmp_path / f"go-{len(numbers)}").touch()
-    assert numbers == list(range(wanted))
+    assert numbers == list(range(line_count))
     kept = [int(line.split()[0]) for line in (await log_of(runtime, spec.instance))[1:]]
-    assert kept == list(range(kept[0], wanted))
+    assert kept == list(range(kept[0], line_count))
     assert len(kept) > 1.5 * limit / 50
     tail = [line async for line in runtime.logs(spec.instance, tail=len(kept))]
     assert [int(line.split()[0]) for line in tail] == kept

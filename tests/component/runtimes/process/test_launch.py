@@ -13,7 +13,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.process.supervisor import SHELL
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState
-from tests.support.observing import end_of, look
+from tests.support.observing import end_of, observation_of
 from tests.support.process_runtime import equals, log_of, marked, new_name, shell, supervisor_of
 from tests.support.wait import eventually
 
@@ -37,12 +37,12 @@ async def test_a_supervisor_costs_little(runtime: ProcessRuntime, tmp_path: Path
 async def test_nothing_of_the_server_leaks_into_the_workload(runtime: ProcessRuntime) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
-        seen = await _inherited_state(runtime)
+        output = await _inherited_state(runtime)
     finally:
         signal.signal(signal.SIGHUP, before)
     # The fourth is the directory that ls itself reads.
-    assert seen[:5] == ["0", "1", "2", "3", "/dev/null"]
-    blocked, ignored = (int(line.split()[1], 16) & ~C_LIBRARY_SIGNALS for line in seen[5:7])
+    assert output[:5] == ["0", "1", "2", "3", "/dev/null"]
+    blocked, ignored = (int(line.split()[1], 16) & ~C_LIBRARY_SIGNALS for line in output[5:7])
     assert (blocked, ignored) == (0, 0)
 
 
@@ -50,7 +50,7 @@ async def test_each_workload_gets_distinct_ports(runtime: ProcessRuntime, tmp_pa
     specs = [shell('echo "$PORT $PORT_8080 $PORT_9090"; sleep 1000', ports=(8080, 9090)) for _ in range(5)]
     for spec in specs:
         await runtime.start(spec)
-    given = [binding for spec in specs for binding in (await look(runtime, spec.instance)).ports]
+    given = [binding for spec in specs for binding in (await observation_of(runtime, spec.instance)).ports]
     assert [binding.port for binding in given] == [8080, 9090] * 5
     assert len({binding.host_port for binding in given}) == 10
     first, second = given[0].host_port, given[1].host_port
@@ -78,7 +78,7 @@ async def test_a_command_that_cannot_start_is_refused_with_a_reason(
     spec = LaunchSpec(new_name(), Resources(), command=command, env=env)
     with pytest.raises(LaunchFailed, match=words):
         await runtime.start(spec)
-    assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
+    assert (await observation_of(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
 async def test_a_working_directory_must_be_there(runtime: ProcessRuntime, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ async def test_a_working_directory_must_be_there(runtime: ProcessRuntime, tmp_pa
         with pytest.raises(LaunchFailed, match=f"working_dir: there is no directory {directory}") as refusal:
             await runtime.start(spec)
         assert not refusal.value.retryable
-        assert (await look(runtime, spec.instance)).state is ObservedState.ABSENT
+        assert (await observation_of(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
 async def test_a_program_is_found_from_the_working_directory(runtime: ProcessRuntime, tmp_path: Path) -> None:
@@ -120,6 +120,6 @@ async def _inherited_state(runtime: ProcessRuntime) -> list[str]:
         spec = shell(script)
         await runtime.start(spec)
         await end_of(runtime, spec.instance)
-    seen = await log_of(runtime, spec.instance)
-    assert seen[7].endswith(f"{spec.instance}/work")
-    return seen
+    output = await log_of(runtime, spec.instance)
+    assert output[7].endswith(f"{spec.instance}/work")
+    return output

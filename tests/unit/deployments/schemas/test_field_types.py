@@ -128,8 +128,8 @@ def test_invalid_gpu_requests(count: float) -> None:
 def test_restart_policy_and_retries_follow_the_kind(
     given_: dict[str, Any], policy: str, retries: int
 ) -> None:
-    made = request(**given_)
-    assert (made.chosen_restart_policy, made.chosen_max_retries) == (policy, retries)
+    created = request(**given_)
+    assert (created.chosen_restart_policy, created.chosen_max_retries) == (policy, retries)
 
 
 def test_gpu_model_and_models_are_one_list() -> None:
@@ -138,8 +138,8 @@ def test_gpu_model_and_models_are_one_list() -> None:
 
 
 def test_dependencies_have_a_short_and_a_long_form() -> None:
-    made = request(depends_on=[7, "train", {"deployment": 8, "condition": "running"}])
-    assert [(one.deployment, one.condition) for one in made.dependencies()] == [
+    created = request(depends_on=[7, "train", {"deployment": 8, "condition": "running"}])
+    assert [(one.deployment, one.condition) for one in created.dependencies()] == [
         (7, "succeeded"),
         ("train", "succeeded"),
         (8, "running"),
