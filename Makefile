@@ -50,7 +50,7 @@ mutants: $(STAMP) ## Plant known defects in a copy and check that the suite find
 soak: $(STAMP) ## Load a server for MINUTES=n; check memory, descriptors, invariants each minute
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
-lint: $(STAMP) ## Check style, formatting, types and the import contracts
+lint: $(STAMP) words ## Check style, formatting, types, import contracts and words
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
