@@ -78,7 +78,7 @@ async def running(
         telemetry = Telemetry(Heartbeats(clock), tracer=tracing.tracer)
         services = await _build(settings, clock, secret, database, telemetry)
         stack.push_async_callback(services.runtimes.close)
-        await _begin_sharing(stack, services)
+        await _start_coordination(stack, services)
         services.relay.start()
         stack.push_async_callback(services.relay.stop)
         if settings.role != "api":
@@ -135,15 +135,15 @@ def _state_metrics(database: Database, clock: Clock, telemetry: Telemetry) -> St
     return state
 
 
-async def _begin_sharing(stack: AsyncExitStack, services: AppServices) -> None:
+async def _start_coordination(stack: AsyncExitStack, services: AppServices) -> None:
     """Hints and the queue index; processes with control loops synchronize the index with the rows."""
-    sharing, database = services.coordination, services.database
-    if sharing.queue is not None:
-        feed(sharing.queue, database)
-    await sharing.start()
-    stack.push_async_callback(sharing.close)
-    if sharing.queue is not None and services.settings.role != "api":
-        index_sync = QueueIndexSync(database, services.clock, services.wakeup, sharing.queue)
+    coordination, database = services.coordination, services.database
+    if coordination.queue is not None:
+        feed(coordination.queue, database)
+    await coordination.start()
+    stack.push_async_callback(coordination.close)
+    if coordination.queue is not None and services.settings.role != "api":
+        index_sync = QueueIndexSync(database, services.clock, services.wakeup, coordination.queue)
         await stack.enter_async_context(queue_index_syncing(index_sync))
 
 
