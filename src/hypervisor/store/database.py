@@ -11,6 +11,7 @@ cost two round trips.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SAWarning, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -52,6 +53,26 @@ POSTGRES_TIMEOUTS = {
 POSTGRES_PLANS = {"jit": "off"}
 """JIT compilation takes up to a second; these queries take milliseconds."""
 
+POSTGRES_OPTIONS = frozenset(
+    {
+        "host",
+        "port",
+        "user",
+        "password",
+        "database",
+        "passfile",
+        "ssl",
+        "direct_tls",
+        "target_session_attrs",
+        "krbsrvname",
+        "gsslib",
+        "command_timeout",
+        "prepared_statement_cache_size",
+    }
+)
+"""What a URL can set: the parameters of asyncpg that are text, and those that SQLAlchemy converts."""
+PORTS = range(65536)
+
 
 class ReadSession(AsyncSession):
     """A short session for committed rows. It must not change anything."""
@@ -71,14 +92,19 @@ class ConcurrentWrite(Exception):
 def normalise_url(url: str) -> URL:
     """Accept `sqlite://` and `postgresql://` (also `postgres://`) and set the async driver.
 
-    Raises StartupError for anything else.
+    Raises StartupError for anything else, also for options that the driver does not take.
     """
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = _with_async_driver(make_url(url))
+        _check_options(parsed)
+    except (SQLAlchemyError, SAWarning, ValueError):
         raise StartupError(
             "DATABASE_URL is not a valid database URL; use sqlite:///path/to.db or postgresql://user@host/db"
         ) from None
+    return parsed
+
+
+def _with_async_driver(parsed: URL) -> URL:
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:"):
@@ -87,6 +113,20 @@ def normalise_url(url: str) -> URL:
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+asyncpg")
     raise StartupError(f"DATABASE_URL: {backend!r} is not supported; use sqlite:/// or postgresql://")
+
+
+def _check_options(url: URL) -> None:
+    """Raise an error for an option that would fail, or be ignored, only when a connection opens."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SAWarning)
+        _, options = url.get_dialect()().create_connect_args(url)
+    if url.get_backend_name() == "sqlite":
+        return
+    if unknown := options.keys() - POSTGRES_OPTIONS:
+        raise ArgumentError(f"unknown options: {unknown}")
+    ports = options.get("port")
+    if any((port or 0) not in PORTS for port in (ports if isinstance(ports, list) else [ports])):
+        raise ArgumentError("a port is out of range")
 
 
 class Database:

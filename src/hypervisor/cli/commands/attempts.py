@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import typer
+from rich.table import Table
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import DeploymentName
 from hypervisor.cli.core.formatting import checkpoint, clock, listed
-from hypervisor.cli.core.output import Cell, table
+from hypervisor.cli.core.output import Cell, table_for_width
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Attempt
 
@@ -24,13 +25,19 @@ COLUMNS = (
     "checkpoint",
     "message",
 )
+ONLY_WHEN_WIDE = frozenset({"runtime", "finished", "checkpoint"})
 
 
 def attempts(context: typer.Context, deployment: DeploymentName) -> None:
     """List the attempts of a deployment: node, times and outcome of each run."""
     session = Session.of(context)
     found = session.client.deployments.attempts(resolve.deployment(session, deployment)["id"])
-    session.show(found, table(COLUMNS, [_row(attempt) for attempt in found]))
+    session.render(found, lambda: attempts_table(found, session.console.width))
+
+
+def attempts_table(found: list[Attempt], width: int) -> Table:
+    """One entry per attempt; fewer columns on a terminal that is narrow (`width` in characters)."""
+    return table_for_width(COLUMNS, [_row(attempt) for attempt in found], width, ONLY_WHEN_WIDE)
 
 
 def _row(attempt: Attempt) -> tuple[Cell, ...]:

@@ -177,15 +177,36 @@ def update(
     name: Annotated[str | None, typer.Option(help="New name of the cluster.")] = None,
     cpu: Cpu = None,
     ram: Ram = None,
-    gpu: Gpu = None,
-    placement_policy: PlacementPolicy = None,
-    optimizer_steps: OptimizerSteps = None,
-    solver: Solver = None,
-    preemption: Preemption = None,
-    min_runtime: MinRuntime = None,
+    gpu: Annotated[int | None, typer.Option("--gpu", help="Number of GPUs.")] = None,
+    placement_policy: Annotated[
+        str | None, typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}.")
+    ] = None,
+    optimizer_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Optimizer steps after each pass, to place more deployments; 0: no optimizer.",
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Optimizer: {listed(solver_names(), 'or')}. exact adds a solver after the search."
+        ),
+    ] = None,
+    preemption: Annotated[
+        bool | None,
+        typer.Option("--preemption/--no-preemption", help="Whether a higher priority may evict a lower one."),
+    ] = None,
+    min_runtime: Annotated[
+        int | None, typer.Option("--min-runtime", help="Seconds that each run is safe from preemption.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Change the settings of a cluster. --cpu, --ram and --gpu need a cluster with one node."""
+    """Change the settings of a cluster; the others keep their values.
+
+    --cpu, --ram and --gpu need a cluster with one node.
+    """
     session = Session.of(context)
     fields = {
         "name": name,

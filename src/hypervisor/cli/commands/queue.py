@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import ANOTHER_ORGANIZATION, duration, number
-from hypervisor.cli.core.output import Cell, table
+from hypervisor.cli.core.output import Cell, table_for_width
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster
 from hypervisor.client.scheduler_models import QueueEntry
+
+COLUMNS = (">place", ">id", "name", ">priority", ">share", ">age", ">waited", "nominated", "~reason")
+ONLY_WHEN_WIDE = frozenset({">share", ">age"})
 
 
 def queue(
@@ -27,9 +31,19 @@ def queue(
     session = Session.of(context)
     chosen: Any = resolve.cluster(session, cluster) if cluster else _only_cluster(session)
     entries = session.client.clusters.queue(chosen["id"], limit=limit)
-    columns = [">place", ">id", "name", ">priority", ">share", ">age", ">waited", "nominated", "~reason"]
-    rows = [_row(entry) for entry in entries]
-    session.show(entries, table(columns, rows) if rows else f"The queue of {chosen['name']} is empty.")
+    session.render(
+        entries,
+        lambda: (
+            queue_table(entries, session.console.width)
+            if entries
+            else f"The queue of {chosen['name']} is empty."
+        ),
+    )
+
+
+def queue_table(entries: list[QueueEntry], width: int) -> Table:
+    """One line per entry; fewer columns on a terminal that is narrow (`width` in characters)."""
+    return table_for_width(COLUMNS, [_row(entry) for entry in entries], width, ONLY_WHEN_WIDE)
 
 
 def _row(entry: QueueEntry) -> tuple[Cell, ...]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from rich.table import Table
 
 from hypervisor.cli.core.formatting import ago, amounts, location, requires, runtime_of, state
-from hypervisor.cli.core.output import Cell, table
+from hypervisor.cli.core.output import Cell, table_for_width
 from hypervisor.client.models import Deployment
 
 COLUMNS = (">id", "name", "kind", "state", "priority", "requests", "node", "ran", ">age", "~reason")
-WIDE = 100
-"""Characters of a terminal from which all columns fit."""
 ONLY_WHEN_WIDE = frozenset({"kind", "requests", ">age"})
 
 
 def deployments_table(deployments: list[Deployment], width: int) -> Table:
     """One line per deployment; fewer columns on a terminal that is narrow (`width` in characters)."""
-    shown = [index for index, name in enumerate(COLUMNS) if width >= WIDE or name not in ONLY_WHEN_WIDE]
-    rows = [_row(deployment) for deployment in deployments]
-    return table([COLUMNS[index] for index in shown], [[row[index] for index in shown] for row in rows])
+    return table_for_width(COLUMNS, [_row(deployment) for deployment in deployments], width, ONLY_WHEN_WIDE)
 
 
 def _row(deployment: Deployment) -> tuple[Cell, ...]:

@@ -1,0 +1,128 @@
+"""The tables of `ps`, `watch`, `demo`, `queue` and `attempts` keep their names at every width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from hypervisor.cli.commands.attempts import attempts_table
+from hypervisor.cli.commands.queue import queue_table
+from hypervisor.cli.core.deployments_table import deployments_table
+from hypervisor.cli.core.output import table
+
+STARTED, FINISHED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z"
+NAMES = ("train-iris", "serve-iris")
+
+
+def reason_of(length: int) -> str:
+    return ("missing " * length)[: length - 1] + "."
+
+
+def listed(reason: str, width: int) -> Table:
+    deployments: list[Any] = [
+        {
+            "id": number,
+            "name": name,
+            "kind": "job",
+            "status": "SUCCEEDED",
+            "priority": 50,
+            "priority_label": "MEDIUM",
+            "required_cpu_cores": 1,
+            "required_ram_gb": 0.5,
+            "required_gpu_count": 1,
+            "node_name": "node-1",
+            "gpu_indices": [0],
+            "created_at": STARTED,
+            "started_at": STARTED,
+            "finished_at": FINISHED,
+            "reason": reason,
+        }
+        for number, name in enumerate(NAMES)
+    ]
+    return deployments_table(deployments, width)
+
+
+def queued(reason: str, width: int) -> Table:
+    entries: list[Any] = [
+        {
+            "position": number,
+            "id": number,
+            "name": name,
+            "priority_label": "MEDIUM",
+            "share": 0.125,
+            "age_factor": 0.001,
+            "waited_seconds": 83,
+            "nomination": None,
+            "reason": reason,
+        }
+        for number, name in enumerate(NAMES)
+    ]
+    return queue_table(entries, width)
+
+
+def attempted(message: str, width: int) -> Table:
+    found: list[Any] = [
+        {
+            "number": number,
+            "replica": 0,
+            "node_name": name,
+            "gpu_indices": [0, 1],
+            "runtime": "process",
+            "started_at": STARTED,
+            "finished_at": FINISHED,
+            "outcome": "succeeded",
+            "exit_code": 0,
+            "message": message,
+        }
+        for number, name in enumerate(NAMES)
+    ]
+    return attempts_table(found, width)
+
+
+def lines_at(width: int, rendered: Table) -> list[str]:
+    output = StringIO()
+    Console(file=output, width=width).print(rendered)
+    lines = output.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("length", [20, 200, 2000])
+@pytest.mark.parametrize(
+    ("make", "contents"),
+    [
+        (listed, ("SUCCEEDED", "MEDIUM", "node-1 gpu 0", "30s")),
+        (queued, ("MEDIUM", "1m 23s")),
+        (attempted, ("0,1", "succeeded")),
+    ],
+)
+def test_a_long_reason_leaves_the_other_columns_whole(
+    make: Callable[[str, int], Table], contents: tuple[str, ...], length: int, width: int
+) -> None:
+    lines = lines_at(width, make(reason_of(length), width))
+
+    for name in NAMES:
+        (row,) = (line for line in lines if name in line)
+        assert all(text in row for text in contents)
+        assert "missi" in row
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_name_wider_than_the_terminal_is_folded_and_not_cut(width: int) -> None:
+    name = "n" * 63
+    lines = lines_at(width, table([">id", "name", "~reason"], [(1, name, reason_of(2000))]))
+    assert sum(line.count("n") for line in lines if "reason" not in line) >= len(name)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_text_that_fits_is_not_cut(width: int) -> None:
+    (row,) = (
+        line for line in lines_at(width, table(["name", "~reason"], [("a", "b" * 60)])) if "bbb" in line
+    )
+    assert "b" * 60 in row
