@@ -162,3 +162,19 @@ def test_labels_of_a_filter() -> None:
         ("formula", "a=b"),
         ("empty", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "reason"),
+    [
+        ("data", "must be an absolute path, such as /workspace"),
+        ("./data", "must be an absolute path, such as /workspace"),
+        ("a..b/c", "must be an absolute path, such as /workspace"),
+        ("../data", 'must be an absolute path without "..", such as /workspace'),
+        ("/a/../b", 'must be an absolute path without "..", such as /workspace'),
+    ],
+)
+def test_a_refused_working_directory_names_its_fault(directory: str, reason: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        request(working_dir=directory)
+    assert refusal.value.errors()[0]["msg"] == f"Value error, {reason}"
