@@ -1,6 +1,7 @@
 """Renamed options.
 
-The old name is accepted for one version, with a note on stderr, and is not in the help.
+The old name is accepted for one version, with a note on stderr, and is not in the help. Both names together
+are wrong usage.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ class WithOldFlags(TyperCommand):
     old_flags: ClassVar[Mapping[str, str]] = {}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = {text.partition("=")[0] for text in args}
+        for old, new in self.old_flags.items():
+            if {old, new} <= given:
+                raise typer.BadParameter(f"give {new} only; {old} is its old name", ctx=ctx)
         return super().parse_args(ctx, [self._with_new_flag(text) for text in args])
 
     def _with_new_flag(self, text: str) -> str:
