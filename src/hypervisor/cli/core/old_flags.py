@@ -30,5 +30,10 @@ class WithOldFlags(TyperCommand):
         new = self.old_flags.get(old)
         if new is None:
             return text
-        typer.echo(f"note: {old} is now {new}; the next version removes the old name", err=True)
+        note_old_name(old, new)
         return f"{new}{equals}{value}"
+
+
+def note_old_name(old: str, new: str) -> None:
+    """Print on stderr that `old` is the old name of `new`."""
+    typer.echo(f"note: {old} is now {new}; the next version removes the old name", err=True)
