@@ -23,7 +23,11 @@ def with_new_names(body: Any, old_names: Mapping[str, str]) -> Any:
 
 
 def describe_old_names(schema: dict[str, Any], old_names: Mapping[str, str]) -> None:
-    """Add the old names to the JSON schema of a request, as deprecated copies of the new fields."""
+    """Add the old names to the JSON schema of a request, as deprecated copies of the new fields.
+
+    They have no default: a client that fills in defaults would send both names.
+    """
     properties = schema["properties"]
     for old, new in old_names.items():
-        properties[old] = {**properties[new], "deprecated": True, "description": f"Old name of `{new}`."}
+        copy = {key: value for key, value in properties[new].items() if key != "default"}
+        properties[old] = {**copy, "deprecated": True, "description": f"Old name of `{new}`."}

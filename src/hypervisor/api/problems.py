@@ -186,4 +186,4 @@ def _validation_detail(errors: Sequence[Mapping[str, Any]]) -> str:
     where, *path = [str(part) for part in first["loc"]]
     field = ".".join(path) or f"the {where}"
     more = f" ({len(errors) - 1} more in `errors`.)" if len(errors) > 1 else ""
-    return f"{field}: {first['msg']}.{more}".replace("..", ".")
+    return f"{field}: {first['msg'].removesuffix('.')}.{more}"

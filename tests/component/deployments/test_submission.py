@@ -208,7 +208,7 @@ async def test_fields_that_a_runtime_needs_are_required(team: Team) -> None:
     process = await team.cluster(runtime="process")
     body = {"name": "x", "cluster_id": docker["id"], "command": ["true"]}
     refused(await team.developer.post(DEPLOYMENTS, body), 422, "docker_image_required")
-    body = {"name": "x", "cluster_id": process["id"], "docker_image": "python:3.12"}
+    body = {"name": "x", "cluster_id": process["id"]}
     refused(await team.developer.post(DEPLOYMENTS, body), 422, "command_required")
     await team.submit("x", cluster_id=docker["id"], docker_image="python:3.12")
     await team.submit("x", cluster_id=process["id"], command=["true"])
@@ -237,6 +237,27 @@ async def test_a_field_that_the_runtime_does_not_honour_is_refused(team: Team) -
     problem = refused(await team.developer.patch(path, both), 422, "field_not_honoured")
     assert "does not honour docker_image and read_only_root: leave them out" in problem["detail"]
     assert not (await team.get(created))["read_only_root"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"docker_image": "alpine"}, ["docker_image"]),
+        (
+            {"read_only_root": True, "docker_image": "alpine", "command": []},
+            ["docker_image", "read_only_root"],
+        ),
+        ({"docker_image": "alpine", "command": ["true"]}, ["docker_image"]),
+    ],
+)
+async def test_a_field_that_is_not_honoured_is_named_before_a_missing_one(
+    team: Team, fields: dict[str, Any], named: list[str]
+) -> None:
+    cluster = await team.cluster(runtime="process")
+    body = {"name": "x", "cluster_id": cluster["id"], **fields}
+    for path in (DEPLOYMENTS, f"{DEPLOYMENTS}/plan"):
+        problem = refused(await team.developer.post(path, body), 422, "field_not_honoured")
+        assert sorted(problem["fields"]) == named
 
 
 async def test_a_field_that_was_accepted_before_does_not_block_an_update(team: Team) -> None:

@@ -37,7 +37,7 @@ async def test_a_registered_runtime_runs_a_job(
         assert cluster["resolved_runtime"] == "other"
         assert cluster["runtime_note"] == "other: as simulated, with its own files"
         body = {"name": "job", "kind": "job", "cluster_id": cluster["id"]}
-        refused = await team.developer.post("/api/v1/deployments", {**body, "env": {"A": "1"}})
+        refused = await team.developer.post("/api/v1/deployments", body)
         assert refused.json()["code"] == "command_required"
         refused = await team.developer.post(
             "/api/v1/deployments", {**body, "command": ["x"], "env": {"A": "1"}}

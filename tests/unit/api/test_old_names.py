@@ -71,6 +71,16 @@ def test_openapi_marks_the_old_name_as_deprecated(
     assert "deprecated" not in properties[new]
 
 
+@each_renamed
+def test_a_client_that_fills_in_defaults_sends_one_name(
+    model: type[RequestModel], body: dict[str, Any], old: str, new: str, value: Any, schemas: dict[str, Any]
+) -> None:
+    properties = schemas[model.__name__]["properties"]
+    filled = {name: found["default"] for name, found in properties.items() if "default" in found}
+    assert old not in filled
+    model.model_validate({**filled, **body})
+
+
 def test_responses_have_the_new_names_only(schemas: dict[str, Any]) -> None:
     responses: dict[str, type[RequestModel]] = {
         "ClusterResponse": ClusterCreate,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hypervisor.cli.commands import clusters
 from hypervisor.cli.commands.simulate import simulate
+from hypervisor.cli.core.failures import describe
 from hypervisor.cli.core.old_flags import WithOldFlags
 
 app = typer.Typer()
@@ -31,6 +32,22 @@ def test_the_old_name_sets_the_new_option(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.stdout == "exact\n"
     assert result.stderr == "note: --packer is now --solver; the next version removes the old name\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--packer", "exact", "--solver", "search"],
+        ["--solver", "search", "--packer", "exact"],
+        ["--packer=exact", "--solver", "exact"],
+        ["--packer=exact", "--solver=search"],
+    ],
+)
+def test_both_names_together_are_wrong_usage(arguments: list[str]) -> None:
+    failure = CliRunner().invoke(app, arguments, standalone_mode=False).exception
+    assert isinstance(failure, Exception)
+    code, line = describe(failure)
+    assert (code, line.partition(" (see")[0]) == (2, "give --solver only; --packer is its old name")
 
 
 def test_the_new_name_needs_no_note_and_the_help_shows_no_other() -> None:

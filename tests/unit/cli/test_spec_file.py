@@ -8,9 +8,16 @@ import pytest
 import typer
 
 from hypervisor.cli.commands.node_flags import parse_node
-from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency, read_file
+from hypervisor.cli.commands.spec_file import (
+    OLD_NAMES,
+    join_environment,
+    parse_codes,
+    parse_dependency,
+    read_file,
+)
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.key_values import parse_pairs
+from hypervisor.deployments.schemas.requests import DeploymentCreate
 
 
 def write_file(folder: Path, text: str) -> str:
@@ -53,6 +60,28 @@ def test_numbers_and_booleans_in_the_environment_become_text(tmp_path: Path) -> 
     (spec,) = read_file(write_file(tmp_path, text))
     assert spec["env"] == {"N": "1", "FAST": "true", "KEY": {"value": "x", "secret": True}}
     assert spec["command"] == ["sleep", "5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("name: a\nplacement: spread\n", 1),
+        ("placement: spread\ndeployments:\n- name: a\n- name: b\n", 1),
+        ("name: a\n---\nname: b\nplacement: pack\n", 1),
+        ("name: a\nreplica_placement: spread\n", 0),
+        ("name: placement\nlabels: {placement: x}\n", 0),
+    ],
+)
+def test_an_old_name_in_a_file_gets_one_note(
+    tmp_path: Path, text: str, notes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_file(write_file(tmp_path, text))
+    note = "note: placement is now replica_placement; the next version removes the old name\n"
+    assert capsys.readouterr() == ("", notes * note)
+
+
+def test_every_old_name_of_the_request_is_noted() -> None:
+    assert DeploymentCreate.old_names == OLD_NAMES
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- 1\n", "image: x\n", "deployments: []\n"])

@@ -30,7 +30,7 @@ def test_the_csv_format_with_all_columns_and_with_the_required_ones(tmp_path: Pa
     path = write(
         tmp_path / "jobs.csv",
         "arrival_seconds,duration_seconds,name,organization,priority,cpu_cores,ram_gb,gpu_count,gpu_model,"
-        "replicas,placement,preemptible,min_runtime_seconds",
+        "replicas,replica_placement,preemptible,min_runtime_seconds",
         '100,60.5,"train, big",vision,HIGH,2.5,8,2,A100|H100,3,spread,no,90',
         "130,,,,,0.5,,,,,,,",
     )
@@ -51,6 +51,15 @@ def test_the_csv_format_with_all_columns_and_with_the_required_ones(tmp_path: Pa
         ),
         Job(2, 30.0, math.inf, Shape(500, 0, 0), "default", 500, True, 1),
     ]
+
+
+@pytest.mark.parametrize("column", ["replica_placement", "placement"])
+def test_the_placement_of_replicas_by_its_name_and_its_old_name(tmp_path: Path, column: str) -> None:
+    rows = [f"{second},1,1,2,{text}" for second, text in enumerate(("spread", "SPREAD", "pack", ""))]
+    path = write(
+        tmp_path / "jobs.csv", f"arrival_seconds,duration_seconds,gpu_count,replicas,{column}", *rows
+    )
+    assert [found.spread for found in open_workload(path).jobs()] == [True, True, False, False]
 
 
 def test_rows_are_sorted_by_arrival_and_then_by_position(tmp_path: Path) -> None:
@@ -119,6 +128,18 @@ def test_philly_jobs(tmp_path: Path) -> None:
         ([CSV, "0,1,a,LOW,,,,"], ":2: the request is empty"),
         ([CSV + ",replicas", "0,1,a,LOW,1,1,0,,0"], ":2: replicas must be from 1 to 64, not 0"),
         ([CSV + ",placement", "0,1,a,LOW,1,1,0,,wide"], ":2: placement must be pack or spread, not 'wide'"),
+        (
+            [CSV + ",replica_placement", "0,1,a,LOW,1,1,0,,wide"],
+            ":2: replica_placement must be pack or spread, not 'wide'",
+        ),
+        (
+            [CSV + ",placement,replica_placement", "0,1,a,LOW,1,1,0,,pack,pack"],
+            ":1: give replica_placement only; placement is its old name",
+        ),
+        (
+            [CSV + ",replica_placment", "0,1,a,LOW,1,1,0,,pack"],
+            ":1: unknown column 'replica_placment'; did you mean replica_placement?",
+        ),
         ([CSV, "0,1,a,LOW,1,1"], ":2: 6 fields, but the header names 8 columns"),
         ([CSV, '0,1,"a,LOW,1,1,0,'], ":2: the line is not valid UTF-8 CSV"),
         ([CSV], ": the file has no jobs"),

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.old_flags import note_old_name
 
 CONDITIONS = ("succeeded", "running")
 SHORT_NAMES = {
@@ -21,19 +22,25 @@ SHORT_NAMES = {
     "gpu": "required_gpu_count",
 }
 """Short keys of a YAML file, with the API field names."""
+OLD_NAMES = {"placement": "replica_placement"}
+"""Old API field names, with the new ones. The server accepts both for one version."""
 
 
 def read_file(path: str) -> list[dict[str, Any]]:
     """The deployments of a YAML file (`-` is stdin) with one or several documents.
 
     A document is a mapping, a list of mappings, or a mapping with the key `deployments`. Raises CommandFailed
-    for any other document, and for a file without deployments.
+    for any other document, and for a file without deployments. Prints a note for each old name of a field.
     """
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     specs = [spec for document in yaml.safe_load_all(text) for spec in _deployments_in(document)]
     if not specs:
         raise CommandFailed(f"{path} has no deployment")
-    return [_normalise(spec, path) for spec in specs]
+    requests = [_normalise(spec, path) for spec in specs]
+    for old, new in OLD_NAMES.items():
+        if any(old in request for request in requests):
+            note_old_name(old, new)
+    return requests
 
 
 def parse_dependency(text: str) -> dict[str, Any]:

@@ -70,8 +70,10 @@ def _one_line(text: str) -> str:
 
 def _directory(text: str) -> str:
     parts = text.split("/")
-    if not text.startswith("/") or ".." in parts:
+    if ".." in parts:
         raise ValueError('must be an absolute path without "..", such as /workspace')
+    if not text.startswith("/"):
+        raise ValueError("must be an absolute path, such as /workspace")
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 

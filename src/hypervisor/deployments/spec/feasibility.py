@@ -52,15 +52,10 @@ class ClusterLimits:
     def check_runtime(self, values: Mapping[str, object], given: Collection[str] = OPTIONAL_FIELDS) -> None:
         """Check values of `OPTIONAL_FIELDS` against the declaration of the runtime.
 
-        Raises Invalid when the runtime needs a missing field, or does not honour one of the `given` fields.
+        Raises Invalid when the runtime does not honour one of the `given` fields, or needs a missing field.
         """
         runtime, name = self._cluster.resolved_runtime, self._cluster.name
         kind = RUNTIMES[runtime]
-        for needed, hint in kind.needs.items():
-            if not values[needed]:
-                raise Invalid(
-                    f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
-                )
         requested = [field for field in OPTIONAL_FIELDS if field in given and values[field]]
         refused = [field for field in requested if field not in kind.accepted]
         if refused:
@@ -70,6 +65,11 @@ class ClusterLimits:
                 f"{_instead(refused)}.",
                 extra={"fields": refused, "runtime": runtime},
             )
+        for needed, hint in kind.needs.items():
+            if not values[needed]:
+                raise Invalid(
+                    f"{needed}_required", f"The cluster {name!r} has the runtime {runtime}: {hint}."
+                )
 
 
 def optional_values(source: DeploymentCreate | Deployment) -> dict[str, object]:

@@ -23,10 +23,12 @@ COLUMNS = (
     "gpu_count",
     "gpu_model",
     "replicas",
-    "placement",
+    "replica_placement",
     "preemptible",
     "min_runtime_seconds",
 )
+OLD_PLACEMENT, PLACEMENT = "placement", "replica_placement"
+"""The old name of a column is accepted for one version, like that of the deployment's field."""
 
 PACK, SPREAD = "pack", "spread"
 
@@ -41,7 +43,9 @@ class CsvFormat:
 
     def check(self, file: CsvFile) -> None:
         file.require(*REQUIRED)
-        check_columns(file, COLUMNS)
+        check_columns(file, COLUMNS, old=(OLD_PLACEMENT,))
+        if {OLD_PLACEMENT, PLACEMENT} <= set(file.columns):
+            raise WorkloadError(f"{file.path}:1: give {PLACEMENT} only; {OLD_PLACEMENT} is its old name")
 
     def arrival(self, row: Row) -> float:
         return row.number("arrival_seconds")
@@ -61,10 +65,10 @@ class CsvFormat:
         )
 
 
-def check_columns(file: CsvFile, known: tuple[str, ...]) -> None:
-    """Raise WorkloadError for an unknown column, with the most similar known name."""
+def check_columns(file: CsvFile, known: tuple[str, ...], old: tuple[str, ...] = ()) -> None:
+    """Raise WorkloadError for a column that is neither known nor an old name, with the most similar name."""
     for name in file.columns:
-        if name not in known:
+        if name not in known and name not in old:
             matches = get_close_matches(name, known, n=1)
             hint = f"did you mean {matches[0]}?" if matches else f"known columns are {', '.join(known)}"
             raise WorkloadError(f"{file.path}:1: unknown column {name!r}; {hint}")
@@ -98,9 +102,10 @@ def _replicas(row: Row) -> int:
 
 
 def _spread(row: Row) -> bool:
-    placement = row.text("placement", PACK).lower()
+    column = OLD_PLACEMENT if row.text(OLD_PLACEMENT, "") else PLACEMENT
+    placement = row.text(column, PACK).lower()
     if placement not in (PACK, SPREAD):
-        raise row.error(f"placement must be {PACK} or {SPREAD}, not {placement!r}")
+        raise row.error(f"{column} must be {PACK} or {SPREAD}, not {placement!r}")
     return placement == SPREAD
 
 

@@ -162,3 +162,39 @@ def test_labels_of_a_filter() -> None:
         ("formula", "a=b"),
         ("empty", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "reason"),
+    [
+        ("data", "must be an absolute path, such as /workspace"),
+        ("./data", "must be an absolute path, such as /workspace"),
+        ("a..b/c", "must be an absolute path, such as /workspace"),
+        ("../data", 'must be an absolute path without "..", such as /workspace'),
+        ("/a/../b", 'must be an absolute path without "..", such as /workspace'),
+    ],
+)
+def test_a_refused_working_directory_names_its_fault(directory: str, reason: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        request(working_dir=directory)
+    assert refusal.value.errors()[0]["msg"] == f"Value error, {reason}"
+
+
+@pytest.mark.parametrize("field", ["command", "docker_image", "env", "ports", "working_dir"])
+def test_null_is_the_same_as_left_out(field: str) -> None:
+    assert getattr(request(**{field: None}), field) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("command", []), ("env", {}), ("ports", []), ("read_only_root", False)]
+)
+def test_empty_and_false_are_valid_and_set_nothing(field: str, value: object) -> None:
+    assert not getattr(request(**{field: value}), field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("docker_image", ""), ("working_dir", ""), ("read_only_root", None)]
+)
+def test_empty_names_and_a_null_flag_are_not_valid(field: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        request(**{field: value})
