@@ -40,7 +40,10 @@ from hypervisor.scheduling.scoring.registry import policy_names
 try:
     from benchmarks.support.optimum import Model, Optimum
 except ModuleNotFoundError:
-    print("benchmarks.optimality needs OR-tools: pip install 'mlops-hypervisor[optimal]'", file=sys.stderr)
+    print(
+        "benchmarks.optimality needs OR-tools: pip install ortools, or the extra `optimal` of this package",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 _SIDES = ("ours", "arranged", "greedy", "default")

@@ -129,5 +129,5 @@ def test_without_ortools_the_error_line_has_the_install_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "benchmarks.optimality needs OR-tools: pip install 'mlops-hypervisor[optimal]'"
+        "benchmarks.optimality needs OR-tools: pip install ortools, or the extra `optimal` of this package"
     ]

@@ -55,6 +55,6 @@ def test_without_the_solver_the_error_line_has_the_install_command(
     assert run(["replay", "3"]) == 1
     assert capsys.readouterr().err == (
         "error: cannot replay decision 3 on this machine: solver 'exact' needs OR-tools, which is not "
-        "installed here: pip install 'mlops-hypervisor[optimal]'\n"
+        "installed: pip install ortools, or the extra `optimal` of this package\n"
     )
     assert shown == []

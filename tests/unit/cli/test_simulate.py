@@ -95,7 +95,7 @@ def test_the_solver_needs_its_extra(
     assert run(["simulate", *command]) == 1
     assert capsys.readouterr().err == (
         "error: solver 'exact' needs OR-tools, which is not installed: "
-        "pip install 'mlops-hypervisor[optimal]'\n"
+        "pip install ortools, or the extra `optimal` of this package\n"
     )
 
 

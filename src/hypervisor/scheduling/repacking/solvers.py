@@ -35,7 +35,8 @@ class SolverNotInstalled(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"solver {name!r} needs OR-tools, which is not installed: pip install 'mlops-hypervisor[optimal]'"
+            f"solver {name!r} needs OR-tools, which is not installed: "
+            "pip install ortools, or the extra `optimal` of this package"
         )
 
 
