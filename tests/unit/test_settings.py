@@ -12,6 +12,8 @@ from sqlalchemy.engine import make_url
 from hypervisor.bootstrap import running
 from hypervisor.cli.core.configuration import load_settings
 from hypervisor.errors import StartupError
+from hypervisor.runtimes.kinds import runtime_choices
+from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.settings import Settings
 from hypervisor.store.database import normalise_url
 
@@ -61,7 +63,7 @@ def test_an_unknown_default_runtime_is_refused_in_one_line(monkeypatch: pytest.M
     monkeypatch.setenv("DEFAULT_RUNTIME", "kubernetes")
     with pytest.raises(StartupError) as refused:
         load_settings()
-    assert str(refused.value) == "DEFAULT_RUNTIME: must be one of auto, docker, process or simulated"
+    assert str(refused.value) == f"DEFAULT_RUNTIME: must be one of {listed(runtime_choices(), 'or')}"
 
 
 async def test_the_service_refuses_an_unknown_default_runtime(tmp_path: Path) -> None:
