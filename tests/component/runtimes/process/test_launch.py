@@ -61,7 +61,7 @@ async def test_each_workload_gets_distinct_ports(runtime: ProcessRuntime, tmp_pa
 @pytest.mark.parametrize(
     ("command", "env", "words"),
     [
-        ((), {}, "gives none"),
+        ((), {}, "has none"),
         (("no-such-program",), {}, "no program 'no-such-program' on the PATH"),
         (("sh",), {"PATH": "/nowhere"}, "no program 'sh' on the PATH"),
         (("./train.sh",), {}, "working directory is new and empty"),
