@@ -31,7 +31,7 @@ def shown_environment(stored: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def decrypt_environment(stored: Mapping[str, Any], encryptor: Encryptor) -> dict[str, str]:
-    """The environment of the workload; `stored` as in `Deployment.env`. Raises UnsealError."""
+    """The environment of the workload; `stored` as in `Deployment.env`. Raises DecryptionError."""
     return {
         name: encryptor.decrypt(value["encrypted"], ENV_PURPOSE) if isinstance(value, dict) else value
         for name, value in stored.items()
