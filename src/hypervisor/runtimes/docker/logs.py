@@ -1,148 +1,136 @@
-"""Reads log lines from the engine's multiplexed stream, and archives them when a container is removed.
+"""Reads the log of a container from the engine.
 
-An engine deletes a log with its container. `LogArchive` saves the end of the log before that.
+The engine keeps stdout and stderr as records. A line of more than 16 KiB is several records, with the time of
+the first one. The engine's `tail` counts records, so the beginning of the last lines is found by its time.
 """
 
 from __future__ import annotations
 
-import asyncio
+import re
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
+from datetime import datetime
 from typing import Final
 
-import aiohttp
 from aiodocker.exceptions import DockerError
 
+from hypervisor.kernel.log_text import split_lines
 from hypervisor.runtimes.docker.client import DockerClient
-from hypervisor.runtimes.docker.config import is_container_name
+from hypervisor.runtimes.docker.line_merger import LineMerger
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
-ARCHIVED_BYTES: Final = 1024 * 1024
-
-_FRAME_HEADER = struct.Struct(">BxxxL")
-_LONGEST_LINE: Final = 1024 * 1024
+_FRAME_HEADER: Final = struct.Struct(">BxxxL")
+_CHUNK: Final = 64 * 1024
 _IDLE_SECONDS: Final = 60.0
-# The most lines that are read for an archive. Older lines would not fit into it.
-_ARCHIVED_LINES: Final = 20_000
+# How many times more records each search for the beginning of the last lines reads.
+_MORE: Final = 16
+_FRACTION: Final = re.compile(r"\.\d+")
+
+Record = tuple[int, bytes]
+"""The stream (1: stdout, 2: stderr) and the bytes."""
 
 
-class LineSplitter:
-    """Splits the bytes of one stream into lines. Invalid UTF-8 becomes U+FFFD; very long lines are split."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> Iterator[str]:
-        """The lines that these bytes complete."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            yield _text(line)
-        if len(self._rest) >= _LONGEST_LINE:
-            yield from self.end()
-
-    def end(self) -> Iterator[str]:
-        """The rest without a newline."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            yield _text(rest)
-
-
-async def read_lines(
+async def read_output(
     client: DockerClient, name: str, *, tail: int | None = None, follow: bool = False
-) -> AsyncIterator[str]:
-    """The lines of a container's stdout and stderr.
+) -> AsyncIterator[bytes]:
+    """The output of a container, stdout and stderr merged line by line.
 
     Raises DockerError (404: no such container), RuntimeUnavailable when the stream breaks.
     """
-    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), "tail": _tail(tail)}
-    idle = None if follow else _IDLE_SECONDS
-    streams = {1: LineSplitter(), 2: LineSplitter()}
-    async with client.stream(f"containers/{name}/logs", params, idle_seconds=idle) as body:
-        async for stream, data in _frames(body):
-            for line in streams.setdefault(stream, LineSplitter()).feed(data):
-                yield line
-        for splitter in streams.values():
-            for line in splitter.end():
-                yield line
+    window = await _window(client, name, tail)
+    merger = LineMerger()
+    async with aclosing(_records(client, name, window, follow=follow)) as batches:
+        async for records in batches:
+            if merged := b"".join(merger.feed(stream, data) for stream, data in records):
+                yield merged
+    if merged := merger.end():
+        yield merged
 
 
 async def last_lines(client: DockerClient, name: str, count: int) -> list[str]:
     """The last lines, or none after an error. For messages to people, never for decisions."""
-    lines: list[str] = []
+    output = b""
     with suppress(DockerError, RuntimeUnavailable):
-        async for line in read_lines(client, name, tail=count):
-            lines.append(line)
-    return lines
+        async for records in _records(client, name, {"tail": str(count)}):
+            output += b"".join(data for _, data in records)
+    return split_lines(output.decode(errors="replace"))
 
 
-class LogArchive:
-    """One file for each instance with the last MiB of its log. Without a directory it saves nothing."""
-
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
-
-    async def save(self, client: DockerClient, name: str) -> None:
-        """Save the end of the container's log. Raises OSError, DockerError, RuntimeUnavailable."""
-        if self._directory is None or not is_container_name(name):
-            return
-        tail_lines: deque[bytes] = deque()
-        size = 0
-        async for line in read_lines(client, name, tail=_ARCHIVED_LINES):
-            tail_lines.append(line.encode() + b"\n")
-            size += len(tail_lines[-1])
-            while size > ARCHIVED_BYTES:
-                size -= len(tail_lines.popleft())
-        await asyncio.to_thread(_write, self._directory, name, b"".join(tail_lines))
-
-    async def lines(self, name: str, tail: int | None) -> list[str]:
-        """The saved lines, oldest first. None are saved for an unknown name."""
-        if self._directory is None or not is_container_name(name):
-            return []
-        saved = await asyncio.to_thread(_read, _file(self._directory, name))
-        lines = [_text(line) for line in saved.split(b"\n")[:-1]]
-        return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
-
-    async def purge(self, name: str) -> None:
-        """Delete the saved log. An unknown name is fine."""
-        if self._directory is not None and is_container_name(name):
-            await asyncio.to_thread(_file(self._directory, name).unlink, missing_ok=True)
-
-
-async def _frames(body: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
-    """Pairs of stream (1: stdout, 2: stderr) and bytes. An incomplete last frame is dropped."""
+async def _window(client: DockerClient, name: str, tail: int | None) -> dict[str, str]:
+    """The parameters that select the last `tail` lines and all output after this call."""
+    if not tail:
+        return {"tail": "all" if tail is None else "0"}
+    limit = tail + 1
     while True:
-        try:
-            stream, length = _FRAME_HEADER.unpack(await body.readexactly(_FRAME_HEADER.size))
-            data = await body.readexactly(length)
-        except asyncio.IncompleteReadError:
-            return
-        yield stream, data
+        counter = _LineCounter(tail)
+        async for records in _records(client, name, {"tail": str(limit), "timestamps": "1"}):
+            for stream, data in records:
+                counter.feed(stream, data)
+        if counter.lines > tail:
+            return {"since": _seconds(counter.begin)}
+        if counter.records < limit:
+            return {"tail": "all"}
+        limit *= _MORE
 
 
-def _tail(tail: int | None) -> str:
-    return "all" if tail is None else str(max(0, tail))
+class _LineCounter:
+    """Counts the lines in records with timestamps, and finds the time at which the last lines begin."""
+
+    def __init__(self, tail: int) -> None:
+        self.records = 0
+        self._finished = 0
+        self._begins: deque[bytes] = deque(maxlen=tail)
+        self._unfinished: dict[int, bytes] = {}
+
+    @property
+    def lines(self) -> int:
+        return self._finished + len(self._unfinished)
+
+    @property
+    def begin(self) -> bytes:
+        """The earliest time of the last lines."""
+        last = [*self._begins, *self._unfinished.values()][-(self._begins.maxlen or 0) :]
+        return min(last)
+
+    def feed(self, stream: int, record: bytes) -> None:
+        self.records += 1
+        begin = self._unfinished.setdefault(stream, record.partition(b" ")[0])
+        if record.endswith(b"\n"):
+            del self._unfinished[stream]
+            self._begins.append(begin)
+            self._finished += 1
 
 
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", errors="replace")
+async def _records(
+    client: DockerClient, name: str, window: Mapping[str, str], *, follow: bool = False
+) -> AsyncGenerator[list[Record], None]:
+    """The records of the container's log in batches. An incomplete last record is dropped."""
+    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), **window}
+    idle = None if follow else _IDLE_SECONDS
+    async with client.stream(f"containers/{name}/logs", params, idle_seconds=idle) as body:
+        buffer = bytearray()
+        async for chunk in body.iter_chunked(_CHUNK):
+            buffer += chunk
+            yield _take_records(buffer)
 
 
-def _file(directory: Path, name: str) -> Path:
-    return directory / f"{name}.log"
+def _take_records(buffer: bytearray) -> list[Record]:
+    """Remove the complete records from the front of the buffer."""
+    records, position = [], 0
+    while len(buffer) >= (begin := position + _FRAME_HEADER.size):
+        stream, length = _FRAME_HEADER.unpack_from(buffer, position)
+        if len(buffer) < begin + length:
+            break
+        position = begin + length
+        records.append((stream, bytes(buffer[begin:position])))
+    del buffer[:position]
+    return records
 
 
-def _write(directory: Path, name: str, content: bytes) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    unfinished = directory / f"{name}.log.tmp"
-    unfinished.write_bytes(content)
-    unfinished.replace(_file(directory, name))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
+def _seconds(timestamp: bytes) -> str:
+    """An RFC 3339 time as seconds since the epoch, with the same fraction."""
+    text = timestamp.decode()
+    fraction = _FRACTION.search(text)
+    return f"{int(datetime.fromisoformat(text).timestamp())}{fraction.group() if fraction else ''}"

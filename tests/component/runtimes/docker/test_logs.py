@@ -55,7 +55,7 @@ async def test_a_broken_log_stream_raises_unavailable(install: str, proxy: Engin
         lines_to_come = runtime.logs(launch_spec.instance, follow=True)
         assert isinstance(lines_to_come, AsyncGenerator)
         async with aclosing(lines_to_come) as followed:
-            assert await asyncio.wait_for(anext(followed), PROMPT) == "ready"
+            assert await asyncio.wait_for(anext(followed), PROMPT) == b"ready\n"
             await proxy.cut()
             with pytest.raises(RuntimeUnavailable):
                 await asyncio.wait_for(anext(followed), PROMPT)
