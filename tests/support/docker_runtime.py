@@ -48,5 +48,5 @@ async def opened(runtime: DockerRuntime) -> AsyncIterator[DockerRuntime]:
         await runtime.close()
 
 
-async def lines(runtime: DockerRuntime, name: str) -> list[str]:
-    return await lines_of(runtime, name)
+async def lines(runtime: DockerRuntime, name: str, *, tail: int | None = None) -> list[str]:
+    return await lines_of(runtime, name, tail=tail)

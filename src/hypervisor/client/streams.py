@@ -72,7 +72,7 @@ def follow_events(transport: Transport, path: str, after: int | None) -> Iterato
 def _read_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     with transport.stream(path, headers=headers) as response:
-        for message in httpx2.EventSource(response):
+        for message in httpx2.EventSource(response, max_event_size=None):
             if message.data.startswith("{"):
                 event: Event = json.loads(message.data)
                 yield event

@@ -54,7 +54,7 @@ def test_the_container_is_hardened_and_mounts_nothing() -> None:
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["NetworkMode"] == "hv-inst" == network_name("inst")
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert host["LogConfig"] == {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}
     assert not host["Privileged"]
     assert not host["ReadonlyRootfs"]
     assert not {"Binds", "Mounts", "Devices", "Tmpfs"} & set(host)

@@ -14,9 +14,7 @@ from hypervisor.runtimes.docker.logs import read_output
 from hypervisor.runtimes.log_tail import tail_position
 
 ARCHIVED_BYTES: Final = 30_000_000
-"""As much as the engine keeps, see `LogConfig` in `config`."""
-ARCHIVED_LINES: Final = 20_000
-"""Reading more records would keep the event loop busy for seconds."""
+"""As much as the engine keeps by its configuration, see `config`."""
 
 _CHUNK: Final = 256 * 1024
 
@@ -41,7 +39,7 @@ class LogArchive:
 
     async def _copy(self, client: DockerClient, name: str, draft: Path) -> None:
         with draft.open("wb") as file:
-            async for data in read_output(client, name, tail=ARCHIVED_LINES):
+            async for data in read_output(client, name):
                 await asyncio.to_thread(file.write, data)
         await asyncio.to_thread(_drop_beginning, draft)
 

@@ -9,27 +9,33 @@ from __future__ import annotations
 import re
 import struct
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiodocker.exceptions import DockerError
 
 from hypervisor.kernel.log_text import split_lines
 from hypervisor.runtimes.docker.client import DockerClient
+from hypervisor.runtimes.docker.config import EXACT_LOG_DRIVER
 from hypervisor.runtimes.docker.line_merger import LineMerger
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
 _FRAME_HEADER: Final = struct.Struct(">BxxxL")
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 32 * 1024
 _IDLE_SECONDS: Final = 60.0
 # How many times more records each search for the beginning of the last lines reads.
 _MORE: Final = 16
 _FRACTION: Final = re.compile(r"\.\d+")
 
-Record = tuple[int, bytes]
-"""The stream (1: stdout, 2: stderr) and the bytes."""
+
+class Record(NamedTuple):
+    """Bytes of stream 1 (stdout) or 2 (stderr). The time is an RFC 3339 text."""
+
+    stream: int
+    time: bytes
+    data: bytes
 
 
 async def read_output(
@@ -39,11 +45,12 @@ async def read_output(
 
     Raises DockerError (404: no such container), RuntimeUnavailable when the stream breaks.
     """
-    window = await _window(client, name, tail)
+    log = _ContainerLog(client, name, lacks_line_ends=await _has_exact_log(client, name))
+    window = await _window(log, tail)
     merger = LineMerger()
-    async with aclosing(_records(client, name, window, follow=follow)) as batches:
+    async with aclosing(log.records(window, follow=follow)) as batches:
         async for records in batches:
-            if merged := b"".join(merger.feed(stream, data) for stream, data in records):
+            if merged := b"".join(merger.feed(record.stream, record.data) for record in records):
                 yield merged
     if merged := merger.end():
         yield merged
@@ -53,33 +60,37 @@ async def last_lines(client: DockerClient, name: str, count: int) -> list[str]:
     """The last lines, or none after an error. For messages to people, never for decisions."""
     output = b""
     with suppress(DockerError, RuntimeUnavailable):
-        async for records in _records(client, name, {"tail": str(count)}):
-            output += b"".join(data for _, data in records)
+        async for records in _ContainerLog(client, name).records({"tail": str(count)}):
+            output += b"".join(record.data for record in records)
     return split_lines(output.decode(errors="replace"))
 
 
-async def _window(client: DockerClient, name: str, tail: int | None) -> dict[str, str]:
+async def _has_exact_log(client: DockerClient, name: str) -> bool:
+    details = await client.call(lambda docker: docker.containers.container(name).show())
+    return bool(details["HostConfig"]["LogConfig"]["Type"] == EXACT_LOG_DRIVER)
+
+
+async def _window(log: _ContainerLog, tail: int | None) -> dict[str, str]:
     """The parameters that select the last `tail` lines and all output after this call."""
     if not tail:
         return {"tail": "all" if tail is None else "0"}
     limit = tail + 1
     while True:
-        counter = _LineCounter(tail)
-        async for records in _records(client, name, {"tail": str(limit), "timestamps": "1"}):
-            for stream, data in records:
-                counter.feed(stream, data)
+        counter, count = _LineCounter(tail), 0
+        async for records in log.records({"tail": str(limit)}):
+            counter.feed(records)
+            count += len(records)
         if counter.lines > tail:
             return {"since": _seconds(counter.begin)}
-        if counter.records < limit:
+        if count < limit:
             return {"tail": "all"}
         limit *= _MORE
 
 
 class _LineCounter:
-    """Counts the lines in records with timestamps, and finds the time at which the last lines begin."""
+    """Counts the lines in records, and finds the time at which the last `tail` lines begin."""
 
     def __init__(self, tail: int) -> None:
-        self.records = 0
         self._finished = 0
         self._begins: deque[bytes] = deque(maxlen=tail)
         self._unfinished: dict[int, bytes] = {}
@@ -94,26 +105,57 @@ class _LineCounter:
         last = [*self._begins, *self._unfinished.values()][-(self._begins.maxlen or 0) :]
         return min(last)
 
-    def feed(self, stream: int, record: bytes) -> None:
-        self.records += 1
-        begin = self._unfinished.setdefault(stream, record.partition(b" ")[0])
-        if record.endswith(b"\n"):
-            del self._unfinished[stream]
-            self._begins.append(begin)
-            self._finished += 1
+    def feed(self, records: Iterable[Record]) -> None:
+        for stream, time, data in records:
+            begin = self._unfinished.setdefault(stream, time)
+            if data.endswith(b"\n"):
+                del self._unfinished[stream]
+                self._begins.append(begin)
+                self._finished += 1
 
 
-async def _records(
-    client: DockerClient, name: str, window: Mapping[str, str], *, follow: bool = False
-) -> AsyncGenerator[list[Record], None]:
-    """The records of the container's log in batches. An incomplete last record is dropped."""
-    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), **window}
-    idle = None if follow else _IDLE_SECONDS
-    async with client.stream(f"containers/{name}/logs", params, idle_seconds=idle) as body:
-        buffer = bytearray()
-        async for chunk in body.iter_chunked(_CHUNK):
-            buffer += chunk
-            yield _take_records(buffer)
+class _ContainerLog:
+    """The log of one container. `lacks_line_ends`: see `_LineEnds`."""
+
+    def __init__(self, client: DockerClient, name: str, *, lacks_line_ends: bool = False) -> None:
+        self._client = client
+        self._name = name
+        self._lacks_line_ends = lacks_line_ends
+
+    async def records(
+        self, window: Mapping[str, str], *, follow: bool = False
+    ) -> AsyncGenerator[list[Record], None]:
+        """The records in batches. An incomplete last record is dropped."""
+        params = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow)), **window}
+        idle = None if follow else _IDLE_SECONDS
+        line_ends = _LineEnds()
+        async with self._client.stream(f"containers/{self._name}/logs", params, idle_seconds=idle) as body:
+            buffer = bytearray()
+            async for chunk in body.iter_chunked(_CHUNK):
+                buffer += chunk
+                records = _take_records(buffer)
+                yield line_ends.restore(records) if self._lacks_line_ends else records
+
+
+class _LineEnds:
+    """Restores the end of a line of several records, which the driver `local` of some versions drops.
+
+    All records of a line have the same time, and no other line has it.
+    """
+
+    def __init__(self) -> None:
+        self._unfinished: dict[int, bytes] = {}
+
+    def restore(self, records: Iterable[Record]) -> list[Record]:
+        restored = []
+        for record in records:
+            time = self._unfinished.pop(record.stream, record.time)
+            if time != record.time:
+                restored.append(Record(record.stream, time, b"\n"))
+            if not record.data.endswith(b"\n"):
+                self._unfinished[record.stream] = record.time
+            restored.append(record)
+        return restored
 
 
 def _take_records(buffer: bytearray) -> list[Record]:
@@ -124,7 +166,8 @@ def _take_records(buffer: bytearray) -> list[Record]:
         if len(buffer) < begin + length:
             break
         position = begin + length
-        records.append((stream, bytes(buffer[begin:position])))
+        time, _, data = bytes(buffer[begin:position]).partition(b" ")
+        records.append(Record(stream, time, data))
     del buffer[:position]
     return records
 
