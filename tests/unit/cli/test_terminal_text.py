@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 
+from hypervisor.cli.core.failures import CommandFailed, describe
+from hypervisor.cli.core.output import facts, make_console, table
+from hypervisor.cli.core.safe_console import SafeConsole
 from hypervisor.cli.core.terminal_text import RESET, TerminalFilter
 
 HOSTILE = {
@@ -47,3 +53,20 @@ def test_the_result_does_not_depend_on_the_pieces(text: str, draw: st.DataObject
 def filtered(pieces: list[str]) -> str:
     terminal = TerminalFilter()
     return "".join([terminal.feed(piece) for piece in pieces] + [terminal.end()])
+
+
+def test_texts_of_other_users_in_tables_and_errors_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "no such program: \x1b]0;title\x07\x9d0;x\x1b[31m"
+    console = make_console()
+    console.print(table(["reason"], [[hostile]], title=hostile))
+    console.print(Text(hostile).append("!"), facts([("reason", hostile)]))
+    shown = capsys.readouterr().out + describe(CommandFailed(hostile))[1]
+    assert shown.count("no such program: ^[]0;title") == 5
+    assert not any(character in shown for character in "\x07\x1b\x9d")
+
+
+def test_the_console_keeps_its_own_colours() -> None:
+    console = SafeConsole(force_terminal=True, color_system="standard", file=StringIO())
+    console.print(Text("red", style="red"), "tab\there")
+    assert isinstance(console.file, StringIO)
+    assert "\x1b[31mred\x1b[0m" in console.file.getvalue()

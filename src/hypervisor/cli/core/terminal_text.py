@@ -13,8 +13,14 @@ RESET = "\x1b[0m"
 
 _PASSES = r"\x1b\[[0-9;:]{0,30}[mK]"
 _CONTROL = r"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+_CONTROLS = re.compile(_CONTROL)
 _FILTERED = re.compile(f"(?P<passes>{_PASSES})|{_CONTROL}")
 _INCOMPLETE = re.compile(r"\x1b(\[[0-9;:]{0,30})?\Z")
+
+
+def without_controls(text: str) -> str:
+    """The text with control characters made visible, colours too."""
+    return _CONTROLS.sub(lambda match: _visible(match[0]), text)
 
 
 class TerminalFilter:

@@ -29,8 +29,8 @@ FIRST_ATTEMPT_WITHIN = 2.0
 """The maximum wait in seconds for the first attempt of a new deployment."""
 UNFINISHED_SECONDS = 0.5
 """Silence in seconds after which an unfinished line, such as a progress bar, is sent."""
-CHUNK = 64 * 1024
-"""Bytes that become events at once. So many empty lines keep the event loop busy for some 20 ms."""
+CHUNK = 16 * 1024
+"""Bytes that become events at once. So many empty lines keep the event loop busy for some 10 ms."""
 
 
 async def find_attempt(

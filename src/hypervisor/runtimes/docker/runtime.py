@@ -72,8 +72,8 @@ class DockerRuntime:
     ) -> None:
         """`install` labels the containers of this installation; `endpoint` as for `DockerClient`.
 
-        The engine deletes a log with its container, so `remove` saves the last MiB of it in `log_dir`, where
-        `logs` reads it until `purge_logs`. The deadlines of stops are stored there as well. Without `log_dir`
+        The engine deletes a log with its container, so `remove` saves it in `log_dir`, where `logs` reads it
+        until `purge_logs`. The deadlines of stops are stored there as well. Without `log_dir`
         the logs end with `remove`, and a restart of this process starts a new grace period.
         """
         self._client = DockerClient(endpoint)
