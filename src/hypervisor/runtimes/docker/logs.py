@@ -27,6 +27,8 @@ _CHUNK: Final = 32 * 1024
 _IDLE_SECONDS: Final = 60.0
 # How many times more records each search for the beginning of the last lines reads.
 _MORE: Final = 16
+# The most lines that end before, and begin after, a line of the other stream.
+_OUT_OF_ORDER: Final = 1000
 _FRACTION: Final = re.compile(r"\.\d+")
 
 
@@ -47,10 +49,13 @@ async def read_output(
     """
     log = _ContainerLog(client, name, lacks_line_ends=await _has_exact_log(client, name))
     window = await _window(log, tail)
-    merger = LineMerger()
-    async with aclosing(log.records(window, follow=follow)) as batches:
+    merger, earlier_lines = LineMerger(), window.earlier_lines
+    async with aclosing(log.records(window.parameters, follow=follow)) as batches:
         async for records in batches:
-            if merged := b"".join(merger.feed(record.stream, record.data) for record in records):
+            merged = b"".join(merger.feed(record.stream, record.data) for record in records)
+            while earlier_lines and b"\n" in merged:
+                earlier_lines, merged = earlier_lines - 1, merged.partition(b"\n")[2]
+            if merged and not earlier_lines:
                 yield merged
     if merged := merger.end():
         yield merged
@@ -70,48 +75,60 @@ async def _has_exact_log(client: DockerClient, name: str) -> bool:
     return bool(details["HostConfig"]["LogConfig"]["Type"] == EXACT_LOG_DRIVER)
 
 
-async def _window(log: _ContainerLog, tail: int | None) -> dict[str, str]:
-    """The parameters that select the last `tail` lines and all output after this call."""
+class _Window(NamedTuple):
+    """Parameters of a request, and how many of its first lines come before the requested ones."""
+
+    parameters: Mapping[str, str]
+    earlier_lines: int = 0
+
+
+async def _window(log: _ContainerLog, tail: int | None) -> _Window:
+    """The window with the last `tail` lines and all output after this call."""
     if not tail:
-        return {"tail": "all" if tail is None else "0"}
+        return _Window({"tail": "all" if tail is None else "0"})
     limit = tail + 1
     while True:
-        counter, count = _LineCounter(tail), 0
+        times, count = _LineTimes(tail), 0
         async for records in log.records({"tail": str(limit)}):
-            counter.feed(records)
+            times.feed(records)
             count += len(records)
-        if counter.lines > tail:
-            return {"since": _seconds(counter.begin)}
         if count < limit:
-            return {"tail": "all"}
+            return _Window({"tail": "all"}, max(0, times.lines - tail))
+        if window := times.window():
+            return window
         limit *= _MORE
 
 
-class _LineCounter:
-    """Counts the lines in records, and finds the time at which the last `tail` lines begin."""
+class _LineTimes:
+    """Collects the times at which lines begin, and finds where the last `tail` lines begin."""
 
     def __init__(self, tail: int) -> None:
+        self._tail = tail
+        self._first = b""
         self._finished = 0
-        self._begins: deque[bytes] = deque(maxlen=tail)
+        self._begins: deque[bytes] = deque(maxlen=tail + _OUT_OF_ORDER)
         self._unfinished: dict[int, bytes] = {}
 
     @property
     def lines(self) -> int:
         return self._finished + len(self._unfinished)
 
-    @property
-    def begin(self) -> bytes:
-        """The earliest time of the last lines."""
-        last = [*self._begins, *self._unfinished.values()][-(self._begins.maxlen or 0) :]
-        return min(last)
-
     def feed(self, records: Iterable[Record]) -> None:
         for stream, time, data in records:
+            self._first = self._first or time
             begin = self._unfinished.setdefault(stream, time)
             if data.endswith(b"\n"):
                 del self._unfinished[stream]
                 self._begins.append(begin)
                 self._finished += 1
+
+    def window(self) -> _Window | None:
+        """The window of the last lines. None if it may begin before the records."""
+        begins = [*self._begins, *self._unfinished.values()]
+        earlier, begin = begins[: -self._tail], min(begins[-self._tail :])
+        if not earlier or self._first >= begin:
+            return None
+        return _Window({"since": _seconds(begin)}, sum(time >= begin for time in earlier))
 
 
 class _ContainerLog:

@@ -62,6 +62,22 @@ async def test_a_character_at_a_record_boundary_is_whole(runtime: DockerRuntime,
     assert [line async for line in line_by_line(runtime.logs(launch_spec.instance, tail=2))] == [line, "end"]
 
 
+async def test_the_tail_counts_the_lines_of_both_streams(runtime: DockerRuntime, install: str) -> None:
+    script = (
+        "for i in 1 2 3 4 5; do echo $i; echo error $i >&2; done; echo before >&2; "
+        "head -c 100000 /dev/zero | tr '\\0' x; for i in 6 7 8; do echo $i >&2; done; sleep 0.2; "
+        "echo; echo end"
+    )
+    launch_spec = spec(install, script)
+    await runtime.start(launch_spec)
+    await end_of(runtime, launch_spec.instance)
+    whole = await lines(runtime, launch_spec.instance)
+    assert len(whole) == 16
+    for count in range(len(whole) + 2):
+        tail = await lines(runtime, launch_spec.instance, tail=count)
+        assert tail == whole[len(whole) - min(count, len(whole)) :]
+
+
 async def test_an_engine_without_the_exact_log_driver_uses_another(
     runtime: DockerRuntime, install: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
