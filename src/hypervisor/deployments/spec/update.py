@@ -56,7 +56,7 @@ async def update(
     if changed_fields - WHILE_LIVE:
         await _check_requirements(session, deployment, changed_fields)
     if changed_fields & RESIZING:
-        await repository.drop_nomination(session, deployment.id)
+        await repository.drop_nominations(session, [deployment.id])
     deployment.generation += 1
     _record(session, deployment, changed_fields, old_priority, now, access.principal.actor)
     if "depends_on" in changed_fields:
@@ -145,7 +145,7 @@ async def _change_dependencies(
             set_reason(deployment, dependencies.code, dependencies.sentence)
         return
     if dependencies.state is State.BLOCKED:
-        await repository.drop_nomination(session, deployment.id)
+        await repository.drop_nominations(session, [deployment.id])
     move(
         session,
         deployment,
