@@ -75,8 +75,8 @@ async def _placement(world: World, cluster: int) -> Work:
     now = world.clock.now()
     async with world.database.write() as session:
         epoch = await acquire(session, "test", "test", now, timedelta(seconds=60))
-    async with world.database.read() as session:
-        view = await load_cluster(session, cluster, now)
+    async with world.database.read() as reader:
+        view = await load_cluster(reader, cluster, now)
     assert view is not None
     assert epoch is not None
     result, fence = plan(view.snapshot, view.policy), Fence("test", epoch)
