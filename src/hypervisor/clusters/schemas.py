@@ -71,8 +71,8 @@ Solver = Annotated[
     one_of(solver_names),
     Field(
         description="search: local search only. exact: on small clusters an exact solver continues after the "
-        f"search; the server needs the extra `optimal`. It sets {DEFAULT_OPTIMIZER_STEPS} optimizer_steps where "
-        "none are set.",
+        f"search; the server needs the extra `optimal`. It sets {DEFAULT_OPTIMIZER_STEPS} optimizer steps "
+        "where none are set.",
         json_schema_extra=enum_of(solver_names),
     ),
 ]
