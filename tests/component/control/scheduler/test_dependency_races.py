@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from hypervisor.control.reconciler.apply_observations import Ended, apply_observations
 from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.state import commands
 from hypervisor.identity.principal import Principal
+from hypervisor.infra.randomness import system_random
+from hypervisor.kernel.observation import Observation, ObservedState
 from hypervisor.lifecycle.commands import Command
 from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.plan import plan
@@ -61,6 +64,30 @@ async def test_a_placement_waits_for_a_transaction_that_has_changed_the_parent(
         placement = await _placement(world, cluster)
         await _one_waits_for_the_other(world, lambda session: repository.lock(session, parent), placement)
         assert await world.state(child) == State.STARTING
+
+
+async def test_a_return_to_the_queue_waits_for_a_transaction_that_has_changed_the_parent(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    """Otherwise the child could be queued by the old state, or stay blocked by it for ever."""
+    async with new_world(postgresql_url, tmp_path) as world:
+        cluster = await world.cluster()
+        async with world.loops():
+            parent = await world.submit(cluster, name="parent", **simulated())
+            await world.reaches(parent, State.RUNNING)
+            child = await world.submit(
+                cluster, after={parent: "running"}, restart_policy="on-failure", max_retries=1, **simulated()
+            )
+            await world.reaches(child, State.RUNNING)
+        (attempt,) = await world.attempts(child)
+        failed = Observation(ObservedState.EXITED, exit_code=1, finished_at=world.clock.now())
+        ended = [Ended(attempt.id, child, failed)]
+        await _one_waits_for_the_other(
+            world,
+            _stop(world, parent),
+            lambda session: apply_observations(session, ended, world.clock.now(), system_random()),
+        )
+        assert await world.state(child) == State.BLOCKED
 
 
 def _stop(world: World, deployment_id: int) -> Work:
