@@ -30,8 +30,8 @@ _WAITS = (
         ),
     )
 )
-# A queued child still needs its running parents. The query starts from what runs, which is fewer rows than the
-# queue: "+ 0" keeps SQLite from starting with the index on the cluster.
+# A queued child still needs its running parents. The query starts from what runs, fewer rows than the queue:
+# "+ 0" keeps SQLite from starting with the index on the cluster.
 _NEEDS_RUNNING = (
     select(_CHILD.id, _CHILD.priority, Dependency.depends_on_id.label("parent_id"))
     .select_from(Dependency)
