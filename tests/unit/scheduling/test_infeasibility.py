@@ -102,7 +102,7 @@ def test_a_closed_node_that_is_large_enough_is_named() -> None:
     )
 
 
-def test_a_gang_that_needs_a_closed_node_is_told_how_many_fit() -> None:
+def test_the_reason_of_a_gang_that_needs_a_closed_node_has_the_number_that_fits() -> None:
     nodes = (
         gpu_node(1, gpus=8, schedulable=False),
         gpu_node(2, gpus=2),
