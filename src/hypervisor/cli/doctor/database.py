@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import func, inspect, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.cli.core.database_access import printable_database
 from hypervisor.cli.doctor.finding import Finding, Status, first_line
@@ -20,7 +20,7 @@ from hypervisor.settings import Settings
 from hypervisor.store.base import Base
 from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 from hypervisor.store.migrations.runner import head_revision, known_revisions
 from hypervisor.store.tables import Cluster, Event, Invite, Node, Server
 
@@ -47,7 +47,7 @@ async def database(settings: Settings, node_engines: NodeEngines) -> Sequence[Fi
     shown = printable_database(settings.database_url)
     if file is not None and not file.exists():
         return [Finding(DATABASE, "ok", f"{shown} does not exist yet: the first start creates it")]
-    engine = create_async_engine(normalise_url(settings.database_url))
+    engine = parse_database_url(settings.database_url).engine()
     try:
         async with engine.connect() as connection:
             server_findings = [] if file is not None else await _postgresql_findings(connection)

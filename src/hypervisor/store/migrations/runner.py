@@ -14,12 +14,12 @@ from functools import cache
 from importlib import import_module, resources
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.errors import StartupError
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
-from hypervisor.store.database import Database, normalise_url
+from hypervisor.store.database import Database
+from hypervisor.store.driver.address import parse_database_url
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
@@ -52,7 +52,7 @@ def known_revisions() -> frozenset[str]:
 async def on_connection(database_url: str, work: Callable[[Connection], object]) -> None:
     """Run `work` in a transaction on a new connection."""
     Database(database_url)  # creates the folder of a new SQLite file
-    engine = create_async_engine(normalise_url(database_url))
+    engine = parse_database_url(database_url).engine()
     try:
         async with engine.begin() as connection:
             await connection.run_sync(work)
