@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from hypervisor.errors import StartupError
 from hypervisor.store.driver.refusals import EXAMPLES, refused
 from hypervisor.store.driver.sqlite_url import SqliteFile, sqlite_file
 
@@ -67,7 +68,7 @@ def parse_database_url(url: str) -> DatabaseAddress:
     if backend in ("postgresql", "postgres"):
         driver = import_module("hypervisor.store.driver.postgres")
         return DatabaseAddress(postgres=driver.postgres_target(rest))
-    raise refused(f"has the scheme {scheme!r}, which is not supported; {EXAMPLES}")
+    raise StartupError(f"DATABASE_URL: {scheme!r} is not supported; {EXAMPLES}")
 
 
 def _connect_args(target: PostgresConnector, settings: Mapping[str, str] | None) -> dict[str, Any]:

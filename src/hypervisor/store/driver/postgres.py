@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -14,6 +15,7 @@ from hypervisor.store.driver.libpq_defaults import Parameter, collect
 from hypervisor.store.driver.libpq_keywords import check
 from hypervisor.store.driver.libpq_url import parse_uri
 from hypervisor.store.driver.numbers import port, seconds, whole_number
+from hypervisor.store.driver.pgpass import default_file, stored_password
 from hypervisor.store.driver.tcp import connection_class, socket_options
 from hypervisor.store.driver.tls import tls_arguments
 
@@ -24,7 +26,6 @@ OWN_SETTINGS = ("idle_in_transaction_session_timeout", "statement_timeout", "loc
 _PASSED = {
     "user": "user",
     "password": "password",
-    "passfile": "passfile",
     "dbname": "database",
     "krbsrvname": "krbsrvname",
     "gsslib": "gsslib",
@@ -48,6 +49,7 @@ class PostgresTarget:
     timeout: float
     """Seconds for the connection to one host."""
     statement_cache: int | None
+    passfile: Path | None
 
     async def connect(self, settings: Mapping[str, str] | None = None, **options: Any) -> Any:
         """A connection to the first host that accepts it; `settings` are added to those of the session.
@@ -57,11 +59,22 @@ class PostgresTarget:
         arguments = {**self.options, **options, "server_settings": {**self.session, **(settings or {})}}
         failure: BaseException = StartupError("DATABASE_URL names no host")
         for host, number in self.hosts:
+            secret = self._stored_password(host, number)
             try:
-                return await asyncpg.connect(host=host, port=number, timeout=self.timeout, **arguments)
+                return await asyncpg.connect(
+                    host=host, port=number, timeout=self.timeout, **{**arguments, **secret}
+                )
             except _TRY_NEXT_HOST as error:
-                failure = error
+                failure = error if str(error) else TimeoutError(f"no answer within {self.timeout:g} s")
         raise failure
+
+    def _stored_password(self, host: str | None, number: int) -> dict[str, str]:
+        """The password as an argument; empty without one. The file is read for each connection."""
+        if "password" in self.options or self.passfile is None:
+            return {}
+        user = self.options.get("user") or getpass.getuser()
+        password = stored_password(self.passfile, host, number, self.options.get("database") or user, user)
+        return {} if password is None else {"password": password}
 
     def __str__(self) -> str:
         """The target as a URL, without its password."""
@@ -96,6 +109,7 @@ def postgres_target(rest: str) -> PostgresTarget:
         session=_session_settings(parameters),
         timeout=seconds(timeout, CONNECT_TIMEOUT_SECONDS) if timeout else CONNECT_TIMEOUT_SECONDS,
         statement_cache=whole_number(cache) if cache else None,
+        passfile=Path(parameters["passfile"].value) if "passfile" in parameters else default_file(),
     )
 
 
