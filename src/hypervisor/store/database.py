@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
@@ -30,7 +30,8 @@ from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 from hypervisor.kernel.randomness import Random
 from hypervisor.store.driver.address import DatabaseAddress, parse_database_url
 from hypervisor.store.group_commit import GroupCommit
-from hypervisor.store.pool_ping import ping_idle_connections
+from hypervisor.store.pool_ping import ping_idle_connections, replace_read_only_connections
+from hypervisor.store.sqlite_guard import SqliteGuard
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         """Called after each committed write transaction of this process. Must be quick and must not raise."""
         self._make_parent_folder()
+        self._guard = SqliteGuard(self.address.file) if self.address.file is not None else None
         self._groups: dict[str, GroupCommit[Any, Any]] = {}
         self._write_engine = self._engine(writer=True)
         self._read_engine = (
@@ -157,6 +159,18 @@ class Database:
 
         return self._group(name, run)
 
+    async def write_obstacle(self) -> str | None:
+        """Why nothing can be written now, as a sentence; None if it can. Raises the errors of a read."""
+        if self._guard is not None:
+            return await asyncio.to_thread(self._guard.obstacle)
+        async with self.read() as session:
+            read_only = await session.scalar(text("SELECT current_setting('transaction_read_only')"))
+        if read_only == "off":
+            return None
+        # A session keeps this setting, and its server its role: the next sessions may be able to write.
+        await self._write_engine.dispose()
+        return "The database is read-only. Check that DATABASE_URL leads to the primary."
+
     async def close(self) -> None:
         for group in self._groups.values():
             await group.close()
@@ -184,14 +198,15 @@ class Database:
             self.address.file.parent.mkdir(parents=True, exist_ok=True)
 
     def _engine(self, *, writer: bool) -> AsyncEngine:
-        if self.is_sqlite:
-            return _sqlite_engine(self.address, writer=writer)
+        if self._guard is not None:
+            return _sqlite_engine(self.address, self._guard, writer=writer)
         engine = self.address.engine(POSTGRES_TIMEOUTS | POSTGRES_PLANS, pool_size=10, max_overflow=5)
         ping_idle_connections(engine)
+        replace_read_only_connections(engine)
         return engine
 
 
-def _sqlite_engine(address: DatabaseAddress, *, writer: bool) -> AsyncEngine:
+def _sqlite_engine(address: DatabaseAddress, guard: SqliteGuard, *, writer: bool) -> AsyncEngine:
     engine = address.engine(
         pool_size=1 if writer else 5,
         max_overflow=0,
@@ -201,8 +216,14 @@ def _sqlite_engine(address: DatabaseAddress, *, writer: bool) -> AsyncEngine:
     # AUTOINCREMENT assigns ids in the order of VALUES, so one statement can insert many rows and return ids.
     engine.dialect.insertmanyvalues_implicit_sentinel = InsertmanyvaluesSentinelOpts.AUTOINCREMENT
 
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _check(*_arguments: object) -> None:
+        # A connection would create an empty file in place of a removed one.
+        guard.check()
+
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
+        guard.opened()
         # The driver must not open transactions: `_begin` sends BEGIN or BEGIN IMMEDIATE.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -217,6 +238,7 @@ def _sqlite_engine(address: DatabaseAddress, *, writer: bool) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
+        guard.check()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine

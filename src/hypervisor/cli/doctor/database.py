@@ -21,7 +21,7 @@ from hypervisor.store.base import Base
 from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
 from hypervisor.store.driver.address import parse_database_url
-from hypervisor.store.migrations.runner import head_revision, known_revisions
+from hypervisor.store.migrations.runner import encoding_refusal, head_revision, known_revisions
 from hypervisor.store.tables import Cluster, Event, Invite, Node, Server
 
 DATABASE, CLOCK, KEY, SCHEDULERS = "database", "clock", "secret key", "schedulers"
@@ -76,10 +76,11 @@ def check_clock(ahead: timedelta, clock_name: str) -> Finding:
 async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
     query = (
         "SELECT clock_timestamp(), current_setting('server_version_num')::int, pg_is_in_recovery(), "
+        "current_setting('transaction_read_only') = 'on', "
         "current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity)"
     )
     sent = datetime.now(UTC)
-    now, version, standby, max_connections, used = (await connection.execute(text(query))).one()
+    now, version, standby, read_only, max_connections, used = (await connection.execute(text(query))).one()
     # The database read its clock at some time between the request and the response: take the middle.
     middle = sent + (datetime.now(UTC) - sent) / 2
     findings = [check_clock(now - middle, "the clock of the database")]
@@ -89,6 +90,10 @@ async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
     if standby:
         detail = "this PostgreSQL is a standby and cannot be written to"
         findings.append(Finding(DATABASE, "problem", detail, "point DATABASE_URL to the primary"))
+    elif read_only:
+        detail = "this PostgreSQL is read-only (default_transaction_read_only)"
+        advice = "reset that setting of the server, the database or the role"
+        findings.append(Finding(DATABASE, "problem", detail, advice))
     if used > max_connections * CONNECTIONS_WARNING:
         detail = f"{used} of {max_connections} connections are in use; each server needs up to 15"
         findings.append(Finding(DATABASE, "warning", detail, "raise max_connections, or run fewer servers"))
@@ -98,6 +103,8 @@ async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
 async def _schema_findings(
     connection: AsyncConnection, shown: str, settings: Settings, node_engines: NodeEngines
 ) -> list[Finding]:
+    if refusal := await connection.run_sync(encoding_refusal):
+        return [Finding(DATABASE, "problem", *refusal)]
     if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
         if database_file(settings.database_url) is not None:
             return [Finding(DATABASE, "ok", f"{shown} is empty: the first start creates the schema")]

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 
 from hypervisor.errors import StartupError
+from hypervisor.store.driver.errors import DatabaseUnreachable
 from hypervisor.store.driver.libpq_defaults import Parameter, collect
 from hypervisor.store.driver.libpq_keywords import check
 from hypervisor.store.driver.libpq_url import parse_uri
@@ -54,10 +55,10 @@ class PostgresTarget:
     async def connect(self, settings: Mapping[str, str] | None = None, **options: Any) -> Any:
         """A connection to the first host that accepts it; `settings` are added to those of the session.
 
-        Raises the error of the last host.
+        Raises DatabaseUnreachable with the reason of the last host.
         """
         arguments = {**self.options, **options, "server_settings": {**self.session, **(settings or {})}}
-        failure: BaseException = StartupError("DATABASE_URL names no host")
+        failure: BaseException | None = None
         for host, number in self.hosts:
             secret = self._stored_password(host, number)
             try:
@@ -65,8 +66,12 @@ class PostgresTarget:
                     host=host, port=number, timeout=self.timeout, **{**arguments, **secret}
                 )
             except _TRY_NEXT_HOST as error:
-                failure = error if str(error) else TimeoutError(f"no answer within {self.timeout:g} s")
-        raise failure
+                failure = error
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                failure = error
+                break
+        reason = str(failure) or f"no answer within {self.timeout:g} s"
+        raise DatabaseUnreachable(reason) from failure
 
     def _stored_password(self, host: str | None, number: int) -> dict[str, str]:
         """The password as an argument; empty without one. The file is read for each connection."""
