@@ -56,13 +56,13 @@ class Readiness:
         started = self._clock.monotonic()
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
-                revision = await self._revision()
                 obstacle = await self._database.write_obstacle()
+                if obstacle is not None:
+                    return [Check("database", False, "database_read_only", obstacle)]
+                revision = await self._revision()
         except (SQLAlchemyError, OSError, TimeoutError):
             detail = "The database does not answer. Check that it runs and that DATABASE_URL is right."
             return [Check("database", False, "database_unavailable", detail)]
-        if obstacle is not None:
-            return [Check("database", False, "database_read_only", obstacle), _schema(revision)]
         took = f"The database answered in {(self._clock.monotonic() - started) * 1000:.0f} ms."
         return [Check("database", True, "database_unavailable", took), _schema(revision)]
 
