@@ -45,6 +45,7 @@ from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.organizations.secret_key_check import check_secret_key
 from hypervisor.runtimes.kinds import RUNTIMES, RuntimeSetup, check_default_runtime, local_runtimes
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
@@ -99,7 +100,9 @@ async def _build(
     settings: Settings, clock: Clock, secret: bytes, database: Database, telemetry: Telemetry
 ) -> AppServices:
     stopping = asyncio.Event()
+    encryptor = Encryptor(secret)
     async with database.write() as session:
+        await check_secret_key(session, encryptor)
         install_id = await ensure_installation(session, random_code(ID_ALPHABET, ID_LENGTH), clock.now())
     wakeup = Wakeup()
     return AppServices(
@@ -112,7 +115,7 @@ async def _build(
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
         attempt_tokens=AttemptTokens(secret),
-        encryptor=Encryptor(secret),
+        encryptor=encryptor,
         passwords=Passwords(),
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),

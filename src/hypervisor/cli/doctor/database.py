@@ -15,14 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.cli.core.database_access import printable_database
 from hypervisor.cli.doctor.finding import Finding, Status, first_line
-from hypervisor.cli.doctor.local_checks import key_id
+from hypervisor.cli.doctor.local_checks import configured_encryptor
+from hypervisor.organizations.secret_key_check import other_key_id
 from hypervisor.settings import Settings
 from hypervisor.store.base import Base
 from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
 from hypervisor.store.driver.address import parse_database_url
 from hypervisor.store.migrations.runner import encoding_refusal, head_revision, known_revisions
-from hypervisor.store.tables import Cluster, Event, Invite, Node, Server
+from hypervisor.store.tables import Cluster, Event, Node, Server
 
 DATABASE, CLOCK, KEY, SCHEDULERS = "database", "clock", "secret key", "schedulers"
 MIN_POSTGRESQL = 130000
@@ -142,13 +143,14 @@ async def _row_findings(
     engines = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     node_engines.engines |= {(row[0], row[1]) for row in await connection.execute(engines.distinct())}
     findings = []
-    encrypted = await connection.scalar(select(Invite.code_encrypted).order_by(Invite.id.desc()).limit(1))
-    current_key = key_id(settings)
-    if encrypted is not None and current_key is not None:
-        database_key = encrypted.split(".")[1]
-        if database_key != current_key:
-            detail = f"the database is encrypted with key {database_key}; the configured key is {current_key}"
-            findings.append(Finding(KEY, "problem", detail, "set the SECRET_KEY that the server had before"))
+    encryptor = configured_encryptor(settings)
+    database_key = await other_key_id(connection, encryptor) if encryptor is not None else None
+    if encryptor is not None and database_key is not None:
+        detail = (
+            f"the database is encrypted with key {database_key}; the configured key is {encryptor.key_id}"
+        )
+        advice = "set the SECRET_KEY that the server had before; if it is lost, run `hypervisor replace-key`"
+        findings.append(Finding(KEY, "problem", detail, advice))
     newest = await connection.scalar(select(Event.at).order_by(Event.id.desc()).limit(1))
     if newest is not None and newest - datetime.now(UTC) > CLOCK_PROBLEM:
         detail = f"the newest event has a time in the future: {newest:%Y-%m-%d %H:%M:%S} UTC"

@@ -34,7 +34,8 @@ async def configuration(settings: Settings) -> Sequence[Finding]:
 async def secret_key(settings: Settings) -> Sequence[Finding]:
     """Whether the key exists, and whether only the server can read it."""
     if settings.secret_key is not None:
-        return [Finding(KEY, "ok", f"SECRET_KEY is set (key {key_id(settings)})")]
+        key_id = Encryptor(settings.secret_key.get_secret_value().encode()).key_id
+        return [Finding(KEY, "ok", f"SECRET_KEY is set (key {key_id})")]
     path = settings.data_dir / FILE_NAME
     if not settings.binds_loopback_only:
         detail = f"HOST={settings.host} is reachable from other machines, and SECRET_KEY is not set"
@@ -66,12 +67,12 @@ async def folder_and_disk(settings: Settings) -> Sequence[Finding]:
     return [Finding(FOLDER, "ok", f"{folder}{note}"), *disks]
 
 
-def key_id(settings: Settings) -> str | None:
-    """The id of the server's key; None without a key."""
+def configured_encryptor(settings: Settings) -> Encryptor | None:
+    """The encryption with the server's key; None without a key."""
     path = settings.data_dir / FILE_NAME
     if settings.secret_key is not None:
-        return Encryptor(settings.secret_key.get_secret_value().encode()).key_id
-    return Encryptor(path.read_bytes().strip()).key_id if path.exists() else None
+        return Encryptor(settings.secret_key.get_secret_value().encode())
+    return Encryptor(path.read_bytes().strip()) if path.exists() else None
 
 
 def _role_findings(settings: Settings) -> Iterator[Finding]:
