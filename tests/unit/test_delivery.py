@@ -173,3 +173,12 @@ def test_commands_run_with_the_settings_of_the_unit() -> None:
     for key in ("EnvironmentFile", "WorkingDirectory", "User"):
         (value,) = re.findall(rf"^{key}=(\S+)$", unit, re.MULTILINE)
         assert f"={value}" in helper
+
+
+def test_the_page_of_alerts_has_their_severity_and_their_time() -> None:
+    page = text("docs/operations.md")
+    (group,) = yaml.safe_load(text("deploy/prometheus/alerts.yml"))["groups"]
+    for rule in group["rules"]:
+        minutes = int(rule["for"].removesuffix("m"))
+        stated = f"{rule['labels']['severity'].capitalize()}, after {minutes} minute{'s'[: minutes > 1]}. "
+        assert f"### {rule['alert']}\n\n{stated}" in page

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypervisor.cli.doctor.finding import Finding
 from hypervisor.infra.disk import MIB, free_bytes
+from hypervisor.infra.observability.tracing import MISSING_PACKAGES, can_export
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.secret_key import FILE_NAME, KEY_BYTES
 from hypervisor.settings import Settings
@@ -21,7 +22,12 @@ MIN_FREE_INODES = 0.02
 
 async def configuration(settings: Settings) -> Sequence[Finding]:
     """Contradictions between the settings, and the mode of the .env file."""
-    return [*_role_findings(settings), *_address_findings(settings), *_env_file_findings()] or [
+    return [
+        *_role_findings(settings),
+        *_address_findings(settings),
+        *_trace_findings(settings),
+        *_env_file_findings(),
+    ] or [
         Finding(
             CONFIGURATION,
             "ok",
@@ -93,6 +99,11 @@ def _address_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             CONFIGURATION, "warning", detail, "set PUBLIC_URL to the server address that workloads can reach"
         )
+
+
+def _trace_findings(settings: Settings) -> Iterator[Finding]:
+    if settings.otel_exporter_otlp_endpoint is not None and not can_export():
+        yield Finding(CONFIGURATION, "problem", *MISSING_PACKAGES)
 
 
 def _env_file_findings() -> Iterator[Finding]:
