@@ -201,7 +201,7 @@ def _succeeds(cluster: PostgresCluster, statement: str, database: str = "/postgr
     return True
 
 
-def test_a_lock_is_waited_for_and_a_lost_request_is_told_apart(
+def test_a_lock_and_a_lost_connection_are_different_answers(
     cluster: PostgresCluster, server: HypervisorServer, http: httpx2.Client
 ) -> None:
     with locked_table(cluster):
