@@ -13,6 +13,7 @@ from hypervisor.cli.core.formatting import checkpoint, listed, location, mapping
 from hypervisor.cli.core.output import Cell, facts
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Deployment, DeploymentSpec
+from hypervisor.kernel.exit_code import code_with_meaning
 
 _FIELDS_WITH_A_ROW = frozenset(
     {
@@ -84,7 +85,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Attempts", deployment.get("attempts_made")),
         ("Checkpoint", _checkpoint(deployment)),
         ("Preempted", f"{deployment['preemptions']} times" if deployment.get("preemptions") else ""),
-        ("Exit code", deployment.get("exit_code")),
+        ("Exit code", _exit_code(deployment.get("exit_code"))),
         ("Created", deployment.get("created_at")),
         ("Started", deployment.get("started_at")),
         ("Finished", deployment.get("finished_at")),
@@ -139,6 +140,10 @@ def _dependencies(deployment: Deployment) -> str:
         f"{parent['name']} {parent['condition']} ({parent['status']})"
         for parent in deployment.get("depends_on") or []
     )
+
+
+def _exit_code(code: int | None) -> Cell:
+    return None if code is None else code_with_meaning(code)
 
 
 def _seconds(value: int | None) -> str:

@@ -99,7 +99,7 @@ GpuRequest = Annotated[
         ge=0,
         le=MAX_EDGE_VALUE // MILLI,
         allow_inf_nan=False,
-        description="A fraction of one device (0.1 to 0.9) or whole devices.",
+        description="A fraction of one device, from 0.1 on, or whole devices.",
     ),
     AfterValidator(_gpu_request),
 ]
@@ -125,8 +125,8 @@ ExitCodes = Annotated[
     list[Annotated[int, Field(ge=1, le=255)]],
     Field(
         max_length=MAX_EXIT_CODES,
-        description="Retry only these exit codes. 128 + n is an end by signal n; 137 is also out of memory. "
-        "The default of restart_policy is then on-failure.",
+        description="Retry only these exit codes. 128 + n is an end by signal n (1 to 64); 137 is also out "
+        "of memory. The default of restart_policy is then on-failure.",
     ),
     AfterValidator(_sorted),
 ]

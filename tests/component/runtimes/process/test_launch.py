@@ -113,6 +113,19 @@ async def test_exit_code_127_is_explained(runtime: ProcessRuntime) -> None:
     assert "not found" in ended.message
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(126, "could not be executed"), (127, "was not found"), (137, "SIGKILL")],
+)
+async def test_a_code_that_the_program_chose_is_not_taken_for_a_fault(
+    runtime: ProcessRuntime, code: int, words: str
+) -> None:
+    spec = shell(f"exit {code}")
+    await runtime.start(spec)
+    ended = await end_of(runtime, spec.instance)
+    assert f"{words}, or the program's own code" in (ended.message or "")
+
+
 async def _inherited_state(runtime: ProcessRuntime) -> list[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)
