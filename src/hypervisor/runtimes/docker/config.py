@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
+from hypervisor.kernel.exec_limits import USUAL_TOTAL_BYTES, TooLargeForExec, check_start
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 INSTALL_LABEL: Final = "hypervisor.install"
@@ -61,11 +63,14 @@ def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> di
 
     A command replaces the image's entry point, so the container runs exactly that argv. With `init` the
     engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
-    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an invalid image name.
+    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an invalid image name, and for strings with which
+    no program can be started.
     """
+    environment = _environment(spec, init=init)
+    _check_size(spec, environment)
     config: dict[str, Any] = {
         "Image": check_image(spec.image),
-        "Env": [f"{name}={value}" for name, value in _environment(spec, init=init).items()],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {INSTALL_LABEL: install, INSTANCE_LABEL: spec.instance},
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
         "HostConfig": _host_config(spec, install, init=init),
@@ -76,6 +81,14 @@ def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> di
         config["Entrypoint"] = list(spec.command)
         config["Cmd"] = []
     return config
+
+
+def _check_size(spec: LaunchSpec, environment: Mapping[str, str]) -> None:
+    # The engine accepts them, and its container ends with code 1 and a line in the log.
+    try:
+        check_start(spec.command, environment, USUAL_TOTAL_BYTES)
+    except TooLargeForExec as error:
+        raise LaunchFailed(str(error)) from error
 
 
 def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any]:

@@ -37,6 +37,7 @@ PullPolicy = Literal["if-missing", "always", "never"]
 _MISSING_INIT = re.compile(r"docker-init|container-init|catatonit")
 _PERMANENT = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
+    r"|argument list too long"
     r"|could not select device driver|no such device|unknown runtime",
     re.IGNORECASE,
 )
