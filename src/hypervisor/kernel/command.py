@@ -29,3 +29,37 @@ def form_of(command: Sequence[str] | None) -> CommandForm | None:
     if not command:
         return None
     return "argv" if shell_text(command) is None else "shell"
+
+
+def unclosed_quote(text: str) -> int | None:
+    """The line, from 0, of a quote in a shell text that is never closed; None without one.
+
+    Also None where only a parser of the whole shell language knows: for here-documents, for a substitution
+    within quotes, and for $'...', which some shells lack.
+    """
+    if any(mark in text for mark in ("<<", "$'", "`")):
+        return None
+    opened, start, position = "", 0, 0
+    while position < len(text):
+        char = text[position]
+        if opened == '"' and text.startswith(("$(", "${"), position):
+            return None
+        if char == "\\" and opened != "'":
+            position += 1
+        elif char == opened:
+            opened = ""
+        elif not opened and char in "'\"":
+            opened, start = char, position
+        elif not opened and char == "#" and _begins_word(text, position):
+            position = _end_of_line(text, position)
+        position += 1
+    return text.count("\n", 0, start) if opened else None
+
+
+def _begins_word(text: str, position: int) -> bool:
+    return position == 0 or text[position - 1] in " \t\n;&|()"
+
+
+def _end_of_line(text: str, position: int) -> int:
+    end = text.find("\n", position)
+    return len(text) if end < 0 else end

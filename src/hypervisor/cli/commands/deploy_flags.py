@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency
+from hypervisor.cli.commands.option_values import join_environment, parse_codes, parse_dependency
 from hypervisor.cli.core.key_values import parse_pairs
 
 

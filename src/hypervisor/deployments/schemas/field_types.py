@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from hypervisor.kernel.command import in_shell
+from hypervisor.kernel.command import in_shell, unclosed_quote
 from hypervisor.kernel.exec_limits import MAX_STRING_BYTES, check_command, check_shell_text
 from hypervisor.kernel.priority import MAX_PRIORITY, MIN_PRIORITY, parse_priority
 from hypervisor.kernel.resources import MAX_EDGE_VALUE, MILLI, Resources, check_gpu_request
@@ -48,6 +48,8 @@ def _as_argv(value: Any) -> Any:
         raise ValueError("must not be empty; leave it out for the image's own command")
     if value.startswith(("-", "+")):
         raise ValueError("must not begin with - or +, which a shell reads as an option")
+    if (line := unclosed_quote(value)) is not None:
+        raise ValueError(f"the quote that opens in line {line + 1} is never closed")
     check_shell_text(value)
     return in_shell(value)
 
