@@ -15,6 +15,9 @@ from hypervisor.cli.core.key_values import parse_pairs
     [
         ("train", {"deployment": "train", "condition": "succeeded"}),
         ("12", {"deployment": 12, "condition": "succeeded"}),
+        ("0644", {"deployment": "0644", "condition": "succeeded"}),
+        ("2026-01-01", {"deployment": "2026-01-01", "condition": "succeeded"}),
+        ("\u0661\u0662", {"deployment": "\u0661\u0662", "condition": "succeeded"}),
         ("train:running", {"deployment": "train", "condition": "running"}),
         ("12:succeeded", {"deployment": 12, "condition": "succeeded"}),
     ],
@@ -67,7 +70,15 @@ def test_a_node_option_has_all_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["name=a,cpu=8", "name=a,cpu=x,ram=1", "cpu", "name=a,cpu=1,ram=1,disk=3", ""]
+    "text",
+    [
+        "name=a,cpu=8",
+        "name=a,cpu=8,ram=1,cpu=9",
+        "name=a,cpu=x,ram=1",
+        "cpu",
+        "name=a,cpu=1,ram=1,disk=3",
+        "",
+    ],
 )
 def test_a_node_that_is_not_complete_is_a_usage_error(text: str) -> None:
     with pytest.raises(typer.BadParameter):
@@ -89,6 +100,6 @@ def test_a_key_of_an_option_is_given_once(option: str) -> None:
 def test_exit_codes_are_a_list_with_commas() -> None:
     assert parse_codes("1, 137") == [1, 137]
     assert parse_codes(None) is None
-    for text in ("", "1,", "one", "-1"):
+    for text in ("", "1,", "one", "-1", "1_0", "\u0661", "9" * 5000):
         with pytest.raises(typer.BadParameter):
             parse_codes(text)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
+from hypervisor.cli.core.references import id_or_name
+
 CONDITIONS = ("succeeded", "running")
+_CODE = re.compile("[0-9]{1,9}")
 
 
 def parse_dependency(text: str) -> dict[str, Any]:
@@ -18,7 +22,7 @@ def parse_dependency(text: str) -> dict[str, Any]:
         target, condition = text, CONDITIONS[0]
     if condition not in CONDITIONS:
         raise typer.BadParameter(f"--after takes NAME or NAME:running, not {text!r}")
-    return {"deployment": int(target) if target.isdecimal() else target, "condition": condition}
+    return {"deployment": id_or_name(target), "condition": condition}
 
 
 def parse_codes(text: str | None) -> list[int] | None:
@@ -26,7 +30,7 @@ def parse_codes(text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(_CODE.fullmatch(part) for part in parts):
         raise typer.BadParameter(f"--retry-on takes exit codes with commas between them, not {text!r}")
     return [int(part) for part in parts]
 

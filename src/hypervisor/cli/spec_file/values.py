@@ -8,6 +8,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from hypervisor.cli.core.references import id_or_name
 from hypervisor.cli.spec_file.nodes import Entries, entries, is_null, kind_of, line_of
 from hypervisor.cli.spec_file.refusal import Refused
 from hypervisor.kernel.command import unclosed_quote
@@ -119,7 +120,7 @@ def _dependency(node: Node, name: str) -> Any:
 def _reference(node: Node, name: str) -> int | str:
     """An id if it is a plain decimal number, else a name."""
     value = text(node, name)
-    return int(value) if _is_plain(node) and _WHOLE.fullmatch(value) else value
+    return id_or_name(value) if _is_plain(node) else value
 
 
 def _is_plain(node: Node) -> bool:
