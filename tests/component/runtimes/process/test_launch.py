@@ -69,15 +69,16 @@ async def test_each_workload_gets_distinct_ports(runtime: ProcessRuntime, tmp_pa
         (("/etc",), {}, "no such program: /etc"),
         (("true", "a\0b"), {}, "cannot be passed on"),
         (("true",), {"A-B": "1"}, "environment variable 'A-B'"),
-        (("true", "x" * 200_000), {}, "Argument list too long"),
+        (("true", "x" * 200_000), {}, "argument 1 has 200,000 bytes"),
     ],
 )
 async def test_a_command_that_cannot_start_is_refused_with_a_reason(
     runtime: ProcessRuntime, command: tuple[str, ...], env: dict[str, str], words: str
 ) -> None:
     spec = LaunchSpec(new_name(), Resources(), command=command, env=env)
-    with pytest.raises(LaunchFailed, match=words):
+    with pytest.raises(LaunchFailed, match=words) as refusal:
         await runtime.start(spec)
+    assert not refusal.value.retryable
     assert (await observation_of(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
