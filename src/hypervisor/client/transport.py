@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from hypervisor.client import json_body
 from hypervisor.client.errors import ApiError, ClientError, Unreachable
 from hypervisor.client.tokens import Tokens, TokenStore
 
@@ -77,9 +78,12 @@ class Transport:
         authorise: bool = True,
     ) -> httpx2.Response:
 
+        content = None if body is None else json_body.encode(body)
+        sent = headers if content is None else {**json_body.HEADERS, **(headers or {})}
+
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
-                method, f"{API}{path}", params=_without_none(params), json=body, data=form, headers=headers
+                method, f"{API}{path}", params=_without_none(params), content=content, data=form, headers=sent
             )
             return self._deliver(request, authorise=authorise)
 

@@ -20,6 +20,7 @@ from hypervisor.deployments.spec.environment import shown_environment
 from hypervisor.deployments.spec.submit import Created
 from hypervisor.deployments.state.dependencies import Parent, load_parents
 from hypervisor.infra.coordination.queue_index import QueueIndex
+from hypervisor.kernel.command import form_of
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
@@ -96,6 +97,7 @@ def _response(
     return DeploymentResponse(
         **_as_stored(one),
         cluster_name=cluster_name,
+        command_form=form_of(one.command),
         env=shown_environment(one.env),
         ports=one.ports or [],
         required_cpu_cores=required.cpu_cores,

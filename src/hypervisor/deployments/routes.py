@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
@@ -41,7 +42,7 @@ from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Command
 from hypervisor.store.database import WriteSession
 
-router = APIRouter(prefix="/deployments", tags=["Deployments"])
+router = APIRouter(prefix="/deployments", tags=["Deployments"], route_class=JsonRoute)
 
 REPLAYED = "Idempotent-Replayed"
 READS = documented(401, 404, 422, 429)

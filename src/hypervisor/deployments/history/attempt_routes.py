@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
@@ -20,7 +21,7 @@ from hypervisor.deployments.schemas.responses import AttemptResponse, EventRespo
 from hypervisor.events.relay import history
 from hypervisor.organizations.access import still_member
 
-router = APIRouter(prefix="/deployments", tags=["Deployments"])
+router = APIRouter(prefix="/deployments", tags=["Deployments"], route_class=JsonRoute)
 
 READS = documented(401, 404, 422, 429)
 LOG_TYPES: dict[int | str, dict[str, Any]] = {

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.sse import format_sse_event
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
@@ -19,7 +20,7 @@ from hypervisor.events.relay import follow, history
 from hypervisor.organizations.access import ViewerAccess, still_member
 from hypervisor.store.tables import Event
 
-router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"])
+router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"], route_class=JsonRoute)
 
 After = Annotated[
     int | None, Query(ge=0, le=MAX_BIG_ID, description="Only events with higher ids than this.")
