@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -215,6 +216,16 @@ class Settings(BaseSettings):
     def local_url(self) -> str:
         """URL of this server for clients on this machine, without a trailing slash."""
         return f"http://{addresses.local_host(self.host)}:{self.port}"
+
+    @property
+    def url_prefix(self) -> str:
+        """The path of PUBLIC_URL, decoded and without a trailing slash; usually empty."""
+        return unquote(self.link_prefix)
+
+    @property
+    def link_prefix(self) -> str:
+        """The path of PUBLIC_URL for links, without a trailing slash; usually empty."""
+        return re.sub("/{2,}", "/", urlsplit(self.public_url or "").path).rstrip("/")
 
     @property
     def binds_loopback_only(self) -> bool:
