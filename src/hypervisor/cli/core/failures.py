@@ -8,10 +8,12 @@ import typer
 import yaml
 
 from hypervisor.cli.core.terminal_text import without_controls
-from hypervisor.client import ApiError, ClientError
+from hypervisor.client import ApiError, ClientError, ServerAway
 from hypervisor.errors import HypervisorError, StartupError
 
 REFUSED = 1
+SERVER_AWAY = 75
+"""As EX_TEMPFAIL: the same command may succeed later."""
 
 
 class CommandFailed(Exception):
@@ -24,6 +26,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.exit_code, _usage(error)
     if isinstance(error, ApiError):
         return REFUSED, _refusal(error)
+    if isinstance(error, ServerAway):
+        return SERVER_AWAY, _one_line(str(error))
     if isinstance(error, (ClientError, CommandFailed, StartupError, HypervisorError)):
         return REFUSED, _one_line(str(error))
     if isinstance(error, yaml.YAMLError):
