@@ -376,7 +376,7 @@ async def test_a_returning_listener_gets_missed_events_once(team: Team) -> None:
 async def test_events_of_other_servers_are_found_without_a_hint(team: Team) -> None:
     await team.cluster()
     created = await team.submit("made")
-    elsewhere = Database(str(team.api.services.database.url.render_as_string(hide_password=False)))
+    elsewhere = Database(team.api.services.settings.database_url)
 
     async def during() -> int:
         from hypervisor.events.log import record
