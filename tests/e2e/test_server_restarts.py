@@ -68,7 +68,7 @@ class Background:
     def has_lines(self, number: int) -> None:
         eventually_sync(lambda: len(self.lines) >= number, what=f"{number} lines of {self.process.args}")
 
-    def told_of_outages(self) -> int:
+    def reported_outages(self) -> int:
         return self.err.read_text().count(AWAY)
 
     def end(self) -> int:
@@ -133,7 +133,7 @@ def test_a_followed_log_has_every_line_once(server: HypervisorServer, ada: CliUs
         assert (text.end(), as_json.end()) == (0, 0)
         assert text.lines == numbers(counter.written)
         assert [json.loads(line)["line"] for line in as_json.lines] == numbers(counter.written)
-        assert text.told_of_outages() == 3
+        assert text.reported_outages() == 3
         assert text.err.read_text().splitlines()[-1] == "count: SUCCEEDED"
 
 
@@ -162,12 +162,12 @@ def test_deploy_wait_tells_the_end_of_the_job(
         counter = Counter(folder, 1)
         counter.let_write(5)
         server.kill()
-        eventually_sync(lambda: waiting.told_of_outages() == 1)
+        eventually_sync(lambda: waiting.reported_outages() == 1)
         counter.end()
         server.start()
         assert waiting.end() == expected
         assert f"job (id 1): {state}" in waiting.out.read_text()
-        assert waiting.told_of_outages() == 1
+        assert waiting.reported_outages() == 1
 
 
 def test_followed_events_are_each_shown_once(server: HypervisorServer, ada: CliUser) -> None:
@@ -190,12 +190,12 @@ def test_a_live_table_goes_on(server: HypervisorServer, ada: CliUser) -> None:
     with background(ada, "watch", "--all", "-i", "0.2") as table:
         table.has_lines(3)
         server.kill()
-        eventually_sync(lambda: table.told_of_outages() == 1)
+        eventually_sync(lambda: table.reported_outages() == 1)
         server.start()
         seen = len(table.lines)
         table.has_lines(seen + 3)
         assert table.process.poll() is None
-        assert table.told_of_outages() == 1
+        assert table.reported_outages() == 1
 
 
 def test_top_on_a_terminal_goes_on(server: HypervisorServer, ada: CliUser) -> None:
@@ -204,7 +204,7 @@ def test_top_on_a_terminal_goes_on(server: HypervisorServer, ada: CliUser) -> No
     with background(ada, "top", "-i", "0.2", stdout=os.ttyname(theirs)) as top:
         eventually_sync(lambda: b"lab" in _read(ours))
         server.kill()
-        eventually_sync(lambda: top.told_of_outages() == 1)
+        eventually_sync(lambda: top.reported_outages() == 1)
         _read(ours)
         server.start()
         eventually_sync(lambda: _read(ours))
@@ -222,8 +222,8 @@ def test_the_bound_has_its_own_exit_code(
         waiting.has_lines(1)
         server.kill()
         assert waiting.end() == SERVER_AWAY == 75
-        told, failed = waiting.err.read_text().splitlines()
-        assert told.startswith(AWAY)
+        reported, failed = waiting.err.read_text().splitlines()
+        assert reported.startswith(AWAY)
         assert failed.startswith("error: gave up after 0.5 s without the server: cannot reach ")
 
 
@@ -242,8 +242,8 @@ def test_a_server_with_other_data_ends_the_wait(server: HypervisorServer, ada: C
 
 
 def test_the_sdk_goes_on(server: HypervisorServer, ada: CliUser) -> None:
-    told: list[float] = []
-    policy = RetryPolicy(PROMPT, lambda _error, seconds: told.append(seconds))
+    reported: list[float] = []
+    policy = RetryPolicy(PROMPT, lambda _error, seconds: reported.append(seconds))
     counter = count_job(ada)
     with Client(server.url, retry=policy) as client:
         client.accounts.login("ada", PASSWORD)
@@ -259,7 +259,7 @@ def test_the_sdk_goes_on(server: HypervisorServer, ada: CliUser) -> None:
         ended = client.deployments.wait(counter.id, has_ended, timeout=PROMPT)
         assert ended["status"] == "SUCCEEDED"
         assert read + list(lines) == numbers(counter.written)
-        assert set(told) == {PROMPT}
+        assert set(reported) == {PROMPT}
 
 
 def _ended(follower: Background, deployment: str) -> bool:

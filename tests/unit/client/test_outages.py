@@ -1,4 +1,4 @@
-"""Waiting while the server does not answer: which errors, how long, how often it is told."""
+"""Waiting while the server does not answer: which errors, how long, how often it is reported."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def failing(*errors: ClientError) -> Callable[[], str]:
     return request
 
 
-def test_an_outage_is_survived_and_told_once(slept: list[float]) -> None:
-    told: list[ClientError] = []
-    outage = Outage(RetryPolicy(60, lambda error, _seconds: told.append(error)))
+def test_an_outage_is_survived_and_reported_once(slept: list[float]) -> None:
+    reported: list[ClientError] = []
+    outage = Outage(RetryPolicy(60, lambda error, _seconds: reported.append(error)))
     assert surviving(outage, failing(AWAY, BUSY, AWAY)) == "answer"
-    assert told == [AWAY]
+    assert reported == [AWAY]
     assert surviving(outage, failing(BUSY)) == "answer"
-    assert told == [AWAY, BUSY]
+    assert reported == [AWAY, BUSY]
     assert len(slept) == 4
 
 
