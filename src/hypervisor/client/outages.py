@@ -19,6 +19,8 @@ RETRY_SECONDS = 300.0
 RETRY_VARIABLE = "HYPERVISOR_RETRY_SECONDS"
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 5.0
+CALM_SECONDS = 30.0
+"""Time without an error after which an error begins another outage: a stream may be silent for long."""
 _TRANSIENT = {
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
@@ -62,6 +64,7 @@ class Outage:
         self._policy = policy
         self._began: float | None = None
         self._failures = 0
+        self._tried = monotonic()
 
     def ended(self) -> None:
         """The server has answered."""
@@ -75,6 +78,8 @@ class Outage:
         if not is_transient(error) or not self._policy.seconds:
             raise error
         now = monotonic()
+        if now - self._tried > CALM_SECONDS:
+            self.ended()
         if self._began is None:
             self._began = now
             self._policy.on_outage(error, self._policy.seconds)
@@ -83,6 +88,7 @@ class Outage:
             raise ServerAway(self._policy.seconds, error) from None
         delay = min(self._delay(error), left)
         sleep(delay if at_most is None else max(0.0, min(delay, at_most)))
+        self._tried = monotonic()
 
     def _delay(self, error: ClientError) -> float:
         """The server's `Retry-After`, else an exponential delay; both with jitter."""

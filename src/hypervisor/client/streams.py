@@ -49,8 +49,9 @@ class LogStream:
             try:
                 with self._open() as response:
                     has_begun = True
-                    outage.ended()
-                    yield from self._read(response)
+                    for piece in self._read(response):
+                        outage.ended()
+                        yield piece
                 if self.final_state is None:
                     raise Unreachable(self._transport.url, "the server ended the stream")
             except (Unreachable, ApiError) as error:
@@ -93,10 +94,11 @@ def follow_events(transport: Transport, path: str, after: int | None) -> Iterato
         try:
             with transport.stream(path, headers=cursor.headers) as response:
                 has_begun = True
-                outage.ended()
                 for message in httpx2.EventSource(response, max_event_size=None):
                     if message.data.startswith("{"):
-                        yield from cursor.new(json.loads(message.data))
+                        for event in cursor.new(json.loads(message.data)):
+                            outage.ended()
+                            yield event
                     elif message.id and not message.data:
                         cursor.begin(int(message.id))
             raise Unreachable(transport.url, "the server ended the stream")

@@ -63,6 +63,13 @@ def test_each_outage_has_the_whole_bound(slept: list[float]) -> None:
     assert sum(slept) > 20
 
 
+def test_an_error_after_a_calm_time_begins_another_outage(slept: list[float]) -> None:
+    outage = Outage(RetryPolicy(10))
+    for _ in range(20):
+        outage.survive(AWAY)
+        slept.append(31.0)
+
+
 def test_retry_after_is_honoured(slept: list[float]) -> None:
     surviving(Outage(RetryPolicy(60)), failing(LIMITED))
     assert 3 <= slept[0] < 3.5
