@@ -181,7 +181,10 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> Response:
 
 async def _on_http_error(_request: Request, error: HTTPException) -> Response:
     code, detail = _FRAMEWORK_ERRORS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
-    return problem(error.status_code, code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", "").split(", "):
+        headers["Allow"] += ", HEAD"
+    return problem(error.status_code, code, detail, headers=headers)
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:

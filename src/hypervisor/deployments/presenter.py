@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_dict
 
+from hypervisor.addresses import url_host
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.responses import (
@@ -151,5 +152,5 @@ def _replica(attempt: Attempt) -> ReplicaResponse:
 def _endpoint(binding: dict[str, Any]) -> Endpoint:
     host, host_port = str(binding["host"]), int(binding["host_port"])
     return Endpoint(
-        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{host}:{host_port}"
+        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{url_host(host)}:{host_port}"
     )

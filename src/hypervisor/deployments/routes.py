@@ -24,7 +24,14 @@ from hypervisor.deployments.access.policy import (
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
+from hypervisor.deployments.schemas.filters import (
+    Labels,
+    PriorityFilter,
+    States,
+    StatusAlias,
+    one_of_states,
+    parse_labels,
+)
 from hypervisor.deployments.schemas.requests import (
     MAX_GRACE,
     DeploymentBatch,
@@ -102,6 +109,7 @@ async def list_deployments(
     organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     cluster_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     state: States = (),
+    status: StatusAlias = (),
     priority: PriorityFilter = None,
     label: Labels = (),
     name: Annotated[SafeStr | None, Query(max_length=100)] = None,
@@ -116,7 +124,7 @@ async def list_deployments(
     filters = listing.Filters(
         visible_organizations(user, organization_id),
         cluster_id=cluster_id,
-        states=state,
+        states=one_of_states(state, status),
         priority=priority,
         labels=parse_labels(label),
         name=name,

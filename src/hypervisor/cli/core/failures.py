@@ -7,11 +7,13 @@ from http import HTTPStatus
 import typer
 
 from hypervisor.cli.core.terminal_text import without_controls
-from hypervisor.client import ApiError, ClientError
+from hypervisor.client import ApiError, ClientError, ServerAway
 from hypervisor.errors import HypervisorError, StartupError
 
 REFUSED = 1
 WRONG_USAGE = 2
+SERVER_AWAY = 75
+"""As EX_TEMPFAIL: the same command may succeed later."""
 
 
 class CommandFailed(Exception):
@@ -30,6 +32,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return WRONG_USAGE, _one_line(str(error))
     if isinstance(error, ApiError):
         return REFUSED, _refusal(error)
+    if isinstance(error, ServerAway):
+        return SERVER_AWAY, _one_line(str(error))
     if isinstance(error, (ClientError, CommandFailed, StartupError, HypervisorError)):
         return REFUSED, _one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
