@@ -60,8 +60,8 @@ def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> di
     """The body of the "create container" call.
 
     A command replaces the image's entry point, so the container runs exactly that argv. With `init` the
-    engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
-    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an invalid image name.
+    engine's init is PID 1 and forwards the stop signal. Without it a workload that installs no handler
+    ignores that signal and ends by SIGKILL. Raises LaunchFailed for an invalid image name.
     """
     config: dict[str, Any] = {
         "Image": check_image(spec.image),

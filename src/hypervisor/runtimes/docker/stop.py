@@ -17,6 +17,7 @@ from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import is_container_name
 from hypervisor.runtimes.docker.containers import Containers
 from hypervisor.runtimes.docker.observe import observed_state
+from hypervisor.runtimes.docker.removal import delete_container
 from hypervisor.runtimes.docker.signals import send_signal, send_stop_signal
 from hypervisor.runtimes.protocol import ObservedState, RuntimeUnavailable
 
@@ -160,7 +161,11 @@ class Stopper:
     async def _send_stop_signal(self, name: str) -> bool:
         """Send the stop signal unless this run has it. True if the container was running."""
         details = await self._containers.inspect(name)
-        if details is None or observed_state(details["State"]["Status"]) is not ObservedState.RUNNING:
+        state = ObservedState.ABSENT if details is None else observed_state(details["State"]["Status"])
+        if details is not None and state is ObservedState.CREATED:
+            # Its creator has died, and a container that has never run gets no signal.
+            await delete_container(self._client, str(details["Id"]))
+        if details is None or state is not ObservedState.RUNNING:
             return False
         started_at = details["State"].get("StartedAt")
         if self._signalled.get(name) == started_at:
