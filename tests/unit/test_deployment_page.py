@@ -1,0 +1,50 @@
+"""The command blocks of `docs/deployment.md`: what can run without an installation is run as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from hypervisor.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/deployment.md").read_text()
+BLOCKS = re.findall(r"^```(?:console|ini)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_key_of_a_container_and_of_a_unit_is_kept_in_a_file(tmp_path: Path) -> None:
+    """No block gives a new key to each container: the key is written once, and only its owner reads it."""
+    assert not [block for block in BLOCKS if re.search(r"docker run.*SECRET_KEY=", block)]
+    (container,) = [block for block in BLOCKS if "docker run" in block]
+    (units,) = [block for block in BLOCKS if "<<END" in block]
+    (write,) = [line[2:] for line in container.splitlines() if "SECRET_KEY" in line]
+    assert "--env-file hypervisor.env" in container
+    file = tmp_path / "hypervisor.env"
+    subprocess.run(["sh", "-c", write], cwd=tmp_path, check=True)
+    assert _key(file)
+    file.unlink()
+    script = "".join(line.removeprefix("# ") for line in units.splitlines(keepends=True)[1:6])
+    subprocess.run(
+        ["sh", "-c", script.replace("/etc/hypervisor/", "")], cwd=tmp_path, check=True, env={**os.environ}
+    )
+    assert _key(file)
+    scheduler = Settings(_env_file=file, role="scheduler")
+    assert scheduler.reports_url == "https://hypervisor.example.com"
+    assert scheduler.database_url.startswith("postgresql://")
+
+
+def _key(file: Path) -> str:
+    assert file.stat().st_mode & 0o777 == 0o600
+    (key,) = re.findall(r"^SECRET_KEY=([0-9a-f]{64})$", file.read_text(), re.MULTILINE)
+    return str(key)
+
+
+def test_every_unit_and_file_of_the_blocks_exists() -> None:
+    commands = "".join(BLOCKS)
+    units = {path.name for path in (ROOT / "deploy/systemd").glob("*.service")}
+    for name, instance in re.findall(r"\b(hypervisor(?:-api|-scheduler)?)(@\d+)?\b(?= |$)", commands):
+        assert not instance or f"{name}@.service" in units, name
+    for path in re.findall(r"\bdeploy/[\w./-]+\w", commands):
+        assert (ROOT / path).exists(), path
