@@ -7,30 +7,19 @@ container of a replica is live, and none of an attempt that has ended.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
-from sqlalchemy import select
 
 from hypervisor.kernel import failpoints
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
-from hypervisor.lifecycle import conclude
 from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
-from hypervisor.store.tables import Attempt, InstanceGc
+from hypervisor.store.tables import InstanceGc
 from tests.support import docker
 from tests.support.docker_runtime import SLEEPS
-from tests.support.proxy import EngineProxy
+from tests.support.docker_site import DockerSite, watched
 from tests.support.wait import eventually
-from tests.support.world import World, new_world
 
 pytestmark = pytest.mark.docker
 
@@ -40,111 +29,7 @@ ENDS_ONCE = "[ -e /tmp/again ] || { touch /tmp/again; sleep 0.5; exit 3; }; " + 
 """Fails in its first run. Each further run of the same container lasts until it is stopped."""
 
 
-@dataclass
-class Site:
-    """An installation whose runtime reaches the engine through a proxy, and an operator who does not."""
-
-    world: World
-    proxy: EngineProxy
-    log_dir: Path
-    cluster: int = 0
-    api: docker.Api = field(default_factory=lambda: docker.Api(docker.endpoint()))
-
-    @asynccontextmanager
-    async def server(self) -> AsyncIterator[None]:
-        """One server from its start to its end."""
-        runtime = DockerRuntime(
-            self.world.install, self.proxy.endpoint, pull_policy="never", log_dir=self.log_dir
-        )
-        self.world.runtime_overrides["docker"] = runtime
-        async with self.world.loops():
-            yield
-
-    async def submit(self, script: str, **wanted: Any) -> int:
-        """A job of this script; its id."""
-        spec = {"docker_image": docker.IMAGE, "command": ["/bin/sh", "-c", script], "cpu_milli": 100}
-        return await self.world.submit(self.cluster, **spec, **wanted)
-
-    async def running(self, script: str, **wanted: Any) -> tuple[int, str]:
-        """A running job of this script; its id and its instance."""
-        deployment = await self.submit(script, **wanted)
-        await self.world.reaches(deployment, "RUNNING")
-        return deployment, (await self.world.attempts(deployment))[-1].instance
-
-    def act(self, container: str, action: str, *accept: int) -> None:
-        """What an operator does to a container, such as "restart?t=0"."""
-        self.api.call("POST", f"/containers/{container}/{action}", accept=(204, *accept))
-
-    def end(self, instance: str) -> None:
-        """Let a container of `ENDS` end."""
-        body = json.dumps({"Cmd": ["touch", "/tmp/end"]}).encode()
-        created = json.loads(self.api.call("POST", f"/containers/{instance}/exec", body)[1])
-        self.api.call("POST", f"/exec/{created['Id']}/start", b'{"Detach": true}')
-
-    def containers(self, *, live: bool) -> list[Any]:
-        """The engine's containers of this installation, found by their label."""
-        filters = quote(json.dumps({"label": [f"hypervisor.install={self.world.install}"]}))
-        return list(self.api.json("GET", f"/containers/json?all={int(not live)}&filters={filters}"))
-
-    async def violations(self) -> list[str]:
-        """What contradicts the promise in the engine. Ended attempts are read first: they stay ended."""
-        async with self.world.database.read() as session:
-            ended = set(
-                await session.scalars(select(Attempt.instance).where(Attempt.finished_at.is_not(None)))
-            )
-        live = [one["Labels"]["hypervisor.instance"] for one in await asyncio.to_thread(self._live)]
-        parsed = [InstanceName.parse(name) for name in live]
-        replicas = Counter((name.deployment_id, name.replica) for name in parsed if name is not None)
-        return [
-            *(f"{name} runs after its end" for name in live if name in ended),
-            *(f"replica {key} runs {count} times" for key, count in replicas.items() if count > 1),
-        ]
-
-    def _live(self) -> list[Any]:
-        return self.containers(live=True)
-
-    async def codes(self, deployment: int) -> list[str | None]:
-        return [event.code for event in await self.world.events(deployment)]
-
-
-@pytest.fixture
-async def site(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    if reason := docker.why_no_docker():
-        pytest.skip(reason)
-    monkeypatch.setattr(conclude, "MIN_BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(conclude, "MAX_BACKOFF_SECONDS", 0.0)
-    proxy = EngineProxy(tmp_path, docker.endpoint())
-    await proxy.mend()
-    async with new_world(database_url, tmp_path) as world:
-        site = Site(world, proxy, tmp_path / "docker")
-        site.cluster = await world.cluster(runtime="docker")
-        try:
-            yield site
-        finally:
-            docker.clean_up(world.install)
-    await proxy.cut()
-
-
-@asynccontextmanager
-async def watched(site: Site) -> AsyncIterator[None]:
-    """Check the promise continuously during the block."""
-    found: list[str] = []
-
-    async def watch() -> None:
-        while not found:
-            found.extend(await site.violations())
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-    assert not found
-    await site.world.check_invariants()
-
-
-async def test_a_container_that_is_started_at_each_end_never_runs_beside_a_retry(site: Site) -> None:
+async def test_a_container_that_is_started_at_each_end_never_runs_beside_a_retry(site: DockerSite) -> None:
     """As with tools that restart every container that has ended."""
 
     async def restart_each_ended() -> None:
@@ -173,7 +58,7 @@ async def test_a_container_that_is_started_at_each_end_never_runs_beside_a_retry
         await asyncio.gather(restarting, return_exceptions=True)
 
 
-async def test_a_start_before_the_end_is_recorded_continues_the_attempt(site: Site) -> None:
+async def test_a_start_before_the_end_is_recorded_continues_the_attempt(site: DockerSite) -> None:
     async with site.server(), watched(site):
         deployment, instance = await site.running(ENDS_ONCE, ports=[8080])
         before = (await site.world.attempts(deployment))[0]
@@ -191,7 +76,7 @@ async def test_a_start_before_the_end_is_recorded_continues_the_attempt(site: Si
         await _stops(site, deployment)
 
 
-async def test_a_start_between_the_record_and_the_removal_continues_the_attempt(site: Site) -> None:
+async def test_a_start_between_the_record_and_the_removal_continues_the_attempt(site: DockerSite) -> None:
     async with site.server(), watched(site):
         deployment, instance = await site.running(ENDS_ONCE)
         site.proxy.hold(rb"DELETE \S+/containers/")
@@ -205,7 +90,7 @@ async def test_a_start_between_the_record_and_the_removal_continues_the_attempt(
         await _stops(site, deployment)
 
 
-async def test_a_restart_of_a_running_container_leaves_one_instance_and_one_record(site: Site) -> None:
+async def test_a_restart_of_a_running_container_leaves_one_instance_and_one_record(site: DockerSite) -> None:
     """The engine's stop and start may lie on both sides of an observation: either outcome is recorded."""
     async with site.server(), watched(site):
         deployment, instance = await site.running(SLEEPS, restart_policy="on-failure", max_retries=9)
@@ -226,7 +111,7 @@ async def test_a_restart_of_a_running_container_leaves_one_instance_and_one_reco
         await _stops(site, deployment)
 
 
-async def test_a_container_that_was_started_again_without_a_server_is_adopted(site: Site) -> None:
+async def test_a_container_that_was_started_again_without_a_server_is_adopted(site: DockerSite) -> None:
     async with site.server():
         deployment, instance = await site.running(ENDS_ONCE)
     await eventually(lambda: _status(site, instance) == "exited")
@@ -238,7 +123,7 @@ async def test_a_container_that_was_started_again_without_a_server_is_adopted(si
 
 
 @pytest.mark.parametrize("point", ["end_before_remove", "end_after_remove"])
-async def test_an_end_that_was_recorded_is_not_lost_with_the_server(site: Site, point: str) -> None:
+async def test_an_end_that_was_recorded_is_not_lost_with_the_server(site: DockerSite, point: str) -> None:
     reached: list[str] = []
 
     def die_once(name: str) -> None:
@@ -250,7 +135,7 @@ async def test_an_end_that_was_recorded_is_not_lost_with_the_server(site: Site, 
         deployment, instance = await site.running(ENDS)
         failpoints.install(die_once)
         try:
-            site.end(instance)
+            site.run_in(instance, "touch", "/tmp/end")
             await site.world.reaches(deployment, "FAILED")
         finally:
             failpoints.install(None)
@@ -262,7 +147,7 @@ async def test_an_end_that_was_recorded_is_not_lost_with_the_server(site: Site, 
         await eventually(lambda: not site.containers(live=False))
 
 
-async def test_a_container_that_is_paused_runs_and_can_be_stopped(site: Site) -> None:
+async def test_a_container_that_is_paused_runs_and_can_be_stopped(site: DockerSite) -> None:
     async with site.server(), watched(site):
         deployment, instance = await site.running(SLEEPS)
         site.act(instance, "pause")
@@ -273,19 +158,19 @@ async def test_a_container_that_is_paused_runs_and_can_be_stopped(site: Site) ->
         await _stops(site, deployment)
 
 
-async def test_a_restart_policy_from_outside_is_taken_back(site: Site) -> None:
+async def test_a_restart_policy_from_outside_is_taken_back(site: DockerSite) -> None:
     async with site.server(), watched(site):
         deployment, instance = await site.running(ENDS)
         policy = {"RestartPolicy": {"Name": "always"}}
         site.api.json("POST", f"/containers/{instance}/update", policy)
         await eventually(lambda: _policy(site, instance) == "no")
-        site.end(instance)
+        site.run_in(instance, "touch", "/tmp/end")
         await site.world.reaches(deployment, "FAILED")
         (attempt,) = await site.world.attempts(deployment)
         assert attempt.exit_code == 3
 
 
-async def test_a_renamed_container_stays_the_instance(site: Site) -> None:
+async def test_a_renamed_container_stays_the_instance(site: DockerSite) -> None:
     async with site.server(), watched(site):
         deployment, instance = await site.running(SLEEPS)
         site.act(instance, "rename?name=mine-now-" + site.world.install)
@@ -295,7 +180,7 @@ async def test_a_renamed_container_stays_the_instance(site: Site) -> None:
         await _stops(site, deployment)
 
 
-async def test_what_runs_after_its_recorded_end_is_stopped_before_it_is_forgotten(site: Site) -> None:
+async def test_what_runs_after_its_recorded_end_is_stopped_before_it_is_forgotten(site: DockerSite) -> None:
     """Such as a container of a version that freed the capacity before the removal."""
     runtime = DockerRuntime(site.world.install, pull_policy="never")
     name = str(InstanceName(site.world.install, 99, 1))
@@ -317,13 +202,13 @@ async def test_what_runs_after_its_recorded_end_is_stopped_before_it_is_forgotte
         await eventually(forgotten)
 
 
-async def _holds_lease(site: Site) -> None:
+async def _holds_lease(site: DockerSite) -> None:
     """A deployment that has run: the server drives the engine."""
     deployment, _ = await site.running(SLEEPS)
     await _stops(site, deployment)
 
 
-async def _restart_is_recorded(site: Site, deployment: int, count: int) -> None:
+async def _restart_is_recorded(site: DockerSite, deployment: int, count: int) -> None:
     async def recorded() -> bool:
         return (await site.codes(deployment)).count("restarted_outside") == count
 
@@ -331,23 +216,23 @@ async def _restart_is_recorded(site: Site, deployment: int, count: int) -> None:
     assert await site.world.state(deployment) == "RUNNING"
 
 
-async def _is_the_only_one(site: Site, instance: str) -> None:
+async def _is_the_only_one(site: DockerSite, instance: str) -> None:
     await eventually(lambda: _live_instances(site) == [instance])
 
 
-async def _stops(site: Site, deployment: int) -> None:
+async def _stops(site: DockerSite, deployment: int) -> None:
     await site.world.stop(deployment)
     await site.world.reaches(deployment, "STOPPED")
     assert not [one for one in site.containers(live=True) if f"-{deployment}-" in one["Names"][0]]
 
 
-def _status(site: Site, instance: str) -> str:
+def _status(site: DockerSite, instance: str) -> str:
     return str(site.api.inspect(instance)["State"]["Status"])
 
 
-def _policy(site: Site, instance: str) -> str:
+def _policy(site: DockerSite, instance: str) -> str:
     return str(site.api.inspect(instance)["HostConfig"]["RestartPolicy"]["Name"])
 
 
-def _live_instances(site: Site) -> list[str]:
+def _live_instances(site: DockerSite) -> list[str]:
     return [one["Labels"]["hypervisor.instance"] for one in site.containers(live=True)]
