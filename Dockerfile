@@ -33,7 +33,8 @@ LABEL org.opencontainers.image.title="MLOps Hypervisor" \
 # Not every base has useradd.
 RUN echo hypervisor:x:10001: >>/etc/group \
     && echo hypervisor:x:10001:10001::/var/lib/hypervisor:/usr/sbin/nologin >>/etc/passwd \
-    && install -d -o 10001 -g 10001 -m 0700 /var/lib/hypervisor
+    && mkdir -p -m 0700 /var/lib/hypervisor \
+    && chown 10001:10001 /var/lib/hypervisor
 COPY --from=build /opt/hypervisor /opt/hypervisor
 # HOST is every interface of the container, so the server requires a SECRET_KEY.
 ENV PATH=/opt/hypervisor/bin:$PATH \

@@ -153,6 +153,7 @@ def test_every_setting_reaches_the_containers(services: dict[str, Any]) -> None:
 def test_prometheus_scrapes_with_the_token_of_the_servers(services: dict[str, Any]) -> None:
     prometheus = services["prometheus"]
     assert prometheus["environment"] == {"METRICS_TOKEN": None}
+    assert prometheus["tmpfs"] == ["/tmp"]
     (job, *_) = yaml.safe_load(text("deploy/prometheus/prometheus.yml"))["scrape_configs"]
     file = job["authorization"]["credentials_file"]
     shell, option, script, name = prometheus["entrypoint"]
@@ -225,7 +226,7 @@ def _runs_on_musl(package: dict[str, Any]) -> bool:
 def test_the_image_needs_no_program_that_a_small_base_lacks() -> None:
     steps = re.findall(r"^RUN (.*(?:\\\n.*)*)", text("Dockerfile"), re.MULTILINE)
     programs = {part.split()[0] for step in steps for part in re.split(r"&&|\\\n", step) if part.split()}
-    assert programs <= {"echo", "install", "python3", "/opt/uv/bin/pip", "/opt/uv/bin/uv"}
+    assert programs <= {"chown", "echo", "mkdir", "python3", "/opt/uv/bin/pip", "/opt/uv/bin/uv"}
 
 
 def _flat(path: str) -> str:
