@@ -70,7 +70,7 @@ async def test_a_deployment_shows_the_health_of_each_replica_and_starts_from_out
     ((replica,), (attempt,)) = await _placements_and_attempts(team, work)
     assert (replica["health"], attempt["health"], attempt["restarted_at"]) == (None, None, None)
     restarted_at = team.api.clock.now()
-    async with team.api.database.write() as session:
+    async with team.api.services.database.write() as session:
         await session.execute(update(Attempt).values(health="unhealthy", restarted_at=restarted_at))
     ((replica,), (attempt,)) = await _placements_and_attempts(team, work)
     assert (replica["health"], attempt["health"]) == ("unhealthy", "unhealthy")
