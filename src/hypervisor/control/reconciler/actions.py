@@ -21,6 +21,8 @@ from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 from hypervisor.store.database import Database
 
 MAX_CONCURRENT_LAUNCHES = 32
+MAX_CONCURRENT_REMOVALS = 16
+"""A removal first reads the log of the instance, so many at once would need much memory."""
 
 
 class AttemptActions:
@@ -44,6 +46,7 @@ class AttemptActions:
         self._checkpoint_env = checkpoint_env
         self._telemetry = telemetry
         self._launches = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
+        self._removals = asyncio.Semaphore(MAX_CONCURRENT_REMOVALS)
 
     async def launch(self, attempt: LiveAttempt) -> None:
         """Start the instance, or adopt it, unless its engine is cordoned. Raises NotHeld."""
@@ -116,9 +119,10 @@ class AttemptActions:
             end = EndObserved(attempt.attempt_id, attempt.deployment_id, observation)
             if not await self._observation_writer.record(attempt.engine, end):
                 return False
-        reached("end_before_remove")
-        removed = await self._engine_pool.open(attempt.engine).remove(attempt.instance)
-        reached("end_after_remove")
+        async with self._removals:
+            reached("end_before_remove")
+            removed = await self._engine_pool.open(attempt.engine).remove(attempt.instance)
+            reached("end_after_remove")
         return removed
 
     async def _is_blocked(self, attempt: LiveAttempt) -> bool:

@@ -25,7 +25,9 @@ async def delete_container(client: DockerClient, container: str) -> bool:
         if await _is_dead(client, container):
             _log.warning("the engine cannot delete the files of %s: %s", container, error.message)
             return True
-        _log.info("cannot remove %s now: %s", container, error.message)
+        # A refusal because it runs again is expected; an engine that fails keeps the attempt from ending.
+        level = logging.INFO if error.status < 500 else logging.WARNING
+        _log.log(level, "cannot remove %s now: %s", container, error.message)
         return False
     return True
 

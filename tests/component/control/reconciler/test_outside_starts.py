@@ -90,6 +90,18 @@ async def test_a_start_between_the_record_and_the_removal_continues_the_attempt(
         await _stops(site, deployment)
 
 
+async def test_a_stopped_container_that_is_started_again_is_stopped_again_at_once(site: DockerSite) -> None:
+    async with site.server(), watched(site):
+        deployment, instance = await site.running(SLEEPS, grace_period_seconds=3600)
+        site.proxy.hold(rb"DELETE \S+/containers/")
+        await site.world.stop(deployment)
+        await eventually(lambda: any(one.startswith("DELETE") for one in site.proxy.requests))
+        site.act(instance, "start")
+        site.proxy.let_pass()
+        await site.world.reaches(deployment, "STOPPED")
+        await eventually(lambda: not site.containers(live=False))
+
+
 async def test_a_restart_of_a_running_container_leaves_one_instance_and_one_record(site: DockerSite) -> None:
     """The engine's stop and start may lie on both sides of an observation: either outcome is recorded."""
     async with site.server(), watched(site):
