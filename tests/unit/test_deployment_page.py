@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from hypervisor.settings import Settings
+from tests.support import docker
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deployment.md").read_text()
@@ -39,6 +43,24 @@ def _key(file: Path) -> str:
     assert file.stat().st_mode & 0o777 == 0o600
     (key,) = re.findall(r"^SECRET_KEY=([0-9a-f]{64})$", file.read_text(), re.MULTILINE)
     return str(key)
+
+
+@pytest.mark.docker
+def test_new_env_writes_each_required_line_once_and_keeps_the_file(tmp_path: Path) -> None:
+    if reason := docker.why_no_docker():
+        pytest.skip(reason)
+    script = tmp_path / "deploy/new-env"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "deploy/new-env", script)
+    subprocess.run(["sh", str(script)], check=True, capture_output=True)
+    file = tmp_path / ".env"
+    written = file.read_text()
+    assert _key(file)
+    required = re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text())
+    assert all(re.search(rf"^{name}=\S+$", written, re.MULTILINE) for name in required)
+    again = subprocess.run(["sh", str(script)], check=False, capture_output=True, text=True)
+    assert (again.returncode, file.read_text()) == (1, written)
+    assert "exists already" in again.stderr
 
 
 def test_every_unit_and_file_of_the_blocks_exists() -> None:
