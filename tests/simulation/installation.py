@@ -152,7 +152,9 @@ class Installation:
         engine = RestartingEngine if faults.restarts else SimulatedRuntime
         self.engine: SimulatedRuntime = engine(None, INSTALL, self.engine_clock)
         self.writing = asyncio.Lock()
-        self.path = Path(str(_database().url.database))
+        file = _database().address.file
+        assert file is not None
+        self.path = file
         _erase(self.path)
         self.path.write_bytes(_template())
         self._reader = sqlite3.connect(self.path)

@@ -14,6 +14,7 @@ from hypervisor.runtimes.change_hints import ChangeHints
 from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, INSTANCE_LABEL
 from hypervisor.runtimes.docker.containers import Containers
+from hypervisor.runtimes.docker.json_stream import documents
 from hypervisor.runtimes.docker.observe import Observer
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
@@ -78,8 +79,7 @@ class EventListener:
             self._observer.forget()
             for name in await self._containers.summaries():
                 yield name
-            async for line in body:
-                event = json.loads(line)
+            async for event in documents(body):
                 name = _instance(event)
                 if name and self._is_hint(str(event.get("Action", "")), name):
                     self._observer.forget(name)

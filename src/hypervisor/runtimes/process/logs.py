@@ -1,4 +1,4 @@
-"""The output of one instance: rotated, so that it is bounded on disk, and read as one stream of lines.
+"""The output of one instance: rotated, so that it is bounded on disk, and read as one stream of bytes.
 
 The workload keeps the file open, so a rotation copies the file and truncates it (the supervisor opened it for
 appending). Output between the copy and the truncation, a few microseconds, can be lost.
@@ -14,12 +14,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hypervisor.runtimes.log_tail import tail_position
 from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
-LONGEST_LINE = 1024 * 1024
-"""Bytes after which a line without a newline is returned in pieces."""
-
 FOLLOW_INTERVAL = 0.2
 
 
@@ -82,20 +80,7 @@ class RotatingLog:
     def tail(self, lines: int) -> int:
         """The position where the last `lines` lines begin."""
         start, end = self.bounds()
-        if lines <= 0:
-            return end
-        position, needed = end, lines
-        while position > start:
-            begin = max(start, position - CHUNK)
-            block = self._read_block(begin, position - begin)
-            if position == end and block.endswith(b"\n"):
-                needed += 1
-            found = block.count(b"\n")
-            if found >= needed:
-                return begin + _nth_newline_from_end(block, needed) + 1
-            needed -= found
-            position = begin
-        return start
+        return tail_position(self._read_block, start, end, lines)
 
     def _read_block(self, position: int, size: int) -> bytes:
         parts = []
@@ -146,31 +131,24 @@ class RotatingLog:
         return self._directory / (f"{LOG}.{index}" if index else LOG)
 
 
-async def read_lines(
+async def read_output(
     log: RotatingLog, *, tail: int | None, follow: bool, finished: asyncio.Event
-) -> AsyncIterator[str]:
-    """The lines of a log, oldest first.
+) -> AsyncIterator[bytes]:
+    """The bytes of a log, oldest first.
 
-    With `follow` the iterator ends when `finished` is set and all lines were read.
+    With `follow` the iterator ends when `finished` is set and all bytes were read.
     """
     begin, end = await asyncio.to_thread(log.bounds)
     position = begin if tail is None else await asyncio.to_thread(log.tail, tail)
-    rest = b""
     while follow or position < end:
         was_finished = finished.is_set()
         data, position = await asyncio.to_thread(log.read, position, CHUNK)
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
-        if len(rest) > LONGEST_LINE:
-            yield rest.decode(errors="replace")
-            rest = b""
-        if not data:
-            if was_finished or not follow:
-                break
+        if data:
+            yield data
+        elif was_finished or not follow:
+            return
+        else:
             await _wait(finished, FOLLOW_INTERVAL)
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -196,10 +174,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _nth_newline_from_end(block: bytes, count: int) -> int:
-    index = len(block)
-    for _ in range(count):
-        index = block.rindex(b"\n", 0, index)
-    return index
