@@ -322,6 +322,8 @@ async def test_an_end_is_final_or_a_start_from_outside_is_observed(
     await start_and_be_ready(runtime, spec)
     await runtime.stop(spec.instance, 3600)
     first = await end_of(runtime, spec.instance)
+    await runtime.close()
+    runtime = runtime_case.open()
     runtime_case.start_again(spec)
     runs = runtime_case.live() == [spec.instance]
     assert runs is not runtime.ends_are_final

@@ -27,21 +27,26 @@ _YOUNG_SECONDS: Final = 1.0
 
 
 class DeadlineFiles:
-    """Stores the kill deadline of each container (seconds since the epoch) for the next process."""
+    """Stores the kill deadline of each container (seconds since the epoch) for the next process.
+
+    Beside it is the start time of the run that got the stop signal, as the engine writes it.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def write(self, name: str, due: float) -> None:
+    def write(self, name: str, due: float, run: str) -> None:
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._file(self._directory, name).write_text(repr(due))
+            self._file(self._directory, name).write_text(f"{due!r} {run}")
 
-    def read(self, name: str) -> float | None:
+    def read(self, name: str) -> tuple[float, str] | None:
+        """The deadline and the run; the run is empty in the file of an older version."""
         if self._directory is None:
             return None
         try:
-            return float(self._file(self._directory, name).read_text())
+            due, _, run = self._file(self._directory, name).read_text().partition(" ")
+            return float(due), run
         except (FileNotFoundError, ValueError):
             return None
 
@@ -66,8 +71,8 @@ class Stopper:
         self._due: dict[str, float] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._terminating: dict[str, asyncio.Task[bool]] = {}
-        self._signalled: dict[str, object] = {}
-        """The start time of the run that got the stop signal from this process."""
+        self._signalled: dict[str, str] = {}
+        """The start time of the run that got the stop signal."""
 
     def record_start(self, name: str) -> None:
         """Remember that this process has just started a container."""
@@ -84,13 +89,13 @@ class Stopper:
         if not is_container_name(name):
             return
         due = time.time() + grace_seconds
-        earlier = self._due.get(name) or self._files.read(name)
+        earlier = self._due.get(name) or self._stored_deadline(name)
         if earlier is not None:
             self._schedule_kill(name, min(due, earlier))
             if name in self._signalled:
                 await self._terminate(name)
         elif await self._terminate(name):
-            self._files.write(name, due)
+            self._files.write(name, due, self._signalled.get(name, ""))
             self._schedule_kill(name, due)
 
     def forget(self, name: str) -> None:
@@ -110,6 +115,16 @@ class Stopper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stored_deadline(self, name: str) -> float | None:
+        """The deadline that an earlier process stored; also takes over which run has the signal."""
+        stored = self._files.read(name)
+        if stored is None:
+            return None
+        due, run = stored
+        if run:
+            self._signalled[name] = run
+        return due
 
     async def _terminate(self, name: str) -> bool:
         """Send the stop signal, once for all concurrent callers and for each run of the container.
@@ -167,7 +182,7 @@ class Stopper:
             await delete_container(self._client, str(details["Id"]))
         if details is None or state is not ObservedState.RUNNING:
             return False
-        started_at = details["State"].get("StartedAt")
+        started_at = str(details["State"].get("StartedAt"))
         if self._signalled.get(name) == started_at:
             return True
         sent = await send_stop_signal(self._client, details)
