@@ -113,6 +113,16 @@ def test_a_long_reason_leaves_the_other_columns_whole(
         assert "missi" in row
 
 
+def test_attempts_have_columns_for_health_and_restarts_only_with_values() -> None:
+    attempt: Any = {"number": 1, "replica": 0, "node_name": "a", "started_at": STARTED}
+    (heading, *_) = (line for line in lines_at(200, attempts_table([attempt], 200)) if "node" in line)
+    assert "health" not in heading
+    assert "restarted" not in heading
+    noted: Any = {**attempt, "health": "unhealthy", "restarted_at": FINISHED}
+    shown = "\n".join(lines_at(200, attempts_table([attempt, noted], 200)))
+    assert all(text in shown for text in ("health", "restarted", "unhealthy"))
+
+
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_a_name_wider_than_the_terminal_is_folded_and_not_cut(width: int) -> None:
     name = "n" * 63

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import typer
 from rich.table import Table
 
@@ -19,6 +21,8 @@ COLUMNS = (
     "gpus",
     "runtime",
     "started",
+    "restarted",
+    "health",
     "finished",
     "outcome",
     ">exit",
@@ -26,6 +30,8 @@ COLUMNS = (
     "message",
 )
 ONLY_WHEN_WIDE = frozenset({"runtime", "finished", "checkpoint"})
+ONLY_WITH_VALUES = {"restarted": "restarted_at", "health": "health"}
+"""Columns that most deployments do not need, and their field."""
 
 
 def attempts(context: typer.Context, deployment: DeploymentName) -> None:
@@ -37,20 +43,30 @@ def attempts(context: typer.Context, deployment: DeploymentName) -> None:
 
 def attempts_table(found: list[Attempt], width: int) -> Table:
     """One entry per attempt; fewer columns on a terminal that is narrow (`width` in characters)."""
-    return table_for_width(COLUMNS, [_row(attempt) for attempt in found], width, ONLY_WHEN_WIDE)
+    columns = [name for name in COLUMNS if _has_values(name, found)]
+    rows = [[cell for name, cell in _cells(attempt) if name in columns] for attempt in found]
+    return table_for_width(columns, rows, width, ONLY_WHEN_WIDE)
 
 
-def _row(attempt: Attempt) -> tuple[Cell, ...]:
-    return (
+def _has_values(column: str, found: list[Attempt]) -> bool:
+    field = ONLY_WITH_VALUES.get(column)
+    return field is None or any(attempt.get(field) for attempt in found)
+
+
+def _cells(attempt: Attempt) -> Iterator[tuple[str, Cell]]:
+    values: tuple[Cell, ...] = (
         attempt["number"],
         attempt.get("replica"),
         attempt.get("node_name"),
         listed(attempt.get("gpu_indices")),
         attempt.get("runtime"),
         clock(attempt.get("started_at")),
+        clock(attempt.get("restarted_at")),
+        attempt.get("health"),
         clock(attempt.get("finished_at")),
         attempt.get("outcome"),
         attempt.get("exit_code"),
         checkpoint(attempt),
         attempt.get("message"),
     )
+    return zip(COLUMNS, values, strict=True)
