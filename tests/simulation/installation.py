@@ -157,6 +157,7 @@ class Installation:
         self.path = file
         _erase(self.path)
         self.path.write_bytes(_template())
+        _expect_new_file(_database())
         self._reader = sqlite3.connect(self.path)
 
     async def alive(self) -> list[str]:
@@ -206,6 +207,12 @@ async def warm_up() -> None:
 def _database() -> Database:
     """One Database object for all servers, to share compiled statements; each server has its connections."""
     return Database(f"sqlite:///{_folder() / 'installation.db'}")
+
+
+def _expect_new_file(database: Database) -> None:
+    """Each history has its own file, which the shared object would take for a file that was replaced."""
+    assert database._guard is not None
+    database._guard._identity = None
 
 
 def _forget_connections(database: Database) -> None:
