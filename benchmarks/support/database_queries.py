@@ -19,7 +19,7 @@ from hypervisor.control.maintenance.retention import RetentionPolicy, delete_exp
 from hypervisor.control.reconciler.gangs import late_gangs
 from hypervisor.control.reconciler.live_attempts import all_live_instances, load_live, pending_instances
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
-from hypervisor.deployments.access.repository import newest_by_name, unmet_dependents
+from hypervisor.deployments.access.repository import newest_by_name, waiting_dependents
 from hypervisor.deployments.queue.positions import queue_positions
 from hypervisor.deployments.state.dependencies import load_parents
 from hypervisor.infra.clock import SystemClock
@@ -53,7 +53,7 @@ def database_queries(history: History) -> Mapping[str, Query]:
         "metrics": lambda database: StateMetrics(database, SystemClock()).refresh(),
         "submit: names": _read(lambda session: newest_by_name(session, history.busy, ["nightly", "job-3"])),
         "submit: parents": _read(lambda session: load_parents(session, range(middle, middle + 200))),
-        "delete: dependents": _read(lambda session: unmet_dependents(session, middle, 10)),
+        "delete: dependents": _read(lambda session: waiting_dependents(session, middle, 10)),
         "delete: running deployments": _read(lambda session: count_running(session, history.busy)),
         "queue: positions": _read(_positions),
         "queue: a page in the middle": _read(lambda session: _page(session, history.cluster, now)),

@@ -9,9 +9,9 @@ from time import perf_counter
 from typing import Any
 
 from sqlalchemy import Engine, event, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 
 HISTORY = frozenset({"deployments", "attempts", "events", "deployment_labels", "dependencies"})
 """Tables that only grow."""
@@ -45,7 +45,7 @@ class PlanChecker:
     """Checks recorded statements with EXPLAIN ANALYZE and repeated execution; deletions with EXPLAIN only."""
 
     def __init__(self, database_url: str) -> None:
-        self._engine: AsyncEngine = create_async_engine(normalise_url(database_url))
+        self._engine: AsyncEngine = parse_database_url(database_url).engine()
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -45,11 +45,13 @@ from hypervisor.infra.security.tokens import AccessTokens, AttemptTokens
 from hypervisor.infra.wakeup import Wakeup
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.organizations.secret_key_check import check_secret_key
 from hypervisor.runtimes.kinds import RUNTIMES, RuntimeSetup, check_default_runtime, local_runtimes
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 from hypervisor.store.compatibility import ensure_usable
-from hypervisor.store.database import Database, normalise_url
+from hypervisor.store.database import Database
+from hypervisor.store.driver.address import parse_database_url
 from hypervisor.store.file_lock import sole_server
 from hypervisor.store.installation import ID_ALPHABET, ID_LENGTH, ensure_installation
 
@@ -88,7 +90,7 @@ async def running(
 
 
 def _check_role(settings: Settings) -> None:
-    if settings.role == "scheduler" and normalise_url(settings.database_url).get_backend_name() == "sqlite":
+    if settings.role == "scheduler" and parse_database_url(settings.database_url).is_sqlite:
         raise StartupError(
             "ROLE=scheduler needs PostgreSQL: one process has a SQLite file for itself, use ROLE=all there"
         )
@@ -98,7 +100,9 @@ async def _build(
     settings: Settings, clock: Clock, secret: bytes, database: Database, telemetry: Telemetry
 ) -> AppServices:
     stopping = asyncio.Event()
+    encryptor = Encryptor(secret)
     async with database.write() as session:
+        await check_secret_key(session, encryptor)
         install_id = await ensure_installation(session, random_code(ID_ALPHABET, ID_LENGTH), clock.now())
     wakeup = Wakeup()
     return AppServices(
@@ -111,13 +115,13 @@ async def _build(
         install_id=install_id,
         tokens=AccessTokens(secret, timedelta(minutes=settings.access_token_expire_minutes)),
         attempt_tokens=AttemptTokens(secret),
-        encryptor=Encryptor(secret),
+        encryptor=encryptor,
         passwords=Passwords(),
         limiter=RateLimiter(settings.redis_url),
         request_limit=parse_limit(settings.rate_limit),
         wakeup=wakeup,
         coordination=connect(
-            wakeup, redis_url=settings.redis_url, database_url=database.url, install=install_id
+            wakeup, redis_url=settings.redis_url, postgres=database.address.postgres, install=install_id
         ),
         relay=EventRelay(database, clock, wakeup),
         runtimes=_runtimes(settings, install_id, clock, reading=not _loops_alone(settings)),
@@ -166,7 +170,7 @@ async def _begin_loops(stack: AsyncExitStack, services: AppServices) -> None:
 
 def _loops_alone(settings: Settings) -> bool:
     """Whether the loops of this process are the only ones, so that it drives every engine."""
-    return settings.role == "all" and normalise_url(settings.database_url).get_backend_name() == "sqlite"
+    return settings.role == "all" and parse_database_url(settings.database_url).is_sqlite
 
 
 def _runtimes(settings: Settings, install_id: str, clock: Clock, *, reading: bool = False) -> RuntimeRegistry:

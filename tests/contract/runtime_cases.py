@@ -54,6 +54,8 @@ class RuntimeCase(ABC):
     marks: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     runs_commands: ClassVar[bool] = True
     """False for a runtime that runs nothing, so that environment and ports have no effect."""
+    keeps_logs: ClassVar[bool] = True
+    """False for a runtime that deletes the log with the instance."""
     gpu_environment: ClassVar[Sequence[tuple[tuple[int, ...], str, str]]] = (
         ((1, 3), "CUDA_VISIBLE_DEVICES", "1,3"),
         ((), "CUDA_VISIBLE_DEVICES", ""),
@@ -82,6 +84,14 @@ class RuntimeCase(ABC):
     @abstractmethod
     def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
         """Writes the lines and exits with `code`: at once, or with `held` after `let_go`."""
+
+    @abstractmethod
+    def writes_long_line(self, length: int) -> LaunchSpec:
+        """Writes the lines "first", `length` times "x", and "last", and exits 0."""
+
+    def writes(self, script: str) -> LaunchSpec:
+        """Runs the shell script, which writes bytes."""
+        raise AssertionError(f"{self.name} runs no commands")
 
     @abstractmethod
     async def let_go(self, instance: str) -> None:
@@ -155,6 +165,12 @@ class ShellCase(RuntimeCase):
             script += f"until [ -e {shlex.quote(str(self.gate(name)))} ]; do sleep 0.05; done; "
         return self.shell(f"{script}exit {code}", instance=name)
 
+    def writes_long_line(self, length: int) -> LaunchSpec:
+        return self.shell(f"echo first; head -c {length} /dev/zero | tr '\\0' x; echo; echo last")
+
+    def writes(self, script: str) -> LaunchSpec:
+        return self.shell(script)
+
     def ignores_term(self) -> LaunchSpec:
         return self.shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
 
@@ -199,6 +215,7 @@ class ProcessCase(ShellCase):
 class SimulatedCase(RuntimeCase):
     name = "simulated"
     runs_commands = False
+    keeps_logs = False
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
@@ -213,6 +230,9 @@ class SimulatedCase(RuntimeCase):
     def runs(self, *lines: str, code: int = 0, held: bool = False) -> LaunchSpec:
         lasting = {"simulate/duration": "86400" if held else "0", "simulate/exit-code": str(code)}
         return self._labelled({**lasting, "simulate/log": "\n".join(lines)})
+
+    def writes_long_line(self, length: int) -> LaunchSpec:
+        return self.runs("first", "x" * length, "last")
 
     async def let_go(self, instance: str) -> None:
         self._clock.ahead += timedelta(days=1)

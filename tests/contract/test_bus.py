@@ -14,7 +14,7 @@ from hypervisor.infra.coordination.bus import Bus, OpenLink
 from hypervisor.infra.coordination.postgres_link import postgres_link
 from hypervisor.infra.coordination.redis_link import redis_link
 from hypervisor.infra.wakeup import Wakeup
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 from tests.support.redis import KINDS
 from tests.support.servers import free_port
 from tests.support.summary import count_for
@@ -113,7 +113,9 @@ def _with_backend(request: pytest.FixtureRequest, kind: str) -> Servers:
         return Servers(None, _nothing)
     if kind == "postgresql":
         url = request.getfixturevalue("postgresql_url")
-        return Servers(postgres_link(normalise_url(url)), lambda: _end_sessions(url))
+        target = parse_database_url(url).postgres
+        assert target is not None
+        return Servers(postgres_link(target), lambda: _end_sessions(url))
     count_for(request, "redis")
     url = request.getfixturevalue("redis_of_kind")(kind)
     return Servers(redis_link(url, f"hypervisor:{request.node.name}:hints"), lambda: _kill_clients(url))

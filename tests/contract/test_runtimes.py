@@ -13,6 +13,7 @@ import pytest
 from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
 from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.support.logs import line_by_line, lines_of, output_of
 from tests.support.observing import end_of, observation_of
 from tests.support.wait import PROMPT, eventually
 
@@ -195,12 +196,56 @@ async def test_logs_keep_their_order_and_can_be_cut_to_the_tail(
     assert await lines(runtime, spec.instance, tail=2, follow=True) == written[-2:]
 
 
+async def test_a_line_ends_at_a_line_feed_only(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    written = ["ep 1\rep 2", "page\fbreak", "win\r", "", "a\v\x1c\x1d\x1e\x85\u2028\u2029b", " 語🙂"]
+    spec = runtime_case.runs(*written)
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    for follow in (False, True):
+        assert await lines(runtime, spec.instance, follow=follow) == written
+        assert await lines(runtime, spec.instance, tail=4, follow=follow) == written[-4:]
+
+
+async def test_output_is_kept_byte_for_byte(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if not runtime_case.runs_commands:
+        pytest.skip("nothing runs here that could write bytes")
+    spec = runtime_case.writes(
+        "printf 'bad \\377 \\000 byte\\r\\n\\303'; sleep 0.1; printf '\\251 no newline'"
+    )
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    written = b"bad \xff \x00 byte\r\n\xc3\xa9 no newline"
+    assert await output_of(runtime, spec.instance) == written
+    assert await output_of(runtime, spec.instance, follow=True) == written
+    assert await output_of(runtime, spec.instance, tail=1) == written.partition(b"\n")[2]
+
+
+async def test_a_line_may_have_any_length(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    length = 5 * 1024 * 1024 + 1
+    spec = runtime_case.writes_long_line(length)
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    await check_long_line(runtime, spec.instance, length)
+    await runtime.remove(spec.instance)
+    if runtime_case.keeps_logs:
+        await check_long_line(runtime, spec.instance, length)
+
+
+async def check_long_line(runtime: Runtime, instance: str, length: int) -> None:
+    """The log is "first", a line of this length, and "last"."""
+    for follow in (False, True):
+        first, long, last = await lines(runtime, instance, follow=follow)
+        assert (first, len(long), set(long), last) == ("first", length, {"x"}, "last")
+        assert await lines(runtime, instance, tail=1, follow=follow) == ["last"]
+        assert [len(line) for line in await lines(runtime, instance, tail=2, follow=follow)] == [length, 4]
+
+
 async def test_followed_logs_arrive_while_it_runs_and_end_with_it(
     runtime: Runtime, runtime_case: RuntimeCase
 ) -> None:
     spec = runtime_case.runs("first", "second", held=True)
     await runtime.start(spec)
-    followed = runtime.logs(spec.instance, follow=True)
+    followed = line_by_line(runtime.logs(spec.instance, follow=True))
     assert await asyncio.wait_for(anext(followed), PROMPT) == "first"
     assert (await observation_of(runtime, spec.instance)).state is ObservedState.RUNNING
     await runtime_case.let_go(spec.instance)
@@ -325,7 +370,7 @@ async def test_a_command_starts_in_its_working_directory(runtime: Runtime, runti
 
 async def lines(runtime: Runtime, name: str, *, tail: int | None = None, follow: bool = False) -> list[str]:
     async with asyncio.timeout(PROMPT):
-        return [line async for line in runtime.logs(name, tail=tail, follow=follow)]
+        return await lines_of(runtime, name, tail=tail, follow=follow)
 
 
 async def start_and_be_ready(runtime: Runtime, spec: LaunchSpec) -> None:

@@ -117,6 +117,34 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a queued deployment keeps its place without its parent",
+        "deployments/state/settle.py",
+        "            and_(Deployment.state == State.QUEUED.value, Deployment.id.in_(_UNMET_EDGE)),\n",
+        "",
+        HISTORIES,
+        also=(
+            (
+                "control/scheduler/conditions.py",
+                "        return summarize_dependencies(parents).state is State.QUEUED\n",
+                "        return True\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a commit does not check dependencies",
+        "control/scheduler/conditions.py",
+        "        return summarize_dependencies(parents).state is State.QUEUED\n",
+        "        return True\n",
+        "tests/component/deployments/test_lost_conditions.py -k 'commit_checks and sqlite'",
+    ),
+    Mutant(
+        "a commit does not lock the parents of what it starts",
+        "control/scheduler/conditions.py",
+        "lock_in_order(session, {*pending, *victims, *dependents}, parents)",
+        "lock_in_order(session, {*pending, *victims, *dependents})",
+        "tests/component/control/scheduler/test_dependency_races.py",
+    ),
+    Mutant(
         "the pid alone is trusted",
         "runtimes/process/procfs.py",
         " and process.start_ticks == self.start_ticks\n\n    def open_pidfd",

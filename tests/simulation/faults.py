@@ -107,7 +107,7 @@ class UnreliableEngine:
         await self._before_call()
         return await self._inner.list_instances()
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
+    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
         return self._inner.logs(instance, tail=tail, follow=follow)
 
     async def purge_logs(self, instance: str) -> None:

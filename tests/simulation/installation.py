@@ -151,7 +151,9 @@ class Installation:
         self.engine_clock = LoopClock()
         self.engine = SimulatedRuntime(None, INSTALL, self.engine_clock)
         self.writing = asyncio.Lock()
-        self.path = Path(str(_database().url.database))
+        file = _database().address.file
+        assert file is not None
+        self.path = file
         _erase(self.path)
         self.path.write_bytes(_template())
         self._reader = sqlite3.connect(self.path)

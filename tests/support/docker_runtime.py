@@ -13,6 +13,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from tests.support import docker
+from tests.support.logs import lines_of
 
 CREATOR_SECONDS = 60.0
 """Long enough that a slow start on a busy machine is not taken for a dead creator."""
@@ -47,5 +48,5 @@ async def opened(runtime: DockerRuntime) -> AsyncIterator[DockerRuntime]:
         await runtime.close()
 
 
-async def lines(runtime: DockerRuntime, name: str) -> list[str]:
-    return [line async for line in runtime.logs(name)]
+async def lines(runtime: DockerRuntime, name: str, *, tail: int | None = None) -> list[str]:
+    return await lines_of(runtime, name, tail=tail)

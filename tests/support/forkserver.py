@@ -99,7 +99,12 @@ def run(
             code = process.wait(within)
         finally:
             process.kill()
-        return code, out.read_text(), err.read_text()
+        return code, _text(out), _text(err)
+
+
+def _text(file: Path) -> str:
+    """The content, in which carriage returns and bytes that are not UTF-8 stay."""
+    return file.read_bytes().decode(errors="surrogateescape")
 
 
 class _Forker:

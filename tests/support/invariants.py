@@ -8,8 +8,8 @@ I1 the allocations on a node fit it, and every live instance has an allocation; 
 than 1000 milli, a whole-GPU claim is alone; I3 an accepted request exists once (see `Ledger`); I4 at most one
 live instance for each replica; I5 after quiet, the live instances are the desired ones; I6 epochs only rise;
 I7 each change of state is a legal edge with exactly one event; I8 counters equal a recount; I9 a preemptor
-has a higher priority than its victims, and the capacity freed for it is used; I10 nothing is queued before
-its dependencies are met; I11 without arrivals, preemptions end (checked by the caller).
+has a higher priority than its victims, and the capacity freed for it is used; I10 nothing is queued or placed
+while a dependency is not met; I11 without arrivals, preemptions end (checked by the caller).
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def _lent_priorities(rows: Rows) -> dict[int, int]:
 
 
 def _dependencies(rows: Rows) -> Iterator[str]:
-    """Whenever a deployment became queued, all its dependencies were met."""
+    """Whenever a deployment is queued or placed, all its dependencies are met at that commit."""
     parents: dict[int, list[Row]] = defaultdict(list)
     for item in rows.dependencies:
         parents[item["deployment_id"]].append(item)
@@ -328,13 +328,26 @@ def _dependencies(rows: Rows) -> Iterator[str]:
         if event["type"] != MOVED:
             continue
         state[id_] = event["to_state"]
-        checked = event["from_state"] in (None, State.BLOCKED, *ENDED)
-        if event["to_state"] != State.QUEUED or not checked or id_ in edited:
-            continue
-        for edge in parents.get(id_, ()):
-            parent = state.get(edge["depends_on_id"])
-            if parent is None or not _is_met(edge["condition"], parent):
-                yield f"I10: {id_} was queued while {edge['depends_on_id']} was {parent}"
+        if _needs_its_parents(event) and id_ not in edited:
+            yield from _unmet(id_, event["to_state"], parents.get(id_, ()), state)
+    present = {row["id"]: row["state"] for row in rows.deployments}
+    for id_, own in present.items():
+        if own == State.QUEUED:
+            yield from _unmet(id_, own, parents.get(id_, ()), present)
+
+
+def _needs_its_parents(event: Row) -> bool:
+    """Whether the dependencies must be met at this change of state. An attempt that ends is queued first."""
+    if event["to_state"] == State.QUEUED:
+        return event["from_state"] in (None, State.BLOCKED, *ENDED)
+    return bool(event["to_state"] == State.STARTING)
+
+
+def _unmet(id_: int, own: str, edges: Iterable[Row], state: Mapping[int, str]) -> Iterator[str]:
+    for edge in edges:
+        parent = state.get(edge["depends_on_id"])
+        if parent is None or not _is_met(edge["condition"], parent):
+            yield f"I10: {id_} is {own} while {edge['depends_on_id']} is {parent}"
 
 
 def _is_met(condition: str, parent: str) -> bool:

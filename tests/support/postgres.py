@@ -29,7 +29,7 @@ from tests.support import servers
 
 Migrate = Callable[[str], Awaitable[None]]
 
-_SETTINGS = {
+SETTINGS = {
     # Tests need no durability, and open many connections.
     "fsync": "off",
     "full_page_writes": "off",
@@ -133,11 +133,8 @@ def running_server(binaries: Path, scratch: Path, **settings: str) -> Iterator[s
     """
     account = servers.unprivileged_account()
     home = scratch / "cluster"
-    home.mkdir(mode=0o700)
-    if account.uid is not None and account.gid is not None:
-        os.chown(home, account.uid, account.gid)
-    _initdb(binaries, home, account)
-    process, url = _start(binaries, home, scratch / "postgres.log", account, {**_SETTINGS, **settings})
+    initialise(binaries, home, account)
+    process, url = _start(binaries, home, scratch / "postgres.log", account, {**SETTINGS, **settings})
     try:
         yield url
     finally:
@@ -179,7 +176,11 @@ def _copy_of_package(binaries: Path, scratch: Path) -> Path:
     return copy / "bin"
 
 
-def _initdb(binaries: Path, home: Path, account: servers.Account) -> None:
+def initialise(binaries: Path, home: Path, account: servers.Account) -> None:
+    """Create the files of a cluster in the new folder `home`; every user is trusted."""
+    home.mkdir(mode=0o700)
+    if account.uid is not None and account.gid is not None:
+        os.chown(home, account.uid, account.gid)
     command = [str(binaries / "initdb"), "-D", str(home), "-U", "postgres", "-A", "trust"]
     command += ["-E", "UTF8", "--locale=C", "--no-sync"]
     done = subprocess.run(
@@ -205,12 +206,12 @@ def _start(
         command = [str(binaries / "postgres"), "-D", str(home), *options]
         process = servers.spawn(command, log=log, account=account, death_signal=signal.SIGQUIT)
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        if servers.wait_until_ready(process, partial(_is_ready, home), log=log):
+        if servers.wait_until_ready(process, partial(is_ready, home), log=log):
             return process, url
     pytest.fail(f"PostgreSQL did not start:\n{servers.tail(log)}", pytrace=False)
 
 
-def _is_ready(home: Path) -> bool:
+def is_ready(home: Path) -> bool:
     """Whether the server is ready, by the line of its pid file that `pg_ctl --wait` reads."""
     try:
         return (home / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"

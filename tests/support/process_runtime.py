@@ -13,6 +13,7 @@ import psutil
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
+from tests.support.logs import lines_of
 from tests.support.observing import observation_of
 
 INSTALL = f"p{secrets.token_hex(4)}"
@@ -51,7 +52,7 @@ def marked(instance: str) -> list[int]:
 
 
 async def log_of(runtime: ProcessRuntime, name: str) -> list[str]:
-    return [line async for line in runtime.logs(name)]
+    return await lines_of(runtime, name)
 
 
 async def runs(runtime: ProcessRuntime, name: str) -> bool:

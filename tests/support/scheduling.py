@@ -27,6 +27,7 @@ class Node:
     gpus: int
     model: str | None = None
     zone: str = "a"
+    disk: str | None = None
     schedulable: bool = True
 
 
@@ -85,7 +86,7 @@ class World:
                 ram_mib=node.ram,
                 gpu_count=node.gpus,
                 gpu_model=node.model,
-                labels={"zone": node.zone},
+                labels={"zone": node.zone, **({"disk": node.disk} if node.disk else {})},
                 schedulable=node.schedulable,
             )
         for run in self.running:

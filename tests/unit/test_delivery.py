@@ -16,6 +16,7 @@ import yaml
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.settings import Settings
+from tests.support.documents import blocks, commands
 
 ROOT = Path(__file__).parents[2]
 SOCKET = "/var/run/docker.sock"
@@ -173,3 +174,25 @@ def test_commands_run_with_the_settings_of_the_unit() -> None:
     for key in ("EnvironmentFile", "WorkingDirectory", "User"):
         (value,) = re.findall(rf"^{key}=(\S+)$", unit, re.MULTILINE)
         assert f"={value}" in helper
+
+
+def test_the_page_of_alerts_has_their_severity_and_their_time() -> None:
+    page = text("docs/operations.md")
+    (group,) = yaml.safe_load(text("deploy/prometheus/alerts.yml"))["groups"]
+    for rule in group["rules"]:
+        minutes = int(rule["for"].removesuffix("m"))
+        stated = f"{rule['labels']['severity'].capitalize()}, after {minutes} minute{'s'[: minutes > 1]}. "
+        assert f"### {rule['alert']}\n\n{stated}" in page
+
+
+def test_the_key_of_the_documented_container_is_kept(tmp_path: Path) -> None:
+    (block,) = blocks("docs/deployment.md", "The image", "console")
+    _, create, start = commands(block)
+    assert "--env-file hypervisor.env" in start
+    keys = []
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", create], check=True, cwd=tmp_path)
+        keys.append((tmp_path / "hypervisor.env").read_text())
+    assert keys[0] == keys[1]
+    assert re.fullmatch(r"SECRET_KEY=[0-9a-f]{64}\n", keys[0])
+    assert (tmp_path / "hypervisor.env").stat().st_mode & 0o077 == 0

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy.engine import make_url
 
 from hypervisor.bootstrap import running
 from hypervisor.cli.core.configuration import load_settings
@@ -15,7 +14,6 @@ from hypervisor.errors import StartupError
 from hypervisor.runtimes.kinds import runtime_choices
 from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.settings import Settings
-from hypervisor.store.database import normalise_url
 
 
 @pytest.mark.parametrize(
@@ -71,56 +69,6 @@ async def test_the_service_refuses_an_unknown_default_runtime(tmp_path: Path) ->
     with pytest.raises(StartupError, match="DEFAULT_RUNTIME: must be one of"):
         async with running(settings):
             pass
-
-
-def test_a_database_without_a_file_is_refused() -> None:
-    for url in ("sqlite://", "sqlite:///:memory:"):
-        with pytest.raises(StartupError, match="names no file"):
-            normalise_url(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "nonsense",
-        "postgresql://u:p@127.0.0.1:notaport/x",
-        "postgresql://u:p@127.0.0.1:99999/x",
-        "postgresql://u:p@[::1/x",
-        "postgresql://h/x?bogus=1",
-        "postgresql://h/x?sslmode=disable",
-        "postgresql://h/x?timeout=abc",
-        "postgresql://h/x?port=abc",
-        "postgresql://h/x?host=a:1&host=b:notaport",
-        "postgresql://h/x?prepared_statement_cache_size=many",
-        "sqlite:///a.db?bogus=1",
-        "sqlite:///a.db?timeout=abc",
-        "sqlite:///a.db?plugin=none",
-        "sqlite://host/a.db",
-    ],
-)
-def test_a_database_url_that_the_driver_cannot_take_is_refused(url: str) -> None:
-    with pytest.raises(StartupError) as refused:
-        normalise_url(url)
-    assert str(refused.value) == (
-        "DATABASE_URL is not a valid database URL; use sqlite:///path/to.db or postgresql://user@host/db"
-    )
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:///a.db",
-        "sqlite:///a.db?timeout=5",
-        "postgres://u:p@[::1]:5432/x",
-        "postgresql:///x",
-        "postgresql:///x?host=/run/postgresql",
-        "postgresql://h/x?ssl=require&command_timeout=3",
-        "postgresql://h/x?prepared_statement_cache_size=0",
-        "postgresql://u@/x?host=a:1&host=b:2&target_session_attrs=primary",
-    ],
-)
-def test_a_database_url_with_known_options_is_accepted(url: str) -> None:
-    assert normalise_url(url).query == make_url(url).query
 
 
 def test_a_log_level_may_be_written_in_capitals() -> None:

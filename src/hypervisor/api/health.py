@@ -13,6 +13,8 @@ from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
 from hypervisor.errors import Unavailable
 
+RETRY_SECONDS = 1
+
 router = APIRouter(tags=["Service"])
 
 
@@ -64,13 +66,15 @@ async def healthz() -> Health:
 async def readyz(services: ServicesDep) -> Ready:
     """Report whether the server can serve requests.
 
-    It is ready if it is not shutting down, the database answers with a current schema, and the control loops
-    of this process make progress. Otherwise the status is 503, with the same `checks`.
+    It is ready if it is not shutting down, the database answers with a current schema and can be written to,
+    and the control loops of this process make progress. Otherwise the status is 503, with the same `checks`.
     """
     results = await services.readiness.check()
     checks = [CheckResponse(name=check.name, ok=check.ok, detail=check.detail) for check in results]
     for check in results:
         if not check.ok:
             shown = [response.model_dump() for response in checks]
-            raise Unavailable(check.code, check.detail, extra={"checks": shown})
+            raise Unavailable(
+                check.code, check.detail, extra={"checks": shown}, headers={"Retry-After": str(RETRY_SECONDS)}
+            )
     return Ready(checks=checks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -11,19 +10,53 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from structlog import get_logger
 from structlog.contextvars import get_contextvars
 
-from hypervisor.errors import HypervisorError, Unavailable
+from hypervisor.errors import HypervisorError
+from hypervisor.store.outages import Outage, outage_of
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 1
-_TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03", "57014", "57P01", "25P03"}
-_DISK_FULL_SQLSTATE = "53100"
+_OUTAGES = {
+    Outage.BUSY: (
+        503,
+        "database_busy",
+        "The database did not answer in time. Nothing was changed. Try again.",
+        1,
+    ),
+    Outage.LOST: (
+        503,
+        "database_unavailable",
+        "The connection to the database was lost. A change may have been made: check, or repeat the request "
+        "with the same Idempotency-Key.",
+        1,
+    ),
+    Outage.UNREACHABLE: (
+        503,
+        "database_unavailable",
+        "The database cannot be reached now. Nothing was changed, and running workloads continue. Try again "
+        "in 5 s; /readyz shows when the server can work again.",
+        5,
+    ),
+    Outage.READ_ONLY: (
+        503,
+        "database_read_only",
+        "The database is read-only now. Nothing was changed, and running workloads continue. Try again "
+        "in 5 s; /readyz shows when the server can work again.",
+        5,
+    ),
+    Outage.DISK_FULL: (
+        507,
+        "disk_full",
+        "The server's disk is full. Nothing was changed, and running workloads continue. "
+        "The operator must free disk space.",
+        60,
+    ),
+}
 # Errors of the framework. The codes are fixed here, because Python renames statuses between versions.
 _FRAMEWORK_ERRORS = {
     400: (
@@ -103,6 +136,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)  # type: ignore[arg-type]
     app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_exception_handler(PoolTimeout, _on_database_error)
+    app.add_exception_handler(ConnectionError, _on_database_error)
 
 
 def render_refusal(error: HypervisorError) -> ProblemResponse:
@@ -111,7 +145,13 @@ def render_refusal(error: HypervisorError) -> ProblemResponse:
 
 
 def render_unexpected(error: Exception) -> ProblemResponse:
-    """The response for an unexpected error. The details go to the log, never to the client."""
+    """The response for an outage of the database, or for an unexpected error.
+
+    The details go to the log, never to the client.
+    """
+    outage = outage_of(error)
+    if outage is not None:
+        return _render_outage(outage, error)
     log.error("request.failed", exc_info=error)
     return problem(
         500,
@@ -135,43 +175,14 @@ async def _on_http_error(_request: Request, error: HTTPException) -> Response:
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:
-    if _is_disk_full(error):
-        log.error("request.disk_full", error=str(error))
-        return problem(
-            507,
-            "disk_full",
-            "The server's disk is full. Nothing was changed, and running workloads continue. "
-            "The operator must free disk space.",
-        )
-    if not _is_transient(error):
-        return render_unexpected(error)
-    log.warning("request.database_unavailable", error=str(error))
-    refusal = Unavailable(
-        "database_busy",
-        "The database did not answer in time. Nothing was changed. Try again.",
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )
-    return render_refusal(refusal)
+    return render_unexpected(error)
 
 
-def _is_disk_full(error: Exception) -> bool:
-    original = getattr(error, "orig", None)
-    if getattr(original, "sqlstate", None) == _DISK_FULL_SQLSTATE:
-        return True
-    return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, PoolTimeout):
-        return True
-    if not isinstance(error, DBAPIError):
-        return False
-    sqlstate = getattr(error.orig, "sqlstate", None)
-    return (
-        error.connection_invalidated
-        or sqlstate in _TRANSIENT_SQLSTATES
-        or isinstance(error, OperationalError)
-    )
+def _render_outage(outage: Outage, error: Exception) -> ProblemResponse:
+    event = "request.disk_full" if outage is Outage.DISK_FULL else "request.database_unavailable"
+    log.warning(event, error=(str(error).splitlines() or [type(error).__name__])[0])
+    status, code, detail, seconds = _OUTAGES[outage]
+    return problem(status, code, detail, headers={"Retry-After": str(seconds)})
 
 
 def _message(item: Mapping[str, Any]) -> str:

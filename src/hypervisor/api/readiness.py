@@ -55,13 +55,21 @@ class Readiness:
     async def _check_database(self) -> list[Check]:
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS), self._database.read() as session:
-                revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
+            async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS):
+                obstacle = await self._database.write_obstacle()
+                if obstacle is not None:
+                    return [Check("database", False, "database_read_only", obstacle)]
+                revision = await self._revision()
         except (SQLAlchemyError, OSError, TimeoutError):
             detail = "The database does not answer. Check that it runs and that DATABASE_URL is right."
             return [Check("database", False, "database_unavailable", detail)]
         took = f"The database answered in {(self._clock.monotonic() - started) * 1000:.0f} ms."
         return [Check("database", True, "database_unavailable", took), _schema(revision)]
+
+    async def _revision(self) -> str | None:
+        async with self._database.read() as session:
+            revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision
 
     def _check_loops(self) -> Check:
         late = self._heartbeats.late()

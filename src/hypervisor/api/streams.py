@@ -92,21 +92,28 @@ async def _first_of(*futures: asyncio.Future[Any] | None) -> None:
 
 async def with_pings(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """Yield comments during silence, so that no proxy closes the stream as idle."""
-    step: asyncio.Future[bytes] | None = None
+    async with aclosing(with_silences(source, PING_SECONDS)) as chunks:
+        async for chunk in chunks:
+            yield KEEPALIVE_COMMENT if chunk is None else chunk
+
+
+async def with_silences(source: AsyncGenerator[T, None], seconds: float) -> AsyncGenerator[T | None, None]:
+    """Yield the items of `source`, and None whenever there was none for `seconds`. `source` is closed."""
+    step: asyncio.Future[T] | None = None
     async with aclosing(source):
         try:
             while True:
                 step = step or asyncio.ensure_future(anext(source))
-                done, _ = await asyncio.wait((step,), timeout=PING_SECONDS)
+                done, _ = await asyncio.wait((step,), timeout=seconds)
                 if not done:
-                    yield KEEPALIVE_COMMENT
+                    yield None
                     continue
                 try:
-                    chunk = step.result()
+                    item = step.result()
                 except StopAsyncIteration:
                     return
                 step = None
-                yield chunk
+                yield item
         finally:
             if step is not None:
                 await _cancel(step)

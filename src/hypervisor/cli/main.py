@@ -57,6 +57,12 @@ class Commands(LazyGroup):
         "backup": _command(_SERVER, "backups:backup", "Back up the embedded database.", ("json",)),
         "restore": _command(_SERVER, "backups:restore", "Restore a backup.", ("json",)),
         "create-superuser": _command(_SERVER, "admin:create_superuser", "Create a superuser.", ("json",)),
+        "replace-key": _command(
+            _SERVER, "recovery:replace_key", "Accept a new SECRET_KEY after the old one was lost.", ("json",)
+        ),
+        "release-engine": _command(
+            _SERVER, "recovery:release_engine", "Give up an engine whose machine is lost.", ("json",)
+        ),
         "register": _command(
             _ACCOUNTS, "accounts:register", "Create an account and log in.", ("url", "json")
         ),

@@ -1,7 +1,7 @@
 """The HTTP SDK: one `Client` over the public API. It raises `ApiError` for a refusal and renews tokens.
 
-It imports no module of the server. Responses are plain dictionaries with declared keys (`models`,
-`scheduler_models`), so additional fields of a newer server pass through.
+It imports no module of the server except `kernel.log_text`. Responses are plain dictionaries with declared
+keys (`models`, `scheduler_models`), so additional fields of a newer server pass through.
 """
 
 from hypervisor.client.client import Client

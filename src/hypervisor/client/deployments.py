@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
 from hypervisor.client.scheduler_models import Forecast
 from hypervisor.client.streams import LogStream
-from hypervisor.client.transport import Params, Transport
+from hypervisor.client.transport import TIMEOUT, Params, Transport
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
 ACTIVE = ("BLOCKED", "QUEUED", "STARTING", "RUNNING", "STOPPING")
@@ -78,9 +78,21 @@ class Deployments:
     def logs(
         self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
     ) -> str:
-        """The last `tail` lines of an attempt; default: the first replica of the latest attempt."""
+        """The last `tail` lines of an attempt; default: the first replica of the latest attempt.
+
+        The text ends with a newline if the last line does. Bytes that are not UTF-8 become U+FFFD.
+        """
+        output = self.log_bytes(deployment_id, tail=tail, attempt=attempt, replica=replica)
+        return b"".join(output).decode(errors="replace")
+
+    def log_bytes(
+        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+    ) -> Iterator[bytes]:
+        """As `logs`, but the bytes that the workload wrote, in chunks: for a file, or a large log."""
         params: Params = {"tail": tail, "attempt": attempt, "replica": replica}
-        return self._transport.get(f"/deployments/{deployment_id}/logs", params) or ""
+        path = f"/deployments/{deployment_id}/logs"
+        with self._transport.stream(path, params=params, timeout=TIMEOUT) as response:
+            yield from response.iter_bytes()
 
     def follow_logs(
         self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None

@@ -11,6 +11,7 @@ import httpx2
 from hypervisor.client.errors import Unreachable
 from hypervisor.client.models import Event
 from hypervisor.client.transport import Params, Transport
+from hypervisor.kernel.log_text import LOG, MAX_EVENT_BYTES, PARTIAL, lines_of, piece_of
 
 RECONNECTS = 5
 RECONNECT_DELAY = 1.0
@@ -18,7 +19,7 @@ RECONNECT_DELAY = 1.0
 
 
 class LogStream:
-    """The lines of a log as they are written.
+    """The lines of a log as they are written, of any length, without their newline.
 
     After the iteration, `final_state` is the state of the deployment, or None when the stream broke before
     the end: the server stopped, or the session ended. `error` is the error message of the server, if any.
@@ -32,15 +33,21 @@ class LogStream:
         self.error: str | None = None
 
     def __iter__(self) -> Iterator[str]:
+        return lines_of(self.pieces())
+
+    def pieces(self) -> Iterator[str]:
+        """The text in pieces, also of unfinished lines. A piece ends with a newline if its line ends."""
         with self._transport.stream(self._path, params=self._params) as response:
-            for message in httpx2.EventSource(response):
+            is_partial = False
+            for message in httpx2.EventSource(response, MAX_EVENT_BYTES):
                 if message.event == "end":
                     self.final_state = message.data
                     return
                 if message.event == "error":
                     self.error = message.data
-                if message.event == "log":
-                    yield message.data
+                if message.event == LOG:
+                    yield piece_of(message.data, partial=is_partial)
+                is_partial = message.event == PARTIAL
 
 
 def follow_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
@@ -65,7 +72,7 @@ def follow_events(transport: Transport, path: str, after: int | None) -> Iterato
 def _read_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     with transport.stream(path, headers=headers) as response:
-        for message in httpx2.EventSource(response):
+        for message in httpx2.EventSource(response, max_event_size=None):
             if message.data.startswith("{"):
                 event: Event = json.loads(message.data)
                 yield event

@@ -89,19 +89,24 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, *, params: Params | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx2.Timeout = STREAM_TIMEOUT,
     ) -> Iterator[httpx2.Response]:
         """An open response, for reading while it arrives. Raises like `send`."""
 
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
-                "GET", f"{API}{path}", params=_without_none(params), headers=headers, timeout=STREAM_TIMEOUT
+                "GET", f"{API}{path}", params=_without_none(params), headers=headers, timeout=timeout
             )
             return self._deliver(request, authorise=True, stream=True)
 
         response = self._with_renewal(attempt, authorise=True)
         try:
-            if response.is_error:
+            if not response.is_success:
                 response.read()
                 _raise_for(response)
             with self._network_errors():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hypervisor.clusters.schemas import ClusterCreate, ClusterUpdate, NodeCreate
+from hypervisor.scheduling.policy import DEFAULT_OPTIMIZER_STEPS
+from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.store.columns import stored_fields
 from hypervisor.store.tables import Cluster, Node
 
@@ -32,7 +34,19 @@ _NODE_FIELDS = stored_fields(Node, NodeCreate.model_fields, NODE_CONVERTED)
 
 def cluster_values(request: ClusterCreate) -> dict[str, object]:
     """The columns of a new cluster whose values are those of the request."""
-    return {name: getattr(request, name) for name in _CLUSTER_FIELDS}
+    values = {name: getattr(request, name) for name in _CLUSTER_FIELDS}
+    return values | implied_steps(request, 0)
+
+
+def implied_steps(request: ClusterCreate | ClusterUpdate, steps: int) -> dict[str, int]:
+    """The optimizer steps that a solver implies on a cluster with so many `steps`: with 0 it has no effect.
+
+    Steps that the request sets stay, also 0.
+    """
+    is_implied = request.solver not in (None, solver_names()[0]) and not steps
+    if not is_implied or "optimizer_steps" in request.model_fields_set:
+        return {}
+    return {"optimizer_steps": DEFAULT_OPTIMIZER_STEPS}
 
 
 def changed_settings(request: ClusterUpdate) -> dict[str, object]:

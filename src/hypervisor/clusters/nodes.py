@@ -13,6 +13,7 @@ from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.responses import NodeResponse, node_answer
 from hypervisor.clusters.schemas import NodeCreate
+from hypervisor.clusters.stranded import check_stranded
 from hypervisor.errors import Conflict, Invalid
 from hypervisor.events.log import record
 from hypervisor.lifecycle.conclude import StopReason
@@ -139,7 +140,8 @@ async def remove(
 ) -> bool:
     """Remove the node. Returns False if that happens later, after its work has ended.
 
-    Raises Conflict while a deployment holds capacity on the node, unless `force`: then it is drained first.
+    Raises Conflict while a deployment holds capacity on the node, or waits and could run on no other, unless
+    `force`: then the node is drained first.
     """
     cluster = await lock_cluster(session, access)
     await occupants.lock_on_node(session, access.cluster_id, node_id)
@@ -156,7 +158,11 @@ async def remove(
             "?force=true, which sends them back to the queue.",
             extra={"deployments": [one.deployment_id for _, one in held[:100] if not one.is_guest]},
         )
+    before = (await repository.capacities_of(session, [cluster.id])).get(cluster.id, ())
+    must_check = not force and not node.deleting
     node.deleting = True
+    if must_check:
+        await check_stranded(session, cluster.id, before)
     await _evict(session, node, occupants, f"its node {node.name} is being removed", now=now, actor=actor)
     return await _finish_removal(session, cluster, node, now, actor)
 

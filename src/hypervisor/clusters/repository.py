@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, insert, or_, select
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, exists, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from hypervisor.kernel.resources import WHOLE_GPU
 from hypervisor.lifecycle.states import LIVE, WAITING
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import (
@@ -99,6 +100,24 @@ class Occupant:
     @property
     def shown(self) -> str:
         return ANOTHERS if self.is_guest else f"{self.name} ({self.deployment_id}, {self.state})"
+
+
+class WaitingRequest(NamedTuple):
+    """A deployment that waits for the cluster, with what it requests."""
+
+    id: int
+    name: str
+    state: str
+    is_guest: bool
+    cpu_milli: int
+    ram_mib: int
+    gpu_milli: int
+    replicas: int
+    placement_limits: dict[str, Any] | None
+
+    @property
+    def occupant(self) -> Occupant:
+        return Occupant(self.id, self.name, self.state, self.is_guest)
 
 
 async def list_clusters(
@@ -324,6 +343,39 @@ async def users_of_cluster(session: AsyncSession, cluster_id: int) -> Sequence[O
         .order_by(Deployment.id)
     )
     return [Occupant(*row) for row in rows]
+
+
+async def waiting_without_a_node(session: AsyncSession, cluster_id: int, limit: int) -> list[WaitingRequest]:
+    """The oldest waiting deployments that may fit no node: too large for each, limited, or a gang."""
+    large_enough = exists().where(
+        Node.cluster_id == cluster_id,
+        ~Node.deleting,
+        func.coalesce(Node.target_cpu_milli, Node.cpu_milli) >= Deployment.cpu_milli,
+        func.coalesce(Node.target_ram_mib, Node.ram_mib) >= Deployment.ram_mib,
+        func.coalesce(Node.target_gpu_count, Node.gpu_count) * WHOLE_GPU >= Deployment.gpu_milli,
+    )
+    rows = await session.execute(
+        select(
+            Deployment.id,
+            Deployment.name,
+            Deployment.state,
+            _is_guest(),
+            Deployment.cpu_milli,
+            Deployment.ram_mib,
+            Deployment.gpu_milli,
+            Deployment.replicas,
+            Deployment.placement_limits,
+        )
+        .join(Cluster, Cluster.id == Deployment.cluster_id)
+        .where(
+            Deployment.cluster_id == cluster_id,
+            Deployment.state.in_([state.value for state in WAITING]),
+            or_(Deployment.replicas > 1, Deployment.placement_limits.is_not(None), ~large_enough),
+        )
+        .order_by(Deployment.id)
+        .limit(limit)
+    )
+    return [WaitingRequest(*row) for row in rows]
 
 
 async def holds_capacity(session: AsyncSession, *, cluster_id: int) -> bool:

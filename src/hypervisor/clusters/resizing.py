@@ -11,6 +11,7 @@ from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.responses import NodeResponse
 from hypervisor.clusters.schemas import NodeUpdate
+from hypervisor.clusters.stranded import check_stranded
 from hypervisor.errors import Conflict
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.lifecycle.conclude import StopReason
@@ -85,11 +86,12 @@ async def update_node(
 ) -> None:
     """Apply the given fields to a locked node.
 
-    Raises Conflict "shrink_below_allocated" with the exact shortfall. With `force` the target is stored: the
-    scheduler places nothing above it, the least important attempts are stopped, and the capacity shrinks when
-    they have ended.
+    Raises Conflict "shrink_below_allocated" with the exact shortfall, "node_needed" when a waiting deployment
+    would fit no node any more. With `force` the target is stored: the scheduler places nothing above it, the
+    least important attempts are stopped, and the capacity shrinks when they have ended.
     """
     changed = request.model_fields_set
+    before = (await repository.capacities_of(session, [cluster.id])).get(cluster.id, ())
     if "gpu_model" in changed:
         node.gpu_model = request.gpu_model
     if request.labels is not None:
@@ -106,6 +108,8 @@ async def update_node(
     if not missing.is_zero:
         await _evict(session, cluster, node, target, occupants, now=now, actor=actor)
     await _settle(session, node)
+    if not force:
+        await check_stranded(session, cluster.id, before)
 
 
 async def _settle(session: WriteSession, node: Node) -> None:

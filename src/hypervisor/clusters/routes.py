@@ -181,7 +181,10 @@ async def update_node(
     occupants: OccupantsDep,
     force: Force = False,
 ) -> NodeResponse:
-    """Change the given fields. A size below the allocated amount needs `force`."""
+    """Change the given fields.
+
+    A size below the allocated amount, or one that waiting work would no longer fit, needs `force`.
+    """
 
     async def work(session: WriteSession) -> NodeResponse:
         return await resizing.update(
@@ -214,7 +217,11 @@ async def remove_node(
     occupants: OccupantsDep,
     force: Force = False,
 ) -> Response:
-    """Remove a node. Refused while work runs there; `force` returns the work to the queue first."""
+    """Remove a node.
+
+    Refused while work runs there, or waits that could run on no other node. `force` returns running work to
+    the queue first.
+    """
 
     async def work(session: WriteSession) -> bool:
         now = services.clock.now()

@@ -20,6 +20,7 @@ from hypervisor.clusters.field_types import (
 )
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.kinds import runtime_choices
+from hypervisor.scheduling.policy import DEFAULT_OPTIMIZER_STEPS
 from hypervisor.scheduling.repacking.solvers import solver_names
 from hypervisor.scheduling.scoring.registry import policy_names
 
@@ -70,7 +71,8 @@ Solver = Annotated[
     one_of(solver_names),
     Field(
         description="search: local search only. exact: on small clusters an exact solver continues after the "
-        "search; the server needs the extra `optimal`.",
+        f"search; the server needs the extra `optimal`. It sets {DEFAULT_OPTIMIZER_STEPS} optimizer steps "
+        "where none are set.",
         json_schema_extra=enum_of(solver_names),
     ),
 ]

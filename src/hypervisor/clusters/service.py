@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from hypervisor.clusters import nodes, repository, resizing
-from hypervisor.clusters.fields import changed_settings, cluster_values
+from hypervisor.clusters.fields import changed_settings, cluster_values, implied_steps
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.clusters.repository import Occupant
@@ -101,7 +101,8 @@ async def update(
     if request.name is not None and request.name != cluster.name:
         await _check_name(session, cluster.organization_id, request.name)
     changed = []
-    for setting, value in changed_settings(request).items():
+    values = changed_settings(request) | implied_steps(request, cluster.optimizer_steps)
+    for setting, value in values.items():
         if value != getattr(cluster, setting):
             setattr(cluster, setting, value)
             changed.append(setting)

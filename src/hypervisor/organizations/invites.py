@@ -10,7 +10,7 @@ from hypervisor.errors import Conflict, NotFound
 from hypervisor.events.log import record
 from hypervisor.identity.principal import Principal
 from hypervisor.infra.randomness import random_code
-from hypervisor.infra.security.encryption import Encryptor
+from hypervisor.infra.security.encryption import DecryptionError, Encryptor
 from hypervisor.infra.security.tokens import hash_secret
 from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.roles import Role
@@ -34,7 +34,14 @@ async def current(session: AsyncSession, encryptor: Encryptor, access: Organizat
         raise NotFound(
             "no_invite", "This organization has no invite code. Create one with POST .../regenerate-invite."
         )
-    return _invite_response(invite, encryptor.decrypt(invite.code_encrypted, PURPOSE))
+    try:
+        return _invite_response(invite, encryptor.decrypt(invite.code_encrypted, PURPOSE))
+    except DecryptionError:
+        raise NotFound(
+            "no_invite",
+            "The invite code was encrypted with another SECRET_KEY and cannot be shown. Create a new one "
+            "with POST .../regenerate-invite.",
+        ) from None
 
 
 async def replace(

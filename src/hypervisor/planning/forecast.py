@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.deployments.schemas.requests import DeploymentCreate
-from hypervisor.deployments.spec.feasibility import placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import placement_limits
 from hypervisor.deployments.spec.submit import Target
 from hypervisor.errors import NotFound
 from hypervisor.identity.principal import Principal
@@ -34,6 +34,7 @@ from hypervisor.scheduling.forecasting.forecast import (
 )
 from hypervisor.scheduling.forecasting.start_estimate import ForecastInputs, StartRange, estimate_start
 from hypervisor.scheduling.forecasting.suggestions import Suggestion, find_suggestions
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.store.database import Database
 
@@ -73,7 +74,7 @@ def what_if_request(request: DeploymentCreate, target: Target, view: ClusterView
     limits = placement_limits(request.all_gpu_models, request.node_selector or {})
     return WhatIfRequest(
         deployment_id=unused_id(view.snapshot),
-        shape=shape_of(request.resources, limits),
+        shape=Shape.of(request.resources, limits),
         priority=request.priority,
         created_at=view.snapshot.now,
         preemptible=request.preemptible,

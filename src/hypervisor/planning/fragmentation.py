@@ -11,12 +11,12 @@ from sqlalchemy import select
 from hypervisor.clusters.occupants import Occupants
 from hypervisor.clusters.policy import ClusterAccess
 from hypervisor.control.allocations.capacity import lock_nodes
-from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster, shape_of
+from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.deployments.access import repository
 from hypervisor.errors import Conflict
 from hypervisor.events.log import record_about
 from hypervisor.identity.principal import Principal
-from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU
+from hypervisor.kernel.resources import MIB_PER_GIB, MILLI, WHOLE_GPU, Resources
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.planning.forecast_inputs import NamedRow, load_named
 from hypervisor.planning.responses import (
@@ -126,7 +126,7 @@ async def _limits(session: ReadSession, cluster_id: int) -> dict[int, Shape]:
         .join(Allocation, Allocation.deployment_id == Deployment.id)
         .where(Allocation.cluster_id == cluster_id, Deployment.placement_limits.is_not(None))
     )
-    return {row.id: shape_of(*row[1:]) for row in rows}
+    return {row.id: Shape.of(Resources(*row[1:4]), row.placement_limits) for row in rows}
 
 
 async def _drain(

@@ -142,11 +142,12 @@ class Runtime(Protocol):
         """
         ...
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
-        """Lines (without the newline) that the instance wrote to stdout and stderr, oldest first.
+    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
+        """The bytes that the instance wrote to stdout and stderr, oldest first, in chunks of any size.
 
-        `tail` is the number of last lines, None for all stored lines. With `follow` the iterator ends when
-        the instance has ended. An unknown instance yields nothing.
+        `tail` is the number of last lines (see `hypervisor.kernel.log_text`), None for all that is stored.
+        With `follow` the iterator ends when the instance has ended. An unknown instance yields nothing. A
+        chunk may end within a line or a character. Memory use does not depend on the length of a line.
         """
         ...
 

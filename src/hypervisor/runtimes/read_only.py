@@ -26,7 +26,9 @@ class ReadOnlyRuntime(ABC):
     async def list_instances(self) -> Mapping[str, Observation]: ...
 
     @abstractmethod
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]: ...
+    def logs(
+        self, instance: str, *, tail: int | None = None, follow: bool = False
+    ) -> AsyncIterator[bytes]: ...
 
     async def start(self, spec: LaunchSpec) -> Observation:
         self._refuse()

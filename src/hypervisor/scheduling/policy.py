@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from hypervisor.scheduling.snapshots.snapshot import Shape
 
+DEFAULT_OPTIMIZER_STEPS = 20_000
+"""Of a solver that is chosen without a number of steps: some tenths of a second in each pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

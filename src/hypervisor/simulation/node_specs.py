@@ -71,15 +71,16 @@ def _with(node: NodeSpec, part: re.Match[str], text: str) -> NodeSpec:
 
 
 def is_resize(text: str) -> bool:
-    """Whether the text is a change such as `+10%` or `-4`."""
-    return _CHANGE.fullmatch(text.strip()) is not None
+    """Whether the text is meant as a change such as `+10%` or `-4`; `resize` checks it."""
+    return text.strip().startswith(("+", "-"))
 
 
 def resize(nodes: Sequence[NodeSpec], change: str) -> NodeSpecs:
     """Add or remove nodes and keep the mix: `+10%`, `-25%`, `+4`, `-4`.
 
-    Nodes are copied or removed at equal distances in the list, so every type of node has its share. Raises
-    WorkloadError for another text, or if no node would be left.
+    A percentage is rounded to whole nodes, and is at least one node. Nodes are copied or removed at equal
+    distances in the list, so every type of node has its share. Raises WorkloadError for another text, for a
+    change by nothing, and if no node or too many would be left.
     """
     match = _CHANGE.fullmatch(change.strip())
     if not match:
@@ -87,7 +88,11 @@ def resize(nodes: Sequence[NodeSpec], change: str) -> NodeSpecs:
     amount = float(match["amount"])
     if not match["percent"] and amount != int(amount):
         raise WorkloadError(f"{change!r}: the number of nodes must be whole, or a percentage")
-    count = round(len(nodes) * amount / 100) if match["percent"] else int(amount)
+    if not amount:
+        raise WorkloadError(f"{change!r} changes nothing: write +10%, -25%, +4 or -4")
+    count = max(1, round(len(nodes) * amount / 100)) if match["percent"] else int(amount)
+    if match["sign"] == "+" and len(nodes) + count > _MOST_NODES:
+        raise WorkloadError(f"{change!r}: at most {_MOST_NODES:,} nodes")
     if match["sign"] == "+":
         copied = [nodes[index * len(nodes) // count] for index in range(count)]
         added = (replace(node, name=f"{node.name}-more-{number}") for number, node in enumerate(copied, 1))

@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from hypervisor.errors import StartupError
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
+from hypervisor.store.driver.address import parse_database_url
 from hypervisor.store.migrations.runner import (
     current_revision,
     head_revision,
@@ -51,7 +52,7 @@ async def ensure_usable(database_url: str) -> None:
         return
     if revision is not None and revision not in known_revisions():
         await _ensure_fits(database_url, revision)
-    elif database_url.startswith("sqlite"):
+    elif parse_database_url(database_url).is_sqlite:
         await upgrade(database_url)
     else:
         raise StartupError("the database schema is not that of this version; run `hypervisor migrate` first")

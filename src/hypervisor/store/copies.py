@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor.errors import StartupError
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 
 BUSY_SECONDS = 30.0
 ID_GAP = 1_000_000
@@ -30,8 +30,7 @@ class CopyInfo:
 
 def database_file(url: str) -> Path | None:
     """The file of a SQLite database, None for any other database."""
-    parsed = normalise_url(url)
-    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+    return parse_database_url(url).file
 
 
 def copy_database(source: Path, target: Path) -> CopyInfo:

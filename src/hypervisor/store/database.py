@@ -11,30 +11,27 @@ cost two round trips.
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SAWarning, SQLAlchemyError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
-    create_async_engine,
 )
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import InsertmanyvaluesSentinelOpts
 
-from hypervisor.errors import StartupError
 from hypervisor.kernel.randomness import Random
+from hypervisor.store.driver.address import DatabaseAddress, parse_database_url
 from hypervisor.store.group_commit import GroupCommit
-from hypervisor.store.pool_ping import ping_idle_connections
+from hypervisor.store.pool_ping import ping_idle_connections, replace_read_only_connections
+from hypervisor.store.sqlite_guard import SqliteGuard
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -53,26 +50,6 @@ POSTGRES_TIMEOUTS = {
 POSTGRES_PLANS = {"jit": "off"}
 """JIT compilation takes up to a second; these queries take milliseconds."""
 
-POSTGRES_OPTIONS = frozenset(
-    {
-        "host",
-        "port",
-        "user",
-        "password",
-        "database",
-        "passfile",
-        "ssl",
-        "direct_tls",
-        "target_session_attrs",
-        "krbsrvname",
-        "gsslib",
-        "command_timeout",
-        "prepared_statement_cache_size",
-    }
-)
-"""What a URL can set: the parameters of asyncpg that are text, and those that SQLAlchemy converts."""
-PORTS = range(65536)
-
 
 class ReadSession(AsyncSession):
     """A short session for committed rows. It must not change anything."""
@@ -89,57 +66,18 @@ class ConcurrentWrite(Exception):
     """Another transaction has just committed a conflicting row: read again and retry."""
 
 
-def normalise_url(url: str) -> URL:
-    """Accept `sqlite://` and `postgresql://` (also `postgres://`) and set the async driver.
-
-    Raises StartupError for anything else, also for options that the driver does not take.
-    """
-    try:
-        parsed = _with_async_driver(make_url(url))
-        _check_options(parsed)
-    except (SQLAlchemyError, SAWarning, ValueError):
-        raise StartupError(
-            "DATABASE_URL is not a valid database URL; use sqlite:///path/to.db or postgresql://user@host/db"
-        ) from None
-    return parsed
-
-
-def _with_async_driver(parsed: URL) -> URL:
-    backend = parsed.drivername.split("+")[0]
-    if backend == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise StartupError("DATABASE_URL names no file; use sqlite:///path/to.db")
-        return parsed.set(drivername="sqlite+aiosqlite")
-    if backend in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+asyncpg")
-    raise StartupError(f"DATABASE_URL: {backend!r} is not supported; use sqlite:/// or postgresql://")
-
-
-def _check_options(url: URL) -> None:
-    """Raise an error for an option that would fail, or be ignored, only when a connection opens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", SAWarning)
-        _, options = url.get_dialect()().create_connect_args(url)
-    if url.get_backend_name() == "sqlite":
-        return
-    if unknown := options.keys() - POSTGRES_OPTIONS:
-        raise ArgumentError(f"unknown options: {unknown}")
-    ports = options.get("port")
-    if any((port or 0) not in PORTS for port in (ports if isinstance(ports, list) else [ports])):
-        raise ArgumentError("a port is out of range")
-
-
 class Database:
     """The two session factories over one database. Close it with `await close()`."""
 
     def __init__(self, url: str, random: Random | None = None) -> None:
         """`random` spreads the retries of several processes; without it the pauses are fixed."""
         self._random = random
-        self.url = normalise_url(url)
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.address = parse_database_url(url)
+        self.is_sqlite = self.address.is_sqlite
         self.after_commit: list[Callable[[], None]] = []
         """Called after each committed write transaction of this process. Must be quick and must not raise."""
         self._make_parent_folder()
+        self._guard = SqliteGuard(self.address.file) if self.address.file is not None else None
         self._groups: dict[str, GroupCommit[Any, Any]] = {}
         self._write_engine = self._engine(writer=True)
         self._read_engine = (
@@ -221,6 +159,18 @@ class Database:
 
         return self._group(name, run)
 
+    async def write_obstacle(self) -> str | None:
+        """Why nothing can be written now, as a sentence; None if it can. Raises the errors of a read."""
+        if self._guard is not None:
+            return await asyncio.to_thread(self._guard.obstacle)
+        async with self.read() as session:
+            read_only = await session.scalar(text("SELECT current_setting('transaction_read_only')"))
+        if read_only == "off":
+            return None
+        # A session keeps this setting, and its server its role: the next sessions may be able to write.
+        await self._write_engine.dispose()
+        return "The database is read-only. Check that DATABASE_URL leads to the primary."
+
     async def close(self) -> None:
         for group in self._groups.values():
             await group.close()
@@ -244,36 +194,36 @@ class Database:
         return self._random.uniform(MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
 
     def _make_parent_folder(self) -> None:
-        if self.is_sqlite:
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        if self.address.file is not None:
+            self.address.file.parent.mkdir(parents=True, exist_ok=True)
 
     def _engine(self, *, writer: bool) -> AsyncEngine:
-        if self.is_sqlite:
-            return _sqlite_engine(self.url, writer=writer)
-        engine = create_async_engine(
-            self.url,
-            pool_size=10,
-            max_overflow=5,
-            connect_args={"server_settings": POSTGRES_TIMEOUTS | POSTGRES_PLANS, "timeout": 10},
-        )
+        if self._guard is not None:
+            return _sqlite_engine(self.address, self._guard, writer=writer)
+        engine = self.address.engine(POSTGRES_TIMEOUTS | POSTGRES_PLANS, pool_size=10, max_overflow=5)
         ping_idle_connections(engine)
+        replace_read_only_connections(engine)
         return engine
 
 
-def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
+def _sqlite_engine(address: DatabaseAddress, guard: SqliteGuard, *, writer: bool) -> AsyncEngine:
+    engine = address.engine(
         pool_size=1 if writer else 5,
         max_overflow=0,
         pool_timeout=60,
-        connect_args={"timeout": 10},
         insertmanyvalues_page_size=ROWS_IN_ONE_INSERT,
     )
     # AUTOINCREMENT assigns ids in the order of VALUES, so one statement can insert many rows and return ids.
     engine.dialect.insertmanyvalues_implicit_sentinel = InsertmanyvaluesSentinelOpts.AUTOINCREMENT
 
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _check(*_arguments: object) -> None:
+        # A connection would create an empty file in place of a removed one.
+        guard.check()
+
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
+        guard.opened()
         # The driver must not open transactions: `_begin` sends BEGIN or BEGIN IMMEDIATE.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -281,7 +231,6 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
             "journal_mode=WAL",
             "foreign_keys=ON",
             "synchronous=FULL",
-            "busy_timeout=10000",
             "cache_size=-16384",
         ):
             cursor.execute(f"PRAGMA {pragma}")
@@ -289,6 +238,7 @@ def _sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
+        guard.check()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypervisor.errors import StartupError
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 
 
 @contextmanager
@@ -18,11 +18,11 @@ def sole_server(database_url: str) -> Iterator[None]:
 
     Does nothing for PostgreSQL. Raises StartupError when another server holds the lock.
     """
-    url = normalise_url(database_url)
-    if url.get_backend_name() != "sqlite":
+    file = parse_database_url(database_url).file
+    if file is None:
         yield
         return
-    path = Path(f"{url.database}.lock")
+    path = Path(f"{file}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,6 @@
-"""Ping of pooled connections after idle time, instead of before each use.
+"""Replacement of pooled connections that are of no more use.
+
+They are pinged after idle time, instead of before each use.
 
 A database server that goes down closes its connections, which the driver notices without a ping. A lost
 network or a failover behind one address shows only in the next response. A ping finds it first, but costs a
@@ -11,11 +13,13 @@ import time
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 IDLE_SECONDS = 1.0
+READ_ONLY_SQLSTATE = "25006"
 _IDLE_SINCE = "idle since"
 
 
@@ -38,3 +42,12 @@ def ping_idle_connections(engine: AsyncEngine) -> None:
             dialect.do_ping(connection)
         except (dialect.loaded_dbapi.Error, OSError) as error:
             raise InvalidatePoolError(f"the database does not respond: {error}") from error
+
+
+def replace_read_only_connections(engine: AsyncEngine) -> None:
+    """Drop all connections after a refused write: after a failover they lead to a standby."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _drop(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_SQLSTATE:
+            context.is_disconnect = True

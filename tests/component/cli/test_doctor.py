@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -256,3 +257,11 @@ def test_a_clock_difference_has_a_status_by_its_size(seconds: float, status: str
     found = check_clock(timedelta(seconds=seconds), "the clock of the database")
     assert found.status == status
     assert bool(found.advice) == (status != "ok")
+
+
+def test_traces_without_their_packages_are_a_problem(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    report = doctor(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318")
+    (finding,) = report.of("configuration")
+    assert finding["status"] == "problem"
+    assert "mlops-hypervisor[telemetry]" in finding["advice"]

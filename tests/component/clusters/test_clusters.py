@@ -209,6 +209,20 @@ async def test_a_solver_is_accepted_only_where_it_is_installed(
     assert ok(await team.admin.patch(path, {"solver": "search"}))["solver"] == "search"
 
 
+async def test_a_solver_without_steps_has_some(team: Team) -> None:
+    pytest.importorskip("ortools", reason="OR-tools is not installed (the extra `optimal`)")
+    assert (await team.cluster(name="new", solver="exact"))["optimizer_steps"] == 20_000
+    assert (await team.cluster(name="few", solver="exact", optimizer_steps=100))["optimizer_steps"] == 100
+    assert (await team.cluster(name="off", solver="exact", optimizer_steps=0))["optimizer_steps"] == 0
+    cluster = await team.cluster(name="search", solver="search")
+    assert cluster["optimizer_steps"] == 0
+    path = f"{CLUSTERS}/{cluster['id']}"
+    changed = ok(await team.admin.patch(path, {"solver": "exact"}))
+    assert changed["optimizer_steps"] == 20_000
+    assert ok(await team.admin.patch(path, {"optimizer_steps": 0}))["optimizer_steps"] == 0
+    assert ok(await team.admin.patch(path, {"name": "renamed"}))["optimizer_steps"] == 0
+
+
 async def test_every_placement_policy_places(team: Team) -> None:
     for name in policy_names():
         cluster = await team.cluster(name=name, placement_policy=name)

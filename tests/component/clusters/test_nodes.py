@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from hypervisor.store.tables import Allocation, Node, NodeGpu
@@ -161,6 +162,56 @@ async def test_a_node_in_use_is_removed_only_by_force_and_after_its_work_has_end
         assert (await session.scalars(select(Node))).all() == []
         assert (await session.scalars(select(NodeGpu))).all() == []
         assert (await session.scalars(select(Allocation))).all() == []
+
+
+async def test_a_drained_node_that_waiting_work_needs_is_removed_only_by_force(team: Team) -> None:
+    cluster = await two_nodes(team)
+    right = {"node_selector": {"which": "right"}}
+    names = [f"work-{number}" for number in range(4)]
+    bound = [await team.submit(name, cluster_id=cluster["id"], **right) for name in names]
+    blocked = await team.submit("blocked", cluster_id=cluster["id"], depends_on=["work-0"], **right)
+    free = await team.submit("free", cluster_id=cluster["id"])
+    ok(await team.admin.post(f"{nodes_path(cluster, 1)}/drain"))
+    problem = refused(await team.admin.delete(nodes_path(cluster, 1)), 409, "node_needed")
+    assert problem["deployments"] == [one["id"] for one in (*bound, blocked)]
+    assert f"work-0 ({bound[0]['id']}, QUEUED)" in problem["detail"]
+    assert f"blocked ({blocked['id']}, BLOCKED)" in problem["detail"]
+    assert ok(await team.viewer.get(nodes_path(cluster, 1)))["status"] == "draining"
+    assert (await team.admin.delete(f"{nodes_path(cluster, 1)}?force=true")).status_code == 204
+    await team.schedule(cluster)
+    assert [(await team.get(one))["state"] for one in (bound[0], free)] == ["QUEUED", "STARTING"]
+
+
+@pytest.mark.parametrize(
+    "needed",
+    [
+        {"required_gpu_count": 2},
+        {"required_ram_gb": 16},
+        {"required_cpu_cores": 8},
+        {"gpu_models": ["A100"], "required_gpu_count": 1},
+        {"replicas": 2, "required_cpu_cores": 5},
+    ],
+    ids=lambda needed: next(iter(needed)),
+)
+async def test_every_limit_binds_waiting_work_to_a_node(team: Team, needed: dict[str, Any]) -> None:
+    large = {"cpu_cores": 10, "ram_gb": 16, "gpu_count": 2, "gpu_model": "A100"}
+    nodes = [{"name": "small", "cpu_cores": 4, "ram_gb": 4, "gpu_count": 1}, {"name": "large", **large}]
+    cluster = await team.cluster(nodes=nodes)
+    waiting = await team.submit("waiting", **needed)
+    problem = refused(await team.admin.delete(nodes_path(cluster, 1)), 409, "node_needed")
+    assert problem["deployments"] == [waiting["id"]]
+    smaller = {"cpu_cores": 4, "ram_gb": 4, "gpu_count": 0}
+    refused(await team.admin.patch(nodes_path(cluster, 1), smaller), 409, "node_needed")
+    assert (await team.admin.delete(nodes_path(cluster, 0))).status_code == 204
+    assert ok(await team.viewer.get(nodes_path(cluster, 1)))["capacity"]["cpu_cores"] == 10
+
+
+async def test_the_last_node_is_needed_by_everything_that_waits(team: Team) -> None:
+    cluster = await team.cluster()
+    waiting = await team.submit("waiting")
+    refused(await team.admin.delete(nodes_path(cluster, 0)), 409, "node_needed")
+    await team.command(waiting, "cancel")
+    assert (await team.admin.delete(nodes_path(cluster, 0))).status_code == 204
 
 
 async def test_node_changes_are_events_and_viewers_cannot_make_them(team: Team) -> None:

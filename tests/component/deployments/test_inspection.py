@@ -7,10 +7,13 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from hypervisor.api import streams
+from hypervisor.deployments.history import logs
 from hypervisor.events.relay import EventRelay
+from hypervisor.kernel.log_text import events_of, lines_of, piece_of
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
@@ -37,6 +40,16 @@ def parse_stream(text: str) -> list[dict[str, str]]:
         if fields:
             found.append(fields)
     return found
+
+
+def pieces_of(answer: httpx2.Response) -> list[str]:
+    """The pieces of a followed log."""
+    pieces, is_partial = [], False
+    for message in httpx2.EventSource(answer):
+        if message.event == "log":
+            pieces.append(piece_of(message.data, partial=is_partial))
+        is_partial = message.event == "partial"
+    return pieces
 
 
 async def launch(team: Team, deployment: dict[str, Any], log: str, seconds: float) -> str:
@@ -165,7 +178,7 @@ async def test_logs_without_an_attempt_are_empty(team: Team) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert parse_stream(answer.text) == [{"event": "end", "data": "QUEUED"}]
     refused(await team.viewer.get(path(created, "/logs?attempt=1")), 404, "attempt_not_found")
-    refused(await team.viewer.get(path(created, "/logs?tail=0")), 422, "invalid_request")
+    refused(await team.viewer.get(path(created, "/logs?tail=-1")), 422, "invalid_request")
 
 
 async def test_logs_show_the_last_lines_of_the_chosen_attempt(team: Team) -> None:
@@ -180,6 +193,67 @@ async def test_logs_show_the_last_lines_of_the_chosen_attempt(team: Team) -> Non
     await launch(team, work, "again", 3600)
     assert (await team.viewer.get(path(work, "/logs"))).text == "again\n"
     assert (await team.viewer.get(path(work, "/logs?attempt=1"))).text == "one\ntwo\nthree\n"
+
+
+async def test_a_log_is_the_same_text_in_each_form(team: Team) -> None:
+    log = "ep 1\rep 2\npage\fbreak\n\n\x1e\x85\u2028 語🙂\nwin\r\n" + "x" * 3_000_000
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work")
+    await launch(team, work, log, 0)
+    assert (await team.viewer.get(path(work, "/logs"))).content == f"{log}\n".encode()
+    assert (await team.viewer.get(path(work, "/logs?tail=2"))).text == f"win\r\n{log[-3_000_000:]}\n"
+    assert (await team.viewer.get(path(work, "/logs?tail=0"))).text == ""
+    assert (await team.viewer.get(path(work, "/logs?tail=50000"))).text == f"{log}\n"
+    await team.report(work, exit_code=0)
+    answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
+    assert list(lines_of(pieces_of(answer))) == log.split("\n")
+    answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1&tail=2"))
+    assert list(lines_of(pieces_of(answer))) == log.split("\n")[-2:]
+
+
+async def test_output_reaches_the_response_byte_for_byte(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [b"caf\xc3", b"\xa9 \xff\x00\r", b"\nno newline \xc3"]
+
+    async def output(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", output)
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work", kind="job")
+    answer = await team.viewer.get(path(work, "/logs"))
+    assert answer.content == b"".join(chunks)
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    await team.report(work, exit_code=0)
+    answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
+    assert pieces_of(answer) == ["café \ufffd\x00\r\n", "no newline \ufffd"]
+
+
+async def test_an_unfinished_line_is_followed_while_the_workload_pauses(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A progress bar writes no line feed until it is complete."""
+    sent = asyncio.Event()
+
+    async def output(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        yield b"whole\n1 %\xc3"
+        await sent.wait()
+        yield b"\xa9\r2 %\n"
+
+    def count_events(pieces: list[str]) -> bytes:
+        if pieces == ["1 %"]:
+            sent.set()
+        return events_of(pieces)
+
+    monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", output)
+    monkeypatch.setattr(logs, "UNFINISHED_SECONDS", 0.01)
+    monkeypatch.setattr(logs, "events_of", count_events)
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work", kind="job")
+    await team.report(work, exit_code=0)
+    async with asyncio.timeout(PROMPT):
+        answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
+    assert pieces_of(answer) == ["whole\n", "1 %", "é\r2 %\n"]
 
 
 async def test_followed_logs_end_with_the_state(team: Team) -> None:
@@ -199,9 +273,9 @@ async def test_an_unreachable_engine_is_reported(team: Team, monkeypatch: pytest
     async def unreachable(*_: Any, **__: Any) -> Any:
         raise RuntimeUnavailable("connection refused")
 
-    async def no_lines(*_: Any, **__: Any) -> AsyncIterator[str]:
+    async def no_lines(*_: Any, **__: Any) -> AsyncIterator[bytes]:
         raise RuntimeUnavailable("connection refused")
-        yield ""
+        yield b""
 
     monkeypatch.setattr(ReadOnlySimulatedRuntime, "observe", unreachable)
     monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", no_lines)
@@ -302,7 +376,7 @@ async def test_a_returning_listener_gets_missed_events_once(team: Team) -> None:
 async def test_events_of_other_servers_are_found_without_a_hint(team: Team) -> None:
     await team.cluster()
     created = await team.submit("made")
-    elsewhere = Database(str(team.api.services.database.url.render_as_string(hide_password=False)))
+    elsewhere = Database(team.api.services.settings.database_url)
 
     async def during() -> int:
         from hypervisor.events.log import record

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 from sqlalchemy.dialects.postgresql import asyncpg
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.deployments.queue import position_counter
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 from tests.support.api import ok
 from tests.support.statements import statements_of
 from tests.support.teams import Team
@@ -59,7 +58,7 @@ async def test_a_generic_query_plan_uses_the_index_of_the_queue(
     postgresql_url: str,
 ) -> None:
     between = position_counter.BETWEEN.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]
-    engine = create_async_engine(normalise_url(postgresql_url))
+    engine = parse_database_url(postgresql_url).engine()
     async with engine.connect() as connection:
         for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off"):
             await connection.exec_driver_sql(f"SET {setting}")

@@ -44,7 +44,7 @@ async def test_a_stream_receives_the_commits_of_another_server_at_once(
 @asynccontextmanager
 async def server(database_url: str, redis_url: str | None) -> AsyncIterator[tuple[Database, EventRelay]]:
     database, wakeup = Database(database_url), Wakeup()
-    coordination = connect(wakeup, redis_url=redis_url, database_url=database.url, install="test")
+    coordination = connect(wakeup, redis_url=redis_url, postgres=database.address.postgres, install="test")
     relay = EventRelay(database, FakeClock(), wakeup)
     await coordination.start()
     bus = coordination.bus

@@ -12,6 +12,7 @@ from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.process.read_only import ReadOnlyProcessRuntime
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, RuntimeUnavailable
+from tests.support.logs import line_by_line, lines_of
 from tests.support.wait import eventually
 
 INSTANCE = "hv-reader-1-1-0"
@@ -34,7 +35,7 @@ async def test_a_reader_follows_an_instance_of_another_process(
     wait = f"echo one; until [ -e {gate} ]; do sleep 0.05; done; echo two"
     await driver.start(LaunchSpec(INSTANCE, Resources(), command=("sh", "-c", wait)))
     lines = []
-    async for line in reader.logs(INSTANCE, follow=True):
+    async for line in line_by_line(reader.logs(INSTANCE, follow=True)):
         lines.append(line)
         if line == "one":
             assert (await reader.observe([INSTANCE]))[INSTANCE].state is ObservedState.RUNNING
@@ -44,8 +45,8 @@ async def test_a_reader_follows_an_instance_of_another_process(
     assert (seen.state, seen.exit_code) == (ObservedState.EXITED, 0)
     await driver.remove(INSTANCE)
     assert (await reader.observe([INSTANCE]))[INSTANCE].state is ObservedState.ABSENT
-    assert [line async for line in reader.logs(INSTANCE, follow=True)] == ["one", "two"]
-    assert [line async for line in reader.logs(INSTANCE, tail=1)] == ["two"]
+    assert await lines_of(reader, INSTANCE, follow=True) == ["one", "two"]
+    assert await lines_of(reader, INSTANCE, tail=1) == ["two"]
 
 
 async def test_a_reader_changes_nothing(tmp_path: Path) -> None:

@@ -9,11 +9,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 from hypervisor.store.migrations.runner import on_connection, upgrade
 from tests.support.releases import move_to
 
@@ -55,7 +54,7 @@ def check_constraints(connection: Connection) -> dict[str, set[str | None]]:
 
 
 async def test_migrated_schema_equals_the_tables(migrated_url: str) -> None:
-    engine = create_async_engine(normalise_url(migrated_url))
+    engine = parse_database_url(migrated_url).engine()
     try:
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
@@ -64,7 +63,7 @@ async def test_migrated_schema_equals_the_tables(migrated_url: str) -> None:
 
 
 async def test_the_queue_index_has_the_order_of_the_queue(migrated_url: str) -> None:
-    engine = create_async_engine(normalise_url(migrated_url))
+    engine = parse_database_url(migrated_url).engine()
     try:
         async with engine.connect() as connection:
             definition = await connection.run_sync(queue_index)
@@ -75,7 +74,7 @@ async def test_the_queue_index_has_the_order_of_the_queue(migrated_url: str) -> 
 
 
 async def test_the_database_has_the_check_constraints_of_the_tables(migrated_url: str) -> None:
-    engine = create_async_engine(normalise_url(migrated_url))
+    engine = parse_database_url(migrated_url).engine()
     try:
         async with engine.connect() as connection:
             found = await connection.run_sync(check_constraints)

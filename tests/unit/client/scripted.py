@@ -28,6 +28,8 @@ class Response:
 
     @property
     def body(self) -> bytes:
+        if isinstance(self.content, bytes):
+            return self.content
         if isinstance(self.content, str):
             return self.content.encode()
         return b"" if self.content is None else json.dumps(self.content).encode()

@@ -6,6 +6,7 @@ import pytest
 
 from hypervisor.client import ApiError, Client, ClientError, MemoryTokens, Tokens, Unreachable
 from hypervisor.client.transport import normalise_url
+from hypervisor.kernel.log_text import MAX_PIECE, events_of
 from tests.support.servers import free_port
 from tests.unit.client.scripted import Request, Response, scripted
 
@@ -162,6 +163,39 @@ def test_a_followed_log_yields_its_lines_and_then_the_final_state() -> None:
 
     assert stream.final_state == "SUCCEEDED"
     assert server.requests[0].path == "/api/v1/deployments/7/logs?tail=5&follow=true"
+
+
+def test_a_followed_log_has_whole_lines_of_any_length_and_pieces_as_they_arrive() -> None:
+    pieces = ["short\n", "x" * MAX_PIECE, "y" * MAX_PIECE, "z\n", "ep 1\rep 2\n", "\u2028\x85\n", "rest\r"]
+    sent = ": ping\n\n".join(events_of([piece]).decode() for piece in pieces) + "event: end\ndata: FAILED\n\n"
+    with (
+        scripted(lambda _request: Response(200, sent, "text/event-stream")) as server,
+        Client(server.url) as client,
+    ):
+        assert list(client.deployments.follow_logs(7).pieces()) == pieces
+        stream = client.deployments.follow_logs(7)
+        assert list(stream) == "".join(pieces).split("\n")
+    assert stream.final_state == "FAILED"
+
+
+def test_a_log_is_read_as_text_and_as_bytes() -> None:
+    output = b"caf\xc3\xa9\r\n\xff\x00 no newline"
+    with (
+        scripted(lambda _request: Response(200, output, "text/plain; charset=utf-8")) as server,
+        Client(server.url) as client,
+    ):
+        assert b"".join(client.deployments.log_bytes(7)) == output
+        assert client.deployments.logs(7, tail=2) == "café\r\n\ufffd\x00 no newline"
+    assert server.requests[-1].path == "/api/v1/deployments/7/logs?tail=2"
+
+
+def test_a_very_large_event_is_read() -> None:
+    sent = f'id: 1\nevent: x\ndata: {{"id": 1, "message": "{"x" * 3_000_000}"}}\n\n'
+    with (
+        scripted(lambda _request: Response(200, sent, "text/event-stream")) as server,
+        Client(server.url) as client,
+    ):
+        assert len(next(client.organizations.follow(1))["message"]) == 3_000_000
 
 
 def test_events_resume_after_the_last_event_of_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from hypervisor.runtimes.docker.config import (
     network_name,
 )
 from hypervisor.runtimes.docker.images import pull_failure
-from hypervisor.runtimes.docker.logs import LineSplitter
 from hypervisor.runtimes.docker.observe import observation, observed_state
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec, ObservedState, PortBinding
 
@@ -55,7 +54,7 @@ def test_the_container_is_hardened_and_mounts_nothing() -> None:
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["NetworkMode"] == "hv-inst" == network_name("inst")
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert host["LogConfig"] == {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}
     assert not host["Privileged"]
     assert not host["ReadonlyRootfs"]
     assert not {"Binds", "Mounts", "Devices", "Tmpfs"} & set(host)
@@ -154,20 +153,6 @@ def test_a_failed_pull_is_retryable_or_permanent(message: str, status: int, retr
     failure = pull_failure(message, status)
     assert str(failure) == message
     assert failure.retryable is retryable
-
-
-def test_broken_bytes_and_split_characters_in_logs() -> None:
-    splitter = LineSplitter()
-    assert list(splitter.feed(b"caf" + b"\xc3")) == []
-    assert list(splitter.feed(b"\xa9\nbad \xff\n\nrest")) == ["café", "bad �", ""]
-    assert list(splitter.end()) == ["rest"]
-    assert list(splitter.end()) == []
-
-
-def test_an_endless_line_does_not_fill_the_memory() -> None:
-    splitter = LineSplitter()
-    lengths = [len(line) for _ in range(40) for line in splitter.feed(b"x" * 65536)]
-    assert lengths == [1024 * 1024, 1024 * 1024]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.runtimes.process import log_files
+from hypervisor.runtimes import log_tail
 from hypervisor.runtimes.process.log_files import LogFiles, LogLimits, Position
 
 PARTS = st.lists(st.binary(max_size=12).map(lambda data: data.replace(b"\0", b"\n")), max_size=5)
@@ -31,7 +31,7 @@ def test_the_tail_is_the_last_lines(parts: list[bytes], count: int, block: int) 
     *lines, rest = b"".join(parts).split(b"\n")
     kept = [line + b"\n" for line in lines] + [rest] * bool(rest)
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_files, "CHUNK", block)
+        patch.setattr(log_tail, "BLOCK", block)
         log = written(Path(name), parts, first=9)
         assert read_from(log, log.tail(count), 100) == b"".join(kept[len(kept) - min(count, len(kept)) :])
 

@@ -50,3 +50,31 @@ def test_a_change_leaves_at_least_one_node() -> None:
     assert not is_resize("10x8gpu")
     with pytest.raises(WorkloadError):
         resize(MIXED, "+1.5")
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [("+10%", 5), ("+1%", 5), ("-10%", 3), ("+37.5%", 6), ("+1", 5), ("-1", 3), ("+1000%", 44)],
+)
+def test_a_change_of_a_small_cluster_is_at_least_one_node(change: str, count: int) -> None:
+    assert len(resize(parse_node_specs("4x8gpu"), change)) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("+0%", "changes nothing"),
+        ("-0", "changes nothing"),
+        ("+", "is not a node change"),
+        ("+10 %", "is not a node change"),
+        ("++1", "is not a node change"),
+        ("+ten", "is not a node change"),
+        ("+99999999999", "at most 1,000,000 nodes"),
+        ("+99999999999%", "at most 1,000,000 nodes"),
+        ("-90%", "no node of 4 would be left"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused(change: str, sentence: str) -> None:
+    assert is_resize(change)
+    with pytest.raises(WorkloadError, match=sentence):
+        resize(parse_node_specs("4x8gpu"), change)

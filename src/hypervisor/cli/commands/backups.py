@@ -170,7 +170,8 @@ def _report(session: Session, manifest: Manifest, target: Path, renamed: list[Pa
     if renamed:
         session.note(f"The old files were renamed: {', '.join(str(path) for path in renamed)}")
     session.note(
-        "Next: hypervisor serve. It adopts the workloads of the backup and ends newer ones after 5 minutes."
+        "Next: hypervisor serve. It adopts the workloads of the backup, and ends newer ones "
+        "6 to 9 minutes later."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from hypervisor.cli.commands import cluster_fragmentation, cluster_sharing
+from hypervisor.cli.commands import cluster_settings as settings
 from hypervisor.cli.commands.node_flags import parse_node
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.command_group import make_group
@@ -17,8 +18,6 @@ from hypervisor.cli.core.output import facts, table
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Node
 from hypervisor.runtimes.kinds import runtime_choices
-from hypervisor.scheduling.repacking.solvers import solver_names
-from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.scheduling.snapshots.wording import listed
 
 app = make_group("Create, change and share clusters, and manage their nodes.")
@@ -59,34 +58,6 @@ Runtime = Annotated[
     str | None,
     typer.Option(help=f"Runtime: {listed(runtime_choices(), 'or')}; default: the server's DEFAULT_RUNTIME."),
 ]
-PlacementPolicy = Annotated[
-    str | None,
-    typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}; the first is the default."),
-]
-OptimizerSteps = Annotated[
-    int | None,
-    typer.Option(
-        metavar="STEPS",
-        help="Optimizer steps after each pass, to place more deployments; default 0, no optimizer.",
-    ),
-]
-Solver = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Optimizer: {listed(solver_names(), 'or')}; the first is the default. exact adds a "
-        "solver after the search."
-    ),
-]
-Preemption = Annotated[
-    bool | None,
-    typer.Option(
-        "--preemption/--no-preemption", help="Whether a higher priority may evict a lower one; default on."
-    ),
-]
-MinRuntime = Annotated[
-    int | None,
-    typer.Option("--min-runtime", help="Seconds that each run is safe from preemption; default 0."),
-]
 
 
 @app.command(cls=_WithOldFlags)
@@ -107,11 +78,14 @@ def create(
         ),
     ] = None,
     runtime: Runtime = None,
-    placement_policy: PlacementPolicy = None,
-    optimizer_steps: OptimizerSteps = None,
-    solver: Solver = None,
-    preemption: Preemption = None,
-    min_runtime: MinRuntime = None,
+    placement_policy: settings.NewPlacementPolicy = None,
+    optimizer_steps: settings.NewOptimizerSteps = None,
+    solver: settings.NewSolver = None,
+    preemption: settings.NewPreemption = None,
+    min_runtime: settings.NewMinRuntime = None,
+    preemption_budget: settings.NewPreemptionBudget = None,
+    preemption_window: settings.NewPreemptionWindow = None,
+    preemption_cooldown: settings.NewPreemptionCooldown = None,
 ) -> None:
     """Create a cluster: one node with --cpu and --ram, or a --node for each node."""
     session = Session.of(context)
@@ -128,6 +102,9 @@ def create(
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
+        "preemption_budget": preemption_budget,
+        "preemption_window_seconds": preemption_window,
+        "preemption_cooldown_seconds": preemption_cooldown,
         "labels": parse_pairs(label),
         "nodes": [parse_node(text) for text in node] if node else None,
         **totals,
@@ -178,29 +155,14 @@ def update(
     cpu: Cpu = None,
     ram: Ram = None,
     gpu: Annotated[int | None, typer.Option("--gpu", help="Number of GPUs.")] = None,
-    placement_policy: Annotated[
-        str | None, typer.Option(help=f"Placement policy: {listed(policy_names(), 'or')}.")
-    ] = None,
-    optimizer_steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Optimizer steps after each pass, to place more deployments; 0: no optimizer.",
-        ),
-    ] = None,
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Optimizer: {listed(solver_names(), 'or')}. exact adds a solver after the search."
-        ),
-    ] = None,
-    preemption: Annotated[
-        bool | None,
-        typer.Option("--preemption/--no-preemption", help="Whether a higher priority may evict a lower one."),
-    ] = None,
-    min_runtime: Annotated[
-        int | None, typer.Option("--min-runtime", help="Seconds that each run is safe from preemption.")
-    ] = None,
+    placement_policy: settings.PlacementPolicy = None,
+    optimizer_steps: settings.OptimizerSteps = None,
+    solver: settings.Solver = None,
+    preemption: settings.Preemption = None,
+    min_runtime: settings.MinRuntime = None,
+    preemption_budget: settings.PreemptionBudget = None,
+    preemption_window: settings.PreemptionWindow = None,
+    preemption_cooldown: settings.PreemptionCooldown = None,
     force: Force = False,
 ) -> None:
     """Change the settings of a cluster; the others keep their values.
@@ -215,6 +177,9 @@ def update(
         "solver": solver,
         "preemption": preemption,
         "min_runtime_seconds": min_runtime,
+        "preemption_budget": preemption_budget,
+        "preemption_window_seconds": preemption_window,
+        "preemption_cooldown_seconds": preemption_cooldown,
         **_totals(cpu, ram, gpu, None),
     }
     found = resolve.cluster(session, cluster)
@@ -278,7 +243,7 @@ def add_node(
 
 @app.command("remove-node")
 def remove_node(context: typer.Context, cluster: ClusterName, node: NodeName, force: Force = False) -> None:
-    """Remove a node from its cluster. Refused while deployments run on it, unless --force."""
+    """Remove a node. Refused while deployments run on it or need it, unless --force."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
     removed = resolve.node(found, node)
@@ -318,24 +283,12 @@ def _facts(cluster: Cluster) -> Any:
             ("Cluster", f"{cluster['name']} (id {cluster['id']})"),
             ("Shared", "by another organization" if cluster.get("shared") else ""),
             ("Runtime", cluster.get("runtime_note") or cluster.get("resolved_runtime", cluster["runtime"])),
-            ("Placement", cluster.get("placement_policy")),
-            ("Optimizer", _optimizer(cluster)),
-            ("Preemption", "on" if cluster.get("preemption") else "off"),
-            (
-                "Min runtime",
-                f"{cluster['min_runtime_seconds']} s" if cluster.get("min_runtime_seconds") else "",
-            ),
+            *settings.settings_facts(cluster),
             ("Capacity", amounts(cluster["capacity"])),
             ("Allocated", amounts(cluster["allocated"])),
             ("Available", amounts(cluster["available"])),
         ]
     )
-
-
-def _optimizer(cluster: Cluster) -> str:
-    steps = cluster.get("optimizer_steps", 0)
-    solver = ", then a solver" if cluster.get("solver") == "exact" else ""
-    return f"up to {steps:,} steps per pass{solver}" if steps else ""
 
 
 def _nodes_table(nodes: list[Node]) -> Any:

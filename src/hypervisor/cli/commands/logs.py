@@ -9,9 +9,11 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import DeploymentName
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.log_output import LogOutput
 from hypervisor.cli.core.output import print_json_line
 from hypervisor.cli.core.session import Session
 from hypervisor.client.streams import LogStream
+from hypervisor.kernel.log_text import split_lines
 
 
 def logs(
@@ -31,25 +33,27 @@ def logs(
     """Print the stdout and stderr of a deployment."""
     session = Session.of(context)
     found = resolve.deployment(session, deployment)
+    deployments = session.client.deployments
     if follow:
-        stream = session.client.deployments.follow_logs(
-            found["id"], tail=tail, attempt=attempt, replica=replica
-        )
+        stream = deployments.follow_logs(found["id"], tail=tail, attempt=attempt, replica=replica)
         _print_stream(session, found["name"], stream)
-        return
-    text = session.client.deployments.logs(found["id"], tail=tail, attempt=attempt, replica=replica)
-    if session.as_json:
-        session.show({"deployment_id": found["id"], "lines": text.splitlines()})
-    elif text:
-        typer.echo(text, nl=not text.endswith("\n"))
+    elif session.as_json:
+        text = deployments.logs(found["id"], tail=tail, attempt=attempt, replica=replica)
+        session.show({"deployment_id": found["id"], "lines": split_lines(text)})
+    else:
+        with LogOutput() as output:
+            for data in deployments.log_bytes(found["id"], tail=tail, attempt=attempt, replica=replica):
+                output.write(data)
 
 
 def _print_stream(session: Session, name: str, stream: LogStream) -> None:
-    for line in stream:
-        if session.as_json:
+    if session.as_json:
+        for line in stream:
             print_json_line({"line": line})
-        else:
-            typer.echo(line)
+    else:
+        with LogOutput() as output:
+            for piece in stream.pieces():
+                output.write_text(piece)
     if stream.error:
         raise CommandFailed(f"the log stream of {name} failed: {stream.error}")
     if stream.final_state is None:

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from hypervisor.errors import StartupError
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 
 
 def printable_database(url: str) -> str:
     """The URL without driver and password."""
-    parsed = normalise_url(url)
-    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+    return str(parse_database_url(url))
 
 
 @contextmanager

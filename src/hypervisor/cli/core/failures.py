@@ -7,6 +7,7 @@ from http import HTTPStatus
 import typer
 import yaml
 
+from hypervisor.cli.core.terminal_text import without_controls
 from hypervisor.client import ApiError, ClientError
 from hypervisor.errors import HypervisorError, StartupError
 
@@ -53,4 +54,4 @@ def _refusal(error: ApiError) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return without_controls(" ".join(text.split()))

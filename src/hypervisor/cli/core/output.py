@@ -13,6 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from hypervisor.cli.core.safe_console import SafeConsole
+
 PIPED_WIDTH = 240
 """Characters of a line when the output is not a terminal: wide enough that no cell is cut."""
 
@@ -43,10 +45,11 @@ class _CuttingTable(Table):
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console with colours only on a terminal without NO_COLOR. Names from the server are never markup."""
+    """A console with colours only on a terminal without NO_COLOR. Texts from the server are never markup, and
+    have no effect on a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH
-    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+    return SafeConsole(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
 
 
 def print_json(data: object) -> None:

@@ -17,6 +17,7 @@ from hypervisor.cli.demo import deployments
 from hypervisor.cli.demo.polling import expect, until
 from hypervisor.cli.demo.server import DemoServer
 from hypervisor.client.models import Deployment, Receipt
+from hypervisor.kernel.log_text import split_lines
 
 FLOWER = [6.9, 3.1, 5.4, 2.1]
 """Row 140 of the data, in centimetres."""
@@ -201,7 +202,7 @@ class DemoSteps:
         return self._ada.deployments.get(self._ids[name])
 
     def _log(self, name: str) -> list[str]:
-        return self._ben.deployments.logs(self._ids[name]).splitlines()
+        return split_lines(self._ben.deployments.logs(self._ids[name]))
 
     def _state_of(self, name: str) -> str:
         deployment = self._get(name)

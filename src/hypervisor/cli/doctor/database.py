@@ -11,18 +11,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import func, inspect, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hypervisor.cli.core.database_access import printable_database
 from hypervisor.cli.doctor.finding import Finding, Status, first_line
-from hypervisor.cli.doctor.local_checks import key_id
+from hypervisor.cli.doctor.local_checks import configured_encryptor
+from hypervisor.organizations.secret_key_check import other_key_id
 from hypervisor.settings import Settings
 from hypervisor.store.base import Base
 from hypervisor.store.compatibility import incompatibilities
 from hypervisor.store.copies import database_file
-from hypervisor.store.database import normalise_url
-from hypervisor.store.migrations.runner import head_revision, known_revisions
-from hypervisor.store.tables import Cluster, Event, Invite, Node, Server
+from hypervisor.store.driver.address import parse_database_url
+from hypervisor.store.migrations.runner import encoding_refusal, head_revision, known_revisions
+from hypervisor.store.tables import Cluster, Event, Node, Server
 
 DATABASE, CLOCK, KEY, SCHEDULERS = "database", "clock", "secret key", "schedulers"
 MIN_POSTGRESQL = 130000
@@ -47,7 +48,7 @@ async def database(settings: Settings, node_engines: NodeEngines) -> Sequence[Fi
     shown = printable_database(settings.database_url)
     if file is not None and not file.exists():
         return [Finding(DATABASE, "ok", f"{shown} does not exist yet: the first start creates it")]
-    engine = create_async_engine(normalise_url(settings.database_url))
+    engine = parse_database_url(settings.database_url).engine()
     try:
         async with engine.connect() as connection:
             server_findings = [] if file is not None else await _postgresql_findings(connection)
@@ -76,10 +77,11 @@ def check_clock(ahead: timedelta, clock_name: str) -> Finding:
 async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
     query = (
         "SELECT clock_timestamp(), current_setting('server_version_num')::int, pg_is_in_recovery(), "
+        "current_setting('transaction_read_only') = 'on', "
         "current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity)"
     )
     sent = datetime.now(UTC)
-    now, version, standby, max_connections, used = (await connection.execute(text(query))).one()
+    now, version, standby, read_only, max_connections, used = (await connection.execute(text(query))).one()
     # The database read its clock at some time between the request and the response: take the middle.
     middle = sent + (datetime.now(UTC) - sent) / 2
     findings = [check_clock(now - middle, "the clock of the database")]
@@ -89,6 +91,10 @@ async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
     if standby:
         detail = "this PostgreSQL is a standby and cannot be written to"
         findings.append(Finding(DATABASE, "problem", detail, "point DATABASE_URL to the primary"))
+    elif read_only:
+        detail = "this PostgreSQL is read-only (default_transaction_read_only)"
+        advice = "reset that setting of the server, the database or the role"
+        findings.append(Finding(DATABASE, "problem", detail, advice))
     if used > max_connections * CONNECTIONS_WARNING:
         detail = f"{used} of {max_connections} connections are in use; each server needs up to 15"
         findings.append(Finding(DATABASE, "warning", detail, "raise max_connections, or run fewer servers"))
@@ -98,6 +104,8 @@ async def _postgresql_findings(connection: AsyncConnection) -> list[Finding]:
 async def _schema_findings(
     connection: AsyncConnection, shown: str, settings: Settings, node_engines: NodeEngines
 ) -> list[Finding]:
+    if refusal := await connection.run_sync(encoding_refusal):
+        return [Finding(DATABASE, "problem", *refusal)]
     if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
         if database_file(settings.database_url) is not None:
             return [Finding(DATABASE, "ok", f"{shown} is empty: the first start creates the schema")]
@@ -135,13 +143,14 @@ async def _row_findings(
     engines = select(Cluster.resolved_runtime, Node.engine_endpoint).join(Node, Node.cluster_id == Cluster.id)
     node_engines.engines |= {(row[0], row[1]) for row in await connection.execute(engines.distinct())}
     findings = []
-    encrypted = await connection.scalar(select(Invite.code_encrypted).order_by(Invite.id.desc()).limit(1))
-    current_key = key_id(settings)
-    if encrypted is not None and current_key is not None:
-        database_key = encrypted.split(".")[1]
-        if database_key != current_key:
-            detail = f"the database is encrypted with key {database_key}; the configured key is {current_key}"
-            findings.append(Finding(KEY, "problem", detail, "set the SECRET_KEY that the server had before"))
+    encryptor = configured_encryptor(settings)
+    database_key = await other_key_id(connection, encryptor) if encryptor is not None else None
+    if encryptor is not None and database_key is not None:
+        detail = (
+            f"the database is encrypted with key {database_key}; the configured key is {encryptor.key_id}"
+        )
+        advice = "set the SECRET_KEY that the server had before; if it is lost, run `hypervisor replace-key`"
+        findings.append(Finding(KEY, "problem", detail, advice))
     newest = await connection.scalar(select(Event.at).order_by(Event.id.desc()).limit(1))
     if newest is not None and newest - datetime.now(UTC) > CLOCK_PROBLEM:
         detail = f"the newest event has a time in the future: {newest:%Y-%m-%d %H:%M:%S} UTC"

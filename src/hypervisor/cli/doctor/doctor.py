@@ -18,7 +18,7 @@ from hypervisor.cli.doctor.database import NodeEngines
 from hypervisor.cli.doctor.finding import Finding, run_check
 from hypervisor.errors import StartupError
 from hypervisor.settings import Settings
-from hypervisor.store.database import normalise_url
+from hypervisor.store.driver.address import parse_database_url
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -47,7 +47,7 @@ def doctor(context: typer.Context) -> None:
 async def _run_checks() -> list[Finding]:
     try:
         settings = load_settings()
-        normalise_url(settings.database_url)
+        parse_database_url(settings.database_url)
     except StartupError as error:
         advice = "correct it in the environment or in .env; the other checks were skipped"
         return [Finding(local_checks.CONFIGURATION, "problem", str(error), advice)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypervisor.cli.doctor.finding import Finding
 from hypervisor.infra.disk import MIB, free_bytes
+from hypervisor.infra.observability.tracing import MISSING_PACKAGES, can_export
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.secret_key import FILE_NAME, KEY_BYTES
 from hypervisor.settings import Settings
@@ -21,7 +22,12 @@ MIN_FREE_INODES = 0.02
 
 async def configuration(settings: Settings) -> Sequence[Finding]:
     """Contradictions between the settings, and the mode of the .env file."""
-    return [*_role_findings(settings), *_address_findings(settings), *_env_file_findings()] or [
+    return [
+        *_role_findings(settings),
+        *_address_findings(settings),
+        *_trace_findings(settings),
+        *_env_file_findings(),
+    ] or [
         Finding(
             CONFIGURATION,
             "ok",
@@ -34,7 +40,8 @@ async def configuration(settings: Settings) -> Sequence[Finding]:
 async def secret_key(settings: Settings) -> Sequence[Finding]:
     """Whether the key exists, and whether only the server can read it."""
     if settings.secret_key is not None:
-        return [Finding(KEY, "ok", f"SECRET_KEY is set (key {key_id(settings)})")]
+        key_id = Encryptor(settings.secret_key.get_secret_value().encode()).key_id
+        return [Finding(KEY, "ok", f"SECRET_KEY is set (key {key_id})")]
     path = settings.data_dir / FILE_NAME
     if not settings.binds_loopback_only:
         detail = f"HOST={settings.host} is reachable from other machines, and SECRET_KEY is not set"
@@ -66,12 +73,12 @@ async def folder_and_disk(settings: Settings) -> Sequence[Finding]:
     return [Finding(FOLDER, "ok", f"{folder}{note}"), *disks]
 
 
-def key_id(settings: Settings) -> str | None:
-    """The id of the server's key; None without a key."""
+def configured_encryptor(settings: Settings) -> Encryptor | None:
+    """The encryption with the server's key; None without a key."""
     path = settings.data_dir / FILE_NAME
     if settings.secret_key is not None:
-        return Encryptor(settings.secret_key.get_secret_value().encode()).key_id
-    return Encryptor(path.read_bytes().strip()).key_id if path.exists() else None
+        return Encryptor(settings.secret_key.get_secret_value().encode())
+    return Encryptor(path.read_bytes().strip()) if path.exists() else None
 
 
 def _role_findings(settings: Settings) -> Iterator[Finding]:
@@ -92,6 +99,11 @@ def _address_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             CONFIGURATION, "warning", detail, "set PUBLIC_URL to the server address that workloads can reach"
         )
+
+
+def _trace_findings(settings: Settings) -> Iterator[Finding]:
+    if settings.otel_exporter_otlp_endpoint is not None and not can_export():
+        yield Finding(CONFIGURATION, "problem", *MISSING_PACKAGES)
 
 
 def _env_file_findings() -> Iterator[Finding]:

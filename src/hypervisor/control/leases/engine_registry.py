@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from hypervisor.control.leases.held import engine_lease
+from hypervisor.events.log import SYSTEM, record
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
 from hypervisor.store.inserts import insert_missing
-from hypervisor.store.tables import Attempt, Cluster, EngineState, InstanceGc, Node
+from hypervisor.store.tables import Attempt, Cluster, Deployment, EngineState, InstanceGc, Node
 
 
 async def find_engines(session: AsyncSession) -> set[EngineRef]:
@@ -54,6 +55,34 @@ async def claim_identity(session: WriteSession, engine: EngineRef, identity: str
     if row.engine_identity not in (None, identity) and await has_live_attempt(session, engine):
         return False
     row.engine_identity, row.cordoned_since = identity, None
+    return True
+
+
+async def release_identity(session: WriteSession, engine: EngineRef, now: datetime) -> bool:
+    """Forget the identity of an engine whose machine is lost: another machine may use its name.
+
+    The next holder takes the engine over and finds its live attempts lost. Writes an event for each
+    organization that has one. False if no engine of this name has an identity.
+    """
+    row = await session.get(EngineState, engine_lease(engine), with_for_update=True)
+    if row is None or row.engine_identity is None:
+        return False
+    row.engine_identity, row.cordoned_since = None, None
+    affected = (
+        select(Deployment.organization_id)
+        .join(Attempt, Attempt.deployment_id == Deployment.id)
+        .where(Attempt.finished_at.is_(None), on_engines(Attempt.runtime, Attempt.engine_endpoint, [engine]))
+        .distinct()
+    )
+    for organization_id in await session.scalars(affected):
+        record(
+            session,
+            organization_id=organization_id,
+            at=now,
+            actor=SYSTEM,
+            type="engine.released",
+            message=f"An operator gave up the machine of the engine {engine}; its attempts are lost.",
+        )
     return True
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, delete, exists, or_, select
 
 from hypervisor.deployments.state.bulk_stop import stop_all
-from hypervisor.deployments.state.dependencies import cancel_dependents
+from hypervisor.deployments.state.settle import cancel_dependents
 from hypervisor.events.log import SYSTEM, record
 from hypervisor.store import batches
 from hypervisor.store.batches import delete_in_batches

@@ -14,8 +14,9 @@ from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.allocations.capacity import release
 from hypervisor.control.reconciler.gangs import GangRun, end_replica, load_runs
+from hypervisor.deployments.access.locks import lock_in_order, parent_ids
 from hypervisor.deployments.state.delete import delete_deployment
-from hypervisor.deployments.state.dependencies import settle_dependents
+from hypervisor.deployments.state.settle import settle, settle_dependents
 from hypervisor.deployments.state.stop import request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.events.log import RECONCILER
@@ -74,7 +75,7 @@ async def apply_observations(
 
     `random` spreads the back-off of retries.
     """
-    deployments = await _lock_deployments(session, {observed.deployment_id for observed in observations})
+    deployments = await _lock_deployments(session, observations)
     attempts = await _lock_attempts(session, {observed.attempt_id for observed in observations})
     runs = await load_runs(session, attempts.values(), deployments)
     applied, changed, ended = Applied(), [], []
@@ -92,27 +93,27 @@ async def apply_observations(
             case Ended():
                 applied.stopping += _end(session, deployment, attempt, run, observed, now, random.random())
                 ended.append(attempt)
-    await release(session, ended)
     applied.ended = len(ended)
+    # All replicas of a deployment may have ended at once.
+    concluded = [deployments[id_] for id_ in dict.fromkeys(attempt.deployment_id for attempt in ended)]
+    requeued = [one for one in concluded if one.state == State.QUEUED.value]
+    await settle(session, requeued, now=now, actor=RECONCILER)
     await settle_dependents(session, changed, now=now, actor=RECONCILER)
-    # All replicas of a deployment may have ended at once; delete it once.
-    ended_ids = dict.fromkeys(attempt.deployment_id for attempt in ended)
-    await _finish_deletions(session, [deployments[id_] for id_ in ended_ids], now)
+    await release(session, ended)
+    await _finish_deletions(session, concluded, now)
     return applied
 
 
 # Built once: every batch of observations runs these.
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
-_DEPLOYMENTS = select(Deployment).where(Deployment.id.in_(_IDS)).order_by(Deployment.id).with_for_update()
 _ATTEMPTS = select(Attempt).where(Attempt.id.in_(_IDS)).order_by(Attempt.id).with_for_update()
 
 
-async def _lock_deployments(session: WriteSession, ids: set[int]) -> dict[int, Deployment]:
-    locked: dict[int, Deployment] = {}
-    for chunk in chunks(sorted(ids)):
-        rows = await session.scalars(_DEPLOYMENTS, {"ids": chunk})
-        locked.update((row.id, row) for row in rows)
-    return locked
+async def _lock_deployments(session: WriteSession, observations: Sequence[Observed]) -> dict[int, Deployment]:
+    """Lock the deployments, and the parents of those that may return to the queue."""
+    ended = {observed.deployment_id for observed in observations if isinstance(observed, Ended)}
+    ids = {observed.deployment_id for observed in observations}
+    return await lock_in_order(session, ids, await parent_ids(session, ended))
 
 
 async def _lock_attempts(session: WriteSession, ids: set[int]) -> dict[int, Attempt]:

@@ -1,8 +1,9 @@
 """The second step of a decision: one short transaction that re-checks a plan and applies it.
 
 In order: the lease epoch is locked, deployments and then nodes are locked in id order, the use of the nodes
-is summed again, and every placement is checked against it. The part of the plan for a deployment that changed
-or no longer fits is rejected (evictions together with their preemptor); the deployment is planned again.
+is summed again, and every placement is checked against it and against its dependencies. The part of the plan
+for a deployment that changed, lost a dependency or no longer fits is rejected (evictions together with their
+preemptor); the deployment is planned again or blocked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 
 from hypervisor.control.allocations.capacity import NodeCapacity, allocate, lock_nodes, reserve, unreserve
+from hypervisor.control.scheduler.conditions import Conditions, lock_with_conditions
 from hypervisor.control.scheduler.preemption_records import record_ping_pong, record_preemption, redacted_for
 from hypervisor.control.scheduler.quotas import is_ping_pong
 from hypervisor.control.scheduler.snapshot_loader import ClusterView
@@ -36,13 +38,15 @@ from hypervisor.store.tables import Attempt, Deployment, NominationRow
 
 @dataclass(slots=True)
 class Committed:
-    """The result: instances to start, instances to stop, deployments whose part of the plan was rejected.
+    """The result: instances to start, instances to stop with their deployments (`evicted`), deployments whose
+    part of the plan was rejected.
 
     `placed` are the deployments whose instances start; `evicted_by` has the rule for each victim.
     """
 
     started: list[str] = field(default_factory=list)
     stopping: list[str] = field(default_factory=list)
+    evicted: list[int] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
     placed: list[Deployment] = field(default_factory=list)
     evicted_by: list[PreemptionRule] = field(default_factory=list)
@@ -61,6 +65,7 @@ class _Commit:
     live: dict[int, list[Attempt]]
     """The live attempts of each victim."""
     capacities: dict[int, NodeCapacity]
+    conditions: Conditions
     result: Committed = field(default_factory=Committed)
 
 
@@ -75,26 +80,32 @@ async def commit_plan(
     await _place(commit)
     await _evict(commit)
     await _sync_nominations(commit)
+    await commit.conditions.settle(session, commit.deployments, commit.result.evicted, now)
     reached("plan_before_commit")
     return commit.result
 
 
 async def _lock(session: WriteSession, view: ClusterView, plan: Plan, install: str, now: datetime) -> _Commit:
     """Lock the deployments of the plan, their live attempts and the nodes, each in id order."""
-    touched = {p.deployment_id for p in plan.placements}
-    touched |= {e.deployment_id for e in plan.evictions} | {e.preemptor_id for e in plan.evictions}
-    deployments: dict[int, Deployment] = {}
-    for chunk in chunks(sorted(touched)):
-        rows = await session.scalars(
-            select(Deployment).where(Deployment.id.in_(chunk)).order_by(Deployment.id).with_for_update()
-        )
-        deployments.update((row.id, row) for row in rows)
-    live = await live_attempts(session, {e.deployment_id for e in plan.evictions})
+    preemptors, victims = (
+        {e.preemptor_id for e in plan.evictions},
+        {e.deployment_id for e in plan.evictions},
+    )
+    pending = (
+        preemptors | {p.deployment_id for p in plan.placements} | {n.deployment_id for n in _new(view, plan)}
+    )
+    deployments, conditions = await lock_with_conditions(session, pending, victims)
+    live = await live_attempts(session, victims)
     nodes = {p.node_id for p in plan.placements} | {e.node_id for e in plan.evictions}
-    preemptors = {e.preemptor_id for e in plan.evictions}
     nodes |= {n.node_id for n in plan.nominations if n.deployment_id in preemptors}
     capacities = await lock_nodes(session, nodes)
-    return _Commit(session, view, plan, install, now, deployments, live, capacities)
+    return _Commit(session, view, plan, install, now, deployments, live, capacities, conditions)
+
+
+def _new(view: ClusterView, plan: Plan) -> list[Nomination]:
+    """The nominations that are not stored yet."""
+    stored = set(view.snapshot.nominations)
+    return [nomination for nomination in plan.nominations if nomination not in stored]
 
 
 async def _place(commit: _Commit) -> None:
@@ -146,12 +157,13 @@ def _reserve_all(commit: _Commit, deployment: Deployment, placements: Sequence[P
 
 
 def _unchanged(commit: _Commit, deployment_id: int) -> Deployment | None:
-    """The locked deployment if it is still queued and unchanged since the snapshot."""
+    """The locked deployment if it is still queued, unchanged since the snapshot, and may start."""
     deployment = commit.deployments.get(deployment_id)
     pending = commit.view.pending.get(deployment_id)
     if deployment is None or pending is None or deployment.generation != pending.generation:
         return None
-    return deployment if deployment.state == State.QUEUED.value else None
+    may_start = deployment.state == State.QUEUED.value and commit.conditions.hold(deployment_id)
+    return deployment if may_start else None
 
 
 def _new_attempt(
@@ -312,6 +324,7 @@ def _stop_victim(commit: _Commit, preemptor: Deployment, victim_id: int, parts: 
         },
     )
     victim.preemptions += 1
+    commit.result.evicted.append(victim_id)
     commit.result.stopping += [attempt.instance for attempt in attempts]
     commit.result.evicted_by.append(parts[0].rule)
 
@@ -337,10 +350,9 @@ async def _sync_nominations(commit: _Commit) -> None:
     planned = {n.deployment_id for n in commit.plan.nominations}
     stale = [n.deployment_id for n in commit.view.snapshot.nominations if n.deployment_id not in planned]
     await _drop_nominations(commit, stale)
-    stored = set(commit.view.snapshot.nominations)
     preemptors = {e.preemptor_id for e in commit.plan.evictions}
-    for nomination in commit.plan.nominations:
-        if nomination not in stored and nomination.deployment_id not in preemptors:
+    for nomination in _new(commit.view, commit.plan):
+        if nomination.deployment_id not in preemptors and _unchanged(commit, nomination.deployment_id):
             await _nominate(commit, nomination)
 
 

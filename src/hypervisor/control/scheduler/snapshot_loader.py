@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, bindparam, or_, select
 from hypervisor.control.scheduler.quotas import cooling_down, load_quotas, ping_pong_pairs
 from hypervisor.deployments.queue.priority_inheritance import Inherited, inherited_priorities
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.kernel.resources import WHOLE_GPU
+from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.lifecycle.conclude import MAX_BACKOFF_SECONDS
 from hypervisor.scheduling.policy import Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, is_installed, solver_names
@@ -146,19 +146,6 @@ def effective(inherited: Mapping[int, Inherited], deployment_id: int, own: int) 
     return own if lent is None else max(own, lent.priority)
 
 
-def shape_of(cpu_milli: int, ram_mib: int, gpu_milli: int, limits: Mapping[str, Any] | None) -> Shape:
-    """The equivalence class of a request; `limits` as in `Deployment.placement_limits`."""
-    if not limits:
-        return Shape(cpu_milli, ram_mib, gpu_milli)
-    return Shape(
-        cpu_milli,
-        ram_mib,
-        gpu_milli,
-        tuple(sorted(limits.get("gpu_models", ()))),
-        tuple(sorted(limits.get("node_selector", {}).items())),
-    )
-
-
 async def _cordoned_engines(session: ReadSession) -> list[EngineRef]:
     return [EngineRef(row.runtime, row.endpoint) for row in await session.execute(_CORDONED_ENGINES)]
 
@@ -245,7 +232,7 @@ async def _add_pending(
     for row in await session.execute(_QUEUED.where(eligible(now)), {"cluster_id": cluster.id}):
         builder.add_pending(
             row.id,
-            shape_of(row.cpu_milli, row.ram_mib, row.gpu_milli, row.placement_limits),
+            Shape.of(Resources(row.cpu_milli, row.ram_mib, row.gpu_milli), row.placement_limits),
             priority=effective(inherited, row.id, row.priority),
             created_at=row.created_at.timestamp(),
             preemptible=row.preemptible,

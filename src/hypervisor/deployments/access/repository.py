@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_dict
 
 from hypervisor.deployments.queue import index_updates
-from hypervisor.lifecycle.states import State
+from hypervisor.lifecycle.states import WAITING
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import (
@@ -201,12 +201,15 @@ async def find_attempt(
     return await session.scalar(query.order_by(Attempt.number.desc()).limit(1))
 
 
-async def unmet_dependents(session: AsyncSession, deployment_id: int, limit: int) -> Mapping[int, str]:
-    """Blocked deployments that depend on this one: id -> name."""
+async def waiting_dependents(session: AsyncSession, deployment_id: int, limit: int) -> Mapping[int, str]:
+    """Blocked and queued deployments that depend on this one: id -> name."""
     rows = await session.execute(
         select(Deployment.id, Deployment.name)
         .join(Dependency, Dependency.deployment_id == Deployment.id)
-        .where(Dependency.depends_on_id == deployment_id, Deployment.state == State.BLOCKED.value)
+        .where(
+            Dependency.depends_on_id == deployment_id,
+            Deployment.state.in_([state.value for state in WAITING]),
+        )
         .order_by(Deployment.id)
         .limit(limit)
     )
@@ -250,13 +253,14 @@ async def replace_dependencies(
         await session.execute(insert(Dependency), rows)
 
 
-async def drop_nomination(session: WriteSession, deployment_id: int) -> None:
-    """Delete the nominations of the deployment, which reserve capacity for it."""
-    await session.execute(
-        delete(NominationRow)
-        .where(NominationRow.deployment_id == deployment_id)
-        .execution_options(synchronize_session=False)
-    )
+async def drop_nominations(session: WriteSession, deployment_ids: Collection[int]) -> None:
+    """Delete the nominations of these deployments, which reserve capacity for them."""
+    for chunk in chunks(sorted(deployment_ids)):
+        await session.execute(
+            delete(NominationRow)
+            .where(NominationRow.deployment_id.in_(chunk))
+            .execution_options(synchronize_session=False)
+        )
 
 
 async def events_of_types(

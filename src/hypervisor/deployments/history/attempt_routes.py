@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
@@ -25,7 +25,13 @@ router = APIRouter(prefix="/deployments", tags=["Deployments"])
 READS = documented(401, 404, 422, 429)
 LOG_TYPES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The lines as text; with `follow` events: `log` for each line, then `end`.",
+        "description": (
+            "The output, byte for byte. With `follow` it is a stream of events: `log` for each line, then "
+            "`end` with the state of the deployment, or `error` with a message. An event `partial` before a "
+            "`log` says that the line goes on in the next `log`: it is very long, or unfinished. A line ends "
+            "at a line feed only; a carriage return in it is sent as a line break of the data. Bytes that "
+            "are not UTF-8 become U+FFFD."
+        ),
         "content": {"text/plain": {}, "text/event-stream": {}},
     }
 }
@@ -39,7 +45,7 @@ LOG_TYPES: dict[int | str, dict[str, Any]] = {
 async def get_logs(
     access: DeploymentReader,
     services: ServicesDep,
-    tail: Annotated[int, Query(ge=1, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
+    tail: Annotated[int, Query(ge=0, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
     replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
     follow: Annotated[
@@ -50,8 +56,7 @@ async def get_logs(
     database, runtimes = services.database, services.runtimes
     found = await logs.find_attempt(database, access, attempt, replica)
     if not follow:
-        text = await logs.read(runtimes, found, tail)
-        return PlainTextResponse(text.encode(errors="replace"))
+        return StreamingResponse(await logs.read(runtimes, found, tail), media_type="text/plain")
     found = found or await logs.await_attempt(database, access, replica)
     await logs.check_reachable(runtimes, found)
     events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, tail))

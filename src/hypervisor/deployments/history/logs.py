@@ -1,28 +1,36 @@
-"""The log of an attempt: its last lines, or a stream of events."""
+"""The log of an attempt: its last lines as bytes, or a stream of events."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from fastapi.sse import format_sse_event
 
+from hypervisor.api.streams import with_silences
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.errors import NotFound, Unavailable
 from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.kernel.log_text import LogDecoder, events_of
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt
 
-MAX_TAIL = 10_000
+MAX_TAIL = 1_000_000_000
+"""More lines than any log has."""
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
 """The maximum wait in seconds, after the end of the log, for the end of the attempt to be recorded."""
 FIRST_ATTEMPT_WITHIN = 2.0
 """The maximum wait in seconds for the first attempt of a new deployment."""
+UNFINISHED_SECONDS = 0.5
+"""Silence in seconds after which an unfinished line, such as a progress bar, is sent."""
+CHUNK = 16 * 1024
+"""Bytes that become events at once. So many empty lines keep the event loop busy for some 10 ms."""
 
 
 async def find_attempt(
@@ -56,15 +64,18 @@ async def await_attempt(database: Database, access: DeploymentAccess, replica: i
     return None
 
 
-async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> str:
-    """The last `tail` lines. Raises Unavailable when the engine cannot be reached."""
+async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> AsyncIterator[bytes]:
+    """The last `tail` lines, in chunks, as the workload wrote them.
+
+    Raises Unavailable when the engine cannot be reached, and RuntimeUnavailable during the iteration.
+    """
     if attempt is None:
-        return ""
+        return _chain(b"")
+    chunks = _runtime(runtimes, attempt).logs(attempt.instance, tail=tail)
     try:
-        lines = [line async for line in _runtime(runtimes, attempt).logs(attempt.instance, tail=tail)]
+        return _chain(await anext(chunks, b""), chunks)
     except RuntimeUnavailable as error:
         raise _unavailable(error) from None
-    return "".join(f"{line}\n" for line in lines)
 
 
 async def check_reachable(runtimes: RuntimeRegistry, attempt: Attempt | None) -> None:
@@ -80,31 +91,52 @@ async def check_reachable(runtimes: RuntimeRegistry, attempt: Attempt | None) ->
 async def follow(
     database: Database, runtimes: RuntimeRegistry, deployment_id: int, attempt: Attempt | None, tail: int
 ) -> AsyncGenerator[bytes, None]:
-    """Server-sent events: "log" for each line, "end" with the deployment's state when the attempt is over.
+    """Server-sent events: the log as in `hypervisor.kernel.log_text`, then "end" with the deployment's state.
 
     Without an attempt the end comes at once.
     """
     if attempt is not None:
+        decoder = LogDecoder()
         try:
-            async for line in _lines(database, runtimes, attempt, tail):
-                yield _event("log", line)
+            async for pieces in _pieces(decoder, _output(database, runtimes, attempt, tail)):
+                if pieces:
+                    yield events_of(pieces)
         except RuntimeUnavailable as error:
-            yield _event("error", str(error))
+            yield events_of(decoder.end()) + _event("error", str(error))
     async with database.read() as session:
         # Read again: the state of the access check is as old as the stream.
         deployment = await repository.find(session, deployment_id)
     yield _event("end", deployment.state if deployment is not None else "DELETED")
 
 
-async def _lines(
+async def _chain(first: bytes, rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
+    yield first
+    if rest is not None:
+        async for data in rest:
+            yield data
+
+
+async def _pieces(decoder: LogDecoder, output: AsyncGenerator[bytes, None]) -> AsyncIterator[list[str]]:
+    """The output as text, often nothing. An unfinished line follows when the workload pauses."""
+    async with aclosing(with_silences(output, UNFINISHED_SECONDS)) as chunks:
+        async for data in chunks:
+            if data is None:
+                yield decoder.flush()
+                continue
+            for start in range(0, len(data), CHUNK):
+                yield decoder.feed(data[start : start + CHUNK])
+    yield decoder.end()
+
+
+async def _output(
     database: Database, runtimes: RuntimeRegistry, attempt: Attempt, tail: int
-) -> AsyncIterator[str]:
-    """Lines until the attempt has ended. Waits for an attempt that is being launched."""
+) -> AsyncGenerator[bytes, None]:
+    """The output until the attempt has ended. Waits for an attempt that is being launched."""
     runtime, wrote = _runtime(runtimes, attempt), False
     while True:
-        async for line in runtime.logs(attempt.instance, tail=tail, follow=True):
+        async for data in runtime.logs(attempt.instance, tail=tail, follow=True):
             wrote = True
-            yield line
+            yield data
         now = await _reload(database, attempt)
         if now is None or now.finished_at is not None:
             return

@@ -1,4 +1,4 @@
-"""Priority inheritance: a blocked deployment passes its priority to its dependencies, along the chain."""
+"""Priority inheritance: a deployment that waits passes its priority to its dependencies, along the chain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 
 from hypervisor.lifecycle.dependencies import Condition
 from hypervisor.lifecycle.states import LIVE, WAITING, State
-from hypervisor.store.tables import Dependency, Deployment
+from hypervisor.store.tables import Allocation, Dependency, Deployment
 
 _CHILD, _PARENT = aliased(Deployment), aliased(Deployment)
 # Built once: every scheduler pass runs it, and aliases are expensive to build.
@@ -30,11 +30,26 @@ _WAITS = (
         ),
     )
 )
+# A queued child still needs its running parents. The query starts from what runs, fewer rows than the queue:
+# "+ 0" keeps SQLite from starting with the index on the cluster.
+_NEEDS_RUNNING = (
+    select(_CHILD.id, _CHILD.priority, Dependency.depends_on_id.label("parent_id"))
+    .select_from(Dependency)
+    .join(_CHILD, _CHILD.id == Dependency.deployment_id)
+    .where(
+        Dependency.condition == Condition.RUNNING.value,
+        Dependency.depends_on_id.in_(
+            select(Allocation.deployment_id).where(Allocation.cluster_id == bindparam("cluster_id"))
+        ),
+        _CHILD.cluster_id + 0 == bindparam("cluster_id"),
+        _CHILD.state == State.QUEUED.value,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """One dependency of a blocked deployment: `priority` is that of the child."""
+    """One dependency of a deployment that waits: `priority` is that of the child."""
 
     child_id: int
     priority: int
@@ -50,12 +65,13 @@ class Inherited:
 
 
 async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[int, Inherited]:
-    """Inherited priorities by deployment, for the parents of blocked deployments of the cluster; one query.
+    """Inherited priorities by deployment, for the parents of waiting deployments of the cluster; two queries.
 
-    A dependency on "running" passes no priority once the parent runs.
+    A parent that must run keeps the priority of its children until they start: they must not evict it.
     """
-    rows = await session.execute(_WAITS, {"cluster_id": cluster_id})
-    return inherit(Waits(*row) for row in rows)
+    blocked = await session.execute(_WAITS, {"cluster_id": cluster_id})
+    queued = await session.execute(_NEEDS_RUNNING, {"cluster_id": cluster_id})
+    return inherit(Waits(*row) for row in [*blocked, *queued])
 
 
 def inherit(waits: Iterable[Waits]) -> dict[int, Inherited]:

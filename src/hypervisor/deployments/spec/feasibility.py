@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from hypervisor.clusters.capacity_table import capacity_table
 from hypervisor.clusters.repository import Capacity
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.errors import Invalid
-from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.kinds import OPTIONAL_FIELDS, RUNTIMES, honoured_by
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.plan_result import Reason, ReasonCode
-from hypervisor.scheduling.snapshots.builder import SnapshotBuilder
 from hypervisor.scheduling.snapshots.requests import Eligibility
-from hypervisor.scheduling.snapshots.snapshot import NodeTable, Shape
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.store.tables import Cluster, Deployment
 
@@ -27,7 +26,7 @@ class ClusterLimits:
 
     def __init__(self, cluster: Cluster, nodes: Sequence[Capacity]) -> None:
         self._cluster = cluster
-        self._nodes = _table(nodes)
+        self._nodes = capacity_table(nodes)
         self._eligibility = Eligibility(self._nodes)
         self._cache: dict[tuple[Shape, int], Reason | None] = {}
 
@@ -85,18 +84,6 @@ def _instead(refused: Sequence[str]) -> str:
     )
 
 
-def shape_of(required: Resources, limits: Mapping[str, Any] | None) -> Shape:
-    """The request in the form of the scheduler; `limits` as in `Deployment.placement_limits`."""
-    given = limits or {}
-    return Shape(
-        required.cpu_milli,
-        required.ram_mib,
-        required.gpu_milli,
-        tuple(sorted(given.get("gpu_models", ()))),
-        tuple(sorted(given.get("node_selector", {}).items())),
-    )
-
-
 def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]) -> dict[str, Any] | None:
     """The stored form of the limits on the choice of nodes; None without limits."""
     limits: dict[str, Any] = {}
@@ -105,22 +92,3 @@ def placement_limits(gpu_models: Sequence[str], node_selector: Mapping[str, str]
     if node_selector:
         limits["node_selector"] = dict(sorted(node_selector.items()))
     return limits or None
-
-
-def _table(nodes: Sequence[Capacity]) -> NodeTable:
-    builder = SnapshotBuilder(0.0)
-    for node in nodes:
-        builder.add_node(
-            node.id,
-            cpu_milli=_future(node.cpu_milli, node.target_cpu_milli),
-            ram_mib=_future(node.ram_mib, node.target_ram_mib),
-            gpu_count=_future(node.gpu_count, node.target_gpu_count),
-            name=node.name,
-            gpu_model=node.gpu_model,
-            labels=node.labels,
-        )
-    return builder.build().nodes
-
-
-def _future(capacity: int, target: int | None) -> int:
-    return capacity if target is None else min(capacity, target)

@@ -16,7 +16,7 @@ from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec import dependency_refs, idempotency, target
 from hypervisor.deployments.spec.dependency_refs import BatchItemError, DependencyRef
 from hypervisor.deployments.spec.environment import encrypt_environment
-from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits
 from hypervisor.deployments.spec.fields import stored_values
 from hypervisor.deployments.spec.idempotency import KeyedRequest
 from hypervisor.deployments.spec.target import PendingRequest
@@ -26,6 +26,7 @@ from hypervisor.errors import HypervisorError
 from hypervisor.identity.principal import Principal
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.lifecycle.states import State
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Cluster, Dependency, Deployment
 
@@ -177,7 +178,7 @@ def _check_each(case: PendingRequest, limits: Mapping[int, ClusterLimits]) -> No
         node_limits = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
             limits[cluster.id].check_runtime(optional_values(request))
-            limits[cluster.id].check(shape_of(request.resources, node_limits), request.replicas)
+            limits[cluster.id].check(Shape.of(request.resources, node_limits), request.replicas)
         except HypervisorError as error:
             raise BatchItemError(index, error) from None
 

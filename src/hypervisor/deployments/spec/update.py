@@ -12,7 +12,7 @@ from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
 from hypervisor.deployments.spec.dependency_refs import resolve_for
 from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
-from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits, shape_of
+from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits
 from hypervisor.deployments.spec.fields import RESIZING, WHILE_LIVE, changed_values
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
@@ -21,6 +21,7 @@ from hypervisor.events.log import record_about
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
+from hypervisor.scheduling.snapshots.snapshot import Shape
 from hypervisor.store.database import WriteSession
 from hypervisor.store.tables import Deployment
 
@@ -56,7 +57,7 @@ async def update(
     if changed_fields - WHILE_LIVE:
         await _check_requirements(session, deployment, changed_fields)
     if changed_fields & RESIZING:
-        await repository.drop_nomination(session, deployment.id)
+        await repository.drop_nominations(session, [deployment.id])
     deployment.generation += 1
     _record(session, deployment, changed_fields, old_priority, now, access.principal.actor)
     if "depends_on" in changed_fields:
@@ -125,7 +126,7 @@ async def _check_requirements(
     limits = ClusterLimits(cluster, nodes.get(cluster.id, ()))
     required = Resources(deployment.cpu_milli, deployment.ram_mib, deployment.gpu_milli)
     limits.check_runtime(optional_values(deployment), changed_fields)
-    limits.check(shape_of(required, deployment.placement_limits), deployment.replicas)
+    limits.check(Shape.of(required, deployment.placement_limits), deployment.replicas)
 
 
 async def _change_dependencies(
@@ -145,7 +146,7 @@ async def _change_dependencies(
             set_reason(deployment, dependencies.code, dependencies.sentence)
         return
     if dependencies.state is State.BLOCKED:
-        await repository.drop_nomination(session, deployment.id)
+        await repository.drop_nominations(session, [deployment.id])
     move(
         session,
         deployment,

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import aliased
 
-from hypervisor.deployments.state.dependencies import cancel_dependents, settle_dependents
+from hypervisor.deployments.state.settle import cancel_dependents, settle_dependents
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.lifecycle.conclude import StopReason
@@ -30,8 +30,8 @@ async def stop_all(
     waiting = [d for d in deployments if State(d.state) in WAITING]
     for deployment in waiting:
         move(session, deployment, State.CANCELLED, now=now, actor=actor, code="place_deleted", sentence=why)
-    await settle_dependents(session, [d.id for d in waiting], now=now, actor=actor)
     await _stop_live(session, [d for d in deployments if State(d.state) in LIVE], now, actor, why)
+    await settle_dependents(session, [d.id for d in deployments], now=now, actor=actor)
 
 
 async def cancel_outside_dependents(

@@ -8,12 +8,8 @@ from hypervisor.clusters import repository as clusters
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
 from hypervisor.deployments.state.delete import delete_deployment
-from hypervisor.deployments.state.dependencies import (
-    DependencySummary,
-    load_parents,
-    settle_dependents,
-    summarize_dependencies,
-)
+from hypervisor.deployments.state.dependencies import DependencySummary, load_parents, summarize_dependencies
+from hypervisor.deployments.state.settle import settle_dependents
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.deployments.state.transitions import move
 from hypervisor.errors import Conflict
@@ -76,6 +72,7 @@ async def delete(session: WriteSession, access: DeploymentAccess, *, force: bool
     if deployment.delete_requested_at is None:
         deployment.delete_requested_at = now
         await _stop_to_delete(session, deployment, now, actor)
+        await settle_dependents(session, [deployment.id], now=now, actor=actor)
     return False
 
 
@@ -140,7 +137,7 @@ async def _stop(
 
 
 async def _cancel(session: WriteSession, deployment: Deployment, now: datetime, actor: str) -> None:
-    await repository.drop_nomination(session, deployment.id)
+    await repository.drop_nominations(session, [deployment.id])
     move(
         session,
         deployment,
@@ -171,7 +168,7 @@ async def _stop_to_delete(session: WriteSession, deployment: Deployment, now: da
 async def _check_no_dependents(session: WriteSession, deployment: Deployment) -> None:
     if deployment.state == State.SUCCEEDED.value:
         return
-    waiting = await repository.unmet_dependents(session, deployment.id, NAMED_DEPENDENTS)
+    waiting = await repository.waiting_dependents(session, deployment.id, NAMED_DEPENDENTS)
     if waiting:
         named = ", ".join(f"{name} ({id_})" for id_, name in waiting.items())
         raise Conflict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hypervisor.deployments.state.dependencies import cancel_dependents
+from hypervisor.deployments.state.settle import cancel_dependents
 from hypervisor.events.log import record_about
 from hypervisor.kernel.failpoints import reached
 from hypervisor.store.database import WriteSession

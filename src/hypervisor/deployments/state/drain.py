@@ -7,7 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 
+from hypervisor.deployments.access.locks import lock_in_order, waiting_dependent_ids
 from hypervisor.deployments.state.bulk_stop import cancel_outside_dependents, stop_all
+from hypervisor.deployments.state.settle import settle_dependents
 from hypervisor.deployments.state.stop import live_attempts, request_stop
 from hypervisor.lifecycle.conclude import StopReason
 from hypervisor.store.chunks import chunks
@@ -19,12 +21,15 @@ class WorkloadDrainer:
     """Writes stop requests in the caller's transaction; the reconciler sends them to the engines."""
 
     async def lock_on_node(self, session: WriteSession, cluster_id: int, node_id: int) -> None:
-        """Lock the deployments that hold capacity on the node, then their attempts, each in id order."""
-        on_node = select(Allocation.attempt_id).where(
+        """Lock the deployments that hold capacity on the node and their waiting dependents, then the attempts
+        of the former, each in id order.
+        """
+        on_node = select(Allocation.deployment_id).where(
             Allocation.cluster_id == cluster_id, Allocation.node_id == node_id
         )
-        for chunk in chunks(sorted(await session.scalars(on_node))):
-            await live_attempts(session, await _lock_deployments(session, chunk))
+        occupants = set(await session.scalars(on_node))
+        await lock_in_order(session, occupants | await waiting_dependent_ids(session, occupants))
+        await live_attempts(session, occupants)
 
     async def stop_attempts(
         self,
@@ -40,11 +45,12 @@ class WorkloadDrainer:
 
         An attempt that has ended, or has a stop request already, stays as it is.
         """
-        ids = set(attempt_ids)
+        ids, stopped = set(attempt_ids), []
         for chunk in chunks(sorted(ids)):
             deployments = await _lock_deployments(session, chunk)
             for deployment_id, attempts in (await live_attempts(session, deployments)).items():
                 if any(attempt.id in ids and attempt.stop_requested_at is None for attempt in attempts):
+                    stopped.append(deployment_id)
                     request_stop(
                         session,
                         deployments[deployment_id],
@@ -54,7 +60,7 @@ class WorkloadDrainer:
                         actor=actor,
                         sentence=sentence,
                     )
-        await session.flush()
+        await settle_dependents(session, stopped, now=now, actor=actor)
 
     async def clear_cluster(
         self, session: WriteSession, cluster_id: int, *, sentence: str, now: datetime, actor: str
@@ -69,11 +75,4 @@ class WorkloadDrainer:
 async def _lock_deployments(session: WriteSession, attempt_ids: Sequence[int]) -> dict[int, Deployment]:
     """The deployments of these attempts, locked. Everywhere, deployments are locked before attempts."""
     own = select(Attempt.deployment_id).where(Attempt.id.in_(attempt_ids))
-    rows = await session.scalars(
-        select(Deployment)
-        .where(Deployment.id.in_(own))
-        .order_by(Deployment.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    return {row.id: row for row in rows}
+    return await lock_in_order(session, set(await session.scalars(own)))

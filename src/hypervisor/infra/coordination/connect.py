@@ -5,27 +5,29 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy.engine import URL
-
 from hypervisor.infra.coordination.bus import Bus
 from hypervisor.infra.coordination.coordination import Coordination
+from hypervisor.infra.coordination.postgres_connector import PostgresConnector
 from hypervisor.infra.coordination.queue_index import MemoryQueueIndex
 from hypervisor.infra.coordination.redis_url import normalise_redis_url
 from hypervisor.infra.wakeup import Wakeup
 
 
-def connect(wakeup: Wakeup, *, redis_url: str | None, database_url: URL, install: str) -> Coordination:
+def connect(
+    wakeup: Wakeup, *, redis_url: str | None, postgres: PostgresConnector | None, install: str
+) -> Coordination:
     """Coordination over Redis if `redis_url` is set, else over PostgreSQL's notifications.
 
-    On SQLite without Redis it stays in this process. Raises StartupError for an invalid `redis_url`.
+    On SQLite (`postgres` is None) without Redis it stays in this process. Raises StartupError for an invalid
+    `redis_url`.
     """
     if redis_url:
         over_redis: Coordination = _module("redis_coordination").connect_redis(
             wakeup, normalise_redis_url(redis_url), install
         )
         return over_redis
-    if database_url.get_backend_name() == "postgresql":
-        bus = Bus(wakeup, _module("postgres_link").postgres_link(database_url))
+    if postgres is not None:
+        bus = Bus(wakeup, _module("postgres_link").postgres_link(postgres))
         backend = "PostgreSQL LISTEN/NOTIFY (REDIS_URL adds shared rate limits and a queue index)"
         return Coordination(wakeup, bus=bus, queue=None, backend=backend)
     return Coordination(wakeup, bus=None, queue=MemoryQueueIndex(), backend="this process alone")

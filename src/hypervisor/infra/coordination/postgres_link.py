@@ -10,12 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.engine import URL
-
 from hypervisor.infra.coordination.bus import Link, MessageHandler, OpenLink
+from hypervisor.infra.coordination.postgres_connector import PostgresConnector
 
-CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 5.0
 _CHANNEL = "hypervisor_hints"
 _SETTINGS = {
@@ -23,22 +20,14 @@ _SETTINGS = {
     # Each NOTIFY is a commit. Its durability is not needed.
     "synchronous_commit": "off",
 }
-_SQLALCHEMY_OPTIONS = ("prepared_statement_cache_size", "prepared_statement_name_func")
 
 
-def postgres_link(url: URL) -> OpenLink:
-    """Links over the database at `url`. The channel belongs to the database, so others do not receive it."""
-    _, options = url.get_dialect()().create_connect_args(url)
-    options = {name: value for name, value in options.items() if name not in _SQLALCHEMY_OPTIONS}
+def postgres_link(database: PostgresConnector) -> OpenLink:
+    """Links over a database. The channel belongs to the database, so others do not receive it."""
 
     @asynccontextmanager
     async def connect(receive: MessageHandler, mark_lost: Callable[[], None]) -> AsyncIterator[Link]:
-        connection = await asyncpg.connect(
-            **options,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=COMMAND_TIMEOUT_SECONDS,
-            server_settings=_SETTINGS,
-        )
+        connection = await database.connect(_SETTINGS, command_timeout=COMMAND_TIMEOUT_SECONDS)
         try:
             connection.add_termination_listener(lambda _: mark_lost())
             await connection.add_listener(_CHANNEL, lambda *notification: receive(notification[-1]))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from importlib.util import find_spec
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -19,6 +20,11 @@ from opentelemetry.util.types import AttributeValue
 from hypervisor.errors import StartupError
 
 TRACEPARENT_LENGTH = 55
+MISSING_PACKAGES = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT is set, but its packages are not installed",
+    "run pip install 'mlops-hypervisor[telemetry]', or unset it",
+)
+"""What is wrong without the extra `telemetry`, and what to do."""
 _INSTRUMENTATION = "hypervisor"
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -46,12 +52,17 @@ def open_tracing(endpoint: str | None) -> Tracing:
         # Imported only if configured: it costs tens of megabytes.
         exporting = import_module("hypervisor.infra.observability.otlp")
     except ImportError:
-        raise StartupError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but its packages are not installed; "
-            "run pip install 'mlops-hypervisor[telemetry]', or unset it"
-        ) from None
+        raise StartupError("; ".join(MISSING_PACKAGES)) from None
     provider = exporting.exporting_provider(endpoint)
     return Tracing(provider, provider.shutdown)
+
+
+def can_export() -> bool:
+    """Whether the packages of the extra `telemetry` are installed."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ImportError:
+        return False
 
 
 def current_traceparent() -> str | None:

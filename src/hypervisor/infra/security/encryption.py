@@ -33,11 +33,16 @@ class Encryptor:
         self._fingerprints = derive_key(secret, "fingerprints")
         self.key_id = derive_key(secret, "encryption key id")[:_KEY_ID_BYTES].hex()
 
+    @property
+    def prefix(self) -> str:
+        """The start of every ciphertext of this key."""
+        return f"{_VERSION}.{self.key_id}."
+
     def encrypt(self, text: str, purpose: str) -> str:
         """The ciphertext as `v1.<key id>.<base64url>`: about 4/3 of the text plus 50 characters."""
         nonce = os.urandom(_NONCE_BYTES)
         raw = nonce + self._cipher.encrypt(nonce, text.encode(), self._associated_data(purpose))
-        return f"{_VERSION}.{self.key_id}.{base64.urlsafe_b64encode(raw).decode()}"
+        return f"{self.prefix}{base64.urlsafe_b64encode(raw).decode()}"
 
     def decrypt(self, ciphertext: str, purpose: str) -> str:
         """The text that was encrypted for this purpose. Raises DecryptionError."""
@@ -58,6 +63,11 @@ class Encryptor:
 
     def _associated_data(self, purpose: str) -> bytes:
         return f"{_VERSION}.{self.key_id}.{purpose}".encode()
+
+
+def key_id_of(ciphertext: str) -> str:
+    """The id of the key that a ciphertext needs. Raises DecryptionError if it is not one."""
+    return _split(ciphertext)[1]
 
 
 def _split(ciphertext: str) -> tuple[str, str, str]:

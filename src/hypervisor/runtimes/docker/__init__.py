@@ -4,10 +4,10 @@ All calls go through the engine's HTTP API; no command line is ever built here.
 
 - `runtime`: implements the protocol and combines the other modules.
 - `config`: pure; translates a launch spec into a container configuration.
-- `client`: the HTTP connection, and the meaning of its errors.
+- `client`: the HTTP connection, and the meaning of its errors. `json_stream`: reads long responses.
 - `launch`, `images`, `network`: create and start a container.
 - `observe`, `event_listener`, `event_history`: read the state of containers.
-- `stop`, `logs`: stop containers, read and archive their logs.
+- `stop`: stops containers. `logs`, `line_merger`, `log_archive`: read and archive their logs.
 - `endpoint`: finds the engine of this machine without loading the client.
 
 This file imports nothing, because the client takes several megabytes.

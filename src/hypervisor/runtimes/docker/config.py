@@ -9,6 +9,8 @@ from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 INSTALL_LABEL: Final = "hypervisor.install"
 INSTANCE_LABEL: Final = "hypervisor.instance"
+EXACT_LOG_DRIVER: Final = "local"
+"""The log driver of Docker that keeps bytes. Podman has none."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
 _CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,200}")
@@ -56,19 +58,23 @@ def network_config(install: str, *, isolated: bool = True) -> dict[str, Any]:
     }
 
 
-def container_config(spec: LaunchSpec, install: str, *, init: bool = True) -> dict[str, Any]:
+def container_config(
+    spec: LaunchSpec, install: str, *, init: bool = True, exact_log: bool = True
+) -> dict[str, Any]:
     """The body of the "create container" call.
 
     A command replaces the image's entry point, so the container runs exactly that argv. With `init` the
     engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
-    SIGTERM and ends by SIGKILL. Raises LaunchFailed for an invalid image name.
+    SIGTERM and ends by SIGKILL. With `exact_log` the engine keeps the output byte for byte. Without it the
+    engine replaces bytes that are not UTF-8, and cuts a line within characters. Raises LaunchFailed for an
+    invalid image name.
     """
     config: dict[str, Any] = {
         "Image": check_image(spec.image),
         "Env": [f"{name}={value}" for name, value in _environment(spec, init=init).items()],
         "Labels": {INSTALL_LABEL: install, INSTANCE_LABEL: spec.instance},
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
-        "HostConfig": _host_config(spec, install, init=init),
+        "HostConfig": _host_config(spec, install, init=init) | _log_config(exact=exact_log),
     }
     if spec.working_dir is not None:
         config["WorkingDir"] = spec.working_dir
@@ -86,8 +92,12 @@ def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any
         "NetworkMode": network_name(install),
         "PortBindings": {f"{port}/tcp": [{"HostIp": _LOOPBACK, "HostPort": ""}] for port in spec.ports},
         "RestartPolicy": {"Name": "no"},
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
+
+
+def _log_config(*, exact: bool) -> dict[str, Any]:
+    driver = EXACT_LOG_DRIVER if exact else "json-file"
+    return {"LogConfig": {"Type": driver, "Config": {"max-size": "10m", "max-file": "3"}}}
 
 
 def _limits(spec: LaunchSpec) -> dict[str, Any]:

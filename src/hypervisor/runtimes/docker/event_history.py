@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiodocker.exceptions import DockerError
 
 from hypervisor.runtimes.docker.client import DockerClient
+from hypervisor.runtimes.docker.json_stream import documents
 from hypervisor.runtimes.protocol import Observation, ObservedState, RuntimeUnavailable
 
 _SECONDS: Final = 10.0
@@ -48,8 +49,8 @@ class EventHistory:
         since = int(datetime.fromisoformat(created).timestamp()) - 1
         params = {"since": str(since), "filters": json.dumps({"container": [container]})}
         async with self._client.stream("events", params, idle_seconds=_SECONDS) as body:
-            async for line in body:
-                yield json.loads(line)
+            async for event in documents(body):
+                yield event
 
 
 def _exit_observation(event: Mapping[str, Any]) -> Observation:

@@ -13,6 +13,7 @@ from aiodocker.exceptions import DockerError
 from hypervisor.runtimes.change_hints import ChangeHints
 from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL
+from hypervisor.runtimes.docker.json_stream import documents
 from hypervisor.runtimes.docker.observe import Observer
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 
@@ -67,8 +68,7 @@ class EventListener:
         async with self._client.stream("events", params, idle_seconds=_IDLE_SECONDS) as body:
             for name in await self._observer.instance_names():
                 yield name
-            async for line in body:
-                event = json.loads(line)
+            async for event in documents(body):
                 name = str(event.get("Actor", {}).get("Attributes", {}).get("name") or "")
                 if name and self._is_hint(str(event.get("Action", "")), name):
                     yield name

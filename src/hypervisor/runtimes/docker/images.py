@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
 from hypervisor.runtimes.docker.client import DockerClient
+from hypervisor.runtimes.docker.json_stream import documents
 from hypervisor.runtimes.protocol import LaunchFailed
 
 # Engines report a registry's refusal as 404, 500 or inside a 200 stream. Only the messages differ.
@@ -63,8 +64,8 @@ class ImagePuller:
             async with self._client.stream(
                 "images/create", params, method="POST", idle_seconds=_IDLE_SECONDS
             ) as body:
-                async for line in body:
-                    _check_progress(line)
+                async for progress in documents(body):
+                    _check_progress(progress)
         except DockerError as error:
             raise pull_failure(error.message, error.status) from error
 
@@ -74,10 +75,7 @@ class ImagePuller:
             done.exception()  # retrieve it, even if every waiting start was cancelled
 
 
-def _check_progress(line: bytes) -> None:
-    if not line.strip():
-        return
-    progress = json.loads(line)
+def _check_progress(progress: Mapping[str, Any]) -> None:
     message = (progress.get("errorDetail") or {}).get("message") or progress.get("error")
     if message:
         raise pull_failure(str(message))

@@ -35,6 +35,7 @@ PullPolicy = Literal["if-missing", "always", "never"]
 
 # The init is a separate program of the engine. These are its names in Docker and Podman.
 _MISSING_INIT = re.compile(r"docker-init|container-init|catatonit")
+_MISSING_LOG_DRIVER = re.compile(r"log driver|logging (driver|plugin)")
 _PERMANENT = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
     r"|could not select device driver|no such device|unknown runtime",
@@ -56,6 +57,7 @@ class Launcher:
         self._pull_policy = pull_policy
         self._puller = ImagePuller(client)
         self._use_init = True
+        self._exact_log = True
         self._network = InstallNetwork(client, install)
         self._event_history = EventHistory(client)
 
@@ -64,7 +66,7 @@ class Launcher:
 
         Raises LaunchFailed, RuntimeUnavailable.
         """
-        config = container_config(spec, self._install, init=self._use_init)
+        config = self._config(spec)
         if self._pull_policy == "always":
             existing = await self._observer.inspect(spec.instance)
             if existing is not None:
@@ -80,6 +82,9 @@ class Launcher:
         """Cancel running pulls."""
         await self._puller.close()
         await self._network.close()
+
+    def _config(self, spec: LaunchSpec) -> dict[str, Any]:
+        return container_config(spec, self._install, init=self._use_init, exact_log=self._exact_log)
 
     async def _create_or_pull(self, spec: LaunchSpec, config: dict[str, Any]) -> str | None:
         """The id of the created container. None if the name is taken."""
@@ -111,7 +116,10 @@ class Launcher:
     async def _on_create_error(self, spec: LaunchSpec, error: DockerError) -> str | None:
         if error.status not in (404, 409) and self._use_init and _MISSING_INIT.search(error.message):
             self._use_init = False
-            return await self._create_or_pull(spec, container_config(spec, self._install, init=False))
+            return await self._create_or_pull(spec, self._config(spec))
+        if self._exact_log and _MISSING_LOG_DRIVER.search(error.message):
+            self._exact_log = False
+            return await self._create_or_pull(spec, self._config(spec))
         raise LaunchFailed(error.message, retryable=error.status >= 500) from error
 
     async def _run(self, spec: LaunchSpec, container: str) -> Observation:

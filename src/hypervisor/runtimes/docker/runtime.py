@@ -21,7 +21,8 @@ from hypervisor.runtimes.docker.client import (
 from hypervisor.runtimes.docker.config import is_container_name
 from hypervisor.runtimes.docker.event_listener import EventListener
 from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
-from hypervisor.runtimes.docker.logs import LogArchive, read_lines
+from hypervisor.runtimes.docker.log_archive import LogArchive
+from hypervisor.runtimes.docker.logs import read_output
 from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observed_state
 from hypervisor.runtimes.docker.stop import Stopper
 from hypervisor.runtimes.kinds import RuntimeSetup
@@ -71,8 +72,8 @@ class DockerRuntime:
     ) -> None:
         """`install` labels the containers of this installation; `endpoint` as for `DockerClient`.
 
-        The engine deletes a log with its container, so `remove` saves the last MiB of it in `log_dir`, where
-        `logs` reads it until `purge_logs`. The deadlines of stops are stored there as well. Without `log_dir`
+        The engine deletes a log with its container, so `remove` saves it in `log_dir`, where `logs` reads it
+        until `purge_logs`. The deadlines of stops are stored there as well. Without `log_dir`
         the logs end with `remove`, and a restart of this process starts a new grace period.
         """
         self._client = DockerClient(endpoint)
@@ -142,18 +143,18 @@ class DockerRuntime:
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[str]:
-        """Lines from the engine, or the saved lines of a removed container. Raises RuntimeUnavailable."""
+    ) -> AsyncIterator[bytes]:
+        """The output from the engine, or the saved one of a removed container. Raises RuntimeUnavailable."""
         if not is_container_name(instance):
             return
         try:
-            async for line in read_lines(self._client, instance, tail=tail, follow=follow):
-                yield line
+            async for data in read_output(self._client, instance, tail=tail, follow=follow):
+                yield data
         except DockerError as error:
             if not is_container_not_found(error) and error.status != 409:  # 409: it is being removed
                 raise RuntimeUnavailable(f"cannot read the log of {instance}: {error.message}") from error
-            for line in await self._archive.lines(instance, tail):
-                yield line
+            async for data in self._archive.output(instance, tail):
+                yield data
 
     async def purge_logs(self, instance: str) -> None:
         await self._archive.purge(instance)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hypervisor.runtimes.log_tail import tail_position
 from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
@@ -67,22 +68,21 @@ class LogFiles:
 
     def tail(self, lines: int) -> Position:
         """The position where the last `lines` lines begin."""
-        start, end = self.bounds()
-        if lines <= 0:
-            return end
-        files, needed, is_end = self._files(), lines, True
-        for number, path in sorted(files.items(), reverse=True):
-            offset = end.offset if number == end.file else _size(path)
-            while offset > 0:
-                begin = max(0, offset - CHUNK)
-                block = _read_at(path, begin, offset - begin)
-                # The newline at the very end ends the last line, it does not begin another.
-                needed += is_end and block.endswith(b"\n")
-                found, is_end, offset = block.count(b"\n"), False, begin
-                if found >= needed:
-                    return Position(number, begin + _nth_newline_from_end(block, needed) + 1)
-                needed -= found
-        return start
+        end, spans = 0, []
+        for number, path in sorted(self._files().items()):
+            begin, end = end, end + _size(path)
+            spans.append((begin, end, number, path))
+
+        def read(start: int, size: int) -> bytes:
+            stop = start + size
+            parts = ((max(start, begin), min(stop, end), begin, path) for begin, end, _, path in spans)
+            return b"".join(
+                _read_at(path, low - begin, high - low) for low, high, begin, path in parts if low < high
+            )
+
+        start = tail_position(read, 0, end, lines)
+        places = (Position(number, start - begin) for begin, _, number, _ in spans if begin <= start)
+        return max(places, default=Position(0, 0))
 
     def is_legacy_too_large(self, limits: LogLimits) -> bool:
         """Whether `bound_legacy_log` makes room."""
@@ -135,10 +135,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _nth_newline_from_end(block: bytes, count: int) -> int:
-    index = len(block)
-    for _ in range(count):
-        index = block.rindex(b"\n", 0, index)
-    return index

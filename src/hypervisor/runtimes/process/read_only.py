@@ -11,7 +11,7 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.process.instance_dir import InstanceDir, StateRoot
 from hypervisor.runtimes.process.log_files import LogFiles
-from hypervisor.runtimes.process.logs import read_lines
+from hypervisor.runtimes.process.logs import read_output
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -55,7 +55,7 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[bytes]:
         """As in the protocol, if the driving process uses the same data directory."""
         if InstanceName.parse(instance) is None:
             return
@@ -65,8 +65,8 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
         finished = asyncio.Event()
         watcher = asyncio.create_task(_watch_for_end(directory, finished))
         try:
-            async for line in read_lines(log, tail=tail, follow=follow, finished=finished):
-                yield line
+            async for data in read_output(log, tail=tail, follow=follow, finished=finished):
+                yield data
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)

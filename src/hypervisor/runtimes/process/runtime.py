@@ -19,7 +19,7 @@ from hypervisor.runtimes.process.environment import environment
 from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
 from hypervisor.runtimes.process.instance_tracker import InstanceTracker
 from hypervisor.runtimes.process.log_files import LogFiles, LogLimits
-from hypervisor.runtimes.process.logs import read_lines
+from hypervisor.runtimes.process.logs import read_output
 from hypervisor.runtimes.process.procfs import ProcessIdentity, read_stat
 from hypervisor.runtimes.process.spawner import DirectSpawner, Spawner, SubreaperSpawner
 from hypervisor.runtimes.process.supervisor import Placement
@@ -131,7 +131,7 @@ class ProcessRuntime:
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[bytes]:
         if InstanceName.parse(instance) is None:
             return
         with self._opened():
@@ -140,8 +140,8 @@ class ProcessRuntime:
                 log, finished = tracked.log, tracked.finished
             else:
                 log, finished = self._archived_log(instance), _set_event()
-        async for line in read_lines(log, tail=tail, follow=follow, finished=finished):
-            yield line
+        async for data in read_output(log, tail=tail, follow=follow, finished=finished):
+            yield data
 
     async def purge_logs(self, instance: str) -> None:
         """Delete the archived logs. The logs of an instance that was not removed stay."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from hypervisor.runtimes.log_tail import tail_position
 from hypervisor.runtimes.protocol import LaunchFailed, Observation, ObservedState
 
 PREFIX = "simulate/"
@@ -74,10 +75,12 @@ class SimulatedInstance:
         self.begins_at = min(self.begins_at, takes_effect)
         return True
 
-    def log_lines(self, tail: int | None) -> list[str]:
-        """The last `tail` lines of the log, oldest first; None: all lines."""
-        lines = self.log.split("\n") if self.log else []
-        return lines if tail is None else lines[max(0, len(lines) - tail) :]
+    def output(self, tail: int | None) -> bytes:
+        """The last `tail` lines of the log; None: all lines. Each ends with a newline."""
+        data = f"{self.log}\n".encode(errors="replace") if self.log else b""
+        if tail is None:
+            return data
+        return data[tail_position(lambda start, size: data[start : start + size], 0, len(data), tail) :]
 
     def observe(self, now: float) -> Observation:
         """The state at `now`. An end that was observed is final."""

@@ -43,13 +43,13 @@ class ReadOnlySimulatedRuntime(ReadOnlyRuntime):
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[bytes]:
         """The lines of `simulate/log`. With `follow` the iterator ends when the instance has ended."""
         simulated = self._files.read(instance) if InstanceName.parse(instance) else None
         if simulated is None:
             return
-        for line in simulated.log_lines(tail):
-            yield line
+        if data := simulated.output(tail):
+            yield data
         while follow:
             if self._observe(instance).state not in (ObservedState.CREATED, ObservedState.RUNNING):
                 return

@@ -99,14 +99,14 @@ class SimulatedRuntime:
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[bytes]:
         """The lines of `simulate/log`. `remove` deletes them with the instance."""
         self._load()
         simulated = self._instances.get(instance)
         if simulated is None:
             return
-        for line in simulated.log_lines(tail):
-            yield line
+        if data := simulated.output(tail):
+            yield data
         if follow:
             await self._wait_for_end(instance)
 

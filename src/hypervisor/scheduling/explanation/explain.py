@@ -10,6 +10,7 @@ import numpy as np
 
 from hypervisor.kernel.resources import WHOLE_GPU, Resources
 from hypervisor.scheduling.decision_codec.lazy_unplaced import LazyUnplaced
+from hypervisor.scheduling.explanation.closed_nodes import closed_nodes
 from hypervisor.scheduling.explanation.gang_reason import gang_reason
 from hypervisor.scheduling.explanation.infeasibility import infeasibility
 from hypervisor.scheduling.explanation.shared_reasons import (
@@ -109,14 +110,9 @@ class Explainer:
 
     def _infeasible(self, request: Request, replicas: int = 1) -> Reason | None:
         """The reason that remains even if all other work ends."""
-        found = infeasibility(self._state.snapshot.nodes, self._state.eligibility, request.shape, replicas)
-        if found is not None or request.eligible.any():
-            return found
-        return Reason(
-            ReasonCode.NO_SCHEDULABLE_NODE,
-            "every node that matches is cordoned, draining or unreachable",
-            request.shape.resources,
-            suggestion="uncordon a node, or wait until one is reachable again",
+        nodes = self._state.snapshot.nodes
+        return infeasibility(nodes, self._state.eligibility, request.shape, replicas) or closed_nodes(
+            nodes, request, self._state.eligibility.matching(request.shape), replicas
         )
 
     def _for_shape(self, request: Request, organization: int) -> Reason | Shortage:

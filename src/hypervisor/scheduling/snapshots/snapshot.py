@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,19 @@ class Shape:
     @property
     def resources(self) -> Resources:
         return Resources(self.cpu_milli, self.ram_mib, self.gpu_milli)
+
+    @classmethod
+    def of(cls, required: Resources, limits: Mapping[str, Any] | None) -> Shape:
+        """The class of a request; `limits` as in `Deployment.placement_limits`."""
+        if not limits:
+            return cls(required.cpu_milli, required.ram_mib, required.gpu_milli)
+        return cls(
+            required.cpu_milli,
+            required.ram_mib,
+            required.gpu_milli,
+            tuple(sorted(limits.get("gpu_models", ()))),
+            tuple(sorted(limits.get("node_selector", {}).items())),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,12 +14,12 @@ from functools import cache
 from importlib import import_module, resources
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from hypervisor.errors import StartupError
 from hypervisor.store import tables  # noqa: F401  (registers every table)
 from hypervisor.store.base import Base
-from hypervisor.store.database import Database, normalise_url
+from hypervisor.store.database import Database
+from hypervisor.store.driver.address import parse_database_url
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
@@ -27,12 +27,15 @@ _REVISION_LINE = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
 
 
 async def upgrade(database_url: str) -> None:
-    """Apply all pending migrations. Raises StartupError for an unsupported URL and for a newer schema."""
+    """Apply all pending migrations.
+
+    Raises StartupError for an unsupported URL, a newer schema and a database that is not in UTF-8.
+    """
     await on_connection(database_url, _upgrade)
 
 
 async def current_revision(database_url: str) -> str | None:
-    """The revision of the database, or None if it is empty."""
+    """The revision of the database, or None if it is empty. Raises StartupError if it is not in UTF-8."""
     revisions: list[str | None] = []
     await on_connection(database_url, lambda connection: revisions.append(_current(connection)))
     return revisions[0]
@@ -52,7 +55,7 @@ def known_revisions() -> frozenset[str]:
 async def on_connection(database_url: str, work: Callable[[Connection], object]) -> None:
     """Run `work` in a transaction on a new connection."""
     Database(database_url)  # creates the folder of a new SQLite file
-    engine = create_async_engine(normalise_url(database_url))
+    engine = parse_database_url(database_url).engine()
     try:
         async with engine.begin() as connection:
             await connection.run_sync(work)
@@ -60,7 +63,23 @@ async def on_connection(database_url: str, work: Callable[[Connection], object])
         await engine.dispose()
 
 
+def encoding_refusal(connection: Connection) -> tuple[str, str] | None:
+    """What is wrong with the encoding of the database, and what to do; None if it is UTF-8."""
+    if connection.dialect.name == "sqlite":
+        return None
+    encoding, name = connection.execute(text("SELECT getdatabaseencoding(), current_database()")).one()
+    if encoding == "UTF8":
+        return None
+    return (
+        f"the database {name} has the encoding {encoding}, but names and reasons need UTF8",
+        "create another one with `createdb --encoding=UTF8 --template=template0 NAME`, and put NAME into "
+        "DATABASE_URL",
+    )
+
+
 def _current(connection: Connection) -> str | None:
+    if refusal := encoding_refusal(connection):
+        raise StartupError("; ".join(refusal))
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))

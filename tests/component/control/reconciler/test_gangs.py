@@ -16,6 +16,7 @@ from hypervisor.lifecycle.states import State
 from hypervisor.scheduling.plan import plan
 from hypervisor.store.leases import Fence, acquire
 from hypervisor.store.tables import Attempt, Deployment, Node
+from tests.support.logs import lines_of
 from tests.support.wait import eventually
 from tests.support.world import World, simulated
 
@@ -124,7 +125,7 @@ async def test_each_replica_has_its_rank_and_nodes_in_the_environment(world: Wor
         runtime = registry.get(EngineRef("process"))
         lines = []
         for attempt in await world.attempts(gang):
-            lines += [line async for line in runtime.logs(attempt.instance, tail=10)]
+            lines += await lines_of(runtime, attempt.instance, tail=10)
     assert lines == ["0 of 2 on node-1 of node-1,node-2", "1 of 2 on node-2 of node-1,node-2"]
 
 

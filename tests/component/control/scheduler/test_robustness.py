@@ -63,7 +63,7 @@ class DisconnectableRuntime:
         self._check()
         return await self._inner.list_instances()
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
+    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
         return self._inner.logs(instance, tail=tail, follow=follow)
 
     async def purge_logs(self, instance: str) -> None:

@@ -13,6 +13,7 @@ from hypervisor.runtimes.process import logs
 from hypervisor.runtimes.process.log_files import LogLimits
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
+from tests.support.logs import line_by_line, lines_of
 from tests.support.observing import end_of
 from tests.support.process_runtime import log_of, new_name, shell
 from tests.support.wait import eventually
@@ -62,7 +63,7 @@ async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
     await runtime.start(spec)
     numbers = []
     async with asyncio.timeout(90):
-        async for line in runtime.logs(spec.instance, follow=True):
+        async for line in line_by_line(runtime.logs(spec.instance, follow=True)):
             numbers.append(int(line.split()[0]))
             assert disk_use(tmp_path, spec.instance) <= 3 * limit
             if len(numbers) % batch == 0 and len(numbers) < line_count:
@@ -71,7 +72,7 @@ async def test_the_output_on_disk_is_bounded_and_a_follower_misses_nothing(
     kept = [int(line.split()[0]) for line in (await log_of(runtime, spec.instance))[1:]]
     assert kept == list(range(kept[0], line_count))
     assert len(kept) > 1.5 * limit / 50
-    tail = [line async for line in runtime.logs(spec.instance, tail=len(kept))]
+    tail = await lines_of(runtime, spec.instance, tail=len(kept))
     assert [int(line.split()[0]) for line in tail] == kept
 
 

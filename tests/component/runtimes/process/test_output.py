@@ -16,6 +16,7 @@ from hypervisor.runtimes.process import logs, reaper
 from hypervisor.runtimes.process.log_files import LogLimits
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec
+from tests.support.logs import line_by_line
 from tests.support.observing import end_of
 from tests.support.process_runtime import equals, log_of, marked, new_name, runs, shell, supervisor_of
 from tests.support.wait import eventually
@@ -131,7 +132,7 @@ async def test_a_follower_misses_nothing_of_a_fast_writer(
     )
     await runtime.start(spec)
     async with asyncio.timeout(90):
-        numbers = [int(text[:7]) async for text in runtime.logs(spec.instance, follow=True)]
+        numbers = [int(text[:7]) async for text in line_by_line(runtime.logs(spec.instance, follow=True))]
     assert numbers == list(range(line_count))
 
 

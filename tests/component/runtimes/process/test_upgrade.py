@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hypervisor.runtimes.process.log_files import LogLimits
 from hypervisor.runtimes.process.runtime import ProcessRuntime
+from tests.support.logs import lines_of
 from tests.support.observing import end_of
 from tests.support.process_runtime import equals, log_of, new_name, runs
 from tests.support.wait import eventually
@@ -79,7 +80,7 @@ async def test_its_log_is_bounded(open_runtime: Callable[..., ProcessRuntime], t
     await eventually(lambda: (folder / "log-1").exists() and (folder / "log").stat().st_size == 0)
     gate.touch()
     async with asyncio.timeout(60):
-        lines = [line async for line in runtime.logs(name, follow=True)]
+        lines = await lines_of(runtime, name, follow=True)
     assert lines[-2:] == ["5000", "end"]
     assert sum(path.stat().st_size for path in folder.glob("log*")) <= 3 * limit
     supervisor.wait()

@@ -19,7 +19,7 @@ from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.old_flags import WithOldFlags
 from hypervisor.cli.core.output import print_json
 from hypervisor.cli.core.session import Session, is_interactive
-from hypervisor.scheduling.policy import Policy
+from hypervisor.scheduling.policy import DEFAULT_OPTIMIZER_STEPS, Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
 from hypervisor.scheduling.scoring.registry import policy_names
 from hypervisor.simulation.engine import Rules
@@ -37,7 +37,6 @@ from hypervisor.simulation.scenario import Outcome, Scenario
 from hypervisor.simulation.scenario import simulate as run_scenario
 
 _IMPROVE, _EXACT, _NO_IMPROVE = "improve", "exact", "no-improve"
-_DEFAULT_STEPS = 20_000
 """Optimizer steps when --optimizer-steps is not set."""
 _NO_PREEMPTION = "no-preemption"
 _NO_QUOTAS = "no-quotas"
@@ -116,7 +115,7 @@ def _open(path: Path | None, file_format: Format, limit: int | None) -> Workload
 def _with_optimizer(policy: Policy, steps: int | None, solver: str | None) -> Policy:
     """The policy with --optimizer-steps and --solver. A solver without steps gets the default number."""
     if solver is not None:
-        default_steps = policy.optimizer_steps or _DEFAULT_STEPS
+        default_steps = policy.optimizer_steps or DEFAULT_OPTIMIZER_STEPS
         policy = replace(policy, solver=solver, optimizer_steps=default_steps)
     return policy if steps is None else replace(policy, optimizer_steps=steps)
 
@@ -158,9 +157,9 @@ def _changed_rules(rules: Rules, vs: str) -> Rules:
         if word in policy_names():
             policy = replace(policy, placement=word)
         elif word == _IMPROVE:
-            policy = replace(policy, optimizer_steps=policy.optimizer_steps or _DEFAULT_STEPS)
+            policy = replace(policy, optimizer_steps=policy.optimizer_steps or DEFAULT_OPTIMIZER_STEPS)
         elif word == _EXACT:
-            steps = policy.optimizer_steps or _DEFAULT_STEPS
+            steps = policy.optimizer_steps or DEFAULT_OPTIMIZER_STEPS
             policy = replace(policy, optimizer_steps=steps, solver="exact")
         elif word == _NO_IMPROVE:
             policy = replace(policy, optimizer_steps=0)

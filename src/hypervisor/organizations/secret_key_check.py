@@ -1,0 +1,64 @@
+"""Whether SECRET_KEY is the key of this installation, and the way out when that key is lost.
+
+Every organization has an invite code, so its encrypted form shows which key encrypted the secrets.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from hypervisor.errors import StartupError
+from hypervisor.events.log import SYSTEM, record
+from hypervisor.infra.security.encryption import Encryptor, key_id_of
+from hypervisor.store.database import WriteSession
+from hypervisor.store.tables import Invite
+
+_IN_USE = Invite.revoked_at.is_(None)
+
+
+async def other_key_id(session: AsyncSession | AsyncConnection, encryptor: Encryptor) -> str | None:
+    """The id of the key that encrypted the newest invite code, if this key can decrypt none of the codes."""
+    newest = await session.scalar(
+        select(Invite.code_encrypted).where(_IN_USE).order_by(Invite.id.desc()).limit(1)
+    )
+    readable = select(Invite.id).where(_IN_USE, Invite.code_encrypted.startswith(encryptor.prefix)).limit(1)
+    if newest is None or await session.scalar(readable) is not None:
+        return None
+    return key_id_of(newest)
+
+
+async def check_secret_key(session: AsyncSession, encryptor: Encryptor) -> None:
+    """Raise StartupError if the secrets of this database were encrypted with another key."""
+    other = await other_key_id(session, encryptor)
+    if other is not None:
+        raise StartupError(
+            f"the secrets in the database were encrypted with key {other}, but SECRET_KEY gives key "
+            f"{encryptor.key_id}; set the SECRET_KEY (or the DATA_DIR with secret.key) that the server had "
+            "before, or run `hypervisor replace-key` if it is lost"
+        )
+
+
+async def revoke_unreadable_invites(session: WriteSession, encryptor: Encryptor, now: datetime) -> int:
+    """Revoke every invite code that this key cannot decrypt, with an event each. Returns their number."""
+    revoked = await session.scalars(
+        update(Invite)
+        .where(_IN_USE, Invite.code_encrypted.not_like(f"{encryptor.prefix}%"))
+        .values(revoked_at=now)
+        .returning(Invite.organization_id)
+        .execution_options(synchronize_session=False)
+    )
+    organizations = revoked.all()
+    for organization_id in organizations:
+        record(
+            session,
+            organization_id=organization_id,
+            at=now,
+            actor=SYSTEM,
+            type="invite.revoked",
+            code="secret_key_replaced",
+            message="The invite code was revoked, because the SECRET_KEY of the server was replaced.",
+        )
+    return len(organizations)
