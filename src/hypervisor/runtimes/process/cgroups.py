@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hypervisor.kernel.names import InstanceName
 
-_HIERARCHIES = ("", "name=systemd", "pids", "freezer")
+HIERARCHIES = ("", "name=systemd", "pids", "freezer")
 """Controllers of the usable hierarchies, the preferred one first. Version 2 has the empty name."""
 
 _MOVE_ITSELF = 'echo 0 >"$1"'
@@ -82,7 +82,7 @@ def _own_groups() -> Iterator[Path]:
         mounts = dict(filter(None, map(_mount, _lines("/proc/self/mountinfo"))))
     except (OSError, ValueError):
         return
-    for name in _HIERARCHIES:
+    for name in HIERARCHIES:
         if name in memberships and name in mounts:
             root, mount_point = mounts[name]
             with contextlib.suppress(ValueError):
@@ -102,7 +102,7 @@ def _mount(line: str) -> tuple[str, tuple[Path, Path]] | None:
     root, mount_point = (Path(text) for text in fields.split(" ")[3:5])
     if kind == "cgroup2":
         return "", (root, mount_point)
-    usable: Sequence[str] = [name for name in options.split(",") if name and name in _HIERARCHIES]
+    usable: Sequence[str] = [name for name in options.split(",") if name and name in HIERARCHIES]
     return (usable[0], (root, mount_point)) if kind == "cgroup" and usable else None
 
 

@@ -114,14 +114,19 @@ class ProcessTable:
         for process in self._by_pid.values():
             self._sessions[process.session].append(process)
             self._children[process.parent].append(process)
+        owned = [one for one in self._by_pid.values() if one.session in supervised_sessions]
+        owned_pids = {process.pid for process in self._with_descendants(owned)}
         self._by_variable: dict[str, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
-            if process.session not in supervised_sessions:
+            if process.pid not in owned_pids:
                 self._by_variable[_read_instance_variable(process.pid)].append(process)
 
     @classmethod
     def scan(cls, supervised_sessions: Container[int] = ()) -> ProcessTable:
-        """Read /proc, without the environment of processes in `supervised_sessions`: their owner is known."""
+        """Read /proc, without the environment of processes below a session in `supervised_sessions`.
+
+        Their owner is known.
+        """
         return cls(_all_processes(), supervised_sessions)
 
     def processes_of(
@@ -139,7 +144,10 @@ class ProcessTable:
             *(self._by_pid[pid] for pid in members if pid in self._by_pid),
         ]
         younger = (one for one in candidates if one.start_ticks >= identity.start_ticks)
-        found = {process.pid: process for process in (*self._session(instance, identity), *younger)}
+        return self._with_descendants([*self._session(instance, identity), *younger])
+
+    def _with_descendants(self, processes: Iterable[Process]) -> list[Process]:
+        found = {process.pid: process for process in processes}
         queue = list(found.values())
         while queue:
             for child in self._children[queue.pop().pid]:

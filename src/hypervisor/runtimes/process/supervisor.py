@@ -59,10 +59,11 @@ copier=$!
 echo "copier $copier" >>state
 exec 3<&-
 trap : HUP INT QUIT ALRM USR1 USR2 PIPE TERM
+enter() { echo 0 >|"$cgroup/cgroup.procs"; }
 (
     exec >&4 4>&-
     [ ! -e stop ] || exit 143
-    [ -z "$cgroup" ] || echo 0 >|"$cgroup/cgroup.procs"
+    [ -z "$cgroup" ] || enter || { mkdir "$cgroup" && enter; }
     cd "$1" 2>&1 && shift 5 && unset PWD OLDPWD && . /proc/self/fd/5 && : >|/proc/self/fd/5 &&
         exec 5<&- 2>&1 && exec "$@"
 )

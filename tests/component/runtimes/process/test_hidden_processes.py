@@ -71,9 +71,20 @@ def use_cgroups(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@pytest.fixture
-def runtime(open_runtime: Callable[..., ProcessRuntime], use_cgroups: bool) -> ProcessRuntime:
-    return open_runtime(use_cgroups=use_cgroups)
+@pytest.fixture(params=["version 2", "version 1", "subreapers"])
+def runtime(
+    request: pytest.FixtureRequest,
+    open_runtime: Callable[..., ProcessRuntime],
+    monkeypatch: pytest.MonkeyPatch,
+) -> ProcessRuntime:
+    if request.param == "subreapers":
+        return open_runtime(use_cgroups=False)
+    monkeypatch.setattr(
+        cgroups, "HIERARCHIES", {"version 2": [""], "version 1": ["name=systemd"]}[request.param]
+    )
+    if cgroups.writable_parent() is None:
+        pytest.skip(f"control groups of {request.param} cannot be created here")
+    return open_runtime()
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
@@ -104,7 +115,7 @@ async def test_a_hidden_process_gets_the_signal_to_stop(
     """It has the grace period, as every process of the instance. The exit of the workload ends it early."""
     saved = tmp_path / "saved"
     child = f"trap 'echo saved >{saved}; exit' TERM; sleep {seconds} & wait"
-    spec = shell(f"setsid env -i sh -c {shlex.quote(child)} >/dev/null 2>&1 & trap : TERM; wait; wait")
+    spec = shell(f"trap : TERM; setsid env -i sh -c {shlex.quote(child)} >/dev/null 2>&1 & wait; wait")
     await runtime.start(spec)
     await eventually(lambda: sleepers(seconds))
     await runtime.stop(spec.instance, 60)
