@@ -11,7 +11,7 @@ from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 
 @dataclass(frozen=True, slots=True)
 class InstanceProcesses:
-    """`helpers` are the supervisor, its copier and the copier's tool.
+    """`helpers` are the supervisor, its copier and the copier's tools.
 
     They end by themselves after the last process of the workload, when they have stored its output.
     """
@@ -34,11 +34,10 @@ def find_processes(tracked: TrackedInstance, table: ProcessTable) -> InstancePro
     members = tracked.cgroup.pids() if tracked.cgroup else ()
     processes = table.processes_of(tracked.name, tracked.identity, members)
     copier = tracked.copier()
-    helpers = [
-        process
-        for process in processes
-        if process.pid in (tracked.identity.pid, copier) or (copier and process.parent == copier)
-    ]
-    workload = [process for process in processes if process not in helpers]
-    found = {process.pid for process in processes}
-    return InstanceProcesses(workload, helpers, has_younger=not found.issuperset(members))
+    copying = table.with_descendants(process for process in processes if process.pid == copier)
+    helper_pids = {tracked.identity.pid, *(process.pid for process in copying)}
+    return InstanceProcesses(
+        workload=[process for process in processes if process.pid not in helper_pids],
+        helpers=[process for process in processes if process.pid in helper_pids],
+        has_younger=not {process.pid for process in processes}.issuperset(members),
+    )

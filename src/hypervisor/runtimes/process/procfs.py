@@ -115,7 +115,7 @@ class ProcessTable:
             self._sessions[process.session].append(process)
             self._children[process.parent].append(process)
         owned = [one for one in self._by_pid.values() if one.session in supervised_sessions]
-        owned_pids = {process.pid for process in self._with_descendants(owned)}
+        owned_pids = {process.pid for process in self.with_descendants(owned)}
         self._by_variable: dict[str, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
             if process.pid not in owned_pids:
@@ -144,9 +144,10 @@ class ProcessTable:
             *(self._by_pid[pid] for pid in members if pid in self._by_pid),
         ]
         younger = (one for one in candidates if one.start_ticks >= identity.start_ticks)
-        return self._with_descendants([*self._session(instance, identity), *younger])
+        return self.with_descendants([*self._session(instance, identity), *younger])
 
-    def _with_descendants(self, processes: Iterable[Process]) -> list[Process]:
+    def with_descendants(self, processes: Iterable[Process]) -> list[Process]:
+        """These processes and the live descendants of each."""
         found = {process.pid: process for process in processes}
         queue = list(found.values())
         while queue:

@@ -103,7 +103,7 @@ async def test_it_ends_with_a_workload_that_is_stopped(
     spec = shell(f"{HIDDEN[kind].replace('SECONDS', seconds)}\necho ready; exec sleep 1000")
     await runtime.start(spec)
     await eventually(lambda: equals(log_of(runtime, spec.instance), ["ready"]))
-    await eventually(lambda: sleepers(seconds))
+    await eventually(lambda: sleeps(seconds))
     await runtime.stop(spec.instance, grace)
     assert (await end_of(runtime, spec.instance)).exit_code in (137, 143)
     assert sleepers(seconds) == []
@@ -117,7 +117,7 @@ async def test_a_hidden_process_gets_the_signal_to_stop(
     child = f"trap 'echo saved >{saved}; exit' TERM; sleep {seconds} & wait"
     spec = shell(f"trap : TERM; setsid env -i sh -c {shlex.quote(child)} >/dev/null 2>&1 & wait; wait")
     await runtime.start(spec)
-    await eventually(lambda: sleepers(seconds))
+    await eventually(lambda: sleeps(seconds))
     await runtime.stop(spec.instance, 60)
     await end_of(runtime, spec.instance)
     assert saved.exists()
@@ -131,7 +131,7 @@ async def test_it_ends_when_no_server_runs(
     name, gate = new_name(), tmp_path / "gate"
     script = f"{HIDDEN[kind].replace('SECONDS', seconds)}\nuntil [ -e {gate} ]; do sleep 0.05; done; exit 5"
     await start_and_kill_server(tmp_path, name, script, use_cgroups)
-    await eventually(lambda: sleepers(seconds))
+    await eventually(lambda: sleeps(seconds))
     gate.touch()
     await eventually(lambda: not sleepers(seconds))
     successor = open_runtime(use_cgroups=use_cgroups)
@@ -145,7 +145,7 @@ async def test_the_next_server_stops_it(
     name = new_name()
     script = f"{HIDDEN['no signal is heeded'].replace('SECONDS', seconds)}\nexec sleep 1000"
     await start_and_kill_server(tmp_path, name, script, use_cgroups)
-    await eventually(lambda: sleepers(seconds))
+    await eventually(lambda: sleeps(seconds))
     successor = open_runtime(use_cgroups=use_cgroups)
     assert await runs(successor, name)
     await successor.stop(name, 60)
@@ -160,7 +160,7 @@ async def test_a_killed_supervisor_does_not_free_a_hidden_process(
         pytest.skip("a subreaper that is killed leaves its orphans to the next one")
     name, daemon = new_name(), HIDDEN["a daemon by double fork"].replace("SECONDS", seconds)
     await start_and_kill_server(tmp_path, name, f"{daemon}\nexec sleep 1000", use_cgroups)
-    await eventually(lambda: sleepers(seconds))
+    await eventually(lambda: sleeps(seconds))
     supervisor_of(tmp_path, name).kill()
     successor = open_runtime()
     assert (await end_of(successor, name)).exit_code is None
@@ -253,6 +253,11 @@ def sleepers(seconds: str) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def sleeps(seconds: str) -> bool:
+    """Whether the hidden process has come so far that it sleeps."""
+    return any(psutil.Process(pid).cmdline() == ["sleep", seconds] for pid in sleepers(seconds))
 
 
 def is_supervisor(process: psutil.Process) -> bool:
