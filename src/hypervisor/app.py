@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from hypervisor import __version__, bootstrap
 from hypervisor.admin.mount import mount as mount_admin
 from hypervisor.api import docs, health, metric_routes, openapi, problems
+from hypervisor.api.head_requests import HeadRequests
 from hypervisor.api.middleware import ProtocolMiddleware
 from hypervisor.api.path_aliases import API_PREFIX
 from hypervisor.api.permissions import undeclared_routes
+from hypervisor.api.query_check import QueryCheck
 from hypervisor.api.request_metrics import RequestMetrics, is_probe
 from hypervisor.clusters.routes import router as clusters_router
 from hypervisor.clusters.share_routes import router as shares_router
@@ -85,10 +87,11 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         _include_api(app)
     app.include_router(health.router)
     app.include_router(metric_routes.router)
+    app.add_middleware(HeadRequests)
     app.add_middleware(RequestMetrics, served=app)
-    app.add_middleware(ProtocolMiddleware)
+    app.add_middleware(ProtocolMiddleware, prefix=settings.url_prefix)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, settings.link_prefix)
     _refuse_undeclared(app)
     return app
 
@@ -106,9 +109,13 @@ async def running(
 
 
 def _include_api(app: FastAPI) -> None:
-    """Add API and documentation. A process with ROLE=scheduler serves only health and metrics."""
+    """Add API and documentation. A process with ROLE=scheduler serves only health and metrics.
+
+    Pages, files, health and metrics take any query, as the cache busters of probes and browsers add one.
+    """
+    check = Depends(QueryCheck())
     for router in API_ROUTERS:
-        app.include_router(router, prefix=API_PREFIX)
+        app.include_router(router, prefix=API_PREFIX, dependencies=[check])
     app.include_router(docs.router)
     app.mount(docs.STATIC_PATH, docs.static_files(), name="static")
 

@@ -20,6 +20,7 @@ from hypervisor.control.loops import Loops
 from hypervisor.control.maintenance.queue_index_sync import QueueIndexSync, queue_index_syncing
 from hypervisor.control.maintenance.retention import RetentionPolicy
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
+from hypervisor.control.reconciler.report_urls import ReportUrls
 from hypervisor.control.scheduler.decision_log import DecisionRetention
 from hypervisor.deployments.queue.index_updates import feed
 from hypervisor.deployments.queue.positions import QueuePositions
@@ -193,7 +194,7 @@ def _loops(services: AppServices, runtimes: RuntimeRegistry) -> Loops:
         services.wakeup,
         runtimes,
         services.encryptor,
-        CheckpointEnv(services.attempt_tokens, services.settings.reports_url),
+        CheckpointEnv(services.attempt_tokens, ReportUrls(services.settings).of),
         install=services.install_id,
         interval=services.settings.scheduler_interval,
         optimizer_seconds=services.settings.improve_seconds,

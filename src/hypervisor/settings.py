@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hypervisor import addresses
 
 ENGINE_SCHEMES = ("unix://", "tcp://", "http://", "https://")
 MAX_RETENTION_DAYS = 36_500
@@ -52,13 +54,18 @@ class Settings(BaseSettings):
         le=60,
         description="Time budget per pass for the optimizer, in seconds; 0 means unlimited.",
     )
-    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address or host name that the server listens on; "
+        "0.0.0.0 means all IPv4 addresses, :: all IPv4 and IPv6 addresses.",
+    )
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port that the server listens on; 0 means any free port."
     )
     public_url: str | None = Field(
         default=None,
-        description="URL under which workloads reach the API, for checkpoints. Unset: http://HOST:PORT.",
+        description="URL under which workloads reach the API, for checkpoints. "
+        "Unset: http://HOST:PORT; for containers, an address of this machine if HOST has one.",
     )
     default_runtime: str = Field(
         default="auto",
@@ -172,6 +179,11 @@ class Settings(BaseSettings):
     def _lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        return addresses.check_host(value)
+
     @field_validator("docker_host")
     @classmethod
     def _check_docker_host(cls, value: str | None) -> str | None:
@@ -201,34 +213,24 @@ class Settings(BaseSettings):
         return value.strip().rstrip("/")
 
     @property
-    def reachable_host(self) -> str:
-        """HOST as part of a URL that works on this machine."""
-        if self.host in ("0.0.0.0", "::"):  # noqa: S104
-            return "127.0.0.1"
-        return f"[{self.host}]" if ":" in self.host else self.host
+    def local_url(self) -> str:
+        """URL of this server for clients on this machine, without a trailing slash."""
+        return f"http://{addresses.local_host(self.host)}:{self.port}"
 
     @property
-    def reachable_url(self) -> str:
-        """URL under which workloads reach this server, without a trailing slash."""
-        return self.public_url or f"http://{self.reachable_host}:{self.port}"
+    def url_prefix(self) -> str:
+        """The path of PUBLIC_URL, decoded and without a trailing slash; usually empty."""
+        return unquote(self.link_prefix)
 
     @property
-    def reports_url(self) -> str | None:
-        """URL to which workloads report, or None.
-
-        A process with ROLE=scheduler serves no API, so it needs PUBLIC_URL.
-        """
-        return self.public_url if self.role == "scheduler" else self.reachable_url
+    def link_prefix(self) -> str:
+        """The path of PUBLIC_URL for links, without a trailing slash; usually empty."""
+        return re.sub("/{2,}", "/", urlsplit(self.public_url or "").path).rstrip("/")
 
     @property
     def binds_loopback_only(self) -> bool:
         """Whether HOST is reachable only from this machine."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return addresses.is_loopback_only(self.host)
 
 
 def _parse_http_url(value: str) -> SplitResult | None:

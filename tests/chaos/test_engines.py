@@ -102,7 +102,7 @@ def _check_outcome(rig: Rig, job: int, action: str, policy: str) -> None:
     """Check the outcome of the first attempt and the restart policy."""
     events = eventually_sync(lambda: _moves_from_running(rig, job), within=RECOVERY_TIMEOUT, every=0.1)
     first = rig.request(lambda client: client.deployments.attempts(job))[0]
-    outcome, text = ("failed", "ended by signal 9") if action == "kill" else ("lost", "the instance was lost")
+    outcome, text = ("failed", "exit code 137") if action == "kill" else ("lost", "the instance was lost")
     assert first["outcome"] == outcome
     assert text in events[0]["message"]
     assert events[0]["to_state"] == ("FAILED" if policy == "never" else "QUEUED")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hypervisor.kernel.command import in_shell
+from hypervisor.kernel.exec_limits import MAX_STRING_BYTES, MAX_TOTAL_BYTES, check_total
 from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
-from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.contract.runtime_cases import CASES, RuntimeCase, ShellCase
 from tests.support.logs import line_by_line, lines_of, output_of
 from tests.support.observing import end_of, observation_of
 from tests.support.wait import PROMPT, eventually
@@ -366,6 +369,52 @@ async def test_a_command_starts_in_its_working_directory(runtime: Runtime, runti
         await runtime.start(spec)
         assert (await end_of(runtime, spec.instance)).exit_code == 0
         assert await lines(runtime, spec.instance) == [directory]
+
+
+async def test_the_largest_command_and_environment_start(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if not isinstance(runtime_case, ShellCase):
+        pytest.skip("nothing runs here that could be too large")
+    argument, variable = "a" * MAX_STRING_BYTES, "v" * (MAX_STRING_BYTES - len("BIG="))
+    spec = runtime_case.shell("echo $# ${#1} ${#BIG}", env={"BIG": variable})
+    command = [*spec.command, "sh", argument]
+    while (room := MAX_TOTAL_BYTES - size_of(command, spec.env)) > 1:
+        command.append("b" * min(MAX_STRING_BYTES, room - 1))
+    check_total(command, spec.env)
+    await runtime.start(replace(spec, command=tuple(command)))
+    assert (await end_of(runtime, spec.instance)).exit_code == 0
+    sizes = [len(command) - 4, MAX_STRING_BYTES, len(variable)]
+    assert await lines(runtime, spec.instance) == [" ".join(map(str, sizes))]
+
+
+async def test_the_longest_text_for_a_shell_starts(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    if not isinstance(runtime_case, ShellCase):
+        pytest.skip("nothing runs here that could be too large")
+    text = "echo started #".ljust(MAX_STRING_BYTES, "x")
+    spec = replace(runtime_case.shell(""), command=tuple(in_shell(text)))
+    await runtime.start(spec)
+    assert (await end_of(runtime, spec.instance)).exit_code == 0
+    assert await lines(runtime, spec.instance) == ["started"]
+
+
+@pytest.mark.parametrize("part", ["argument", "variable", "total"])
+async def test_more_than_the_system_takes_is_a_permanent_failure(
+    runtime: Runtime, runtime_case: RuntimeCase, part: str
+) -> None:
+    if not isinstance(runtime_case, ShellCase):
+        pytest.skip("nothing runs here that could be too large")
+    arguments = {"argument": ["a" * (MAX_STRING_BYTES + 1)], "total": ["a" * 100_000] * 80}.get(part, [])
+    env = {"BIG": "v" * (MAX_STRING_BYTES - 3)} if part == "variable" else {}
+    spec = runtime_case.shell("echo started", env=env)
+    with pytest.raises(LaunchFailed, match=r"at most|argument list too long") as refusal:
+        await runtime.start(replace(spec, command=(*spec.command, *arguments)))
+    assert not refusal.value.retryable
+    assert await observation_of(runtime, spec.instance) == ABSENT
+
+
+def size_of(command: Sequence[str], env: Mapping[str, str]) -> int:
+    """The bytes of the strings with which a program is started, each with its NUL byte."""
+    strings = [*command, *(f"{name}={value}" for name, value in env.items())]
+    return sum(len(text.encode()) + 1 for text in strings)
 
 
 async def lines(runtime: Runtime, name: str, *, tail: int | None = None, follow: bool = False) -> list[str]:

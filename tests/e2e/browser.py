@@ -29,7 +29,8 @@ class Visit:
             self.hosts.add(parts.netloc)
 
     def note_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # See `_fetch_beside_the_browser`: the rest of a chain of redirects is not fetched there.
+        if message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text:
             self.complaints.append(message.text)
 
 

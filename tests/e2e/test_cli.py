@@ -223,7 +223,7 @@ def test_a_password_prompt_at_a_terminal_does_not_show_the_input(
         (["ps", "--limit", "x"], 2, "error: Invalid value for '--limit'"),
         (["deploy"], 2, "error: set a name, or a file with -f (see `hypervisor deploy --help`)"),
         (["cluster", "create", "x"], 2, "error: set either --cpu and --ram"),
-        (["deploy", "-f", "missing.yaml"], 1, "error: missing.yaml: No such file or directory"),
+        (["deploy", "-f", "missing.yaml"], 2, "error: missing.yaml: No such file or directory"),
         (["show", "no-such-one"], 1, "error: there is no deployment 'no-such-one'"),
         (["org", "show", "nobody"], 1, "error: there is no organization 'nobody'; known: Vision team"),
         (["deploy", "x", "--cpu", "99", "--", "true"], 1, "error: "),

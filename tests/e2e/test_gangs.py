@@ -51,7 +51,7 @@ def test_three_run_and_when_one_fails_all_stop(server: HypervisorServer, tmp_pat
 
         signal.touch()
         failed = client.deployments.wait(gang["id"], lambda each: each["status"] == "FAILED", timeout=PROMPT)
-        assert (failed["exit_code"], failed["reason"]) == (7, "replica 1: exited with code 7")
+        assert (failed["exit_code"], failed["reason"]) == (7, "replica 1: ended with exit code 7")
         outcomes = [one["outcome"] for one in client.deployments.attempts(gang["id"])]
         assert outcomes == ["gang_failed", "failed", "gang_failed"]
         allocated = client.clusters.get(failed["cluster_id"])["allocated"]

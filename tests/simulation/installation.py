@@ -83,7 +83,7 @@ class Server:
             self.wakeup,
             RuntimeRegistry({"simulated": lambda _: self.engine}),
             self.encryptor,
-            CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9"),
+            CheckpointEnv(AttemptTokens(b"k" * 32), lambda _engine: "http://127.0.0.1:9"),
             install=INSTALL,
             random=installation.server_random,
             interval=INTERVAL,

@@ -13,6 +13,7 @@ import httpx2
 import psutil
 import pytest
 
+from hypervisor.addresses import local_host
 from tests.support import forkserver
 from tests.support.forkserver import Order
 from tests.support.servers import free_port, stop, tail, wait_until_ready
@@ -30,7 +31,7 @@ class HypervisorServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{local_host(self.environment['HOST'])}:{self.port}"
 
     @property
     def data_dir(self) -> Path:

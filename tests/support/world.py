@@ -62,7 +62,7 @@ class World:
     clock: SystemClock = field(default_factory=SystemClock)
     encryptor: Encryptor = field(default_factory=lambda: Encryptor(b"k" * 32))
     reporting: CheckpointEnv = field(
-        default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), "http://127.0.0.1:9")
+        default_factory=lambda: CheckpointEnv(AttemptTokens(b"k" * 32), lambda _engine: "http://127.0.0.1:9")
     )
     wakeup: Wakeup = field(default_factory=Wakeup)
     cordon_checks: CordonChecks = field(default_factory=dict)

@@ -16,22 +16,6 @@ from hypervisor.scheduling.snapshots.wording import listed
 from hypervisor.settings import Settings
 
 
-@pytest.mark.parametrize(
-    ("values", "url"),
-    [
-        ({}, "http://127.0.0.1:8000"),
-        ({"port": 9000}, "http://127.0.0.1:9000"),
-        ({"host": "0.0.0.0"}, "http://127.0.0.1:8000"),
-        ({"host": "::1"}, "http://[::1]:8000"),
-        ({"public_url": ""}, "http://127.0.0.1:8000"),
-        ({"public_url": "https://hv.example.com/"}, "https://hv.example.com"),
-        ({"public_url": "http://hv.example.com:81/sub/"}, "http://hv.example.com:81/sub"),
-    ],
-)
-def test_where_workloads_reach_the_server(values: dict[str, Any], url: str) -> None:
-    assert Settings(_env_file=None, **values).reachable_url == url
-
-
 @pytest.mark.parametrize("wrong", ["hv.example.com", "ftp://hv.example.com", "https://", "http://h/?a=b"])
 def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
     with pytest.raises(ValidationError, match="must be a URL"):
@@ -42,6 +26,7 @@ def test_a_public_url_is_an_absolute_http_address(wrong: str) -> None:
     ("name", "wrong"),
     [
         ("data_dir", ""),
+        ("host", "http://localhost"),
         ("docker_host", "the-engine"),
         ("public_url", "http://hv.example.com:port"),
         ("otel_exporter_otlp_endpoint", "http://collector:port"),
@@ -73,10 +58,3 @@ async def test_the_service_refuses_an_unknown_default_runtime(tmp_path: Path) ->
 
 def test_a_log_level_may_be_written_in_capitals() -> None:
     assert Settings(_env_file=None, log_level="INFO").log_level == "info"
-
-
-def test_a_scheduler_has_no_url_for_reports_without_a_public_url() -> None:
-    assert Settings(_env_file=None, role="scheduler").reports_url is None
-    public = "https://hv.example.com"
-    assert Settings(_env_file=None, role="scheduler", public_url=public).reports_url == public
-    assert Settings(_env_file=None, role="all").reports_url == "http://127.0.0.1:8000"

@@ -26,6 +26,7 @@ class SuperuserLogin(AuthProvider):
     def __init__(self, services: AppServices) -> None:
         super().__init__()
         self._services = services
+        self._cookie_path = f"{services.settings.link_prefix}{COOKIE_PATH}"
 
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
         """Log in. Raises LoginFailed. Failed logins count towards the back-off of the API."""
@@ -47,8 +48,8 @@ class SuperuserLogin(AuthProvider):
             COOKIE,
             tokens.access_token,
             max_age=tokens.expires_in,
-            path=COOKIE_PATH,
-            secure=request.url.scheme == "https",
+            path=self._cookie_path,
+            secure=request.scope["scheme"] == "https",
             httponly=True,
             samesite="strict",
         )
@@ -57,7 +58,7 @@ class SuperuserLogin(AuthProvider):
     async def logout(self, request: Request) -> Response:
         await self._end(await self._principal(request.cookies.get(COOKIE)))
         response = RedirectResponse(index_url(request), status_code=303)
-        response.delete_cookie(COOKIE, path=COOKIE_PATH)
+        response.delete_cookie(COOKIE, path=self._cookie_path)
         return response
 
     async def authenticate(self, request: Request) -> AdminUser | None:

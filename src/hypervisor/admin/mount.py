@@ -26,8 +26,9 @@ class _Pages:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = self._services.settings.link_prefix
         inner = {key: value for key, value in scope.items() if key not in _MOUNT_KEYS}
-        await self._app({**inner, "root_path": scope.get("app_root_path", "")}, receive, send)
+        await self._app({**inner, "root_path": prefix, "path": prefix + scope["path"]}, receive, send)
 
     @cached_property
     def _app(self) -> ASGIApp:

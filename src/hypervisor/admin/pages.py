@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import URLPath
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_admin.base import BaseAdmin
 from starlette_admin.helpers import run_on_commit_callbacks
 
@@ -28,13 +30,13 @@ POLICY = (
 )
 
 
-def build(services: AppServices) -> Starlette:
+def build(services: AppServices) -> ASGIApp:
     """An app with the pages under /admin/."""
     app = Starlette()
     admin = BaseAdmin(
         title="MLOps Hypervisor",
         base_url=BASE_URL,
-        favicon_url="/static/docs/favicon.png",
+        favicon_url=f"{services.settings.link_prefix}/static/docs/favicon.png",
         templates_dir=str(resources.files("hypervisor.admin") / "templates"),
         auth_provider=SuperuserLogin(services),
         secret_key=services.cookie_key,
@@ -43,7 +45,24 @@ def build(services: AppServices) -> Starlette:
     for view in all_views():
         admin.add_view(view)
     admin.mount_to(app)
-    return app
+    return _LinksWithoutHost(app)
+
+
+class _LinksWithoutHost:
+    """The app, with links that are paths: a proxy may change the host or end TLS.
+
+    `Request.url_for` asks `scope["router"]` for the path, and takes scheme and host from `Host`.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [header for header in scope["headers"] if header[0] != b"host"]
+        await self._app({**scope, "headers": headers, "server": None, "router": self}, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        return URLPath(str(self._app.url_path_for(name, **path_params)))
 
 
 class DatabaseSession(BaseHTTPMiddleware):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from hypervisor.api.permissions import PUBLIC
+from hypervisor.api.services import AppServices, ServicesDep
 
 STATIC_PATH = "/static"
 
@@ -25,23 +27,23 @@ _HEAD = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>MLOps Hypervisor API</title>
-<link rel="icon" type="image/png" href="/static/docs/favicon.png">
+<link rel="icon" type="image/png" href="{root}/static/docs/favicon.png">
 """
 
-_SWAGGER = f"""{_HEAD}<link rel="stylesheet" href="/static/docs/swagger-ui.css">
+_SWAGGER = """<link rel="stylesheet" href="{root}/static/docs/swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/static/docs/swagger-ui-bundle.js"></script>
-<script src="/static/docs/swagger-init.js"></script>
+<script src="{root}/static/docs/swagger-ui-bundle.js"></script>
+<script src="{root}/static/docs/swagger-init.js"></script>
 </body>
 </html>
 """
 
-_REDOC = f"""{_HEAD}</head>
+_REDOC = """</head>
 <body>
-<redoc spec-url="/openapi.json"></redoc>
-<script src="/static/docs/redoc.standalone.js"></script>
+<redoc spec-url="{root}/openapi.json"></redoc>
+<script src="{root}/static/docs/redoc.standalone.js"></script>
 </body>
 </html>
 """
@@ -51,15 +53,15 @@ router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
 
 @router.get("/docs")
 @router.get("/swagger")
-async def swagger() -> HTMLResponse:
+async def swagger(services: ServicesDep) -> HTMLResponse:
     """Swagger UI. Its Authorize button logs in with the OAuth2 password form."""
-    return _page(_SWAGGER)
+    return _page(_SWAGGER, services)
 
 
 @router.get("/redoc")
-async def redoc() -> HTMLResponse:
+async def redoc(services: ServicesDep) -> HTMLResponse:
     """ReDoc, the reference view of the same API."""
-    return _page(_REDOC)
+    return _page(_REDOC, services)
 
 
 def static_files() -> StaticFiles:
@@ -67,5 +69,6 @@ def static_files() -> StaticFiles:
     return StaticFiles(directory=Path(str(resources.files("hypervisor.api") / "static")))
 
 
-def _page(html: str) -> HTMLResponse:
-    return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY})
+def _page(rest: str, services: AppServices) -> HTMLResponse:
+    root = escape(services.settings.link_prefix)
+    return HTMLResponse((_HEAD + rest).format(root=root), headers={"Content-Security-Policy": _POLICY})

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from hypervisor import __version__
+from hypervisor.api.path_aliases import API_PREFIX
 from hypervisor.api.permissions import PROBE, PUBLIC
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
@@ -43,17 +44,24 @@ class Landing(BaseModel):
 
     name: str = "MLOps Hypervisor"
     version: str = __version__
-    api: str = "/api/v1"
-    docs: str = "/docs"
-    reference: str = "/redoc"
-    openapi: str = "/openapi.json"
-    admin: str = "/admin/"
+    api: str
+    docs: str
+    reference: str
+    openapi: str
+    admin: str
 
 
 @router.get("/", summary="Entry points", dependencies=[PUBLIC])
-async def landing() -> Landing:
+async def landing(services: ServicesDep) -> Landing:
     """Show the version and the paths of the API, its documentation and the admin pages."""
-    return Landing()
+    root = services.settings.link_prefix
+    return Landing(
+        api=f"{root}{API_PREFIX}",
+        docs=f"{root}/docs",
+        reference=f"{root}/redoc",
+        openapi=f"{root}/openapi.json",
+        admin=f"{root}/admin/",
+    )
 
 
 @router.get("/healthz", summary="Liveness", dependencies=[PROBE])

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hypervisor.api.path_aliases import API_PREFIX, canonical_path
+from hypervisor.api.path_aliases import API_PREFIX, canonical_path, without_prefix
 from hypervisor.api.problems import render_refusal, render_unexpected
 from hypervisor.errors import Unavailable
 from hypervisor.infra.randomness import random_hex
@@ -45,14 +45,16 @@ _API_HEADERS = _raw({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 class ProtocolMiddleware:
     """Wraps the whole app, so that error responses get the same headers as all others."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, prefix: str = "") -> None:
+        """`prefix` is the path under which a proxy serves the app, whether or not the proxy removes it."""
         self._app = app
+        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = canonical_path(scope["path"])
+        path = canonical_path(without_prefix(scope["path"], self._prefix))
         request_id = _request_id(Headers(scope=scope))
         sender = _Sender(send, request_id, path)
         structlog.contextvars.clear_contextvars()

@@ -35,30 +35,39 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def install(app: FastAPI) -> None:
-    """Make `app.openapi()` return this document. It is built once, on first use."""
+def install(app: FastAPI, link_prefix: str = "") -> None:
+    """Make `app.openapi()` return this document. It is built once, on first use.
+
+    `link_prefix` is the path before all paths of the API, without a trailing slash.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _describe(app)
+            app.openapi_schema = _describe(app, link_prefix)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI, link_prefix: str) -> dict[str, Any]:
     schema = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
     )
-    components = schema.setdefault("components", {}).setdefault("schemas", {})
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    components.update(problem.pop("$defs", {}))
-    components["Problem"] = problem
+    schemas.update(problem.pop("$defs", {}))
+    schemas["Problem"] = problem
     for name in ("HTTPValidationError", "ValidationError"):
-        components.pop(name, None)
+        schemas.pop(name, None)
     for operations in schema["paths"].values():
         for operation in operations.values():
             _describe_validation(operation)
+    if link_prefix:
+        schema["servers"] = [{"url": link_prefix}]
+        for scheme in components["securitySchemes"].values():
+            for flow in scheme.get("flows", {}).values():
+                flow["tokenUrl"] = link_prefix + flow["tokenUrl"]
     return schema
 
 

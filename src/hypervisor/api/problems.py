@@ -17,6 +17,8 @@ from starlette.responses import Response
 from structlog import get_logger
 from structlog.contextvars import get_contextvars
 
+from hypervisor.api.json_body import RepeatedKey
+from hypervisor.api.schema import not_a_text
 from hypervisor.errors import HypervisorError
 from hypervisor.store.outages import Outage, outage_of
 
@@ -133,6 +135,7 @@ def install(app: FastAPI) -> None:
     """Render every error of the app as a problem."""
     app.add_exception_handler(HypervisorError, _on_refusal)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _on_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(RepeatedKey, _on_repeated_key)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _on_http_error)  # type: ignore[arg-type]
     app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_exception_handler(PoolTimeout, _on_database_error)
@@ -165,13 +168,23 @@ async def _on_refusal(_request: Request, error: HypervisorError) -> Response:
 
 
 async def _on_invalid(_request: Request, error: RequestValidationError) -> Response:
-    errors = [{"loc": list(item["loc"]), "msg": _message(item)} for item in error.errors()]
+    return _invalid([_field_error(item, error.body) for item in error.errors()])
+
+
+async def _on_repeated_key(_request: Request, error: RepeatedKey) -> Response:
+    return _invalid([{"loc": ["body"], "msg": error.detail}])
+
+
+def _invalid(errors: Sequence[Mapping[str, Any]]) -> Response:
     return problem(422, "invalid_request", _validation_detail(errors), extra={"errors": errors})
 
 
 async def _on_http_error(_request: Request, error: HTTPException) -> Response:
     code, detail = _FRAMEWORK_ERRORS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
-    return problem(error.status_code, code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", "").split(", "):
+        headers["Allow"] += ", HEAD"
+    return problem(error.status_code, code, detail, headers=headers)
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:
@@ -185,7 +198,24 @@ def _render_outage(outage: Outage, error: Exception) -> ProblemResponse:
     return problem(status, code, detail, headers={"Retry-After": str(seconds)})
 
 
+def _field_error(item: Mapping[str, Any], body: object) -> dict[str, Any]:
+    """A `FieldError` for an error of the framework; `body` is the text of a body that is not JSON."""
+    if item["type"] == "json_invalid":
+        return {"loc": ["body"], "msg": _json_error(str(body), item["loc"][-1], item["ctx"]["error"])}
+    return {"loc": list(item["loc"]), "msg": _message(item)}
+
+
+def _json_error(text: str, position: int, reason: str) -> str:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return f"not valid JSON at line {line}, column {column}: {reason[:1].lower()}{reason[1:]}"
+
+
 def _message(item: Mapping[str, Any]) -> str:
+    if item["type"] == "string_type":
+        return not_a_text(item["input"])
+    if item["type"] == "extra_forbidden":
+        return "there is no such field"
     return str(item["msg"]).removeprefix("Value error, ")
 
 

@@ -5,6 +5,7 @@ Requests refuse unknown fields, and text with NUL or a lone surrogate.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -25,6 +26,7 @@ from hypervisor.kernel.text import has_control_characters, unsafe_reason
 
 MAX_ID = 2**31 - 1
 MAX_BIG_ID = 2**63 - 1
+_LONGEST_SHOWN = 40
 
 
 class RequestModel(BaseModel):
@@ -56,6 +58,19 @@ class ResponseModel(BaseModel):
     """A response body. It can be built from a table row."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+def not_a_text(value: object) -> str:
+    """Why a value of a JSON body is refused where a text is required."""
+    if isinstance(value, list):
+        return "must be a text, not a list"
+    if isinstance(value, dict):
+        return "must be a text, not an object"
+    return f"must be a text, not {_shortened(json.dumps(value))}: write it in quotes"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _check_safe(text: str) -> str:

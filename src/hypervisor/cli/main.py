@@ -24,6 +24,7 @@ _CLUSTERS = "Clusters"
 _DEPLOYMENTS = "Deployments"
 _COMMANDS = "hypervisor.cli.commands"
 _IN_ORG = ("url", "json", "organization")
+_WAITS = (*_IN_ORG, "retry_seconds")
 
 
 def _command(
@@ -80,19 +81,21 @@ class Commands(LazyGroup):
         "replay": _command(
             _CLUSTERS, "replay:replay", "Run a decision again and compare the plans.", ("url", "json")
         ),
-        "top": _command(_CLUSTERS, "top:top", "Show the usage of the nodes."),
-        "deploy": _command(_DEPLOYMENTS, "deploy:app", "Submit deployments, from options or a file."),
+        "top": _command(_CLUSTERS, "top:top", "Show the usage of the nodes.", _WAITS),
+        "deploy": _command(_DEPLOYMENTS, "deploy:app", "Submit deployments, from options or a file.", _WAITS),
         "ps": _command(_DEPLOYMENTS, "ps:ps", "List deployments."),
         "show": _command(_DEPLOYMENTS, "show:show", "Show all fields of a deployment."),
         "explain": _command(_DEPLOYMENTS, "explain:explain", "Show why it waits, runs or was preempted."),
-        "logs": _command(_DEPLOYMENTS, "logs:logs", "Print the output of a deployment."),
-        "events": _command(_DEPLOYMENTS, "events:events", "Print the event history."),
+        "logs": _command(_DEPLOYMENTS, "logs:logs", "Print the output of a deployment.", _WAITS),
+        "events": _command(_DEPLOYMENTS, "events:events", "Print the event history.", _WAITS),
         "attempts": _command(_DEPLOYMENTS, "attempts:attempts", "List the runs of a deployment."),
         "start": _command(_DEPLOYMENTS, "lifecycle:start", "Queue ended deployments again."),
-        "stop": _command(_DEPLOYMENTS, "lifecycle:stop", "Stop running deployments."),
-        "cancel": _command(_DEPLOYMENTS, "lifecycle:cancel", "Cancel deployments, queued or running."),
+        "stop": _command(_DEPLOYMENTS, "lifecycle:stop", "Stop running deployments.", _WAITS),
+        "cancel": _command(
+            _DEPLOYMENTS, "lifecycle:cancel", "Cancel deployments, queued or running.", _WAITS
+        ),
         "rm": _command(_DEPLOYMENTS, "lifecycle:remove", "Delete deployments."),
-        "watch": _command(_DEPLOYMENTS, "watch:watch", "Show a live table of deployments."),
+        "watch": _command(_DEPLOYMENTS, "watch:watch", "Show a live table of deployments.", _WAITS),
     }
 
 
@@ -129,7 +132,8 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return the exit code.
 
-    The code is 0, 1 for a refusal or failure, 2 for wrong usage, 130 for Ctrl-C.
+    The code is 0, 1 for a refusal or failure, 2 for wrong usage, 75 for a wait that was given up because the
+    server did not answer, 130 for Ctrl-C.
     """
     command = get_command(app)
     command.params.extend(options.parameters(_IN_ORG))

@@ -5,7 +5,18 @@ keys (`models`, `scheduler_models`), so additional fields of a newer server pass
 """
 
 from hypervisor.client.client import Client
-from hypervisor.client.errors import ApiError, ClientError, Unreachable
+from hypervisor.client.errors import ApiError, ClientError, ServerAway, Unreachable
+from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.tokens import MemoryTokens, Tokens, TokenStore
 
-__all__ = ["ApiError", "Client", "ClientError", "MemoryTokens", "TokenStore", "Tokens", "Unreachable"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "ClientError",
+    "MemoryTokens",
+    "RetryPolicy",
+    "ServerAway",
+    "TokenStore",
+    "Tokens",
+    "Unreachable",
+]

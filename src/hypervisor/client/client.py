@@ -10,6 +10,7 @@ from hypervisor.client.clusters import Clusters
 from hypervisor.client.deployments import Deployments
 from hypervisor.client.models import SystemInfo
 from hypervisor.client.organizations import Organizations
+from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.tokens import MemoryTokens, TokenStore
 from hypervisor.client.transport import Transport
 
@@ -27,8 +28,14 @@ class Client:
     for several threads at once. Create one client per thread; the clients may share a TokenStore.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, tokens: TokenStore | None = None) -> None:
-        self._transport = Transport(url, tokens or MemoryTokens())
+    def __init__(
+        self, url: str = DEFAULT_URL, *, tokens: TokenStore | None = None, retry: RetryPolicy | None = None
+    ) -> None:
+        """`retry`: how long `wait` and the iterators go on while the server does not answer.
+
+        Default: HYPERVISOR_RETRY_SECONDS, else 5 minutes.
+        """
+        self._transport = Transport(url, tokens or MemoryTokens(), retry)
         self.accounts = Accounts(self._transport)
         self.organizations = Organizations(self._transport)
         self.clusters = Clusters(self._transport)
@@ -37,6 +44,10 @@ class Client:
     @property
     def url(self) -> str:
         return self._transport.url
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return self._transport.retry
 
     @property
     def tokens(self) -> TokenStore:

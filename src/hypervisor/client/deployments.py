@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from hypervisor.client.errors import ApiError, Unreachable
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
+from hypervisor.client.outages import Outage
 from hypervisor.client.scheduler_models import Forecast
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
@@ -97,7 +99,7 @@ class Deployments:
     def follow_logs(
         self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
     ) -> LogStream:
-        """The lines as they are written, until the attempt ends."""
+        """The lines as they are written, until the attempt ends; over restarts of the server too."""
         params: Params = {"tail": tail, "attempt": attempt, "replica": replica, "follow": True}
         return LogStream(self._transport, f"/deployments/{deployment_id}/logs", params)
 
@@ -123,16 +125,24 @@ class Deployments:
     ) -> Deployment:
         """Poll every `interval` seconds until `done` returns True, and return the deployment.
 
-        Raises TimeoutError, with the last state, after `timeout` seconds.
+        Goes on while the server does not answer, see `RetryPolicy`. Raises TimeoutError, with the last state,
+        after `timeout` seconds, ServerAway when the server is away for too long.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        outage, known = Outage(self._transport.retry), f"deployment {deployment_id} is not known"
         while True:
-            deployment = self.get(deployment_id)
-            if done(deployment):
-                return deployment
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{deployment['name']} is still {deployment['status']}")
-            time.sleep(interval)
+            try:
+                deployment = self.get(deployment_id)
+            except (Unreachable, ApiError) as error:
+                outage.survive(error, at_most=deadline - time.monotonic())
+            else:
+                outage.ended()
+                if done(deployment):
+                    return deployment
+                known = f"{deployment['name']} is still {deployment['status']}"
+                time.sleep(max(0.0, min(interval, deadline - time.monotonic())))
+            if time.monotonic() >= deadline:
+                raise TimeoutError(known)
 
     def _command(self, deployment_id: int, command: str, params: Params | None = None) -> Deployment:
         path = f"/deployments/{deployment_id}/{command}"

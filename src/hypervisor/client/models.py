@@ -196,6 +196,8 @@ class DeploymentSpec(TypedDict, total=False):
 
 class Deployment(DeploymentSpec, total=False):
     id: int
+    command_form: str | None
+    """`shell` for a command that was submitted as a text, `argv` for a list."""
     created_by: int | None
     cluster_name: str
     priority_label: str

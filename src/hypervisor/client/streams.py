@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
-import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import httpx2
 
-from hypervisor.client.errors import Unreachable
+from hypervisor.client.errors import ApiError, Unreachable
 from hypervisor.client.models import Event
+from hypervisor.client.outages import Outage
 from hypervisor.client.transport import Params, Transport
-from hypervisor.kernel.log_text import LOG, MAX_EVENT_BYTES, PARTIAL, lines_of, piece_of
+from hypervisor.kernel.log_text import LOG, MAX_EVENT_BYTES, PARTIAL, POSITION, lines_of, piece_of
 
-RECONNECTS = 5
-RECONNECT_DELAY = 1.0
-"""Seconds between two reconnects. A restart of the server takes a few seconds."""
+OVERLAP = 200
+"""How many event ids before the last one a broken stream reads again."""
+REMEMBERED = 1000
+"""How many ids of received events are kept. More than an overlap has."""
 
 
 class LogStream:
     """The lines of a log as they are written, of any length, without their newline.
 
-    After the iteration, `final_state` is the state of the deployment, or None when the stream broke before
-    the end: the server stopped, or the session ended. `error` is the error message of the server, if any.
+    A broken stream goes on where it was, see `RetryPolicy`. A refusal of the first request is raised.
+
+    After the iteration, `final_state` is the state of the deployment, `error` an error message of the server.
     """
 
     def __init__(self, transport: Transport, path: str, params: Params) -> None:
         self._transport = transport
         self._path = path
         self._params = params
+        self._position: str | None = None
+        self._since_position = 0
+        """Characters of the log after the position."""
         self.final_state: str | None = None
         self.error: str | None = None
 
@@ -37,42 +44,96 @@ class LogStream:
 
     def pieces(self) -> Iterator[str]:
         """The text in pieces, also of unfinished lines. A piece ends with a newline if its line ends."""
-        with self._transport.stream(self._path, params=self._params) as response:
-            is_partial = False
-            for message in httpx2.EventSource(response, MAX_EVENT_BYTES):
-                if message.event == "end":
-                    self.final_state = message.data
-                    return
-                if message.event == "error":
-                    self.error = message.data
-                if message.event == LOG:
-                    yield piece_of(message.data, partial=is_partial)
-                is_partial = message.event == PARTIAL
+        outage, has_begun = Outage(self._transport.retry), False
+        while self.final_state is None:
+            try:
+                with self._open() as response:
+                    has_begun = True
+                    for piece in self._read(response):
+                        outage.ended()
+                        yield piece
+                if self.final_state is None:
+                    raise Unreachable(self._transport.url, "the server ended the stream")
+            except (Unreachable, ApiError) as error:
+                if isinstance(error, ApiError) and not has_begun:
+                    raise
+                outage.survive(error)
+
+    def _open(self) -> AbstractContextManager[httpx2.Response]:
+        headers = {} if self._position is None else {"Last-Event-ID": self._position}
+        return self._transport.stream(self._path, params=self._params, headers=headers)
+
+    def _read(self, response: httpx2.Response) -> Iterator[str]:
+        """New pieces. Those after the position of a broken stream come again and are skipped."""
+        known, is_partial = self._since_position, False
+        for message in httpx2.EventSource(response, MAX_EVENT_BYTES):
+            if message.event == "end":
+                self.final_state = message.data
+                return
+            if message.event == "error":
+                self.error = message.data
+            if message.event == POSITION:
+                self._position, self._since_position, known = message.data, 0, 0
+            if message.event == LOG:
+                piece = piece_of(message.data, partial=is_partial)
+                known, piece = known - min(known, len(piece)), piece[known:]
+                if piece:
+                    self._since_position += len(piece)
+                    yield piece
+            is_partial = message.event == PARTIAL
 
 
 def follow_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
     """New events, without end, after the event with id `after`; for None, from now on.
 
-    A broken connection is resumed after the last event, up to RECONNECTS times. Then Unreachable is raised.
+    A broken stream goes on after the last event, see `RetryPolicy`. A refusal of the first request is raised.
     """
-    last = after
-    failures = 0
+    cursor = _EventCursor(after)
+    outage, has_begun = Outage(transport.retry), False
     while True:
         try:
-            for event in _read_events(transport, path, last):
-                last, failures = event["id"], 0
-                yield event
-        except Unreachable:
-            failures += 1
-            if failures > RECONNECTS:
+            with transport.stream(path, headers=cursor.headers) as response:
+                has_begun = True
+                for message in httpx2.EventSource(response, max_event_size=None):
+                    if message.data.startswith("{"):
+                        for event in cursor.new(json.loads(message.data)):
+                            outage.ended()
+                            yield event
+                    elif message.id and not message.data:
+                        cursor.begin(int(message.id))
+            raise Unreachable(transport.url, "the server ended the stream")
+        except (Unreachable, ApiError) as error:
+            if isinstance(error, ApiError) and not has_begun:
                 raise
-        time.sleep(RECONNECT_DELAY)
+            outage.survive(error)
 
 
-def _read_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
-    headers = {} if after is None else {"Last-Event-ID": str(after)}
-    with transport.stream(path, headers=headers) as response:
-        for message in httpx2.EventSource(response, max_event_size=None):
-            if message.data.startswith("{"):
-                event: Event = json.loads(message.data)
-                yield event
+class _EventCursor:
+    """The events that were received.
+
+    On PostgreSQL an event with a lower id may become visible after one with a higher id. So a broken stream
+    goes on a little before its last event, and what was received is left out.
+    """
+
+    def __init__(self, after: int | None) -> None:
+        self._after = after
+        self._newest = after or 0
+        self._received: deque[int] = deque(maxlen=REMEMBERED)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self._after is None:
+            return {}
+        return {"Last-Event-ID": str(max(self._after, self._newest - OVERLAP))}
+
+    def begin(self, event_id: int) -> None:
+        """The server's newest event at the begin of a stream without `after`."""
+        if self._after is None:
+            self._after = self._newest = event_id
+
+    def new(self, event: Event) -> Iterator[Event]:
+        """The event, unless it was received before."""
+        if event["id"] not in self._received:
+            self._received.append(event["id"])
+            self._newest = max(self._newest, event["id"])
+            yield event

@@ -9,13 +9,15 @@ from typing import Any
 
 import httpx2
 
+from hypervisor.client import json_body
 from hypervisor.client.errors import ApiError, ClientError, Unreachable
+from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.tokens import Tokens, TokenStore
 
 API = "/api/v1"
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
-STREAM_TIMEOUT = httpx2.Timeout(5.0, read=None)
-"""Streams may be silent for a long time, so only the connect has a timeout."""
+STREAM_TIMEOUT = httpx2.Timeout(5.0, read=60.0)
+"""A silent stream has a comment every 15 seconds, so a longer silence is a lost connection."""
 
 Params = Mapping[str, str | int | bool | Sequence[str | int] | None]
 
@@ -23,9 +25,10 @@ Params = Mapping[str, str | int | bool | Sequence[str | int] | None]
 class Transport:
     """Sends requests below `/api/v1`. Not safe for several threads at once."""
 
-    def __init__(self, url: str, tokens: TokenStore) -> None:
+    def __init__(self, url: str, tokens: TokenStore, retry: RetryPolicy | None = None) -> None:
         self.url = normalise_url(url)
         self.tokens = tokens
+        self.retry = retry or RetryPolicy.from_environment()
         self._http = httpx2.Client(base_url=self.url, timeout=TIMEOUT, follow_redirects=False)
 
     def close(self) -> None:
@@ -77,9 +80,12 @@ class Transport:
         authorise: bool = True,
     ) -> httpx2.Response:
 
+        content = None if body is None else json_body.encode(body)
+        sent = headers if content is None else {**json_body.HEADERS, **(headers or {})}
+
         def attempt() -> httpx2.Response:
             request = self._http.build_request(
-                method, f"{API}{path}", params=_without_none(params), json=body, data=form, headers=headers
+                method, f"{API}{path}", params=_without_none(params), content=content, data=form, headers=sent
             )
             return self._deliver(request, authorise=authorise)
 
@@ -147,10 +153,10 @@ class Transport:
                 "POST", f"{API}/auth/refresh", json={"refresh_token": current.refresh}
             )
             response = self._deliver(request, authorise=False)
-            if response.is_error:
-                if response.status_code == HTTPStatus.UNAUTHORIZED:
-                    self.tokens.save(None)
+            if response.status_code == HTTPStatus.UNAUTHORIZED:
+                self.tokens.save(None)
                 return False
+            _raise_for(response)
             self.tokens.save(read_tokens(response.json()))
             return True
 
@@ -199,7 +205,7 @@ def _without_none(params: Params | None) -> dict[str, Any]:
 
 def _raise_for(response: httpx2.Response) -> None:
     if response.is_error:
-        raise ApiError.from_body(response.status_code, response.text)
+        raise ApiError.from_body(response.status_code, response.text, response.headers.get("Retry-After"))
     if response.is_redirect:
         raise ApiError(response.status_code, "redirect", "the server sent a redirect; check the server URL")
 

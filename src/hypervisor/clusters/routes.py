@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response, status
 from fastapi.responses import JSONResponse
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
@@ -28,7 +29,7 @@ from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import resolve_organization
 from hypervisor.store.database import WriteSession
 
-router = APIRouter(prefix="/clusters", tags=["Clusters"])
+router = APIRouter(prefix="/clusters", tags=["Clusters"], route_class=JsonRoute)
 
 Force = Annotated[
     bool, Query(description="Also if running work prevents the change: the work is moved or stopped first.")

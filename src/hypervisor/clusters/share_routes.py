@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response, status
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
@@ -19,7 +20,7 @@ from hypervisor.kernel.roles import Role
 from hypervisor.organizations.access import access_organization, check_role, not_found
 from hypervisor.store.database import WriteSession
 
-router = APIRouter(tags=["Shared clusters"])
+router = APIRouter(tags=["Shared clusters"], route_class=JsonRoute)
 CHANGES = documented(401, 403, 404, 409, 422, 429)
 
 

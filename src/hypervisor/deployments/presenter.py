@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_dict
 
+from hypervisor.addresses import url_host
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.queue import positions
 from hypervisor.deployments.schemas.responses import (
@@ -20,6 +21,7 @@ from hypervisor.deployments.spec.environment import shown_environment
 from hypervisor.deployments.spec.submit import Created
 from hypervisor.deployments.state.dependencies import Parent, load_parents
 from hypervisor.infra.coordination.queue_index import QueueIndex
+from hypervisor.kernel.command import form_of
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
@@ -96,6 +98,7 @@ def _response(
     return DeploymentResponse(
         **_as_stored(one),
         cluster_name=cluster_name,
+        command_form=form_of(one.command),
         env=shown_environment(one.env),
         ports=one.ports or [],
         required_cpu_cores=required.cpu_cores,
@@ -149,5 +152,5 @@ def _replica(attempt: Attempt) -> ReplicaResponse:
 def _endpoint(binding: dict[str, Any]) -> Endpoint:
     host, host_port = str(binding["host"]), int(binding["host_port"])
     return Endpoint(
-        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{host}:{host_port}"
+        port=int(binding["port"]), host=host, host_port=host_port, url=f"http://{url_host(host)}:{host_port}"
     )

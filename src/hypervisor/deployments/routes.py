@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, SafeStr
@@ -23,7 +24,14 @@ from hypervisor.deployments.access.policy import (
     DeploymentReader,
     DeploymentSubmitter,
 )
-from hypervisor.deployments.schemas.filters import Labels, PriorityFilter, States, parse_labels
+from hypervisor.deployments.schemas.filters import (
+    Labels,
+    PriorityFilter,
+    States,
+    StatusAlias,
+    one_of_states,
+    parse_labels,
+)
 from hypervisor.deployments.schemas.requests import (
     MAX_GRACE,
     DeploymentBatch,
@@ -41,7 +49,7 @@ from hypervisor.infra.observability.tracing import current_traceparent
 from hypervisor.lifecycle.commands import Command
 from hypervisor.store.database import WriteSession
 
-router = APIRouter(prefix="/deployments", tags=["Deployments"])
+router = APIRouter(prefix="/deployments", tags=["Deployments"], route_class=JsonRoute)
 
 REPLAYED = "Idempotent-Replayed"
 READS = documented(401, 404, 422, 429)
@@ -101,6 +109,7 @@ async def list_deployments(
     organization_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     cluster_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     state: States = (),
+    status: StatusAlias = (),
     priority: PriorityFilter = None,
     label: Labels = (),
     name: Annotated[SafeStr | None, Query(max_length=100)] = None,
@@ -115,7 +124,7 @@ async def list_deployments(
     filters = listing.Filters(
         visible_organizations(user, organization_id),
         cluster_id=cluster_id,
-        states=state,
+        states=one_of_states(state, status),
         priority=priority,
         labels=parse_labels(label),
         name=name,

@@ -145,7 +145,7 @@ class EventRelay:
     async def subscribe(self, organization_id: int) -> Subscription:
         """A new subscription: it receives every event with an id above `subscription.after`."""
         async with self._database.read() as session:
-            after = await session.scalar(select(func.max(Event.id))) or 0
+            after = await newest_id(session)
         subscription = Subscription(organization_id, after)
         self._subscriptions[organization_id].add(subscription)
         return subscription
@@ -200,6 +200,14 @@ class EventRelay:
         for skipped in range(max(self._last + 1, id_ - max(free, 0)), id_):
             self._gaps[skipped] = now
         self._last = id_
+
+
+async def newest_id(session: AsyncSession, organization_id: int | None = None) -> int:
+    """The highest id of the events of an organization, or of all events; 0 without events."""
+    query = select(func.max(Event.id))
+    if organization_id is not None:
+        query = query.where(Event.organization_id == organization_id)
+    return await session.scalar(query) or 0
 
 
 async def history(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, status
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.permissions import PUBLIC
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
@@ -25,7 +26,7 @@ from hypervisor.identity.schemas import (
 from hypervisor.identity.sessions import Logins
 from hypervisor.store.tables import User
 
-router = APIRouter(prefix="/auth", tags=["Accounts"])
+router = APIRouter(prefix="/auth", tags=["Accounts"], route_class=JsonRoute)
 
 
 @router.post(

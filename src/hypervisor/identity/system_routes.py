@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from hypervisor import __version__
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import ResponseModel
 from hypervisor.api.services import ServicesDep
 from hypervisor.identity.principal import CurrentUser
 
-router = APIRouter(prefix="/system", tags=["Service"])
+router = APIRouter(prefix="/system", tags=["Service"], route_class=JsonRoute)
 
 
 class SystemInfoResponse(ResponseModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 from limits import RateLimitItem, parse
@@ -16,6 +16,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from structlog import get_logger
 
+from hypervisor.addresses import parse_address
 from hypervisor.errors import StartupError, TooManyRequests
 from hypervisor.infra.coordination.redis_url import TIMEOUT_SECONDS, normalise_redis_url
 
@@ -61,10 +62,12 @@ def parse_limit(expression: str) -> RateLimitItem | None:
 
 
 def address_key(host: str | None) -> str:
-    """The rate limit key of a network address: IPv4 as is, IPv6 as its /64 (usually one customer)."""
-    try:
-        address = ip_address(host or "")
-    except ValueError:
+    """The rate limit key of a network address: IPv4 as is, IPv6 as its /64 (usually one customer).
+
+    An IPv4 address in IPv6 form, as a proxy may report it, is an IPv4 address.
+    """
+    address = parse_address(host or "")
+    if address is None:
         return host or "unknown"
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))

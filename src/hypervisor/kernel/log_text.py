@@ -22,6 +22,7 @@ MAX_PIECE = MAX_EVENT_BYTES // 8
 
 LOG = "log"
 PARTIAL = "partial"
+POSITION = "position"
 
 _PARTIAL_EVENT = f"event: {PARTIAL}\ndata: true\n\n"
 

@@ -30,7 +30,7 @@ class Observation:
     """The state of one instance as its engine reports it. Times are UTC, None if unknown.
 
     `exit_code` is None while the instance runs, and for an instance that vanished without an observed exit;
-    `message` then explains it. Death by signal N is 128 + N.
+    `message` then explains it. An end by signal N is 128 + N.
     """
 
     state: ObservedState

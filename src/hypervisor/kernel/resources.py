@@ -13,6 +13,8 @@ from typing import Self
 MILLI = 1000
 MIB_PER_GIB = 1024
 WHOLE_GPU = 1000
+MIN_GPU_MILLI = 100
+"""The smallest fraction of a device that a request may have."""
 MAX_EDGE_VALUE = 2**53
 
 
@@ -84,7 +86,11 @@ class Resources:
 
 
 def check_gpu_request(gpu_milli: int) -> None:
-    """Accept 0, a fraction of one device (1..999 milli), or whole devices. Raises InvalidAmount."""
+    """Accept 0, a fraction of one device (100..999 milli), or whole devices. Raises InvalidAmount."""
+    if 0 < gpu_milli < MIN_GPU_MILLI:
+        raise InvalidAmount(
+            f"the smallest fraction of a GPU is {MIN_GPU_MILLI / WHOLE_GPU:g}, not {gpu_milli / WHOLE_GPU:g}"
+        )
     if gpu_milli > WHOLE_GPU and gpu_milli % WHOLE_GPU:
         raise InvalidAmount(
             "a GPU request must be a fraction below 1 or a whole number of devices, "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
 
 def unsafe_reason(text: str) -> str | None:
     """Why this text is invalid everywhere (NUL, half a surrogate pair), or None if it is valid."""
@@ -17,8 +20,13 @@ def unsafe_reason(text: str) -> str | None:
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a one-line text contains line breaks, escapes or other control characters."""
-    return not text.isprintable() and any(unicodedata.category(char) == "Cc" for char in text)
+    """Whether a one-line text contains line breaks, escapes or other control characters.
+
+    Those that change the direction of text count: they show a path or a name in another order than it has.
+    """
+    return not text.isprintable() and any(
+        unicodedata.category(char) in _CONTROLS or char in _DIRECTIONS for char in text
+    )
 
 
 def fold(text: str) -> str:

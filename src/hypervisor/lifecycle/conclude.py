@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from hypervisor.kernel.exit_code import describe_exit_code, possible_signal
 from hypervisor.kernel.observation import Observation
 from hypervisor.lifecycle.states import State
 
@@ -122,9 +123,8 @@ def _ended_before_the_stop(ending: Ending) -> bool:
 def _succeeded(ending: Ending, jitter: float) -> Conclusion:
     if ending.restart_policy == "always" and (retry := _retry(ending, jitter)) is not None:
         delay, used = retry
-        return Conclusion(
-            "succeeded", State.QUEUED, "restarting", "exited with code 0; restart policy always", delay, used
-        )
+        sentence = "finished with exit code 0; restart policy always"
+        return Conclusion("succeeded", State.QUEUED, "restarting", sentence, delay, used)
     return Conclusion(
         "succeeded", State.SUCCEEDED, "exit_0", "finished with exit code 0", retries_used=ending.retries_used
     )
@@ -159,9 +159,8 @@ def _describe_failure(ending: Ending) -> tuple[str, str, str]:
         limit = f" (limit {ending.ram_limit_mib} MiB)" if ending.ram_limit_mib else ""
         return "oom_killed", "oom_killed", f"killed: out of memory{limit}; increase required_ram_gb"
     exit_code = observation.exit_code
-    if exit_code > 128:
-        return "failed", "killed_by_signal", f"ended by signal {exit_code - 128} (exit code {exit_code})"
-    return "failed", "exit_code", f"exited with code {exit_code}"
+    code = "exit_code" if possible_signal(exit_code) is None else "killed_by_signal"
+    return "failed", code, f"ended with {describe_exit_code(exit_code)}"
 
 
 def _code_is_retried(ending: Ending) -> bool:

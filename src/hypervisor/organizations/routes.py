@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response, status
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID, OrganizationId
@@ -28,7 +29,7 @@ from hypervisor.organizations.schemas import (
 )
 from hypervisor.store.tables import Organization
 
-router = APIRouter(prefix="/organizations", tags=["Organizations"])
+router = APIRouter(prefix="/organizations", tags=["Organizations"], route_class=JsonRoute)
 
 UserId = Annotated[int, Path(ge=1, le=MAX_ID, description="The member's user id.")]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from sqlalchemy import select
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.permissions import declares
 from hypervisor.api.problems import documented
@@ -23,7 +24,7 @@ from hypervisor.planning.responses import DecisionResponse
 from hypervisor.store.database import ReadSession
 from hypervisor.store.tables import Cluster, ClusterShare, Decision
 
-router = APIRouter(tags=["Clusters"])
+router = APIRouter(tags=["Clusters"], route_class=JsonRoute)
 
 READS = documented(401, 404, 422, 429)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
@@ -19,7 +20,7 @@ from hypervisor.planning.forecast import forecast
 from hypervisor.planning.queue_view import plan_now, queue_page
 from hypervisor.planning.responses import ForecastResponse, QueuedResponse
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 READS = documented(401, 404, 422, 429)
 

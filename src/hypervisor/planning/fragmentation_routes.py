@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID, MAX_ID
 from hypervisor.api.services import ServicesDep
@@ -21,7 +22,7 @@ from hypervisor.scheduling.snapshots.snapshot import Shape
 
 _MOST_STEPS = 500_000
 
-router = APIRouter(prefix="/clusters", tags=["Clusters"])
+router = APIRouter(prefix="/clusters", tags=["Clusters"], route_class=JsonRoute)
 
 
 class MoveRequest(StrictRequest):

@@ -156,7 +156,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             {"command", "env", "ports", "working_dir", "required_gpu_count", "grace_period_seconds"}
         ),
         in_name=frozenset({"required_cpu_cores", "required_ram_gb"}),
-        needs={"command": 'give command as a list, for example ["python", "train.py"]'},
+        needs={"command": 'give command, for example ["python", "train.py"], or a text for the shell'},
     ),
     # It stands in for the others, so it accepts what they accept: a specification can be tried out unchanged.
     "simulated": RuntimeKind(

@@ -38,6 +38,42 @@ async def test_broken_bodies_are_refused(sqlite_api: Api, body: bytes) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"{", "line 1, column 2: expecting property name"),
+        (b'{"a": 1,\n "b" 2}', "line 2, column 6: expecting ':' delimiter"),
+        (b"\n\n  nonsense", "line 3, column 3: expecting value"),
+        (b'{"a": "x', "line 1, column 7: unterminated string"),
+        (b"{} {}", "line 1, column 4: extra data"),
+    ],
+)
+async def test_a_body_that_is_not_json_is_refused_with_the_place(
+    sqlite_api: Api, body: bytes, place: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await sqlite_api.http.post("/api/v1/auth/register", content=body, headers=headers)
+    problem = refused(answer, 422, "invalid_request")
+    assert f"the body: not valid JSON at {place}" in problem["detail"]
+    assert problem["errors"][0]["loc"] == ["body"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"username": "ada", "username": "eve"}',
+        '{"username": {"a": 1, "b": 2, "a": 1}}',
+        '[{"username": 1, "\\u0075sername": 2}]',
+    ],
+)
+async def test_a_repeated_key_is_refused_and_named(sqlite_api: Api, body: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await sqlite_api.http.post("/api/v1/auth/register", content=body, headers=headers)
+    problem = refused(answer, 422, "invalid_request")
+    key = "'a'" if '{"a"' in body else "'username'"
+    assert problem["detail"] == f"the body: the key {key} occurs twice in one object."
+
+
 async def test_bodies_over_a_mebibyte_are_refused(sqlite_api: Api) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):

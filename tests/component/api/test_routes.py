@@ -9,6 +9,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.permissions import PUBLIC, declared_permissions, undeclared_routes
 from hypervisor.app import create_app
 from hypervisor.settings import Settings
@@ -92,6 +93,16 @@ def test_responses_have_a_model(app: FastAPI) -> None:
         and not str(context.response_class.media_type).startswith("text/")
     ]
     assert without == []
+
+
+def test_every_route_with_a_body_refuses_repeated_keys(app: FastAPI) -> None:
+    with_body = [
+        context.original_route
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, APIRoute) and context.original_route.body_field is not None
+    ]
+    assert len(with_body) > 10
+    assert [route.path for route in with_body if not isinstance(route, JsonRoute)] == []
 
 
 def test_login_is_what_the_authorize_button_uses(app: FastAPI) -> None:

@@ -32,12 +32,12 @@ def path(deployment: dict[str, Any], below: str = "") -> str:
 
 
 def parse_stream(text: str) -> list[dict[str, str]]:
-    """The fields of server-sent events, without comments."""
+    """The fields of server-sent events with data, without comments."""
     found = []
     for block in text.split("\n\n"):
         lines = [line for line in block.split("\n") if line and not line.startswith(":")]
         fields = dict(line.split(": ", 1) for line in lines)
-        if fields:
+        if "data" in fields:
             found.append(fields)
     return found
 

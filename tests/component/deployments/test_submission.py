@@ -115,6 +115,40 @@ async def test_every_field_of_an_update_is_stored(team: Team) -> None:
     assert {field: seen[field] for field in EXAMPLES} == EXAMPLES
 
 
+async def test_a_text_runs_in_a_shell_and_responses_tell_the_form(team: Team) -> None:
+    cluster = await team.cluster(runtime="process")
+    text = 'set -e\necho one && echo "$HOME" | tr a-z A-Z > out.txt\n'
+    shell = await team.submit("text", cluster_id=cluster["id"], command=text)
+    assert (shell["command"], shell["command_form"]) == (["/bin/sh", "-c", text], "shell")
+    path = f"{DEPLOYMENTS}/{shell['id']}"
+    argv = ok(await team.developer.patch(path, {"command": ["echo", "a && b"]}))
+    assert (argv["command"], argv["command_form"]) == (["echo", "a && b"], "argv")
+    again = ok(await team.developer.patch(path, {"command": text}))
+    assert (again["command"], again["command_form"]) == (shell["command"], "shell")
+    assert await team.get(shell) == again
+    plan = {"name": "x", "cluster_id": cluster["id"], "command": text}
+    ok(await team.developer.post(f"{DEPLOYMENTS}/plan", plan))
+
+
+async def test_without_a_command_there_is_no_form(team: Team) -> None:
+    await team.cluster()
+    assert (await team.submit("x"))["command_form"] is None
+
+
+async def test_command_and_environment_together_are_limited(team: Team) -> None:
+    await team.cluster()
+    secrets = {f"S{number}": {"value": "v" * 120_000, "secret": True} for number in range(7)}
+    created = await team.submit("x", env=secrets)
+    kept = dict.fromkeys(secrets, "***")
+    path = f"{DEPLOYMENTS}/{created['id']}"
+    fits = ok(await team.developer.patch(path, {"env": {**kept, "A": "v" * 100_000}}))
+    more = {**kept, **{f"B{number}": "v" * 100_000 for number in range(3)}}
+    for change in ({"env": more}, {"command": ["echo", "x" * 120_000, "y" * 120_000]}):
+        problem = refused(await team.developer.patch(path, change), 422, "too_large_to_start")
+        assert "bytes together" in problem["detail"]
+    assert await team.get(created) == fits
+
+
 async def test_a_submit_is_an_event(team: Team) -> None:
     await team.cluster()
     created = await team.submit("web")
@@ -167,10 +201,19 @@ async def test_invalid_requests_are_refused(team: Team) -> None:
         {"docker_image": "team/UPPER"},
         {"docker_image": "a b"},
         {"command": ["", "x"]},
-        {"command": "python train.py"},
+        {"command": ""},
+        {"command": 5},
+        {"command": ["echo", 5]},
+        {"command": "x" * 131_072},
         {"env": {"1BAD": "x"}},
         {"env": {"A=B": "x"}},
         {"env": {"A": "nul\0"}},
+        {"env": {"A": 1.1}},
+        {"env": {"A": False}},
+        {"env": {"A": None}},
+        {"env": {"A": ["x"]}},
+        {"env": {"A": "v" * 131_070}},
+        {"labels": {"a": False}},
         {"ports": [0]},
         {"ports": [65536]},
         {"ports": [80, 80]},
@@ -178,6 +221,7 @@ async def test_invalid_requests_are_refused(team: Team) -> None:
         {"required_cpu_cores": 2**53},
         {"required_ram_gb": "4"},
         {"required_gpu_count": 1.5},
+        {"required_gpu_count": 0.05},
         {"priority": "URGENT"},
         {"priority": 1001},
         {"priority": True},

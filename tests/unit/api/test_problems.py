@@ -54,6 +54,24 @@ def test_the_reason_is_quoted_unchanged(fields: dict[str, Any], detail: str) -> 
     assert _detail(**fields) == detail
 
 
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"env": {"A": 1.1}}, "env.A: must be a text, not 1.1: write it in quotes."),
+        ({"env": {"A": False}}, "env.A: must be a text, not false: write it in quotes."),
+        ({"env": {"A": None}}, "env.A: must be a text, not null: write it in quotes."),
+        ({"env": {"A": [1]}}, "env.A: must be a text, not a list."),
+        ({"labels": {"a": 420}}, "labels.a: must be a text, not 420: write it in quotes."),
+        ({"command": ["x", 45045]}, "command.1: must be a text, not 45045: write it in quotes."),
+        ({"name": {"a": 1}}, "name: must be a text, not an object."),
+        ({"gpu_model": 4090}, "gpu_model: must be a text, not 4090: write it in quotes."),
+        ({"imgae": "x"}, "imgae: there is no such field."),
+    ],
+)
+def test_a_value_that_is_not_a_text_is_named_with_the_fix(fields: dict[str, Any], detail: str) -> None:
+    assert _detail(**fields) == detail
+
+
 @pytest.mark.parametrize("reason", ["must not be x", "must not be x."])
 def test_the_sentence_has_one_full_stop(reason: str) -> None:
     found = problems._validation_detail([{"loc": ["body", "name"], "msg": reason}])

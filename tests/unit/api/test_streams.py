@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from hypervisor.api import streams
-from hypervisor.api.streams import until_stopping
+from hypervisor.api.streams import until_stopping, with_silences
 from tests.support.wait import PROMPT
 
 
@@ -101,3 +101,22 @@ async def test_a_failing_source_fails_its_stream() -> None:
 
     with pytest.raises(LookupError):
         _ = [item async for item in until_stopping(asyncio.Event(), broken())]
+
+
+async def test_silences_are_reported_between_the_items() -> None:
+    source, go_on = _Source(1, 2, ends=True), asyncio.Event()
+
+    async def rows() -> AsyncGenerator[int, None]:
+        async with aclosing(source.rows()) as items:
+            async for item in items:
+                yield item
+                await go_on.wait()
+
+    received = []
+    async with asyncio.timeout(PROMPT):
+        async for item in with_silences(rows(), 0.01):
+            received.append(item)
+            if received.count(None) == 2:
+                go_on.set()
+    assert [received[:3], received[-1]] == [[1, None, None], 2]
+    assert source.closed

@@ -48,7 +48,7 @@ def test_a_server_error_is_reported_with_the_request_id() -> None:
     ("events", "code", "message"),
     [
         ("event: log\ndata: line\n\nevent: end\ndata: SUCCEEDED\n\n", 0, "train: SUCCEEDED"),
-        ("event: log\ndata: line\n\n", 1, "the log stream broke before train ended"),
+        ("event: log\ndata: line\n\n", 1, "the server ended the stream"),
         (
             "event: log\ndata: line\n\nevent: error\ndata: no engine\n\nevent: end\ndata: RUNNING\n\n",
             1,
@@ -67,7 +67,7 @@ def test_a_followed_log_ends_with_a_message(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("HYPERVISOR_TOKEN", "token")
     with scripted(log_stream(events)) as server:
-        assert run(["logs", "-f", "7", "--url", server.url]) == code
+        assert run(["logs", "-f", "7", "--url", server.url, "--retry-seconds", "0"]) == code
     output = capsys.readouterr()
     assert output.out == "line\n"
     assert message in output.err

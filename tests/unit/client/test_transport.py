@@ -198,12 +198,14 @@ def test_a_very_large_event_is_read() -> None:
         assert len(next(client.organizations.follow(1))["message"]) == 3_000_000
 
 
-def test_events_resume_after_the_last_event_of_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hypervisor.client.streams.RECONNECT_DELAY", 0.0)
+def test_events_resume_after_the_last_event_of_a_broken_connection() -> None:
+    newest = 4
 
     def respond(request: Request) -> Response:
+        nonlocal newest
+        newest += 2
         last = int(request.headers.get("Last-Event-ID", "0"))
-        sent = "".join(f'id: {n}\nevent: x\ndata: {{"id": {n}}}\n\n' for n in (last + 1, last + 2))
+        sent = "".join(f'id: {n}\nevent: x\ndata: {{"id": {n}}}\n\n' for n in range(last + 1, newest + 1))
         return Response(200, sent, "text/event-stream")
 
     with scripted(respond) as server, Client(server.url) as client:

@@ -101,9 +101,15 @@ def test_the_shortfall_is_exactly_the_missing_amount(needed: Resources, capacity
             assert getattr(capacity, field) + getattr(missing, field) == getattr(needed, field)
 
 
-@pytest.mark.parametrize("gpu_milli", [0, 1, 100, 999, 1000, 2000, 8000])
+@pytest.mark.parametrize("gpu_milli", [0, 100, 101, 999, 1000, 2000, 8000])
 def test_fractions_of_one_gpu_and_whole_gpus_are_requests(gpu_milli: int) -> None:
     check_gpu_request(gpu_milli)
+
+
+@pytest.mark.parametrize("gpu_milli", [1, 50, 99])
+def test_a_fraction_below_the_least_is_refused_with_the_least(gpu_milli: int) -> None:
+    with pytest.raises(InvalidAmount, match=r"smallest fraction of a GPU is 0\.1"):
+        check_gpu_request(gpu_milli)
 
 
 @pytest.mark.parametrize("gpu_milli", [1001, 1500, 2500])

@@ -21,6 +21,12 @@ def test_control_characters_are_detected() -> None:
     assert has_control_characters("escape \x1b[31m")
     assert has_control_characters("two\nlines")
     assert not has_control_characters("é 🐴 ok")
+    assert not has_control_characters("family 👩\u200d👧, עברית, العربية")
+
+
+@pytest.mark.parametrize("char", ["\x7f", "\x85", "\u2028", "\u2029", "\u202a", "\u202e", "\u2066", "\u2069"])
+def test_characters_that_break_or_turn_a_line_are_control_characters(char: str) -> None:
+    assert has_control_characters(f"/data/{char}gnp.exe")
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,21 @@ def test_an_exit_code_decides(code: int, state: State, outcome: str) -> None:
 
 def test_the_sentence_of_a_failure_names_its_cause() -> None:
     assert "code 3" in conclude(Ending(exited(3)), 0).sentence
-    assert "signal 11" in conclude(Ending(exited(139)), 0).sentence
+    assert "SIGSEGV" in conclude(Ending(exited(139)), 0).sentence
     assert "512 MiB" in conclude(Ending(exited(137, oom=True), ram_limit_mib=512), 0).sentence
     assert "no such image" in conclude(Ending(None, launch_error="no such image"), 0).sentence
     assert conclude(Ending(ABSENT), 0).outcome == "lost"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason_code"),
+    [(1, "exit_code"), (128, "exit_code"), (137, "killed_by_signal"), (193, "exit_code"), (255, "exit_code")],
+)
+def test_only_a_code_that_a_signal_can_cause_is_called_one(code: int, reason_code: str) -> None:
+    conclusion = conclude(Ending(exited(code)), 0)
+    assert conclusion.code == reason_code
+    assert ("SIG" in conclusion.sentence) == (reason_code == "killed_by_signal")
+    assert f"exit code {code}" in conclusion.sentence
 
 
 @pytest.mark.parametrize(

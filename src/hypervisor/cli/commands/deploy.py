@@ -9,11 +9,12 @@ from typer.core import TyperCommand
 
 from hypervisor.cli.commands import deploy_flags
 from hypervisor.cli.commands.deploy_plan import forecast_lines
-from hypervisor.cli.commands.spec_file import read_file
+from hypervisor.cli.commands.option_values import command_of
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.progress import Progress
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.spec_file.reader import read_file
 from hypervisor.client.deployments import has_settled
 from hypervisor.client.models import Deployment
 
@@ -24,7 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class _Deploy(TyperCommand):
-    """A command with the options of `deploy_flags`. Everything after `--` is the workload's command."""
+    """A command with the options of `deploy_flags`. What follows `--` is the workload's command."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,14 +70,14 @@ def deploy(
         float | None, typer.Option(min=0.1, help="Most seconds of --wait; default: no limit.")
     ] = None,
 ) -> None:
-    """Submit a deployment. Everything after -- is its command.
+    """Submit a deployment. Everything after -- is its command; one quoted text runs in a shell.
 
     hypervisor deploy train --job --gpu 1 --priority HIGH -- python train.py
     """
     session = Session.of(context)
     fields = deploy_flags.fields_of(context.meta[_OPTIONS])
     if (command := context.meta.get(_COMMAND)) is not None:
-        fields["command"] = command
+        fields["command"] = command_of(command)
     specs = _specs(name, file, fields)
     if plan:
         _show_plan(session, specs, cluster)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from hypervisor.cli.commands.spec_file import join_environment, parse_codes, parse_dependency
+from hypervisor.cli.commands.option_values import join_environment, parse_codes, parse_dependency
 from hypervisor.cli.core.key_values import parse_pairs
 
 
@@ -76,7 +76,7 @@ def _template(
     required_ram_gb: Annotated[float | None, typer.Option("--ram", help="RAM in GB (default 1).")] = None,
     required_gpu_count: Annotated[
         float | None,
-        typer.Option("--gpu", help="GPUs: a whole number, or a fraction below 1 (default 0)."),
+        typer.Option("--gpu", help="GPUs: a whole number, or a fraction from 0.1 to below 1 (default 0)."),
     ] = None,
     priority: Annotated[
         str | None, typer.Option("--priority", "-p", help="LOW, MEDIUM (default), HIGH, CRITICAL or 0-1000.")

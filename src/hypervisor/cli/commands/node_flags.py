@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from hypervisor.cli.core.key_values import parse_pair
+from hypervisor.cli.core.key_values import parse_pairs
 
 _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("name", str),
@@ -26,8 +26,7 @@ def parse_node(text: str) -> dict[str, Any]:
     """`name=a,cpu=8,ram=32,gpu=2,model=A100,label.zone=b` as fields of a request. Raises a usage error."""
     node: dict[str, Any] = {}
     labels: dict[str, str] = {}
-    for part in text.split(","):
-        key, value = parse_pair(part, "--node")
+    for key, value in (parse_pairs(text.split(","), "--node") or {}).items():
         if key.startswith(_LABEL):
             labels[key.removeprefix(_LABEL)] = value
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import typer
 
@@ -13,6 +14,8 @@ from hypervisor.cli.core.formatting import checkpoint, listed, location, mapping
 from hypervisor.cli.core.output import Cell, facts
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Deployment, DeploymentSpec
+from hypervisor.kernel.command import shell_text
+from hypervisor.kernel.exit_code import code_with_meaning
 
 _FIELDS_WITH_A_ROW = frozenset(
     {
@@ -67,7 +70,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Replicas", _replicas(deployment)),
         ("Endpoints", " ".join(endpoint.get("url", "") for endpoint in deployment.get("endpoints") or [])),
         ("Image", deployment.get("docker_image")),
-        ("Command", shlex.join(deployment.get("command") or [])),
+        _command(deployment.get("command") or []),
         ("Requests", requires(deployment)),
         ("Priority", f"{deployment['priority']} {_priority_label(deployment)}".strip()),
         ("After", _dependencies(deployment)),
@@ -84,13 +87,19 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Attempts", deployment.get("attempts_made")),
         ("Checkpoint", _checkpoint(deployment)),
         ("Preempted", f"{deployment['preemptions']} times" if deployment.get("preemptions") else ""),
-        ("Exit code", deployment.get("exit_code")),
+        ("Exit code", _exit_code(deployment.get("exit_code"))),
         ("Created", deployment.get("created_at")),
         ("Started", deployment.get("started_at")),
         ("Finished", deployment.get("finished_at")),
         ("Missing", shortfall(deployment)),
         *((_label(name), _plain(value)) for name, value in deployment.items() if name in _OTHER_FIELDS),
     ]
+
+
+def _command(arguments: Sequence[str]) -> tuple[str, Cell]:
+    """A row whose name tells the form: a text that a shell runs, or the program with its arguments."""
+    text = shell_text(arguments)
+    return ("Command", shlex.join(arguments)) if text is None else ("Shell command", text.rstrip("\n"))
 
 
 def _label(name: str) -> str:
@@ -139,6 +148,10 @@ def _dependencies(deployment: Deployment) -> str:
         f"{parent['name']} {parent['condition']} ({parent['status']})"
         for parent in deployment.get("depends_on") or []
     )
+
+
+def _exit_code(code: int | None) -> Cell:
+    return None if code is None else code_with_meaning(code)
 
 
 def _seconds(value: int | None) -> str:

@@ -5,29 +5,37 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import typer
-import yaml
 
 from hypervisor.cli.core.terminal_text import without_controls
-from hypervisor.client import ApiError, ClientError
+from hypervisor.client import ApiError, ClientError, ServerAway
 from hypervisor.errors import HypervisorError, StartupError
 
 REFUSED = 1
+WRONG_USAGE = 2
+SERVER_AWAY = 75
+"""As EX_TEMPFAIL: the same command may succeed later."""
 
 
 class CommandFailed(Exception):
     """A command cannot do what was requested. The message is one line."""
 
 
+class WrongUsage(CommandFailed):
+    """The input of a command cannot be used. The message is one line with the place."""
+
+
 def describe(error: Exception) -> tuple[int, str]:
     """The exit code and the error line."""
     if isinstance(error, typer.TyperException):
         return error.exit_code, _usage(error)
+    if isinstance(error, WrongUsage):
+        return WRONG_USAGE, _one_line(str(error))
     if isinstance(error, ApiError):
         return REFUSED, _refusal(error)
+    if isinstance(error, ServerAway):
+        return SERVER_AWAY, _one_line(str(error))
     if isinstance(error, (ClientError, CommandFailed, StartupError, HypervisorError)):
         return REFUSED, _one_line(str(error))
-    if isinstance(error, yaml.YAMLError):
-        return REFUSED, _one_line(f"not valid YAML: {error}")
     if isinstance(error, OSError) and error.strerror:
         return REFUSED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return REFUSED, (

@@ -9,7 +9,12 @@ import typer
 
 def parse_pairs(texts: Sequence[str] | None, option: str = "--label") -> dict[str, str] | None:
     """`["a=1", "b=2"]` as a dictionary; None without any. Raises a usage error that names the option."""
-    return dict(parse_pair(text, option) for text in texts) if texts else None
+    pairs: dict[str, str] = {}
+    for key, value in (parse_pair(text, option) for text in texts or ()):
+        if key in pairs:
+            raise typer.BadParameter(f"{option} {key} is given twice; keep one")
+        pairs[key] = value
+    return pairs or None
 
 
 def parse_pair(text: str, option: str) -> tuple[str, str]:

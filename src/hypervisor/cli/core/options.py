@@ -1,4 +1,4 @@
-"""The common options --url, --json and --org, before or after the command."""
+"""The common options --url, --json, --org and --retry-seconds, before or after the command."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Options:
     url: str | None = field(default_factory=lambda: os.environ.get("HYPERVISOR_URL") or None)
     json: bool = False
     organization: str | None = field(default_factory=lambda: os.environ.get("HYPERVISOR_ORG") or None)
+    retry_seconds: float | None = None
 
 
 def of(context: typer.Context) -> Options:
@@ -50,6 +51,11 @@ def _store_organization(context: typer.Context, value: str | None) -> None:
         of(context).organization = value
 
 
+def _store_retry_seconds(context: typer.Context, value: float | None) -> None:
+    if value is not None:
+        of(context).retry_seconds = value
+
+
 def _template(
     url: Annotated[
         str | None,
@@ -74,5 +80,15 @@ def _template(
         bool,
         typer.Option("--json", callback=_store_json, expose_value=False, help="Print JSON only."),
     ] = False,
+    retry_seconds: Annotated[
+        float | None,
+        typer.Option(
+            callback=_store_retry_seconds,
+            expose_value=False,
+            min=0,
+            help="Seconds to go on while the server does not answer; default: HYPERVISOR_RETRY_SECONDS, "
+            "else 300.",
+        ),
+    ] = None,
 ) -> None:
     """Declares the options; never called."""

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import duration
 from hypervisor.cli.core.session import Session, is_interactive
+from hypervisor.client import ApiError, Unreachable
 from hypervisor.client.models import Deployment
+from hypervisor.client.outages import Outage
 
 POLL_SECONDS = 0.3
 
@@ -45,20 +47,30 @@ class Progress:
         show: Callable[[str], None],
     ) -> list[Deployment]:
         latest = {deployment["id"]: deployment for deployment in deployments}
+        outage = Outage(self._session.client.retry)
         while True:
             for deployment in latest.values():
                 self._report(deployment)
             pending = [deployment for deployment in latest.values() if not done(deployment)]
             if not pending:
                 return list(latest.values())
-            waited = time.monotonic() - self._started
+            waited = self._waited
             if timeout is not None and waited >= timeout:
                 states = ", ".join(f"{waiting['name']} is {waiting['status']}" for waiting in pending)
                 raise CommandFailed(f"timed out after {duration(waited)}: {states}")
             show(f"{_summary(pending)} ({duration(waited)})")
             time.sleep(POLL_SECONDS)
-            for waiting in pending:
-                latest[waiting["id"]] = self._session.client.deployments.get(waiting["id"])
+            try:
+                for waiting in pending:
+                    latest[waiting["id"]] = self._session.client.deployments.get(waiting["id"])
+            except (Unreachable, ApiError) as error:
+                outage.survive(error, at_most=None if timeout is None else timeout - self._waited)
+            else:
+                outage.ended()
+
+    @property
+    def _waited(self) -> float:
+        return time.monotonic() - self._started
 
     def _report(self, deployment: Deployment) -> None:
         status, reason = deployment["status"], deployment.get("reason")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypervisor.cli.core.failures import CommandFailed
+from hypervisor.cli.core.references import parse_id
 from hypervisor.cli.core.session import Session
 from hypervisor.client.models import Cluster, Deployment, Node, Organization
 from hypervisor.client.transport import Params
@@ -41,8 +42,8 @@ def organization(session: Session, name: str | None) -> Organization:
 
 def cluster(session: Session, name: str) -> Cluster:
     """The cluster by id or name."""
-    if name.isdecimal():
-        return session.client.clusters.get(int(name))
+    if (id_ := parse_id(name)) is not None:
+        return session.client.clusters.get(id_)
     found: Cluster = _choose(
         session.client.clusters.all(organization_id=organization_id(session)), name, "cluster"
     )
@@ -57,8 +58,8 @@ def node(cluster: Cluster, name: str) -> Node:
 
 def deployment(session: Session, name: str) -> Deployment:
     """The deployment by id, else the newest with that name."""
-    if name.isdecimal():
-        return session.client.deployments.get(int(name))
+    if (id_ := parse_id(name)) is not None:
+        return session.client.deployments.get(id_)
     filters: Params = {"name": name, "limit": 1, "organization_id": organization_id(session)}
     found = session.client.deployments.find(filters, limit=1)
     if not found:

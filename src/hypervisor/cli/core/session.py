@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
@@ -12,8 +13,9 @@ from rich.console import Console, RenderableType
 
 from hypervisor.cli.core import options
 from hypervisor.cli.core.credentials import Credentials, FileTokens
+from hypervisor.cli.core.formatting import duration
 from hypervisor.cli.core.output import make_console, print_json
-from hypervisor.client import Client, MemoryTokens, Tokens, TokenStore
+from hypervisor.client import Client, ClientError, MemoryTokens, RetryPolicy, Tokens, TokenStore
 from hypervisor.client.client import DEFAULT_URL
 from hypervisor.client.transport import normalise_url
 
@@ -45,7 +47,7 @@ class Session:
 
     @cached_property
     def client(self) -> Client:
-        return Client(self.url, tokens=self._tokens())
+        return Client(self.url, tokens=self._tokens(), retry=self._retry())
 
     def close(self) -> None:
         if "client" in self.__dict__:
@@ -70,6 +72,15 @@ class Session:
             print_json(data)
         else:
             self.console.print(make())
+
+    def _retry(self) -> RetryPolicy:
+        seconds = self.options.retry_seconds
+        policy = RetryPolicy.from_environment() if seconds is None else RetryPolicy(seconds)
+        return replace(policy, on_outage=self._report_outage)
+
+    def _report_outage(self, error: ClientError, seconds: float) -> None:
+        """Once per outage, with --json too: the command seems to hang otherwise."""
+        self.errors.print(f"the server does not answer; trying again for {duration(seconds)} ({error})")
 
     def _tokens(self) -> TokenStore:
         token = os.environ.get("HYPERVISOR_TOKEN")

@@ -7,11 +7,15 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hypervisor.addresses import url_host
 from hypervisor.cli.doctor.finding import Finding
+from hypervisor.control.reconciler.report_urls import ReportUrls
 from hypervisor.infra.disk import MIB, free_bytes
 from hypervisor.infra.observability.tracing import MISSING_PACKAGES, can_export
 from hypervisor.infra.security.encryption import Encryptor
 from hypervisor.infra.security.secret_key import FILE_NAME, KEY_BYTES
+from hypervisor.kernel.engine_ref import EngineRef
+from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
 
@@ -31,7 +35,7 @@ async def configuration(settings: Settings) -> Sequence[Finding]:
         Finding(
             CONFIGURATION,
             "ok",
-            f"role {settings.role}, listens on {settings.host}:{settings.port}, "
+            f"role {settings.role}, listens on {url_host(settings.host)}:{settings.port}, "
             f"default runtime {settings.default_runtime}",
         )
     ]
@@ -88,17 +92,19 @@ def _role_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _address_findings(settings: Settings) -> Iterator[Finding]:
-    if settings.reports_url is None:
-        detail = "PUBLIC_URL is not set: workloads of this scheduler cannot report checkpoints"
-        yield Finding(
-            CONFIGURATION, "warning", detail, "set PUBLIC_URL to the API address that workloads can reach"
-        )
+    """Whether workloads can reach the API, for checkpoint reports."""
+    if settings.public_url is not None:
         return
-    if not settings.binds_loopback_only and settings.public_url is None:
-        detail = f"PUBLIC_URL is not set: workloads report checkpoints to {settings.reachable_url}"
-        yield Finding(
-            CONFIGURATION, "warning", detail, "set PUBLIC_URL to the server address that workloads can reach"
-        )
+    if settings.role == "scheduler":
+        detail = "PUBLIC_URL is not set: workloads of this scheduler cannot report checkpoints"
+        advice = "set PUBLIC_URL to the API address that workloads can reach"
+        yield Finding(CONFIGURATION, "warning", detail, advice)
+    elif not settings.binds_loopback_only:
+        urls = [ReportUrls(settings).of(EngineRef(name)) for name in RUNTIMES]
+        known = ", ".join(dict.fromkeys(url for url in urls if url is not None))
+        detail = f"PUBLIC_URL is not set: workloads report checkpoints to {known}"
+        advice = "set PUBLIC_URL to the server address that workloads can reach"
+        yield Finding(CONFIGURATION, "warning", detail, advice)
 
 
 def _trace_findings(settings: Settings) -> Iterator[Finding]:

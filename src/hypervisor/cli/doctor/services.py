@@ -29,7 +29,7 @@ REQUEST_TIMEOUT_SECONDS = 5.0
 
 async def server(settings: Settings) -> Sequence[Finding]:
     """Whether a server responds on HOST:PORT and is ready. A stopped server is no problem."""
-    url = f"http://{settings.reachable_host}:{settings.port}"
+    url = settings.local_url
     owner = _lock_owner(database_file(settings.database_url))
     try:
         async with httpx2.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as http:

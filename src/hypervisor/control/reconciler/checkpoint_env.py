@@ -7,6 +7,7 @@ logged. It permits only reports of its own attempt (`deployments/history/checkpo
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from sqlalchemy import select
 
 from hypervisor.control.reconciler.live_attempts import LiveAttempt
 from hypervisor.infra.security.tokens import AttemptClaims, AttemptTokens
+from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.names import InstanceName
 from hypervisor.store.database import Database, ReadSession
 from hypervisor.store.tables import Attempt
@@ -30,8 +32,8 @@ class CheckpointEnv:
     """The API's URL as workloads reach it, and the issuer of their tokens."""
 
     tokens: AttemptTokens = field(repr=False)
-    base_url: str | None
-    """None: no URL is configured, so workloads cannot report."""
+    url_of: Callable[[EngineRef], str | None]
+    """The URL for the workloads of an engine; None: they cannot report."""
 
     async def environment_for(
         self, database: Database, attempt: LiveAttempt, now: datetime
@@ -40,9 +42,10 @@ class CheckpointEnv:
         name = InstanceName.parse(attempt.instance)
         number = name.attempt if name else 0
         environment = {}
-        if self.base_url is not None:
+        base_url = self.url_of(attempt.engine)
+        if base_url is not None:
             claims = AttemptClaims(attempt.deployment_id, number)
-            environment["HV_CHECKPOINT_URL"] = self.base_url + CHECKPOINT_PATH.format(attempt.deployment_id)
+            environment["HV_CHECKPOINT_URL"] = base_url + CHECKPOINT_PATH.format(attempt.deployment_id)
             environment["HV_CHECKPOINT_TOKEN"] = self.tokens.issue(claims, _lifetime(attempt), now)
         if number <= 1:
             return environment

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_ID
@@ -15,12 +16,14 @@ from hypervisor.api.streams import EventStream, until_stopping, with_pings
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentReader
 from hypervisor.deployments.history import logs
+from hypervisor.deployments.history.log_position import LogPosition
 from hypervisor.deployments.schemas.field_types import MAX_REPLICAS
 from hypervisor.deployments.schemas.responses import AttemptResponse, EventResponse
+from hypervisor.errors import Invalid
 from hypervisor.events.relay import history
 from hypervisor.organizations.access import still_member
 
-router = APIRouter(prefix="/deployments", tags=["Deployments"])
+router = APIRouter(prefix="/deployments", tags=["Deployments"], route_class=JsonRoute)
 
 READS = documented(401, 404, 422, 429)
 LOG_TYPES: dict[int | str, dict[str, Any]] = {
@@ -30,7 +33,8 @@ LOG_TYPES: dict[int | str, dict[str, Any]] = {
             "`end` with the state of the deployment, or `error` with a message. An event `partial` before a "
             "`log` says that the line goes on in the next `log`: it is very long, or unfinished. A line ends "
             "at a line feed only; a carriage return in it is sent as a line break of the data. Bytes that "
-            "are not UTF-8 become U+FFFD."
+            "are not UTF-8 become U+FFFD. An event `position` has the place so far as its id and data: a "
+            "broken stream goes on after it with the header `Last-Event-ID`."
         ),
         "content": {"text/plain": {}, "text/event-stream": {}},
     }
@@ -51,15 +55,22 @@ async def get_logs(
     follow: Annotated[
         bool, Query(description="Continue until the attempt has ended, as server-sent events.")
     ] = False,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=512, description="With `follow`: go on after this `position` of a broken stream."),
+    ] = None,
 ) -> Response:
     """The stdout and stderr of an attempt; empty when there is none yet."""
     database, runtimes = services.database, services.runtimes
+    position = _position(last_event_id) if follow and last_event_id else None
+    if position is not None:
+        attempt = position.attempt
     found = await logs.find_attempt(database, access, attempt, replica)
     if not follow:
         return StreamingResponse(await logs.read(runtimes, found, tail), media_type="text/plain")
     found = found or await logs.await_attempt(database, access, replica)
     await logs.check_reachable(runtimes, found)
-    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, tail))
+    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, position or tail))
     may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
     return EventStream(until_stopping(services.stopping, events, may_go_on))
 
@@ -92,3 +103,13 @@ async def list_attempts(
         if answer.preempted_by not in known:
             answer.preempted_by = None
     return page_of(answers, limit, lambda last: encode_cursor(last.number, last.replica))
+
+
+def _position(text: str) -> LogPosition:
+    position = LogPosition.parse(text)
+    if position is None:
+        raise Invalid(
+            "invalid_position",
+            "`Last-Event-ID` is not a position of this stream. Send the data of its last event `position`.",
+        )
+    return position

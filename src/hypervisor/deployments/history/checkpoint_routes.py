@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fastapi import APIRouter
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.problems import documented
 from hypervisor.api.services import ServicesDep
 from hypervisor.deployments.history import checkpoints
@@ -15,7 +16,7 @@ from hypervisor.deployments.schemas.responses import CheckpointResponse
 from hypervisor.infra.security.tokens import AttemptTokens
 from hypervisor.store.database import WriteSession
 
-router = APIRouter(prefix="/deployments", tags=["Deployments"])
+router = APIRouter(prefix="/deployments", tags=["Deployments"], route_class=JsonRoute)
 
 
 @router.post("/{deployment_id}/checkpoint", responses=documented(401, 403, 404, 409, 422, 429))

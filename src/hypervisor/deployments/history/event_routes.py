@@ -9,17 +9,18 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.sse import format_sse_event
 
+from hypervisor.api.json_body import JsonRoute
 from hypervisor.api.pagination import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor, page_of
 from hypervisor.api.problems import documented
 from hypervisor.api.schema import MAX_BIG_ID
 from hypervisor.api.services import ServicesDep
 from hypervisor.api.streams import EventStream, until_stopping, with_pings
 from hypervisor.deployments.schemas.responses import EventResponse
-from hypervisor.events.relay import follow, history
+from hypervisor.events.relay import follow, history, newest_id
 from hypervisor.organizations.access import ViewerAccess, still_member
 from hypervisor.store.tables import Event
 
-router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"])
+router = APIRouter(prefix="/organizations/{organization_id}/events", tags=["Events"], route_class=JsonRoute)
 
 After = Annotated[
     int | None, Query(ge=0, le=MAX_BIG_ID, description="Only events with higher ids than this.")
@@ -51,18 +52,28 @@ async def stream_organization_events(
 ) -> EventStream:
     """Events as they happen: the type, the id, and the event as JSON.
 
-    With `Last-Event-ID` (browsers send it when they reconnect) or `after`, missed events come first. A client
-    that is too slow is disconnected, and may reconnect. The stream ends when the server stops and,
+    With `Last-Event-ID` (browsers send it when they reconnect) or `after`, missed events come first.
+    Without both, an id without data comes first, so that a stream can be resumed before its first event. A
+    client that is too slow is disconnected, and may reconnect. The stream ends when the server stops and,
     within half a minute, when the session or the membership has ended.
     """
     start = after if last_event_id is None else last_event_id
+    first = b""
+    if start is None:
+        async with services.database.read() as session:
+            start = await newest_id(session, access.organization_id)
+        first = f"id: {start}\n\n".encode()
     events = follow(services.relay, services.database, access.organization_id, start)
     may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
-    return EventStream(until_stopping(services.stopping, with_pings(_formatted(events)), may_go_on))
+    return EventStream(until_stopping(services.stopping, with_pings(_formatted(first, events)), may_go_on))
 
 
-async def _formatted(events: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[bytes, None]:
-    """Each batch of events as one chunk."""
+async def _formatted(
+    first: bytes, events: AsyncGenerator[Sequence[Event], None]
+) -> AsyncGenerator[bytes, None]:
+    """`first`, if any, then each batch of events as one chunk."""
+    if first:
+        yield first
     async with aclosing(events):
         async for rows in events:
             yield b"".join(map(_format, rows))

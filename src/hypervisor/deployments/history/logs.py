@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 
 from fastapi.sse import format_sse_event
@@ -11,9 +11,17 @@ from fastapi.sse import format_sse_event
 from hypervisor.api.streams import with_silences
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
+from hypervisor.deployments.history.log_position import (
+    WINDOW,
+    LogMoved,
+    LogPosition,
+    PositionTracker,
+    after,
+    offset_of,
+)
 from hypervisor.errors import NotFound, Unavailable
 from hypervisor.kernel.engine_ref import EngineRef
-from hypervisor.kernel.log_text import LogDecoder, events_of
+from hypervisor.kernel.log_text import POSITION, LogDecoder, events_of
 from hypervisor.lifecycle.states import State
 from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
@@ -29,6 +37,8 @@ FIRST_ATTEMPT_WITHIN = 2.0
 """The maximum wait in seconds for the first attempt of a new deployment."""
 UNFINISHED_SECONDS = 0.5
 """Silence in seconds after which an unfinished line, such as a progress bar, is sent."""
+MOVES = 5
+"""How often the oldest output may be deleted between two reads while a stream is resumed."""
 CHUNK = 16 * 1024
 """Bytes that become events at once. So many empty lines keep the event loop busy for some 10 ms."""
 
@@ -89,18 +99,21 @@ async def check_reachable(runtimes: RuntimeRegistry, attempt: Attempt | None) ->
 
 
 async def follow(
-    database: Database, runtimes: RuntimeRegistry, deployment_id: int, attempt: Attempt | None, tail: int
+    database: Database,
+    runtimes: RuntimeRegistry,
+    deployment_id: int,
+    attempt: Attempt | None,
+    begin: int | LogPosition,
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events: the log as in `hypervisor.kernel.log_text`, then "end" with the deployment's state.
 
-    Without an attempt the end comes at once.
+    It begins with the last `begin` lines, or after a position. Without an attempt the end comes at once.
     """
     if attempt is not None:
         decoder = LogDecoder()
         try:
-            async for pieces in _pieces(decoder, _output(database, runtimes, attempt, tail)):
-                if pieces:
-                    yield events_of(pieces)
+            async for events in _events(decoder, _Followed(database, runtimes, attempt), begin):
+                yield events
         except RuntimeUnavailable as error:
             yield events_of(decoder.end()) + _event("error", str(error))
     async with database.read() as session:
@@ -116,34 +129,97 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes] | None = None) -> Asyn
             yield data
 
 
-async def _pieces(decoder: LogDecoder, output: AsyncGenerator[bytes, None]) -> AsyncIterator[list[str]]:
-    """The output as text, often nothing. An unfinished line follows when the workload pauses."""
+async def _events(decoder: LogDecoder, followed: _Followed, begin: int | LogPosition) -> AsyncIterator[bytes]:
+    """The output as events. An unfinished line follows when the workload pauses.
+
+    An event `position`, whose data is also its id, names the place after the last finished line.
+    """
+    if isinstance(begin, LogPosition):
+        tracker, output = PositionTracker(begin), followed.after(begin)
+    else:
+        tracker, output = PositionTracker(await followed.position(begin)), followed.tail(begin)
+        if not begin:
+            yield _position_event(tracker)
     async with aclosing(with_silences(output, UNFINISHED_SECONDS)) as chunks:
+        is_new = True
         async for data in chunks:
-            if data is None:
-                yield decoder.flush()
+            if data is None and is_new and not tracker.position.sent:
+                # There was no output yet.
+                yield _position_event(tracker)
+            is_new = False
+            for events in _events_of_chunk(decoder, tracker, data):
+                yield events
+    yield events_of(decoder.end())
+
+
+def _events_of_chunk(decoder: LogDecoder, tracker: PositionTracker, data: bytes | None) -> Iterator[bytes]:
+    if data is None:
+        yield events_of(decoder.flush())
+        return
+    for start in range(0, len(data), CHUNK):
+        pieces, has_moved = (
+            decoder.feed(data[start : start + CHUNK]),
+            tracker.feed(data[start : start + CHUNK]),
+        )
+        if not has_moved:
+            yield events_of(pieces)
+            continue
+        ends = max(index for index, piece in enumerate(pieces, 1) if piece.endswith("\n"))
+        yield events_of(pieces[:ends]) + _position_event(tracker) + events_of(pieces[ends:])
+
+
+class _Followed:
+    """The log of one attempt, until that has ended. Waits for an attempt that is being launched."""
+
+    def __init__(self, database: Database, runtimes: RuntimeRegistry, attempt: Attempt) -> None:
+        self._database = database
+        self._runtime = _runtime(runtimes, attempt)
+        self._attempt = attempt
+
+    async def position(self, tail: int) -> LogPosition:
+        """The place before the last `tail` lines, as far as a stream needs it: with `tail` 0, the end."""
+        window = b""
+        if not tail:
+            async for data in self._stored(tail=1):
+                window = (window + data)[-WINDOW:]
+        return LogPosition(self._attempt.number, 0, window)
+
+    def tail(self, lines: int) -> AsyncGenerator[bytes, None]:
+        """The last lines, and all output that follows."""
+        return self._until_ended(lambda: self._runtime.logs(self._attempt.instance, tail=lines, follow=True))
+
+    def after(self, position: LogPosition) -> AsyncGenerator[bytes, None]:
+        """The output after a place."""
+        return self._until_ended(lambda: self._after(position))
+
+    async def _after(self, position: LogPosition) -> AsyncIterator[bytes]:
+        for _ in range(MOVES):
+            offset = await offset_of(position, self._stored())
+            output = self._runtime.logs(self._attempt.instance, follow=True)
+            try:
+                async for data in after(offset, position, output):
+                    yield data
+                return
+            except LogMoved:
                 continue
-            for start in range(0, len(data), CHUNK):
-                yield decoder.feed(data[start : start + CHUNK])
-    yield decoder.end()
+        raise RuntimeUnavailable("the log is rotated faster than it can be read")
 
+    def _stored(self, tail: int | None = None) -> AsyncIterator[bytes]:
+        return self._runtime.logs(self._attempt.instance, tail=tail)
 
-async def _output(
-    database: Database, runtimes: RuntimeRegistry, attempt: Attempt, tail: int
-) -> AsyncGenerator[bytes, None]:
-    """The output until the attempt has ended. Waits for an attempt that is being launched."""
-    runtime, wrote = _runtime(runtimes, attempt), False
-    while True:
-        async for data in runtime.logs(attempt.instance, tail=tail, follow=True):
-            wrote = True
-            yield data
-        now = await _reload(database, attempt)
-        if now is None or now.finished_at is not None:
-            return
-        if wrote or now.started_at is not None:
-            await _await_end(database, attempt)
-            return
-        await asyncio.sleep(POLL_SECONDS)
+    async def _until_ended(self, read: Callable[[], AsyncIterator[bytes]]) -> AsyncGenerator[bytes, None]:
+        wrote = False
+        while True:
+            async for data in read():
+                wrote = True
+                yield data
+            now = await _reload(self._database, self._attempt)
+            if now is None or now.finished_at is not None:
+                return
+            if wrote or now.started_at is not None:
+                await _await_end(self._database, self._attempt)
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _await_end(database: Database, attempt: Attempt) -> None:
@@ -171,6 +247,11 @@ def _runtime(runtimes: RuntimeRegistry, attempt: Attempt) -> Runtime:
 
 def _event(name: str, text: str) -> bytes:
     return format_sse_event(data_str=text, event=name)
+
+
+def _position_event(tracker: PositionTracker) -> bytes:
+    position = str(tracker.position)
+    return format_sse_event(data_str=position, event=POSITION, id=position)
 
 
 def _unavailable(error: RuntimeUnavailable) -> Unavailable:

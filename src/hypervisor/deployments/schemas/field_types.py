@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from hypervisor.kernel.command import in_shell, unclosed_quote
+from hypervisor.kernel.exec_limits import MAX_STRING_BYTES, check_command, check_shell_text
 from hypervisor.kernel.priority import MAX_PRIORITY, MIN_PRIORITY, parse_priority
 from hypervisor.kernel.resources import MAX_EDGE_VALUE, MILLI, Resources, check_gpu_request
 from hypervisor.kernel.text import has_control_characters
@@ -15,7 +17,6 @@ from hypervisor.kernel.text import has_control_characters
 MAX_IMAGE = 512
 MAX_COMMAND = 1000
 MAX_ENV = 500
-MAX_ENV_VALUE = 65_536
 MAX_PORTS = 64
 MAX_EXIT_CODES = 64
 MAX_DIRECTORY = 1024
@@ -39,9 +40,24 @@ def _image(text: str) -> str:
     return text
 
 
+def _as_argv(value: Any) -> Any:
+    """The arguments of a command that may be a text for the shell."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise ValueError("must not be empty; leave it out for the image's own command")
+    if value.startswith(("-", "+")):
+        raise ValueError("must not begin with - or +, which a shell reads as an option")
+    if (line := unclosed_quote(value)) is not None:
+        raise ValueError(f"the quote that opens in line {line + 1} is never closed")
+    check_shell_text(value)
+    return in_shell(value)
+
+
 def _command(argv: list[str]) -> list[str]:
     if argv and not argv[0].strip():
         raise ValueError("the first part is the program and must not be empty")
+    check_command(argv)
     return argv
 
 
@@ -90,7 +106,13 @@ def _sorted(codes: list[int]) -> list[int]:
 Image = Annotated[str, Field(max_length=MAX_IMAGE), AfterValidator(_image)]
 Command = Annotated[
     list[str],
-    Field(max_length=MAX_COMMAND, description='The program and its arguments, for example ["python", "-V"].'),
+    Field(
+        max_length=MAX_COMMAND,
+        description='The program and its arguments, for example ["python", "-V"]; or a text, which '
+        "/bin/sh -c runs as written. Responses have the arguments in both cases, with the form in "
+        "`command_form`.",
+    ),
+    BeforeValidator(_as_argv, json_schema_input_type=list[str] | str),
     AfterValidator(_command),
 ]
 GpuRequest = Annotated[
@@ -99,7 +121,7 @@ GpuRequest = Annotated[
         ge=0,
         le=MAX_EDGE_VALUE // MILLI,
         allow_inf_nan=False,
-        description="A fraction of one device (0.1 to 0.9) or whole devices.",
+        description="A fraction of one device, from 0.1 on, or whole devices.",
     ),
     AfterValidator(_gpu_request),
 ]
@@ -118,15 +140,21 @@ Priority = Annotated[
     ),
 ]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
-EnvText = Annotated[str, Field(max_length=MAX_ENV_VALUE)]
+EnvText = Annotated[
+    str,
+    Field(
+        max_length=MAX_STRING_BYTES,
+        description=f"At most {MAX_STRING_BYTES:,} bytes of UTF-8, with the name and the equals sign.",
+    ),
+]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Ports = Annotated[list[Port], Field(max_length=MAX_PORTS), AfterValidator(_distinct)]
 ExitCodes = Annotated[
     list[Annotated[int, Field(ge=1, le=255)]],
     Field(
         max_length=MAX_EXIT_CODES,
-        description="Retry only these exit codes. 128 + n is an end by signal n; 137 is also out of memory. "
-        "The default of restart_policy is then on-failure.",
+        description="Retry only these exit codes. 128 + n is an end by signal n (1 to 64); 137 is also out "
+        "of memory. The default of restart_policy is then on-failure.",
     ),
     AfterValidator(_sorted),
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from hypervisor.api.schema import MAX_BIG_ID, MAX_ID, Name
+from hypervisor.api.schema import MAX_BIG_ID, MAX_ID, Name, not_a_text
 from hypervisor.clusters.field_types import CpuCores, GpuModel, Labels, RamGb, Seconds, StrictRequest
 from hypervisor.deployments.schemas.field_types import (
     MAX_ENV,
@@ -25,6 +25,7 @@ from hypervisor.deployments.schemas.field_types import (
     Replicas,
     WorkingDir,
 )
+from hypervisor.kernel.exec_limits import check_variables
 from hypervisor.kernel.priority import DEFAULT_PRIORITY
 from hypervisor.kernel.resources import Resources
 
@@ -47,6 +48,11 @@ class SecretValue(StrictRequest):
     secret: bool = False
 
 
+def text_of(value: str | SecretValue) -> str:
+    """The text of a value of an environment, secret or not."""
+    return value.value if isinstance(value, SecretValue) else value
+
+
 class DependencyRequest(StrictRequest):
     """A dependency by id, or by name: the newest deployment of this name in the organization."""
 
@@ -54,7 +60,20 @@ class DependencyRequest(StrictRequest):
     condition: Literal["succeeded", "running"] = "succeeded"
 
 
-Env = Annotated[dict[EnvName, EnvText | SecretValue], Field(max_length=MAX_ENV)]
+def _env_value(value: object) -> object:
+    """Refuse with one sentence what both alternatives of the union refuse, each with its own."""
+    if isinstance(value, (str, dict, SecretValue)):
+        return value
+    raise ValueError(not_a_text(value))
+
+
+def _env(values: dict[str, str | SecretValue]) -> dict[str, str | SecretValue]:
+    check_variables({name: text_of(value) for name, value in values.items()})
+    return values
+
+
+EnvValue = Annotated[EnvText | SecretValue, BeforeValidator(_env_value)]
+Env = Annotated[dict[EnvName, EnvValue], Field(max_length=MAX_ENV), AfterValidator(_env)]
 DependsOn = Annotated[list[Reference | DependencyRequest], Field(max_length=MAX_DEPENDENCIES)]
 GpuModels = Annotated[list[GpuModel], Field(max_length=32)]
 
@@ -96,6 +115,10 @@ class DeploymentFields(StrictRequest):
         """`gpu_models` and `gpu_model` together, sorted, without duplicates."""
         single = [self.gpu_model] if self.gpu_model is not None else []
         return sorted({*(self.gpu_models or ()), *single})
+
+    def plain_environment(self) -> dict[str, str]:
+        """The values of `env` as the workload gets them."""
+        return {name: text_of(value) for name, value in (self.env or {}).items()}
 
     def dependencies(self) -> list[DependencyRequest]:
         """`depends_on` as a list of `DependencyRequest`."""

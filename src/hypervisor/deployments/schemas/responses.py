@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from hypervisor.api.schema import ResponseModel
+from hypervisor.kernel.command import CommandForm
 from hypervisor.lifecycle.dependencies import Condition, DependencyStatus
 from hypervisor.lifecycle.gang import ReplicaState
 from hypervisor.lifecycle.states import State
@@ -51,6 +52,9 @@ class DeploymentResponse(ResponseModel):
     kind: str
     docker_image: str | None
     command: list[str] | None
+    command_form: CommandForm | None = Field(
+        description="shell: /bin/sh -c runs the text that is the last argument of `command`. argv: a list."
+    )
     env: dict[str, str]
     ports: list[int]
     working_dir: str | None

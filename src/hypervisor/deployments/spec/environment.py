@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypervisor.deployments.schemas.requests import SecretValue
+from hypervisor.errors import Invalid
 from hypervisor.infra.security.encryption import Encryptor
+from hypervisor.kernel.exec_limits import TooLargeForExec, check_total
 
 ENV_PURPOSE = "deployment.env"
 HIDDEN = "***"
@@ -36,3 +38,11 @@ def decrypt_environment(stored: Mapping[str, Any], encryptor: Encryptor) -> dict
         name: encryptor.decrypt(value["encrypted"], ENV_PURPOSE) if isinstance(value, dict) else value
         for name, value in stored.items()
     }
+
+
+def check_start_size(command: Sequence[str] | None, env: Mapping[str, str]) -> None:
+    """Raises Invalid for a command and an environment that are together too large for any program."""
+    try:
+        check_total(command or (), env)
+    except TooLargeForExec as error:
+        raise Invalid("too_large_to_start", f"{error}.") from error

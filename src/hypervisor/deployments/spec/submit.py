@@ -15,7 +15,7 @@ from hypervisor.deployments.access import repository
 from hypervisor.deployments.schemas.requests import DeploymentCreate
 from hypervisor.deployments.spec import dependency_refs, idempotency, target
 from hypervisor.deployments.spec.dependency_refs import BatchItemError, DependencyRef
-from hypervisor.deployments.spec.environment import encrypt_environment
+from hypervisor.deployments.spec.environment import check_start_size, encrypt_environment
 from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits
 from hypervisor.deployments.spec.fields import stored_values
 from hypervisor.deployments.spec.idempotency import KeyedRequest
@@ -111,6 +111,7 @@ async def find_target(session: WriteSession, principal: Principal, request: Depl
         raise case.refusal
     (cluster,) = case.clusters
     ClusterLimits(cluster, ()).check_runtime(optional_values(request))
+    check_start_size(request.command, request.plain_environment())
     found = await dependency_refs.lock_referenced(session, case.organization_id, [request])
     (edges,) = dependency_refs.resolve_edges([request], found)
     return Target(case.organization_id, cluster, summarize_dependencies(_existing_parents(edges)))
@@ -178,6 +179,7 @@ def _check_each(case: PendingRequest, limits: Mapping[int, ClusterLimits]) -> No
         node_limits = placement_limits(request.all_gpu_models, request.node_selector or {})
         try:
             limits[cluster.id].check_runtime(optional_values(request))
+            check_start_size(request.command, request.plain_environment())
             limits[cluster.id].check(Shape.of(request.resources, node_limits), request.replicas)
         except HypervisorError as error:
             raise BatchItemError(index, error) from None

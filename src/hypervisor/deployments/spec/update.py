@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from hypervisor.clusters import repository as clusters
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
-from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue
+from hypervisor.deployments.schemas.requests import DeploymentUpdate, SecretValue, text_of
 from hypervisor.deployments.spec.dependency_refs import resolve_for
-from hypervisor.deployments.spec.environment import HIDDEN, encrypt_environment
+from hypervisor.deployments.spec.environment import (
+    HIDDEN,
+    check_start_size,
+    decrypt_environment,
+    encrypt_environment,
+)
 from hypervisor.deployments.spec.feasibility import ClusterLimits, optional_values, placement_limits
 from hypervisor.deployments.spec.fields import RESIZING, WHILE_LIVE, changed_values
 from hypervisor.deployments.state.dependencies import load_parents, summarize_dependencies
 from hypervisor.deployments.state.transitions import move, set_reason
 from hypervisor.errors import Conflict
 from hypervisor.events.log import record_about
-from hypervisor.infra.security.encryption import Encryptor
+from hypervisor.infra.security.encryption import DecryptionError, Encryptor
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.states import LIVE, WAITING, State
 from hypervisor.scheduling.snapshots.snapshot import Shape
@@ -52,6 +58,8 @@ async def update(
     _apply_size(deployment, request, changed_fields)
     if "env" in changed_fields:
         deployment.env = _environment(deployment.env, request.env or {}, encryptor)
+    if changed_fields & {"command", "env"}:
+        _check_start_size(deployment, encryptor)
     if "labels" in changed_fields:
         await repository.replace_labels(session, deployment)
     if changed_fields - WHILE_LIVE:
@@ -107,13 +115,15 @@ def _environment(
     kept = {
         name: value
         for name, value in (stored or {}).items()
-        if isinstance(value, dict) and _shown(requested.get(name)) == HIDDEN
+        if isinstance(value, dict) and name in requested and text_of(requested[name]) == HIDDEN
     }
     return {**encrypt_environment(requested, encryptor), **kept} or None
 
 
-def _shown(value: str | SecretValue | None) -> str | None:
-    return value.value if isinstance(value, SecretValue) else value
+def _check_start_size(deployment: Deployment, encryptor: Encryptor) -> None:
+    # Secrets that cannot be decrypted prevent every start, and the launch reports them.
+    with suppress(DecryptionError):
+        check_start_size(deployment.command, decrypt_environment(deployment.env or {}, encryptor))
 
 
 async def _check_requirements(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
+from hypervisor.kernel.exec_limits import USUAL_TOTAL_BYTES, TooLargeForExec, check_start
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 INSTALL_LABEL: Final = "hypervisor.install"
@@ -67,11 +69,13 @@ def container_config(
     engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
     SIGTERM and ends by SIGKILL. With `exact_log` the engine keeps the output byte for byte. Without it the
     engine replaces bytes that are not UTF-8, and cuts a line within characters. Raises LaunchFailed for an
-    invalid image name.
+    invalid image name, and for strings with which no program can be started.
     """
+    environment = _environment(spec, init=init)
+    _check_size(spec, environment)
     config: dict[str, Any] = {
         "Image": check_image(spec.image),
-        "Env": [f"{name}={value}" for name, value in _environment(spec, init=init).items()],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {INSTALL_LABEL: install, INSTANCE_LABEL: spec.instance},
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
         "HostConfig": _host_config(spec, install, init=init) | _log_config(exact=exact_log),
@@ -82,6 +86,14 @@ def container_config(
         config["Entrypoint"] = list(spec.command)
         config["Cmd"] = []
     return config
+
+
+def _check_size(spec: LaunchSpec, environment: Mapping[str, str]) -> None:
+    # The engine accepts them, and its container ends with code 1 and a line in the log.
+    try:
+        check_start(spec.command, environment, USUAL_TOTAL_BYTES)
+    except TooLargeForExec as error:
+        raise LaunchFailed(str(error)) from error
 
 
 def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any]:

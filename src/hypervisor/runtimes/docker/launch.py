@@ -38,6 +38,7 @@ _MISSING_INIT = re.compile(r"docker-init|container-init|catatonit")
 _MISSING_LOG_DRIVER = re.compile(r"log driver|logging (driver|plugin)")
 _PERMANENT = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
+    r"|argument list too long"
     r"|could not select device driver|no such device|unknown runtime",
     re.IGNORECASE,
 )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hypervisor.kernel.exit_code import NOT_EXECUTABLE, NOT_FOUND
 from hypervisor.runtimes.docker.client import ContainerNotFound, DockerClient
 from hypervisor.runtimes.docker.config import INSTALL_LABEL, is_container_name
 from hypervisor.runtimes.docker.logs import last_lines
@@ -27,7 +28,7 @@ _STATES: Final = {
 }
 _MIB: Final = 1024 * 1024
 _MAX_INSPECTS: Final = 16
-_NOT_RUNNABLE: Final = (126, 127)
+_NOT_RUNNABLE: Final = (NOT_EXECUTABLE, NOT_FOUND)
 
 
 def observed_state(status: str) -> ObservedState:

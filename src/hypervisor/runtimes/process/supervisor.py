@@ -6,6 +6,7 @@ session leader, so it and the workload outlive the server and its terminal.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from hypervisor.kernel.exec_limits import TooLargeForExec, check_start
 from hypervisor.runtimes.process.copier import FUNCTIONS, copy_arguments
 from hypervisor.runtimes.process.environment import (
     UNSET_BY_OTHERS,
@@ -85,6 +87,11 @@ kill -KILL 0
 )
 
 _RESTORED_BY_SUBPROCESS = {signal.SIGPIPE, signal.SIGXFSZ}
+# execve(2) counts a pointer for each string, and never takes more than three quarters of 8 MiB.
+_POINTER_BYTES = 8
+_MAX_STACK_SHARE = 6 * 1024 * 1024
+_SUPERVISOR_BYTES = 8 * 1024
+"""What the supervisor adds to the command and the environment, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
     """Raises LaunchFailed unless the command names something that can be executed; `env` has its PATH."""
     if not spec.command:
         raise LaunchFailed("the process runtime runs a command, and this deployment has none")
+    _check_size(spec.command, env)
     if spec.working_dir is not None:
         _check_directory(spec.working_dir)
     program, path = spec.command[0], env["PATH"]
@@ -114,6 +122,15 @@ def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
         raise LaunchFailed(f"no such program: {found}")
     if not os.access(found, os.X_OK):
         raise LaunchFailed(f"not executable: {found}")
+
+
+def _check_size(command: Sequence[str], env: Mapping[str, str]) -> None:
+    pointers = _POINTER_BYTES * (len(command) + len(env))
+    most = min(os.sysconf("SC_ARG_MAX"), _MAX_STACK_SHARE) - _SUPERVISOR_BYTES - pointers
+    try:
+        check_start(command, env, most)
+    except TooLargeForExec as error:
+        raise LaunchFailed(str(error)) from error
 
 
 def _check_directory(path: str) -> None:
@@ -150,7 +167,8 @@ def spawn(
             )
         )
     except OSError as error:
-        raise LaunchFailed(f"cannot start a process: {error.strerror}", retryable=True) from error
+        retryable = error.errno != errno.E2BIG
+        raise LaunchFailed(f"cannot start a process: {error.strerror}", retryable=retryable) from error
     finally:
         for descriptor in (output, write_end, environment_file):
             os.close(descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from hypervisor.kernel import exit_code
+from hypervisor.kernel.exit_code import describe_exit_code
 from hypervisor.runtimes.process.cgroups import Cgroup
 from hypervisor.runtimes.process.instance_dir import (
     InstanceDir,
@@ -18,7 +20,7 @@ from hypervisor.runtimes.process.ports import HOST
 from hypervisor.runtimes.process.procfs import ProcessIdentity, boot_id
 from hypervisor.runtimes.protocol import Observation, ObservedState, PortBinding
 
-NOT_EXECUTABLE, NOT_FOUND, KILLED, TERMINATED = 126, 127, 137, 143
+KILLED, TERMINATED = 137, 143
 
 
 @dataclass(slots=True, eq=False)
@@ -101,13 +103,12 @@ class TrackedInstance:
                 return "exit code unknown: the supervisor was killed from outside the hypervisor"
             case code if code == TERMINATED and state.identity is None:
                 return "stopped before it started"
-            case code if code == NOT_EXECUTABLE:
-                return "exit code 126: a program of the workload is not executable; see its log"
-            case code if code == NOT_FOUND:
-                return "exit code 127: a program of the workload was not found; see its log"
+            case (exit_code.NOT_EXECUTABLE | exit_code.NOT_FOUND) as code:
+                return f"ended with {describe_exit_code(code)}; see its log"
             case code if code == KILLED and self.stop_order is None:
                 return (
-                    "killed with SIGKILL from outside the hypervisor, most often by the kernel: out of memory"
+                    f"ended with {describe_exit_code(code)}; a SIGKILL from outside the hypervisor is most "
+                    "often the kernel's: out of memory"
                 )
             case code if code == KILLED and self.stop_order is not None and self.stop_order.killed:
                 return f"killed: still running {self.stop_order.grace:g} s after SIGTERM"

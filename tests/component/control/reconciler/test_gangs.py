@@ -87,7 +87,7 @@ async def test_a_failed_replica_stops_the_others(world: World) -> None:
         )
         failed = await world.reaches(gang, State.FAILED)
     assert failed.exit_code == 3
-    assert (failed.reason_code, failed.reason) == ("gang_failed", "replica 1: exited with code 3")
+    assert (failed.reason_code, failed.reason) == ("gang_failed", "replica 1: ended with exit code 3")
     outcomes = [attempt.outcome for attempt in await world.attempts(gang)]
     assert outcomes == ["gang_failed", "failed", "gang_failed"]
     await world.check_invariants()

@@ -15,6 +15,7 @@ import pytest
 
 from hypervisor.runtimes.process import cgroups
 from hypervisor.runtimes.process.runtime import ProcessRuntime
+from hypervisor.runtimes.process.supervisor import SCRIPT
 from tests.support.observing import end_of
 from tests.support.process_runtime import INSTALL, equals, log_of, new_name, runs, shell, supervisor_of
 from tests.support.wait import eventually
@@ -242,14 +243,14 @@ async def start_and_kill_server(state_dir: Path, name: str, script: str, use_cgr
     await server.wait()
 
 
-def sleepers(seconds: str) -> list[int]:
-    """The live processes with this word on their command line, found without the code under test."""
+def sleepers(seconds: str) -> list[list[str]]:
+    """The command lines of live processes with this word, found without the code under test."""
     found = []
     for process in psutil.process_iter():
         try:
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            if alive and any(seconds in word for word in process.cmdline()) and not is_supervisor(process):
-                found.append(process.pid)
+            alive, command = process.status() != psutil.STATUS_ZOMBIE, process.cmdline()
+            if alive and any(seconds in word for word in command) and not is_supervisor(command):
+                found.append(command)
         except psutil.Error:
             continue
     return found
@@ -257,8 +258,8 @@ def sleepers(seconds: str) -> list[int]:
 
 def sleeps(seconds: str) -> bool:
     """Whether the hidden process has come so far that it sleeps."""
-    return any(psutil.Process(pid).cmdline() == ["sleep", seconds] for pid in sleepers(seconds))
+    return ["sleep", seconds] in sleepers(seconds)
 
 
-def is_supervisor(process: psutil.Process) -> bool:
-    return "records in" in " ".join(process.cmdline())
+def is_supervisor(command: list[str]) -> bool:
+    return SCRIPT in command

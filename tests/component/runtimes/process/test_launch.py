@@ -69,15 +69,16 @@ async def test_each_workload_gets_distinct_ports(runtime: ProcessRuntime, tmp_pa
         (("/etc",), {}, "no such program: /etc"),
         (("true", "a\0b"), {}, "cannot be passed on"),
         (("true",), {"A-B": "1"}, "environment variable 'A-B'"),
-        (("true", "x" * 200_000), {}, "Argument list too long"),
+        (("true", "x" * 200_000), {}, "argument 1 has 200,000 bytes"),
     ],
 )
 async def test_a_command_that_cannot_start_is_refused_with_a_reason(
     runtime: ProcessRuntime, command: tuple[str, ...], env: dict[str, str], words: str
 ) -> None:
     spec = LaunchSpec(new_name(), Resources(), command=command, env=env)
-    with pytest.raises(LaunchFailed, match=words):
+    with pytest.raises(LaunchFailed, match=words) as refusal:
         await runtime.start(spec)
+    assert not refusal.value.retryable
     assert (await observation_of(runtime, spec.instance)).state is ObservedState.ABSENT
 
 
@@ -111,6 +112,19 @@ async def test_exit_code_127_is_explained(runtime: ProcessRuntime) -> None:
     assert ended.exit_code == 127
     assert ended.message is not None
     assert "not found" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(126, "could not be executed"), (127, "was not found"), (137, "SIGKILL")],
+)
+async def test_a_code_that_the_program_chose_is_not_taken_for_a_fault(
+    runtime: ProcessRuntime, code: int, words: str
+) -> None:
+    spec = shell(f"exit {code}")
+    await runtime.start(spec)
+    ended = await end_of(runtime, spec.instance)
+    assert f"{words}, or the program's own code" in (ended.message or "")
 
 
 async def _inherited_state(runtime: ProcessRuntime) -> list[str]:

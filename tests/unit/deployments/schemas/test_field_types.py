@@ -37,6 +37,82 @@ def test_valid_image_names(image: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        (["python", "-V"], ["python", "-V"]),
+        ([], []),
+        ("python -V", ["/bin/sh", "-c", "python -V"]),
+        ("a && b | c > $HOME/d\ne 'f'\n", ["/bin/sh", "-c", "a && b | c > $HOME/d\ne 'f'\n"]),
+        ("  spaces stay  ", ["/bin/sh", "-c", "  spaces stay  "]),
+        (["sh", "-c", "x"], ["sh", "-c", "x"]),
+    ],
+)
+def test_a_command_is_a_list_or_a_text_for_a_shell(command: Any, argv: list[str]) -> None:
+    assert request(command=command).command == argv
+    assert DeploymentUpdate.model_validate({"command": command}).command == argv
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        " \n",
+        "echo 'a",
+        "-x",
+        "+x",
+        "nul\0",
+        5,
+        1.5,
+        True,
+        {"a": "b"},
+        ["", "x"],
+        ["a", 1],
+        [["a"]],
+        [None],
+    ],
+)
+def test_other_commands_are_refused(command: Any) -> None:
+    with pytest.raises(ValidationError):
+        request(command=command)
+
+
+@pytest.mark.parametrize("kind", ["argument", "text", "variable", "secret"])
+def test_a_string_is_at_most_what_the_system_can_start(kind: str) -> None:
+    def fields(size: int) -> dict[str, Any]:
+        value = "é" * 4 + "v" * (size - 8 - len("NAME="))
+        every: dict[str, dict[str, Any]] = {
+            "argument": {"command": ["echo", "a" * size]},
+            "text": {"command": "a" * size},
+            "variable": {"env": {"NAME": value}},
+            "secret": {"env": {"NAME": {"value": value, "secret": True}}},
+        }
+        return every[kind]
+
+    request(**fields(131_071))
+    with pytest.raises(ValidationError, match="131,072 bytes, and a program can be started with 131,071"):
+        request(**fields(131_072))
+
+
+def test_a_string_is_measured_in_bytes() -> None:
+    request(env={"A": "😀" * 32_767})
+    with pytest.raises(ValidationError, match=r"the variable AAAAA, with its name, has 131,074 bytes"):
+        request(env={"AAAAA": "😀" * 32_767})
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.05, 0.099])
+def test_a_fraction_of_a_gpu_below_the_least_is_refused(fraction: float) -> None:
+    request(required_gpu_count=0.1)
+    with pytest.raises(ValidationError, match=r"smallest fraction of a GPU is 0\.1"):
+        request(required_gpu_count=fraction)
+
+
+@pytest.mark.parametrize("path", ["/tmp/\u202egnp", "/tmp/a\u2028b", "/tmp/\x1b[31m", "/tmp/\u2066x\u2069"])
+def test_a_working_directory_is_shown_as_it_is(path: str) -> None:
+    with pytest.raises(ValidationError, match="control characters"):
+        request(working_dir=path)
+
+
+@pytest.mark.parametrize(
     "image",
     [
         "",

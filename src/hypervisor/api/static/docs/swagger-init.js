@@ -1,7 +1,8 @@
 // A file of its own, because the page's Content-Security-Policy allows no inline script.
+const documentUrl = new URL("../../openapi.json", document.currentScript.src).href;
 window.addEventListener("load", () => {
   window.ui = SwaggerUIBundle({
-    url: "/openapi.json",
+    url: documentUrl,
     dom_id: "#swagger-ui",
     deepLinking: true,
     displayRequestDuration: true,

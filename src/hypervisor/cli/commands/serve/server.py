@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
@@ -13,6 +14,7 @@ from rich.console import Console
 from uvicorn.importer import import_from_string
 
 from hypervisor import __version__
+from hypervisor.cli.commands.serve.listener import describe, listen
 from hypervisor.cli.core.database_access import printable_database, using_database
 from hypervisor.cli.core.output import facts
 from hypervisor.errors import StartupError
@@ -21,7 +23,6 @@ from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.settings import Settings
 
 APP_FACTORY = "hypervisor.app:create_app"
-BACKLOG = 2048
 _SUPPRESSED_LOG_LINE = "Application startup failed. Exiting."
 
 Message = MutableMapping[str, Any]
@@ -31,10 +32,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 def run_server(settings: Settings, console: Console) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError when the server cannot start as configured."""
-    listener = _listen(settings.host, settings.port)
+    sockets = listen(settings.host, settings.port)
     # The app reads its settings from the environment. With port 0 the real port is known only now, and the
     # report URL of workloads needs it.
-    os.environ["PORT"] = str(listener.getsockname()[1])
+    settings.port = sockets[0].getsockname()[1]
+    os.environ["PORT"] = str(settings.port)
     app = _StartupReporter(import_from_string(APP_FACTORY)(), settings.database_url)
     config = uvicorn.Config(
         app,
@@ -46,8 +48,10 @@ def run_server(settings: Settings, console: Console) -> None:
         timeout_graceful_shutdown=settings.graceful_stop_seconds,
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _SUPPRESSED_LOG_LINE)
-    with listener:
-        _Server(config, app, settings, listener, console).run(sockets=[listener])
+    with ExitStack() as opened:
+        for each in sockets:
+            opened.enter_context(each)
+        _Server(config, app, settings, sockets, console).run(sockets=sockets)
 
 
 class _StartupReporter:
@@ -99,13 +103,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         app: _StartupReporter,
         settings: Settings,
-        listener: socket.socket,
+        listeners: list[socket.socket],
         console: Console,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._console = console
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,11 +120,11 @@ class _Server(uvicorn.Server):
         self._console.print(await self._banner())
 
     async def _banner(self) -> Any:
-        port = self._listener.getsockname()[1]
-        url = f"http://{self._settings.reachable_host}:{port}"
+        url = self._settings.local_url
         runtimes = await self._app.runtimes.describe_all()
         lines = [
             ("Hypervisor", f"{__version__}, ready at {url}"),
+            *self._listening(url),
             ("Database", printable_database(self._settings.database_url)),
             ("Coordination", self._app.coordination.describe()),
             ("Data", str(self._settings.data_dir.absolute())),
@@ -130,9 +134,14 @@ class _Server(uvicorn.Server):
         ]
         return facts(lines)
 
+    def _listening(self, url: str) -> list[tuple[str, str]]:
+        """The addresses, where the URL does not name all of them."""
+        described = describe(self._listeners)
+        return [] if url == f"http://{described}" else [("Listens on", described)]
+
     def _usage(self, url: str) -> list[tuple[str, str]]:
         if self._settings.role == "scheduler":
-            reports = self._settings.reports_url or "none: set PUBLIC_URL to receive checkpoint reports"
+            reports = self._settings.public_url or "none: set PUBLIC_URL to receive checkpoint reports"
             return [
                 ("Role", f"scheduler: control loops only, with {url}/readyz and {url}/metrics"),
                 ("Report URL", reports),
@@ -142,14 +151,3 @@ class _Server(uvicorn.Server):
             ("API", f"{url}/docs (try requests), {url}/redoc (reference)"),
             ("Next", f"hypervisor register --url {url}"),
         ]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {cause}; choose another address with --port or --host"
-        ) from None
