@@ -63,11 +63,11 @@ class ProcessProbe:
                 os.kill(pid, signal.SIGKILL)
 
     def _leaders(self) -> dict[str, list[int]]:
-        """The supervisors of instances with more than one; a supervisor is a session leader."""
+        """The supervisors of instances with more than one: session leaders in the instance's directory."""
         leaders: dict[str, list[int]] = {}
         for pid, instance in self._marked():
-            with suppress(ProcessLookupError):
-                if os.getsid(pid) == pid:
+            with suppress(ProcessLookupError, FileNotFoundError):
+                if os.getsid(pid) == pid and Path(f"/proc/{pid}/cwd").readlink().name == instance:
                     leaders.setdefault(instance, []).append(pid)
         return {instance: pids for instance, pids in leaders.items() if len(pids) > 1}
 

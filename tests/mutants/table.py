@@ -154,11 +154,16 @@ MUTANTS = (
     Mutant(
         "the pid alone is trusted",
         "runtimes/process/procfs.py",
-        "        if process is None or process.is_dead or process.start_ticks != self.start_ticks:\n"
-        "            return False\n"
-        '        return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\\0")\n',
-        "        return process is not None and not process.is_dead\n",
+        " and process.start_ticks == self.start_ticks\n\n    def open_pidfd",
+        "\n\n    def open_pidfd",
         "tests/component/runtimes/process/test_adoption.py -k reused_pid",
+        also=(
+            (
+                "runtimes/process/procfs.py",
+                '        return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\\0")\n',
+                "        return True\n",
+            ),
+        ),
     ),
     Mutant(
         "one list shows other organizations",

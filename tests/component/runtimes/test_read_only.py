@@ -9,8 +9,7 @@ import pytest
 
 from hypervisor.infra.clock import SystemClock
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
-from hypervisor.runtimes.process.read_only import ExternallyRotatedLog, ReadOnlyProcessRuntime
+from hypervisor.runtimes.process.read_only import ReadOnlyProcessRuntime
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, RuntimeUnavailable
 from tests.support.logs import line_by_line, lines_of
@@ -18,7 +17,6 @@ from tests.support.wait import eventually
 
 INSTANCE = "hv-reader-1-1-0"
 INSTALL = "reader"
-LIMITS = LogLimits(max_bytes=100, files=3)
 
 
 @pytest.fixture
@@ -60,29 +58,6 @@ async def test_a_reader_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="no scheduler process uses the data directory"):
         await reader.observe([INSTANCE])
     assert not (tmp_path / "process").exists()
-
-
-def test_a_reader_keeps_its_position_when_the_driver_rotates_and_moves_the_log(tmp_path: Path) -> None:
-    live, kept = tmp_path / "live", tmp_path / "kept"
-    live.mkdir()
-    log, driver = live / "log", RotatingLog(live, LIMITS)
-    log.write_text("a" * 90)
-    reader = ExternallyRotatedLog(live, kept, LIMITS)
-    data, position = reader.read(0, 50)
-    assert data == b"a" * 50
-    driver.rotate()
-    with log.open("a") as file:
-        file.write("b" * 10)
-    assert log.stat().st_size == 10
-    seen = b""
-    while data := reader.read(position, 30)[0]:
-        seen += data
-        position += len(data)
-    assert seen == b"a" * 40 + b"b" * 10
-    live.rename(kept)
-    with (kept / "log").open("a") as file:
-        file.write("c")
-    assert reader.read(position, 10)[0] == b"c"
 
 
 async def _is_over(driver: ProcessRuntime) -> bool:

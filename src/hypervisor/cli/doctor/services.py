@@ -18,6 +18,7 @@ from hypervisor.infra.clock import SystemClock
 from hypervisor.infra.coordination.redis_client import open_redis
 from hypervisor.infra.coordination.redis_url import normalise_redis_url, printable_redis
 from hypervisor.runtimes.kinds import RUNTIMES, RuntimeSetup
+from hypervisor.runtimes.process.cgroups import containment, writable_parent
 from hypervisor.runtimes.protocol import RuntimeUnavailable
 from hypervisor.settings import Settings
 from hypervisor.store.copies import database_file
@@ -103,7 +104,8 @@ def _processes(settings: Settings, node_engines: NodeEngines) -> Finding:
         runtime == "process" for runtime, _ in node_engines.engines
     )
     if hasattr(os, "pidfd_open") and Path("/proc/self/stat").exists():
-        return Finding(ENGINES, "ok", "process runtime: available, without isolation")
+        detail = f"process runtime: available, without isolation, with {containment(writable_parent())}"
+        return Finding(ENGINES, "ok", detail)
     detail = "process runtime: not available, it needs Linux with /proc and pidfd"
     return Finding(ENGINES, "problem" if used else "ok", detail, "use Docker" if used else "")
 

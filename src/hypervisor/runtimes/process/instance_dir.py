@@ -1,9 +1,10 @@
 """The files of the process runtime: one directory for each instance, and the logs of removed instances.
 
-instances/<name>/launch    time of the start and ports (JSON); never the command or the environment
-                 state     line 1 the claim (pid, start time, boot; or "void"), then "exit N", "finished T"
+instances/<name>/launch    time of the start, ports, control group (JSON); never command or environment
+                 state     line 1 the claim (pid, start time, boot; or "void"), then "copier PID", "exit N",
+                           "finished T"
                  stop      the stop order (JSON)
-                 log*      output of the workload
+                 log*      output of the workload, see `log_files`
                  work/     its working directory
 logs/<name>/               logs and claim of a removed instance, until `purge_logs`
 trash/                     directories to delete
@@ -35,6 +36,8 @@ class LaunchRecord:
     started_at: datetime
     ports: dict[int, int]
     """Host port by declared port."""
+    cgroup: Path | None = None
+    """The control group of the workload, where the server could create one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class InstanceState:
     """
 
     identity: ProcessIdentity | None
+    copier: int | None = None
+    """The pid of the supervisor's child that writes the log."""
     exit_code: int | None = None
     finished_at: float | None = None
     """The end in seconds since the epoch. Written when no process of the instance is left."""
@@ -77,7 +82,8 @@ class InstanceDir:
     def prepare(self, record: LaunchRecord) -> LaunchRecord:
         """Create the directory and its launch file unless they exist. Return the stored launch record."""
         (self.path / "work").mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"started_at": record.started_at.isoformat(), "ports": list(record.ports.items())})
+        fields = {"started_at": record.started_at.isoformat(), "ports": list(record.ports.items())}
+        text = json.dumps(fields | ({"cgroup": str(record.cgroup)} if record.cgroup else {}))
         draft = self.path / f".launch.{os.getpid()}"
         draft.write_text(text)
         try:
@@ -93,7 +99,8 @@ class InstanceDir:
         try:
             data = json.loads((self.path / "launch").read_text())
             ports = {int(port): int(host_port) for port, host_port in data["ports"]}
-            return LaunchRecord(datetime.fromisoformat(data["started_at"]), ports)
+            cgroup = Path(data["cgroup"]) if "cgroup" in data else None
+            return LaunchRecord(datetime.fromisoformat(data["started_at"]), ports, cgroup)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -109,14 +116,17 @@ class InstanceDir:
         except FileNotFoundError:
             return None
         lines = text.splitlines()
-        identity, exit_code, finished_at = _parse_claim(lines[0] if lines else ""), None, None
+        identity = _parse_claim(lines[0] if lines else "")
+        copier, exit_code, finished_at = None, None, None
         for line in lines[1:]:
             match line.split():
+                case ["copier", pid] if copier is None and pid.isdigit():
+                    copier = int(pid)
                 case ["exit", code] if exit_code is None and code.isdigit():
                     exit_code = int(code)
                 case ["finished", at] if finished_at is None:
                     finished_at = float(at)
-        return InstanceState(identity, exit_code, finished_at)
+        return InstanceState(identity, copier, exit_code, finished_at)
 
     def claim_void(self) -> bool:
         """Claim the instance so that no supervisor can. False if it is claimed already."""
@@ -136,7 +146,7 @@ class InstanceDir:
         self._append(f"finished {at!r}")
 
     def changed_at(self) -> float:
-        """Time of the last write to `state`, in seconds since the epoch.
+        """Time of the last write to `state`, in seconds since the epoch. Raises OSError.
 
         This is the end of the instance if its supervisor wrote last.
         """

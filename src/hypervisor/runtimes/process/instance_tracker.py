@@ -12,7 +12,7 @@ from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.change_hints import ChangeHints
 from hypervisor.runtimes.process.instance_dir import InstanceDir, InstanceState, LaunchRecord, StateRoot
-from hypervisor.runtimes.process.logs import LogLimits, RotatingLog
+from hypervisor.runtimes.process.log_files import LogFiles
 from hypervisor.runtimes.process.procfs import ProcessIdentity, reap, reap_pid, reap_when_ended
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
 from hypervisor.runtimes.process.reaper import Reaper
@@ -24,10 +24,9 @@ from hypervisor.runtimes.protocol import Observation
 class InstanceTracker:
     """The memory in front of the state directory. Synchronous, so that two tasks never interleave."""
 
-    def __init__(self, state: StateRoot, hints: ChangeHints, clock: Clock, limits: LogLimits) -> None:
+    def __init__(self, state: StateRoot, hints: ChangeHints, clock: Clock) -> None:
         self._state = state
         self._hints = hints
-        self._limits = limits
         self._tracked: dict[str, TrackedInstance] = {}
         scanner = ProcessScanner(self._live_sessions)
         self._stopper = Stopper(clock, scanner)
@@ -54,18 +53,15 @@ class InstanceTracker:
         """The instances that have not finished."""
         return [tracked for tracked in self._tracked.values() if tracked.final is None]
 
-    def add(self, name: str, directory: InstanceDir, launch: LaunchRecord, pid: int) -> TrackedInstance:
-        """Track an instance whose supervisor was just spawned as `pid`.
-
-        The child is not reaped before its pidfd is open, so the pid cannot belong to another process.
-        """
-        tracked = TrackedInstance(
-            name, directory, RotatingLog(directory.path, self._limits), launch, ProcessIdentity.of(pid)
-        )
-        self._tracked[name] = tracked
-        with contextlib.suppress(OSError):  # no file descriptor is left: see `poll`
-            self._watch_pidfd(tracked, os.pidfd_open(pid))
-        self._hints.publish(name)
+    def add(
+        self, directory: InstanceDir, launch: LaunchRecord, supervisor: ProcessIdentity | None
+    ) -> TrackedInstance:
+        """Track an instance whose supervisor was just spawned; None if that has ended already."""
+        tracked = self._track(directory, launch)
+        tracked.identity = supervisor
+        if supervisor is None or not self._watch(tracked, supervisor):
+            self._on_supervisor_end(tracked)
+        self._hints.publish(tracked.name)
         return tracked
 
     def stop(self, tracked: TrackedInstance, grace: float) -> None:
@@ -92,19 +88,20 @@ class InstanceTracker:
     def poll(self, tracked: TrackedInstance) -> None:
         """Detect what no pidfd reports.
 
-        That is the claim of an adopted instance, and the end of a supervisor that has no pidfd.
+        That is the claim of an adopted instance, the end of a supervisor that has no pidfd, and the end of a
+        workload whose supervisor cannot end.
         """
         identity = tracked.identity
         if identity is None:
             self._load_claim(tracked)
             if tracked.identity is not None:
                 self._hints.publish(tracked.name)
+        elif tracked.supervisor_ended.is_set():
             return
-        if tracked.pidfd is not None or tracked.supervisor_ended.is_set():
-            return
-        if not self._watch(tracked, identity):
-            reap_pid(identity.pid)
+        elif tracked.pidfd is None and not self._watch(tracked, identity):
             self._on_supervisor_end(tracked)
+        elif tracked.has_exit_code():
+            self._reaper.add(tracked)
 
     async def close(self) -> None:
         """Stop watching. The instances keep running."""
@@ -122,9 +119,14 @@ class InstanceTracker:
         directory = self._state.instance_dir(name)
         if not directory.path.is_dir():
             return None
-        log = RotatingLog(directory.path, self._limits)
-        tracked = TrackedInstance(name, directory, log, directory.launch(), stop_order=directory.stop_order())
-        self._tracked[name] = tracked
+        tracked = self._track(directory, directory.launch())
+        tracked.stop_order = directory.stop_order()
+        return tracked
+
+    def _track(self, directory: InstanceDir, launch: LaunchRecord | None) -> TrackedInstance:
+        name = directory.path.name
+        log = LogFiles(directory.path, self._state.archived_logs(name))
+        tracked = self._tracked[name] = TrackedInstance(name, directory, log, launch)
         return tracked
 
     def _load_claim(self, tracked: TrackedInstance) -> None:
@@ -137,7 +139,7 @@ class InstanceTracker:
             self._finish(tracked, tracked.exit_observation(state, state.finished_at))
         elif state.identity is None:
             self._conclude(tracked)
-        elif state.exit_code is not None or not self._watch(tracked, state.identity):
+        elif not (state.identity.is_alive(tracked.name) and self._watch(tracked, state.identity)):
             tracked.supervisor_ended.set()
             self._reaper.add(tracked)
         else:
@@ -146,9 +148,9 @@ class InstanceTracker:
     def _watch(self, tracked: TrackedInstance, identity: ProcessIdentity) -> bool:
         """Watch for the supervisor's end. False if it has ended."""
         try:
-            pidfd = identity.open_pidfd(tracked.name)
+            pidfd = identity.open_pidfd()
         except OSError:
-            return identity.is_alive(tracked.name)
+            return identity.lives()
         if pidfd is not None:
             self._watch_pidfd(tracked, pidfd)
         return pidfd is not None
@@ -160,6 +162,8 @@ class InstanceTracker:
     def _on_supervisor_end(self, tracked: TrackedInstance) -> None:
         if tracked.pidfd is not None:
             reap(tracked.pidfd)
+        elif tracked.identity is not None:
+            reap_pid(tracked.identity.pid)
         self._unwatch(tracked)
         # A supervisor that was killed before its claim must not be followed by another one.
         _claim_void(tracked.directory)
@@ -175,6 +179,8 @@ class InstanceTracker:
 
     def _conclude(self, tracked: TrackedInstance) -> None:
         """Record the end: no process of the instance is left."""
+        if tracked.cgroup is not None:
+            tracked.cgroup.remove()
         state = tracked.directory.state()
         if state is None:
             self.forget(tracked)

@@ -44,20 +44,24 @@ class ProcessIdentity:
 
     def is_alive(self, instance: str) -> bool:
         """Whether this process lives and is the supervisor of `instance`."""
-        if self.boot_id != boot_id():
-            return False
-        process = read_stat(self.pid)
-        if process is None or process.is_dead or process.start_ticks != self.start_ticks:
+        if not self.lives():
             return False
         return instance.encode() in _read(f"/proc/{self.pid}/cmdline").split(b"\0")
 
-    def open_pidfd(self, instance: str) -> int | None:
+    def lives(self) -> bool:
+        """Whether this process lives. During an exec the command line of a process is empty for a moment."""
+        if self.boot_id != boot_id():
+            return False
+        process = read_stat(self.pid)
+        return process is not None and not process.is_dead and process.start_ticks == self.start_ticks
+
+    def open_pidfd(self) -> int | None:
         """Open a pidfd. None if the process has ended. Raises OSError when no file descriptor is left."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
-        if self.is_alive(instance):
+        if self.lives():
             return pidfd
         os.close(pidfd)
         return None
@@ -110,27 +114,41 @@ class ProcessTable:
         for process in self._by_pid.values():
             self._sessions[process.session].append(process)
             self._children[process.parent].append(process)
+        owned = [one for one in self._by_pid.values() if one.session in supervised_sessions]
+        owned_pids = {process.pid for process in self.with_descendants(owned)}
         self._by_variable: dict[str, list[Process]] = defaultdict(list)
         for process in self._by_pid.values():
-            if process.session not in supervised_sessions:
+            if process.pid not in owned_pids:
                 self._by_variable[_read_instance_variable(process.pid)].append(process)
 
     @classmethod
     def scan(cls, supervised_sessions: Container[int] = ()) -> ProcessTable:
-        """Read /proc, without the environment of processes in `supervised_sessions`: their owner is known."""
+        """Read /proc, without the environment of processes below a session in `supervised_sessions`.
+
+        Their owner is known.
+        """
         return cls(_all_processes(), supervised_sessions)
 
-    def processes_of(self, instance: str, identity: ProcessIdentity) -> list[Process]:
+    def processes_of(
+        self, instance: str, identity: ProcessIdentity, members: Iterable[int] = ()
+    ) -> list[Process]:
         """Return the processes of an instance, with its supervisor while that lives.
 
         These are the processes of the supervisor's session, those with the instance's variable in their
-        environment, and the descendants of both.
+        environment, `members` (the pids in the instance's control group), and the descendants of all three.
         """
         if identity.boot_id != boot_id():
             return []
-        candidates = self._by_variable[instance]
-        by_variable = (one for one in candidates if one.start_ticks >= identity.start_ticks)
-        found = {process.pid: process for process in (*self._session(instance, identity), *by_variable)}
+        candidates = [
+            *self._by_variable[instance],
+            *(self._by_pid[pid] for pid in members if pid in self._by_pid),
+        ]
+        younger = (one for one in candidates if one.start_ticks >= identity.start_ticks)
+        return self.with_descendants([*self._session(instance, identity), *younger])
+
+    def with_descendants(self, processes: Iterable[Process]) -> list[Process]:
+        """These processes and the live descendants of each."""
+        found = {process.pid: process for process in processes}
         queue = list(found.values())
         while queue:
             for child in self._children[queue.pop().pid]:
@@ -145,6 +163,12 @@ class ProcessTable:
             # The kernel reuses a session's number only after its last process: this is another session.
             return []
         return [one for one in self._sessions[identity.pid] if one.start_ticks >= identity.start_ticks]
+
+
+def child_groups(pid: int) -> list[int]:
+    """The process groups that children of this process lead."""
+    children = (read_stat(int(child)) for child in _read(f"/proc/{pid}/task/{pid}/children").split())
+    return [child.pid for child in children if child and child.parent == pid and child.group == child.pid]
 
 
 def is_supervised(instance: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.process.instance_dir import InstanceDir, StateRoot
-from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_output
+from hypervisor.runtimes.process.log_files import LogFiles
+from hypervisor.runtimes.process.logs import read_output
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -33,10 +34,9 @@ def open_reader(setup: RuntimeSetup) -> Runtime:
 class ReadOnlyProcessRuntime(ReadOnlyRuntime):
     """Reads the state directory that a `ProcessRuntime` of the same installation writes on a shared disk."""
 
-    def __init__(self, state_dir: Path, install: str, log_limits: LogLimits | None = None) -> None:
+    def __init__(self, state_dir: Path, install: str) -> None:
         self._state_dir = state_dir
         self._state = StateRoot(state_dir, install)
-        self._limits = log_limits or LogLimits()
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
             return
         self._check_state_dir()
         directory = self._state.instance_dir(instance)
-        log = ExternallyRotatedLog(directory.path, self._state.archived_logs(instance), self._limits)
+        log = LogFiles(directory.path, self._state.archived_logs(instance))
         finished = asyncio.Event()
         watcher = asyncio.create_task(_watch_for_end(directory, finished))
         try:
@@ -76,7 +76,7 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
         directory = self._state.instance_dir(name)
         if not directory.path.is_dir():
             return ABSENT
-        log = RotatingLog(directory.path, self._limits)
+        log = LogFiles(directory.path, self._state.archived_logs(name))
         tracked = TrackedInstance(name, directory, log, directory.launch())
         state = directory.state()
         if state is None or tracked.launch is None:
@@ -101,25 +101,6 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
             ) from error
 
 
-class ExternallyRotatedLog(RotatingLog):
-    """A log that another process rotates, and moves to the archive when it removes the instance."""
-
-    def __init__(self, directory: Path, archive: Path, limits: LogLimits) -> None:
-        super().__init__(directory, limits)
-        self._archive = archive
-        self._newest = _inode(self._path(1))
-
-    def _segments(self) -> list[tuple[int, Path]]:
-        if not self._directory.is_dir():
-            self._directory = self._archive
-        newest = _inode(self._path(1))
-        if newest != self._newest:
-            # Each rotation makes a new `log.1` from the content of the current file.
-            self._newest = newest
-            self._rotated_out += self._path(1).stat().st_size if newest is not None else 0
-        return super()._segments()
-
-
 async def _watch_for_end(directory: InstanceDir, finished: asyncio.Event) -> None:
     """Set `finished` when the driving process has recorded the end, or when there is no such instance."""
     while directory.path.is_dir():
@@ -131,10 +112,3 @@ async def _watch_for_end(directory: InstanceDir, finished: asyncio.Event) -> Non
             break
         await asyncio.sleep(POLL_SECONDS)
     finished.set()
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from hypervisor.kernel.clock import Clock
+from hypervisor.runtimes.process.instance_processes import InstanceProcesses, find_processes
 from hypervisor.runtimes.process.procfs import Process
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
@@ -18,6 +20,20 @@ from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 PAUSE_FACTOR = 4
 """The pause after a scan, as a multiple of its duration: the reaper uses at most a fifth of a core."""
+
+DRAIN_SECONDS = 5.0
+"""The time that the helpers of an instance get to store its output after its last process.
+
+They need moments. They only take longer while a process that is not of the instance holds its output open.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An instance to reap since a monotonic time."""
+
+    tracked: TrackedInstance
+    since: float
 
 
 class Reaper:
@@ -33,12 +49,12 @@ class Reaper:
         self._on_clean = on_clean
         self._scanner = scanner
         self._clock = clock
-        self._pending: dict[str, TrackedInstance] = {}
+        self._pending: dict[str, _Pending] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(self, tracked: TrackedInstance) -> None:
-        """Reap an instance whose supervisor has ended."""
-        self._pending[tracked.name] = tracked
+        """Reap an instance whose workload has ended."""
+        self._pending.setdefault(tracked.name, _Pending(tracked, self._clock.monotonic()))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
@@ -54,30 +70,43 @@ class Reaper:
             began = self._clock.monotonic()
             batch = list(self._pending.values())
             remaining = await self._reap(batch)
-            for tracked in batch:
-                if tracked.name not in remaining:
-                    del self._pending[tracked.name]
-                    self._on_clean(tracked)
+            for pending in batch:
+                if pending.tracked.name not in remaining:
+                    del self._pending[pending.tracked.name]
+                    self._on_clean(pending.tracked)
             pause = min(2 * pause, LONGEST_PAUSE) if len(remaining) == len(batch) else FIRST_PAUSE
             if self._pending:
                 took = self._clock.monotonic() - began
                 await asyncio.sleep(max(pause if remaining else 0.0, PAUSE_FACTOR * took))
 
-    async def _reap(self, batch: Collection[TrackedInstance]) -> set[str]:
-        """Kill the remaining processes. Return the names of the instances that had any."""
+    async def _reap(self, batch: Collection[_Pending]) -> set[str]:
+        """Kill the remaining processes. Return the names of the instances that are not over."""
         try:
             table = await self._scanner.table()
-            remaining = {
-                tracked.name: table.processes_of(tracked.name, tracked.identity)
-                for tracked in batch
-                if tracked.identity
-            }
-            for processes in remaining.values():
-                send_all(processes, signal.SIGKILL)
+            found = [(pending, find_processes(pending.tracked, table)) for pending in batch]
+            for pending, processes in found:
+                self._kill(pending, processes)
         except OSError:
             # Without a file descriptor there is no scan, so no instance counts as clean.
-            return {tracked.name for tracked in batch}
-        return {name for name, processes in remaining.items() if processes}
+            return {pending.tracked.name for pending in batch}
+        return {
+            pending.tracked.name
+            for pending, processes in found
+            if not (processes.is_empty and pending.tracked.supervisor_ended.is_set())
+        }
+
+    def _kill(self, pending: _Pending, processes: InstanceProcesses) -> None:
+        if processes.workload or processes.has_younger:
+            kill_workload(pending.tracked, processes)
+        elif self._clock.monotonic() - pending.since > DRAIN_SECONDS:
+            send_all(processes.helpers, signal.SIGKILL)
+
+
+def kill_workload(tracked: TrackedInstance, processes: InstanceProcesses) -> None:
+    """Send SIGKILL to the workload, and not to its helpers."""
+    if tracked.cgroup is not None:
+        tracked.cgroup.kill()
+    send_all(processes.workload, signal.SIGKILL)
 
 
 def send_all(processes: Iterable[Process], signum: int) -> None:

@@ -13,11 +13,16 @@ from hypervisor.kernel.failpoints import reached
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.change_hints import ChangeHints
 from hypervisor.runtimes.kinds import RuntimeSetup
-from hypervisor.runtimes.process import ports, supervisor
+from hypervisor.runtimes.process import cgroups, ports, supervisor
+from hypervisor.runtimes.process.cgroups import Cgroup
+from hypervisor.runtimes.process.environment import environment
 from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
 from hypervisor.runtimes.process.instance_tracker import InstanceTracker
-from hypervisor.runtimes.process.logs import LogLimits, RotatingLog, read_output
-from hypervisor.runtimes.process.procfs import read_stat
+from hypervisor.runtimes.process.log_files import LogFiles, LogLimits
+from hypervisor.runtimes.process.logs import read_output
+from hypervisor.runtimes.process.procfs import ProcessIdentity, read_stat
+from hypervisor.runtimes.process.spawner import DirectSpawner, Spawner, SubreaperSpawner
+from hypervisor.runtimes.process.supervisor import Placement
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 from hypervisor.runtimes.protocol import (
     ABSENT,
@@ -43,7 +48,7 @@ class ProcessRuntime:
     """Implements `hypervisor.runtimes.protocol.Runtime` with processes of this machine.
 
     Only this runtime may use `state_dir`, and only one server at a time. `log_limits` bounds the output of
-    each instance on disk; logs that are too large are rotated every `housekeeping_interval` seconds.
+    each instance on disk. Without `use_cgroups` the runtime behaves as if it could not create control groups.
     """
 
     name = "process"
@@ -58,13 +63,18 @@ class ProcessRuntime:
         *,
         log_limits: LogLimits = DEFAULT_LIMITS,
         housekeeping_interval: float = HOUSEKEEPING_INTERVAL,
+        use_cgroups: bool = True,
     ) -> None:
         self._clock = clock
         self._limits = log_limits
         self._interval = housekeeping_interval
+        self._install = install
         self._state = StateRoot(state_dir, install)
         self._hints = ChangeHints()
-        self._instances = InstanceTracker(self._state, self._hints, clock, log_limits)
+        self._instances = InstanceTracker(self._state, self._hints, clock)
+        self._use_cgroups = use_cgroups
+        self._cgroup_parent: Path | None = None
+        self._spawner: Spawner = SubreaperSpawner()
         self._housekeeper: asyncio.Task[None] | None = None
         self._has_trash = True
 
@@ -77,7 +87,10 @@ class ProcessRuntime:
                 "processes of this machine, without isolation: for trusted users only",
                 cpu_milli=1000 * len(os.sched_getaffinity(0)),
                 ram_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-                details={"supervisor": supervisor.SHELL},
+                details={
+                    "supervisor": supervisor.SHELL,
+                    "containment": cgroups.containment(self._cgroup_parent),
+                },
             )
 
     async def start(self, spec: LaunchSpec) -> Observation:
@@ -106,7 +119,8 @@ class ProcessRuntime:
             if not self._is_removable(tracked):
                 return False
             self._state.archive_logs(tracked.directory)
-            tracked.log.move(self._state.archived_logs(instance))
+            if tracked.cgroup is not None:
+                tracked.cgroup.remove()
             self._instances.forget(tracked)
             self._has_trash = True
             return True
@@ -150,6 +164,7 @@ class ProcessRuntime:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
         await self._instances.close()
+        self._spawner.close()
         self._hints.close()
 
     @contextlib.contextmanager
@@ -159,6 +174,7 @@ class ProcessRuntime:
             if self._housekeeper is None:
                 self._state.create()
                 supervisor.handle_ignored_signals()
+                self._choose_containment()
                 self._housekeeper = asyncio.create_task(self._run_housekeeping())
                 self._instances.adopt_all()
             yield
@@ -171,21 +187,42 @@ class ProcessRuntime:
         tracked = self._instances.find(name)
         return ABSENT if tracked is None else tracked.observe()
 
+    def _choose_containment(self) -> None:
+        """Use control groups if this process may create them, else child subreapers."""
+        self._cgroup_parent = cgroups.writable_parent() if self._use_cgroups else None
+        if self._cgroup_parent is not None:
+            self._spawner = DirectSpawner()
+            cgroups.remove_empty(self._cgroup_parent, self._install)
+
     def _launch(self, spec: LaunchSpec) -> TrackedInstance:
         directory = self._state.instance_dir(spec.instance)
         taken = {port for one in self._instances.live() if one.launch for port in one.launch.ports.values()}
-        launch = LaunchRecord(self._clock.now(), ports.choose(spec.ports, taken))
-        supervisor.check(spec, supervisor.environment(spec, launch.ports))
+        cgroup = self._cgroup_parent / spec.instance if self._cgroup_parent else None
+        launch = LaunchRecord(self._clock.now(), ports.choose(spec.ports, taken), cgroup)
+        supervisor.check(spec, environment(spec, launch.ports))
         launch = directory.prepare(launch)
         reached("runtime_after_create_before_ack")
-        env = supervisor.environment(spec, launch.ports)
         try:
-            pid = supervisor.spawn(spec, env, directory.path)
+            identity = self._spawn(spec, launch, directory.path)
         except LaunchFailed:
             if directory.claim_void():
                 self._discard(directory.path)
             raise
-        return self._instances.add(spec.instance, directory, launch, pid)
+        return self._instances.add(directory, launch, identity)
+
+    def _spawn(self, spec: LaunchSpec, launch: LaunchRecord, directory: Path) -> ProcessIdentity | None:
+        """Start the supervisor with a control group, if the launch has one. Raises LaunchFailed."""
+        placement = Placement(directory, launch.cgroup, self._limits)
+        if launch.cgroup is None:
+            return supervisor.spawn(self._spawner, spec, environment(spec, launch.ports), placement)
+        cgroup = Cgroup(launch.cgroup)
+        with contextlib.suppress(OSError):  # made by a server of another group: the supervisor tries to enter
+            cgroup.create()
+        try:
+            return supervisor.spawn(self._spawner, spec, environment(spec, launch.ports), placement)
+        except LaunchFailed:
+            cgroup.remove()
+            raise
 
     def _is_removable(self, tracked: TrackedInstance) -> bool:
         """Whether the instance has finished, or never started and from now on never can."""
@@ -198,8 +235,9 @@ class ProcessRuntime:
         self._state.discard(path)
         self._has_trash = True
 
-    def _archived_log(self, name: str) -> RotatingLog:
-        return RotatingLog(self._state.archived_logs(name), self._limits)
+    def _archived_log(self, name: str) -> LogFiles:
+        archive = self._state.archived_logs(name)
+        return LogFiles(archive, archive)
 
     async def _run_housekeeping(self) -> None:
         while True:
@@ -210,8 +248,8 @@ class ProcessRuntime:
                 # A full disk, or a full file table, must not end the housekeeping: it tries again.
                 with contextlib.suppress(OSError):
                     self._instances.poll(tracked)
-                    if tracked.log.is_too_large():
-                        await asyncio.to_thread(tracked.log.rotate)
+                    if tracked.log.is_legacy_too_large(self._limits):
+                        await asyncio.to_thread(tracked.log.bound_legacy_log, self._limits)
 
     async def _empty_trash(self) -> None:
         self._has_trash = False

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from hypervisor.kernel.clock import Clock
 from hypervisor.runtimes.process.instance_dir import StopOrder
-from hypervisor.runtimes.process.procfs import Process, ProcessIdentity
+from hypervisor.runtimes.process.instance_processes import InstanceProcesses, find_processes
+from hypervisor.runtimes.process.procfs import ProcessIdentity, child_groups
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
-from hypervisor.runtimes.process.reaper import send_all
+from hypervisor.runtimes.process.reaper import kill_workload, send_all
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 
 SUPERVISOR_SECONDS = 0.5
@@ -45,9 +46,9 @@ class Stopper:
         if order is None or tracked.supervisor_ended.is_set():
             return
         if not order.sent:
-            _signal_group(tracked, supervisor, signal.SIGTERM)
+            _signal_groups(tracked, supervisor, signal.SIGTERM)
             _write(tracked, replace(order, sent=True))
-            self._spawn(self._terminate_other_groups(tracked.name, supervisor))
+            self._spawn(self._terminate_other_groups(tracked, supervisor))
         if tracked.kill_timer is not None:
             tracked.kill_timer.cancel()
         remaining = order.remaining(self._clock.now().timestamp())
@@ -69,25 +70,31 @@ class Stopper:
         if supervisor is None or tracked.stop_order is None:
             return
         _write(tracked, replace(tracked.stop_order, killed=True))
-        processes = await self._processes(tracked.name, supervisor)
-        send_all((process for process in processes if process.pid != supervisor.pid), signal.SIGKILL)
+        processes = await self._processes(tracked)
+        if processes is not None:
+            kill_workload(tracked, processes)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SUPERVISOR_SECONDS):
                 await tracked.supervisor_ended.wait()
-        # The kernel kills a process group in one step, so children forked since then die as well.
-        if not tracked.supervisor_ended.is_set():
-            _signal_group(tracked, supervisor, signal.SIGKILL)
+        # The kernel kills a process group in one step, so children forked since then die as well. With an
+        # exit code the workload is dead, and its supervisor may still store the output.
+        if not (tracked.supervisor_ended.is_set() or tracked.has_exit_code()):
+            _signal_groups(tracked, supervisor, signal.SIGKILL)
 
-    async def _terminate_other_groups(self, name: str, supervisor: ProcessIdentity) -> None:
+    async def _terminate_other_groups(self, tracked: TrackedInstance, supervisor: ProcessIdentity) -> None:
         """Send SIGTERM to the processes that left the group, which the signal to the group did not reach."""
-        processes = await self._processes(name, supervisor)
-        send_all((process for process in processes if process.group != supervisor.pid), signal.SIGTERM)
+        processes = await self._processes(tracked)
+        if processes is not None:
+            signalled = {supervisor.pid, *child_groups(supervisor.pid)}
+            others = (process for process in processes.workload if process.group not in signalled)
+            send_all(others, signal.SIGTERM)
 
-    async def _processes(self, name: str, supervisor: ProcessIdentity) -> list[Process]:
+    async def _processes(self, tracked: TrackedInstance) -> InstanceProcesses | None:
+        """The processes of the instance. None when no file descriptor is left."""
         try:
-            return (await self._scanner.table()).processes_of(name, supervisor)
+            return find_processes(tracked, await self._scanner.table())
         except OSError:
-            return []
+            return None
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -95,10 +102,20 @@ class Stopper:
         task.add_done_callback(self._tasks.discard)
 
 
-def _signal_group(tracked: TrackedInstance, supervisor: ProcessIdentity, signum: int) -> None:
-    if supervisor.is_alive(tracked.name):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(supervisor.pid, signum)
+def _signal_groups(tracked: TrackedInstance, supervisor: ProcessIdentity, signum: int) -> None:
+    """Signal the groups of the supervisor's children, and its own, which a workload leaves at its start."""
+    if not supervisor.is_alive(tracked.name):
+        return
+    before = child_groups(supervisor.pid)
+    _signal(supervisor.pid, signum)
+    # A workload may have got its own group in between.
+    for group in {*before, *child_groups(supervisor.pid)}:
+        _signal(group, signum)
+
+
+def _signal(group: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signum)
 
 
 def _write(tracked: TrackedInstance, order: StopOrder) -> None:

@@ -11,37 +11,80 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from hypervisor.kernel.exec_limits import TooLargeForExec, check_start
-from hypervisor.runtimes.process.procfs import INSTANCE_VARIABLE
+from hypervisor.runtimes.process.copier import FUNCTIONS, copy_arguments
+from hypervisor.runtimes.process.environment import (
+    UNSET_BY_OTHERS,
+    belongs_to_shells,
+    hand_over,
+    supervisor_environment,
+)
+from hypervisor.runtimes.process.log_files import LogLimits
+from hypervisor.runtimes.process.procfs import ProcessIdentity
+from hypervisor.runtimes.process.spawner import Spawn, Spawner
 from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 
 SHELL = shutil.which("dash") or "/bin/sh"
 
-# 1. A signal for the workload reaches the whole process group. A handler, unlike "ignore", is not inherited:
-#    the workload starts with the default dispositions, and the supervisor survives to write the exit code.
+# 1. Streams: 3 is the end of the pipe to read, 4 the end to write, 5 the environment (see `environment`).
 # 2. Claim: with noclobber the redirection is open(O_CREAT|O_EXCL), so exactly one supervisor of an instance
 #    continues. The claim is pid, start time and boot in one write.
-# 3. Run, in the directory that is the first argument. Step 1 swallows a SIGTERM between claim and fork; the
-#    stop file replaces it.
-# 4. Write the exit code. The claim already owns the disk block, so a full disk does not lose the code.
-# 5. Kill what the workload left in its process group.
-SCRIPT = """\
-trap : HUP INT QUIT ALRM USR1 USR2 PIPE TERM
+# 3. Start the copier, which inherits "ignore" for the signals of a stop.
+# 4. A handler, unlike "ignore", is not inherited: the workload starts with the default dispositions, and the
+#    supervisor survives a signal to its group to write the exit code.
+# 5. Run, in the directory that is the first argument. The steps before swallow a SIGTERM after the claim; the
+#    stop file replaces it. No shell variable may be used after the script of the environment.
+# 6. Write the exit code. The claim already owns the disk block, so a full disk does not lose the code.
+# 7. Kill what the workload left: members of its control group, and orphans if this process is a subreaper.
+#    The subshell makes this shell wait for a child, so that killed ones do not remain as zombies.
+# 8. End when all output is copied. A kill of the group ends what entered neither.
+SCRIPT = (
+    f"""\
+trap '' HUP INT QUIT ALRM USR1 USR2 PIPE TERM
 set -C
+exec 3<&0 4>&1 5<&2 </dev/null >/dev/null 2>&1
+{FUNCTIONS}"""
+    """\
 claim() { echo "$$ ${20} $boot"; }
 read -r boot </proc/sys/kernel/random/boot_id
 read -r stat </proc/$$/stat
-{ claim ${stat##*) } >state; } 2>/dev/null || exit 125
-( [ ! -e stop ] || exit 143; cd "$1" && shift && exec "$@" ) >>log 2>&1
+{ claim ${stat##*) } >state; } || exit 125
+cgroup=$2
+(exec <&3 3<&- 4>&- 5<&- && copy "$3" "$4" "$5") &
+copier=$!
+echo "copier $copier" >>state
+exec 3<&-
+trap : HUP INT QUIT ALRM USR1 USR2 PIPE TERM
+enter() { echo 0 >|"$cgroup/cgroup.procs"; }
+(
+    exec >&4 4>&-
+    [ ! -e stop ] || exit 143
+    [ -z "$cgroup" ] || enter || { mkdir "$cgroup" && enter; }
+    cd "$1" 2>&1 && shift 5 && unset PWD OLDPWD && . /proc/self/fd/5 && : >|/proc/self/fd/5 &&
+        exec 5<&- 2>&1 && exec "$@"
+)
 echo "exit $?" >>state
+exec 4>&- 5<&-
+leftovers() {
+    found=1
+    while read -r pid; do kill -KILL "$pid" && found=0; done <"$cgroup/cgroup.procs"
+    read -r children </proc/$$/task/$$/children
+    for pid in $children; do [ "$pid" = "$copier" ] || { kill -KILL "$pid" && found=0; }; done
+    return "$found"
+}
+[ -z "$cgroup" ] || echo 1 >|"$cgroup/cgroup.kill"
+rounds=0
+while [ "$rounds" -lt 500 ] && leftovers; do rounds=$((rounds + 1)); (:); done
+while kill -0 "$copier" && ! wait "$copier"; do :; done
 kill -KILL 0
 """
+)
 
 _RESTORED_BY_SUBPROCESS = {signal.SIGPIPE, signal.SIGXFSZ}
 # execve(2) counts a pointer for each string, and never takes more than three quarters of 8 MiB.
@@ -49,25 +92,15 @@ _POINTER_BYTES = 8
 _MAX_STACK_SHARE = 6 * 1024 * 1024
 _SUPERVISOR_BYTES = 8 * 1024
 """What the supervisor adds to the command and the environment, at most."""
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
-def environment(spec: LaunchSpec, ports: Mapping[int, int]) -> dict[str, str]:
-    """The environment of the workload: harmless variables of the server, then the spec's, then the runtime's.
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance runs: the directory of its files, its control group, and the bounds of its log."""
 
-    `ports` maps declared ports to host ports. Raises LaunchFailed for a name that a shell cannot pass on.
-    """
-    for key in spec.env:
-        if not (key.isascii() and key.isidentifier()):
-            raise LaunchFailed(f"environment variable {key!r}: a name may only have letters, digits and _")
-    gpus = ",".join(str(index) for index in spec.gpu_indices)
-    env = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-    env.setdefault("PATH", os.defpath)
-    env |= spec.env
-    env |= {INSTANCE_VARIABLE: spec.instance, "CUDA_VISIBLE_DEVICES": gpus, "NVIDIA_VISIBLE_DEVICES": gpus}
-    if spec.ports:
-        env["PORT"] = str(ports[spec.ports[0]])
-    return env | {f"PORT_{port}": str(host_port) for port, host_port in ports.items()}
+    directory: Path
+    cgroup: Path | None
+    limits: LogLimits
 
 
 def check(spec: LaunchSpec, env: Mapping[str, str]) -> None:
@@ -115,25 +148,59 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def spawn(spec: LaunchSpec, env: Mapping[str, str], directory: Path) -> int:
-    """Start the supervisor in the instance's directory. Return its pid: a child that the caller reaps.
-
-    Raises LaunchFailed.
-    """
-    argv = [SHELL, "-c", SCRIPT, spec.instance, spec.working_dir or "./work", *spec.command]
-    quiet = subprocess.DEVNULL
+def spawn(
+    spawner: Spawner, spec: LaunchSpec, env: Mapping[str, str], placement: Placement
+) -> ProcessIdentity | None:
+    """Start the supervisor in the instance's directory. None if it has ended already. Raises LaunchFailed."""
+    if any("\0" in text for text in (*spec.command, *env.values())):
+        raise LaunchFailed("the command or its environment cannot be passed on: embedded null byte")
+    output, write_end = os.pipe()
+    environment_file = os.memfd_create("environment")
     try:
-        child = subprocess.Popen(  # noqa: S603 - running the tenant's command is what this is for
-            argv, cwd=directory, env=env, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        _write_all(environment_file, hand_over(env))
+        return spawner.spawn(
+            Spawn(
+                _argv(spec, placement, _command(spec.command, env)),
+                supervisor_environment(spec.instance),
+                placement.directory,
+                (output, write_end, environment_file),
+            )
         )
-    except ValueError as error:
-        raise LaunchFailed(f"the command or its environment cannot be passed on: {error}") from error
     except OSError as error:
         retryable = error.errno != errno.E2BIG
         raise LaunchFailed(f"cannot start a process: {error.strerror}", retryable=retryable) from error
-    # The holder of the pidfd reaps the child. With a return code Popen does not warn about it.
-    child.returncode = 0
-    return child.pid
+    finally:
+        for descriptor in (output, write_end, environment_file):
+            os.close(descriptor)
+
+
+def _argv(spec: LaunchSpec, placement: Placement, command: Sequence[str]) -> list[str]:
+    """The supervisor's command line. `procfs` finds the instance's name in it."""
+    return [
+        *(SHELL, "-c", SCRIPT, spec.instance, spec.working_dir or "./work", str(placement.cgroup or "")),
+        *copy_arguments(placement.limits),
+        *command,
+    ]
+
+
+def _command(command: Sequence[str], env: Mapping[str, str]) -> Sequence[str]:
+    """The command, in a new session, and without variables that other shells than dash add.
+
+    So a workload that signals its process group (`kill -9 0`) does not reach its supervisor.
+    """
+    if belongs_to_shells(env):  # `exact_environment` does both
+        return command
+    setsid = shutil.which("setsid")
+    new_session = [] if setsid is None else [setsid]
+    if SHELL.endswith("dash"):
+        return [*new_session, *command]
+    unset = [word for name in UNSET_BY_OTHERS for word in ("-u", name)]
+    return [*new_session, shutil.which("env") or "/usr/bin/env", *unset, *command]
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 def handle_ignored_signals() -> None:

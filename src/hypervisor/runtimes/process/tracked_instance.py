@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hypervisor.kernel import exit_code
 from hypervisor.kernel.exit_code import describe_exit_code
+from hypervisor.runtimes.process.cgroups import Cgroup
 from hypervisor.runtimes.process.instance_dir import (
     InstanceDir,
     InstanceState,
@@ -14,7 +15,7 @@ from hypervisor.runtimes.process.instance_dir import (
     StopOrder,
     utc,
 )
-from hypervisor.runtimes.process.logs import RotatingLog
+from hypervisor.runtimes.process.log_files import LogFiles
 from hypervisor.runtimes.process.ports import HOST
 from hypervisor.runtimes.process.procfs import ProcessIdentity, boot_id
 from hypervisor.runtimes.protocol import Observation, ObservedState, PortBinding
@@ -28,7 +29,7 @@ class TrackedInstance:
 
     name: str
     directory: InstanceDir
-    log: RotatingLog
+    log: LogFiles
     launch: LaunchRecord | None = None
     identity: ProcessIdentity | None = None
     pidfd: int | None = None
@@ -39,6 +40,33 @@ class TrackedInstance:
     supervisor_ended: asyncio.Event = field(default_factory=asyncio.Event)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with `final`, and when the instance is no longer tracked."""
+    _state_read_at: float | None = None
+    """The time of the state file when `has_exit_code` last found none."""
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The control group of the workload, if it has one."""
+        path = self.launch.cgroup if self.launch else None
+        return None if path is None else Cgroup(path)
+
+    def copier(self) -> int | None:
+        """The pid of the process that writes the log. Raises OSError."""
+        state = self.directory.state()
+        return None if state is None else state.copier
+
+    def has_exit_code(self) -> bool:
+        """Whether the supervisor has recorded the end of the workload. Reads a changed file only."""
+        try:
+            changed_at = self.directory.changed_at()
+            if changed_at == self._state_read_at:
+                return False
+            state = self.directory.state()
+        except OSError:
+            return False
+        if state is None or state.exit_code is None:
+            self._state_read_at = changed_at
+            return False
+        return True
 
     def observe(self) -> Observation:
         """RUNNING until no process of the instance is left, not only until its first process has ended."""

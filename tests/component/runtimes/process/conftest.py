@@ -18,8 +18,8 @@ from tests.support.process_runtime import INSTALL
 async def open_runtime(tmp_path: Path) -> AsyncIterator[Callable[..., ProcessRuntime]]:
     opened: list[ProcessRuntime] = []
 
-    def open_one(**options: Any) -> ProcessRuntime:
-        opened.append(ProcessRuntime(tmp_path, INSTALL, RealClock(), **options))
+    def open_one(state_dir: Path = tmp_path, **options: Any) -> ProcessRuntime:
+        opened.append(ProcessRuntime(state_dir, INSTALL, RealClock(), **options))
         return opened[-1]
 
     yield open_one

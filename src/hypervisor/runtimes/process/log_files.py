@@ -1,0 +1,137 @@
+"""The files with the output of one instance: read as one stream of bytes, and bounded on disk.
+
+The supervisor's copier writes `log-1`, `log-2`, ... and deletes the oldest, also while no server runs. A file
+is complete, and never changes again, as soon as the next one exists.
+
+An instance that an earlier version started writes to `log` itself. The server bounds that file, see
+`bound_legacy_log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hypervisor.runtimes.log_tail import tail_position
+from hypervisor.runtimes.process.instance_dir import LOG
+
+CHUNK = 256 * 1024
+_NUMBERED = re.compile(rf"{LOG}([-.])([0-9]{{1,18}})")
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """The most bytes of a file, and the number of files (at least 2).
+
+    Their product bounds the output of one instance on disk.
+    """
+
+    max_bytes: int = 10_000_000
+    files: int = 3
+
+
+class Position(NamedTuple):
+    """A place in the output. Positions order as the output does."""
+
+    file: int
+    offset: int
+
+
+class LogFiles:
+    """The log of one instance, in its `directory` or, after its removal, in the `archive`."""
+
+    def __init__(self, directory: Path, archive: Path) -> None:
+        self._directory = directory
+        self._archive = archive
+
+    def bounds(self) -> tuple[Position, Position]:
+        """The positions of the oldest byte on disk and of the end."""
+        files = self._files()
+        if not files:
+            return Position(0, 0), Position(0, 0)
+        last = max(files)
+        return Position(min(files), 0), Position(last, _size(files[last]))
+
+    def read(self, position: Position, limit: int) -> tuple[bytes, Position]:
+        """Return up to `limit` bytes from `position` or the oldest byte, and the position after them."""
+        # A file that was complete when the files were listed is complete when it is read to its end.
+        for number, path in sorted(self._files().items()):
+            if number >= position.file:
+                position = max(position, Position(number, 0))
+                if data := _read_at(path, position.offset, limit):
+                    return data, Position(number, position.offset + len(data))
+        return b"", position
+
+    def tail(self, lines: int) -> Position:
+        """The position where the last `lines` lines begin."""
+        end, spans = 0, []
+        for number, path in sorted(self._files().items()):
+            begin, end = end, end + _size(path)
+            spans.append((begin, end, number, path))
+
+        def read(start: int, size: int) -> bytes:
+            stop = start + size
+            parts = ((max(start, begin), min(stop, end), begin, path) for begin, end, _, path in spans)
+            return b"".join(
+                _read_at(path, low - begin, high - low) for low, high, begin, path in parts if low < high
+            )
+
+        start = tail_position(read, 0, end, lines)
+        places = (Position(number, start - begin) for begin, _, number, _ in spans if begin <= start)
+        return max(places, default=Position(0, 0))
+
+    def is_legacy_too_large(self, limits: LogLimits) -> bool:
+        """Whether `bound_legacy_log` makes room."""
+        # Early enough that the output until the next check still fits.
+        return _size(self._directory / LOG) > limits.max_bytes * 3 // 4
+
+    def bound_legacy_log(self, limits: LogLimits) -> None:
+        """Move the content of `log` to a new file, and delete the oldest files. Raises OSError.
+
+        The workload keeps `log` open, so it is copied and truncated. Output between the two, a few
+        microseconds, can be lost.
+        """
+        legacy, files = self._directory / LOG, self._files()
+        draft = self._directory / ".log.copy"
+        with legacy.open("r+b") as source, draft.open("wb") as target:
+            position = max(0, _size(legacy) - (limits.files - 1) * limits.max_bytes)
+            while sent := os.sendfile(target.fileno(), source.fileno(), position, CHUNK):
+                position += sent
+            draft.replace(self._directory / f"{LOG}-{max(files)}")
+            source.truncate(0)
+        for number in sorted(files)[: -limits.files + 1]:
+            files[number].unlink(missing_ok=True)
+
+    def _files(self) -> dict[int, Path]:
+        """The files by number, in the order of the output."""
+        folder = self._directory if self._directory.is_dir() else self._archive
+        files: dict[int, Path] = {}
+        with contextlib.suppress(FileNotFoundError):
+            names = [path.name for path in folder.iterdir()]
+            for match in filter(None, map(_NUMBERED.fullmatch, names)):
+                # log.1, log.2, ... of an earlier version are older than all others, the highest first.
+                files[int(match[2]) if match[1] == "-" else -int(match[2])] = folder / match[0]
+            if LOG in names:
+                files[max([0, *files]) + 1] = folder / LOG
+        return files
+
+
+def _read_at(path: Path, offset: int, limit: int) -> bytes:
+    """Up to `limit` bytes of a file; empty if there is no such file."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
